@@ -1,0 +1,9 @@
+"""The contract between whoever asks and whoever answers: typed requests and replies. No SQL, no HTTP, no clock.
+
+Importing the package enters every request in `torc.api.base.REQUESTS`.
+"""
+
+from torc.api import data, events, jobs, runs, workflows
+from torc.api.base import REQUESTS, Page, Request, Torc
+
+__all__ = ["REQUESTS", "Page", "Request", "Torc", "data", "events", "jobs", "runs", "workflows"]

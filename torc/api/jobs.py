@@ -1,0 +1,116 @@
+"""Jobs, one at a time or many."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from torc.api.base import Page, Request, Value, request
+from torc.api.workflows import Changes
+from torc.core.states import State
+
+
+class Job(Value):
+    """A stored job. Lists leave out the relations (`depends_on` and below); GetJob has them."""
+
+    id: int
+    workflow_id: int
+    name: str
+    command: str
+    state: State
+    attempt: int = Field(description="number of the current or last attempt, 0 before the first; grows over all runs")
+    priority: int
+    requirement_id: int
+    requirement_name: str
+    invocation_script: str | None = None
+    env: dict[str, str] = {}
+    failure_handler: str | None = None
+    scheduler: str | None = None
+    cancel_on_blocking_job_failure: bool = True
+    supports_termination: bool = False
+    runner_id: int | None = Field(None, description="the runner that holds it, while pending or running")
+    started_at: float | None = Field(None, description="start of the current or last attempt")
+    return_code: int | None = Field(None, description="of the last finished attempt")
+    reason: str | None = Field(None, description="why it is in this state, where the state does not say it")
+    depends_on: list[str] | None = Field(None, description="names of all its prerequisites, whatever declared them")
+    input_files: list[str] | None = None
+    output_files: list[str] | None = None
+    input_user_data: list[str] | None = None
+    output_user_data: list[str] | None = None
+
+
+@request("GET", "/workflows/{workflow_id}/jobs")
+class ListJobs(Request[Page[Job]]):
+    """List the jobs of a workflow in order of id."""
+
+    workflow_id: int
+    state: State | None = Field(None, description="only jobs in this state")
+    name: str | None = Field(None, description="only the job of this name; with `*` or `?`: all whose names match")
+    runner_id: int | None = None
+    limit: int = Field(100, ge=1, le=10_000)
+    cursor: str | None = None
+
+
+@request("GET", "/jobs/{job_id}")
+class GetJob(Request[Job]):
+    """Get one job with its relations."""
+
+    job_id: int
+
+
+@request("POST", "/workflows/{workflow_id}/jobs", access="write")
+class CreateJob(Request[Job]):
+    """Add a job to a stored workflow. It becomes blocked or ready at once."""
+
+    workflow_id: int
+    name: str = Field(min_length=1)
+    command: str = Field(min_length=1)
+    depends_on: list[str] = []
+    input_files: list[str] = []
+    output_files: list[str] = []
+    input_user_data: list[str] = []
+    output_user_data: list[str] = []
+    requirement: str | None = Field(None, description="name of a requirement class; default: the workflow's default class")
+    priority: int = Field(0, ge=0)
+    env: dict[str, str] = {}
+    invocation_script: str | None = None
+    failure_handler: str | None = None
+    scheduler: str | None = None
+    cancel_on_blocking_job_failure: bool = True
+    supports_termination: bool = False
+
+
+@request("PATCH", "/jobs/{job_id}", access="write")
+class UpdateJob(Request[Job]):
+    """Change fields of a job that is not pending or running; those left out stay."""
+
+    job_id: int
+    command: str | None = Field(None, min_length=1)
+    invocation_script: str | None = None
+    env: dict[str, str] | None = None
+    priority: int | None = Field(None, ge=0)
+    requirement: str | None = None
+    failure_handler: str | None = None
+    scheduler: str | None = None
+    cancel_on_blocking_job_failure: bool | None = None
+    supports_termination: bool | None = None
+
+
+JobAction = Literal["cancel", "reset", "run-again", "disable", "enable"]
+
+
+@request("POST", "/workflows/{workflow_id}/jobs/act", access="write")
+class ActOnJobs(Request[Changes]):
+    """Do one thing to many jobs, all or none.
+
+    cancel: stop and cancel, and so those behind them. reset: start afresh. run-again: reset them and all behind them.
+    disable: take them out of the workflow; those behind them go on as if they had completed. enable: the way back.
+    `conflict` names the first job that cannot take it.
+    """
+
+    workflow_id: int
+    job_ids: list[int] = Field(min_length=1, max_length=100_000)
+    action: JobAction
+    dry_run: bool = False
+    limit: int = Field(1000, ge=0, le=100_000)

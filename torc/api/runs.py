@@ -1,0 +1,305 @@
+"""What a runner and the store say to each other."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from torc.api.base import Page, Request, Value, request
+from torc.api.workflows import Workflow
+from torc.core.resources import ResourceRequest
+from torc.core.states import State
+
+Outcome = Literal["succeeded", "failed", "terminated", "interrupted", "canceled"]
+#: why an attempt did not succeed, where the return code does not say it
+Reason = Literal[
+    "timeout",
+    "out_of_memory",
+    "missing_output",
+    "not_started",  # the process could not be made; `detail` says why
+    "runner_stopped",
+    "runner_lost",
+    "canceled",
+    "recovery_failed",
+]
+RunnerKind = Literal["local", "slurm", "ssh", "worker"]
+
+
+class NodeCapacity(Value):
+    """What a runner has, or has free, to give to jobs. `runtime_seconds` is its time left (None: unlimited)."""
+
+    num_cpus: int = Field(ge=0)
+    memory_bytes: int = Field(ge=0)
+    num_gpus: int = Field(0, ge=0)
+    runtime_seconds: float | None = None
+
+
+class Runner(Value):
+    """A process that runs attempts on one node."""
+
+    id: int
+    workflow_id: int
+    run_id: int
+    kind: RunnerKind
+    host: str
+    pid: int
+    process_started: str = Field(description="identity of the process beyond its pid: its start in clock ticks since boot")
+    boot_id: str
+    capacity: NodeCapacity
+    is_active: bool
+    started_at: float
+    ended_at: float | None = None
+    end_reason: str | None = None
+    lease_expires_at: float
+    num_completed: int = 0
+    num_failed: int = 0
+    labels: dict[str, str] = {}
+
+
+@request("POST", "/workflows/{workflow_id}/runs", access="run")
+class StartRun(Request[Workflow]):
+    """Begin a run, or go on with the one that was interrupted.
+
+    Jobs of runners whose lease ended are given up first; interrupted jobs become ready. A workflow that is finished
+    stays as it is (reset it first). A new run (run_id + 1) begins when nothing has run since the last reset.
+    """
+
+    workflow_id: int
+
+
+@request("POST", "/workflows/{workflow_id}/runners", access="run")
+class RegisterRunner(Request[Runner]):
+    """Make a runner known; it must then `Exchange` within its lease."""
+
+    workflow_id: int
+    kind: RunnerKind = "local"
+    host: str
+    pid: int
+    process_started: str
+    boot_id: str
+    capacity: NodeCapacity
+    labels: dict[str, str] = {}
+
+
+@request("POST", "/workflows/{workflow_id}/runners/{runner_id}/end", access="run")
+class EndRunner(Request[Runner]):
+    """Take a runner off. Jobs that it still holds are lost to it: retried, or terminated when that happened too often."""
+
+    workflow_id: int
+    runner_id: int
+    reason: str = Field("finished", description="finished, stopped, died, lease ended ...")
+
+
+@request("GET", "/workflows/{workflow_id}/runners")
+class ListRunners(Request[Page[Runner]]):
+    """List the runners of a workflow, newest first."""
+
+    workflow_id: int
+    active_only: bool = False
+    limit: int = Field(100, ge=1, le=10_000)
+    cursor: str | None = None
+
+
+@request("GET", "/runners/{runner_id}")
+class GetRunner(Request[Runner]):
+    """Get one runner."""
+
+    runner_id: int
+
+
+class Usage(Value):
+    """What an attempt used, from the kernel's account of the process and the children that it waited for."""
+
+    user_cpu_seconds: float = 0.0
+    system_cpu_seconds: float = 0.0
+    peak_memory_bytes: int = Field(0, description="largest of: the largest single process (rusage), the sampled tree, the cgroup")
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    average_memory_bytes: int | None = Field(None, description="mean of the samples of the whole tree")
+    max_processes: int | None = None
+
+
+class Assignment(Value):
+    """One attempt that the runner has to make."""
+
+    job_id: int
+    name: str
+    attempt: int
+    command: str
+    request: ResourceRequest
+    invocation_script: str | None = None
+    env: dict[str, str] = Field({}, description="the job's own; the workflow's comes with RunnerSettings")
+    outputs: list[str] = Field([], description="paths that must exist after success, relative to the workflow's directory")
+    supports_termination: bool = False
+    recovery_script: str | None = Field(None, description="to run first: this attempt is a retry by a rule that has one")
+    previous_return_code: int | None = None
+
+
+class ActionAssignment(Value):
+    """An action that the runner has to carry out, exactly once, and report."""
+
+    action_id: int
+    firing_id: int
+    trigger_type: str
+    commands: list[str]
+
+
+class JobAttempt(Value):
+    """Names an attempt."""
+
+    job_id: int
+    attempt: int
+
+
+class Started(Value):
+    """An attempt began."""
+
+    job_id: int
+    attempt: int
+    started_at: float
+
+
+class Finished(Value):
+    """An attempt ended. `return_code` is negative for a signal, None when nothing was started."""
+
+    job_id: int
+    attempt: int
+    outcome: Outcome
+    return_code: int | None
+    started_at: float | None
+    ended_at: float
+    wall_seconds: float = Field(description="by the monotonic clock: right even when the wall clock was set back")
+    usage: Usage = Usage()
+    reason: Reason | None = None
+    detail: str | None = Field(None, description="one line for people: which outputs are missing, which limit was hit")
+    stderr_tail: str | None = Field(None, description="last lines of stderr of an attempt that did not succeed, <= 4 KiB")
+
+
+class ActionFinished(Value):
+    """How an action went."""
+
+    firing_id: int
+    return_code: int
+    detail: str | None = None
+
+
+class ExchangeReply(Value):
+    """What the runner has to do next."""
+
+    assignments: list[Assignment] = []
+    cancel: list[JobAttempt] = Field([], description="held by this runner and to be stopped; attempts it lost included")
+    actions: list[ActionAssignment] = []
+    done: bool = Field(description="nothing is left that this or any runner could be given, now or later")
+    waiting: int = Field(0, description="ready jobs that this runner was not given (too large, or limit reached), if known")
+    lease_seconds: float
+    runner_is_lost: bool = Field(False, description="the lease had ended: stop everything, register anew")
+
+
+@request("POST", "/workflows/{workflow_id}/runners/{runner_id}/exchange", access="run")
+class Exchange(Request[ExchangeReply]):
+    """The whole conversation of a runner, in one transaction: report, unblock, claim, renew the lease.
+
+    Repeating a report is harmless: (job, attempt) is applied once. A report for an older attempt is recorded and
+    changes nothing.
+    """
+
+    workflow_id: int
+    runner_id: int
+    started: list[Started] = []
+    finished: list[Finished] = []
+    released: list[JobAttempt] = Field([], description="claimed, never started, given back")
+    actions_finished: list[ActionFinished] = []
+    free: NodeCapacity = Field(description="for the jobs to claim now; what claimed but unstarted jobs will take is not free")
+    limit: int = Field(0, ge=0, le=10_000, description="at most this many assignments")
+    ignore_resources: bool = Field(False, description="--max-parallel-jobs: give by number alone")
+    claim_ahead: int = Field(
+        0, ge=0, le=10_000,
+        description="after filling `free`, also give this many jobs that fit the whole node, to be started as others end",
+    )
+    total: NodeCapacity | None = Field(None, description="the whole node, for claim_ahead and for telling what can never fit")
+    stopping: bool = Field(False, description="the runner is leaving: reports only, no new work")
+    wait_seconds: float = Field(0.0, ge=0.0, le=60.0, description="wait up to this long for work when there is none")
+
+
+class RunnerSettings(Value):
+    """What of a workflow a runner needs to know once."""
+
+    workflow_id: int
+    workflow_name: str
+    run_id: int
+    directory: str
+    env: dict[str, str]
+    settings: dict[str, Any]
+
+
+@request("GET", "/workflows/{workflow_id}/runner-settings")
+class GetRunnerSettings(Request[RunnerSettings]):
+    """Get what a runner needs to know of a workflow."""
+
+    workflow_id: int
+
+
+class Result(Value):
+    """How an attempt ended and what it used."""
+
+    id: int
+    workflow_id: int
+    job_id: int
+    job_name: str
+    run_id: int
+    attempt: int
+    runner_id: int | None
+    state: State = Field(description="what the attempt ended as: completed, failed, terminated or canceled")
+    return_code: int | None
+    reason: str | None
+    detail: str | None
+    started_at: float | None
+    ended_at: float
+    wall_seconds: float
+    usage: Usage
+    stderr_tail: str | None = None
+    is_current: bool = Field(description="false when the job had moved on (a late report of a lost runner)")
+
+
+@request("GET", "/workflows/{workflow_id}/results")
+class ListResults(Request[Page[Result]]):
+    """List results of a workflow, oldest first."""
+
+    workflow_id: int
+    run_id: int | None = None
+    job_id: int | None = None
+    state: State | None = None
+    failed_only: bool = False
+    latest_only: bool = Field(False, description="only the last attempt of each job")
+    limit: int = Field(100, ge=1, le=10_000)
+    cursor: str | None = None
+
+
+@request("GET", "/results/{result_id}")
+class GetResult(Request[Result]):
+    """Get one result."""
+
+    result_id: int
+
+
+class RunSummary(Value):
+    """How a run went, summed up in the store."""
+
+    workflow: Workflow
+    wall_seconds: float | None = Field(description="from the start of the run to its end, or to now")
+    cpu_seconds: float
+    peak_memory_bytes: int
+    num_attempts: int
+    num_retries: int
+    failed: list[Result] = Field(description="last attempts of unsuccessful jobs, the first `limit` in order of their end")
+    num_failed: int
+    blocked_by: dict[str, int] = Field({}, description="unfinished jobs that wait behind each of these, largest first")
+
+
+@request("GET", "/workflows/{workflow_id}/summary")
+class SummarizeRun(Request[RunSummary]):
+    """Sum up the current run of a workflow."""
+
+    workflow_id: int
+    limit: int = Field(10, ge=0, le=1000)

@@ -1,0 +1,263 @@
+"""Workflows as a whole: create, look at, change, reset, remove."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from torc.api.base import Page, Request, Value, request
+from torc.core.states import State
+
+SpecFormat = Literal["yaml", "json", "json5", "kdl"]
+WorkflowState = Literal["idle", "running", "interrupted", "completed", "failed", "canceled"]
+SortMethod = Literal["none", "gpus_runtime_memory", "gpus_memory_runtime"]
+
+
+class Counts(Value):
+    """How many jobs are in each state; states without jobs are absent."""
+
+    by_state: dict[State, int]
+
+    @property
+    def total(self) -> int:
+        """All jobs of the workflow."""
+        return sum(self.by_state.values())
+
+    def __getitem__(self, state: State) -> int:
+        return self.by_state.get(state, 0)
+
+
+class Workflow(Value):
+    """A stored workflow."""
+
+    id: int
+    name: str
+    state: WorkflowState = Field(
+        description="idle: never run or reset; interrupted: stopped before its end, `torc run ID` goes on; "
+        "failed: ended, and some jobs did not complete"
+    )
+    user: str
+    description: str | None = None
+    project: str | None = None
+    metadata: dict[str, Any] = {}
+    env: dict[str, str] = {}
+    settings: dict[str, Any] = Field({}, description="the remaining workflow fields of the spec")
+    directory: str = Field(description="where it was submitted: paths are relative to it and jobs run in it")
+    run_id: int = Field(description="0 before the first run; grows with each new run (not with a resume)")
+    version: int = Field(description="grows with every change that a person or a tool made (not with progress)")
+    is_archived: bool = False
+    created_at: float = Field(description="seconds since the epoch, UTC; likewise the other times")
+    updated_at: float
+    started_at: float | None = Field(None, description="when the current run started")
+    ended_at: float | None = None
+    counts: Counts
+
+
+class SourceFile(Value):
+    """A text that a spec refers to, sent along with it."""
+
+    path: str
+    text: str
+
+
+@request("POST", "/workflows", access="write")
+class CreateWorkflow(Request[Workflow]):
+    """Create a workflow from the text of a spec. Nothing is stored unless all of it is valid (else `invalid`, with diagnostics)."""
+
+    spec: str
+    format: SpecFormat | None = Field(None, description="tried in turn when left out")
+    name: str = Field("<spec>", description="name of the document in diagnostics, usually its path")
+    files: list[SourceFile] = Field([], description="the `@file`s that the parameters of the spec refer to")
+    directory: str = Field(description="absolute directory that paths are relative to and in which jobs run")
+    user: str | None = Field(None, description="owner when the spec names none")
+    max_jobs: int = Field(5_000_000, ge=1)
+
+
+@request("GET", "/workflows")
+class ListWorkflows(Request[Page[Workflow]]):
+    """List workflows, newest first."""
+
+    name: str | None = None
+    user: str | None = None
+    include_archived: bool = False
+    limit: int = Field(100, ge=1, le=10_000)
+    cursor: str | None = None
+
+
+@request("GET", "/workflows/{workflow_id}")
+class GetWorkflow(Request[Workflow]):
+    """Get one workflow with its counts."""
+
+    workflow_id: int
+
+
+@request("PATCH", "/workflows/{workflow_id}", access="write")
+class UpdateWorkflow(Request[Workflow]):
+    """Change fields of a workflow; those left out stay."""
+
+    workflow_id: int
+    name: str | None = None
+    description: str | None = None
+    project: str | None = None
+    metadata: dict[str, Any] | None = None
+    env: dict[str, str] | None = None
+    settings: dict[str, Any] | None = Field(None, description="merged into the present ones; a null removes one")
+
+
+@request("DELETE", "/workflows/{workflow_id}", access="write")
+class DeleteWorkflow(Request[None]):
+    """Delete a workflow with everything stored about it. Refused (`conflict`) while runners work on it, unless forced."""
+
+    workflow_id: int
+    force: bool = False
+
+
+@request("POST", "/workflows/{workflow_id}/archive", access="write")
+class ArchiveWorkflow(Request[Workflow]):
+    """Put a workflow out of the way of lists and default choices, or bring it back."""
+
+    workflow_id: int
+    archived: bool = True
+
+
+@request("POST", "/workflows/{workflow_id}/cancel", access="write")
+class CancelWorkflow(Request[Workflow]):
+    """Cancel every job that has not finished; runners are told to stop theirs."""
+
+    workflow_id: int
+
+
+class Change(Value):
+    """What a reset does, or would do, to one job."""
+
+    job_id: int
+    job_name: str
+    state: State
+    new_state: State
+    reason: str
+
+
+class Changes(Value):
+    """What was changed (or, in a dry run, would be)."""
+
+    applied: bool
+    run_id: int
+    changes: list[Change] = Field(description="at most `limit` of them, in order of job id")
+    total: int
+
+
+@request("POST", "/workflows/{workflow_id}/initialize", access="write")
+class InitializeWorkflow(Request[Workflow]):
+    """Look at the prerequisites of uninitialized jobs (added one by one) and make them blocked or ready."""
+
+    workflow_id: int
+
+
+@request("POST", "/workflows/{workflow_id}/reset", access="write")
+class ResetWorkflow(Request[Changes]):
+    """Reset job states for a new run: all of them, or the unsuccessful ones with all that is behind them.
+
+    Refused (`conflict`) while runners work on the workflow, unless forced.
+    """
+
+    workflow_id: int
+    failed_only: bool = False
+    force: bool = False
+    dry_run: bool = False
+    limit: int = Field(1000, ge=0, le=100_000)
+
+
+class FileFact(Value):
+    """What the caller's file system says of a path. Only the caller can see it: the store never looks."""
+
+    path: str
+    exists: bool
+    size_bytes: int | None = None
+    mtime_ns: int | None = None
+    sha256: str | None = Field(None, description="needed only where size or mtime differ from what was recorded")
+
+
+class NeedsHash(Value):
+    """Paths whose size or mtime changed; send their hashes along."""
+
+    paths: list[str]
+
+
+class ReinitializeReply(Value):
+    """Either which hashes are still needed, or the changes."""
+
+    needs_hash: list[str] = []
+    result: Changes | None = None
+
+
+@request("POST", "/workflows/{workflow_id}/reinitialize", access="write")
+class ReinitializeWorkflow(Request[ReinitializeReply]):
+    """Make those jobs due again whose inputs changed since their last success, and all that is behind them.
+
+    Looks at input files (size and mtime first, then content), commands, environment, user data and missing outputs,
+    each compared with what was recorded when the job completed. Failed and unfinished jobs are reset too.
+    """
+
+    workflow_id: int
+    files: list[FileFact] = Field(description="facts of every file in ListFiles; files left out count as missing")
+    spec: str | None = Field(None, description="an edited spec to bring in first: commands, environment, resources, data, new jobs")
+    format: SpecFormat | None = None
+    spec_name: str = "<spec>"
+    spec_files: list[SourceFile] = []
+    force: bool = False
+    dry_run: bool = False
+    limit: int = Field(1000, ge=0, le=100_000)
+
+
+class Problem(Value):
+    """An invariant that does not hold."""
+
+    invariant: str
+    detail: str
+
+
+@request("GET", "/workflows/{workflow_id}/check")
+class CheckWorkflow(Request[list[Problem]]):
+    """Check every invariant of what is stored about a workflow. An empty list is what you want."""
+
+    workflow_id: int
+
+
+class GraphJob(Value):
+    """A job as the planner sees it: enough to draw and to simulate."""
+
+    id: int
+    name: str
+    state: State
+    gate: int | None = None
+    requirement: int
+    priority: int
+    cancel_on_blocking_job_failure: bool
+
+
+class GraphRequirement(Value):
+    """A requirement class."""
+
+    name: str
+    num_cpus: int
+    num_gpus: int
+    num_nodes: int
+    memory_bytes: int
+    runtime_seconds: int
+
+
+class Graph(Value):
+    """The jobs of a workflow, their gates and classes, all by index into the lists here."""
+
+    workflow: Workflow
+    jobs: list[GraphJob]
+    gates: list[list[int]]
+    requirements: list[GraphRequirement]
+
+
+@request("GET", "/workflows/{workflow_id}/graph")
+class GetGraph(Request[Graph]):
+    """Get the whole graph of a workflow."""
+
+    workflow_id: int

@@ -1,0 +1,139 @@
+"""The life of a job, as one table.
+
+Read by `transition()` (one job: the simulator and the property tests), by `moves()` (sets of jobs: the store's
+UPDATEs) and by the documentation, whose diagram is drawn from it. Nothing else decides a state.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from torc.errors import Conflict
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    UNINITIALIZED = "uninitialized"  # stored, its prerequisites not yet looked at
+    BLOCKED = "blocked"  # waits for its gate
+    READY = "ready"  # may be claimed
+    PENDING = "pending"  # claimed by a runner, not started
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"  # by a person, or because a prerequisite was not completed
+    TERMINATED = "terminated"  # stopped from outside: a limit, or its runner had to leave
+    PENDING_FAILED = "pending_failed"  # failed, and waits for somebody to decide what to do about it
+    DISABLED = "disabled"  # taken out of the workflow; counts as completed for those behind it
+
+
+class Event(StrEnum):
+    """What can happen to a job."""
+
+    INITIALIZED = "initialized"  # its gate is shut
+    GATE_OPENED = "gate_opened"
+    PREREQUISITE_FAILED = "prerequisite_failed"
+    CLAIMED = "claimed"
+    RELEASED = "released"  # claimed, given back without being started
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    AWAITED_DECISION = "awaited_decision"  # failed, with use_pending_failed
+    RETRIED = "retried"  # this attempt ended badly, and another one is due
+    TERMINATED = "terminated"  # stopped at a limit
+    INTERRUPTED = "interrupted"  # its runner was told to stop; to be continued
+    CANCELED = "canceled"
+    DISABLED = "disabled"
+    RESUMED = "resumed"  # an interrupted job is due again
+    RESET_BLOCKED = "reset_blocked"  # start afresh; its gate is shut
+    RESET_READY = "reset_ready"  # start afresh; its gate is open
+
+
+class Effect(StrEnum):
+    """What a move of one job means for others. Effects drive the next set of moves, until nothing moves."""
+
+    COUNT_OFF = "count_off"  # finished: count it off every gate that it holds shut
+    COUNT_ON = "count_on"  # no longer finished: it holds its gates shut again
+    STOP_ATTEMPT = "stop_attempt"  # a runner must be told to stop the attempt
+
+
+S, E = State, Event
+_OFF = (Effect.COUNT_OFF,)
+_ON = (Effect.COUNT_ON,)
+_STOP_OFF = (Effect.STOP_ATTEMPT, Effect.COUNT_OFF)
+
+#: (state, event) -> (new state, effects). A pair that is not here cannot happen.
+#:
+#: A finish may arrive for a PENDING job: a runner reports the start and the end of a short job in one message.
+#: INTERRUPTED leaves a job TERMINATED without counting it off: those behind it wait for its continuation, and RESUMED
+#: is for such jobs only. Counting is idempotent: each job knows whether it was counted off.
+TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = {
+    (S.UNINITIALIZED, E.INITIALIZED): (S.BLOCKED, ()),
+    (S.UNINITIALIZED, E.GATE_OPENED): (S.READY, ()),
+    (S.UNINITIALIZED, E.CANCELED): (S.CANCELED, _OFF),
+    (S.UNINITIALIZED, E.DISABLED): (S.DISABLED, _OFF),
+    (S.BLOCKED, E.GATE_OPENED): (S.READY, ()),
+    (S.BLOCKED, E.PREREQUISITE_FAILED): (S.CANCELED, _OFF),
+    (S.BLOCKED, E.CANCELED): (S.CANCELED, _OFF),
+    (S.BLOCKED, E.DISABLED): (S.DISABLED, _OFF),
+    (S.READY, E.CLAIMED): (S.PENDING, ()),
+    (S.READY, E.CANCELED): (S.CANCELED, _OFF),
+    (S.READY, E.DISABLED): (S.DISABLED, _OFF),
+    (S.READY, E.RESET_BLOCKED): (S.BLOCKED, ()),
+    (S.PENDING, E.RELEASED): (S.READY, ()),
+    (S.PENDING, E.STARTED): (S.RUNNING, ()),
+    (S.PENDING, E.CANCELED): (S.CANCELED, _STOP_OFF),
+    **{
+        key: value
+        for state in (S.PENDING, S.RUNNING)
+        for key, value in {
+            (state, E.SUCCEEDED): (S.COMPLETED, _OFF),
+            (state, E.FAILED): (S.FAILED, _OFF),
+            (state, E.AWAITED_DECISION): (S.PENDING_FAILED, ()),
+            (state, E.RETRIED): (S.READY, ()),
+            (state, E.TERMINATED): (S.TERMINATED, _OFF),
+            (state, E.INTERRUPTED): (S.TERMINATED, ()),
+        }.items()
+    },
+    (S.RUNNING, E.CANCELED): (S.CANCELED, _STOP_OFF),
+    (S.PENDING_FAILED, E.FAILED): (S.FAILED, _OFF),
+    (S.PENDING_FAILED, E.RETRIED): (S.READY, ()),
+    (S.PENDING_FAILED, E.CANCELED): (S.CANCELED, _OFF),
+    (S.PENDING_FAILED, E.RESET_BLOCKED): (S.BLOCKED, ()),
+    (S.PENDING_FAILED, E.RESET_READY): (S.READY, ()),
+    (S.TERMINATED, E.RESUMED): (S.READY, ()),
+    (S.TERMINATED, E.CANCELED): (S.CANCELED, _OFF),
+    (S.DISABLED, E.RESET_BLOCKED): (S.BLOCKED, _ON),
+    (S.DISABLED, E.RESET_READY): (S.READY, _ON),
+    **{
+        key: value
+        for state in (S.COMPLETED, S.FAILED, S.CANCELED, S.TERMINATED)
+        for key, value in {
+            (state, E.RESET_BLOCKED): (S.BLOCKED, _ON),
+            (state, E.RESET_READY): (S.READY, _ON),
+            (state, E.DISABLED): (S.DISABLED, _OFF),
+        }.items()
+    },
+}
+
+#: Nothing more will happen to a job in these by itself.
+FINISHED = frozenset({S.COMPLETED, S.FAILED, S.CANCELED, S.TERMINATED, S.DISABLED})
+#: A runner holds a job in these.
+HELD = frozenset({S.PENDING, S.RUNNING})
+#: Those behind a job in these may go on.
+SATISFIED = frozenset({S.COMPLETED, S.DISABLED})
+#: A person, or a rule, has to look at a job in these.
+UNSUCCESSFUL = frozenset({S.FAILED, S.CANCELED, S.TERMINATED, S.PENDING_FAILED})
+
+
+def transition(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
+    """Apply an event to one job. Raises Conflict when the table has no such row."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise Conflict(f"a {state} job cannot be {event}", state=state, event=event) from None
+
+
+def moves(event: Event) -> dict[State, tuple[State, tuple[Effect, ...]]]:
+    """Give {from: (to, effects)} of an event: what a set-based UPDATE may touch."""
+    return {source: target for (source, e), target in TRANSITIONS.items() if e is event}

@@ -1,0 +1,121 @@
+"""The plan: a spec after validation and expansion. Concrete jobs, files, user data and gates; no ids, no clock.
+
+Everything refers to everything else by index into the plan's own sequences, so that a plan of a million jobs stays
+small and the store can turn indexes into ids by adding an offset.
+
+A command may mention user data, whose ids exist only once the plan is stored: it then holds USER_DATA_MARK, the index of
+the user data, and USER_DATA_MARK again (no command can contain that character otherwise). `with_user_data_ids` fills them in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torc.core.resources import ResourceRequest
+
+USER_DATA_MARK = "\x00"
+_MARKED = re.compile(USER_DATA_MARK + r"(\d+)" + USER_DATA_MARK)
+
+
+class PlannedJob(NamedTuple):
+    """One job. The indexes point into the sequences of the plan."""
+
+    name: str
+    command: str
+    requirement: int = 0  # Plan.requirements
+    gate: int | None = None  # Plan.gates; None: waits for nothing
+    input_set: int | None = None  # Plan.input_sets
+    output_files: tuple[int, ...] = ()  # Plan.files
+    output_user_data: tuple[int, ...] = ()  # Plan.user_data
+    priority: int = 0
+    env: Mapping[str, str] = {}  # the job's own; shared between jobs where equal
+    invocation_script: str | None = None
+    failure_handler: int | None = None  # Plan.failure_handlers
+    scheduler: int | None = None  # Plan.schedulers
+    cancel_on_blocking_job_failure: bool = True
+    supports_termination: bool = False
+
+
+class PlannedFile(NamedTuple):
+    """A file, its path relative to the directory of submission."""
+
+    name: str
+    path: str
+    producer: int | None = None  # Plan.jobs; None: must exist before the workflow starts
+
+
+class PlannedUserData(NamedTuple):
+    """A named piece of JSON. `data` is None until something is written to it."""
+
+    name: str
+    data: Any = None
+    is_ephemeral: bool = False
+    producer: int | None = None
+
+
+class PlannedRequirement(NamedTuple):
+    """A requirement class. Inline requirements have a made-up name (`inline_1`)."""
+
+    name: str
+    request: ResourceRequest
+
+
+class InputSet(NamedTuple):
+    """What a job reads. Jobs that read the same things share one set: M files before N jobs cost M + N."""
+
+    files: tuple[int, ...] = ()
+    user_data: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAction:
+    """An action with its jobs resolved. `settings` holds the fields that the trigger and the kind of action use."""
+
+    trigger_type: str
+    action_type: str
+    jobs: tuple[int, ...] = ()
+    commands: tuple[str, ...] = ()
+    persistent: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A thing that later work acts on, kept as the spec gave it: failure handler, Slurm scheduler."""
+
+    name: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole workflow, ready to be stored, simulated or drawn."""
+
+    name: str
+    jobs: Sequence[PlannedJob]
+    requirements: Sequence[PlannedRequirement]
+    gates: Sequence[tuple[int, ...]] = ()  # each: sorted indexes of the prerequisite jobs, distinct and never empty
+    input_sets: Sequence[InputSet] = ()
+    files: Sequence[PlannedFile] = ()
+    user_data: Sequence[PlannedUserData] = ()
+    failure_handlers: Sequence[Named] = ()
+    schedulers: Sequence[Named] = ()
+    actions: Sequence[PlannedAction] = ()
+    user: str | None = None
+    description: str | None = None
+    project: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    #: the workflow's remaining fields by their names in the spec (use_pending_failed, jobs_sort_method, enforce_memory,
+    #: execution, compute_node_*, resource_monitor, slurm_defaults); those that the spec left out are absent
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def with_user_data_ids(command: str, first_id: int) -> str:
+    """Replace each marked index in a command by its id: `first_id` + index."""
+    if USER_DATA_MARK not in command:
+        return command
+    return _MARKED.sub(lambda match: str(first_id + int(match[1])), command)

@@ -1,0 +1,341 @@
+"""Every table. What is static about a job and what moves stand in one row; what is shared stands once.
+
+Prerequisites are kept as gates (distinct sets of prerequisite jobs) and inputs as input sets, so that M jobs before N
+jobs cost M + N rows. Times are seconds since the epoch, UTC. States are the values of `torc.core.states.State`.
+Ids are handed out in blocks (`IdBlock`), so that rows made together have consecutive ids on every database.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, Text, text
+from sqlmodel import Field, SQLModel
+
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _id() -> Any:
+    return Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=False))
+
+
+def _ref(target: str, *, nullable: bool = False, index: bool = False, primary_key: bool = False) -> Any:
+    return Field(
+        default=None,
+        sa_column=Column(
+            Id, ForeignKey(target, ondelete="CASCADE"), nullable=nullable, index=index, primary_key=primary_key
+        ),
+    )
+
+
+def _json(*, nullable: bool = False) -> Any:
+    return Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=nullable))
+
+
+def _text(*, nullable: bool = True) -> Any:
+    return Field(default=None, sa_column=Column(Text, nullable=nullable))
+
+
+class IdBlock(SQLModel, table=True):
+    """The next free id of each table."""
+
+    __tablename__ = "id_block"
+    name: str = Field(primary_key=True)
+    next_id: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class WorkflowRow(SQLModel, table=True):
+    """A workflow. Its displayed state is worked out from the flags, the runners and the counts."""
+
+    __tablename__ = "workflow"
+    id: int = _id()
+    name: str = Field(sa_column=Column(Text, nullable=False, index=True))
+    user: str = _text(nullable=False)
+    description: str | None = _text()
+    project: str | None = _text()
+    meta: dict[str, Any] = _json()
+    env: dict[str, str] = _json()
+    settings: dict[str, Any] = _json()
+    directory: str = _text(nullable=False)
+    run_id: int = 0
+    version: int = 1
+    is_archived: bool = False
+    is_canceled: bool = False
+    #: something ran since the last reset: StartRun goes on instead of beginning a new run
+    is_begun: bool = False
+    #: some action waits for jobs; where not, exchanges do not look
+    has_job_actions: bool = False
+    created_at: float
+    updated_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+class JobCountRow(SQLModel, table=True):
+    """How many jobs of a workflow are in a state; kept by whoever moves them, in the same transaction."""
+
+    __tablename__ = "job_count"
+    workflow_id: int = _ref("workflow.id", primary_key=True)
+    state: str = Field(primary_key=True)
+    count: int = 0
+
+
+class RequirementRow(SQLModel, table=True):
+    """A requirement class. Jobs with equal requests share one."""
+
+    __tablename__ = "requirement"
+    __table_args__ = (Index("requirement_name", "workflow_id", "name", unique=True),)
+    id: int = _id()
+    workflow_id: int = _ref("workflow.id")
+    name: str = _text(nullable=False)
+    num_cpus: int
+    num_gpus: int
+    num_nodes: int
+    memory_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    runtime_seconds: int
+
+
+class NamedRow(SQLModel, table=True):
+    """Failure handlers and Slurm schedulers: a kind, a name, and the fields as the spec gave them."""
+
+    __tablename__ = "named"
+    __table_args__ = (Index("named_name", "workflow_id", "kind", "name", unique=True),)
+    id: int = _id()
+    workflow_id: int = _ref("workflow.id")
+    kind: str  # failure_handler | slurm_scheduler
+    name: str = _text(nullable=False)
+    fields: dict[str, Any] = _json()
+
+
+class GateRow(SQLModel, table=True):
+    """A distinct set of prerequisites. Open when `remaining` is 0."""
+
+    __tablename__ = "gate"
+    id: int = _id()
+    workflow_id: int = _ref("workflow.id", index=True)
+    total: int
+    remaining: int  # prerequisites that are not counted off
+
+
+class GatePrerequisiteRow(SQLModel, table=True):
+    """A job that holds a gate shut until it is counted off."""
+
+    __tablename__ = "gate_prerequisite"
+    __table_args__ = {"sqlite_with_rowid": False}
+    job_id: int = _ref("job.id", primary_key=True)
+    gate_id: int = _ref("gate.id", primary_key=True, index=True)
+
+
+class InputSetRow(SQLModel, table=True):
+    """A distinct set of files and user data that jobs read."""
+
+    __tablename__ = "input_set"
+    id: int = _id()
+    workflow_id: int = _ref("workflow.id", index=True)
+
+
+class InputFileRow(SQLModel, table=True):
+    """A file of an input set."""
+
+    __tablename__ = "input_file"
+    __table_args__ = {"sqlite_with_rowid": False}
+    input_set_id: int = _ref("input_set.id", primary_key=True)
+    file_id: int = _ref("file.id", primary_key=True, index=True)
+
+
+class InputUserDataRow(SQLModel, table=True):
+    """User data of an input set."""
+
+    __tablename__ = "input_user_data"
+    __table_args__ = {"sqlite_with_rowid": False}
+    input_set_id: int = _ref("input_set.id", primary_key=True)
+    user_data_id: int = _ref("user_data.id", primary_key=True, index=True)
+
+
+class FileRow(SQLModel, table=True):
+    """A file, with what was known of it when the run last looked (for reinitialize)."""
+
+    __tablename__ = "file"
+    __table_args__ = (Index("file_name", "workflow_id", "name", unique=True),)
+    id: int = _id()
+    workflow_id: int = _ref("workflow.id")
+    name: str = _text(nullable=False)
+    path: str = _text(nullable=False)
+    producer_job_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True, index=True))
+    size_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
+    mtime_ns: int | None = Field(default=None, sa_column=Column(BigInteger))
+    sha256: str | None = None
+
+
+class UserDataRow(SQLModel, table=True):
+    """A named piece of JSON."""
+
+    __tablename__ = "user_data"
+    __table_args__ = (Index("user_data_name", "workflow_id", "name", unique=True),)
+    id: int = _id()
+    workflow_id: int = _ref("workflow.id")
+    name: str = _text(nullable=False)
+    data: Any = _json(nullable=True)
+    is_ephemeral: bool = False
+    producer_job_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True, index=True))
+
+
+class JobRow(SQLModel, table=True):
+    """A job: what it is (above) and where it stands (below). Only `torc.store.jobs.apply` writes `state`."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        Index("job_name", "workflow_id", "name", unique=True),
+        Index("job_gate", "gate_id"),
+        Index("job_input_set", "input_set_id"),
+        # claims read these: flat however many jobs have finished
+        Index(
+            "job_ready",
+            "workflow_id",
+            "requirement_id",
+            "order_key",
+            "id",
+            sqlite_where=text("state = 'ready'"),
+            postgresql_where=text("state = 'ready'"),
+        ),
+        Index(
+            "job_held",
+            "runner_id",
+            sqlite_where=text("runner_id IS NOT NULL"),
+            postgresql_where=text("runner_id IS NOT NULL"),
+        ),
+    )
+    id: int = _id()
+    workflow_id: int = _ref("workflow.id")
+    name: str = _text(nullable=False)
+    command: str = _text(nullable=False)
+    invocation_script: str | None = _text()
+    env: dict[str, str] | None = _json(nullable=True)  # NULL: none of its own
+    priority: int = 0
+    order_key: int = 0  # -priority: ascending order is the order of claiming
+    requirement_id: int = _ref("requirement.id")
+    gate_id: int | None = _ref("gate.id", nullable=True)
+    input_set_id: int | None = _ref("input_set.id", nullable=True)
+    failure_handler_id: int | None = _ref("named.id", nullable=True)
+    scheduler_id: int | None = _ref("named.id", nullable=True)
+    cancel_on_blocking_job_failure: bool = True
+    supports_termination: bool = False
+    has_outputs: bool = False  # files to look for after success
+    # -- what moves
+    state: str
+    counted: bool = False  # counted off the gates that it holds shut
+    attempt: int = 0  # number of the current or last attempt; grows over all runs
+    runner_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True))
+    started_at: float | None = None
+    return_code: int | None = None
+    reason: str | None = _text()
+    recovery: dict[str, Any] | None = _json(nullable=True)  # for the retry that is due: script, last return code, rule
+    fingerprint: str | None = _text()  # of command, environment and user data at its last success
+
+
+class AttemptRow(SQLModel, table=True):
+    """How one execution ended. (job, attempt) is recorded once, however often it is reported."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (
+        Index("attempt_key", "job_id", "attempt", unique=True),
+        Index("attempt_workflow", "workflow_id", "id"),
+    )
+    id: int = Field(default=None, sa_column=Column(Id, primary_key=True))  # by the database
+    workflow_id: int = _ref("workflow.id")
+    job_id: int = _ref("job.id")
+    run_id: int
+    attempt: int
+    runner_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True))
+    state: str
+    return_code: int | None = None
+    reason: str | None = _text()
+    detail: str | None = _text()
+    rule: int | None = None  # index of the failure handler's rule that this failure was retried by
+    is_current: bool = True
+    started_at: float | None = None
+    ended_at: float
+    wall_seconds: float
+    user_cpu_seconds: float
+    system_cpu_seconds: float
+    peak_memory_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    usage: dict[str, Any] | None = _json(nullable=True)  # the rest of what was measured
+    stderr_tail: str | None = _text()
+
+
+class RunnerRow(SQLModel, table=True):
+    """A process that runs attempts."""
+
+    __tablename__ = "runner"
+    id: int = _id()
+    workflow_id: int = _ref("workflow.id", index=True)
+    run_id: int
+    kind: str
+    host: str = _text(nullable=False)
+    pid: int
+    process_started: str
+    boot_id: str
+    capacity: dict[str, Any] = _json()
+    labels: dict[str, str] = _json()
+    is_active: bool = True
+    started_at: float
+    ended_at: float | None = None
+    end_reason: str | None = _text()
+    lease_expires_at: float
+    num_completed: int = 0
+    num_failed: int = 0
+
+
+class ActionRow(SQLModel, table=True):
+    """Something to do when something happens."""
+
+    __tablename__ = "action"
+    id: int = _id()
+    workflow_id: int = _ref("workflow.id", index=True)
+    position: int
+    trigger_type: str
+    action_type: str
+    commands: list[str] = _json()
+    settings: dict[str, Any] = _json()
+    persistent: bool = False
+    remaining: int = 0  # jobs of the action that have not come that far in this run
+
+
+class ActionJobRow(SQLModel, table=True):
+    """A job that an action waits for."""
+
+    __tablename__ = "action_job"
+    __table_args__ = {"sqlite_with_rowid": False}
+    job_id: int = _ref("job.id", primary_key=True)
+    action_id: int = _ref("action.id", primary_key=True, index=True)
+    reached: bool = False
+
+
+class FiringRow(SQLModel, table=True):
+    """An action that is due, being carried out, or done. Unique keys make it happen once."""
+
+    __tablename__ = "firing"
+    __table_args__ = (Index("firing_key", "action_id", "run_id", "occasion", unique=True),)
+    id: int = Field(default=None, sa_column=Column(Id, primary_key=True))
+    workflow_id: int = _ref("workflow.id", index=True)
+    action_id: int = _ref("action.id")
+    run_id: int
+    occasion: str  # "" once a run; "runner:ID" for on_worker_*
+    state: str  # due | running | done | failed
+    runner_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True))
+    return_code: int | None = None
+    detail: str | None = _text()
+
+
+class EventRow(SQLModel, table=True):
+    """Something that happened."""
+
+    __tablename__ = "event"
+    __table_args__ = (Index("event_workflow", "workflow_id", "id"),)
+    id: int = Field(default=None, sa_column=Column(Id, primary_key=True))
+    workflow_id: int = _ref("workflow.id")
+    time: float
+    type: str
+    actor: str = _text(nullable=False)
+    job_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True))
+    data: dict[str, Any] = _json()
