@@ -32,12 +32,15 @@ class Value(BaseModel):
 
 
 class Request(BaseModel, Generic[R]):
-    """A question or a command. Fields named in `path` travel in the path; the others as query (GET, DELETE) or JSON."""
+    """A question or a command.
+
+    Over HTTP, fields named in `http_path` travel in the path, the others in the query (GET, DELETE) or as JSON.
+    """
 
     # defer_build: a command uses three of the fifty; building them all costs a tenth of a second at each start
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-    method: ClassVar[Method]
-    path: ClassVar[str]
+    http_method: ClassVar[Method]
+    http_path: ClassVar[str]
     access: ClassVar[Access]
     reply_type: ClassVar[Any]
 
@@ -63,7 +66,7 @@ def request(method: Method, path: str, access: Access = "read") -> Callable[[typ
 
     def enter(kind: type[Q]) -> type[Q]:
         generic = next(c for c in kind.__mro__ if issubclass(c, Request) and c.__pydantic_generic_metadata__["args"])
-        kind.method, kind.path, kind.access = method, path, access
+        kind.http_method, kind.http_path, kind.access = method, path, access
         kind.reply_type = generic.__pydantic_generic_metadata__["args"][0]
         if kind.__name__ in REQUESTS:
             raise TypeError(f"two requests are called {kind.__name__}")

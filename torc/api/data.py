@@ -16,7 +16,9 @@ class File(Value):
     workflow_id: int
     name: str
     path: str = Field(description="relative to the workflow's directory, or absolute")
-    producer: str | None = Field(None, description="name of the job that writes it; none: it must exist before the start")
+    producer: str | None = Field(
+        None, description="name of the job that writes it; none: it must exist before the start"
+    )
     num_consumers: int | None = Field(None, description="jobs that read it (GetFile only)")
 
 
@@ -26,7 +28,9 @@ class ListFiles(Request[Page[File]]):
 
     workflow_id: int
     name: str | None = Field(None, description="exact, or with `*` and `?`")
-    required_existing: bool = Field(False, description="only files that must exist before the start: read, and written by no job")
+    required_existing: bool = Field(
+        False, description="only files that must exist before the start: read, and written by no job"
+    )
     written: bool = Field(False, description="only files that jobs write")
     limit: int = Field(100, ge=1, le=10_000)
     cursor: str | None = None

@@ -71,7 +71,9 @@ class CreateJob(Request[Job]):
     output_files: list[str] = []
     input_user_data: list[str] = []
     output_user_data: list[str] = []
-    requirement: str | None = Field(None, description="name of a requirement class; default: the workflow's default class")
+    requirement: str | None = Field(
+        None, description="name of a requirement class; default: the workflow's default class"
+    )
     priority: int = Field(0, ge=0)
     env: dict[str, str] = {}
     invocation_script: str | None = None

@@ -44,7 +44,9 @@ class Runner(Value):
     kind: RunnerKind
     host: str
     pid: int
-    process_started: str = Field(description="identity of the process beyond its pid: its start in clock ticks since boot")
+    process_started: str = Field(
+        description="identity of the process beyond its pid: its start in clock ticks since boot"
+    )
     boot_id: str
     capacity: NodeCapacity
     is_active: bool
@@ -84,7 +86,10 @@ class RegisterRunner(Request[Runner]):
 
 @request("POST", "/workflows/{workflow_id}/runners/{runner_id}/end", access="run")
 class EndRunner(Request[Runner]):
-    """Take a runner off. Jobs that it still holds are lost to it: retried, or terminated when that happened too often."""
+    """Take a runner off.
+
+    Jobs that it still holds are lost to it: retried, or terminated when that happened too often.
+    """
 
     workflow_id: int
     runner_id: int
@@ -113,7 +118,9 @@ class Usage(Value):
 
     user_cpu_seconds: float = 0.0
     system_cpu_seconds: float = 0.0
-    peak_memory_bytes: int = Field(0, description="largest of: the largest single process (rusage), the sampled tree, the cgroup")
+    peak_memory_bytes: int = Field(
+        0, description="largest of: the largest single process (rusage), the sampled tree, the cgroup"
+    )
     read_bytes: int | None = None
     written_bytes: int | None = None
     average_memory_bytes: int | None = Field(None, description="mean of the samples of the whole tree")
@@ -130,9 +137,13 @@ class Assignment(Value):
     request: ResourceRequest
     invocation_script: str | None = None
     env: dict[str, str] = Field({}, description="the job's own; the workflow's comes with RunnerSettings")
-    outputs: list[str] = Field([], description="paths that must exist after success, relative to the workflow's directory")
+    outputs: list[str] = Field(
+        [], description="paths that must exist after success, relative to the workflow's directory"
+    )
     supports_termination: bool = False
-    recovery_script: str | None = Field(None, description="to run first: this attempt is a retry by a rule that has one")
+    recovery_script: str | None = Field(
+        None, description="to run first: this attempt is a retry by a rule that has one"
+    )
     previous_return_code: int | None = None
 
 
@@ -173,7 +184,9 @@ class Finished(Value):
     usage: Usage = Usage()
     reason: Reason | None = None
     detail: str | None = Field(None, description="one line for people: which outputs are missing, which limit was hit")
-    stderr_tail: str | None = Field(None, description="last lines of stderr of an attempt that did not succeed, <= 4 KiB")
+    stderr_tail: str | None = Field(
+        None, description="last lines of stderr of an attempt that did not succeed, <= 4 KiB"
+    )
 
 
 class ActionFinished(Value):
@@ -191,7 +204,9 @@ class ExchangeReply(Value):
     cancel: list[JobAttempt] = Field([], description="held by this runner and to be stopped; attempts it lost included")
     actions: list[ActionAssignment] = []
     done: bool = Field(description="nothing is left that this or any runner could be given, now or later")
-    waiting: int = Field(0, description="ready jobs that this runner was not given (too large, or limit reached), if known")
+    waiting: int = Field(
+        0, description="ready jobs that this runner was not given (too large, or limit reached), if known"
+    )
     lease_seconds: float
     runner_is_lost: bool = Field(False, description="the lease had ended: stop everything, register anew")
 
@@ -210,14 +225,20 @@ class Exchange(Request[ExchangeReply]):
     finished: list[Finished] = []
     released: list[JobAttempt] = Field([], description="claimed, never started, given back")
     actions_finished: list[ActionFinished] = []
-    free: NodeCapacity = Field(description="for the jobs to claim now; what claimed but unstarted jobs will take is not free")
+    free: NodeCapacity = Field(
+        description="for the jobs to claim now; what claimed but unstarted jobs will take is not free"
+    )
     limit: int = Field(0, ge=0, le=10_000, description="at most this many assignments")
     ignore_resources: bool = Field(False, description="--max-parallel-jobs: give by number alone")
     claim_ahead: int = Field(
-        0, ge=0, le=10_000,
-        description="after filling `free`, also give this many jobs that fit the whole node, to be started as others end",
+        0,
+        ge=0,
+        le=10_000,
+        description="after filling `free`, give this many more jobs that fit the whole node, to be started as others end",
     )
-    total: NodeCapacity | None = Field(None, description="the whole node, for claim_ahead and for telling what can never fit")
+    total: NodeCapacity | None = Field(
+        None, description="the whole node, for claim_ahead and for telling what can never fit"
+    )
     stopping: bool = Field(False, description="the runner is leaving: reports only, no new work")
     wait_seconds: float = Field(0.0, ge=0.0, le=60.0, description="wait up to this long for work when there is none")
 
@@ -292,7 +313,9 @@ class RunSummary(Value):
     peak_memory_bytes: int
     num_attempts: int
     num_retries: int
-    failed: list[Result] = Field(description="last attempts of unsuccessful jobs, the first `limit` in order of their end")
+    failed: list[Result] = Field(
+        description="last attempts of unsuccessful jobs, the first `limit` in order of their end"
+    )
     num_failed: int
     blocked_by: dict[str, int] = Field({}, description="unfinished jobs that wait behind each of these, largest first")
 

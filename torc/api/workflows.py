@@ -63,7 +63,10 @@ class SourceFile(Value):
 
 @request("POST", "/workflows", access="write")
 class CreateWorkflow(Request[Workflow]):
-    """Create a workflow from the text of a spec. Nothing is stored unless all of it is valid (else `invalid`, with diagnostics)."""
+    """Create a workflow from the text of a spec.
+
+    Nothing is stored unless all of it is valid (else `invalid`, with the diagnostics in its details).
+    """
 
     spec: str
     format: SpecFormat | None = Field(None, description="tried in turn when left out")
@@ -201,7 +204,9 @@ class ReinitializeWorkflow(Request[ReinitializeReply]):
 
     workflow_id: int
     files: list[FileFact] = Field(description="facts of every file in ListFiles; files left out count as missing")
-    spec: str | None = Field(None, description="an edited spec to bring in first: commands, environment, resources, data, new jobs")
+    spec: str | None = Field(
+        None, description="an edited spec to bring in first: commands, environment, resources, data, new jobs"
+    )
     format: SpecFormat | None = None
     spec_name: str = "<spec>"
     spec_files: list[SourceFile] = []

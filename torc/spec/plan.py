@@ -3,8 +3,9 @@
 Everything refers to everything else by index into the plan's own sequences, so that a plan of a million jobs stays
 small and the store can turn indexes into ids by adding an offset.
 
-A command may mention user data, whose ids exist only once the plan is stored: it then holds USER_DATA_MARK, the index of
-the user data, and USER_DATA_MARK again (no command can contain that character otherwise). `with_user_data_ids` fills them in.
+A command may mention user data, whose ids exist only once the plan is stored: it then holds USER_DATA_MARK, the index
+of the user data, and USER_DATA_MARK again (no command can contain that character otherwise). `with_user_data_ids`
+fills them in.
 """
 
 from __future__ import annotations
