@@ -1,0 +1,238 @@
+"""Who waits for whom: order, stages, cycles, the critical path, what lies behind a job.
+
+Everything here walks gates (distinct prerequisite sets, see `gates`), never single edges, and costs time in the number
+of jobs and gate members: a barrier of M jobs before N jobs is M + N steps. Nothing recurses. Jobs and gates are indexes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+
+from torc.errors import Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Jobs and gates, indexed both ways. Made by `graph_of`."""
+
+    gates: Sequence[tuple[int, ...]]  # the prerequisites of each gate
+    gate_of: Sequence[int | None]  # the gate that each job waits for
+    _held: array[int]  # gates that a job holds shut, job after job
+    _held_from: array[int]
+    _waiters: array[int]  # jobs that wait for a gate, gate after gate
+    _waiters_from: array[int]
+
+    def __len__(self) -> int:
+        return len(self.gate_of)
+
+    def gates_held_by(self, job: int) -> Sequence[int]:
+        """Give the gates that the job is a prerequisite of."""
+        return self._held[self._held_from[job] : self._held_from[job + 1]]
+
+    def waiters(self, gate: int) -> Sequence[int]:
+        """Give the jobs that wait for the gate, in order."""
+        return self._waiters[self._waiters_from[gate] : self._waiters_from[gate + 1]]
+
+    def prerequisites(self, job: int) -> tuple[int, ...]:
+        """Give the jobs that the job waits for, in order."""
+        gate = self.gate_of[job]
+        return () if gate is None else self.gates[gate]
+
+
+def graph_of(gates: Sequence[tuple[int, ...]], gate_of: Sequence[int | None]) -> Graph:
+    """Index gates (each without duplicates) and the gate of each job both ways."""
+    num_jobs, num_gates = len(gate_of), len(gates)
+    held_from = _starts(num_jobs, chain.from_iterable(gates))
+    held = array("q", bytes(8 * held_from[-1]))
+    at = held_from[:-1]
+    for gate, members in enumerate(gates):
+        for job in members:
+            held[at[job]] = gate
+            at[job] += 1
+    waiters_from = _starts(num_gates, (gate for gate in gate_of if gate is not None))
+    waiters = array("q", bytes(8 * waiters_from[-1]))
+    at = waiters_from[:-1]
+    for job, gate in enumerate(gate_of):
+        if gate is not None:
+            waiters[at[gate]] = job
+            at[gate] += 1
+    return Graph(gates, gate_of, held, held_from, waiters, waiters_from)
+
+
+def _starts(size: int, values: Iterable[int]) -> array[int]:
+    """Count values below `size`, and give where each one's run starts in a flat list, with the total at the end."""
+    counts = array("q", bytes(8 * (size + 1)))
+    for value in values:
+        counts[value + 1] += 1
+    return array("q", accumulate(counts))
+
+
+def partial_order(graph: Graph) -> list[int]:
+    """Give jobs so that each stands behind its prerequisites. Jobs in a cycle, or behind one, are left out."""
+    remaining = [len(members) for members in graph.gates]
+    order = [job for job, gate in enumerate(graph.gate_of) if gate is None]
+    for job in order:  # grows as it goes
+        for gate in graph.gates_held_by(job):
+            remaining[gate] -= 1
+            if not remaining[gate]:
+                order.extend(graph.waiters(gate))
+    return order
+
+
+def topological_order(graph: Graph) -> list[int]:
+    """Give all jobs so that each stands behind its prerequisites. Raises Invalid when there is a cycle."""
+    order = partial_order(graph)
+    if len(order) < len(graph):
+        path = find_cycle(graph, order) or ()
+        raise Invalid(
+            f"{len(path) - 1} jobs wait for each other in a cycle: {' -> '.join(map(str, path))}",
+            hint="call find_cycle first, which gives the jobs on the path",
+            cycle=path,
+        )
+    return order
+
+
+def find_cycle(graph: Graph, order: Sequence[int] | None = None) -> tuple[int, ...] | None:
+    """Give a cycle as a path: each job is a prerequisite of the next, and the last one is the first. None: no cycle.
+
+    Of the cycles through the job found first a shortest one is given, begun at its smallest job. `order` saves the
+    work when the caller has `partial_order(graph)` at hand.
+    """
+    if order is None:
+        order = partial_order(graph)
+    if len(order) == len(graph):
+        return None
+    stuck = bytearray(b"\1") * len(graph)
+    for job in order:
+        stuck[job] = 0
+    # Every stuck job has a stuck prerequisite: walking upwards must come back to where it was before.
+    job, seen = stuck.index(1), set[int]()
+    while job not in seen:
+        seen.add(job)
+        job = next(member for member in graph.prerequisites(job) if stuck[member])
+    path = _shortest_way_back(graph, job, stuck)
+    smallest = path.index(min(path))
+    return (*path[smallest:], *path[:smallest], path[smallest])
+
+
+def _shortest_way_back(graph: Graph, start: int, stuck: bytearray) -> list[int]:
+    """Give the jobs of a shortest cycle through `start`, which is known to be on one."""
+    came_from: dict[int, int] = {}
+    passed: set[int] = set()
+    queue = deque((start,))
+    while queue and start not in came_from:
+        job = queue.popleft()
+        for gate in graph.gates_held_by(job):
+            if gate in passed:
+                continue
+            passed.add(gate)
+            for behind in graph.waiters(gate):
+                if stuck[behind] and behind not in came_from:
+                    came_from[behind] = job
+                    queue.append(behind)
+    path, job = [start], came_from[start]
+    while job != start:
+        path.append(job)
+        job = came_from[job]
+    return path[::-1]
+
+
+def cycle_text(path: Sequence[int], names: Sequence[str], *, most: int = 12) -> str:
+    """Write a cycle for people: `a -> b -> a`. Of a long one the middle is left out."""
+    shown = [names[job] for job in path]
+    if len(shown) > most:
+        half = most // 2
+        shown[half:-half] = [f"... ({len(shown) - 2 * half} more) ..."]
+    return " -> ".join(shown)
+
+
+def stages(graph: Graph) -> list[int]:
+    """Give the stage of each job: 0 without prerequisites, else one more than the last of them. Raises Invalid."""
+    stage = [0] * len(graph)
+    gate_stage: list[int | None] = [None] * len(graph.gates)
+    for job in topological_order(graph):
+        gate = graph.gate_of[job]
+        if gate is None:
+            continue
+        known = gate_stage[gate]
+        if known is None:
+            known = gate_stage[gate] = 1 + max(stage[member] for member in graph.gates[gate])
+        stage[job] = known
+    return stage
+
+
+@dataclass(frozen=True, slots=True)
+class CriticalPath:
+    """The longest chain of jobs, each of which waits for the one before."""
+
+    seconds: float
+    jobs: tuple[int, ...]
+
+
+def critical_path(graph: Graph, runtimes: Sequence[float]) -> CriticalPath:
+    """Give the chain that takes longest: no schedule on whatever machine ends earlier. Runtimes are in seconds.
+
+    Of several longest chains the one through the smaller indexes is given. Raises Invalid when there is a cycle.
+    """
+    end = [0.0] * len(graph)
+    last: list[int | None] = [None] * len(graph.gates)  # the member of each gate that ends last
+    for job in topological_order(graph):
+        gate = graph.gate_of[job]
+        start = 0.0
+        if gate is not None:
+            blocker = last[gate]
+            if blocker is None:
+                blocker = last[gate] = max(graph.gates[gate], key=end.__getitem__)
+            start = end[blocker]
+        end[job] = start + runtimes[job]
+    if not end:
+        return CriticalPath(0.0, ())
+    at: int | None = max(range(len(end)), key=end.__getitem__)
+    seconds, path = end[at or 0], []
+    while at is not None:
+        path.append(at)
+        gate = graph.gate_of[at]
+        at = None if gate is None else last[gate]
+    return CriticalPath(seconds, tuple(reversed(path)))
+
+
+def downstream(graph: Graph, jobs: Iterable[int]) -> list[int]:
+    """Give the jobs and all that wait for them, directly or not, in the order in which they are met, each once."""
+    found = list(dict.fromkeys(jobs))
+    met = bytearray(len(graph))
+    for job in found:
+        met[job] = 1
+    passed = bytearray(len(graph.gates))
+    for job in found:  # grows as it goes
+        for gate in graph.gates_held_by(job):
+            if passed[gate]:
+                continue
+            passed[gate] = 1
+            for behind in graph.waiters(gate):
+                if not met[behind]:
+                    met[behind] = 1
+                    found.append(behind)
+    return found
+
+
+def upstream(graph: Graph, jobs: Iterable[int]) -> list[int]:
+    """Give the jobs and all that they wait for, directly or not, in the order in which they are met, each once."""
+    found = list(dict.fromkeys(jobs))
+    met = bytearray(len(graph))
+    for job in found:
+        met[job] = 1
+    passed = bytearray(len(graph.gates))
+    for job in found:  # grows as it goes
+        gate = graph.gate_of[job]
+        if gate is None or passed[gate]:
+            continue
+        passed[gate] = 1
+        for before in graph.gates[gate]:
+            if not met[before]:
+                met[before] = 1
+                found.append(before)
+    return found
