@@ -1,7 +1,8 @@
 """Who waits for whom: order, stages, cycles, the critical path, what lies behind a job.
 
 Everything here walks gates (distinct prerequisite sets, see `gates`), never single edges, and costs time in the number
-of jobs and gate members: a barrier of M jobs before N jobs is M + N steps. Nothing recurses. Jobs and gates are indexes.
+of jobs and gate members: a barrier of M jobs before N jobs is M + N steps. Nothing recurses. Jobs and gates are
+indexes. Not for states: `board` holds those.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def graph_of(gates: Sequence[tuple[int, ...]], gate_of: Sequence[int | None]) ->
     held_from = _starts(num_jobs, chain.from_iterable(gates))
     held = array("q", bytes(8 * held_from[-1]))
     at = held_from[:-1]
-    for gate, members in enumerate(gates):
+    for number, members in enumerate(gates):
         for job in members:
-            held[at[job]] = gate
+            held[at[job]] = number
             at[job] += 1
     waiters_from = _starts(num_gates, (gate for gate in gate_of if gate is not None))
     waiters = array("q", bytes(8 * waiters_from[-1]))

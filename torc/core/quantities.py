@@ -13,6 +13,9 @@ from math import ceil
 
 MAX_BYTES = (1 << 63) - 1
 MAX_SECONDS = (1 << 31) - 1
+MINUTE, HOUR, DAY, WEEK = 60, 3600, 86400, 604800
+#: Means of the Julian calendar, the lengths that Torc 0.12 gave them.
+MONTH, YEAR = 2629800, 31557600
 
 _MEMORY_FORMS = "write a number and a unit (512k, 512m, 2g, 1t, also 2GiB or 512MB; powers of 1024), or plain bytes"
 _DURATION_FORMS = (
@@ -20,10 +23,13 @@ _DURATION_FORMS = (
     "or a walltime (1-02:00:00, HH:MM:SS, MM:SS)"
 )
 
+_MOST_SHOWN = 40  # characters of a wrong value in a message
 _NUMBER = r"[0-9]{1,19}(?:\.[0-9]{1,9})?"
 _MEMORY = re.compile(rf"({_NUMBER})\s*(?:([kmgtpe]?)(?:i?b)?)", re.IGNORECASE)
 _ISO = re.compile(
-    rf"P(?:({_NUMBER})W)?(?:({_NUMBER})D)?(T(?:({_NUMBER})H)?(?:({_NUMBER})M)?(?:({_NUMBER})S)?)?", re.IGNORECASE
+    rf"P(?:({_NUMBER})Y)?(?:({_NUMBER})M)?(?:({_NUMBER})W)?(?:({_NUMBER})D)?"
+    rf"(?:T(?:({_NUMBER})H)?(?:({_NUMBER})M)?(?:({_NUMBER})S)?)?",
+    re.IGNORECASE,
 )
 _PART = re.compile(rf"({_NUMBER})\s*([a-z]+)\s*", re.IGNORECASE)
 _CLOCK = re.compile(r"(?:([0-9]{1,9})-)?([0-9]{1,9})((?::[0-9]{1,9}){0,2})")
@@ -33,10 +39,10 @@ _SECONDS = {
     name: seconds
     for names, seconds in (
         ("s sec secs second seconds", 1),
-        ("m min mins minute minutes", 60),
-        ("h hr hrs hour hours", 3600),
-        ("d day days", 86400),
-        ("w week weeks", 604800),
+        ("m min mins minute minutes", MINUTE),
+        ("h hr hrs hour hours", HOUR),
+        ("d day days", DAY),
+        ("w week weeks", WEEK),
     )
     for name in names.split()
 }
@@ -57,7 +63,7 @@ def parse_duration(text: str) -> int:
     """Give the seconds of an ISO 8601 duration, of `30m`, `1h 30m`, `2 days`, or of a Slurm walltime.
 
     Of Slurm's forms (sbatch --time) all are read but the bare number, which would mean minutes there and seconds
-    elsewhere. Years and months of ISO 8601 have no length in seconds. Raises ValueError.
+    elsewhere. Years and months of ISO 8601 count 365.25 and 30.4375 days. Raises ValueError.
     """
     stripped = text.strip()
     seconds = _iso_seconds(stripped)
@@ -76,9 +82,9 @@ def _iso_seconds(text: str) -> Fraction | None:
     match = _ISO.fullmatch(text)
     if match is None or text[-1] in "PpTt":
         return None
-    weeks, days, _, hours, minutes, seconds = match.groups()
-    parts = ((weeks, 604800), (days, 86400), (hours, 3600), (minutes, 60), (seconds, 1))
-    return sum((Fraction(number) * unit for number, unit in parts if number), Fraction(0))
+    units = (YEAR, MONTH, WEEK, DAY, HOUR, MINUTE, 1)
+    numbers = zip(match.groups(), units, strict=True)
+    return sum((Fraction(number) * unit for number, unit in numbers if number), Fraction(0))
 
 
 def _clock_seconds(text: str) -> Fraction | None:
@@ -94,7 +100,7 @@ def _clock_seconds(text: str) -> Fraction | None:
     seconds = 0
     for field in fields:
         seconds = seconds * 60 + field
-    return Fraction(seconds + 86400 * int(days or 0))
+    return Fraction(seconds + DAY * int(days or 0))
 
 
 def _unit_seconds(text: str) -> Fraction | None:
@@ -112,13 +118,11 @@ def _unit_seconds(text: str) -> Fraction | None:
 def _complaint(text: str) -> str:
     if re.fullmatch(_NUMBER, text):
         return f"a number alone has no unit; write {text[:20]}s, {text[:20]}m or {text[:20]}h"
-    if re.fullmatch(r"P[0-9.]+[YM].*", text, re.IGNORECASE):
-        return "years and months have no fixed length; write days, as in P30D"
     return _DURATION_FORMS
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+    return repr(text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "...")
 
 
 def format_memory(memory_bytes: int) -> str:
@@ -131,9 +135,9 @@ def format_memory(memory_bytes: int) -> str:
 
 def format_duration(seconds: int) -> str:
     """Write seconds as an ISO 8601 duration: `PT1H30M`, `P1DT2H`, `PT0S`."""
-    days, rest = divmod(seconds, 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, rest = divmod(rest, 60)
+    days, rest = divmod(seconds, DAY)
+    hours, rest = divmod(rest, HOUR)
+    minutes, rest = divmod(rest, MINUTE)
     date = f"{days}D" if days else ""
     time = "".join(f"{number}{unit}" for number, unit in ((hours, "H"), (minutes, "M"), (rest, "S")) if number)
     if not date and not time:
@@ -143,32 +147,33 @@ def format_duration(seconds: int) -> str:
 
 def human_duration(seconds: float) -> str:
     """Write a time for people, two units at most: `250ms`, `3.2s`, `45s`, `2m 03s`, `1h 05m`, `2d 04h`."""
-    if seconds < 0:
-        return "-" + human_duration(-seconds)
-    if round(seconds * 1000) < 1000:
-        return f"{round(seconds * 1000)}ms"
-    if round(seconds, 1) < 10:
-        return f"{seconds:.1f}s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02d}s"
-    minutes = round(seconds / 60)
-    if minutes < 1440:
-        return f"{minutes // 60}h {minutes % 60:02d}m"
-    hours = round(seconds / 3600)
-    return f"{hours // 24}d {hours % 24:02d}h"
+    size = abs(seconds)
+    if round(size) < MINUTE:
+        text = _below_a_minute(size)
+    elif round(size) < HOUR:
+        text = "{}m {:02d}s".format(*divmod(round(size), MINUTE))
+    elif round(size / MINUTE) * MINUTE < DAY:
+        text = "{}h {:02d}m".format(*divmod(round(size / MINUTE), HOUR // MINUTE))
+    else:
+        text = "{}d {:02d}h".format(*divmod(round(size / HOUR), DAY // HOUR))
+    return "-" + text if seconds < 0 else text
+
+
+def _below_a_minute(seconds: float) -> str:
+    milliseconds = round(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    tenths = f"{seconds:.1f}"
+    return f"{tenths}s" if len(tenths) < len("10.0") else f"{round(seconds)}s"
 
 
 def human_bytes(memory_bytes: float) -> str:
-    """Write an amount for people, three digits at most and one of them behind the point: `512 B`, `1.5 GiB`."""
-    if memory_bytes < 0:
-        return "-" + human_bytes(-memory_bytes)
-    amount, unit = float(memory_bytes), "B"
+    """Write an amount for people: `512 B`, `1.5 GiB`, `120 MiB`."""
+    amount, unit = abs(float(memory_bytes)), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
-        if round(amount) < 1024:
+        if round(amount) < 1 << 10:
             break
-        amount, unit = amount / 1024, larger
-    text = f"{amount:.1f}" if round(amount, 1) < 100 and unit != "B" else f"{amount:.0f}"
-    return f"{text.removesuffix('.0')} {unit}"
+        amount, unit = amount / (1 << 10), larger
+    tenths = f"{amount:.1f}"
+    text = tenths.removesuffix(".0") if len(tenths) < len("100.0") and unit != "B" else f"{amount:.0f}"
+    return f"{'-' if memory_bytes < 0 else ''}{text} {unit}"

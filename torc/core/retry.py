@@ -1,0 +1,113 @@
+"""What becomes of a job whose attempt has ended: the event for the table of states.
+
+The rules are those of the job's failure handler. Not for finding out why something failed (`diagnosis`, which names the
+category), nor for changing what a job asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torc.core.states import Event
+
+Ending = Literal["succeeded", "failed", "terminated", "interrupted", "canceled"]
+
+#: How often a job may lose its runner in one run. A job that kills its runner must not go round for ever.
+MAX_LOSSES = 3
+DEFAULT_MAX_RETRIES = 3
+RUNNER_LOST = "runner_lost"
+RECOVERY_FAILED = "recovery_failed"
+_SIGNAL_BASE = 128  # a shell reports a child that died by signal N as 128 + N
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended. `return_code` is negative for a signal, None when nothing was started or nobody knows."""
+
+    ending: Ending
+    return_code: int | None = None
+    reason: str | None = None
+    category: str | None = None  # of its diagnosis, where there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule of a failure handler. It matches by any of its conditions."""
+
+    exit_codes: frozenset[int] = frozenset()
+    match_all_exit_codes: bool = False
+    match_categories: frozenset[str] = frozenset()
+    max_retries: int = DEFAULT_MAX_RETRIES
+    recovery_script: str | None = None
+
+    def matches(self, outcome: Outcome) -> bool:
+        """Tell whether the rule is for this outcome. Death by signal N is exit code 128 + N, as shells count."""
+        if self.match_all_exit_codes or outcome.category in self.match_categories:
+            return True
+        code = outcome.return_code
+        if code is None:
+            return False
+        return code in self.exit_codes or (code < 0 and _SIGNAL_BASE - code in self.exit_codes)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens to the job. `rule` is the index of the rule that it is retried by."""
+
+    event: Event
+    rule: int | None = None
+    recovery_script: str | None = None
+
+
+def rules_of(fields: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """Give the rules of a failure handler from its fields as a spec has them (checked there)."""
+    return tuple(
+        Rule(
+            exit_codes=frozenset(rule.get("exit_codes") or ()),
+            match_all_exit_codes=bool(rule.get("match_all_exit_codes")),
+            match_categories=frozenset(rule.get("match_categories") or ()),
+            max_retries=DEFAULT_MAX_RETRIES if rule.get("max_retries") is None else rule["max_retries"],
+            recovery_script=rule.get("recovery_script"),
+        )
+        for rule in fields.get("rules") or ()
+    )
+
+
+_PLAIN_EVENTS = {
+    "succeeded": Event.SUCCEEDED,
+    "interrupted": Event.INTERRUPTED,
+    "canceled": Event.CANCELED,
+}
+
+
+def decide(
+    outcome: Outcome,
+    rules: Sequence[Rule] = (),
+    used: Mapping[int, int] | None = None,
+    *,
+    use_pending_failed: bool = False,
+) -> Decision:
+    """Decide what a finished attempt means for its job.
+
+    `used` tells how often the job was retried by each rule (by index) in this run. The first rule that matches and has
+    retries left is taken. Attempts that were stopped at a limit may be retried by a rule too; without one they stay
+    terminated. No rule is asked after a recovery script failed.
+    """
+    plain = _PLAIN_EVENTS.get(outcome.ending)
+    if plain is not None:
+        return Decision(plain)
+    if outcome.reason != RECOVERY_FAILED:
+        counts = used or {}
+        for index, rule in enumerate(rules):
+            if rule.matches(outcome) and counts.get(index, 0) < rule.max_retries:
+                return Decision(Event.RETRIED, index, rule.recovery_script)
+    if outcome.ending == "terminated":
+        return Decision(Event.TERMINATED)
+    return Decision(Event.AWAITED_DECISION if use_pending_failed else Event.FAILED)
+
+
+def decide_lost(losses: int) -> Decision:
+    """Decide about a job whose runner was lost while it held it; `losses` counts the earlier times in this run."""
+    return Decision(Event.RETRIED if losses < MAX_LOSSES else Event.TERMINATED)
