@@ -8,7 +8,7 @@ sets of rows must end where a Board ends. Not for time or resources, which `simu
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from torc.core.graph import Graph
@@ -27,21 +27,34 @@ class Move(NamedTuple):
 class Board:
     """The states of all jobs, and of their gates."""
 
-    def __init__(self, graph: Graph, cancels: Sequence[bool], disabled: Iterable[int] = ()) -> None:
-        """Begin a workflow: jobs without prerequisites become ready, the others blocked.
+    def __init__(
+        self,
+        graph: Graph,
+        cancels: Sequence[bool],
+        states: Sequence[State] | None = None,
+        interrupted: Collection[int] = (),
+    ) -> None:
+        """Begin a workflow, or go on from `states`; uninitialized jobs become blocked or ready.
 
         `cancels` tells of each job whether it is canceled when a prerequisite ends unsuccessfully
-        (cancel_on_blocking_job_failure). `disabled` jobs are taken out before anything starts.
+        (cancel_on_blocking_job_failure). `interrupted` names the terminated jobs that are to be continued.
         """
         self.graph = graph
         self.cancels = cancels
-        self.states = [State.UNINITIALIZED] * len(graph)
-        self.counted = bytearray(len(graph))  # counted off the gates that the job holds shut
-        self.remaining = [len(members) for members in graph.gates]
-        self.spoiled = [0] * len(graph.gates)  # members counted off that did not succeed
-        for job in disabled:
-            self.apply(Event.DISABLED, (job,))
+        self.states = [State.UNINITIALIZED] * len(graph) if states is None else list(states)
+        #: counted off the gates that the job holds shut
+        self.counted = bytearray(state in FINISHED and job not in interrupted for job, state in enumerate(self.states))
+        self.remaining = list[int]()  # members of each gate that are not counted off
+        self.spoiled = list[int]()  # members of each gate that are counted off and did not succeed
+        for gate in range(len(graph.gates)):
+            remaining, spoiled = self._count(gate)
+            self.remaining.append(remaining)
+            self.spoiled.append(spoiled)
         self.initialize()
+
+    def _count(self, gate: int) -> tuple[int, int]:
+        off = [job for job in self.graph.gates[gate] if self.counted[job]]
+        return len(self.graph.gates[gate]) - len(off), sum(self.states[job] not in SATISFIED for job in off)
 
     def initialize(self) -> list[Move]:
         """Make uninitialized jobs blocked, ready, or canceled where a prerequisite was unsuccessful already."""
@@ -54,7 +67,8 @@ class Board:
                     event = Event.INITIALIZED
                     fallen.append(job)
                 self._move(moved, job, event)
-        return moved + self.apply(Event.PREREQUISITE_FAILED, fallen)
+        self._spread(moved, deque((job, Event.PREREQUISITE_FAILED) for job in fallen))
+        return moved
 
     def is_open(self, job: int) -> bool:
         """Tell whether all prerequisites of the job are counted off."""
@@ -74,23 +88,24 @@ class Board:
         for job in asked:
             self._check(job, event)
         moved: list[Move] = []
-        queue = deque((job, event) for job in asked)
-        while queue:
-            job, event = queue.popleft()
-            if event in _SPREADING and self.states[job] is not State.BLOCKED:
-                continue  # moved by something before it in the queue
-            before = self.states[job]
-            effects = self._move(moved, job, event)
-            if Effect.COUNT_OFF in effects:
-                queue.extend(self._count_off(job, before))
+        self._spread(moved, deque((job, event) for job in asked))
         return moved
 
     def _check(self, job: int, event: Event) -> None:
         transition(self.states[job], event)
         if event is Event.RESUMED and self.counted[job]:
             raise Conflict("a job that was terminated for good cannot be resumed", hint="reset it", job=job)
-        if event in _BY_RESET:
-            raise Conflict(f"{event} is found by a reset, never asked for", job=job)
+        if event in _FOLLOWS:
+            raise Conflict(f"{event} follows from other moves, and cannot be asked for", job=job)
+
+    def _spread(self, moved: list[Move], queue: deque[tuple[int, Event]]) -> None:
+        while queue:
+            job, event = queue.popleft()
+            before = self.states[job]
+            if event in _SPREADING and before is not State.BLOCKED:
+                continue  # moved by something before it in the queue
+            if Effect.COUNT_OFF in self._move(moved, job, event):
+                queue.extend(self._count_off(job, before))
 
     def _move(self, moved: list[Move], job: int, event: Event) -> tuple[Effect, ...]:
         state, effects = transition(self.states[job], event)
@@ -100,10 +115,8 @@ class Board:
 
     def _count_off(self, job: int, before: State) -> list[tuple[int, Event]]:
         """Count a finished job off its gates, once, and give the events of those behind it."""
-        was_counted, self.counted[job] = self.counted[job], 1
-        spoils = self.states[job] not in SATISFIED
-        if was_counted:
-            spoils -= before not in SATISFIED
+        was_counted, self.counted[job] = bool(self.counted[job]), 1
+        spoils = int(self.states[job] not in SATISFIED) - int(was_counted and before not in SATISFIED)
         events: list[tuple[int, Event]] = []
         for gate in self.graph.gates_held_by(job):
             self.remaining[gate] -= not was_counted
@@ -143,7 +156,8 @@ class Board:
                 if self.states[job] is State.READY:
                     self._move(moved, job, Event.RESET_BLOCKED)
         fallen = [job for job in asked if self.states[job] is State.BLOCKED and self._is_spoiled(job)]
-        return moved + self.apply(Event.PREREQUISITE_FAILED, fallen)
+        self._spread(moved, deque((job, Event.PREREQUISITE_FAILED) for job in fallen))
+        return moved
 
     def _count_on(self, job: int) -> Sequence[int]:
         """Let a job hold its gates shut again, and give those that were open."""
@@ -164,23 +178,22 @@ class Board:
         """List every invariant that does not hold: empty, unless something here is wrong."""
         found = []
         for job, state in enumerate(self.states):
-            may_be_uncounted = state is State.TERMINATED or state not in FINISHED
-            if bool(self.counted[job]) is not (state in FINISHED) and not (may_be_uncounted and not self.counted[job]):
-                found.append(f"job {job} is {state}, counted: {bool(self.counted[job])}")
+            counted = bool(self.counted[job])
+            if counted is not (state in FINISHED) and (counted or state is not State.TERMINATED):
+                found.append(f"job {job} is {state}, counted off: {counted}")
             if state is State.BLOCKED and self.is_open(job):
                 found.append(f"job {job} is blocked, and its gate is open")
             if state is State.BLOCKED and self._is_spoiled(job):
                 found.append(f"job {job} is blocked behind an unsuccessful job")
             if state is State.READY and not self.is_open(job):
                 found.append(f"job {job} is ready, and its gate is shut")
-        for gate, members in enumerate(self.graph.gates):
-            remaining = sum(not self.counted[job] for job in members)
-            spoiled = sum(bool(self.counted[job]) and self.states[job] not in SATISFIED for job in members)
-            if (remaining, spoiled) != (self.remaining[gate], self.spoiled[gate]):
-                found.append(f"gate {gate} counts {self.remaining[gate]}, {self.spoiled[gate]}: {remaining}, {spoiled}")
+        for gate in range(len(self.graph.gates)):
+            kept, right = (self.remaining[gate], self.spoiled[gate]), self._count(gate)
+            if kept != right:
+                found.append(f"gate {gate} keeps (remaining, spoiled) {kept}, counted anew they are {right}")
         return found
 
 
 #: These come from other jobs' moves, and only blocked jobs take them.
 _SPREADING = frozenset({Event.PREREQUISITE_FAILED, Event.GATE_OPENED})
-_BY_RESET = frozenset({Event.RESET_BLOCKED, Event.RESET_READY})
+_FOLLOWS = _SPREADING | {Event.INITIALIZED, Event.RESET_BLOCKED, Event.RESET_READY}

@@ -174,13 +174,13 @@ class CriticalPath:
     jobs: tuple[int, ...]
 
 
-def critical_path(graph: Graph, runtimes: Sequence[float]) -> CriticalPath:
-    """Give the chain that takes longest: no schedule on whatever machine ends earlier. Runtimes are in seconds.
+def earliest_ends(graph: Graph, runtimes: Sequence[float]) -> tuple[list[float], list[int | None]]:
+    """Give when each job ends if nothing but its prerequisites holds it up, and the last to end of each gate's members.
 
-    Of several longest chains the one through the smaller indexes is given. Raises Invalid when there is a cycle.
+    Times are in seconds since the start. Raises Invalid when there is a cycle.
     """
     end = [0.0] * len(graph)
-    last: list[int | None] = [None] * len(graph.gates)  # the member of each gate that ends last
+    last: list[int | None] = [None] * len(graph.gates)
     for job in topological_order(graph):
         gate = graph.gate_of[job]
         start = 0.0
@@ -190,15 +190,25 @@ def critical_path(graph: Graph, runtimes: Sequence[float]) -> CriticalPath:
                 blocker = last[gate] = max(graph.gates[gate], key=end.__getitem__)
             start = end[blocker]
         end[job] = start + runtimes[job]
+    return end, last
+
+
+def critical_path(graph: Graph, runtimes: Sequence[float]) -> CriticalPath:
+    """Give the chain that takes longest: no schedule on whatever machine ends earlier. Runtimes are in seconds.
+
+    Of several longest chains the one through the smaller indexes is given. Raises Invalid when there is a cycle.
+    """
+    end, last = earliest_ends(graph, runtimes)
     if not end:
         return CriticalPath(0.0, ())
-    at: int | None = max(range(len(end)), key=end.__getitem__)
-    seconds, path = end[at or 0], []
-    while at is not None:
-        path.append(at)
-        gate = graph.gate_of[at]
-        at = None if gate is None else last[gate]
-    return CriticalPath(seconds, tuple(reversed(path)))
+    final = max(range(len(end)), key=end.__getitem__)
+    path, gate = [final], graph.gate_of[final]
+    while gate is not None:
+        before = last[gate]
+        assert before is not None, "a gate of a job that has an end has a last member"
+        path.append(before)
+        gate = graph.gate_of[before]
+    return CriticalPath(end[final], tuple(reversed(path)))
 
 
 def downstream(graph: Graph, jobs: Iterable[int]) -> list[int]:

@@ -137,3 +137,13 @@ def transition(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
 def moves(event: Event) -> dict[State, tuple[State, tuple[Effect, ...]]]:
     """Give {from: (to, effects)} of an event: what a set-based UPDATE may touch."""
     return {source: target for (source, e), target in TRANSITIONS.items() if e is event}
+
+
+def states_mermaid() -> str:
+    """Draw the table as a Mermaid state diagram, one arrow for all events between the same two states."""
+    events: dict[tuple[State, State], list[str]] = {}
+    for (source, event), (target, _) in TRANSITIONS.items():
+        events.setdefault((source, target), []).append(event.value)
+    lines = ["stateDiagram-v2", f"    [*] --> {State.UNINITIALIZED}"]
+    lines += [f"    {source} --> {target}: {', '.join(names)}" for (source, target), names in events.items()]
+    return "\n".join(lines) + "\n"
