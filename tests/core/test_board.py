@@ -140,6 +140,15 @@ def test_a_disabled_failure_spoils_nothing_any_more() -> None:
     assert wf.reset("b").states() == "a:disabled b:ready"
 
 
+def test_a_job_that_is_due_again_waits_for_a_prerequisite_that_was_reset_meanwhile() -> None:
+    wf = Wf("a -> b").run("a").run("b", Event.INTERRUPTED).reset("a")
+    assert wf.apply(Event.RESUMED, "b") == "b:ready b:blocked"
+    assert wf.run("a").states() == "a:completed b:ready"
+    wf.apply(Event.CLAIMED, "b")
+    wf.reset("a").run("a", Event.FAILED)
+    assert wf.apply(Event.RETRIED, "b") == "b:ready b:blocked b:canceled"
+
+
 def test_a_running_job_cannot_be_reset() -> None:
     wf = Wf("a b")
     wf.apply(Event.CLAIMED, "a")
@@ -149,15 +158,15 @@ def test_a_running_job_cannot_be_reset() -> None:
     assert wf.states() == "a:pending b:completed"
 
 
-def _expected_after_reset(board: Board, graph: Graph) -> bool:
+def _all_that_wait_should(board: Board, graph: Graph) -> bool:
     """Tell what must hold of each job that waits, by looking at all its prerequisites."""
     for job, state in enumerate(board.states):
         before = graph.prerequisites(job)
         is_open = all(board.counted[other] for other in before)
         spoiled = any(board.counted[other] and board.states[other] not in SATISFIED for other in before)
-        if state is State.READY and not is_open:
+        if state in (State.READY, State.BLOCKED) and spoiled and board.cancels[job]:
             return False
-        if state is State.BLOCKED and (is_open or (spoiled and board.cancels[job])):
+        if (state is State.READY and not is_open) or (state is State.BLOCKED and is_open):
             return False
     return True
 
@@ -223,7 +232,7 @@ class Boards(RuleBasedStateMachine):
     @invariant()
     def everything_holds(self) -> None:
         assert self.board.problems() == []
-        assert _expected_after_reset(self.board, self.board.graph)
+        assert _all_that_wait_should(self.board, self.board.graph)
 
 
 TestBoards = Boards.TestCase

@@ -104,8 +104,19 @@ class Board:
             before = self.states[job]
             if event in _SPREADING and before is not State.BLOCKED:
                 continue  # moved by something before it in the queue
-            if Effect.COUNT_OFF in self._move(moved, job, event):
+            effects = self._move(moved, job, event)
+            if Effect.COUNT_OFF in effects:
                 queue.extend(self._count_off(job, before))
+            elif self.states[job] in (State.READY, State.BLOCKED):
+                queue.extend(self._second_thoughts(job))
+
+    def _second_thoughts(self, job: int) -> list[tuple[int, Event]]:
+        """Give what must follow when a job is due again: a prerequisite may have been reset while it was under way."""
+        if self.states[job] is State.READY and (not self.is_open(job) or self._is_spoiled(job)):
+            return [(job, Event.RESET_BLOCKED)]
+        if self.states[job] is State.BLOCKED and self._is_spoiled(job):
+            return [(job, Event.PREREQUISITE_FAILED)]
+        return []
 
     def _move(self, moved: list[Move], job: int, event: Event) -> tuple[Effect, ...]:
         state, effects = transition(self.states[job], event)
@@ -151,12 +162,10 @@ class Board:
             ready = self.is_open(job) and not self._is_spoiled(job)
             if self.states[job] is not State.READY or not ready:
                 self._move(moved, job, Event.RESET_READY if ready else Event.RESET_BLOCKED)
-        for gate in sorted(shut):
-            for job in self.graph.waiters(gate):
-                if self.states[job] is State.READY:
-                    self._move(moved, job, Event.RESET_BLOCKED)
-        fallen = [job for job in asked if self.states[job] is State.BLOCKED and self._is_spoiled(job)]
-        self._spread(moved, deque((job, Event.PREREQUISITE_FAILED) for job in fallen))
+        shut_out = (job for gate in sorted(shut) for job in self.graph.waiters(gate))
+        follows = deque((job, Event.RESET_BLOCKED) for job in shut_out if self.states[job] is State.READY)
+        follows.extend((job, Event.PREREQUISITE_FAILED) for job in asked if self._is_spoiled(job))
+        self._spread(moved, follows)
         return moved
 
     def _count_on(self, job: int) -> Sequence[int]:
@@ -187,6 +196,8 @@ class Board:
                 found.append(f"job {job} is blocked behind an unsuccessful job")
             if state is State.READY and not self.is_open(job):
                 found.append(f"job {job} is ready, and its gate is shut")
+            if state is State.READY and self._is_spoiled(job):
+                found.append(f"job {job} is ready behind an unsuccessful job")
         for gate in range(len(self.graph.gates)):
             kept, right = (self.remaining[gate], self.spoiled[gate]), self._count(gate)
             if kept != right:

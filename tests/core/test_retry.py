@@ -1,0 +1,116 @@
+"""What becomes of a job whose attempt has ended."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torc.core.retry import MAX_LOSSES, Decision, Ending, Outcome, Rule, decide, decide_lost, rules_of
+from torc.core.states import Event, State, transition
+
+EXIT_10 = Rule(exit_codes=frozenset({10, 137}), max_retries=2, recovery_script="fix.sh")
+ANY = Rule(match_all_exit_codes=True, max_retries=1)
+OOM = Rule(match_categories=frozenset({"out_of_memory"}))
+
+outcomes = st.builds(
+    Outcome,
+    st.sampled_from(("succeeded", "failed", "terminated", "interrupted", "canceled")),
+    st.none() | st.integers(-15, 20),
+    st.none() | st.sampled_from(("timeout", "recovery_failed", "missing_output")),
+    st.none() | st.sampled_from(("out_of_memory", "network")),
+)
+rules = st.builds(
+    Rule,
+    st.frozensets(st.integers(0, 145), max_size=4),
+    st.booleans(),
+    st.frozensets(st.sampled_from(("out_of_memory", "network"))),
+    st.integers(0, 3),
+)
+
+
+@pytest.mark.parametrize(
+    ("ending", "event"),
+    [("succeeded", Event.SUCCEEDED), ("interrupted", Event.INTERRUPTED), ("canceled", Event.CANCELED)],
+)
+def test_no_rule_is_asked_about_what_did_not_fail(ending: Ending, event: Event) -> None:
+    assert decide(Outcome(ending, 10), [ANY, EXIT_10]) == Decision(event)
+
+
+def test_a_failure_without_a_rule_is_final_or_waits_for_a_decision() -> None:
+    assert decide(Outcome("failed", 1)) == Decision(Event.FAILED)
+    assert decide(Outcome("failed", 1), [EXIT_10]) == Decision(Event.FAILED)
+    assert decide(Outcome("failed", 1), [EXIT_10], use_pending_failed=True) == Decision(Event.AWAITED_DECISION)
+
+
+def test_the_first_rule_that_matches_and_has_retries_left_is_taken() -> None:
+    rules = [EXIT_10, ANY]
+    assert decide(Outcome("failed", 10), rules) == Decision(Event.RETRIED, 0, "fix.sh")
+    assert decide(Outcome("failed", 10), rules, {0: 1}) == Decision(Event.RETRIED, 0, "fix.sh")
+    assert decide(Outcome("failed", 10), rules, {0: 2}) == Decision(Event.RETRIED, 1)
+    assert decide(Outcome("failed", 10), rules, {0: 2, 1: 1}) == Decision(Event.FAILED)
+    assert decide(Outcome("failed", 11), rules, {0: 2}) == Decision(Event.RETRIED, 1)
+
+
+def test_death_by_a_signal_matches_the_code_that_a_shell_gives_it() -> None:
+    assert decide(Outcome("failed", -9), [EXIT_10]).event is Event.RETRIED
+    assert decide(Outcome("failed", 137), [EXIT_10]).event is Event.RETRIED
+    assert decide(Outcome("failed", -11), [EXIT_10]).event is Event.FAILED
+
+
+def test_an_attempt_that_could_not_be_started_has_no_exit_code_to_match() -> None:
+    outcome = Outcome("failed", None, "not_started")
+    assert decide(outcome, [EXIT_10]).event is Event.FAILED
+    assert decide(outcome, [ANY]).event is Event.RETRIED
+
+
+def test_a_category_matches_whatever_the_exit_code() -> None:
+    assert decide(Outcome("failed", 1, category="out_of_memory"), [OOM]).rule == 0
+    assert decide(Outcome("failed", 1, category="network"), [OOM]).event is Event.FAILED
+    assert decide(Outcome("failed", 1), [OOM]).event is Event.FAILED
+
+
+def test_an_attempt_stopped_at_a_limit_is_retried_by_a_rule_or_stays_terminated() -> None:
+    timeout = Outcome("terminated", -15, "timeout")
+    assert decide(timeout, [ANY]).event is Event.RETRIED
+    assert decide(timeout, [ANY], {0: 1}, use_pending_failed=True).event is Event.TERMINATED
+
+
+def test_after_a_failed_recovery_script_no_rule_is_asked() -> None:
+    assert decide(Outcome("failed", 10, "recovery_failed"), [EXIT_10, ANY]) == Decision(Event.FAILED)
+
+
+def test_a_job_may_lose_its_runner_three_times_in_a_run() -> None:
+    events = [decide_lost(losses).event for losses in range(5)]
+    assert events == [Event.RETRIED] * MAX_LOSSES + [Event.TERMINATED] * 2
+
+
+@given(outcomes, st.lists(rules, max_size=4), st.booleans())
+def test_every_failure_comes_to_an_end(outcome: Outcome, rules: list[Rule], pending: bool) -> None:
+    used: dict[int, int] = {}
+    for _ in range(1 + sum(rule.max_retries for rule in rules)):
+        decision = decide(outcome, rules, used, use_pending_failed=pending)
+        assert (decision.event is Event.RETRIED) == (decision.rule is not None)
+        if decision.rule is None:
+            break
+        used[decision.rule] = used.get(decision.rule, 0) + 1
+        assert used[decision.rule] <= rules[decision.rule].max_retries
+    assert decision.event is not Event.RETRIED
+    for state in (State.PENDING, State.RUNNING):
+        transition(state, decision.event)
+
+
+def test_rules_are_read_from_the_fields_of_a_spec() -> None:
+    fields = {
+        "rules": [
+            {"exit_codes": [10, 11], "recovery_script": "fix.sh", "max_retries": 0},
+            {"match_all_exit_codes": True, "exit_codes": None, "max_retries": None, "recovery_script": None},
+            {"match_categories": ["network"], "delay_seconds": 5},
+        ]
+    }
+    assert rules_of(fields) == (
+        Rule(frozenset({10, 11}), False, frozenset(), 0, "fix.sh"),
+        Rule(frozenset(), True, frozenset(), 3, None),
+        Rule(frozenset(), False, frozenset({"network"}), 3, None),
+    )
+    assert rules_of({}) == ()
