@@ -1,0 +1,57 @@
+"""What the runner itself takes while its jobs run: CPU time of its process, without its children, over wall time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from benchmarks import processes, specs
+from benchmarks.rows import Row, megabytes
+from benchmarks.sizes import Sizes
+
+TARGET_SHARE = 0.01
+START_LIMIT_SECONDS = 60.0
+
+
+def measure(sizes: Sizes, folder: Path) -> list[Row]:
+    """Start sleeping jobs all at once, and watch the runner from when the last has started."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs, seconds = sizes.sleeping_jobs, sizes.sleeping_seconds
+    path = specs.save(specs.sweep(jobs, f"exec sleep {seconds + START_LIMIT_SECONDS:g}"), folder)
+    argv = [*processes.TORC, "run", str(path), "--max-parallel-jobs", str(jobs)]
+    with (folder / "output.log").open("wb") as output:
+        runner = subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        try:
+            _wait_for_children(runner, jobs)
+            cpu, began = processes.own_cpu_seconds(runner.pid), time.monotonic()
+            time.sleep(seconds)
+            share = (processes.own_cpu_seconds(runner.pid) - cpu) / (time.monotonic() - began)
+            resident = _resident_bytes(runner.pid)
+        finally:
+            runner.send_signal(signal.SIGINT)
+            runner.wait(timeout=START_LIMIT_SECONDS)
+    return [
+        Row(
+            f"runner's own CPU while {jobs} jobs sleep",
+            f"{100 * share:.2f} % of a core",
+            target=f"<= {100 * TARGET_SHARE:g} %",
+            met=share <= TARGET_SHARE,
+        ),
+        Row(f"runner's memory while {jobs} jobs sleep", megabytes(resident)),
+    ]
+
+
+def _wait_for_children(runner: subprocess.Popen[bytes], jobs: int) -> None:
+    deadline = time.monotonic() + START_LIMIT_SECONDS
+    while len(processes.children(runner.pid)) < jobs:
+        if runner.poll() is not None or time.monotonic() > deadline:
+            raise processes.CommandFailed(f"the runner did not bring {jobs} jobs up (exit code {runner.returncode})")
+        time.sleep(0.05)
+
+
+def _resident_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,68 @@
+"""How large each measure is: in full, quick (a minute for all), and tiny (for the tests of the benchmarks)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Numbers of jobs and repetitions."""
+
+    rounds: int
+    throughput_jobs: int
+    creation_jobs: tuple[int, ...]
+    barrier_width: int
+    #: (ready, finished) jobs at which a claim is timed
+    claim_points: tuple[tuple[int, int], ...]
+    claims: int
+    startups: int
+    parsing_jobs: int
+    sleeping_jobs: int
+    sleeping_seconds: float
+    gap_jobs: int
+    chain_jobs: int
+
+
+FULL = Sizes(
+    rounds=5,
+    throughput_jobs=1000,
+    creation_jobs=(100_000, 1_000_000),
+    barrier_width=1000,
+    claim_points=((100, 0), (10_000, 0), (100_000, 0), (100_000, 100_000)),
+    claims=100,
+    startups=15,
+    parsing_jobs=10_000,
+    sleeping_jobs=100,
+    sleeping_seconds=20.0,
+    gap_jobs=500,
+    chain_jobs=200,
+)
+QUICK = Sizes(
+    rounds=2,
+    throughput_jobs=500,
+    creation_jobs=(20_000,),
+    barrier_width=300,
+    claim_points=((100, 0), (10_000, 0), (10_000, 10_000)),
+    claims=30,
+    startups=5,
+    parsing_jobs=2000,
+    sleeping_jobs=50,
+    sleeping_seconds=5.0,
+    gap_jobs=200,
+    chain_jobs=50,
+)
+TINY = Sizes(
+    rounds=1,
+    throughput_jobs=5,
+    creation_jobs=(20,),
+    barrier_width=4,
+    claim_points=((10, 5),),
+    claims=2,
+    startups=1,
+    parsing_jobs=5,
+    sleeping_jobs=2,
+    sleeping_seconds=1.0,
+    gap_jobs=6,
+    chain_jobs=3,
+)
