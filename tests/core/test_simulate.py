@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.support.graphs import acyclic_prerequisites, graph_from, plain_graph
 from torc.core.board import Board
 from torc.core.graph import Graph, critical_path
+from torc.core.packing import Candidate, offer_key
 from torc.core.resources import Capacity, ResourceRequest
 from torc.core.simulate import Simulation, Use, Workload, simulate
 from torc.core.states import Event, State
@@ -173,6 +174,53 @@ def test_nothing_runs_before_its_prerequisites_end_nor_beyond_what_the_nodes_hav
     for job in result.unplaced:
         single = load.request(job)._replace(num_nodes=1)
         assert sum(node.fits(single) for node in nodes) < load.request(job).num_nodes
+
+
+def _plain_starts(load: Workload, nodes: list[Capacity]) -> list[float]:
+    """Give the starts of a run by the rule itself: at each moment each ready job, in order, on the first free nodes."""
+    starts, ends, free, now = [-1.0] * len(load.graph), dict[int, tuple[float, list[int]]](), list(nodes), 0.0
+    done: set[int] = set()
+    while True:
+        ready = [
+            Candidate(job, load.request(job), load.priorities[job])
+            for job, start in enumerate(starts)
+            if start < 0 and done.issuperset(load.graph.prerequisites(job))
+        ]
+        for candidate in sorted(ready, key=lambda one: offer_key(one, load.method)):
+            single = candidate.request._replace(num_nodes=1)
+            place = [at for at, room in enumerate(free) if room.fits(single)][: candidate.request.num_nodes]
+            if len(place) == candidate.request.num_nodes:
+                for at in place:
+                    free[at] = free[at].take(single)
+                starts[candidate.id] = now
+                ends[candidate.id] = (now + candidate.request.runtime_seconds, place)
+        if not ends:
+            return starts
+        now = min(end for end, _ in ends.values())
+        for job in [job for job, (end, _) in ends.items() if end == now]:
+            for at in ends.pop(job)[1]:
+                free[at] = free[at].give_back(load.request(job))
+            done.add(job)
+
+
+@given(workloads(), nodes_strategy)
+@settings(deadline=None)
+def test_jobs_start_when_and_in_the_order_that_plain_packing_would_start_them(
+    load: Workload, nodes: list[Capacity]
+) -> None:
+    assert list(simulate(load, nodes).starts) == _plain_starts(load, nodes)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=20)
+def test_many_classes_that_fit_nowhere_hide_none_that_fits(data: st.DataObject) -> None:
+    memory = data.draw(st.lists(st.integers(1, 200), min_size=80, max_size=120, unique=True))
+    gpus = [data.draw(st.integers(0, 2)) for _ in memory]
+    requests = [ResourceRequest(1, gpu, 1, amount, 1 + amount % 7) for gpu, amount in zip(gpus, memory, strict=True)]
+    count = len(requests)
+    load = Workload(plain_graph([[]] * count), requests, range(count), [0] * count, [True] * count)
+    nodes = [Capacity(8, 150, 1), Capacity(8, 60, 2)]
+    assert list(simulate(load, nodes).starts) == _plain_starts(load, nodes)
 
 
 @given(workloads())

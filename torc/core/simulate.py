@@ -18,6 +18,9 @@ from torc.core.packing import SortKey, SortMethod, sort_key
 from torc.core.resources import Capacity, ResourceRequest
 from torc.core.states import Event, State
 
+#: After so many needs that fit nowhere, it is worth asking whether anything can fit.
+_LOOK_ROUND = 32
+
 UNLIMITED = Capacity(num_cpus=1 << 62, memory_bytes=1 << 62, num_gpus=1 << 62)
 
 #: (job, number of the attempt from 1) -> (seconds that it takes, how it ends)
@@ -98,13 +101,14 @@ class _Node:
 
 @dataclass(slots=True)
 class _Queue:
-    """The ready jobs of one requirement class."""
+    """The ready jobs that need the same room."""
 
-    request: ResourceRequest  # of a single node
-    key: SortKey
-    jobs: list[tuple[int, int]] = field(default_factory=list)  # a heap of (-priority, job)
-    #: Nodes before this one have no room for the class, and will have none until a job ends on one of them.
+    request: ResourceRequest  # on each of the nodes
+    num_nodes: int
+    jobs: list[tuple[int, SortKey, int]] = field(default_factory=list)  # a heap of (-priority, key, job)
+    #: Nodes before this one had no room for such jobs when the first `seen` of the frees had happened.
     first_node: int = 0
+    seen: int = 0
 
 
 class _Run:
@@ -119,10 +123,14 @@ class _Run:
             _Node(replace(node, runtime_seconds=None), inf if node.runtime_seconds is None else node.runtime_seconds)
             for node in nodes
         ]
-        self.queues = [
-            _Queue(request._replace(num_nodes=1), sort_key(request, workload.method)) for request in workload.requests
-        ]
-        self.waiting: set[int] = set()  # classes with ready jobs
+        self.keys = [sort_key(request, workload.method) for request in workload.requests]
+        self.queues: list[_Queue] = []
+        self.queue_of = self._make_queues()  # the queue of each class
+        #: a heap of (-priority, key, job, queue) of the next job of each queue; those that are no longer next are stale
+        self.heads: list[tuple[int, SortKey, int, int]] = []
+        #: heaps of (amount, queue) of all queues with jobs, and stale ones: CPUs, memory, GPUs
+        self.smallest: tuple[list[tuple[int, int]], ...] = ([], [], [])
+        self.frees: list[int] = []  # the first node on which a job ended, moment after moment
         self.places: dict[int, list[int]] = {}  # running job -> its nodes
         self.running: list[tuple[float, int, Event]] = []  # a heap of (end, job, how)
         self.use = self.peak = Use()
@@ -130,57 +138,85 @@ class _Run:
         self.ends = array("d", [-1.0]) * len(workload.graph)
         self.attempts = array("q", [0]) * len(workload.graph)
 
+    def _make_queues(self) -> list[int]:
+        """Make a queue for each distinct need of room. Time counts only where some node leaves."""
+        times_count = any(node.leaves_at < inf for node in self.nodes)
+        numbers: dict[ResourceRequest, int] = {}
+        queue_of = []
+        for request in self.workload.requests:
+            room = request if times_count else request._replace(runtime_seconds=0)
+            if room not in numbers:
+                numbers[room] = len(self.queues)
+                self.queues.append(_Queue(room._replace(num_nodes=1), room.num_nodes))
+            queue_of.append(numbers[room])
+        return queue_of
+
     def enqueue(self, job: int) -> None:
-        number = self.workload.request_of[job]
+        request = self.workload.request_of[job]
+        number = self.queue_of[request]
         queue = self.queues[number]
-        if not queue.jobs:  # nobody kept its first node up to date
-            queue.first_node = 0
-        heapq.heappush(queue.jobs, (-self.workload.priorities[job], job))
-        self.waiting.add(number)
+        if not queue.jobs:
+            for heap, amount in zip(self.smallest, _amounts(queue.request), strict=True):
+                heapq.heappush(heap, (amount, number))
+        heapq.heappush(queue.jobs, (-self.workload.priorities[job], self.keys[request], job))
+        if queue.jobs[0][-1] == job:
+            self._push_head(number)
 
-    def start_what_fits(self, now: float, ending: Endings) -> None:
-        """Start jobs in the order of offering (`packing.offer_key`), passing over classes that nothing has room for."""
-        if len(self.places) >= self.slots:
-            return
-        heads = [self._head(number) for number in self.waiting if self.queues[number].first_node < len(self.nodes)]
-        heapq.heapify(heads)
-        while heads and len(self.places) < self.slots:
-            number = heads[0][-1]
-            place = self._find_place(number, now)
-            if place is None:
-                heapq.heappop(heads)
-                continue
+    def _push_head(self, number: int) -> None:
+        heapq.heappush(self.heads, (*self.queues[number].jobs[0], number))
+
+    def start_what_fits(self, now: float, endings: Endings) -> None:
+        """Start jobs in the order of offering (`packing.offer_key`), passing over those that nothing has room for."""
+        passed_over: list[tuple[int, SortKey, int, int]] = []
+        while self.heads and len(self.places) < self.slots:
+            head = heapq.heappop(self.heads)
+            *_, job, number = head
             queue = self.queues[number]
-            _, job = heapq.heappop(queue.jobs)
-            self._start(job, place, now, ending)
-            if queue.jobs:
-                heapq.heapreplace(heads, self._head(number))
-            else:
-                heapq.heappop(heads)
-                self.waiting.discard(number)
+            if not queue.jobs or queue.jobs[0][-1] != job:
+                continue
+            place = self._find_place(number, now)
+            if place is not None:
+                heapq.heappop(queue.jobs)
+                self._start(job, place, now, endings)
+                if queue.jobs:
+                    self._push_head(number)
+                continue
+            passed_over.append(head)
+            if len(passed_over) % _LOOK_ROUND == 0 and not self._may_have_room(now):
+                break
+        for head in passed_over:
+            heapq.heappush(self.heads, head)
 
-    def _head(self, number: int) -> tuple[int, SortKey, int, int]:
-        queue = self.queues[number]
-        priority, job = queue.jobs[0]
-        return priority, queue.key, job, number
+    def _may_have_room(self, now: float) -> bool:
+        """Tell whether some node could take a job that asks for the least of each that any ready job asks for."""
+        least = []
+        for heap in self.smallest:
+            while heap and not self.queues[heap[0][1]].jobs:
+                heapq.heappop(heap)
+            least.append(heap[0][0] if heap else 0)
+        request = ResourceRequest(num_cpus=least[0], memory_bytes=least[1], num_gpus=least[2], runtime_seconds=0)
+        return any(node.has_room(request, now) for node in self.nodes)
 
     def _find_place(self, number: int, now: float) -> list[int] | None:
         if self.ignores_resources:
             return []
-        queue, count = self.queues[number], self.workload.requests[number].num_nodes
+        queue = self.queues[number]
+        if queue.seen < len(self.frees):
+            queue.first_node = min(queue.first_node, *self.frees[queue.seen :])
+            queue.seen = len(self.frees)
         place: list[int] = []
         for at in range(queue.first_node, len(self.nodes)):
             if self.nodes[at].has_room(queue.request, now):
                 place.append(at)
-                if len(place) == count:
+                if len(place) == queue.num_nodes:
                     queue.first_node = place[0]
                     return place
         queue.first_node = place[0] if place else len(self.nodes)
         return None
 
-    def _start(self, job: int, place: list[int], now: float, ending: Endings) -> None:
+    def _start(self, job: int, place: list[int], now: float, endings: Endings) -> None:
         self.attempts[job] += 1
-        seconds, event = ending(job, self.attempts[job])
+        seconds, event = endings(job, self.attempts[job])
         end = now + seconds
         for at in place:
             node = self.nodes[at]
@@ -210,9 +246,12 @@ class _Run:
             for move in self.board.apply(event, (job,)):
                 if move.state is State.READY:
                     self.enqueue(move.job)
-        for number in self.waiting:
-            self.queues[number].first_node = min(self.queues[number].first_node, freed)
+        self.frees.append(freed)
         return now
+
+
+def _amounts(request: ResourceRequest) -> tuple[int, int, int]:
+    return request.num_cpus, request.memory_bytes, request.num_gpus
 
 
 def simulate(
