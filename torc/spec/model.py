@@ -1,0 +1,238 @@
+"""The schema of a spec: one pydantic model, from which the JSON Schema and the documentation are made.
+
+It checks the shapes and values of single objects, by means that JSON Schema has too, so that an editor accepts what
+Torc accepts. What concerns several objects (names, dependencies, parameters) is checked by `expand` and `resolve`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+_NUMBER = r"[0-9]{1,19}(\.[0-9]{1,9})?"
+_ISO = (
+    rf"[Pp]({_NUMBER}[Yy])?({_NUMBER}[Mm])?({_NUMBER}[Ww])?({_NUMBER}[Dd])?"
+    rf"([Tt]({_NUMBER}[Hh])?({_NUMBER}[Mm])?({_NUMBER}[Ss])?)?"
+)
+_CLOCK = r"[0-9]{1,9}-[0-9]{1,9}(:[0-9]{1,9}){0,2}|[0-9]{1,9}(:[0-9]{1,9}){1,2}"
+_UNITS = ["s", "sec", "secs", "second", "seconds", "m", "min", "mins", "minute", "minutes", "h", "hr", "hrs", "hour", "hours", "d", "day", "days", "w", "week", "weeks"]
+MEMORY = rf"^\s*{_NUMBER}\s*[kKmMgGtTpPeE]?([iI]?[bB])?\s*$"
+DURATION = rf"^\s*({_ISO}|{_CLOCK}|({_NUMBER}\s*({'|'.join(_UNITS)})\s*)+)\s*$"
+
+
+def _integral(value: Any) -> Any:
+    """JSON Schema calls 1.0 an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+Command = Annotated[str, StringConstraints(pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")]
+Integer = Annotated[int, BeforeValidator(_integral)]
+Count = Annotated[int, BeforeValidator(_integral), Field(ge=0, le=2**31 - 1)]
+Positive = Annotated[int, BeforeValidator(_integral), Field(ge=1, le=2**31 - 1)]
+Memory = Annotated[str, StringConstraints(pattern=MEMORY)]
+Duration = Annotated[str, StringConstraints(pattern=DURATION)]
+Names = Annotated[list[Name], Field()]
+Scalar = Text | Integer | float | bool
+ParameterValue = Scalar | Annotated[list[Scalar], Field(min_length=1)]
+Parameters = dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ParameterValue]
+Env = dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text]
+
+
+class Part(BaseModel):
+    """What the parts of a spec have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Parameterized(Part):
+    """A part that parameters can multiply."""
+
+    parameters: Parameters = Field({}, description="Parameters of this object; they win over `use_parameters`.")
+    parameter_mode: Literal["product", "zip"] = Field(
+        "product", description="All combinations, or one by one together."
+    )
+    use_parameters: Names = Field([], description="Workflow parameters that this object uses, by name.")
+
+
+class ResourceRequirements(Part):
+    """What a job needs."""
+
+    name: Name | None = Field(None, description="Name by which jobs refer to it.")
+    num_cpus: Positive = Field(1, description="CPUs (hardware threads) of one node.")
+    num_gpus: Count = Field(0, description="GPUs of one node.")
+    num_nodes: Positive = Field(1, description="Nodes; more than one makes it a multi-node job (MPI).")
+    memory: Memory = Field(
+        "1m", description="Memory: `512k`, `512m`, `2g`, `1t`, `2GiB`; powers of 1024.", examples=["2g"]
+    )
+    runtime: Duration = Field(
+        "PT1H",
+        description="Longest time it may take: ISO 8601 (`PT30M`), `30m`, or `1-02:00:00`.",
+        examples=["PT1H", "30m"],
+    )
+
+
+class NamedResourceRequirements(ResourceRequirements):
+    """A class of resource requirements that jobs refer to by name."""
+
+    name: Name = Field(description="Name by which jobs refer to it.")
+
+
+class Job(Parameterized):
+    """A command to run, with what it needs and waits for."""
+
+    name: Name = Field(description="Unique name; a parameter in it multiplies the job.", examples=["train_{lr}"])
+    command: Command = Field(description="Shell command (/bin/sh -c).", examples=["python3 train.py --lr {lr}"])
+    invocation_script: Command | None = Field(None, description="Script that is run with the command as its arguments.")
+    env: Env = Field({}, description="Environment variables of this job; they win over the workflow's.")
+    priority: Count = Field(0, description="Jobs of higher priority are started first.")
+    resource_requirements: Name | ResourceRequirements | None = Field(
+        None, description="Name of one of the workflow's `resource_requirements`, or an object."
+    )
+    failure_handler: Name | None = Field(None, description="Name of one of the workflow's `failure_handlers`.")
+    scheduler: Name | None = Field(None, description="Name of the Slurm scheduler whose allocations may run it.")
+    cancel_on_blocking_job_failure: bool = Field(True, description="Cancel it when one of its prerequisites fails.")
+    supports_termination: bool = Field(False, description="It handles SIGTERM: it is given time to save its work.")
+    depends_on: Names = Field([], description="Names of jobs that it waits for.")
+    depends_on_regexes: list[Command] = Field([], description="Regular expressions for whole names of such jobs.")
+    input_files: Names = Field([], description="Names of files that it reads.")
+    input_file_regexes: list[Command] = Field([], description="Regular expressions for whole names of such files.")
+    output_files: Names = Field([], description="Names of files that it writes.")
+    output_file_regexes: list[Command] = Field([], description="Regular expressions for whole names of such files.")
+    input_user_data: Names = Field([], description="Names of user data that it reads.")
+    input_user_data_regexes: list[Command] = Field(
+        [], description="Regular expressions for whole names of such user data."
+    )
+    output_user_data: Names = Field([], description="Names of user data that it writes.")
+    output_user_data_regexes: list[Command] = Field(
+        [], description="Regular expressions for whole names of such user data."
+    )
+
+
+class File(Parameterized):
+    """A file that jobs read or write."""
+
+    name: Name = Field(description="Unique name.")
+    path: Command = Field(description="Path, relative to the directory of submission.")
+
+
+class UserData(Parameterized):
+    """A named piece of JSON that jobs pass on."""
+
+    name: Name = Field(description="Unique name.")
+    data: Any = Field(None, description="Any JSON.")
+    is_ephemeral: bool = Field(False, description="Forget it when the workflow is reset.")
+
+
+class Rule(Part):
+    """What to do about some failures."""
+
+    exit_codes: list[Annotated[int, BeforeValidator(_integral), Field(ge=0, le=255)]] = Field(
+        [], description="Exit codes it is for."
+    )
+    match_all_exit_codes: bool = Field(False, description="It is for every exit code.")
+    match_categories: list[
+        Literal[
+            "out_of_memory", "timeout", "node_failure", "preempted", "missing_file", "missing_module", "permission",
+            "disk_full", "network", "gpu", "license", "syntax_error", "assertion", "killed_by_user", "unknown",
+        ]
+    ] = Field([], description="Diagnosed categories it is for.")  # fmt: skip
+    recovery_script: Command | None = Field(None, description="Command to run before the next attempt.")
+    max_retries: Count = Field(3, description="How often this rule may retry a job in a run.")
+    memory_multiplier: float | None = Field(None, gt=0, description="Factor for the memory of the next attempt.")
+    runtime_multiplier: float | None = Field(None, gt=0, description="Factor for the runtime of the next attempt.")
+    delay_seconds: float | None = Field(None, ge=0, description="Time before the next attempt.")
+    backoff: float | None = Field(None, ge=1, description="Factor by which the delay grows with each retry.")
+
+
+class FailureHandler(Part):
+    """Rules for failed attempts; the first that matches and has retries left is applied."""
+
+    name: Name = Field(description="Name by which jobs refer to it.")
+    rules: list[Rule] = Field(min_length=1, description="In the order in which they are tried.")
+
+
+class SlurmScheduler(Part):
+    """A Slurm allocation to ask for."""
+
+    name: Name = Field(description="Name by which jobs and actions refer to it.")
+    account: Text | None = Field(None, description="Account to charge.")
+    partition: Text | None = Field(None, description="Partition.")
+    nodes: Positive = Field(1, description="Nodes of the allocation.")
+    walltime: Duration = Field("01:00:00", description="Time limit.")
+    mem: Text | None = Field(None, description="Memory per node, as for sbatch --mem.")
+    gres: Text | None = Field(None, description="Generic resources, as for sbatch --gres.")
+    qos: Text | None = Field(None, description="Quality of service.")
+    ntasks_per_node: Positive | None = Field(None, description="Tasks per node.")
+    tmp: Text | None = Field(None, description="Local disk per node, as for sbatch --tmp.")
+    extra: Text | None = Field(None, description="Further sbatch options, as one text.")
+
+
+class Action(Part):
+    """Something to do when something happens."""
+
+    trigger_type: Literal[
+        "on_workflow_start", "on_workflow_complete", "on_jobs_ready", "on_jobs_complete", "on_worker_start", "on_worker_complete"
+    ] = Field(description="When.")  # fmt: skip
+    action_type: Literal["run_commands", "schedule_nodes"] = Field(description="What.")
+    jobs: Names = Field([], description="Jobs that on_jobs_* waits for.")
+    job_name_regexes: list[Command] = Field([], description="Regular expressions for whole names of such jobs.")
+    commands: list[Command] = Field([], description="Shell commands of run_commands.")
+    scheduler: Name | None = Field(None, description="Slurm scheduler of schedule_nodes.")
+    scheduler_type: Literal["slurm", "local"] | None = Field(None, description="Kind of the scheduler.")
+    num_allocations: Positive = Field(1, description="Allocations to submit.")
+    start_one_worker_per_node: bool = Field(False, description="One runner on each node of an allocation.")
+    max_parallel_jobs: Positive | None = Field(None, description="Limit for each runner; resources are ignored then.")
+    persistent: bool = Field(False, description="Stays for further workers.")
+
+
+class ResourceMonitor(Part):
+    """How the use of resources is watched."""
+
+    enabled: bool = Field(True, description="Watch at all.")
+    granularity: str = Field(
+        "summary",
+        pattern=r"^([sS][uU][mM][mM][aA][rR][yY]|[tT][iI][mM][eE]_?[sS][eE][rR][iI][eE][sS])$",
+        description="`summary` or `time_series`.",
+    )
+    sample_interval_seconds: float = Field(5, gt=0, description="Time between samples.")
+    generate_plots: bool = Field(False, description="Make plots at the end.")
+    metrics: list[Text] = Field([], description="Accepted for compatibility; everything is measured.")
+
+
+class WorkflowSpec(Part):
+    """A whole workflow."""
+
+    name: Name = Field(description="Name of the workflow.")
+    jobs: list[Job] = Field(min_length=1, description="What to run.")
+    user: Text | None = Field(None, description="Owner; default: whoever submits.")
+    description: Text | None = Field(None, description="What it is for.")
+    project: Text | None = Field(None, description="Project it belongs to.")
+    metadata: dict[str, Any] | Text | None = Field(None, description="Anything: an object, or a JSON text of one.")
+    env: Env = Field({}, description="Environment variables of all jobs.")
+    parameters: Parameters = Field({}, description="Parameters that objects take by `use_parameters`.")
+    files: list[File] = Field([], description="Files that jobs read and write.")
+    user_data: list[UserData] = Field([], description="JSON that jobs pass on.")
+    resource_requirements: list[NamedResourceRequirements] = Field([], description="Classes of resources.")
+    failure_handlers: list[FailureHandler] = Field([], description="What to do about failed attempts.")
+    slurm_schedulers: list[SlurmScheduler] = Field([], description="Slurm allocations.")
+    slurm_defaults: dict[str, Scalar | None] = Field({}, description="Long sbatch options for all allocations.")
+    actions: list[Action] = Field([], description="What to do when something happens.")
+    resource_monitor: ResourceMonitor | None = Field(None, description="How the use of resources is watched.")
+    use_pending_failed: bool = Field(False, description="Failed jobs wait for a decision.")
+    jobs_sort_method: Literal["none", "gpus_runtime_memory", "gpus_memory_runtime"] = Field(
+        "none", description="Order of jobs of equal priority: largest first by these."
+    )
+    compute_node_expiration_buffer_seconds: Count | None = Field(None, description="Leave this long before the end.")
+    compute_node_wait_for_new_jobs_seconds: Count | None = Field(None, description="Wait this long for more jobs.")
+    compute_node_ignore_workflow_completion: bool | None = Field(None, description="Stay when all is done.")
+    compute_node_wait_for_healthy_database_minutes: Count | None = Field(
+        None, description="Bear an absent server so long."
+    )
+    compute_node_min_time_for_new_jobs_seconds: Count | None = Field(
+        None, description="Take no job with less time left."
+    )
+    enforce_memory: bool = Field(False, description="Kill jobs that use more memory than they asked for.")
+    execution: Literal["direct", "step"] = Field("direct", description="How jobs start inside Slurm allocations.")
