@@ -1,0 +1,155 @@
+"""The few differences between SQLite and PostgreSQL. Everything else is one set of statements for both."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, Table, text
+from sqlalchemy.exc import DBAPIError
+
+
+class Dialect(Protocol):
+    """What a database does in its own way."""
+
+    name: str
+    id_list: str  # a subquery that gives the ids bound to :ids
+
+    def begin_write(self, engine: Engine) -> Any:
+        """Open a transaction that may write, as a context manager of a Connection."""
+        ...
+
+    def begin_read(self, engine: Engine) -> Any:
+        """Open a transaction that sees one state of the database, as a context manager of a Connection."""
+        ...
+
+    def lock_workflow(self, db: Connection, workflow_id: int) -> None:
+        """Let nobody else change this workflow until the transaction ends."""
+        ...
+
+    def ids(self, values: Iterable[int]) -> Any:
+        """Give the parameter value for a list of ids in a statement that uses `id_list`."""
+        ...
+
+    def insert_many(self, db: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Insert many rows. JSON columns take text."""
+        ...
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Tell whether the same transaction may succeed when it is tried again."""
+        ...
+
+
+class Sqlite:
+    """One writer at a time: BEGIN IMMEDIATE takes the write lock, so that nothing needs finer locks."""
+
+    name = "sqlite"
+    id_list = "(SELECT value FROM json_each(:ids))"
+
+    @contextmanager
+    def begin_write(self, engine: Engine) -> Iterator[Connection]:
+        """Open a transaction with the write lock."""
+        with engine.connect() as db:
+            db.exec_driver_sql("BEGIN IMMEDIATE")
+            yield from _finish(db)
+
+    @contextmanager
+    def begin_read(self, engine: Engine) -> Iterator[Connection]:
+        """Open a transaction that sees one snapshot."""
+        with engine.connect() as db:
+            db.exec_driver_sql("BEGIN")
+            yield from _finish(db)
+
+    def lock_workflow(self, db: Connection, workflow_id: int) -> None:
+        """Do nothing: there is one writer."""
+
+    def ids(self, values: Iterable[int]) -> str:
+        """Give ids as a JSON array: no limit on their number."""
+        return json.dumps(list(values))
+
+    def insert_many(self, db: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Insert many rows by the driver's executemany, reading `rows` as it goes."""
+        marks = ",".join("?" * len(columns))
+        quoted = ",".join(f'"{name}"' for name in columns)
+        statement = f'INSERT INTO "{table.name}" ({quoted}) VALUES ({marks})'
+        driver: Any = db.connection.driver_connection
+        driver.executemany(statement, rows)
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Tell whether somebody else held a lock."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        return isinstance(cause, sqlite3.OperationalError) and any(
+            word in str(cause) for word in ("locked", "busy", "disk I/O error", "disk is full", "readonly", "unable to open")
+        )
+
+
+class Postgres:
+    """READ COMMITTED with a lock on the row of the workflow, so that what concerns one workflow happens in order."""
+
+    name = "postgresql"
+    id_list = "(SELECT unnest(CAST(:ids AS bigint[])))"
+
+    @contextmanager
+    def begin_write(self, engine: Engine) -> Iterator[Connection]:
+        """Open a transaction."""
+        with engine.connect() as db:
+            db.begin()
+            yield from _finish(db)
+
+    @contextmanager
+    def begin_read(self, engine: Engine) -> Iterator[Connection]:
+        """Open a transaction that sees one snapshot."""
+        with engine.connect() as db:
+            db = db.execution_options(isolation_level="REPEATABLE READ")
+            db.begin()
+            yield from _finish(db)
+
+    def lock_workflow(self, db: Connection, workflow_id: int) -> None:
+        """Lock the row of the workflow."""
+        db.execute(_LOCK, {"id": workflow_id})
+
+    def ids(self, values: Iterable[int]) -> list[int]:
+        """Give ids as an array."""
+        return list(values)
+
+    def insert_many(self, db: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Insert many rows by COPY."""
+        booleans = [at for at, name in enumerate(columns) if table.c[name].type.python_type is bool]
+        driver: Any = db.connection.driver_connection
+        quoted = ",".join(f'"{name}"' for name in columns)
+        with driver.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({quoted}) FROM STDIN') as copy:
+            for row in rows:
+                if booleans:
+                    row = list(row)
+                    for at in booleans:
+                        row[at] = bool(row[at])
+                copy.write_row(row)
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Tell whether the server was away, or chose this transaction to give way."""
+        if not isinstance(error, DBAPIError):
+            return False
+        state = getattr(error.orig, "sqlstate", None)
+        return error.connection_invalidated or state is None or state[:2] in {"40", "08", "53", "57", "55"}
+
+
+_LOCK = text("SELECT id FROM workflow WHERE id = :id FOR UPDATE")
+
+
+def _finish(db: Connection) -> Iterator[Connection]:
+    try:
+        yield db
+    except BaseException:
+        db.rollback()
+        raise
+    db.commit()
+
+
+def backup_sqlite(source: Path, target: Path) -> None:
+    """Copy a live SQLite database, whole and consistent."""
+    with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
+        old.backup(new)

@@ -1,0 +1,133 @@
+"""From a path or a URL to an open store: an engine set up for its database, with tables that are up to date."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from torc.errors import Invalid, Unavailable
+from torc.store import migrate
+from torc.store.dialect import Dialect, Postgres, Sqlite
+
+#: magic numbers of file systems on which SQLite's WAL is unsafe (statfs(2), linux/magic.h)
+_NETWORK = {
+    0x6969: "NFS",
+    0x0BD00BD0: "Lustre",
+    0x47504653: "GPFS",
+    0x19830326: "BeeGFS",
+    0xFF534D42: "CIFS",
+    0xFE534D42: "SMB2",
+    0x517B: "SMB",
+    0x01021997: "9p",
+}
+BUSY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An open database. `notes` are things that its user should be told once."""
+
+    engine: Engine
+    dialect: Dialect
+    path: Path | None
+    notes: tuple[str, ...] = ()
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self.engine.dispose()
+
+
+def open_store(where: str | Path, *, create: bool = True) -> Store:
+    """Open a SQLite file, or a `postgresql+psycopg://` URL. Raises Invalid or Unavailable."""
+    text = str(where)
+    if "://" in text and not text.startswith("sqlite:///"):
+        return _open_postgres(text)
+    return _open_sqlite(Path(text.removeprefix("sqlite:///")).absolute(), create)
+
+
+def _open_postgres(url: str) -> Store:
+    if url.startswith(("postgresql://", "postgres://")):
+        url = "postgresql+psycopg://" + url.split("://", 1)[1]
+    if not url.startswith("postgresql+psycopg://"):
+        raise Invalid(
+            f"cannot open a database of kind `{url.split('://', 1)[0]}`",
+            hint="name a SQLite file, or a URL postgresql+psycopg://user@host/database",
+        )
+    try:
+        engine = create_engine(url, pool_size=5, max_overflow=10)
+    except ModuleNotFoundError:
+        raise Invalid("PostgreSQL needs the package psycopg", hint="pip install 'torc[postgres]'") from None
+    store = Store(engine, Postgres(), None)
+    try:
+        migrate.bring_up_to_date(engine, store.dialect, None)
+    except DBAPIError as error:
+        raise Unavailable(
+            f"the database does not answer: {str(error.orig).strip().splitlines()[0]}",
+            hint="check the URL, and that the server runs",
+        ) from None
+    return store
+
+
+def _open_sqlite(path: Path, create: bool) -> Store:
+    fresh = not path.exists()
+    if fresh and not create:
+        raise Invalid(f"there is no database {path}", hint="`torc create SPEC` makes one")
+    network = network_file_system(path.parent)
+    try:
+        if fresh:
+            # nobody else may read it, from its first moment on
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR))
+        engine = _sqlite_engine(path, wal=network is None)
+        migrate.bring_up_to_date(engine, Sqlite(), path)
+    except (OSError, DBAPIError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise Unavailable(f"cannot open the database {path}: {cause}", hint="check the path and its permissions") from None
+    notes = ()
+    if network is not None:
+        notes = (
+            f"{path} is on {network}, where several machines cannot safely share a SQLite database: "
+            "a rollback journal is used; for more than one machine use a server",
+        )
+    return Store(engine, Sqlite(), path, notes)
+
+
+def _sqlite_engine(path: Path, *, wal: bool) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        connect_args={"check_same_thread": False, "isolation_level": None, "timeout": BUSY_SECONDS},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
+        # NORMAL under WAL survives kill -9; a power cut may take the last transactions, whose jobs then run again
+        cursor.execute(f"PRAGMA synchronous={'NORMAL' if wal else 'FULL'}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-65536")
+        cursor.close()
+
+    return engine
+
+
+def network_file_system(directory: Path) -> str | None:
+    """Give the name of the network file system that a directory is on; None: a local one, or nobody can tell."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        buffer = ctypes.create_string_buffer(256)
+        if libc.statfs(os.fsencode(directory), buffer) != 0:
+            return None
+    except (OSError, AttributeError):
+        return None
+    magic = struct.unpack_from("l", buffer.raw)[0] & 0xFFFFFFFF
+    return _NETWORK.get(magic)
