@@ -91,7 +91,7 @@ def _open_sqlite(path: Path, create: bool) -> Store:
     except (OSError, DBAPIError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         raise Unavailable(f"cannot open the database {path}: {cause}", hint="check the path and its permissions") from None
-    notes = ()
+    notes: tuple[str, ...] = ()
     if network is not None:
         notes = (
             f"{path} is on {network}, where several machines cannot safely share a SQLite database: "

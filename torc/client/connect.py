@@ -1,0 +1,104 @@
+"""Where a command finds its Torc: a database near the working directory, one that is named, or a server."""
+
+from __future__ import annotations
+
+import getpass
+import importlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torc.api.base import Torc
+from torc.errors import Forbidden, Invalid
+
+DIRECTORY = ".torc"
+DATABASE = "torc.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where the state is, and what the user should be told about the search."""
+
+    database: str
+    exists: bool
+    notes: tuple[str, ...] = ()
+
+
+def connect(
+    url: str | None = None,
+    db: str | None = None,
+    *,
+    actor: str | None = None,
+    cwd: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    create: bool = True,
+) -> Torc:
+    """Open what the options, the environment and the working directory lead to.
+
+    The order: `url`, `db`, TORC_API_URL, TORC_DB, the nearest `.torc/` at or above `cwd` that the caller owns, else a new
+    `cwd/.torc/`. Raises Invalid, Forbidden or Unavailable.
+    """
+    environ = os.environ if environ is None else environ
+    cwd = Path.cwd() if cwd is None else cwd
+    url = url or (None if db else environ.get("TORC_API_URL"))
+    if url:
+        raise Invalid(
+            f"cannot reach {url}: this version of Torc works on databases only",
+            hint="unset TORC_API_URL, and name a database with --db or TORC_DB",
+        )
+    db = db or environ.get("TORC_DB")
+    found = Found(db, "://" in db or Path(db).exists()) if db else find(cwd)
+    if not found.exists and create and not db:
+        _make_directory(Path(found.database).parent)
+    embedded: Any = importlib.import_module("torc.client.embedded")
+    opener: Any = importlib.import_module("torc.store.open")
+    store = opener.open_store(found.database, create=create)
+    torc: Torc = embedded.Embedded(store, actor or f"user:{user_name()}")
+    torc.notes = (*found.notes, *store.notes)  # type: ignore[attr-defined]
+    return torc
+
+
+def find(cwd: Path) -> Found:
+    """Find the nearest `.torc/` at or above a directory that belongs to the caller."""
+    notes = []
+    for directory in (cwd, *cwd.parents):
+        candidate = directory / DIRECTORY
+        try:
+            info = candidate.lstat()
+        except OSError:
+            continue
+        if stat.S_ISLNK(info.st_mode) or not stat.S_ISDIR(info.st_mode):
+            notes.append(f"{candidate} is not a directory of its own: passed over")
+        elif info.st_uid != os.geteuid():
+            notes.append(f"{candidate} belongs to somebody else: passed over")
+            if directory == cwd:
+                raise Forbidden(
+                    f"{candidate} belongs to somebody else", hint="work in another directory, or name a database with --db"
+                )
+        else:
+            database = candidate / DATABASE
+            return Found(str(database), database.exists(), tuple(notes))
+    return Found(str(cwd / DIRECTORY / DATABASE), False, tuple(notes))
+
+
+def user_name() -> str:
+    """Give the name of whoever runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.geteuid())
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        ignore = directory / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise Invalid(
+            f"cannot make {directory}: {error.strerror}", hint="work in a directory of yours, or name a database with --db"
+        ) from None

@@ -1,0 +1,150 @@
+"""Actions that run commands: when they are due, who carries them out, each exactly once.
+
+A firing is a row with a unique key (action, run, occasion): it is made when the action is due, taken by one runner, and
+marked when that runner reports. A firing whose runner was lost is due again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import RowMapping, text
+
+from torc.api.runs import ActionAssignment, ActionFinished
+from torc.operations.dispatch import Tx
+from torc.operations.rows import loads
+
+_FIRE = text(
+    "INSERT INTO firing (workflow_id, action_id, run_id, occasion, state) "
+    "SELECT workflow_id, id, :run_id, :occasion, 'due' FROM action WHERE workflow_id = :id AND trigger_type = :trigger "
+    "AND action_type = 'run_commands' ON CONFLICT (action_id, run_id, occasion) DO NOTHING"
+)
+_FIRE_REACHED = text(
+    "INSERT INTO firing (workflow_id, action_id, run_id, occasion, state) "
+    "SELECT workflow_id, id, :run_id, '', 'due' FROM action WHERE workflow_id = :id AND remaining <= 0 "
+    "AND trigger_type IN ('on_jobs_ready', 'on_jobs_complete') AND action_type = 'run_commands' "
+    "ON CONFLICT (action_id, run_id, occasion) DO NOTHING"
+)
+_UNFINISHED = text(
+    "SELECT f.id, f.action_id, a.trigger_type, a.commands, f.state, f.occasion FROM firing f "
+    "JOIN action a ON a.id = f.action_id WHERE f.workflow_id = :id AND f.state IN ('due', 'running') "
+    "ORDER BY a.position, f.id"
+)
+_TAKE = text("UPDATE firing SET state = 'running', runner_id = :runner_id WHERE id = :id")
+_DONE = text(
+    "UPDATE firing SET state = :state, return_code = :code, detail = :detail WHERE id = :id AND state = 'running'"
+)
+
+
+def begin_actions(tx: Tx, workflow: RowMapping) -> None:
+    """Make a new run's actions wait for their jobs again, and fire what its start fires."""
+    tx.db.execute(
+        text(
+            "UPDATE action_job SET reached = EXISTS (SELECT 1 FROM job j JOIN action a ON a.id = action_job.action_id "
+            "WHERE j.id = action_job.job_id AND (j.counted OR (a.trigger_type = 'on_jobs_ready' AND j.state = 'ready'))) "
+            "WHERE action_id IN (SELECT id FROM action WHERE workflow_id = :id)"
+        ),
+        {"id": workflow["id"]},
+    )
+    tx.db.execute(
+        text(
+            "UPDATE action SET remaining = (SELECT count(*) FROM action_job w WHERE w.action_id = action.id "
+            "AND NOT w.reached) WHERE workflow_id = :id"
+        ),
+        {"id": workflow["id"]},
+    )
+    fire(tx, workflow, "on_workflow_start")
+    fire_reached(tx, workflow)
+
+
+def fire(tx: Tx, workflow: RowMapping, trigger: str, occasion: str = "") -> None:
+    """Make the actions of a trigger due, once."""
+    tx.db.execute(
+        _FIRE, {"id": workflow["id"], "run_id": workflow["run_id"], "trigger": trigger, "occasion": occasion}
+    )
+
+
+def fire_reached(tx: Tx, workflow: RowMapping) -> None:
+    """Make due what waited for jobs that have all come so far."""
+    if workflow["has_job_actions"]:
+        tx.db.execute(_FIRE_REACHED, {"id": workflow["id"], "run_id": workflow["run_id"]})
+
+
+class Unfinished(NamedTuple):
+    """A firing that is due or being carried out."""
+
+    firing_id: int
+    action_id: int
+    trigger: str
+    commands: str | list[str]
+    state: str
+    occasion: str
+
+    def is_for(self, runner_id: int) -> bool:
+        """Tell whether this runner may carry it out."""
+        return self.occasion in {"", f"runner:{runner_id}"}
+
+
+def unfinished(tx: Tx, workflow_id: int) -> list[Unfinished]:
+    """Give the firings that are due or being carried out."""
+    return [Unfinished(*row) for row in tx.db.execute(_UNFINISHED, {"id": workflow_id})]
+
+
+def holds_jobs_back(firings: Sequence[Unfinished], runner_id: int) -> bool:
+    """Tell whether something must be done before this runner may start jobs: what the start of a run or worker fired."""
+    return any(
+        firing.trigger == "on_workflow_start" or (firing.trigger == "on_worker_start" and firing.is_for(runner_id))
+        for firing in firings
+    )
+
+
+def take_due(tx: Tx, workflow_id: int, runner_id: int, firings: Sequence[Unfinished]) -> list[ActionAssignment]:
+    """Give a runner the actions that are due and that it may carry out."""
+    mine = [firing for firing in firings if firing.state == "due" and firing.is_for(runner_id)]
+    if mine:
+        tx.db.execute(_TAKE, [{"id": firing.firing_id, "runner_id": runner_id} for firing in mine])
+    for firing in mine:
+        tx.event(
+            workflow_id, "action_fired", action_id=firing.action_id, trigger=firing.trigger, runner_id=runner_id
+        )
+    return [
+        ActionAssignment(
+            firing_id=firing.firing_id,
+            action_id=firing.action_id,
+            trigger_type=firing.trigger,
+            commands=loads(firing.commands, []),
+        )
+        for firing in mine
+    ]
+
+
+def finish_actions(tx: Tx, workflow_id: int, finished: Sequence[ActionFinished]) -> None:
+    """Record how actions went; a repeated report changes nothing."""
+    for item in finished:
+        done = tx.db.execute(
+            _DONE,
+            {
+                "id": item.firing_id,
+                "state": "failed" if item.return_code else "done",
+                "code": item.return_code,
+                "detail": item.detail,
+            },
+        )
+        if done.rowcount:
+            tx.event(
+                workflow_id, "action_finished", firing_id=item.firing_id, return_code=item.return_code,
+                detail=item.detail,
+            )  # fmt: skip
+
+
+def release_firings(tx: Tx, runner_id: int) -> None:
+    """Make due again what a runner took and did not report; what only that runner could do is dropped."""
+    tx.db.execute(
+        text("UPDATE firing SET state = 'due', runner_id = NULL WHERE runner_id = :id AND state = 'running' AND occasion = ''"),
+        {"id": runner_id},
+    )
+    tx.db.execute(
+        text("UPDATE firing SET state = 'failed', detail = 'its runner ended' WHERE occasion = :mine AND state IN ('due', 'running')"),
+        {"mine": f"runner:{runner_id}"},
+    )

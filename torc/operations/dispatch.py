@@ -1,0 +1,52 @@
+"""From a request to whoever answers it, inside one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from torc.api.base import Request
+from torc.store.dialect import Dialect
+from torc.store.events import add_event
+
+R = TypeVar("R")
+Q = TypeVar("Q", bound=Request[Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Tx:
+    """A transaction: where, when and on whose behalf. Handlers neither commit nor read a clock."""
+
+    db: Connection
+    dialect: Dialect
+    now: float  # seconds since the epoch
+    actor: str  # user:NAME, runner:ID ...
+
+    def event(self, workflow_id: int, kind: str, *, job_id: int | None = None, **data: Any) -> None:
+        """Append to the log."""
+        add_event(self.db, workflow_id, self.now, self.actor, kind, data, job_id=job_id)
+
+
+Handler = Callable[[Tx, Any], Any]
+HANDLERS: dict[type[Request[Any]], Handler] = {}
+
+
+def answers(kind: type[Q]) -> Callable[[Callable[[Tx, Q], R]], Callable[[Tx, Q], R]]:
+    """Function decorator: enter who answers a kind of request."""
+
+    def enter(handler: Callable[[Tx, Q], R]) -> Callable[[Tx, Q], R]:
+        if kind in HANDLERS:
+            raise TypeError(f"two functions answer {kind.__name__}")
+        HANDLERS[kind] = handler
+        return handler
+
+    return enter
+
+
+def answer(tx: Tx, request: Request[R]) -> R:
+    """Answer a request. Raises TorcError, or one of its children."""
+    reply: R = HANDLERS[type(request)](tx, request)
+    return reply

@@ -1,0 +1,110 @@
+"""Rows into the values of the contract, and the row that a request names or an error that helps."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import RowMapping, text
+
+from torc.api.workflows import Counts, Workflow, WorkflowState
+from torc.core.states import SATISFIED, UNSUCCESSFUL, State
+from torc.errors import Invalid, NotFound
+from torc.operations.dispatch import Tx
+
+
+def loads(value: Any, default: Any = None) -> Any:
+    """Give the data of a JSON column read by a plain statement: text on SQLite, data on PostgreSQL."""
+    if value is None:
+        return default
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def workflow_row(tx: Tx, workflow_id: int, *, lock: bool = False) -> RowMapping:
+    """Give the row of a workflow, locked against other changes when asked. Raises NotFound."""
+    if lock:
+        tx.dialect.lock_workflow(tx.db, workflow_id)
+    row = tx.db.execute(_WORKFLOW, {"id": workflow_id}).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no workflow {workflow_id}", hint="`torc workflows list` shows what there is")
+    return row
+
+
+_WORKFLOW = text("SELECT * FROM workflow WHERE id = :id")
+_COUNTS = text("SELECT state, count FROM job_count WHERE workflow_id = :id AND count > 0")
+_ACTIVE = text("SELECT 1 FROM runner WHERE workflow_id = :id AND is_active LIMIT 1")
+
+
+def counts_of(tx: Tx, workflow_id: int) -> dict[State, int]:
+    """Give how many jobs are in each state."""
+    return {State(row[0]): row[1] for row in tx.db.execute(_COUNTS, {"id": workflow_id})}
+
+
+def workflow_of(tx: Tx, row: RowMapping) -> Workflow:
+    """Make the value of a workflow."""
+    counts = counts_of(tx, row["id"])
+    active = tx.db.execute(_ACTIVE, {"id": row["id"]}).first() is not None
+    return Workflow(
+        id=row["id"],
+        name=row["name"],
+        state=_state(row, counts, active),
+        user=row["user"],
+        description=row["description"],
+        project=row["project"],
+        metadata=loads(row["meta"], {}),
+        env=loads(row["env"], {}),
+        settings=loads(row["settings"], {}),
+        directory=row["directory"],
+        run_id=row["run_id"],
+        version=row["version"],
+        is_archived=bool(row["is_archived"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        counts=Counts(by_state=counts),
+    )
+
+
+def _state(row: RowMapping, counts: dict[State, int], active: bool) -> WorkflowState:
+    if active:
+        return "running"
+    if row["is_canceled"]:
+        return "canceled"
+    if counts and all(state in SATISFIED for state in counts):
+        return "completed"
+    if row["ended_at"] is not None and any(state in counts for state in UNSUCCESSFUL):
+        return "failed"
+    return "interrupted" if row["is_begun"] else "idle"
+
+
+def encode_cursor(*key: Any) -> str:
+    """Give the opaque text of a key."""
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None, length: int = 1) -> Sequence[Any] | None:
+    """Give the key of a cursor. Raises Invalid for one that was not given by the same request."""
+    if cursor is None:
+        return None
+    try:
+        key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error):
+        key = None
+    if not isinstance(key, list) or len(key) != length or not all(isinstance(part, int) for part in key):
+        raise Invalid("this cursor means nothing", hint="use a cursor as a reply gave it, with the same request")
+    return key
+
+
+def glob(pattern: str) -> str:
+    """Give the LIKE pattern (escaped by a backslash) of a name with `*` and `?`."""
+    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%").replace("?", "_")
+
+
+def is_glob(name: str) -> bool:
+    """Tell whether a name is a pattern."""
+    return "*" in name or "?" in name

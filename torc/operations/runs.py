@@ -1,0 +1,228 @@
+"""Runs and runners: begin or go on with a run, make runners known, take them off and give their jobs up."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+from sqlalchemy import RowMapping, text
+
+from torc.api.base import Page
+from torc.api.runs import (
+    EndRunner,
+    GetRunner,
+    GetRunnerSettings,
+    ListRunners,
+    NodeCapacity,
+    RegisterRunner,
+    Runner,
+    RunnerSettings,
+    StartRun,
+)
+from torc.api.workflows import Workflow
+from torc.core.retry import RUNNER_LOST, decide_lost
+from torc.core.states import Event, State
+from torc.errors import Conflict, NotFound
+from torc.operations.actions import begin_actions, release_firings
+from torc.operations.dispatch import Tx, answers
+from torc.operations.rows import decode_cursor, encode_cursor, loads, workflow_of, workflow_row
+from torc.store.ids import take_ids
+from torc.store.jobs import End, JobNow, Moves
+
+#: a runner that does not renew its lease for so long has lost its jobs
+LEASE_SECONDS = 60.0
+
+_RUNNER = text("SELECT * FROM runner WHERE id = :id")
+_HELD = text("SELECT id FROM job WHERE runner_id = :runner_id")
+_LOSSES = text(
+    "SELECT count(*) FROM attempt WHERE job_id = :job_id AND run_id = :run_id AND reason = 'runner_lost' AND is_current"
+)
+_LOST_ATTEMPT = text(
+    "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, reason, is_current, started_at, "
+    "ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes) "
+    "SELECT workflow_id, id, :run_id, attempt, :runner_id, 'terminated', 'runner_lost', true, started_at, :now, "
+    "CASE WHEN started_at IS NULL OR started_at > :now THEN 0 ELSE :now - started_at END, 0, 0, 0 "
+    "FROM job WHERE id = :job_id ON CONFLICT (job_id, attempt) DO NOTHING"
+)
+
+
+@answers(StartRun)
+def start_run(tx: Tx, request: StartRun) -> Workflow:
+    """Begin a run, or go on with one that was interrupted."""
+    row = workflow_row(tx, request.workflow_id, lock=True)
+    if row["is_archived"]:
+        raise Conflict(
+            f"workflow {row['id']} is archived", hint=f"bring it back: torc workflows archive {row['id']} --undo"
+        )
+    expire_leases(tx, row)
+    moves = Moves(tx.db, tx.dialect, row["id"])
+    begun = bool(row["is_begun"])
+    if begun:
+        interrupted = text("SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted")
+        moves.apply(Event.RESUMED, [r[0] for r in tx.db.execute(interrupted, {"id": row["id"]})])
+        tx.db.execute(
+            text("UPDATE workflow SET ended_at = NULL, updated_at = :now WHERE id = :id AND ended_at IS NOT NULL AND EXISTS "
+                 "(SELECT 1 FROM job WHERE workflow_id = :id AND state = 'ready')"),
+            {"now": tx.now, "id": row["id"]},
+        )  # fmt: skip
+    elif _has_ready(tx, row["id"]):
+        tx.db.execute(
+            text(
+                "UPDATE workflow SET run_id = run_id + 1, is_begun = true, is_canceled = false, started_at = :now, "
+                "ended_at = NULL, updated_at = :now WHERE id = :id"
+            ),
+            {"now": tx.now, "id": row["id"]},
+        )
+        row = workflow_row(tx, row["id"])
+        begin_actions(tx, row)
+        tx.event(row["id"], "run_started", run_id=row["run_id"])
+    moves.finish(tx.now, tx.actor, has_job_actions=bool(row["has_job_actions"]))
+    return workflow_of(tx, workflow_row(tx, row["id"]))
+
+
+def _has_ready(tx: Tx, workflow_id: int) -> bool:
+    return bool(
+        tx.db.execute(
+            text("SELECT 1 FROM job_count WHERE workflow_id = :id AND state IN ('ready', 'blocked') AND count > 0"),
+            {"id": workflow_id},
+        ).first()
+    )
+
+
+@answers(RegisterRunner)
+def register_runner(tx: Tx, request: RegisterRunner) -> Runner:
+    """Make a runner known."""
+    row = workflow_row(tx, request.workflow_id, lock=True)
+    if not row["is_begun"] and row["run_id"] == 0:
+        raise Conflict(f"workflow {row['id']} has not been started", hint="begin a run first")
+    runner_id = take_ids(tx.db, "runner")
+    tx.db.execute(
+        text(
+            "INSERT INTO runner (id, workflow_id, run_id, kind, host, pid, process_started, boot_id, capacity, labels, "
+            "is_active, started_at, lease_expires_at, num_completed, num_failed) VALUES (:id, :workflow_id, :run_id, "
+            ":kind, :host, :pid, :process_started, :boot_id, :capacity, :labels, true, :now, :lease, 0, 0)"
+        ),
+        {
+            "id": runner_id,
+            "run_id": row["run_id"],
+            "capacity": request.capacity.model_dump_json(),
+            "labels": json.dumps(request.labels),
+            "now": tx.now,
+            "lease": tx.now + LEASE_SECONDS,
+            **request.model_dump(include={"workflow_id", "kind", "host", "pid", "process_started", "boot_id"}),
+        },
+    )
+    tx.event(row["id"], "runner_registered", runner_id=runner_id, host=request.host)
+    return runner_of(runner_row(tx, runner_id))
+
+
+@answers(EndRunner)
+def end_runner(tx: Tx, request: EndRunner) -> Runner:
+    """Take a runner off and give up what it holds."""
+    workflow = workflow_row(tx, request.workflow_id, lock=True)
+    runner = runner_row(tx, request.runner_id, request.workflow_id)
+    if runner["is_active"]:
+        give_up(tx, workflow, runner, request.reason)
+    return runner_of(runner_row(tx, request.runner_id))
+
+
+def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str) -> None:
+    """End a runner: what it claimed goes back, what it ran is lost to it."""
+    moves = Moves(tx.db, tx.dialect, workflow["id"])
+    held = moves.now([row[0] for row in tx.db.execute(_HELD, {"runner_id": runner["id"]})])
+    moves.apply(Event.RELEASED, [job.id for job in held.values() if job.state is State.PENDING])
+    ends: dict[Event, dict[int, End]] = defaultdict(dict)
+    for job in held.values():
+        if job.state is State.RUNNING:
+            event = _lose(tx, workflow, runner, job)
+            ends[event][job.id] = End(reason=RUNNER_LOST if event is Event.TERMINATED else None)
+    for event, jobs in ends.items():
+        moves.end(event, jobs, held)
+    tx.db.execute(
+        text("UPDATE job SET runner_id = NULL WHERE runner_id = :runner_id"), {"runner_id": runner["id"]}
+    )
+    tx.db.execute(
+        text("UPDATE runner SET is_active = false, ended_at = :now, end_reason = :reason WHERE id = :id"),
+        {"now": tx.now, "reason": reason, "id": runner["id"]},
+    )
+    release_firings(tx, runner["id"])
+    moves.finish(tx.now, tx.actor, has_job_actions=bool(workflow["has_job_actions"]))
+    tx.event(workflow["id"], "runner_ended", runner_id=runner["id"], reason=reason, jobs_held=len(held))
+
+
+def _lose(tx: Tx, workflow: RowMapping, runner: RowMapping, job: JobNow) -> Event:
+    losses = tx.db.execute(_LOSSES, {"job_id": job.id, "run_id": workflow["run_id"]}).scalar_one()
+    tx.db.execute(
+        _LOST_ATTEMPT, {"job_id": job.id, "run_id": workflow["run_id"], "runner_id": runner["id"], "now": tx.now}
+    )
+    return decide_lost(losses).event
+
+
+def expire_leases(tx: Tx, workflow: RowMapping, *, but: int | None = None) -> None:
+    """Give up runners whose lease ended, except one."""
+    late = text("SELECT * FROM runner WHERE workflow_id = :id AND is_active AND lease_expires_at < :now")
+    for runner in tx.db.execute(late, {"id": workflow["id"], "now": tx.now}).mappings().all():
+        if runner["id"] != but:
+            give_up(tx, workflow, runner, "lease ended")
+
+
+def runner_row(tx: Tx, runner_id: int, workflow_id: int | None = None) -> RowMapping:
+    """Give the row of a runner. Raises NotFound."""
+    row = tx.db.execute(_RUNNER, {"id": runner_id}).mappings().first()
+    if row is None or workflow_id not in {None, row["workflow_id"]}:
+        raise NotFound(f"there is no runner {runner_id}", hint="`torc compute-nodes list` shows the runners of a workflow")
+    return row
+
+
+def runner_of(row: RowMapping) -> Runner:
+    """Make the value of a runner."""
+    plain: dict[str, Any] = {key: row[key] for key in row if key not in {"capacity", "labels", "is_active"}}
+    return Runner(
+        **plain,
+        is_active=bool(row["is_active"]),
+        capacity=NodeCapacity.model_validate(loads(row["capacity"])),
+        labels=loads(row["labels"], {}),
+    )
+
+
+@answers(ListRunners)
+def list_runners(tx: Tx, request: ListRunners) -> Page[Runner]:
+    """List runners, newest first."""
+    workflow_row(tx, request.workflow_id)
+    key = decode_cursor(request.cursor)
+    rows = tx.db.execute(
+        text(
+            "SELECT * FROM runner WHERE workflow_id = :id AND id < :before AND (is_active OR NOT :active) "
+            "ORDER BY id DESC LIMIT :n"
+        ),
+        {
+            "id": request.workflow_id,
+            "before": key[0] if key else 2**62,
+            "active": request.active_only,
+            "n": request.limit + 1,
+        },
+    ).mappings().all()  # fmt: skip
+    more = len(rows) > request.limit
+    items = [runner_of(row) for row in rows[: request.limit]]
+    return Page(items=items, cursor=encode_cursor(items[-1].id) if more else None)
+
+
+@answers(GetRunner)
+def get_runner(tx: Tx, request: GetRunner) -> Runner:
+    """Get one runner."""
+    return runner_of(runner_row(tx, request.runner_id))
+
+
+@answers(GetRunnerSettings)
+def get_runner_settings(tx: Tx, request: GetRunnerSettings) -> RunnerSettings:
+    """Get what a runner needs to know of a workflow."""
+    row = workflow_row(tx, request.workflow_id)
+    return RunnerSettings(
+        workflow_id=row["id"],
+        workflow_name=row["name"],
+        run_id=row["run_id"],
+        directory=row["directory"],
+        env=loads(row["env"], {}),
+        settings=loads(row["settings"], {}),
+    )
