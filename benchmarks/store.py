@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from torc.api.jobs import ListJobs
 from torc.api.runs import Assignment, Exchange, Finished, ListResults, NodeCapacity, RegisterRunner, Result, StartRun
-from torc.api.workflows import CreateWorkflow, ListWorkflows
+from torc.api.workflows import CreateWorkflow, GetWorkflow, ListWorkflows
 from torc.client.connect import connect
+from torc.core.states import State
 
 CAPACITY = NodeCapacity(num_cpus=100_000, memory_bytes=1 << 50)
 LARGEST_BATCH = 1000
@@ -62,7 +62,7 @@ class Conversation:
 
     def num_ready(self) -> int:
         """Count what is ready, to check that a measure measures what it says."""
-        return len(self._torc.send(ListJobs(workflow_id=self._workflow_id, state="ready", limit=10_000)).items)
+        return self._torc.send(GetWorkflow(workflow_id=self._workflow_id)).counts[State.READY]
 
     def close(self) -> None:
         """Give back the connection."""
