@@ -181,12 +181,6 @@ class FileFact(Value):
     sha256: str | None = Field(None, description="needed only where size or mtime differ from what was recorded")
 
 
-class NeedsHash(Value):
-    """Paths whose size or mtime changed; send their hashes along."""
-
-    paths: list[str]
-
-
 class ReinitializeReply(Value):
     """Either which hashes are still needed, or the changes."""
 
@@ -204,12 +198,6 @@ class ReinitializeWorkflow(Request[ReinitializeReply]):
 
     workflow_id: int
     files: list[FileFact] = Field(description="facts of every file in ListFiles; files left out count as missing")
-    spec: str | None = Field(
-        None, description="an edited spec to bring in first: commands, environment, resources, data, new jobs"
-    )
-    format: SpecFormat | None = None
-    spec_name: str = "<spec>"
-    spec_files: list[SourceFile] = []
     force: bool = False
     dry_run: bool = False
     limit: int = Field(1000, ge=0, le=100_000)
@@ -266,3 +254,11 @@ class GetGraph(Request[Graph]):
     """Get the whole graph of a workflow."""
 
     workflow_id: int
+
+
+@request("POST", "/workflows/{workflow_id}/files/facts", access="run")
+class RecordFiles(Request[int]):
+    """Record how files look, for a later ReinitializeWorkflow to compare with. Gives how many were recorded."""
+
+    workflow_id: int
+    files: list[FileFact] = Field(max_length=100_000)

@@ -76,7 +76,8 @@ def find(cwd: Path) -> Found:
             notes.append(f"{candidate} belongs to somebody else: passed over")
             if directory == cwd:
                 raise Forbidden(
-                    f"{candidate} belongs to somebody else", hint="work in another directory, or name a database with --db"
+                    f"{candidate} belongs to somebody else",
+                    hint="work in another directory, or name a database with --db",
                 )
         else:
             database = candidate / DATABASE
@@ -100,5 +101,6 @@ def _make_directory(directory: Path) -> None:
             ignore.write_text("*\n", encoding="utf-8")
     except OSError as error:
         raise Invalid(
-            f"cannot make {directory}: {error.strerror}", hint="work in a directory of yours, or name a database with --db"
+            f"cannot make {directory}: {error.strerror}",
+            hint="work in a directory of yours, or name a database with --db",
         ) from None

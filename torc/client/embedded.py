@@ -12,7 +12,7 @@ from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.runs import Exchange
 from torc.errors import Unavailable
-from torc.operations.dispatch import Tx, answer
+from torc.operations.dispatch import DryRun, Tx, answer
 from torc.store.open import Store
 
 R = TypeVar("R")
@@ -49,6 +49,8 @@ class Embedded:
             try:
                 with begin(engine) as db:
                     return answer(Tx(db, dialect, time.time(), self.actor), request)
+            except DryRun as dry:  # rolled back
+                return dry.reply  # type: ignore[return-value]
             except DBAPIError as error:
                 if not dialect.is_transient(error):
                     raise

@@ -60,9 +60,7 @@ def begin_actions(tx: Tx, workflow: RowMapping) -> None:
 
 def fire(tx: Tx, workflow: RowMapping, trigger: str, occasion: str = "") -> None:
     """Make the actions of a trigger due, once."""
-    tx.db.execute(
-        _FIRE, {"id": workflow["id"], "run_id": workflow["run_id"], "trigger": trigger, "occasion": occasion}
-    )
+    tx.db.execute(_FIRE, {"id": workflow["id"], "run_id": workflow["run_id"], "trigger": trigger, "occasion": occasion})
 
 
 def fire_reached(tx: Tx, workflow: RowMapping) -> None:
@@ -105,9 +103,7 @@ def take_due(tx: Tx, workflow_id: int, runner_id: int, firings: Sequence[Unfinis
     if mine:
         tx.db.execute(_TAKE, [{"id": firing.firing_id, "runner_id": runner_id} for firing in mine])
     for firing in mine:
-        tx.event(
-            workflow_id, "action_fired", action_id=firing.action_id, trigger=firing.trigger, runner_id=runner_id
-        )
+        tx.event(workflow_id, "action_fired", action_id=firing.action_id, trigger=firing.trigger, runner_id=runner_id)
     return [
         ActionAssignment(
             firing_id=firing.firing_id,
@@ -141,10 +137,14 @@ def finish_actions(tx: Tx, workflow_id: int, finished: Sequence[ActionFinished])
 def release_firings(tx: Tx, runner_id: int) -> None:
     """Make due again what a runner took and did not report; what only that runner could do is dropped."""
     tx.db.execute(
-        text("UPDATE firing SET state = 'due', runner_id = NULL WHERE runner_id = :id AND state = 'running' AND occasion = ''"),
+        text(
+            "UPDATE firing SET state = 'due', runner_id = NULL WHERE runner_id = :id AND state = 'running' AND occasion = ''"
+        ),
         {"id": runner_id},
     )
     tx.db.execute(
-        text("UPDATE firing SET state = 'failed', detail = 'its runner ended' WHERE occasion = :mine AND state IN ('due', 'running')"),
+        text(
+            "UPDATE firing SET state = 'failed', detail = 'its runner ended' WHERE occasion = :mine AND state IN ('due', 'running')"
+        ),
         {"mine": f"runner:{runner_id}"},
     )

@@ -139,9 +139,7 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str) -> No
             ends[event][job.id] = End(reason=RUNNER_LOST if event is Event.TERMINATED else None)
     for event, jobs in ends.items():
         moves.end(event, jobs, held)
-    tx.db.execute(
-        text("UPDATE job SET runner_id = NULL WHERE runner_id = :runner_id"), {"runner_id": runner["id"]}
-    )
+    tx.db.execute(text("UPDATE job SET runner_id = NULL WHERE runner_id = :runner_id"), {"runner_id": runner["id"]})
     tx.db.execute(
         text("UPDATE runner SET is_active = false, ended_at = :now, end_reason = :reason WHERE id = :id"),
         {"now": tx.now, "reason": reason, "id": runner["id"]},
@@ -171,7 +169,9 @@ def runner_row(tx: Tx, runner_id: int, workflow_id: int | None = None) -> RowMap
     """Give the row of a runner. Raises NotFound."""
     row = tx.db.execute(_RUNNER, {"id": runner_id}).mappings().first()
     if row is None or workflow_id not in {None, row["workflow_id"]}:
-        raise NotFound(f"there is no runner {runner_id}", hint="`torc compute-nodes list` shows the runners of a workflow")
+        raise NotFound(
+            f"there is no runner {runner_id}", hint="`torc compute-nodes list` shows the runners of a workflow"
+        )
     return row
 
 

@@ -158,7 +158,9 @@ def _data_path(loc: tuple[int | str, ...], data: Any) -> Path:
     """Leave out of a pydantic location what is not in the data: the names of union members."""
     path: list[int | str] = []
     for position, part in enumerate(loc):
-        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
+        if (isinstance(data, dict) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        ):
             data = data[part]
         elif (
             position != len(loc) - 1

@@ -16,7 +16,29 @@ _ISO = (
     rf"([Tt]({_NUMBER}[Hh])?({_NUMBER}[Mm])?({_NUMBER}[Ss])?)?"
 )
 _CLOCK = r"[0-9]{1,9}-[0-9]{1,9}(:[0-9]{1,9}){0,2}|[0-9]{1,9}(:[0-9]{1,9}){1,2}"
-_UNITS = ["s", "sec", "secs", "second", "seconds", "m", "min", "mins", "minute", "minutes", "h", "hr", "hrs", "hour", "hours", "d", "day", "days", "w", "week", "weeks"]
+_UNITS = [
+    "s",
+    "sec",
+    "secs",
+    "second",
+    "seconds",
+    "m",
+    "min",
+    "mins",
+    "minute",
+    "minutes",
+    "h",
+    "hr",
+    "hrs",
+    "hour",
+    "hours",
+    "d",
+    "day",
+    "days",
+    "w",
+    "week",
+    "weeks",
+]
 MEMORY = rf"^\s*{_NUMBER}\s*[kKmMgGtTpPeE]?([iI]?[bB])?\s*$"
 DURATION = rf"^\s*({_ISO}|{_CLOCK}|({_NUMBER}\s*({'|'.join(_UNITS)})\s*)+)\s*$"
 

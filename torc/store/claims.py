@@ -53,9 +53,7 @@ def choose(db: Connection, workflow_id: int, wanted: Wanted) -> Offer:
         return Offer([], 0)
     classes = _classes(db, workflow_id)
     fitting = [
-        (number, request)
-        for number, request in classes
-        if wanted.ignore_resources or _could_fit(wanted, request)
+        (number, request) for number, request in classes if wanted.ignore_resources or _could_fit(wanted, request)
     ]
     most = wanted.limit + wanted.ahead
     streams = [_stream(db, workflow_id, number, request, most, wanted) for number, request in fitting]

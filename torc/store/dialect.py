@@ -83,7 +83,8 @@ class Sqlite:
         """Tell whether somebody else held a lock."""
         cause = error.orig if isinstance(error, DBAPIError) else error
         return isinstance(cause, sqlite3.OperationalError) and any(
-            word in str(cause) for word in ("locked", "busy", "disk I/O error", "disk is full", "readonly", "unable to open")
+            word in str(cause)
+            for word in ("locked", "busy", "disk I/O error", "disk is full", "readonly", "unable to open")
         )
 
 

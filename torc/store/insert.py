@@ -146,7 +146,14 @@ def _insert_shared(insert: _Inserter, plan: Plan, first: _First) -> None:
         "user_data",
         ("id", "workflow_id", "name", "data", "is_ephemeral", "producer_job_id"),
         (
-            (first.user_data + at, workflow, item.name, _json(item.data), item.is_ephemeral, _plus(first.job, item.producer))
+            (
+                first.user_data + at,
+                workflow,
+                item.name,
+                _json(item.data),
+                item.is_ephemeral,
+                _plus(first.job, item.producer),
+            )
             for at, item in enumerate(plan.user_data)
         ),
     )
@@ -203,7 +210,9 @@ def _insert_actions(insert: _Inserter, plan: Plan, first: _First) -> None:
     insert(
         "action_job",
         ("job_id", "action_id", "reached"),
-        sorted((first.job + job, first.action + at, False) for at, action in enumerate(plan.actions) for job in action.jobs),
+        sorted(
+            (first.job + job, first.action + at, False) for at, action in enumerate(plan.actions) for job in action.jobs
+        ),
     )
 
 

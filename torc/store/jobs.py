@@ -233,6 +233,24 @@ class Moves:
         if behind:
             self.apply(Event.PREREQUISITE_FAILED, behind, reason="a prerequisite did not complete")
 
+    # -- new jobs -----------------------------------------------------------------------------------------------
+
+    def added(self, ids: Sequence[int]) -> None:
+        """Count jobs that were just inserted as uninitialized."""
+        self._counts[State.UNINITIALIZED] += len(ids)
+
+    def initialize(self, ids: Collection[int]) -> None:
+        """Make uninitialized jobs blocked, ready, or canceled where a prerequisite was unsuccessful already."""
+        jobs = [job for job in self.now(ids).values() if job.state is State.UNINITIALIZED]
+        gates = {job.gate_id for job in jobs if job.gate_id is not None}
+        open_gates = set(self.ids_of("open_gates", gates)) if gates else set()
+        spoiled = set(self.ids_of("spoiled_of", [job.id for job in jobs]))
+        ready = [j for j in jobs if (j.gate_id is None or j.gate_id in open_gates) and j.id not in spoiled]
+        self.apply(Event.GATE_OPENED, [job.id for job in ready])
+        waiting = [job.id for job in jobs if job not in ready]
+        self.apply(Event.INITIALIZED, waiting)
+        self.apply(Event.PREREQUISITE_FAILED, spoiled, reason="a prerequisite did not complete")
+
     # -- resetting ----------------------------------------------------------------------------------------------
 
     def reset(self, ids: Collection[int], *, reason: str | None = None) -> dict[int, State]:
@@ -280,7 +298,7 @@ class Moves:
             ids = [job.id for job in jobs]
             self.db.execute(
                 text(
-                    "UPDATE job SET state = :state, counted = false, reason = :reason, recovery = NULL "
+                    "UPDATE job SET state = :state, counted = false, reason = :reason, recovery = NULL, fingerprint = NULL "
                     f"WHERE id IN {self.dialect.id_list}"
                 ),
                 {"state": target.value, "reason": reason, "ids": self.dialect.ids(ids)},

@@ -90,7 +90,9 @@ def _open_sqlite(path: Path, create: bool) -> Store:
         migrate.bring_up_to_date(engine, Sqlite(), path)
     except (OSError, DBAPIError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        raise Unavailable(f"cannot open the database {path}: {cause}", hint="check the path and its permissions") from None
+        raise Unavailable(
+            f"cannot open the database {path}: {cause}", hint="check the path and its permissions"
+        ) from None
     notes: tuple[str, ...] = ()
     if network is not None:
         notes = (

@@ -1,0 +1,211 @@
+"""Make jobs due again, cancel them, take them out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from sqlalchemy import text
+
+from torc.api.jobs import ActOnJobs
+from torc.api.workflows import CancelWorkflow, Change, Changes, InitializeWorkflow, ResetWorkflow, Workflow
+from torc.core.states import FINISHED, HELD, Event, State, moves
+from torc.errors import Conflict, NotFound
+from torc.operations.dispatch import DryRun, Tx, answers
+from torc.operations.rows import workflow_of, workflow_row
+from torc.operations.workflows import refuse_while_running
+from torc.store.jobs import JobNow, Moves
+
+_UNFINISHED = ("uninitialized", "blocked", "ready", "pending", "running", "pending_failed", "terminated")
+
+
+def downstream(tx: Tx, ids: Collection[int]) -> set[int]:
+    """Give the jobs behind some jobs, those themselves included, one layer of gates at a time."""
+    found, layer = set(ids), set(ids)
+    query = text(
+        "SELECT DISTINCT j.id FROM job j JOIN gate_prerequisite p ON p.gate_id = j.gate_id "
+        f"WHERE p.job_id IN {tx.dialect.id_list}"
+    )
+    while layer:
+        behind = {row[0] for row in tx.db.execute(query, {"ids": tx.dialect.ids(layer)})}
+        layer = behind - found
+        found |= layer
+    return found
+
+
+def changes_of(
+    tx: Tx, workflow_id: int, before: Mapping[int, State], reasons: Mapping[int, str], limit: int, *, applied: bool
+) -> Changes:
+    """Compare the states of jobs with what they were."""
+    query = text(f"SELECT id, name, state FROM job WHERE id IN {tx.dialect.id_list} ORDER BY id")
+    rows = [
+        row
+        for row in tx.db.execute(query, {"ids": tx.dialect.ids(before)})
+        if State(row[2]) is not before[row[0]] or row[0] in reasons
+    ]
+    run_id = workflow_row(tx, workflow_id)["run_id"]
+    return Changes(
+        applied=applied,
+        run_id=run_id,
+        changes=[
+            Change(
+                job_id=row[0],
+                job_name=row[1],
+                state=before[row[0]],
+                new_state=State(row[2]),
+                reason=reasons.get(row[0], "follows from the others"),
+            )  # fmt: skip
+            for row in rows[:limit]
+        ],
+        total=len(rows),
+    )
+
+
+def all_states(tx: Tx, workflow_id: int) -> dict[int, State]:
+    """Give the state of every job."""
+    rows = tx.db.execute(text("SELECT id, state FROM job WHERE workflow_id = :id"), {"id": workflow_id})
+    return {row[0]: State(row[1]) for row in rows}
+
+
+@answers(ResetWorkflow)
+def reset_workflow(tx: Tx, request: ResetWorkflow) -> Changes:
+    """Reset all jobs, or the unsuccessful ones with what is behind them."""
+    row = workflow_row(tx, request.workflow_id, lock=True)
+    if not request.force:
+        refuse_while_running(tx, row["id"], "reset")
+    before = all_states(tx, row["id"])
+    if request.failed_only:
+        roots = [
+            job
+            for job, state in before.items()
+            if state in {State.FAILED, State.TERMINATED, State.PENDING_FAILED, State.CANCELED}
+        ]
+        chosen = downstream(tx, roots)
+        reasons = {
+            job: f"was {before[job]}" if job in set(roots) else "is behind a job that is reset" for job in chosen
+        }
+    else:
+        chosen = {job for job, state in before.items() if state is not State.DISABLED}
+        reasons = {job: "all jobs are reset" for job in chosen if before[job] in FINISHED | {State.PENDING_FAILED}}
+    return reset_jobs(tx, row["id"], chosen, before, reasons, request)
+
+
+def reset_jobs(
+    tx: Tx,
+    workflow_id: int,
+    chosen: Collection[int],
+    before: Mapping[int, State],
+    reasons: Mapping[int, str],
+    request: ResetWorkflow | ActOnJobs | object,
+) -> Changes:
+    """Make the chosen jobs due again in a new run. `request` gives `dry_run` and `limit`."""
+    held = Moves(tx.db, tx.dialect, workflow_id)
+    held.apply(Event.CANCELED, [job for job in chosen if before[job] in HELD])
+    tx.db.execute(
+        text(f"UPDATE job SET runner_id = NULL WHERE id IN {tx.dialect.id_list}"), {"ids": tx.dialect.ids(chosen)}
+    )
+    held.reset(chosen)
+    held.finish(tx.now, tx.actor)
+    tx.db.execute(
+        text(
+            "UPDATE workflow SET is_begun = false, is_canceled = false, ended_at = NULL, version = version + 1, "
+            "updated_at = :now WHERE id = :id"
+        ),
+        {"now": tx.now, "id": workflow_id},
+    )
+    tx.db.execute(
+        text(
+            "UPDATE user_data SET data = NULL WHERE workflow_id = :id AND is_ephemeral AND "
+            f"(producer_job_id IS NULL OR producer_job_id IN {tx.dialect.id_list})"
+        ),
+        {"id": workflow_id, "ids": tx.dialect.ids(chosen)},
+    )
+    dry_run = bool(getattr(request, "dry_run", False))
+    changes = changes_of(tx, workflow_id, before, reasons, getattr(request, "limit", 1000), applied=not dry_run)
+    if dry_run:
+        raise DryRun(changes)
+    tx.event(workflow_id, "workflow_reset", num_jobs=changes.total)
+    return changes
+
+
+@answers(InitializeWorkflow)
+def initialize_workflow(tx: Tx, request: InitializeWorkflow) -> Workflow:
+    """Make uninitialized jobs blocked or ready."""
+    row = workflow_row(tx, request.workflow_id, lock=True)
+    found = text("SELECT id FROM job WHERE workflow_id = :id AND state = 'uninitialized'")
+    moved = Moves(tx.db, tx.dialect, row["id"])
+    moved.initialize([job[0] for job in tx.db.execute(found, {"id": row["id"]})])
+    moved.finish(tx.now, tx.actor)
+    return workflow_of(tx, row)
+
+
+@answers(CancelWorkflow)
+def cancel_workflow(tx: Tx, request: CancelWorkflow) -> Workflow:
+    """Cancel every job that has not finished."""
+    row = workflow_row(tx, request.workflow_id, lock=True)
+    states = ", ".join(f"'{state}'" for state in _UNFINISHED)
+    found = text(f"SELECT id FROM job WHERE workflow_id = :id AND state IN ({states}) AND NOT counted")
+    moved = Moves(tx.db, tx.dialect, row["id"])
+    canceled = moved.apply(
+        Event.CANCELED, [job[0] for job in tx.db.execute(found, {"id": row["id"]})], reason=f"canceled by {tx.actor}"
+    )
+    moved.finish(tx.now, tx.actor, has_job_actions=bool(row["has_job_actions"]))
+    if canceled:
+        tx.db.execute(
+            text(
+                "UPDATE workflow SET is_canceled = true, version = version + 1, updated_at = :now, "
+                "ended_at = coalesce(ended_at, :now) WHERE id = :id"
+            ),
+            {"now": tx.now, "id": row["id"]},
+        )
+        tx.event(row["id"], "workflow_canceled", num_jobs=len(canceled))
+    return workflow_of(tx, workflow_row(tx, row["id"]))
+
+
+_ACTIONS = {"cancel": Event.CANCELED, "disable": Event.DISABLED}
+
+
+@answers(ActOnJobs)
+def act_on_jobs(tx: Tx, request: ActOnJobs) -> Changes:
+    """Do one thing to many jobs, all or none."""
+    row = workflow_row(tx, request.workflow_id, lock=True)
+    moved = Moves(tx.db, tx.dialect, row["id"])
+    jobs = moved.now(request.job_ids)
+    before = all_states(tx, row["id"])
+    for job_id in request.job_ids:
+        if job_id not in jobs or job_id not in before:
+            raise NotFound(f"workflow {row['id']} has no job {job_id}", hint=f"torc jobs list {row['id']}")
+    reasons = dict.fromkeys(request.job_ids, f"{request.action} by {tx.actor}")
+    if request.action in _ACTIONS:
+        event = _ACTIONS[request.action]
+        _refuse_unable(request.job_ids, jobs, event, request.action)
+        moved.apply(event, request.job_ids, reason=f"{request.action} by {tx.actor}")
+        moved.finish(tx.now, tx.actor, has_job_actions=bool(row["has_job_actions"]))
+        changes = changes_of(tx, row["id"], before, reasons, request.limit, applied=not request.dry_run)
+        if request.dry_run:
+            raise DryRun(changes)
+        return changes
+    chosen: Collection[int] = list(request.job_ids)
+    if request.action == "run-again":
+        chosen = downstream(tx, request.job_ids)
+    if request.action == "enable":
+        _refuse_unless(request.job_ids, jobs, {State.DISABLED}, "enabled")
+    _refuse_held(chosen, before)
+    return reset_jobs(tx, row["id"], chosen, before, reasons, request)
+
+
+def _refuse_unable(ids: Sequence[int], jobs: Mapping[int, JobNow], event: Event, action: str) -> None:
+    for job_id in ids:
+        if jobs[job_id].state not in moves(event):
+            raise Conflict(f"job {job_id} is {jobs[job_id].state}: it cannot {action}", hint="nothing was changed")
+
+
+def _refuse_unless(ids: Sequence[int], jobs: Mapping[int, JobNow], states: Collection[State], done: str) -> None:
+    for job_id in ids:
+        if jobs[job_id].state not in states:
+            raise Conflict(f"job {job_id} is {jobs[job_id].state}: it cannot be {done}", hint="nothing was changed")
+
+
+def _refuse_held(ids: Collection[int], before: Mapping[int, State]) -> None:
+    for job_id in ids:
+        if before[job_id] in HELD:
+            raise Conflict(f"job {job_id} is {before[job_id]}", hint="cancel it, or wait until it has ended")

@@ -1,0 +1,298 @@
+"""Run a workflow on this machine: what `torc run` and `torc worker` call."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torc.api.base import Torc
+from torc.api.data import ListFiles
+from torc.api.runs import (
+    EndRunner,
+    GetRunnerSettings,
+    NodeCapacity,
+    RegisterRunner,
+    RunnerKind,
+    RunnerSettings,
+    StartRun,
+)
+from torc.api.workflows import FileFact, GetWorkflow, RecordFiles, Workflow
+from torc.core.resources import Capacity
+from torc.errors import Invalid, NotFound, TorcError, Unavailable
+from torc.runner import hardware, journal, orphans
+from torc.runner.hardware import Identity
+from torc.runner.loop import Loop, Place, View, ensure_directories
+from torc.runner.state import Settings
+
+_MOST_LISTED = 20
+#: variables of a job that must not leak into the jobs of another runner
+_FOREIGN = ("TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID", "TORC_RETURN_CODE", "TORC_RUNNER_ID")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run. What is left out is found out."""
+
+    output_dir: Path = Path("torc_output")
+    max_parallel_jobs: int | None = None
+    num_cpus: int | None = None
+    memory_bytes: int | None = None
+    num_gpus: int | None = None
+    time_limit_seconds: float | None = None
+    fail_fast: bool = False
+    kind: RunnerKind = "local"
+    wait_seconds: float = 5.0
+    grace_seconds: float = 10.0
+    store_variables: Mapping[str, str] = field(default_factory=dict)  # TORC_DB or TORC_API_URL for the jobs
+    display_seconds: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How it went."""
+
+    workflow: Workflow
+    runner_id: int | None
+    was_stopped: bool = False
+    was_lost: bool = False
+    dead_runners: int = 0
+
+
+def run_here(
+    torc: Torc, workflow_id: int, options: RunOptions, on_update: Callable[[View], None] | None = None
+) -> RunOutcome:
+    """Run a workflow, or go on with it, until nothing is left that can run here.
+
+    Dead runners of this machine are found first and their jobs run again. Raises Invalid, before anything has started,
+    when files are missing that no job writes.
+    """
+    here = hardware.identity()
+    output_dir = options.output_dir.absolute()
+    _make(output_dir)
+    dead = orphans.give_up_dead_runners(torc, workflow_id, here)
+    _deliver(torc, output_dir, workflow_id)
+    settings = torc.send(GetRunnerSettings(workflow_id=workflow_id))
+    _check_inputs(torc, settings)
+    workflow = torc.send(StartRun(workflow_id=workflow_id))
+    outcome = RunOutcome(workflow, None, dead_runners=len(dead))
+    while workflow.ended_at is None and _has_work(workflow):
+        outcome = _run_once(torc, workflow, here, replace(options, output_dir=output_dir), on_update)
+        outcome = replace(outcome, dead_runners=len(dead))
+        workflow = outcome.workflow
+        if not outcome.was_lost:
+            break
+        workflow = torc.send(StartRun(workflow_id=workflow_id))  # the lease ended under it: begin anew
+    _record_files(torc, settings)
+    return outcome
+
+
+def _has_work(workflow: Workflow) -> bool:
+    return workflow.run_id > 0
+
+
+def _run_once(
+    torc: Torc, workflow: Workflow, here: Identity, options: RunOptions, on_update: Callable[[View], None] | None
+) -> RunOutcome:
+    total, gpus = _capacity(options)
+    settings = torc.send(GetRunnerSettings(workflow_id=workflow.id))
+    runner = torc.send(
+        RegisterRunner(
+            workflow_id=workflow.id,
+            kind=options.kind,
+            host=here.host,
+            pid=here.pid,
+            process_started=here.process_started,
+            boot_id=here.boot_id,
+            capacity=NodeCapacity(
+                num_cpus=total.num_cpus,
+                memory_bytes=total.memory_bytes,
+                num_gpus=total.num_gpus,
+                runtime_seconds=options.time_limit_seconds,
+            ),  # fmt: skip
+        )
+    )
+    loop = Loop(
+        torc,
+        Settings(
+            workflow_id=workflow.id,
+            runner_id=runner.id,
+            total=total,
+            gpus=gpus,
+            max_parallel_jobs=options.max_parallel_jobs,
+            fail_fast=options.fail_fast,
+            grace_seconds=options.grace_seconds,
+            leave_at=None if options.time_limit_seconds is None else _monotonic() + options.time_limit_seconds,
+            wait_seconds=options.wait_seconds,
+        ),
+        _place(settings, options, runner.id),
+        journal.Journal(journal.path_of(options.output_dir, workflow.id, runner.id)),
+    )
+    reason = "failed"
+    try:
+        with _in_directory(settings.directory), _updates(loop, on_update, options.display_seconds):
+            state = loop.run()
+        reason = "stopped" if state.stopping else "finished"
+    finally:
+        _end(torc, workflow.id, runner.id, reason)
+    return RunOutcome(torc.send(GetWorkflow(workflow_id=workflow.id)), runner.id, state.stopping, loop.lost)
+
+
+def _end(torc: Torc, workflow_id: int, runner_id: int, reason: str) -> None:
+    try:
+        torc.send(EndRunner(workflow_id=workflow_id, runner_id=runner_id, reason=reason))
+    except (NotFound, Unavailable):
+        return  # deleted meanwhile; or out of reach: the next command on this machine finds that this process is gone
+
+
+def _monotonic() -> float:
+    import time
+
+    return time.monotonic()
+
+
+def _place(settings: RunnerSettings, options: RunOptions, runner_id: int) -> Place:
+    environ = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
+    environ |= settings.env
+    environ |= {
+        "TORC_WORKFLOW_ID": str(settings.workflow_id),
+        "TORC_WORKFLOW_NAME": settings.workflow_name,
+        "TORC_RUN_ID": str(settings.run_id),
+        "TORC_OUTPUT_DIR": str(options.output_dir),
+        "TORC_RUNNER_ID": str(runner_id),
+        **options.store_variables,
+    }
+    monitor = settings.settings.get("resource_monitor") or {}
+    return Place(
+        run_id=settings.run_id,
+        output_dir=str(options.output_dir),
+        environ=environ,
+        sample_seconds=float(monitor.get("sample_interval_seconds", 1.0)),
+        enforce_memory=bool(settings.settings.get("enforce_memory")),
+    )
+
+
+def _capacity(options: RunOptions) -> tuple[Capacity, tuple[int, ...]]:
+    found, gpus = hardware.node()
+    if options.num_gpus is not None:
+        gpus = gpus[: options.num_gpus] if len(gpus) >= options.num_gpus else tuple(range(options.num_gpus))
+    return (
+        Capacity(
+            options.num_cpus or found.num_cpus,
+            options.memory_bytes or found.memory_bytes,
+            len(gpus),
+            options.time_limit_seconds,
+        ),
+        gpus,
+    )
+
+
+def _make(output_dir: Path) -> None:
+    probe = output_dir / "job_stdio" / f".probe-{uuid.uuid4().hex}"
+    try:
+        ensure_directories(output_dir)
+        probe.write_bytes(b"torc")
+        probe.unlink()
+    except OSError as error:
+        raise Unavailable(
+            f"cannot write to the output directory {output_dir}: {error.strerror}",
+            hint="name another one with --output-dir, or make room",
+        ) from None
+
+
+def _deliver(torc: Torc, output_dir: Path, workflow_id: int) -> None:
+    """Hand in what earlier runners could not."""
+    for path, request in journal.undelivered(output_dir, workflow_id):
+        torc.send(request.model_copy(update={"stopping": True, "limit": 0}))
+        path.unlink(missing_ok=True)
+
+
+def _check_inputs(torc: Torc, settings: RunnerSettings) -> None:
+    missing: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = torc.send(
+            ListFiles(workflow_id=settings.workflow_id, required_existing=True, limit=10_000, cursor=cursor)
+        )
+        missing += [file.path for file in page.items if not (Path(settings.directory) / file.path).exists()]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    if missing:
+        shown = "".join(f"\n  {path}" for path in missing[:_MOST_LISTED])
+        more = f"\n  and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
+        raise Invalid(
+            f"{len(missing)} input file{'s are' if len(missing) > 1 else ' is'} missing, and no job writes "
+            f"{'them' if len(missing) > 1 else 'it'}:{shown}{more}",
+            hint=f"put them there (paths are relative to {settings.directory}), or mend the paths in the spec",
+            missing=missing,
+        )
+
+
+def _record_files(torc: Torc, settings: RunnerSettings) -> None:
+    """Tell the store how the files that jobs read look now, so that `reinitialize` can tell what changed later."""
+    facts: list[FileFact] = []
+    cursor: str | None = None
+    while True:
+        page = torc.send(ListFiles(workflow_id=settings.workflow_id, limit=10_000, cursor=cursor))
+        facts += [fact for file in page.items if (fact := file_fact(settings.directory, file.path)).exists]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    for start in range(0, len(facts), 10_000):
+        torc.send(RecordFiles(workflow_id=settings.workflow_id, files=facts[start : start + 10_000]))
+
+
+def file_fact(directory: str, path: str) -> FileFact:
+    """Look at a file: whether it is there, its size and its time."""
+    try:
+        info = os.stat(os.path.join(directory, path))
+    except OSError:
+        return FileFact(path=path, exists=False)
+    return FileFact(path=path, exists=True, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns)
+
+
+@contextmanager
+def _in_directory(directory: str) -> Iterator[None]:
+    """Work in the workflow's directory: children inherit it, and posix_spawn cannot set one."""
+    before = os.getcwd()
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot work in {directory}: {error.strerror}",
+            hint="the workflow was submitted from there; make it reachable",
+        ) from None
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
+def _updates(loop: Loop, on_update: Callable[[View], None] | None, seconds: float) -> Iterator[None]:
+    """Call back now and then, on a thread of its own: the display never holds up the loop."""
+    if on_update is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def show() -> None:
+        while not ended.wait(seconds):
+            if hasattr(loop, "state"):
+                on_update(loop.view())
+
+    thread = threading.Thread(target=show, name="torc-display", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+__all__ = ["RunOptions", "RunOutcome", "TorcError", "View", "file_fact", "run_here"]

@@ -1,0 +1,371 @@
+"""The one loop of a runner: waits on exits, signals, replies and deadlines, asks the reactor, and does what it says.
+
+The store is spoken to on a thread of its own, so that a slow store never keeps a job from being started or stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from torc.api.base import Torc
+from torc.api.runs import Assignment, Exchange, ExchangeReply, Usage
+from torc.errors import NotFound, TorcError, Unavailable
+from torc.runner import launch
+from torc.runner.actions import ActionRun
+from torc.runner.journal import Journal
+from torc.runner.measure import Sampler
+from torc.runner.reactor import begin, next_wake, react
+from torc.runner.state import (
+    ActionExited,
+    Effect,
+    Event,
+    Exited,
+    Kill,
+    Launched,
+    Leave,
+    NotLaunched,
+    Replied,
+    RunAction,
+    Send,
+    Settings,
+    Start,
+    State,
+    Stop,
+    Tick,
+    TooLarge,
+    Unreachable,
+)
+
+_LEFTOVERS_SECONDS = 0.5
+#: another thread gets the interpreter after so long: the default of 5 ms would let a finished job wait
+_SWITCH_SECONDS = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where attempts run and write."""
+
+    run_id: int
+    output_dir: str
+    environ: Mapping[str, str]
+    sample_seconds: float = 1.0
+    enforce_memory: bool = False
+    clock: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a display may show of a runner."""
+
+    running: tuple[tuple[int, str, float, int], ...]  # job id, name, elapsed seconds, memory in bytes
+    queued: int
+    num_completed: int
+    num_failed: int
+    unreachable_seconds: float | None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    assignment: Assignment
+    child: launch.Child
+    begun: float
+    usage_peak: int = 0
+    outputs: tuple[str, ...] = field(default=())
+
+
+class Loop:
+    """Runs one runner to its end. `lost` tells afterwards whether the store had given the runner up."""
+
+    def __init__(self, torc: Torc, settings: Settings, place: Place, journal: Journal) -> None:
+        self.torc, self.settings, self.place, self.journal = torc, settings, place, journal
+        self.state: State
+        self.attempts: dict[int, _Attempt] = {}
+        self.actions: dict[int, ActionRun] = {}  # by pidfd
+        self.signals = 0
+        self.lost = False
+        self._by_pidfd: dict[int, int] = {}
+        self._requests: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self._epoll = select.epoll()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._left = False
+        self._sampler = Sampler(place.sample_seconds)
+        self._next_sweep = 0.0
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self) -> State:
+        """Work until nothing is left, or a signal says to stop. Raises what the store answered, where it was no delay."""
+        talker = threading.Thread(target=self._talk, name="torc-exchange", daemon=True)
+        interval = sys.getswitchinterval()
+        launch.become_subreaper()
+        self._epoll.register(self._wake_read, select.EPOLLIN)
+        with _signals(self._signalled, self._wake_write):
+            sys.setswitchinterval(_SWITCH_SECONDS)
+            talker.start()
+            try:
+                self.state, effects = begin(self.settings, time.monotonic())
+                self._perform(effects)
+                while not self._left:
+                    self._turn()
+            finally:
+                self._requests.put(None)
+                sys.setswitchinterval(interval)
+                self._abandon()
+        self.lost = self.state.lost
+        return self.state
+
+    def stop(self) -> None:
+        """Ask the loop to stop kindly; from any thread."""
+        self._signalled(signal.SIGTERM, None)
+        self._wake()
+
+    def view(self) -> View:
+        """Tell what is going on; from any thread."""
+        now = time.monotonic()
+        running = tuple(
+            (job_id, attempt.assignment.name, now - attempt.begun, self._sampler.memory_of(attempt.child.pid))
+            for job_id, attempt in list(self.attempts.items())
+        )
+        state = self.state
+        since = state.unreachable_since
+        return View(
+            running, len(state.queue), state.num_completed, state.num_failed, None if since is None else now - since
+        )
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        wake = next_wake(self.state, self.settings, now)
+        if self.attempts:
+            wake = min(wake or now + 60.0, max(self._sampler.due, now))
+        timeout = 60.0 if wake is None else max(0.0, wake - now)
+        for fd, _ in self._epoll.poll(timeout, 64):
+            if fd == self._wake_read:
+                self._drain()
+            elif fd in self._by_pidfd:
+                self._handle(self._exited(self._by_pidfd[fd], fd))
+            elif fd in self.actions:
+                self._action_exited(fd)
+        self._take_replies()
+        self._take_signals()
+        now = time.monotonic()
+        self._sample(now)
+        wake = next_wake(self.state, self.settings, now)
+        if wake is not None and wake <= now:
+            self._handle(Tick())
+
+    def _handle(self, event: Event) -> None:
+        self._perform(react(self.state, event, self.settings, time.monotonic()))
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Start():
+                    self._start(effect)
+                case Kill(job_id, for_good):
+                    if job_id in self.attempts:
+                        launch.stop(self.attempts[job_id].child, for_good=for_good)
+                case RunAction(action):
+                    self._begin_action(
+                        ActionRun(action, self.place.output_dir, self.settings.workflow_id, self.place.run_id)
+                    )
+                case Send(request):
+                    self._requests.put(request)
+                case Leave():
+                    self._left = True
+
+    # -- processes ----------------------------------------------------------------------------------------------
+
+    def _start(self, effect: Start) -> None:
+        assignment = effect.assignment
+        files = launch.files_of(
+            self.place.output_dir, self.settings.workflow_id, self.place.run_id, assignment.job_id, assignment.attempt
+        )
+        try:
+            child = launch.start(assignment, files, self._environ(effect))
+        except OSError as error:
+            why = f"cannot start: {error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+            self._handle(NotLaunched(assignment.job_id, self.place.clock(), why))
+            return
+        except ValueError as error:  # a NUL in an argument or a variable
+            self._handle(NotLaunched(assignment.job_id, self.place.clock(), f"cannot start: {error}"))
+            return
+        self.attempts[assignment.job_id] = _Attempt(assignment, child, time.monotonic())
+        self._by_pidfd[child.pidfd] = assignment.job_id
+        self._epoll.register(child.pidfd, select.EPOLLIN)
+        self._handle(Launched(assignment.job_id, self.place.clock()))
+
+    def _environ(self, effect: Start) -> dict[str, str]:
+        assignment, request = effect.assignment, effect.assignment.request
+        environ = {
+            **self.place.environ,
+            **assignment.env,
+            "TORC_JOB_ID": str(assignment.job_id),
+            "TORC_JOB_NAME": assignment.name,
+            "TORC_ATTEMPT_ID": str(assignment.attempt),
+            "TORC_NUM_CPUS": str(request.num_cpus),
+            "TORC_MEMORY_BYTES": str(request.memory_bytes),
+        }
+        if effect.gpus or self.settings.gpus:
+            environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, effect.gpus))
+        if assignment.recovery_script and assignment.previous_return_code is not None:
+            environ["TORC_RETURN_CODE"] = str(assignment.previous_return_code)
+        return environ
+
+    def _exited(self, job_id: int, pidfd: int) -> Exited:
+        attempt = self.attempts.pop(job_id)
+        del self._by_pidfd[pidfd]
+        self._epoll.unregister(pidfd)
+        wall = time.monotonic() - attempt.begun
+        return_code, usage = launch.reap(attempt.child)
+        usage = self._sampler.close(attempt.child.pid, usage)
+        assignment = attempt.assignment
+        missing: tuple[str, ...] = ()
+        if return_code == 0 and assignment.outputs:
+            missing = tuple(path for path in assignment.outputs if not os.path.lexists(path))
+        failed = return_code != 0 or bool(missing)
+        return Exited(
+            job_id,
+            return_code,
+            self.place.clock(),
+            wall,
+            usage,
+            missing,
+            launch.tail(attempt.child.files.stderr) if failed else None,
+            bool(failed and assignment.recovery_script) and os.path.exists(launch.recovery_mark(attempt.child.files)),
+        )
+
+    def _begin_action(self, action: ActionRun) -> None:
+        pidfd = action.start_next(self.place.environ)
+        if pidfd is None:
+            self._handle(ActionExited(action.firing_id, action.return_code, action.detail))
+        else:
+            self.actions[pidfd] = action
+            self._epoll.register(pidfd, select.EPOLLIN)
+
+    def _action_exited(self, pidfd: int) -> None:
+        action = self.actions.pop(pidfd)
+        self._epoll.unregister(pidfd)
+        action.reap()
+        self._begin_action(action)
+
+    def _sample(self, now: float) -> None:
+        if self.attempts and now >= self._sampler.due:
+            self._sampler.sample({attempt.child.pid for attempt in self.attempts.values()}, now)
+            if self.place.enforce_memory:
+                for job_id, attempt in list(self.attempts.items()):
+                    memory = self._sampler.memory_of(attempt.child.pid)
+                    if memory > attempt.assignment.request.memory_bytes:
+                        self._handle(TooLarge(job_id, memory))
+        if now >= self._next_sweep:
+            self._next_sweep = now + _LEFTOVERS_SECONDS
+            self._sweep()
+
+    def _sweep(self) -> None:
+        pids = {attempt.child.pid for attempt in self.attempts.values()}
+        known = pids | {action.pid for action in self.actions.values()}
+        launch.end_leftovers(known, known | {-job_id for job_id in self.attempts})
+
+    def _abandon(self) -> None:
+        """Leave nothing running, whatever happened."""
+        for attempt in self.attempts.values():
+            launch.stop(attempt.child, for_good=True)
+            with contextlib.suppress(ChildProcessError):
+                launch.reap(attempt.child)
+        self.attempts.clear()
+        for action in self.actions.values():
+            action.kill()
+        self._sweep()
+        self._epoll.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        self._wake_write = -1
+
+    # -- the conversation ---------------------------------------------------------------------------------------
+
+    def _talk(self) -> None:
+        while (request := self._requests.get()) is not None:
+            self._replies.put(self._ask(request))
+            self._wake()
+
+    def _ask(self, request: Exchange) -> Event | BaseException:
+        try:
+            reply: ExchangeReply = self.torc.send(request)
+        except Unavailable:
+            self.journal.keep(request)
+            return Unreachable(request)
+        except NotFound:  # the workflow or this runner was deleted
+            return Replied(ExchangeReply(done=True, lease_seconds=0.0, runner_is_lost=True))
+        except TorcError as error:
+            return error
+        except BaseException as error:  # noqa: BLE001 - raised again by the loop
+            return error
+        self.journal.delivered(request)
+        return Replied(reply)
+
+    def _take_replies(self) -> None:
+        while True:
+            try:
+                reply = self._replies.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(reply, BaseException):
+                raise reply
+            self._handle(reply)
+
+    # -- signals ------------------------------------------------------------------------------------------------
+
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        self.signals += 1
+
+    def _take_signals(self) -> None:
+        if self.signals and not self.state.stopping:
+            self._handle(Stop())
+        elif self.signals > 1 and self.state.running:
+            self._handle(Stop(at_once=True))
+
+    def _wake(self) -> None:
+        if self._wake_write >= 0:
+            with contextlib.suppress(BlockingIOError, OSError):
+                os.write(self._wake_write, b"x")
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._wake_read, 4096):
+                pass
+
+
+@contextlib.contextmanager
+def _signals(handler: Callable[[int, FrameType | None], Any], wake: int) -> Iterator[None]:
+    """Have SIGINT and SIGTERM counted and wake the loop, where this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old_wake = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in old.items():
+            signal.signal(number, previous)
+        signal.set_wakeup_fd(old_wake, warn_on_full_buffer=False)
+
+
+__all__ = ["Loop", "Place", "Usage", "View"]
+
+
+def ensure_directories(output_dir: Path) -> None:
+    """Make the folders that attempts write to."""
+    (output_dir / "job_stdio").mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,204 @@
+"""What a runner knows, what can happen to it, and what it can be told to do. Values only."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from torc.api.runs import (
+    ActionAssignment,
+    ActionFinished,
+    Assignment,
+    Exchange,
+    ExchangeReply,
+    Finished,
+    JobAttempt,
+    Outcome,
+    Reason,
+    Started,
+    Usage,
+)
+from torc.core.resources import Capacity
+
+# -- what can happen --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The store answered."""
+
+    reply: ExchangeReply
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The store did not answer; what was sent is to be sent again."""
+
+    sent: Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """An attempt is running."""
+
+    job_id: int
+    started_at: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class NotLaunched:
+    """An attempt could not be started."""
+
+    job_id: int
+    at: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """An attempt ended."""
+
+    job_id: int
+    return_code: int
+    at: float  # seconds since the epoch
+    wall_seconds: float
+    usage: Usage
+    missing: tuple[str, ...] = ()  # declared outputs that are not there
+    stderr_tail: str | None = None
+    recovery_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActionExited:
+    """The commands of an action ended."""
+
+    firing_id: int
+    return_code: int
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """An attempt was seen to use more memory than it asked for."""
+
+    job_id: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Some time passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Somebody wants the runner to stop: kindly, or at once."""
+
+    at_once: bool = False
+
+
+Event = Replied | Unreachable | Launched | NotLaunched | Exited | ActionExited | TooLarge | Tick | Stop
+
+# -- what the loop is told to do --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start an attempt on these GPUs."""
+
+    assignment: Assignment
+    gpus: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Signal an attempt: kindly first (SIGTERM), or for good (SIGKILL)."""
+
+    job_id: int
+    for_good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunAction:
+    """Carry out the commands of an action."""
+
+    action: ActionAssignment
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Exchange with the store."""
+
+    request: Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Nothing is left to do here."""
+
+
+Effect = Start | Kill | RunAction | Send | Leave
+
+# -- what is known ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a runner works."""
+
+    workflow_id: int
+    runner_id: int
+    total: Capacity
+    gpus: tuple[int, ...] = ()
+    max_parallel_jobs: int | None = None  # resources are ignored then
+    fail_fast: bool = False
+    grace_seconds: float = 10.0
+    leave_at: float | None = None  # on the monotonic clock
+    wait_seconds: float = 0.0  # how long the store may keep an exchange waiting
+    heartbeat_seconds: float = 15.0
+
+
+@dataclass(slots=True)
+class Running:
+    """An attempt in the hands of this runner."""
+
+    assignment: Assignment
+    gpus: tuple[int, ...]
+    begun: float  # on the monotonic clock
+    deadline: float
+    started_at: float | None = None
+    outcome: Outcome | None = None  # set when it is being killed
+    reason: Reason | None = None
+    detail: str | None = None
+    kill_at: float | None = None  # when SIGKILL follows
+
+
+@dataclass(slots=True)
+class State:
+    """Everything that the decisions depend on."""
+
+    free: Capacity
+    free_gpus: list[int]
+    running: dict[int, Running] = field(default_factory=dict)
+    queue: deque[Assignment] = field(default_factory=deque)  # claimed, not started
+    actions: set[int] = field(default_factory=set)
+    # -- to be reported
+    started: list[Started] = field(default_factory=list)
+    finished: list[Finished] = field(default_factory=list)
+    released: list[JobAttempt] = field(default_factory=list)
+    actions_finished: list[ActionFinished] = field(default_factory=list)
+    # -- the conversation
+    in_flight: Exchange | None = None
+    last_exchange: float = 0.0
+    not_before: float = 0.0
+    oldest_report: float | None = None
+    idle_asked: bool = False
+    starving: bool = True  # the store may have work that was not asked for yet
+    done: bool = False
+    stopping: bool = False
+    left: bool = False
+    lost: bool = False
+    unreachable_since: float | None = None
+    mean_seconds: float | None = None  # of the wall times seen
+    num_completed: int = 0
+    num_failed: int = 0
