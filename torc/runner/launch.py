@@ -15,7 +15,8 @@ from pathlib import Path
 
 from torc.api.runs import Assignment, Usage
 
-_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+# no O_CLOEXEC: posix_spawn opens onto the descriptor itself, and the program would lose it at exec
+_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _PR_SET_CHILD_SUBREAPER = 36
 _DEFAULTED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT)
 _TAIL_BYTES = 4096

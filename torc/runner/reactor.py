@@ -123,11 +123,11 @@ def _fill(state: State, settings: Settings, now: float) -> list[Effect]:
     if state.stopping or state.lost or not state.queue:
         return []
     effects: list[Effect] = []
-    waiting = list(state.queue)
-    state.queue.clear()
-    for assignment in waiting:
+    passed: list[Assignment] = []
+    while state.queue and _has_slot(state, settings):
+        assignment = state.queue.popleft()
         if not _fits(state, settings, assignment):
-            state.queue.append(assignment)
+            passed.append(assignment)
             continue
         gpus = tuple(state.free_gpus[: assignment.request.num_gpus])
         del state.free_gpus[: assignment.request.num_gpus]
@@ -136,7 +136,15 @@ def _fill(state: State, settings: Settings, now: float) -> list[Effect]:
             assignment, gpus, begun=now, deadline=now + assignment.request.runtime_seconds
         )
         effects.append(Start(assignment, gpus))
+    state.queue.extendleft(reversed(passed))
     return effects
+
+
+def _has_slot(state: State, settings: Settings) -> bool:
+    """Tell whether any job at all could start: one that asks for nothing but a CPU."""
+    if settings.max_parallel_jobs is not None:
+        return len(state.running) < settings.max_parallel_jobs
+    return state.free.num_cpus >= 1
 
 
 def _fits(state: State, settings: Settings, assignment: Assignment) -> bool:
