@@ -98,8 +98,16 @@ def holds_jobs_back(firings: Sequence[Unfinished], runner_id: int) -> bool:
 
 
 def take_due(tx: Tx, workflow_id: int, runner_id: int, firings: Sequence[Unfinished]) -> list[ActionAssignment]:
-    """Give a runner the actions that are due and that it may carry out."""
-    mine = [firing for firing in firings if firing.state == "due" and firing.is_for(runner_id)]
+    """Give a runner the actions that are due and that it may carry out.
+
+    The start of a worker waits for the start of the workflow, which may make what the worker needs.
+    """
+    starting = any(firing.trigger == "on_workflow_start" for firing in firings)
+    mine = [
+        firing
+        for firing in firings
+        if firing.state == "due" and firing.is_for(runner_id) and not (starting and firing.trigger == "on_worker_start")
+    ]
     if mine:
         tx.db.execute(_TAKE, [{"id": firing.firing_id, "runner_id": runner_id} for firing in mine])
     for firing in mine:
