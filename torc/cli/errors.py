@@ -1,0 +1,43 @@
+"""The one place where the command line renders errors. No traceback ever reaches a user."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from torc.errors import TorcError
+
+INTERRUPTED = 130
+
+
+def render(error: TorcError, *, color: bool, as_json: bool = False) -> None:
+    """Print an error on standard error: what happened, and what to do."""
+    if as_json:
+        body = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
+        print(json.dumps({"error": body}, default=str), file=sys.stderr)
+        return
+    red, off = ("\x1b[31m", "\x1b[0m") if color and sys.stderr.isatty() else ("", "")
+    for text in error.details.get("rendered", ()):
+        print(text, file=sys.stderr)
+    print(f"{red}error{off}: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {error.hint}", file=sys.stderr)
+
+
+def render_unexpected(error: BaseException) -> None:
+    """Say that Torc broke, and where the details are. TORC_DEBUG=1 shows them."""
+    details = "".join(traceback.format_exception(error))
+    if os.environ.get("TORC_DEBUG"):
+        print(details, file=sys.stderr)
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="torc-error-", suffix=".log", delete=False, encoding="utf-8") as log:
+            log.write(details)
+        where = f"; details are in {Path(log.name)}"
+    except OSError:
+        where = ""
+    print(f"error: something broke inside Torc ({type(error).__name__}){where}", file=sys.stderr)
+    print("  hint: this is a fault of Torc: please report it with those details", file=sys.stderr)

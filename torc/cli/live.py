@@ -1,0 +1,173 @@
+"""What `torc run` shows while it runs: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torc.api.workflows import GetWorkflow, Workflow
+from torc.cli import render
+from torc.cli.session import SESSION
+from torc.core.states import FINISHED, State
+
+_PLAIN_SECONDS = 5.0
+_MOST_RUNNING = 8
+_RATE_SECONDS = 10.0
+
+
+@contextmanager
+def display(opened: Any, workflow: Workflow, *, quiet: bool) -> Iterator[Callable[[Any], None] | None]:
+    """Give what the runner is to call with its views."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty() and SESSION.color:
+        with _rich(opened, workflow) as update:
+            yield update
+    else:
+        print(f"running workflow {workflow.id} ({workflow.name}): {workflow.counts.total} jobs", file=sys.stderr)
+        yield _Plain(opened, workflow.id).update
+
+
+class Progress:
+    """Counts, rate and time left, asked of the store no more often than is cheap."""
+
+    def __init__(self, opened: Any, workflow_id: int) -> None:
+        self.opened, self.workflow_id = opened, workflow_id
+        self.workflow: Workflow | None = None
+        self.started = time.monotonic()
+        self.history: list[tuple[float, int]] = []
+
+    def look(self) -> Workflow:
+        """Ask the store."""
+        self.workflow = self.opened.send(GetWorkflow(workflow_id=self.workflow_id))
+        assert self.workflow is not None
+        now = time.monotonic()
+        self.history.append((now, self.finished))
+        while len(self.history) > 2 and now - self.history[0][0] > _RATE_SECONDS:  # noqa: PLR2004
+            self.history.pop(0)
+        return self.workflow
+
+    @property
+    def finished(self) -> int:
+        """Jobs that have finished."""
+        counts = self.workflow.counts.by_state if self.workflow else {}
+        return sum(count for state, count in counts.items() if state in FINISHED)
+
+    @property
+    def rate(self) -> float:
+        """Jobs finished a second, lately."""
+        (first, was), (last, done) = self.history[0], self.history[-1]
+        return (done - was) / (last - first) if last > first else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left at the present rate; None: nobody knows."""
+        assert self.workflow is not None
+        rate = self.finished / max(time.monotonic() - self.started, 0.001)
+        left = self.workflow.counts.total - self.finished
+        return left / rate if rate > 0 and left else None
+
+
+class _Plain:
+    """A line now and then."""
+
+    def __init__(self, opened: Any, workflow_id: int) -> None:
+        self.progress = Progress(opened, workflow_id)
+        self.next = time.monotonic() + _PLAIN_SECONDS
+
+    def update(self, view: Any) -> None:
+        if time.monotonic() < self.next:
+            return
+        self.next = time.monotonic() + _PLAIN_SECONDS
+        workflow = self.progress.look()
+        failed = workflow.counts[State.FAILED] + workflow.counts[State.TERMINATED]
+        left = self.progress.seconds_left
+        print(
+            f"{time.strftime('%H:%M:%S')} {self.progress.finished}/{workflow.counts.total} finished, {failed} failed, "
+            f"{len(view.running)} running, {self.progress.rate:.1f} jobs/s"
+            + (f", about {render.duration(left)} left" if left else "")
+            + (f", the store does not answer for {view.unreachable_seconds:.0f}s" if view.unreachable_seconds else ""),
+            file=sys.stderr,
+        )
+
+
+@contextmanager
+def _rich(opened: Any, workflow: Workflow) -> Iterator[Callable[[Any], None]]:
+    from rich.console import Console  # noqa: PLC0415 - only where it is shown
+    from rich.live import Live  # noqa: PLC0415
+
+    progress = Progress(opened, workflow.id)
+    console = Console(stderr=True)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def update(view: Any) -> None:
+            progress.look()
+            live.update(_panel(progress, view, console.width, console.height), refresh=True)
+
+        yield update
+
+
+def _panel(progress: Progress, view: Any, width: int, height: int) -> Any:
+    from rich.console import Group  # noqa: PLC0415
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    workflow = progress.workflow
+    assert workflow is not None
+    total = max(workflow.counts.total, 1)
+    bar = Table.grid(padding=(0, 1), expand=True)
+    bar.add_column(no_wrap=True)
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True, justify="right")
+    left = progress.seconds_left
+    bar.add_row(
+        Text(workflow.name[:30], style="bold"),
+        ProgressBar(total=total, completed=progress.finished),
+        f"{progress.finished:,}/{total:,}  {progress.rate:,.1f}/s" + (f"  {render.duration(left)} left" if left else ""),
+    )
+    counts = Text(no_wrap=True, overflow="ellipsis")
+    for state, style in _STYLES:
+        if workflow.counts[state]:
+            counts.append(f"{workflow.counts[state]:,} {state}  ", style=style)
+    parts: list[Any] = [bar, counts]
+    room = min(_MOST_RUNNING, max(0, height - 5))
+    if view.running and room:
+        parts.append(_running(view.running, room))
+    if view.unreachable_seconds:
+        parts.append(Text(f"the store does not answer for {view.unreachable_seconds:.0f}s; jobs go on", style="yellow"))
+    return Group(*parts)
+
+
+_STYLES = (
+    (State.COMPLETED, "green"),
+    (State.RUNNING, "cyan"),
+    (State.PENDING, "cyan dim"),
+    (State.READY, "blue"),
+    (State.BLOCKED, "dim"),
+    (State.FAILED, "red"),
+    (State.TERMINATED, "yellow"),
+    (State.CANCELED, "magenta"),
+    (State.PENDING_FAILED, "red"),
+    (State.DISABLED, "dim"),
+)
+
+
+def _running(running: Any, room: int) -> Any:
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    shown = sorted(running, key=lambda job: -job[2])
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for job_id, name, elapsed, memory in shown[:room]:
+        printable = "".join(c if c.isprintable() else " " for c in name)
+        table.add_row(Text(f"  {job_id} {printable}"), render.duration(elapsed), render.memory(memory))
+    if len(shown) > room:
+        table.add_row(Text(f"  and {len(shown) - room} more", style="dim"), "", "")
+    return table

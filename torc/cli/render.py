@@ -1,0 +1,163 @@
+"""Values as tables for people and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from torc.cli.session import SESSION
+from torc.core.quantities import human_bytes, human_duration
+
+Column = tuple[str, Callable[[Any], Any]]
+_STATES = {
+    "completed": "32", "running": "36", "pending": "36", "ready": "34", "failed": "31", "terminated": "33",
+    "canceled": "35", "pending_failed": "31", "interrupted": "33",
+}  # fmt: skip
+_NARROWEST = 8
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def show_list(items: Sequence[Any], columns: Sequence[Column], *, empty: str = "nothing there", more: bool = False) -> None:
+    """Print a list as a table or as JSON."""
+    if SESSION.json:
+        show_json(list(items))
+        return
+    if not items:
+        print(empty, file=sys.stderr)
+        return
+    table([name for name, _ in columns], [[text(get(item)) for _, get in columns] for item in items])
+    if more:
+        print("there are more: raise --limit", file=sys.stderr)
+
+
+def show_one(value: BaseModel, fields: Sequence[Column]) -> None:
+    """Print a value, a line a field, or as JSON."""
+    if SESSION.json:
+        show_json(value)
+        return
+    width = max(len(name) for name, _ in fields)
+    for name, get in fields:
+        shown = text(get(value), most=100_000)
+        if shown:
+            print(f"{name.ljust(width)}  {shown.replace(chr(10), chr(10) + ' ' * (width + 2))}")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, cut to the width of the terminal."""
+    rows = [[_line(cell) for cell in row] for row in rows]
+    widths = [max(len(row[at]) for row in [header, *rows]) for at in range(len(header))]
+    if sys.stdout.isatty():
+        room = shutil.get_terminal_size().columns
+        while sum(widths) + 2 * (len(widths) - 1) > room and max(widths) > _NARROWEST:
+            widths[widths.index(max(widths))] -= 1
+    print("  ".join(bold(name[:width].ljust(width)) for name, width in zip(header, widths, strict=True)).rstrip())
+    for row in rows:
+        cells = [colored(_cut(cell, width).ljust(width), cell) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def _line(cell: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in cell)
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else cell[: width - 1] + "…"
+
+
+def uses_color() -> bool:
+    """Tell whether standard output takes colors."""
+    return SESSION.color and sys.stdout.isatty()
+
+
+def bold(shown: str) -> str:
+    """Make text bold where that is possible."""
+    return f"\x1b[1m{shown}\x1b[0m" if uses_color() else shown
+
+
+def colored(shown: str, state: str) -> str:
+    """Color text that is a state."""
+    code = _STATES.get(state)
+    return f"\x1b[{code}m{shown}\x1b[0m" if code and uses_color() else shown
+
+
+def text(value: Any, *, most: int = 120) -> str:
+    """Write a value in a cell."""
+    if value is None or value == {} or value == []:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    if isinstance(value, (dict, list, tuple)):
+        value = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else json.dumps(value, ensure_ascii=False)
+    return str(value)[:most]
+
+
+def when(seconds: float | None) -> str:
+    """Write a time: local, to the second."""
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def memory(amount: int | None) -> str:
+    """Write an amount of memory."""
+    return "" if not amount else human_bytes(amount)
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration: milliseconds where it is short."""
+    if seconds is None:
+        return ""
+    if seconds < 10:  # noqa: PLR2004
+        return f"{seconds:.2f}s"
+    return human_duration(int(seconds))
+
+
+def attribute(name: str) -> Callable[[Any], Any]:
+    """Give what reads an attribute."""
+    return lambda item: getattr(item, name)
+
+
+def columns(*names: str) -> list[Column]:
+    """Give columns that show attributes as they are."""
+    return [(name, attribute(name)) for name in names]
+
+
+def all_pages(ask: Callable[[str | None], Any], most: int) -> tuple[list[Any], bool]:
+    """Collect pages until there are `most` items; tells whether there is more."""
+    items: list[Any] = []
+    cursor: str | None = None
+    while len(items) < most:
+        page = ask(cursor)
+        items += page.items
+        cursor = page.cursor
+        if cursor is None:
+            break
+    return items[:most], cursor is not None or len(items) > most
+
+
+def note(message: str) -> None:
+    """Say something beside the output."""
+    print(message, file=sys.stderr)
+
+
+def unique(items: Iterable[str]) -> list[str]:
+    """Drop repetitions, keep the order."""
+    return list(dict.fromkeys(items))

@@ -1,0 +1,209 @@
+"""`torc run` and `torc worker`: run workflows on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.cli import render
+from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
+from torc.core.quantities import parse_duration, parse_memory
+from torc.core.states import State
+from torc.errors import Invalid
+
+MaxJobs = Annotated[
+    int | None, typer.Option("--max-parallel-jobs", "-j", min=1, help="Run this many at once, whatever they ask for.")
+]
+NumCpus = Annotated[int | None, typer.Option("--num-cpus", min=1, help="CPUs to use; default: all of this machine.")]
+Memory = Annotated[str | None, typer.Option("--memory", help="Memory to use, such as 8g; default: what there is.")]
+NumGpus = Annotated[int | None, typer.Option("--num-gpus", min=0, help="GPUs to use; default: all that are found.")]
+OutputDir = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for logs.")]
+TimeLimit = Annotated[str | None, typer.Option("--time-limit", help="Stop after this time, such as 30m or PT8H.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the summary.")]
+
+
+def run(  # noqa: PLR0913, PLR0917 - options of a command
+    spec: Annotated[str, typer.Argument(metavar="SPEC_OR_ID", help="A spec, or the id or name of a stored workflow.")],
+    max_parallel_jobs: MaxJobs = None,
+    num_cpus: NumCpus = None,
+    memory: Memory = None,
+    num_gpus: NumGpus = None,
+    output_dir: OutputDir = Path("torc_output"),
+    time_limit: TimeLimit = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast/--keep-going", help="Stop at the first failed job, or run all that can run.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a spec here, or go on with a stored workflow. Exit code 1 when jobs failed.
+
+    Example: torc run sweep.yaml --num-cpus 4 --memory 8g
+    """
+    if dry_run:
+        from torc.cli.plan import show_plan  # noqa: PLC0415
+
+        show_plan(spec, None)
+        return
+    options = _options(max_parallel_jobs, num_cpus, memory, num_gpus, output_dir, time_limit, fail_fast, "local")
+    if looks_like_spec(spec):
+        from torc.cli.specs import checked_request  # noqa: PLC0415 - before a database is made: an invalid spec leaves no trace
+
+        request = checked_request(spec)
+        with torc() as opened:
+            number = opened.send(request).id
+            raise typer.Exit(_run(opened, number, options, quiet))
+    with torc(create=False) as opened:
+        raise typer.Exit(_run(opened, workflow_id(opened, spec), options, quiet))
+
+
+def worker(  # noqa: PLR0913, PLR0917
+    workflow: Annotated[str, typer.Argument(help="Id or name of the workflow.")],
+    max_parallel_jobs: MaxJobs = None,
+    num_cpus: NumCpus = None,
+    memory: Memory = None,
+    num_gpus: NumGpus = None,
+    output_dir: OutputDir = Path("torc_output"),
+    time_limit: TimeLimit = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a further runner for a stored workflow, beside others.
+
+    Example: torc worker 12 --num-cpus 2
+    """
+    options = _options(max_parallel_jobs, num_cpus, memory, num_gpus, output_dir, time_limit, False, "worker")
+    with torc(create=False) as opened:
+        raise typer.Exit(_run(opened, workflow_id(opened, workflow), options, quiet))
+
+
+def _options(  # noqa: PLR0913, PLR0917
+    max_parallel_jobs: int | None,
+    num_cpus: int | None,
+    memory: str | None,
+    num_gpus: int | None,
+    output_dir: Path,
+    time_limit: str | None,
+    fail_fast: bool,
+    kind: Any,
+) -> Any:
+    from torc.runner.local import RunOptions  # noqa: PLC0415
+
+    return RunOptions(
+        output_dir=output_dir,
+        max_parallel_jobs=max_parallel_jobs,
+        num_cpus=num_cpus,
+        memory_bytes=_parsed(parse_memory, memory, "--memory"),
+        num_gpus=num_gpus,
+        time_limit_seconds=_parsed(parse_duration, time_limit, "--time-limit"),
+        fail_fast=fail_fast,
+        kind=kind,
+    )
+
+
+def _parsed(parse: Any, text: str | None, option: str) -> int | None:
+    try:
+        return None if text is None else int(parse(text))
+    except ValueError as error:
+        raise Invalid(f"{option}: {error}") from None
+
+
+def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
+    from dataclasses import replace  # noqa: PLC0415
+
+    from torc.api.workflows import GetWorkflow  # noqa: PLC0415
+    from torc.cli.live import display  # noqa: PLC0415
+    from torc.runner.local import run_here  # noqa: PLC0415
+
+    store = getattr(opened, "store", None)
+    if store is not None:
+        place = str(store.path) if store.path is not None else store.engine.url.render_as_string(hide_password=False)
+        options = replace(options, store_variables={"TORC_DB": place})
+    workflow = opened.send(GetWorkflow(workflow_id=number))
+    with display(opened, workflow, quiet=quiet or SESSION.json) as on_update:
+        outcome = run_here(opened, number, options, on_update)
+    if outcome.dead_runners:
+        render.note(f"{outcome.dead_runners} runner(s) of this machine had died; their jobs were taken up again")
+    return summarize(opened, number, options.output_dir, stopped=outcome.was_stopped)
+
+
+def summarize(opened: Any, number: int, output_dir: Path, *, stopped: bool = False) -> int:
+    """Print how a run went and give the exit code."""
+    from torc.api.runs import SummarizeRun  # noqa: PLC0415
+
+    summary = opened.send(SummarizeRun(workflow_id=number))
+    workflow = summary.workflow
+    bad = workflow.state != "completed"
+    if SESSION.json:
+        render.show_json(summary)
+    else:
+        _print_summary(summary, output_dir)
+        if stopped:
+            print(f"\nstopped; go on with: torc run {number}")
+    if stopped and workflow.state == "interrupted":
+        return 130
+    return 1 if bad else 0
+
+
+def _print_summary(summary: Any, output_dir: Path) -> None:
+    workflow = summary.workflow
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(workflow.counts.by_state.items()))
+    rate = ""
+    done = workflow.counts[State.COMPLETED]
+    if summary.wall_seconds and done > 1:
+        rate = f", {done / summary.wall_seconds:,.1f} jobs/s"
+    print(f"workflow {workflow.id} ({workflow.name}) {render.bold(workflow.state)}: {counts}")
+    print(
+        f"  {render.duration(summary.wall_seconds)} of time{rate}, {render.duration(summary.cpu_seconds)} of CPU, "
+        f"largest job {render.memory(summary.peak_memory_bytes) or 'unknown'}"
+        + (f", {summary.num_retries} retries" if summary.num_retries else "")
+    )
+    for result in summary.failed:
+        _print_failure(result, output_dir)
+    if summary.num_failed > len(summary.failed):
+        print(f"\n... and {summary.num_failed - len(summary.failed)} more: torc results list {workflow.id} --failed-only")
+    for name, count in summary.blocked_by.items():
+        print(f"  {count} job(s) wait for {name}")
+
+
+def _print_failure(result: Any, output_dir: Path) -> None:
+    print(f"\n{render.colored(result.state.value, result.state.value)}: {result.job_name} (job {result.job_id}, attempt {result.attempt})")
+    print(f"  why: {why(result)}")
+    if result.stderr_tail:
+        for line in result.stderr_tail.splitlines()[-5:]:
+            print(f"  | {line[:300]}")
+    folder = "" if output_dir == Path("torc_output") else f" --output-dir {output_dir}"
+    print(f"  more: torc jobs logs {result.job_id}{folder}")
+
+
+def why(result: Any) -> str:
+    """Say in a line why an attempt did not succeed, as far as its end tells."""
+    if result.detail:
+        return str(result.detail)
+    code = result.return_code
+    if code is not None and code < 0:
+        return f"killed by signal {-code} ({_signal_name(-code)})"
+    if code == 127:  # noqa: PLR2004 - POSIX: the shell found no such command
+        return "command not found (exit code 127)"
+    if code == 126:  # noqa: PLR2004
+        return "command cannot be executed (exit code 126)"
+    if code is not None and code > 128:  # noqa: PLR2004
+        return f"exit code {code}: a program of the job was killed by signal {code - 128} ({_signal_name(code - 128)})"
+    return f"exit code {code}" if code is not None else str(result.reason)
+
+
+def _signal_name(number: int) -> str:
+    import signal  # noqa: PLC0415
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+def interactive() -> bool:
+    """Tell whether somebody looks at a terminal."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") != "dumb"

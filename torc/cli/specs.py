@@ -1,0 +1,186 @@
+"""Commands about specs: validate, create, convert, schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.cli import render
+from torc.cli.session import SESSION, read_spec, torc
+from torc.errors import Conflict, Invalid
+
+Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A spec (.yaml, .json, .json5, .kdl), or - for standard input.")]
+
+
+def reader_beside(name: str) -> Callable[[str], str]:
+    """Give what reads the files that a spec refers to, relative to it."""
+    base = Path.cwd() if name == "<stdin>" else Path(name).parent
+
+    def read(path: str) -> str:
+        return (base / path).read_text(encoding="utf-8")
+
+    return read
+
+
+def compiled(path: str) -> tuple[Any, list[Any], str, str | None, str]:
+    """Compile a spec: plan, diagnostics, text, format, name. Raises Invalid with the rendered diagnostics."""
+    from torc.spec.compile import compile_spec  # noqa: PLC0415
+
+    text, form, name = read_spec(path)
+    plan, found = compile_spec(text, format=form, name=name, read=reader_beside(name))  # type: ignore[arg-type]
+    if plan is None:
+        errors = [problem for problem in found if problem.severity == "error"]
+        raise Invalid(
+            f"{name} is not valid: {len(errors)} problem{'s' if len(errors) > 1 else ''}",
+            hint="nothing was stored",
+            diagnostics=[problem.to_dict() for problem in found],
+            rendered=[problem.render(color=SESSION.color and sys.stderr.isatty()) for problem in found],
+        )
+    return plan, found, text, form, name
+
+
+def checked_request(path: str) -> Any:
+    """Check a spec and make the request that stores it; warnings are shown."""
+    from torc.api.workflows import CreateWorkflow, SourceFile  # noqa: PLC0415
+    from torc.spec.compile import external_files  # noqa: PLC0415
+
+    _, found, text, form, name = compiled(path)
+    for problem in found:
+        render.note(problem.render(color=SESSION.color and sys.stderr.isatty()))
+    read = reader_beside(name)
+    files = [SourceFile(path=file, text=read(file)) for file in external_files(text, format=form)]  # type: ignore[arg-type]
+    return CreateWorkflow(spec=text, format=form, name=name, files=files, directory=os.getcwd())  # type: ignore[arg-type]
+
+
+def validate(spec: Spec) -> None:
+    """Check a spec and show every problem with its place. Exit code 2 when there is one.
+
+    Example: torc validate sweep.yaml
+    """
+    try:
+        plan, found, _, _, name = compiled(spec)
+    except Invalid as error:
+        if SESSION.json and "diagnostics" in error.details:
+            render.show_json({"valid": False, "diagnostics": error.details["diagnostics"]})
+            raise typer.Exit(2) from None
+        raise
+    if SESSION.json:
+        render.show_json(
+            {
+                "valid": True,
+                "name": plan.name,
+                "num_jobs": len(plan.jobs),
+                "num_files": len(plan.files),
+                "num_user_data": len(plan.user_data),
+                "diagnostics": [problem.to_dict() for problem in found],
+            }
+        )
+        return
+    for problem in found:
+        render.note(problem.render(color=SESSION.color and sys.stderr.isatty()))
+    print(f"{name} is valid: {_plural(len(plan.jobs), 'job')}, {_plural(len(plan.files), 'file')}")
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def create(spec: Spec) -> None:
+    """Store a workflow without running it. Run it with `torc run ID`.
+
+    Example: torc create sweep.yaml
+    """
+    request = checked_request(spec)
+    with torc() as opened:
+        workflow = opened.send(request)
+    if SESSION.json:
+        render.show_json(workflow)
+    else:
+        print(f"created workflow {workflow.id} ({workflow.name}) with {_plural(workflow.counts.total, 'job')}")
+        render.note(f"run it with: torc run {workflow.id}")
+
+
+def convert(
+    spec: Spec,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; its suffix names the format.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite it when it is there.")] = False,
+) -> None:
+    """Turn a spec into another format without losing meaning.
+
+    Example: torc convert sweep.yaml -o sweep.kdl
+    """
+    from torc.spec.compile import SUFFIXES, parse_spec  # noqa: PLC0415
+    from torc.spec.write import write_spec  # noqa: PLC0415
+
+    form = SUFFIXES.get(output.suffix.lower())
+    if form is None:
+        raise Invalid(f"`{output.suffix}` is no format of specs", hint="end the name in .yaml, .json, .json5 or .kdl")
+    if output.exists() and not force:
+        raise Conflict(f"{output} is there already", hint="use --force to overwrite it")
+    compiled(spec) if spec != "-" else None
+    text, source, name = read_spec(spec)
+    parsed, found = parse_spec(text, format=source, name=name)  # type: ignore[arg-type]
+    if parsed is None:
+        raise Invalid(f"{name} is not valid", rendered=[problem.render() for problem in found])
+    try:
+        output.write_text(write_spec(parsed, form), encoding="utf-8")
+    except OSError as error:
+        raise Invalid(f"cannot write {output}: {error.strerror}", hint="name another file") from None
+    render.note(f"wrote {output}")
+
+
+def schema(
+    install: Annotated[
+        str | None, typer.Option("--install", help="Set up an editor: vscode writes .vscode/settings.json here.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of specs, or set up an editor with it.
+
+    Example: torc schema --install vscode
+    """
+    from torc.spec.schema import workflow_schema  # noqa: PLC0415
+
+    if install is None:
+        print(json.dumps(workflow_schema(), indent=2))
+        return
+    if install != "vscode":
+        raise Invalid(f"there is no set-up for `{install}`", hint="`vscode` is known")
+    _install_vscode(workflow_schema())
+
+
+_PATTERNS = ["*.torc.yaml", "*.torc.yml", "torc/*.yaml", "workflow.yaml"]
+
+
+def _install_vscode(content: dict[str, Any]) -> None:
+    folder = Path(".vscode")
+    schema_file = folder / "torc-workflow.schema.json"
+    settings_file = folder / "settings.json"
+    entries = {
+        "yaml.schemas": {"./.vscode/torc-workflow.schema.json": _PATTERNS},
+        "json.schemas": [{"fileMatch": ["*.torc.json", "workflow.json"], "url": "./.vscode/torc-workflow.schema.json"}],
+    }
+    settings: dict[str, Any] = {}
+    if settings_file.exists():
+        try:
+            settings = json.loads(settings_file.read_text(encoding="utf-8"))
+        except ValueError:
+            settings = {}
+        if not isinstance(settings, dict) or not settings:
+            raise Conflict(
+                f"{settings_file} has comments or is not plain JSON: it was left alone",
+                hint="put this into it:\n" + json.dumps(entries, indent=2),
+            )
+    yaml_schemas = {**settings.get("yaml.schemas", {}), **entries["yaml.schemas"]}  # type: ignore[dict-item]
+    ours = entries["json.schemas"][0]  # type: ignore[index]
+    json_schemas = [item for item in settings.get("json.schemas", []) if item.get("url") != ours["url"]] + [ours]
+    folder.mkdir(exist_ok=True)
+    schema_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    merged = {**settings, "yaml.schemas": yaml_schemas, "json.schemas": json_schemas}
+    settings_file.write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")
+    render.note(f"wrote {schema_file} and {settings_file}; a spec anywhere else can name the schema in its first line")
