@@ -1,0 +1,1 @@
+"""The room of the MCP server: the same operations for assistants. Nothing lives here yet."""

@@ -34,7 +34,9 @@ def render_unexpected(error: BaseException) -> None:
     if os.environ.get("TORC_DEBUG"):
         print(details, file=sys.stderr)
     try:
-        with tempfile.NamedTemporaryFile("w", prefix="torc-error-", suffix=".log", delete=False, encoding="utf-8") as log:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="torc-error-", suffix=".log", delete=False, encoding="utf-8"
+        ) as log:
             log.write(details)
         where = f"; details are in {Path(log.name)}"
     except OSError:

@@ -127,7 +127,8 @@ def _panel(progress: Progress, view: Any, width: int, height: int) -> Any:
     bar.add_row(
         Text(workflow.name[:30], style="bold"),
         ProgressBar(total=total, completed=progress.finished),
-        f"{progress.finished:,}/{total:,}  {progress.rate:,.1f}/s" + (f"  {render.duration(left)} left" if left else ""),
+        f"{progress.finished:,}/{total:,}  {progress.rate:,.1f}/s"
+        + (f"  {render.duration(left)} left" if left else ""),
     )
     counts = Text(no_wrap=True, overflow="ellipsis")
     for state, style in _STYLES:

@@ -35,7 +35,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def show_list(items: Sequence[Any], columns: Sequence[Column], *, empty: str = "nothing there", more: bool = False) -> None:
+def show_list(
+    items: Sequence[Any], columns: Sequence[Column], *, empty: str = "nothing there", more: bool = False
+) -> None:
     """Print a list as a table or as JSON."""
     if SESSION.json:
         show_json(list(items))
@@ -107,7 +109,9 @@ def text(value: Any, *, most: int = 120) -> str:
     if isinstance(value, float):
         return f"{value:.2f}"
     if isinstance(value, (dict, list, tuple)):
-        value = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else json.dumps(value, ensure_ascii=False)
+        value = (
+            ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else json.dumps(value, ensure_ascii=False)
+        )
     return str(value)[:most]
 
 

@@ -164,13 +164,17 @@ def _print_summary(summary: Any, output_dir: Path) -> None:
     for result in summary.failed:
         _print_failure(result, output_dir)
     if summary.num_failed > len(summary.failed):
-        print(f"\n... and {summary.num_failed - len(summary.failed)} more: torc results list {workflow.id} --failed-only")
+        print(
+            f"\n... and {summary.num_failed - len(summary.failed)} more: torc results list {workflow.id} --failed-only"
+        )
     for name, count in summary.blocked_by.items():
         print(f"  {count} job(s) wait for {name}")
 
 
 def _print_failure(result: Any, output_dir: Path) -> None:
-    print(f"\n{render.colored(result.state.value, result.state.value)}: {result.job_name} (job {result.job_id}, attempt {result.attempt})")
+    print(
+        f"\n{render.colored(result.state.value, result.state.value)}: {result.job_name} (job {result.job_id}, attempt {result.attempt})"
+    )
     print(f"  why: {why(result)}")
     if result.stderr_tail:
         for line in result.stderr_tail.splitlines()[-5:]:

@@ -121,7 +121,9 @@ def read_spec(path: str) -> tuple[str, str | None, str]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise NotFound(f"there is no file {path}", hint="name a spec (.yaml, .json, .json5, .kdl), or a stored workflow") from None
+        raise NotFound(
+            f"there is no file {path}", hint="name a spec (.yaml, .json, .json5, .kdl), or a stored workflow"
+        ) from None
     except IsADirectoryError:
         raise Invalid(f"{path} is a directory", hint="name a spec file") from None
     except UnicodeDecodeError as error:

@@ -15,7 +15,9 @@ from torc.cli import render
 from torc.cli.session import SESSION, read_spec, torc
 from torc.errors import Conflict, Invalid
 
-Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A spec (.yaml, .json, .json5, .kdl), or - for standard input.")]
+Spec = Annotated[
+    str, typer.Argument(metavar="SPEC", help="A spec (.yaml, .json, .json5, .kdl), or - for standard input.")
+]
 
 
 def reader_beside(name: str) -> Callable[[str], str]:

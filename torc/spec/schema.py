@@ -13,7 +13,10 @@ SCHEMA_ID = "https://torc.dev/schemas/torc-workflow.schema.json"
 def workflow_schema() -> dict[str, Any]:
     """Give the schema of a whole spec."""
     schema = WorkflowSpec.model_json_schema(mode="validation")
-    properties = {"$schema": {"type": "string", "description": "Names this schema, for editors."}, **schema["properties"]}
+    properties = {
+        "$schema": {"type": "string", "description": "Names this schema, for editors."},
+        **schema["properties"],
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_ID,

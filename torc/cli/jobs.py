@@ -1,0 +1,246 @@
+"""`torc jobs ...`: list, inspect and change jobs; read their logs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.api import jobs as api
+from torc.api.workflows import GetWorkflow
+from torc.cli import render
+from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.status import Which
+from torc.cli.workflows import DryRun, pairs, show_changes
+from torc.core.states import FINISHED, State
+from torc.errors import Invalid, NotFound
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, inspect and change jobs; read their logs.")
+Ids = Annotated[list[int], typer.Argument(metavar="JOB_ID...", help="Ids of jobs of one workflow.")]
+_LIST = [
+    *render.columns("id", "name", "state", "attempt"),
+    ("code", render.attribute("return_code")),
+    ("class", render.attribute("requirement_name")),
+    ("started", lambda job: render.when(job.started_at)),
+    ("why", render.attribute("reason")),
+    ("command", lambda job: job.command.strip().splitlines()[0] if job.command.strip() else ""),
+]
+_FOLLOW_SECONDS = 0.2
+
+
+@app.command("list")
+def list_(
+    workflow: Which = None,
+    state: Annotated[State | None, typer.Option("--status", "--state", "-s", help="Only jobs in this state.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Only these; * and ? stand for anything.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1)] = 1000,
+) -> None:
+    """List the jobs of a workflow.
+
+    Example: torc jobs list 3 --status failed
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        items, more = render.all_pages(
+            lambda cursor: opened.send(
+                api.ListJobs(workflow_id=number, state=state, name=name, limit=min(limit, 10_000), cursor=cursor)
+            ),
+            limit,
+        )
+    render.show_list(items, _LIST, empty="no jobs", more=more)
+
+
+@app.command()
+def get(job_id: int) -> None:
+    """Show a job with what it waits for, reads and writes.
+
+    Example: torc jobs get 12
+    """
+    with torc(create=False) as opened:
+        job = opened.send(api.GetJob(job_id=job_id))
+    fields = [
+        *render.columns(
+            "id", "workflow_id", "name", "state", "reason", "attempt", "return_code", "command", "invocation_script", "env",
+            "priority", "requirement_name", "failure_handler", "scheduler", "cancel_on_blocking_job_failure",
+            "supports_termination", "depends_on", "input_files", "output_files", "input_user_data", "output_user_data",
+        ),
+        ("started", lambda job: render.when(job.started_at)),
+    ]  # fmt: skip
+    render.show_one(job, fields)
+
+
+@app.command()
+def logs(
+    job_id: int,
+    stderr: Annotated[bool, typer.Option("--stderr", "-e", help="Only standard error.")] = False,
+    stdout: Annotated[bool, typer.Option("--stdout", help="Only standard output.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the job writes, until it ends.")] = False,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Default: the last one.")] = None,
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="As given to `torc run`.")] = Path(
+        "torc_output"
+    ),
+) -> None:
+    """Print what a job wrote.
+
+    Example: torc jobs logs 12 --stderr
+    """
+    with torc(create=False) as opened:
+        job = opened.send(api.GetJob(job_id=job_id))
+        number = attempt or job.attempt
+        if not number:
+            raise NotFound(
+                f"job {job_id} ({job.name}) has not run yet", hint=f"`torc jobs get {job_id}` shows its state"
+            )
+        workflow = opened.send(GetWorkflow(workflow_id=job.workflow_id))
+        base = output_dir if output_dir.is_absolute() else Path(workflow.directory) / output_dir
+        if not base.exists():
+            base = output_dir
+        paths = _paths(base, job, number)
+        wanted = [path for path, is_error in paths if (is_error and not stdout) or (not is_error and not stderr)]
+        if not any(path.exists() for path in wanted):
+            raise NotFound(
+                f"there are no logs of job {job_id}, attempt {number}, in {base}",
+                hint="name the folder with --output-dir",
+            )
+        _print_files(wanted, opened if follow else None, job_id)
+
+
+def _paths(base: Path, job: Any, attempt: int) -> list[tuple[Path, bool]]:
+    found = sorted((base / "job_stdio").glob(f"job_wf{job.workflow_id}_j{job.id}_r*_a{attempt}.[oe]"))
+    return [(path, path.suffix == ".e") for path in reversed(found)]
+
+
+def _print_files(paths: list[Path], opened: Any, job_id: int) -> None:
+    streams = [open(path, "rb") for path in paths if path.exists()]  # noqa: SIM115 - closed below
+    try:
+        while True:
+            ended = opened is None or opened.send(api.GetJob(job_id=job_id)).state in FINISHED
+            for stream in streams:
+                while block := stream.read(65536):
+                    sys.stdout.buffer.write(block)
+            sys.stdout.flush()
+            if ended:
+                return
+            time.sleep(_FOLLOW_SECONDS)
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+@app.command()
+def create(  # noqa: PLR0913, PLR0917
+    workflow: Annotated[str, typer.Argument(help="Id or name of the workflow.")],
+    name: Annotated[str, typer.Option("--name")],
+    command: Annotated[str, typer.Option("--command", "-c")],
+    depends_on: Annotated[list[str] | None, typer.Option("--depends-on", help="Name of a job; repeatable.")] = None,
+    input_file: Annotated[list[str] | None, typer.Option("--input-file", help="Name of a file; repeatable.")] = None,
+    output_file: Annotated[list[str] | None, typer.Option("--output-file", help="Name of a file; repeatable.")] = None,
+    requirement: Annotated[str | None, typer.Option("--resource-requirements", help="Name of a class.")] = None,
+    priority: Annotated[int, typer.Option("--priority", min=0)] = 0,
+    env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; repeatable.")] = None,
+) -> None:
+    """Add a job to a stored workflow.
+
+    Example: torc jobs create 3 --name plot --command 'python3 plot.py' --depends-on train
+    """
+    with torc(create=False) as opened:
+        job = opened.send(
+            api.CreateJob(
+                workflow_id=workflow_id(opened, workflow),
+                name=name,
+                command=command,
+                depends_on=depends_on or [],
+                input_files=input_file or [],
+                output_files=output_file or [],
+                requirement=requirement,
+                priority=priority,
+                env=pairs(env, "--env") or {},
+            )
+        )
+    render.show_json(job) if SESSION.json else print(f"created job {job.id} ({job.name}): {job.state}")
+
+
+@app.command()
+def update(  # noqa: PLR0913, PLR0917
+    job_id: int,
+    command: Annotated[str | None, typer.Option("--command", "-c")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", min=0)] = None,
+    requirement: Annotated[str | None, typer.Option("--resource-requirements", help="Name of a class.")] = None,
+    failure_handler: Annotated[str | None, typer.Option("--failure-handler")] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; replaces the job's environment.")] = None,
+) -> None:
+    """Change a job that is not running. `torc workflows reinitialize` finds what has to run again.
+
+    Example: torc jobs update 12 --command 'python3 train.py --fast'
+    """
+    with torc(create=False) as opened:
+        job = opened.send(
+            api.UpdateJob(
+                job_id=job_id,
+                command=command,
+                priority=priority,
+                requirement=requirement,
+                failure_handler=failure_handler,
+                env=pairs(env, "--env"),
+            )
+        )
+    render.show_json(job) if SESSION.json else print(f"updated job {job.id} ({job.name})")
+
+
+def _act(action: api.JobAction, ids: list[int], dry_run: bool) -> None:
+    with torc(create=False) as opened:
+        number = opened.send(api.GetJob(job_id=ids[0])).workflow_id
+        changes = opened.send(api.ActOnJobs(workflow_id=number, job_ids=ids, action=action, dry_run=dry_run))
+    show_changes(changes, number)
+
+
+@app.command()
+def cancel(job_ids: Ids, dry_run: DryRun = False) -> None:
+    """Cancel jobs, and so those behind them.
+
+    Example: torc jobs cancel 12 13
+    """
+    _act("cancel", job_ids, dry_run)
+
+
+@app.command()
+def reset(job_ids: Ids, dry_run: DryRun = False) -> None:
+    """Make finished jobs due again; what is behind them stays.
+
+    Example: torc jobs reset 12
+    """
+    _act("reset", job_ids, dry_run)
+
+
+@app.command("run-again")
+def run_again(job_ids: Ids, dry_run: DryRun = False) -> None:
+    """Make jobs due again, with all that is behind them.
+
+    Example: torc jobs run-again 12
+    """
+    _act("run-again", job_ids, dry_run)
+
+
+@app.command()
+def disable(job_ids: Ids, dry_run: DryRun = False) -> None:
+    """Take jobs out; those behind them go on as if they had completed.
+
+    Example: torc jobs disable 12
+    """
+    _act("disable", job_ids, dry_run)
+
+
+@app.command()
+def enable(job_ids: Ids, dry_run: DryRun = False) -> None:
+    """Bring disabled jobs back.
+
+    Example: torc jobs enable 12
+    """
+    _act("enable", job_ids, dry_run)
+
+
+__all__ = ["Invalid", "app", "os"]

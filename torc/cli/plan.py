@@ -1,0 +1,170 @@
+"""`torc plan`: what a workflow will take, before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.cli import render
+from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
+from torc.core.analysis import Analysis, analyze
+from torc.core.drawing import as_json, dot, draw, mermaid
+from torc.core.graph import graph_of
+from torc.core.quantities import human_bytes, human_duration
+from torc.core.resources import ResourceRequest
+from torc.core.simulate import Workload
+from torc.errors import Invalid
+
+_MOST_PATH = 12
+GRAPHS = ("mermaid", "dot", "json")
+
+
+def plan(
+    spec: Annotated[str, typer.Argument(metavar="SPEC_OR_ID", help="A spec, or the id or name of a stored workflow.")],
+    graph: Annotated[str | None, typer.Option("--graph", help="Print the graph instead: mermaid, dot or json.")] = None,
+) -> None:
+    """Show stages, critical path, resource peaks and the expected makespan on this machine.
+
+    Example: torc plan sweep.yaml --graph mermaid
+    """
+    show_plan(spec, graph)
+
+
+def show_plan(spec: str, graph: str | None) -> None:
+    """Print the plan of a spec or of a stored workflow."""
+    if graph is not None and graph not in GRAPHS:
+        raise Invalid(f"there is no graph format `{graph}`", hint=f"formats are {', '.join(GRAPHS)}")
+    name, workload, names, states, classes = _of_spec(spec) if looks_like_spec(spec) else _of_stored(spec)
+    if graph is not None:
+        drawing = draw(workload.graph, names)
+        print({"mermaid": mermaid, "dot": lambda d: dot(d, name)}.get(graph, lambda d: as_json(d, names))(drawing))
+        return
+    from torc.runner.hardware import node  # noqa: PLC0415
+
+    here, _ = node()
+    analysis = analyze(workload, [here], states=states)
+    if SESSION.json:
+        render.show_json(_as_json(name, analysis, names, classes))
+        return
+    _print(name, analysis, names, classes, here)
+
+
+def _of_spec(spec: str) -> Any:
+    from torc.cli.specs import compiled  # noqa: PLC0415
+
+    made = compiled(spec)[0]
+    workload = Workload(
+        graph=graph_of(list(made.gates), [job.gate for job in made.jobs]),
+        requests=[item.request for item in made.requirements],
+        request_of=[job.requirement for job in made.jobs],
+        priorities=[job.priority for job in made.jobs],
+        cancels=[job.cancel_on_blocking_job_failure for job in made.jobs],
+        method=made.settings.get("jobs_sort_method", "none"),
+    )
+    return made.name, workload, [job.name for job in made.jobs], None, [item.name for item in made.requirements]
+
+
+def _of_stored(named: str) -> Any:
+    from torc.api.workflows import GetGraph  # noqa: PLC0415
+
+    with torc(create=False) as opened:
+        stored = opened.send(GetGraph(workflow_id=workflow_id(opened, named)))
+    workload = Workload(
+        graph=graph_of([tuple(gate) for gate in stored.gates], [job.gate for job in stored.jobs]),
+        requests=[
+            ResourceRequest(item.num_cpus, item.num_gpus, item.num_nodes, item.memory_bytes, item.runtime_seconds)
+            for item in stored.requirements
+        ],
+        request_of=[job.requirement for job in stored.jobs],
+        priorities=[job.priority for job in stored.jobs],
+        cancels=[job.cancel_on_blocking_job_failure for job in stored.jobs],
+        method=stored.workflow.settings.get("jobs_sort_method", "none"),
+    )
+    states = [job.state for job in stored.jobs]
+    return stored.workflow.name, workload, [j.name for j in stored.jobs], states, [i.name for i in stored.requirements]
+
+
+def _print(name: str, analysis: Analysis, names: list[str], classes: list[str], here: Any) -> None:
+    print(f"{render.bold(name)}: {analysis.num_jobs:,} jobs in {len(analysis.stages)} stages")
+    if analysis.num_finished:
+        print(f"  {analysis.num_finished:,} have finished")
+    rows = [
+        [
+            str(stage.number + 1),
+            f"{stage.num_jobs:,}",
+            ", ".join(f"{count:,} {classes[number]}" for number, count in stage.classes[:3])
+            + (" ..." if len(stage.classes) > 3 else ""),  # noqa: PLR2004
+            str(stage.use.num_cpus),
+            human_bytes(stage.use.memory_bytes),
+            str(stage.use.num_gpus),
+            human_duration(stage.longest_seconds),
+        ]
+        for stage in analysis.stages
+    ]
+    render.table(["stage", "jobs", "classes", "CPUs at once", "memory at once", "GPUs", "longest"], rows)
+    path = [names[job] for job in analysis.critical_path.jobs]
+    shown = (
+        path
+        if len(path) <= _MOST_PATH
+        else [*path[: _MOST_PATH - 1], f"... {len(path) - _MOST_PATH} more ...", path[-1]]
+    )
+    print(f"\ncritical path ({human_duration(int(analysis.critical_path.seconds))}): {' -> '.join(shown)}")
+    peak = analysis.peak
+    print(
+        f"peak when all that is ready runs: {peak.num_jobs:,} jobs, {peak.num_cpus:,} CPUs, "
+        f"{human_bytes(peak.memory_bytes)}, {peak.num_gpus} GPUs"
+    )
+    print(f"work: {analysis.cpu_seconds / 3600:,.1f} CPU hours" + (
+        f", {analysis.gpu_seconds / 3600:,.1f} GPU hours" if analysis.gpu_seconds else ""))  # fmt: skip
+    print(
+        "makespan here ("
+        + f"{here.num_cpus} CPUs, {human_bytes(here.memory_bytes)}, {here.num_gpus} GPUs): "
+        + _makespan(analysis)
+    )
+    for misfit in analysis.misfits:
+        print(f"cannot run here: {misfit.num_jobs:,} jobs of class {classes[misfit.request]}: {misfit.reason}")
+    print("runtimes are the limits that the jobs ask for; real ones are often shorter")
+
+
+def _makespan(analysis: Analysis) -> str:
+    if analysis.makespan_seconds is not None:
+        return f"at most about {human_duration(int(analysis.makespan_seconds))}"
+    return f"at least {human_duration(int(analysis.lower_bound_seconds))}"
+
+
+def _as_json(name: str, analysis: Analysis, names: list[str], classes: list[str]) -> dict[str, Any]:
+    from dataclasses import asdict  # noqa: PLC0415
+
+    return {
+        "name": name,
+        "num_jobs": analysis.num_jobs,
+        "num_finished": analysis.num_finished,
+        "stages": [
+            {
+                "number": stage.number + 1,
+                "num_jobs": stage.num_jobs,
+                "classes": {classes[number]: count for number, count in stage.classes},
+                "at_once": asdict(stage.use),
+                "longest_seconds": stage.longest_seconds,
+            }
+            for stage in analysis.stages
+        ],
+        "critical_path": {
+            "seconds": analysis.critical_path.seconds,
+            "jobs": [names[job] for job in analysis.critical_path.jobs],
+        },
+        "peak": asdict(analysis.peak),
+        "cpu_seconds": analysis.cpu_seconds,
+        "gpu_seconds": analysis.gpu_seconds,
+        "lower_bound_seconds": analysis.lower_bound_seconds,
+        "makespan_seconds": analysis.makespan_seconds,
+        "misfits": [
+            {"class": classes[misfit.request], "num_jobs": misfit.num_jobs, "reason": misfit.reason}
+            for misfit in analysis.misfits
+        ],
+    }
+
+
+__all__ = ["Path", "plan", "show_plan"]

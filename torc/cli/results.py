@@ -1,0 +1,208 @@
+"""`torc results`, `events`, `compute-nodes` and `reports`: what happened and what it cost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.api.events import GetEvent, ListEvents
+from torc.api.runs import GetResult, GetRunner, ListResults, ListRunners
+from torc.cli import render
+from torc.cli.run import summarize
+from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.status import Which
+from torc.core.states import State
+
+results = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="How attempts ended, and what they used.")
+events = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What happened, and who did it.")
+compute_nodes = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The runners of a workflow.")
+reports = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Sums over a run.")
+
+Limit = Annotated[int, typer.Option("--limit", min=1)]
+_WAIT_SECONDS = 10.0
+_RESULTS = [
+    *render.columns("id", "job_id", "job_name", "run_id", "attempt", "state", "return_code"),
+    ("time", lambda r: render.duration(r.wall_seconds)),
+    ("cpu", lambda r: render.duration(r.usage.user_cpu_seconds + r.usage.system_cpu_seconds)),
+    ("peak memory", lambda r: render.memory(r.usage.peak_memory_bytes)),
+    ("why", lambda r: r.detail or r.reason or ""),
+]
+_EVENTS = [
+    ("id", render.attribute("id")),
+    ("time", lambda e: render.when(e.time)),
+    ("type", render.attribute("type")),
+    ("actor", render.attribute("actor")),
+    ("data", lambda e: json.dumps(e.data, ensure_ascii=False)),
+]
+_RUNNERS = [
+    *render.columns("id", "kind", "host", "pid"),
+    ("active", render.attribute("is_active")),
+    ("CPUs", lambda r: r.capacity.num_cpus),
+    ("memory", lambda r: render.memory(r.capacity.memory_bytes)),
+    ("GPUs", lambda r: r.capacity.num_gpus),
+    ("completed", render.attribute("num_completed")),
+    ("failed", render.attribute("num_failed")),
+    ("started", lambda r: render.when(r.started_at)),
+    ("ended", lambda r: render.when(r.ended_at)),
+    ("why", render.attribute("end_reason")),
+]
+
+
+@results.command("list")
+def list_results(  # noqa: PLR0913, PLR0917
+    workflow: Which = None,
+    state: Annotated[State | None, typer.Option("--status", "--state", "-s")] = None,
+    job: Annotated[int | None, typer.Option("--job", "-j", help="Only of this job.")] = None,
+    run: Annotated[int | None, typer.Option("--run", help="Only of this run.")] = None,
+    failed_only: Annotated[bool, typer.Option("--failed-only", help="Only attempts that did not complete.")] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="Only the last attempt of each job.")] = False,
+    limit: Limit = 1000,
+) -> None:
+    """List how attempts ended, oldest first.
+
+    Example: torc results list 3 --failed-only
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        items, more = render.all_pages(
+            lambda cursor: opened.send(
+                ListResults(
+                    workflow_id=number,
+                    state=state,
+                    job_id=job,
+                    run_id=run,
+                    failed_only=failed_only,
+                    latest_only=latest,
+                    limit=min(limit, 10_000),
+                    cursor=cursor,
+                )  # fmt: skip
+            ),
+            limit,
+        )
+    render.show_list(items, _RESULTS, empty="no results", more=more)
+
+
+@results.command("get")
+def get_result(result_id: int) -> None:
+    """Show one result.
+
+    Example: torc results get 40
+    """
+    with torc(create=False) as opened:
+        found = opened.send(GetResult(result_id=result_id))
+    fields = [
+        *_RESULTS,
+        ("started", lambda r: render.when(r.started_at)),
+        ("ended", lambda r: render.when(r.ended_at)),
+        ("stderr", render.attribute("stderr_tail")),
+    ]
+    render.show_one(found, fields)  # type: ignore[arg-type]
+
+
+@events.command("list")
+def list_events(
+    workflow: Which = None,
+    kind: Annotated[str | None, typer.Option("--type", "-t", help="Only events of this type.")] = None,
+    newest_first: Annotated[bool, typer.Option("--newest-first")] = False,
+    limit: Limit = 1000,
+) -> None:
+    """List events, oldest first.
+
+    Example: torc events list 3 --type jobs_failed
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        items, more = render.all_pages(
+            lambda cursor: opened.send(
+                ListEvents(
+                    workflow_id=number, type=kind, newest_first=newest_first, limit=min(limit, 10_000), cursor=cursor
+                )
+            ),
+            limit,
+        )
+    render.show_list(items, _EVENTS, empty="no events", more=more)
+
+
+@events.command("get")
+def get_event(event_id: int) -> None:
+    """Show one event.
+
+    Example: torc events get 7
+    """
+    with torc(create=False) as opened:
+        render.show_one(opened.send(GetEvent(event_id=event_id)), _EVENTS)  # type: ignore[arg-type]
+
+
+@events.command()
+def monitor(workflow: Which = None) -> None:
+    """Print events as they come, until the workflow ends or Ctrl-C.
+
+    Example: torc events monitor 3
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        after = 0
+        while True:
+            page = opened.send(ListEvents(workflow_id=number, after=after, wait_seconds=_WAIT_SECONDS, limit=1000))
+            for event in page.items:
+                after = event.id
+                _print_event(event)
+            if any(event.type == "run_ended" for event in page.items):
+                return
+
+
+def _print_event(event: Any) -> None:
+    if SESSION.json:
+        print(event.model_dump_json())
+    else:
+        print(
+            f"{render.when(event.time)}  {event.type}  {event.actor}  {json.dumps(event.data, ensure_ascii=False)[:200]}"
+        )
+    sys.stdout.flush()
+
+
+@compute_nodes.command("list")
+def list_compute_nodes(
+    workflow: Which = None, active: Annotated[bool, typer.Option("--active", help="Only active ones.")] = False
+) -> None:
+    """List the runners of a workflow, newest first.
+
+    Example: torc compute-nodes list 3
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        page = opened.send(ListRunners(workflow_id=number, active_only=active, limit=10_000))
+    render.show_list(page.items, _RUNNERS, empty="no runners")
+
+
+@compute_nodes.command("get")
+def get_compute_node(runner_id: int) -> None:
+    """Show one runner.
+
+    Example: torc compute-nodes get 2
+    """
+    with torc(create=False) as opened:
+        render.show_one(opened.send(GetRunner(runner_id=runner_id)), _RUNNERS)  # type: ignore[arg-type]
+
+
+@reports.command("summary")
+def report_summary(workflow: Which = None) -> None:
+    """Sum up the current run: times, rates, failures.
+
+    Example: torc reports summary 3
+    """
+    with torc(create=False) as opened:
+        summarize(opened, workflow_id(opened, workflow), Path("torc_output"))
+
+
+@reports.command("results")
+def report_results(workflow: Which = None) -> None:
+    """List the last attempt of each job.
+
+    Example: torc reports results 3 -f json
+    """
+    list_results(workflow, None, None, None, False, True, 1_000_000)

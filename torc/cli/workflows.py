@@ -1,0 +1,345 @@
+"""`torc workflows ...`: list, inspect and change workflows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.api import workflows as api
+from torc.api.data import ListFiles
+from torc.cli import render
+from torc.cli.plan import plan
+from torc.cli.run import run
+from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.specs import create
+from torc.cli.status import Which, status
+from torc.core.states import FINISHED, State
+from torc.errors import Invalid
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, inspect and change workflows.")
+app.command("create")(create)
+app.command("run")(run)
+app.command("status")(status)
+app.command("execution-plan")(plan)
+
+Force = Annotated[bool, typer.Option("--force", help="Even while runners work on it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_LIST = [
+    ("id", render.attribute("id")),
+    ("name", render.attribute("name")),
+    ("state", render.attribute("state")),
+    ("jobs", lambda w: w.counts.total),
+    ("finished", lambda w: sum(w.counts[state] for state in FINISHED)),
+    ("failed", lambda w: w.counts[State.FAILED] + w.counts[State.TERMINATED]),
+    ("run", render.attribute("run_id")),
+    ("user", render.attribute("user")),
+    ("created", lambda w: render.when(w.created_at)),
+]
+
+
+@app.command("list")
+def list_(
+    name: Annotated[str | None, typer.Option("--name", help="Only these; * and ? stand for anything.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Only this user's.")] = None,
+    archived: Annotated[bool, typer.Option("--archived", help="Also archived ones.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1)] = 100,
+) -> None:
+    """List workflows, newest first.
+
+    Example: torc workflows list --name 'sweep*'
+    """
+    with torc(create=False) as opened:
+        items, more = render.all_pages(
+            lambda cursor: opened.send(
+                api.ListWorkflows(
+                    name=name, user=user, include_archived=archived, limit=min(limit, 10_000), cursor=cursor
+                )
+            ),
+            limit,
+        )
+    render.show_list(items, _LIST, empty="no workflows", more=more)
+
+
+@app.command()
+def get(workflow: Which = None) -> None:
+    """Show all that is stored about a workflow itself.
+
+    Example: torc workflows get 3
+    """
+    with torc(create=False) as opened:
+        found = opened.send(api.GetWorkflow(workflow_id=workflow_id(opened, workflow)))
+    fields = [
+        *render.columns(
+            "id", "name", "state", "user", "description", "project", "metadata", "env", "settings", "directory"
+        ),
+        ("run", render.attribute("run_id")),
+        ("counts", lambda w: {state.value: count for state, count in w.counts.by_state.items()}),
+        ("archived", render.attribute("is_archived")),
+        *(
+            (name, lambda w, key=f"{name}_at": render.when(getattr(w, key)))
+            for name in ("created", "updated", "started", "ended")
+        ),
+    ]
+    render.show_one(found, fields)  # type: ignore[arg-type]
+
+
+@app.command()
+def cancel(workflow: Which = None) -> None:
+    """Cancel every job that has not finished; runners stop theirs.
+
+    Example: torc workflows cancel 3
+    """
+    with torc(create=False) as opened:
+        found = opened.send(api.CancelWorkflow(workflow_id=workflow_id(opened, workflow)))
+    _say(found, f"canceled workflow {found.id} ({found.name}): {found.counts[State.CANCELED]} jobs canceled")
+
+
+@app.command()
+def delete(workflow: str, force: Force = False, yes: Yes = False) -> None:
+    """Delete a workflow with everything stored about it. Files of jobs stay.
+
+    Example: torc workflows delete 3
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        found = opened.send(api.GetWorkflow(workflow_id=number))
+        if not yes and sys.stdin.isatty():
+            typer.confirm(
+                f"delete workflow {number} ({found.name}) with {found.counts.total} jobs?", abort=True, err=True
+            )
+        opened.send(api.DeleteWorkflow(workflow_id=number, force=force))
+    _say(found, f"deleted workflow {number} ({found.name})")
+
+
+@app.command()
+def archive(workflow: str, undo: Annotated[bool, typer.Option("--undo", help="Bring it back.")] = False) -> None:
+    """Put a workflow out of the way, or bring it back.
+
+    Example: torc workflows archive 3
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        found = opened.send(api.ArchiveWorkflow(workflow_id=number, archived=not undo))
+    _say(found, f"{'brought back' if undo else 'archived'} workflow {number} ({found.name})")
+
+
+@app.command()
+def initialize(workflow: Which = None) -> None:
+    """Make jobs that were added one by one blocked or ready.
+
+    Example: torc workflows initialize 3
+    """
+    with torc(create=False) as opened:
+        found = opened.send(api.InitializeWorkflow(workflow_id=workflow_id(opened, workflow)))
+    _say(found, f"workflow {found.id}: {found.counts[State.READY]} jobs ready, {found.counts[State.BLOCKED]} blocked")
+
+
+@app.command("reset-status")
+def reset_status(
+    workflow: Which = None,
+    failed_only: Annotated[
+        bool, typer.Option("--failed-only", help="Only unsuccessful jobs and what is behind them.")
+    ] = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Reset jobs for a new run.
+
+    Example: torc workflows reset-status 3 --failed-only
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        changes = opened.send(
+            api.ResetWorkflow(workflow_id=number, failed_only=failed_only, force=force, dry_run=dry_run)
+        )
+    show_changes(changes, number)
+
+
+@app.command()
+def restart(
+    workflow: Which = None,
+    failed_only: Annotated[
+        bool, typer.Option("--failed-only", help="Only unsuccessful jobs and what is behind them.")
+    ] = False,
+) -> None:
+    """Reset jobs and run the workflow again here.
+
+    Example: torc workflows restart 3 --failed-only
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        opened.send(api.ResetWorkflow(workflow_id=number, failed_only=failed_only))
+    run(str(number))
+
+
+@app.command()
+def reinitialize(workflow: Which = None, force: Force = False, dry_run: DryRun = False) -> None:
+    """Make due again just the jobs whose inputs, command, environment or outputs changed, and all behind them.
+
+    Example: torc workflows reinitialize 3 --dry-run
+    """
+    from torc.runner.local import file_fact  # noqa: PLC0415
+
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        directory = opened.send(api.GetWorkflow(workflow_id=number)).directory
+        paths = [
+            file.path
+            for file in render.all_pages(
+                lambda cursor: opened.send(ListFiles(workflow_id=number, limit=10_000, cursor=cursor)), 10_000_000
+            )[0]
+        ]
+        facts = {path: file_fact(directory, path) for path in paths}
+        reply = opened.send(
+            api.ReinitializeWorkflow(workflow_id=number, files=list(facts.values()), force=force, dry_run=dry_run)
+        )
+        if reply.needs_hash:
+            for path in reply.needs_hash:
+                facts[path] = facts[path].model_copy(update={"sha256": sha256_of(Path(directory) / path)})
+            reply = opened.send(
+                api.ReinitializeWorkflow(workflow_id=number, files=list(facts.values()), force=force, dry_run=dry_run)
+            )
+    show_changes(reply.result, number)
+
+
+def sha256_of(path: Path) -> str:
+    """Hash the content of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def show_changes(changes: Any, number: int) -> None:
+    """Print what a reset changed, or would change."""
+    if SESSION.json:
+        render.show_json(changes)
+        return
+    if not changes.total:
+        print(f"workflow {number}: nothing to do")
+        return
+    render.table(
+        ["job", "name", "was", "becomes", "why"],
+        [[str(c.job_id), c.job_name, c.state.value, c.new_state.value, c.reason] for c in changes.changes],
+    )
+    if changes.total > len(changes.changes):
+        print(f"... and {changes.total - len(changes.changes):,} more")
+    if not changes.applied:
+        print(f"{changes.total:,} jobs would change; nothing was changed")
+    else:
+        print(f"{changes.total:,} jobs changed")
+        render.note(f"run them with: torc run {number}")
+
+
+@app.command()
+def update(  # noqa: PLR0913, PLR0917
+    workflow: str,
+    name: Annotated[str | None, typer.Option("--name")] = None,
+    description: Annotated[str | None, typer.Option("--description")] = None,
+    project: Annotated[str | None, typer.Option("--project")] = None,
+    metadata: Annotated[str | None, typer.Option("--metadata", help="A JSON object.")] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; replaces the environment.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="FIELD=JSON of the spec's workflow fields.")
+    ] = None,
+) -> None:
+    """Change fields of a workflow.
+
+    Example: torc workflows update 3 --description 'second try' --set use_pending_failed=true
+    """
+    with torc(create=False) as opened:
+        found = opened.send(
+            api.UpdateWorkflow(
+                workflow_id=workflow_id(opened, workflow),
+                name=name,
+                description=description,
+                project=project,
+                metadata=json_object(metadata, "--metadata"),
+                env=pairs(env, "--env"),
+                settings=None
+                if setting is None
+                else {k: json_value(v, "--set") for k, v in pairs(setting, "--set").items()},  # type: ignore[union-attr]
+            )
+        )
+    _say(found, f"updated workflow {found.id} ({found.name})")
+
+
+def pairs(items: list[str] | None, option: str) -> dict[str, str] | None:
+    """Read NAME=VALUE options. Raises Invalid."""
+    if items is None:
+        return None
+    found = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise Invalid(f"{option}: `{item}` is not NAME=VALUE", hint=f"write {option} NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def json_value(text: str, option: str) -> Any:
+    """Read JSON; text that is none is taken as a string."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        if text[:1] in '{["':
+            raise Invalid(f"{option}: this is not JSON: {text[:80]}", hint="quote it for the shell") from None
+        return text
+
+
+def json_object(text: str | None, option: str) -> dict[str, Any] | None:
+    """Read a JSON object. Raises Invalid."""
+    if text is None:
+        return None
+    value = json_value(text, option)
+    if not isinstance(value, dict):
+        raise Invalid(f"{option}: a JSON object is needed", hint="""write it like '{"key": "value"}'""")
+    return value
+
+
+@app.command("is-complete")
+def is_complete(workflow: Which = None) -> None:
+    """Tell whether nothing is left to run. Exit code 0: yes; 1: no.
+
+    Example: torc workflows is-complete 3
+    """
+    with torc(create=False) as opened:
+        found = opened.send(api.GetWorkflow(workflow_id=workflow_id(opened, workflow)))
+    complete = all(state in FINISHED for state in found.counts.by_state)
+    if SESSION.json:
+        render.show_json({"id": found.id, "is_complete": complete, "state": found.state})
+    else:
+        print("yes" if complete else "no")
+    raise typer.Exit(0 if complete else 1)
+
+
+@app.command()
+def check(workflow: Which = None) -> None:
+    """Check every invariant of what is stored about a workflow. Exit code 1 when one is broken.
+
+    Example: torc workflows check 3
+    """
+    with torc(create=False) as opened:
+        problems = opened.send(api.CheckWorkflow(workflow_id=workflow_id(opened, workflow)))
+    if SESSION.json:
+        render.show_json(problems)
+    elif not problems:
+        print("nothing is wrong")
+    for problem in () if SESSION.json else problems:
+        print(f"broken: {problem.invariant}: {problem.detail}")
+    raise typer.Exit(1 if problems else 0)
+
+
+def _say(value: Any, message: str) -> None:
+    if SESSION.json:
+        render.show_json(value)
+    else:
+        print(message)
+
+
+__all__ = ["app", "os"]
