@@ -69,11 +69,12 @@ def run(arguments: list[str]) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     group = command_group()
+    typer_exit = importlib.import_module("typer")
     try:
         code = group.main(args=arguments, prog_name="torc", standalone_mode=False)
-    except _click().exceptions.Exit as exit_:
+    except typer_exit.Exit as exit_:
         return int(exit_.exit_code)
-    except _click().exceptions.Abort:
+    except typer_exit.Abort:
         print("interrupted", file=sys.stderr)
         return 130
     except _click().exceptions.ClickException as error:
@@ -112,7 +113,12 @@ def command_group() -> Any:
                 hint = f" Did you mean `torc {near[0]}`?" if near else ""
                 raise _click().exceptions.UsageError(f"there is no command `{cmd_name}`.{hint}", ctx)
             module, _, name = COMMANDS[cmd_name][0].partition(":")
-            command = typer_main.get_command(getattr(importlib.import_module(module), name))
+            found = getattr(importlib.import_module(module), name)
+            if not isinstance(found, typer_main.Typer):
+                single = typer_main.Typer(add_completion=False, rich_markup_mode=None)
+                single.command(cmd_name)(found)
+                found = single
+            command = typer_main.get_command(found)
             command.name = cmd_name
             return command
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torc.api.base import Torc
 from torc.errors import Conflict, Invalid, NotFound
 
 #: option -> takes a value
@@ -77,7 +77,7 @@ def _set(found: dict[str, str | bool], rest: list[str]) -> list[str]:
 
 
 @contextmanager
-def torc(*, create: bool = True) -> Iterator[Torc]:
+def torc(*, create: bool = True) -> Iterator[Any]:
     """Open the Torc that the options, the environment and the directory lead to."""
     from torc.client.connect import connect  # noqa: PLC0415 - the database is opened by the commands that need it
 
@@ -90,23 +90,23 @@ def torc(*, create: bool = True) -> Iterator[Torc]:
         opened.close()
 
 
-def workflow_id(opened: Torc, named: str | None) -> int:
+def workflow_id(opened: Any, named: str | None) -> int:
     """Find the workflow that is meant: by id, by name (the newest), or the only active one. Raises NotFound."""
     from torc.api.workflows import GetWorkflow, ListWorkflows  # noqa: PLC0415
 
     if named is not None and named.isdigit():
-        return opened.send(GetWorkflow(workflow_id=int(named))).id
+        return int(opened.send(GetWorkflow(workflow_id=int(named))).id)
     if named is not None:
         found = opened.send(ListWorkflows(name=named, include_archived=True, limit=1)).items
         if not found:
             raise NotFound(f"there is no workflow called `{named}`", hint="`torc workflows list` shows what there is")
-        return found[0].id
+        return int(found[0].id)
     active = opened.send(ListWorkflows(limit=3)).items
     unfinished = [workflow for workflow in active if workflow.state not in {"completed", "canceled"}]
     if len(active) == 1:
-        return active[0].id
+        return int(active[0].id)
     if len(unfinished) == 1 and len(active) < 3:  # noqa: PLR2004 - all of them were looked at
-        return unfinished[0].id
+        return int(unfinished[0].id)
     if not active:
         raise NotFound("there is no workflow here", hint="`torc run SPEC` makes and runs one")
     raise Conflict("several workflows are here: say which one", hint="by id or name; `torc workflows list` shows them")
