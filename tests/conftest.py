@@ -1,0 +1,43 @@
+"""Fixtures of all rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgres import start_postgres
+from tests.support.stores import DATABASES, check_all, empty_postgres, open_sqlite, sqlite_template
+from torc.client.embedded import Embedded
+from torc.store.open import Store, open_store
+
+
+@pytest.fixture(scope="session")
+def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a SQLite database with all tables, to be copied."""
+    return sqlite_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session")
+def postgres_store() -> Iterator[Store]:
+    """Give a PostgreSQL database of this test process."""
+    cluster = start_postgres()
+    store = open_store(cluster.url())
+    yield store
+    store.close()
+    cluster.stop()
+
+
+@pytest.fixture(params=DATABASES)
+def torc(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Embedded]:
+    """Give a Torc on an empty store, once on each database; afterwards every invariant must hold."""
+    if request.param == "sqlite":
+        opened = open_sqlite(request.getfixturevalue("sqlite_file"), tmp_path)
+        yield opened
+        check_all(opened)
+        opened.close()
+    else:
+        opened = empty_postgres(request.getfixturevalue("postgres_store"))
+        yield opened
+        check_all(opened)
