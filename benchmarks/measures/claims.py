@@ -50,7 +50,9 @@ def _times(ready: int, finished: int, count: int, folder: Path) -> tuple[list[fl
     talk = Conversation(folder / "claims.db", specs.sweep(ready + finished + own), folder)
     talk.finish(finished)
     if talk.num_ready() != ready + own:
-        raise RuntimeError(f"{talk.num_ready()} jobs are ready, not {ready + own}: these would be figures of something else")
+        raise RuntimeError(
+            f"{talk.num_ready()} jobs are ready, not {ready + own}: these would be figures of something else"
+        )
     claims, exchanges = [], []
     for _ in range(count // 2 + 1):
         began = time.perf_counter()

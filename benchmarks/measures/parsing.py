@@ -12,6 +12,7 @@ from typing import Any
 import ckdl
 import pyjson5
 import yaml
+
 from benchmarks import specs
 from benchmarks.rows import Row, milliseconds
 from benchmarks.sizes import Sizes

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from benchmarks.__main__ import MEASURES
 
 ROOT = Path(__file__).parents[2]

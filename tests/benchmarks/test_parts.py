@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from benchmarks import processes, specs
-from benchmarks.percentiles import percentile
 from benchmarks.measures.gaps import empty_slots
+from benchmarks.percentiles import percentile
 from benchmarks.rows import Row, table
 
 
@@ -38,7 +39,7 @@ def test_the_account_of_a_command_is_the_kernels(tmp_path: Path) -> None:
     busy = [sys.executable, "-c", "block = bytearray(b'x') * (300 << 20); sum(range(10**6))"]
     account = processes.run(busy, tmp_path)
     assert account.peak_bytes > 300 << 20
-    assert 0 < account.cpu_seconds
+    assert account.cpu_seconds > 0
     assert account.wall_seconds > 0
 
 

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.examples.cases import CASES, EXAMPLES, SUFFIXES, Case
 from torc.api.data import ListFiles
 from torc.api.workflows import CheckWorkflow, ListWorkflows
 from torc.client.connect import connect
-
-from tests.examples.cases import CASES, EXAMPLES, SUFFIXES, Case
 
 BIN = Path(sys.executable).parent
 LEFT_BEHIND = {".torc", "torc_output", "example_output"}

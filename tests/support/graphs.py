@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from hypothesis import strategies as st
+
 from torc.core.gates import build_gates
 from torc.core.graph import Graph, graph_of
 

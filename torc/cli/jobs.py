@@ -165,7 +165,7 @@ def create(  # noqa: PLR0913, PLR0917
 
 
 @app.command()
-def update(  # noqa: PLR0913, PLR0917
+def update(
     job_id: int,
     command: Annotated[str | None, typer.Option("--command", "-c")] = None,
     priority: Annotated[int | None, typer.Option("--priority", min=0)] = None,

@@ -46,7 +46,7 @@ class Progress:
         assert self.workflow is not None
         now = time.monotonic()
         self.history.append((now, self.finished))
-        while len(self.history) > 2 and now - self.history[0][0] > _RATE_SECONDS:  # noqa: PLR2004
+        while len(self.history) > 2 and now - self.history[0][0] > _RATE_SECONDS:
             self.history.pop(0)
         return self.workflow
 
@@ -96,8 +96,8 @@ class _Plain:
 
 @contextmanager
 def _rich(opened: Any, workflow: Workflow) -> Iterator[Callable[[Any], None]]:
-    from rich.console import Console  # noqa: PLC0415 - only where it is shown
-    from rich.live import Live  # noqa: PLC0415
+    from rich.console import Console
+    from rich.live import Live
 
     progress = Progress(opened, workflow.id)
     console = Console(stderr=True)
@@ -111,10 +111,10 @@ def _rich(opened: Any, workflow: Workflow) -> Iterator[Callable[[Any], None]]:
 
 
 def _panel(progress: Progress, view: Any, width: int, height: int) -> Any:
-    from rich.console import Group  # noqa: PLC0415
-    from rich.progress_bar import ProgressBar  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
 
     workflow = progress.workflow
     assert workflow is not None
@@ -158,8 +158,8 @@ _STYLES = (
 
 
 def _running(running: Any, room: int) -> Any:
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.table import Table
+    from rich.text import Text
 
     shown = sorted(running, key=lambda job: -job[2])
     table = Table.grid(padding=(0, 2), expand=True)

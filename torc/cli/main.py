@@ -47,9 +47,9 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and give its exit code."""
-    from torc.cli import errors  # noqa: PLC0415 - nothing before it is known to be needed
-    from torc.cli.session import SESSION, take_global_options  # noqa: PLC0415
-    from torc.errors import TorcError  # noqa: PLC0415
+    from torc.cli import errors
+    from torc.cli.session import SESSION, take_global_options
+    from torc.errors import TorcError
 
     try:
         return _dispatch(take_global_options(arguments))

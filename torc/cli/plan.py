@@ -39,9 +39,10 @@ def show_plan(spec: str, graph: str | None) -> None:
     name, workload, names, states, classes = _of_spec(spec) if looks_like_spec(spec) else _of_stored(spec)
     if graph is not None:
         drawing = draw(workload.graph, names)
-        print({"mermaid": mermaid, "dot": lambda d: dot(d, name)}.get(graph, lambda d: as_json(d, names))(drawing))
+        made = {"mermaid": mermaid(drawing), "dot": dot(drawing, name), "json": as_json(drawing, names)}
+        print(made[graph])
         return
-    from torc.runner.hardware import node  # noqa: PLC0415
+    from torc.runner.hardware import node
 
     here, _ = node()
     analysis = analyze(workload, [here], states=states)
@@ -52,7 +53,7 @@ def show_plan(spec: str, graph: str | None) -> None:
 
 
 def _of_spec(spec: str) -> Any:
-    from torc.cli.specs import compiled  # noqa: PLC0415
+    from torc.cli.specs import compiled
 
     made = compiled(spec)[0]
     workload = Workload(
@@ -67,7 +68,7 @@ def _of_spec(spec: str) -> Any:
 
 
 def _of_stored(named: str) -> Any:
-    from torc.api.workflows import GetGraph  # noqa: PLC0415
+    from torc.api.workflows import GetGraph
 
     with torc(create=False) as opened:
         stored = opened.send(GetGraph(workflow_id=workflow_id(opened, named)))
@@ -95,7 +96,7 @@ def _print(name: str, analysis: Analysis, names: list[str], classes: list[str], 
             str(stage.number + 1),
             f"{stage.num_jobs:,}",
             ", ".join(f"{count:,} {classes[number]}" for number, count in stage.classes[:3])
-            + (" ..." if len(stage.classes) > 3 else ""),  # noqa: PLR2004
+            + (" ..." if len(stage.classes) > 3 else ""),
             str(stage.use.num_cpus),
             human_bytes(stage.use.memory_bytes),
             str(stage.use.num_gpus),
@@ -135,7 +136,7 @@ def _makespan(analysis: Analysis) -> str:
 
 
 def _as_json(name: str, analysis: Analysis, names: list[str], classes: list[str]) -> dict[str, Any]:
-    from dataclasses import asdict  # noqa: PLC0415
+    from dataclasses import asdict
 
     return {
         "name": name,

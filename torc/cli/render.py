@@ -102,7 +102,7 @@ def colored(shown: str, state: str) -> str:
 
 def text(value: Any, *, most: int = 120) -> str:
     """Write a value in a cell."""
-    if value is None or value == {} or value == []:
+    if value is None or (isinstance(value, dict | list) and not value):
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -129,7 +129,7 @@ def duration(seconds: float | None) -> str:
     """Write a duration: milliseconds where it is short."""
     if seconds is None:
         return ""
-    if seconds < 10:  # noqa: PLR2004
+    if seconds < 10:
         return f"{seconds:.2f}s"
     return human_duration(int(seconds))
 

@@ -53,7 +53,7 @@ _RUNNERS = [
 
 
 @results.command("list")
-def list_results(  # noqa: PLR0913, PLR0917
+def list_results(
     workflow: Which = None,
     state: Annotated[State | None, typer.Option("--status", "--state", "-s")] = None,
     job: Annotated[int | None, typer.Option("--job", "-j", help="Only of this job.")] = None,
@@ -79,7 +79,7 @@ def list_results(  # noqa: PLR0913, PLR0917
                     latest_only=latest,
                     limit=min(limit, 10_000),
                     cursor=cursor,
-                )  # fmt: skip
+                )
             ),
             limit,
         )
@@ -100,7 +100,7 @@ def get_result(result_id: int) -> None:
         ("ended", lambda r: render.when(r.ended_at)),
         ("stderr", render.attribute("stderr_tail")),
     ]
-    render.show_one(found, fields)  # type: ignore[arg-type]
+    render.show_one(found, fields)
 
 
 @events.command("list")
@@ -134,7 +134,7 @@ def get_event(event_id: int) -> None:
     Example: torc events get 7
     """
     with torc(create=False) as opened:
-        render.show_one(opened.send(GetEvent(event_id=event_id)), _EVENTS)  # type: ignore[arg-type]
+        render.show_one(opened.send(GetEvent(event_id=event_id)), _EVENTS)
 
 
 @events.command()
@@ -186,7 +186,7 @@ def get_compute_node(runner_id: int) -> None:
     Example: torc compute-nodes get 2
     """
     with torc(create=False) as opened:
-        render.show_one(opened.send(GetRunner(runner_id=runner_id)), _RUNNERS)  # type: ignore[arg-type]
+        render.show_one(opened.send(GetRunner(runner_id=runner_id)), _RUNNERS)
 
 
 @reports.command("summary")

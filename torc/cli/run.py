@@ -45,13 +45,13 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     Example: torc run sweep.yaml --num-cpus 4 --memory 8g
     """
     if dry_run:
-        from torc.cli.plan import show_plan  # noqa: PLC0415
+        from torc.cli.plan import show_plan
 
         show_plan(spec, None)
         return
     options = _options(max_parallel_jobs, num_cpus, memory, num_gpus, output_dir, time_limit, fail_fast, "local")
     if looks_like_spec(spec):
-        from torc.cli.specs import checked_request  # noqa: PLC0415 - before a database is made: an invalid spec leaves no trace
+        from torc.cli.specs import checked_request
 
         request = checked_request(spec)
         with torc() as opened:
@@ -90,7 +90,7 @@ def _options(  # noqa: PLR0913, PLR0917
     fail_fast: bool,
     kind: Any,
 ) -> Any:
-    from torc.runner.local import RunOptions  # noqa: PLC0415
+    from torc.runner.local import RunOptions
 
     return RunOptions(
         output_dir=output_dir,
@@ -112,11 +112,11 @@ def _parsed(parse: Any, text: str | None, option: str) -> int | None:
 
 
 def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
-    from dataclasses import replace  # noqa: PLC0415
+    from dataclasses import replace
 
-    from torc.api.workflows import GetWorkflow  # noqa: PLC0415
-    from torc.cli.live import display  # noqa: PLC0415
-    from torc.runner.local import run_here  # noqa: PLC0415
+    from torc.api.workflows import GetWorkflow
+    from torc.cli.live import display
+    from torc.runner.local import run_here
 
     store = getattr(opened, "store", None)
     if store is not None:
@@ -132,7 +132,7 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
 
 def summarize(opened: Any, number: int, output_dir: Path, *, stopped: bool = False) -> int:
     """Print how a run went and give the exit code."""
-    from torc.api.runs import SummarizeRun  # noqa: PLC0415
+    from torc.api.runs import SummarizeRun
 
     summary = opened.send(SummarizeRun(workflow_id=number))
     workflow = summary.workflow
@@ -190,17 +190,17 @@ def why(result: Any) -> str:
     code = result.return_code
     if code is not None and code < 0:
         return f"killed by signal {-code} ({_signal_name(-code)})"
-    if code == 127:  # noqa: PLR2004 - POSIX: the shell found no such command
+    if code == 127:
         return "command not found (exit code 127)"
-    if code == 126:  # noqa: PLR2004
+    if code == 126:
         return "command cannot be executed (exit code 126)"
-    if code is not None and code > 128:  # noqa: PLR2004
+    if code is not None and code > 128:
         return f"exit code {code}: a program of the job was killed by signal {code - 128} ({_signal_name(code - 128)})"
     return f"exit code {code}" if code is not None else str(result.reason)
 
 
 def _signal_name(number: int) -> str:
-    import signal  # noqa: PLC0415
+    import signal
 
     try:
         return signal.Signals(number).name

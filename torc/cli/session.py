@@ -49,7 +49,7 @@ def take_global_options(arguments: list[str]) -> list[str]:
         if argument == "-f" and at + 1 < len(arguments) and arguments[at + 1] in FORMATS:
             found["--format"] = arguments[at + 1]
             at += 1
-        elif name in GLOBAL_OPTIONS and GLOBAL_OPTIONS[name]:
+        elif GLOBAL_OPTIONS.get(name):
             if not equals:
                 at += 1
                 if at >= len(arguments):
@@ -79,7 +79,7 @@ def _set(found: dict[str, str | bool], rest: list[str]) -> list[str]:
 @contextmanager
 def torc(*, create: bool = True) -> Iterator[Any]:
     """Open the Torc that the options, the environment and the directory lead to."""
-    from torc.client.connect import connect  # noqa: PLC0415 - the database is opened by the commands that need it
+    from torc.client.connect import connect
 
     opened = connect(SESSION.url, SESSION.db, create=create)
     for note in getattr(opened, "notes", ()):
@@ -92,7 +92,7 @@ def torc(*, create: bool = True) -> Iterator[Any]:
 
 def workflow_id(opened: Any, named: str | None) -> int:
     """Find the workflow that is meant: by id, by name (the newest), or the only active one. Raises NotFound."""
-    from torc.api.workflows import GetWorkflow, ListWorkflows  # noqa: PLC0415
+    from torc.api.workflows import GetWorkflow, ListWorkflows
 
     if named is not None and named.isdigit():
         return int(opened.send(GetWorkflow(workflow_id=int(named))).id)
@@ -105,7 +105,7 @@ def workflow_id(opened: Any, named: str | None) -> int:
     unfinished = [workflow for workflow in active if workflow.state not in {"completed", "canceled"}]
     if len(active) == 1:
         return int(active[0].id)
-    if len(unfinished) == 1 and len(active) < 3:  # noqa: PLR2004 - all of them were looked at
+    if len(unfinished) == 1 and len(active) < 3:
         return int(unfinished[0].id)
     if not active:
         raise NotFound("there is no workflow here", hint="`torc run SPEC` makes and runs one")
@@ -114,7 +114,7 @@ def workflow_id(opened: Any, named: str | None) -> int:
 
 def read_spec(path: str) -> tuple[str, str | None, str]:
     """Give the text of a spec, its format (None: unknown) and its name. `-` is standard input."""
-    from torc.spec.compile import SUFFIXES  # noqa: PLC0415
+    from torc.spec.compile import SUFFIXES
 
     if path == "-":
         return sys.stdin.read(), None, "<stdin>"

@@ -32,7 +32,7 @@ def reader_beside(name: str) -> Callable[[str], str]:
 
 def compiled(path: str) -> tuple[Any, list[Any], str, str | None, str]:
     """Compile a spec: plan, diagnostics, text, format, name. Raises Invalid with the rendered diagnostics."""
-    from torc.spec.compile import compile_spec  # noqa: PLC0415
+    from torc.spec.compile import compile_spec
 
     text, form, name = read_spec(path)
     plan, found = compile_spec(text, format=form, name=name, read=reader_beside(name))  # type: ignore[arg-type]
@@ -49,8 +49,8 @@ def compiled(path: str) -> tuple[Any, list[Any], str, str | None, str]:
 
 def checked_request(path: str) -> Any:
     """Check a spec and make the request that stores it; warnings are shown."""
-    from torc.api.workflows import CreateWorkflow, SourceFile  # noqa: PLC0415
-    from torc.spec.compile import external_files  # noqa: PLC0415
+    from torc.api.workflows import CreateWorkflow, SourceFile
+    from torc.spec.compile import external_files
 
     _, found, text, form, name = compiled(path)
     for problem in found:
@@ -117,8 +117,8 @@ def convert(
 
     Example: torc convert sweep.yaml -o sweep.kdl
     """
-    from torc.spec.compile import SUFFIXES, parse_spec  # noqa: PLC0415
-    from torc.spec.write import write_spec  # noqa: PLC0415
+    from torc.spec.compile import SUFFIXES, parse_spec
+    from torc.spec.write import write_spec
 
     form = SUFFIXES.get(output.suffix.lower())
     if form is None:
@@ -146,7 +146,7 @@ def schema(
 
     Example: torc schema --install vscode
     """
-    from torc.spec.schema import workflow_schema  # noqa: PLC0415
+    from torc.spec.schema import workflow_schema
 
     if install is None:
         print(json.dumps(workflow_schema(), indent=2))

@@ -53,8 +53,8 @@ def _print(workflow: Any) -> None:
 
 def summarize_failures(opened: Any, number: int) -> None:
     """Print the first failures."""
-    from torc.api.runs import SummarizeRun  # noqa: PLC0415
-    from torc.cli.run import why  # noqa: PLC0415
+    from torc.api.runs import SummarizeRun
+    from torc.cli.run import why
 
     summary = opened.send(SummarizeRun(workflow_id=number, limit=5))
     for result in summary.failed:

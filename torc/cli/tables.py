@@ -203,7 +203,7 @@ def get_requirement(requirement_id: int) -> None:
 
 
 @requirements.command("create")
-def create_requirement(  # noqa: PLR0913, PLR0917
+def create_requirement(
     workflow: Workflow,
     name: Name,
     num_cpus: Annotated[int, typer.Option("--num-cpus", min=1)] = 1,
@@ -225,14 +225,14 @@ def create_requirement(  # noqa: PLR0913, PLR0917
             num_nodes=num_nodes,
             memory_bytes=_memory(memory) or 1,
             runtime_seconds=_runtime(runtime) or 1,
-        ),  # fmt: skip
+        ),
         workflow,
         _REQUIREMENTS,
     )
 
 
 @requirements.command("update")
-def update_requirement(  # noqa: PLR0913, PLR0917
+def update_requirement(
     requirement_id: int,
     num_cpus: Annotated[int | None, typer.Option("--num-cpus", min=1)] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", min=0)] = None,

@@ -87,7 +87,7 @@ def get(workflow: Which = None) -> None:
             for name in ("created", "updated", "started", "ended")
         ),
     ]
-    render.show_one(found, fields)  # type: ignore[arg-type]
+    render.show_one(found, fields)
 
 
 @app.command()
@@ -185,7 +185,7 @@ def reinitialize(workflow: Which = None, force: Force = False, dry_run: DryRun =
 
     Example: torc workflows reinitialize 3 --dry-run
     """
-    from torc.runner.local import file_fact  # noqa: PLC0415
+    from torc.runner.local import file_fact
 
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
@@ -237,7 +237,7 @@ def show_changes(changes: Any, number: int) -> None:
 
 
 @app.command()
-def update(  # noqa: PLR0913, PLR0917
+def update(
     workflow: str,
     name: Annotated[str | None, typer.Option("--name")] = None,
     description: Annotated[str | None, typer.Option("--description")] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
@@ -32,15 +32,17 @@ class Embedded:
 
     def send(self, request: Request[R], /) -> R:
         """Answer one request. Raises TorcError, or one of its children."""
-        if isinstance(request, (Exchange, ListEvents)) and request.wait_seconds > 0:
-            return self._wait(request)
-        return self._answer(request)
+        if isinstance(request, Exchange | ListEvents) and request.wait_seconds > 0:
+            reply: R = self._wait(request)
+        else:
+            reply = self._answer(request)
+        return reply
 
     def close(self) -> None:
         """Give back connections."""
         self.store.close()
 
-    def _answer(self, request: Request[R]) -> R:
+    def _answer(self, request: Request[Any]) -> Any:
         dialect, engine = self.store.dialect, self.store.engine
         begin = dialect.begin_read if request.access == "read" else dialect.begin_write
         end = time.monotonic() + PATIENCE_SECONDS
@@ -50,7 +52,7 @@ class Embedded:
                 with begin(engine) as db:
                     return answer(Tx(db, dialect, time.time(), self.actor), request)
             except DryRun as dry:  # rolled back
-                return dry.reply  # type: ignore[return-value]
+                return dry.reply
             except DBAPIError as error:
                 if not dialect.is_transient(error):
                     raise
@@ -62,7 +64,7 @@ class Embedded:
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_POLL_SECONDS)
 
-    def _wait(self, request: Exchange | ListEvents) -> R:
+    def _wait(self, request: Exchange | ListEvents) -> Any:
         """Ask until there is something to say; only the first asking of an Exchange reports."""
         end = time.monotonic() + request.wait_seconds
         pause = _POLL_SECONDS
@@ -73,7 +75,7 @@ class Embedded:
             time.sleep(min(pause, max(0.0, end - time.monotonic())))
             pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
             reply = self._answer(request)
-        return reply  # type: ignore[return-value]
+        return reply
 
 
 def _says_something(reply: object) -> bool:

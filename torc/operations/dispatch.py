@@ -30,7 +30,7 @@ class Tx:
         add_event(self.db, workflow_id, self.now, self.actor, kind, data, job_id=job_id)
 
 
-class DryRun(Exception):  # noqa: N818 - no error: it rolls the transaction back
+class DryRun(Exception):
     """Carries the reply out of a transaction whose changes are not to be kept."""
 
     def __init__(self, reply: Any) -> None:

@@ -53,7 +53,7 @@ def changes_of(
                 state=before[row[0]],
                 new_state=State(row[2]),
                 reason=reasons.get(row[0], "follows from the others"),
-            )  # fmt: skip
+            )
             for row in rows[:limit]
         ],
         total=len(rows),

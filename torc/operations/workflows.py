@@ -200,7 +200,7 @@ def get_graph(tx: Tx, request: GetGraph) -> Graph:
                 requirement=class_of[row[4]],
                 priority=row[5],
                 cancel_on_blocking_job_failure=bool(row[6]),
-            )  # fmt: skip
+            )
             for row in jobs
         ],
         gates=gates,
@@ -212,7 +212,7 @@ def get_graph(tx: Tx, request: GetGraph) -> Graph:
                 num_nodes=row[4],
                 memory_bytes=row[5],
                 runtime_seconds=row[6],
-            )  # fmt: skip
+            )
             for row in requirements
         ],
     )

@@ -113,7 +113,7 @@ def _run_once(
                 memory_bytes=total.memory_bytes,
                 num_gpus=total.num_gpus,
                 runtime_seconds=options.time_limit_seconds,
-            ),  # fmt: skip
+            ),
         )
     )
     loop = Loop(

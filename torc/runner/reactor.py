@@ -212,7 +212,7 @@ def _not_launched(state: State, job_id: int, at: float, why: str, now: float) ->
             wall_seconds=0.0,
             reason="not_started",
             detail=why,
-        ),  # fmt: skip
+        ),
         now,
     )
 
@@ -254,7 +254,7 @@ def _past_deadlines(state: State, settings: Settings, now: float) -> list[Effect
     return effects
 
 
-def _end(  # noqa: PLR0913, PLR0917
+def _end(
     job_id: int, job: Running, outcome: Outcome, reason: Reason, detail: str | None, now: float, settings: Settings
 ) -> list[Effect]:
     """Ask an attempt to end; SIGKILL follows after the time of grace."""

@@ -265,7 +265,7 @@ class Builder:
             self.unknown(error, path, example)
             return None
 
-    def indexes(  # noqa: PLR0913, PLR0917
+    def indexes(
         self, names: Names, listed: Sequence[str], regexes: Sequence[str], path: Path, list_field: str, regex_field: str
     ) -> Indexes:
         """Resolve a list of names and one of regular expressions together."""

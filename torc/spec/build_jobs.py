@@ -222,7 +222,7 @@ class _Jobs:
                 job.scheduler,
                 item.cancel_on_blocking_job_failure,
                 item.supports_termination,
-            )  # fmt: skip
+            )
         )
 
     def _relation(self, job: _Job, combination: Combination, listed: str, regexes: str, noun: str) -> Indexes:

@@ -157,14 +157,15 @@ def _schema_problems(error: ValidationError, document: Document) -> list[Diagnos
 def _data_path(loc: tuple[int | str, ...], data: Any) -> Path:
     """Leave out of a pydantic location what is not in the data: the names of union members."""
     path: list[int | str] = []
+    here: Any = data
     for position, part in enumerate(loc):
-        if (isinstance(data, dict) and part in data) or (
-            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if (isinstance(here, dict) and part in here) or (
+            isinstance(here, list) and isinstance(part, int) and part < len(here)
         ):
-            data = data[part]
+            here = here[part]
         elif (
             position != len(loc) - 1
-            or not isinstance(data, dict)
+            or not isinstance(here, dict)
             or (isinstance(part, str) and not part.isidentifier())
         ):
             continue
@@ -175,6 +176,7 @@ def _data_path(loc: tuple[int | str, ...], data: Any) -> Path:
 def _schema_problem(path: Path, problems: list[Any], document: Document) -> Diagnostic:
     problem = problems[0]
     kind, last = problem["type"], path[-1] if path else ""
+    hint: str | None
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(str(last), _fields_at(path[:-1]), 1, 0.5)
         hint = f"did you mean `{near[0]}`?" if near else "fields here: " + ", ".join(_fields_at(path[:-1]))

@@ -50,14 +50,9 @@ def places(text: str) -> list[Place]:
         elif kind == "slashdash":
             after = tokens[index + 1][0] if index + 1 < len(tokens) else "newline"
             dropped = "node" if current is None else "children" if after == "open" else "value"
-        elif kind == "open":
-            owner = current or Place((start, 1))
-            stack.append(Place(owner.name) if dropped == "children" else owner)
+        elif kind in {"open", "close"}:
+            _nest(stack, kind, current or Place((start, 1)), is_dropped=dropped == "children")
             current, dropped = None, None
-        elif kind == "close":
-            if len(stack) > 1:
-                stack.pop()
-            current = None
         elif kind in {"string", "raw", "word", "odd"}:
             place = (start, _width(value))
             if current is None:
@@ -74,6 +69,13 @@ def places(text: str) -> list[Place]:
             else:
                 current.arguments.append(place)
     return root.children
+
+
+def _nest(stack: list[Place], kind: str, owner: Place, *, is_dropped: bool) -> None:
+    if kind == "open":
+        stack.append(Place(owner.name) if is_dropped else owner)
+    elif len(stack) > 1:
+        stack.pop()
 
 
 def _significant(text: str) -> Iterator[tuple[str, str, int]]:

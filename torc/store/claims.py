@@ -74,7 +74,7 @@ def _classes(db: Connection, workflow_id: int) -> list[tuple[int, ResourceReques
     return [(row[0], ResourceRequest(*row[1:])) for row in db.execute(_CLASSES, {"workflow_id": workflow_id})]
 
 
-def _stream(  # noqa: PLR0913, PLR0917
+def _stream(
     db: Connection, workflow_id: int, number: int, request: ResourceRequest, most: int, wanted: Wanted
 ) -> Iterator[Candidate]:
     """Give the ready jobs of a class in order, read when the first one is asked for."""

@@ -105,9 +105,9 @@ class Postgres:
     def begin_read(self, engine: Engine) -> Iterator[Connection]:
         """Open a transaction that sees one snapshot."""
         with engine.connect() as db:
-            db = db.execution_options(isolation_level="REPEATABLE READ")
-            db.begin()
-            yield from _finish(db)
+            snapshot = db.execution_options(isolation_level="REPEATABLE READ")
+            snapshot.begin()
+            yield from _finish(snapshot)
 
     def lock_workflow(self, db: Connection, workflow_id: int) -> None:
         """Lock the row of the workflow."""
@@ -124,11 +124,10 @@ class Postgres:
         quoted = ",".join(f'"{name}"' for name in columns)
         with driver.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({quoted}) FROM STDIN') as copy:
             for row in rows:
-                if booleans:
-                    row = list(row)
-                    for at in booleans:
-                        row[at] = bool(row[at])
-                copy.write_row(row)
+                values = list(row)
+                for at in booleans:
+                    values[at] = bool(values[at])
+                copy.write_row(values)
 
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether the server was away, or chose this transaction to give way."""
