@@ -154,14 +154,16 @@ def _schema_problems(error: ValidationError, document: Document) -> list[Diagnos
     return [_schema_problem(path, problems, document) for path, problems in found.items()]
 
 
+def _keys(data: Any) -> Any:
+    return range(len(data)) if isinstance(data, list) else data if isinstance(data, dict) else ()
+
+
 def _data_path(loc: tuple[int | str, ...], data: Any) -> Path:
     """Leave out of a pydantic location what is not in the data: the names of union members."""
     path: list[int | str] = []
     here: Any = data
     for position, part in enumerate(loc):
-        if (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and isinstance(part, int) and part < len(here)
-        ):
+        if part in _keys(here):
             here = here[part]
         elif (
             position != len(loc) - 1

@@ -98,9 +98,8 @@ def _kdl_field(lines: list[str], field: str, value: Any, depth: int) -> None:
         lines.append(f"{indent}{field} {{")
         for key, item in value.items():
             # a list of one value needs a form of its own: one argument alone is a single value
-            if isinstance(item, list) and len(item) == 1:
-                item = _list_text(item)
-            lines.append(f"{indent}    {_kdl_name(key)} {_kdl_values(item)}")
+            shown = _list_text(item) if isinstance(item, list) and len(item) == 1 else item
+            lines.append(f"{indent}    {_kdl_name(key)} {_kdl_values(shown)}")
         lines.append(f"{indent}}}")
     elif isinstance(value, dict):
         _kdl_object(lines, field, value, depth)
