@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.machine import describe
@@ -63,11 +65,17 @@ def _measure_apart(name: str, size: str) -> list[Row] | None:
     with tempfile.TemporaryDirectory(prefix="torc-benchmark-") as folder:
         argv = [sys.executable, "-m", "benchmarks", "--inside", name, "--folder", folder]
         child = subprocess.run(
-            [*argv, *([] if size == "full" else [f"--{size}"])], stdout=subprocess.PIPE, text=True, check=False
-        )
+            [*argv, *([] if size == "full" else [f"--{size}"])],
+            env=_with_bytecode(os.environ), stdout=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
     if child.returncode != 0:
         return None
     return [Row(**fields) for fields in json.loads(child.stdout)]
+
+
+def _with_bytecode(environ: Mapping[str, str]) -> dict[str, str]:
+    # an installed program has its bytecode; compiling all modules at each start would be the larger part of a start
+    return {name: value for name, value in environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _measure_inside(name: str, sizes: Sizes, folder: Path) -> int:

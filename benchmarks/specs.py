@@ -31,7 +31,7 @@ def barrier(width: int) -> dict[str, Any]:
 
 def chain(jobs: int) -> dict[str, Any]:
     """Give a spec in which each job waits for the one before it."""
-    links = [{"name": "link_0", "command": "true"}]
+    links: list[dict[str, Any]] = [{"name": "link_0", "command": "true"}]
     links += [{"name": f"link_{n}", "command": "true", "depends_on": [f"link_{n - 1}"]} for n in range(1, jobs)]
     return {"name": f"chain_{jobs}", "jobs": links}
 

@@ -6,6 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ PARSERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 def measure(sizes: Sizes, folder: Path) -> list[Row]:
     """Write one spec in the four formats, and time plan and bare parser in turns."""
     folder.mkdir(parents=True, exist_ok=True)
-    source, problems = parse_spec(json.dumps(specs.written_out(sizes.parsing_jobs)), "json", "benchmark")
+    source, problems = parse_spec(json.dumps(specs.written_out(sizes.parsing_jobs)), format="json")
     if source is None:
         raise ValueError(problems[0].render())
     rows = []
@@ -43,8 +44,8 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
         text = write_spec(source, format_)
         ours, bare = [], []
         for _ in range(sizes.rounds):
-            ours.append(_seconds(lambda text=text, format_=format_: _plan(text, format_)))
-            bare.append(_seconds(lambda text=text, parser=parser: parser(text)))
+            ours.append(_seconds(partial(_plan, text, format_)))
+            bare.append(_seconds(partial(parser, text)))
         rows.append(
             Row(
                 f"spec to plan, {format_}, {sizes.parsing_jobs:,} jobs written out",
