@@ -207,6 +207,10 @@ class ExchangeReply(Value):
     waiting: int = Field(
         0, description="ready jobs that this runner was not given (too large, or limit reached), if known"
     )
+    stuck: bool = Field(
+        False,
+        description="ready jobs are left, this runner could be given none of them, and nothing runs or is due anywhere",
+    )
     lease_seconds: float
     runner_is_lost: bool = Field(False, description="the lease had ended: stop everything, register anew")
 

@@ -79,4 +79,6 @@ class Embedded:
 
 
 def _says_something(reply: object) -> bool:
-    return any(bool(getattr(reply, name, None)) for name in ("assignments", "cancel", "actions", "done", "items"))
+    return any(
+        bool(getattr(reply, name, None)) for name in ("assignments", "cancel", "actions", "done", "stuck", "items")
+    )

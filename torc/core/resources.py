@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -37,18 +37,18 @@ class Capacity:
 
     def take(self, request: ResourceRequest) -> Capacity:
         """Give what is left after the request. The caller has asked `fits` before."""
-        return replace(
-            self,
-            num_cpus=self.num_cpus - request.num_cpus,
-            memory_bytes=self.memory_bytes - request.memory_bytes,
-            num_gpus=self.num_gpus - request.num_gpus,
+        return Capacity(
+            self.num_cpus - request.num_cpus,
+            self.memory_bytes - request.memory_bytes,
+            self.num_gpus - request.num_gpus,
+            self.runtime_seconds,
         )
 
     def give_back(self, request: ResourceRequest) -> Capacity:
         """Give what is free once the request has ended."""
-        return replace(
-            self,
-            num_cpus=self.num_cpus + request.num_cpus,
-            memory_bytes=self.memory_bytes + request.memory_bytes,
-            num_gpus=self.num_gpus + request.num_gpus,
+        return Capacity(
+            self.num_cpus + request.num_cpus,
+            self.memory_bytes + request.memory_bytes,
+            self.num_gpus + request.num_gpus,
+            self.runtime_seconds,
         )

@@ -250,8 +250,16 @@ def _give_work(context: _Context) -> ExchangeReply:
         actions=actions,
         done=done and not ours,
         waiting=counts.get(State.READY, 0),
+        stuck=_is_stuck(context, counts, bool(chosen or firings)),
         lease_seconds=LEASE_SECONDS,
     )
+
+
+def _is_stuck(context: _Context, counts: Mapping[State, int], something_happens: bool) -> bool:
+    """Tell whether ready jobs wait for a larger runner, and for nothing else."""
+    if something_happens or context.request.stopping or context.request.limit == 0:
+        return False
+    return State.READY in counts and not (State.PENDING in counts or State.RUNNING in counts)
 
 
 def _claim(context: _Context) -> list[int]:

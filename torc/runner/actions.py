@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Mapping
+import signal
 
 from torc.api.runs import ActionAssignment
 from torc.runner import launch
@@ -18,14 +16,18 @@ class ActionRun:
         self.return_code = 0
         self.detail: str | None = None
         self.pid = 0
+        self._is_stopped = False
         self._commands = list(enumerate(action.commands))
         self._stem = f"{output_dir}/job_stdio/action_wf{workflow_id}_a{action.action_id}_r{run_id}_f{action.firing_id}"
         self._child: launch.Child | None = None
         self._command = ""
 
-    def start_next(self, environ: Mapping[str, str]) -> int | None:
+    def start_next(self, environ: launch.Environ) -> int | None:
         """Start the next command and give its pidfd; None when there is none, or when one has failed."""
         if self.return_code or not self._commands:
+            return None
+        if self._is_stopped:
+            self.return_code, self.detail = -signal.SIGTERM, "the runner was stopped before its last command"
             return None
         number, self._command = self._commands.pop(0)
         files = launch.Files(f"{self._stem}_{number}.o", f"{self._stem}_{number}.e")
@@ -47,9 +49,8 @@ class ActionRun:
             self.detail = f"`{self._command[:200]}` ended with {self.return_code}: {last}"
         self._child = None
 
-    def kill(self) -> None:
-        """End the command that runs."""
+    def stop(self, *, for_good: bool) -> None:
+        """End the command that runs; no other one follows it."""
+        self._is_stopped = True
         if self._child is not None:
-            launch.stop(self._child, for_good=True)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._child.pid, 0)
+            launch.stop(self._child.pid, for_good=for_good)

@@ -23,7 +23,7 @@ class Identity:
 
     host: str
     pid: int
-    process_started: str
+    process_started: str  # TICKS@NAMESPACE: start in clock ticks since boot, and the namespace that its pid belongs to
     boot_id: str
 
 
@@ -35,16 +35,29 @@ def node() -> tuple[Capacity, tuple[int, ...]]:
 
 def identity() -> Identity:
     """Tell who this process is."""
-    return Identity(socket.gethostname(), os.getpid(), process_started(os.getpid()) or "", boot_id())
+    return Identity(socket.gethostname(), os.getpid(), f"{start_ticks(os.getpid())}@{pid_namespace()}", boot_id())
 
 
-def process_started(pid: int) -> str | None:
-    """Give the start of a process in clock ticks since boot (/proc/PID/stat, field 22); None: there is none."""
+def mark(pid: int, process_started: str) -> str:
+    """Name a runner's process, for the environment of what it starts."""
+    return f"{pid}.{process_started}"
+
+
+def start_ticks(pid: int) -> int | None:
+    """Give the start of a process in clock ticks since boot (/proc/PID/stat, field 22); None: it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in {b"Z", b"X"} else fields[19].decode()
+    return None if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+def pid_namespace() -> str:
+    """Give what tells the pids of one container from those of another on the same machine; empty: cannot be told."""
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        return ""
 
 
 def boot_id() -> str:

@@ -6,57 +6,62 @@ Reports carry (job, attempt) and are applied once, so delivering a journal again
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from torc.api.runs import Exchange
+from torc.api.runs import Exchange, NodeCapacity
+from torc.runner.state import Reports
+
+_NOTHING = NodeCapacity(num_cpus=0, memory_bytes=0)
 
 
 class Journal:
     """One file of one runner; it exists only while something is undelivered."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.kept = False
+    def __init__(self, output_dir: Path, workflow_id: int, runner_id: int) -> None:
+        self.path = output_dir / f"undelivered_wf{workflow_id}_n{runner_id}.json"
+        self.is_kept = False
+        self.is_whole = True  # false: something could not even be written here
+        self._workflow_id, self._runner_id = workflow_id, runner_id
 
-    def keep(self, request: Exchange) -> None:
-        """Write what could not be delivered, in place of what was written before. A full disk is borne: memory has it too."""
-        if not (request.finished or request.actions_finished):
-            return
-        temporary = self.path.with_suffix(".new")
-        with contextlib.suppress(OSError):
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(
-                    request.model_dump_json(
-                        include={"workflow_id", "runner_id", "free", "finished", "actions_finished"}
-                    )
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-            self.kept = True
+    def keep(self, reports: Reports) -> None:
+        """Write what could not be delivered, a line a time. A full disk is borne: memory has the reports too.
 
-    def delivered(self, _request: Exchange) -> None:
-        """Forget what was kept: it has been delivered with, or before, this request."""
-        if self.kept:
+        No fsync, as SQLite does none at a commit here: what is written outlives this process, not a power cut.
+        """
+        request = Exchange(
+            workflow_id=self._workflow_id,
+            runner_id=self._runner_id,
+            finished=list(reports.finished),
+            actions_finished=list(reports.actions_finished),
+            free=_NOTHING,
+        )
+        line = request.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        try:
+            with open(self.path, "ab") as file:
+                self.is_kept = True
+                file.write(line)
+        except OSError:
+            self.is_whole = False
+
+    def delivered(self) -> None:
+        """Forget what was kept: the store has it."""
+        if self.is_kept:
             with contextlib.suppress(OSError):
                 self.path.unlink()
-            self.kept = False
+            self.is_kept = False
 
 
-def path_of(output_dir: Path, workflow_id: int, runner_id: int) -> Path:
-    """Name the journal of a runner."""
-    return output_dir / f"undelivered_wf{workflow_id}_n{runner_id}.json"
-
-
-def undelivered(output_dir: Path, workflow_id: int) -> list[tuple[Path, Exchange]]:
-    """Read the journals that runners of a workflow left behind; what is no journal is left alone."""
+def undelivered(output_dir: Path, workflow_id: int, runner_id: int) -> tuple[Path, list[Exchange]]:
+    """Read the journal that a runner left behind, where it did; a line that was cut off is no report."""
+    path = Journal(output_dir, workflow_id, runner_id).path
     found = []
-    for path in sorted(output_dir.glob(f"undelivered_wf{workflow_id}_n*.json")):
-        try:
-            found.append((path, Exchange.model_validate_json(path.read_text(encoding="utf-8"))))
-        except (OSError, ValidationError):
-            continue
-    return found
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return path, []
+    for line in lines:
+        with contextlib.suppress(ValidationError):
+            found.append(Exchange.model_validate_json(line))
+    return path, found

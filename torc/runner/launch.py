@@ -1,15 +1,14 @@
 """Start, signal and reap the processes of attempts. Each runs in a session of its own, its output straight to files.
 
-Not for deciding: `reactor` does. The runner is a subreaper: what a job leaves behind becomes its child and is ended.
+Not for deciding: `reactor` does; nor for what a job leaves behind: `leftovers` ends that.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +16,12 @@ from torc.api.runs import Assignment, Usage
 
 # no O_CLOEXEC: posix_spawn opens onto the descriptor itself, and the program would lose it at exec
 _OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-_PR_SET_CHILD_SUBREAPER = 36
 _DEFAULTED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT)
+#: bytes spare posix_spawn the encoding of some hundred strings a process
+Environ = Mapping[bytes, bytes]
 _TAIL_BYTES = 4096
 _SHELL = "/bin/sh"
-#: runs the recovery script, then the job, in one process: its exit code 213 would be ambiguous, so a file tells
+#: runs the recovery script, then the job, in one process; no exit code could tell which one failed, so a file does
 _RECOVER = 'sh -c "$1" || { code=$?; : > "$3"; exit $code; }; unset TORC_RETURN_CODE; exec sh -c "$2"'
 
 
@@ -48,7 +48,7 @@ def files_of(output_dir: str, workflow_id: int, run_id: int, job_id: int, attemp
     return Files(stem + ".o", stem + ".e")
 
 
-def start(assignment: Assignment, files: Files, environ: Mapping[str, str]) -> Child:
+def start(assignment: Assignment, files: Files, environ: Environ) -> Child:
     """Start an attempt in the present working directory. Raises OSError."""
     command = assignment.command
     if assignment.invocation_script:
@@ -68,7 +68,7 @@ def recovery_mark(files: Files) -> str:
     return files.stderr + ".recovery_failed"
 
 
-def spawn(argv: list[str], files: Files, environ: Mapping[str, str]) -> Child:
+def spawn(argv: list[str], files: Files, environ: Environ) -> Child:
     """Start a program with its output in files. Raises OSError."""
     if sum(map(len, argv)) > 120_000:  # one argument may not be longer than 128 KiB (MAX_ARG_STRLEN)
         script = files.stdout.removesuffix(".o") + ".sh"
@@ -90,32 +90,43 @@ def spawn(argv: list[str], files: Files, environ: Mapping[str, str]) -> Child:
     return Child(pid, os.pidfd_open(pid), files)
 
 
-def stop(child: Child, *, for_good: bool) -> None:
-    """Signal a process and its group; for good, all of its session."""
+def stop(pid: int, *, for_good: bool) -> None:
+    """Signal a process, its group and all of its session; a stopped one is woken, so that it can react."""
     number = signal.SIGKILL if for_good else signal.SIGTERM
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, number)
-    for pid in session_members(child.pid):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+    _signal_group(pid, number)
+    for member in session_members(pid):
+        if member != pid:
+            _signal(member, number)
+    if not for_good:
+        _signal_group(pid, signal.SIGCONT)
 
 
 def reap(child: Child) -> tuple[int, Usage]:
-    """Take the exit of a process that has ended: its return code (negative: a signal) and what it used."""
+    """Take the exit of a process that has ended: its return code (negative: a signal) and what it used.
+
+    What it left in its process group is killed before, while the group cannot have become another's.
+    """
+    _signal_group(child.pid, signal.SIGKILL)
     _, status, usage = os.wait4(child.pid, 0)
     os.close(child.pidfd)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)  # what it left in its process group
-    measured = Usage.model_construct(
+    measured = Usage(
         user_cpu_seconds=usage.ru_utime,
         system_cpu_seconds=usage.ru_stime,
         peak_memory_bytes=usage.ru_maxrss * 1024,
         read_bytes=usage.ru_inblock * 512,
         written_bytes=usage.ru_oublock * 512,
-        average_memory_bytes=None,
-        max_processes=None,
     )
     return os.waitstatus_to_exitcode(status), measured
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
 
 
 def tail(path: str) -> str | None:
@@ -133,61 +144,13 @@ def tail(path: str) -> str | None:
     return text.rstrip() or None
 
 
-# -- what is left behind ----------------------------------------------------------------------------------------
-
-
-def become_subreaper() -> None:
-    """Have orphans of jobs become children of this process (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def end_leftovers(known: Collection[int], sessions: Collection[int]) -> None:
-    """Kill and reap children of this process that belong to no running attempt.
-
-    `known` are pids that somebody waits for; a process whose session or whose TORC_SESSION is among `sessions` stays.
-    """
-    for pid in _children():
-        if pid in known:
-            continue
-        if session_of(pid) in sessions or _marked_session(pid) in sessions:
-            continue
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-
-
-def _children() -> list[int]:
-    try:
-        text = Path("/proc/thread-self/children").read_text(encoding="ascii")
-        for task in os.listdir("/proc/self/task"):
-            text += " " + Path(f"/proc/self/task/{task}/children").read_text(encoding="ascii")
-    except OSError:
-        return []
-    return [int(pid) for pid in set(text.split())]
-
-
-def session_of(pid: int) -> int:
-    """Give the session of a process; 0 when it is gone."""
-    try:
-        return os.getsid(pid)
-    except (ProcessLookupError, PermissionError):
-        return 0
-
-
-def _marked_session(pid: int) -> int:
-    """Give the attempt's own process that a descendant was started by, told by its environment."""
-    try:
-        environ = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return 0
-    for entry in environ.split(b"\0"):
-        if entry.startswith(b"TORC_JOB_ID="):
-            return -int(entry.removeprefix(b"TORC_JOB_ID=") or 0)
-    return 0
-
-
 def session_members(session: int) -> list[int]:
     """Give the processes of a session."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and session_of(int(name)) == session]
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _session_of(int(name)) == session]
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,25 +14,25 @@ from pathlib import Path
 from torc.api.base import Torc
 from torc.api.data import ListFiles
 from torc.api.runs import (
-    EndRunner,
     GetRunnerSettings,
     NodeCapacity,
     RegisterRunner,
+    Runner,
     RunnerKind,
     RunnerSettings,
     StartRun,
 )
 from torc.api.workflows import FileFact, GetWorkflow, RecordFiles, Workflow
 from torc.core.resources import Capacity
-from torc.errors import Invalid, NotFound, TorcError, Unavailable
-from torc.runner import hardware, journal, orphans
+from torc.errors import Invalid, NotFound, Unavailable
+from torc.runner import hardware, orphans
 from torc.runner.hardware import Identity
 from torc.runner.loop import Loop, Place, View, ensure_directories
 from torc.runner.state import Settings
 
 _MOST_LISTED = 20
 #: variables of a job that must not leak into the jobs of another runner
-_FOREIGN = ("TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID", "TORC_RETURN_CODE", "TORC_RUNNER_ID")
+_FOREIGN = ("TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID", "TORC_RETURN_CODE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,13 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How it went."""
+    """How it went. `is_stuck`: ready jobs are left that ask for more than this runner has."""
 
     workflow: Workflow
     runner_id: int | None
     was_stopped: bool = False
     was_lost: bool = False
+    is_stuck: bool = False
     dead_runners: int = 0
 
 
@@ -69,40 +71,75 @@ def run_here(
     """Run a workflow, or go on with it, until nothing is left that can run here.
 
     Dead runners of this machine are found first and their jobs run again. Raises Invalid, before anything has started,
-    when files are missing that no job writes.
+    when files are missing that no job writes; Unavailable when this machine or the store does not let it go on.
     """
     here = hardware.identity()
-    output_dir = options.output_dir.absolute()
-    _make(output_dir)
-    dead = orphans.give_up_dead_runners(torc, workflow_id, here)
-    _deliver(torc, output_dir, workflow_id)
+    leave_at = None if options.time_limit_seconds is None else time.monotonic() + options.time_limit_seconds
+    options = replace(options, output_dir=options.output_dir.absolute())
+    _make(options.output_dir)
+    dead = orphans.give_up_dead_runners(torc, workflow_id, here, options.output_dir)
     settings = torc.send(GetRunnerSettings(workflow_id=workflow_id))
     _check_inputs(torc, settings)
     workflow = torc.send(StartRun(workflow_id=workflow_id))
-    outcome = RunOutcome(workflow, None, dead_runners=len(dead))
-    while workflow.ended_at is None and _has_work(workflow):
-        outcome = _run_once(torc, workflow, here, replace(options, output_dir=output_dir), on_update)
-        outcome = replace(outcome, dead_runners=len(dead))
+    outcome = RunOutcome(workflow, None)
+    while workflow.ended_at is None and workflow.run_id > 0:
+        outcome = _run_once(torc, workflow, options, leave_at, on_update)
         workflow = outcome.workflow
         if not outcome.was_lost:
             break
         workflow = torc.send(StartRun(workflow_id=workflow_id))  # the lease ended under it: begin anew
     _record_files(torc, settings)
-    return outcome
-
-
-def _has_work(workflow: Workflow) -> bool:
-    return workflow.run_id > 0
+    return replace(outcome, dead_runners=len(dead))
 
 
 def _run_once(
-    torc: Torc, workflow: Workflow, here: Identity, options: RunOptions, on_update: Callable[[View], None] | None
+    torc: Torc,
+    workflow: Workflow,
+    options: RunOptions,
+    leave_at: float | None,
+    on_update: Callable[[View], None] | None,
 ) -> RunOutcome:
+    here = hardware.identity()
     total, gpus = _capacity(options)
     settings = torc.send(GetRunnerSettings(workflow_id=workflow.id))
-    runner = torc.send(
-        RegisterRunner(
+    runner = _register(torc, workflow.id, options, here, total)
+    loop = Loop(
+        torc,
+        Settings(
             workflow_id=workflow.id,
+            runner_id=runner.id,
+            total=total,
+            gpus=gpus,
+            max_parallel_jobs=options.max_parallel_jobs,
+            fail_fast=options.fail_fast,
+            grace_seconds=options.grace_seconds,
+            leave_at=leave_at,
+            wait_seconds=options.wait_seconds,
+        ),
+        _place(settings, options, here),
+    )
+    reason = "failed"
+    try:
+        with _in_directory(settings.directory), _updates(loop, on_update, options.display_seconds):
+            state = loop.run()
+        reason = "finished" if state.is_done or state.is_stuck else "stopped"
+    finally:
+        _end(torc, runner, reason, loop, options.output_dir)
+    if state.trouble is not None:
+        raise Unavailable(
+            f"this machine lets no more jobs start: {state.trouble}",
+            hint=f"make room, then go on with: torc run {workflow.id}",
+        )
+    was_stopped = state.is_stopping and not state.is_stuck
+    return RunOutcome(
+        torc.send(GetWorkflow(workflow_id=workflow.id)), runner.id, was_stopped, state.is_lost, state.is_stuck
+    )
+
+
+def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity, total: Capacity) -> Runner:
+    return torc.send(
+        RegisterRunner(
+            workflow_id=workflow_id,
             kind=options.kind,
             host=here.host,
             pid=here.pid,
@@ -116,46 +153,25 @@ def _run_once(
             ),
         )
     )
-    loop = Loop(
-        torc,
-        Settings(
-            workflow_id=workflow.id,
-            runner_id=runner.id,
-            total=total,
-            gpus=gpus,
-            max_parallel_jobs=options.max_parallel_jobs,
-            fail_fast=options.fail_fast,
-            grace_seconds=options.grace_seconds,
-            leave_at=None if options.time_limit_seconds is None else _monotonic() + options.time_limit_seconds,
-            wait_seconds=options.wait_seconds,
-        ),
-        _place(settings, options, runner.id),
-        journal.Journal(journal.path_of(options.output_dir, workflow.id, runner.id)),
-    )
-    reason = "failed"
+
+
+def _end(torc: Torc, runner: Runner, reason: str, loop: Loop, output_dir: Path) -> None:
+    """Take the runner off. When the store is out of reach, the next run here finds that this process is gone."""
     try:
-        with _in_directory(settings.directory), _updates(loop, on_update, options.display_seconds):
-            state = loop.run()
-        reason = "stopped" if state.stopping else "finished"
-    finally:
-        _end(torc, workflow.id, runner.id, reason)
-    return RunOutcome(torc.send(GetWorkflow(workflow_id=workflow.id)), runner.id, state.stopping, loop.lost)
+        orphans.end_runner(torc, runner, reason, output_dir)
+    except NotFound:
+        return  # deleted meanwhile
+    except Unavailable as error:
+        kept = f"what was finished is kept in {loop.journal.path} and will be delivered by the next run"
+        lost = "the last results could not be written here either: their jobs will run again"
+        raise Unavailable(
+            f"the store does not answer: {error}",
+            hint=f"{kept if loop.journal.is_whole else lost}; go on with: torc run {runner.workflow_id}",
+        ) from None
 
 
-def _end(torc: Torc, workflow_id: int, runner_id: int, reason: str) -> None:
-    try:
-        torc.send(EndRunner(workflow_id=workflow_id, runner_id=runner_id, reason=reason))
-    except (NotFound, Unavailable):
-        return  # deleted meanwhile; or out of reach: the next command on this machine finds that this process is gone
-
-
-def _monotonic() -> float:
-    import time
-
-    return time.monotonic()
-
-
-def _place(settings: RunnerSettings, options: RunOptions, runner_id: int) -> Place:
+def _place(settings: RunnerSettings, options: RunOptions, here: Identity) -> Place:
+    mark = f"{hardware.mark(here.pid, here.process_started)}.{uuid.uuid4().hex[:8]}"
     environ = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
     environ |= settings.env
     environ |= {
@@ -163,13 +179,14 @@ def _place(settings: RunnerSettings, options: RunOptions, runner_id: int) -> Pla
         "TORC_WORKFLOW_NAME": settings.workflow_name,
         "TORC_RUN_ID": str(settings.run_id),
         "TORC_OUTPUT_DIR": str(options.output_dir),
-        "TORC_RUNNER_ID": str(runner_id),
+        "TORC_RUNNER": f"{os.environ.get('TORC_RUNNER', '')} {mark}".strip(),
         **options.store_variables,
     }
     monitor = settings.settings.get("resource_monitor") or {}
     return Place(
         run_id=settings.run_id,
         output_dir=str(options.output_dir),
+        mark=mark,
         environ=environ,
         sample_seconds=float(monitor.get("sample_interval_seconds", 1.0)),
         enforce_memory=bool(settings.settings.get("enforce_memory")),
@@ -202,13 +219,6 @@ def _make(output_dir: Path) -> None:
             f"cannot write to the output directory {output_dir}: {error.strerror}",
             hint="name another one with --output-dir, or make room",
         ) from None
-
-
-def _deliver(torc: Torc, output_dir: Path, workflow_id: int) -> None:
-    """Hand in what earlier runners could not."""
-    for path, request in journal.undelivered(output_dir, workflow_id):
-        torc.send(request.model_copy(update={"stopping": True, "limit": 0}))
-        path.unlink(missing_ok=True)
 
 
 def _check_inputs(torc: Torc, settings: RunnerSettings) -> None:
@@ -283,8 +293,7 @@ def _updates(loop: Loop, on_update: Callable[[View], None] | None, seconds: floa
 
     def show() -> None:
         while not ended.wait(seconds):
-            if hasattr(loop, "state"):
-                on_update(loop.view())
+            on_update(loop.view())
 
     thread = threading.Thread(target=show, name="torc-display", daemon=True)
     thread.start()
@@ -294,5 +303,3 @@ def _updates(loop: Loop, on_update: Callable[[View], None] | None, seconds: floa
         ended.set()
         thread.join()
 
-
-__all__ = ["RunOptions", "RunOutcome", "TorcError", "View", "file_fact", "run_here"]

@@ -6,6 +6,7 @@ The store is spoken to on a thread of its own, so that a slow store never keeps 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import select
@@ -14,27 +15,32 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from torc.api.base import Torc
-from torc.api.runs import Assignment, Exchange, ExchangeReply, Usage
+from torc.api.runs import Assignment, Exchange, ExchangeReply
 from torc.errors import NotFound, TorcError, Unavailable
 from torc.runner import launch
 from torc.runner.actions import ActionRun
 from torc.runner.journal import Journal
+from torc.runner.leftovers import Leftovers, become_subreaper
 from torc.runner.measure import Sampler
+from torc.runner.orphans import Sessions
 from torc.runner.reactor import begin, next_wake, react
 from torc.runner.state import (
     ActionExited,
     Effect,
     Event,
     Exited,
+    Keep,
     Kill,
+    KillAction,
     Launched,
     Leave,
+    NoRoom,
     NotLaunched,
     Replied,
     RunAction,
@@ -49,6 +55,14 @@ from torc.runner.state import (
 )
 
 _LEFTOVERS_SECONDS = 0.5
+_AGAIN_SECONDS = 0.01
+_JOIN_SECONDS = 15.0
+#: what a node runs out of: no job's fault, and it may pass
+_NO_ROOM = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+#: SIGHUP: the terminal was closed; under nohup(1) it is ignored, and stays so
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: limits of memory are of little use when they are looked at seldom
+_ENFORCE_SECONDS = 0.1
 #: another thread gets the interpreter after so long: the default of 5 ms would let a finished job wait
 _SWITCH_SECONDS = 0.0005
 
@@ -59,6 +73,7 @@ class Place:
 
     run_id: int
     output_dir: str
+    mark: str  # names this runner in TORC_RUNNER, beside runners that it runs in
     environ: Mapping[str, str]
     sample_seconds: float = 1.0
     enforce_memory: bool = False
@@ -81,28 +96,32 @@ class _Attempt:
     assignment: Assignment
     child: launch.Child
     begun: float
-    usage_peak: int = 0
-    outputs: tuple[str, ...] = field(default=())
 
 
 class Loop:
-    """Runs one runner to its end. `lost` tells afterwards whether the store had given the runner up."""
+    """Runs one runner to its end."""
 
-    def __init__(self, torc: Torc, settings: Settings, place: Place, journal: Journal) -> None:
-        self.torc, self.settings, self.place, self.journal = torc, settings, place, journal
-        self.state: State
+    def __init__(self, torc: Torc, settings: Settings, place: Place) -> None:
+        self.torc, self.settings, self.place = torc, settings, place
+        output_dir = Path(place.output_dir)
+        self.journal = Journal(output_dir, settings.workflow_id, settings.runner_id)
+        self._sessions = Sessions(output_dir, settings.workflow_id, settings.runner_id)
+        self._base_environ = _encoded(place.environ)
+        self.state, self._first = begin(settings, time.monotonic())
         self.attempts: dict[int, _Attempt] = {}
         self.actions: dict[int, ActionRun] = {}  # by pidfd
         self.signals = 0
-        self.lost = False
         self._by_pidfd: dict[int, int] = {}
         self._requests: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self._epoll = select.epoll()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._left = False
-        self._sampler = Sampler(place.sample_seconds)
+        seconds = min(place.sample_seconds, _ENFORCE_SECONDS) if place.enforce_memory else place.sample_seconds
+        self._sampler = Sampler(seconds)
+        self._leftovers = Leftovers(place.mark)
         self._next_sweep = 0.0
+        self._signals_taken = 0
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -110,21 +129,18 @@ class Loop:
         """Work until nothing is left, or a signal says to stop. Raises what the store answered, where it was no delay."""
         talker = threading.Thread(target=self._talk, name="torc-exchange", daemon=True)
         interval = sys.getswitchinterval()
-        launch.become_subreaper()
+        become_subreaper()
         self._epoll.register(self._wake_read, select.EPOLLIN)
         with _signals(self._signalled, self._wake_write):
             sys.setswitchinterval(_SWITCH_SECONDS)
             talker.start()
             try:
-                self.state, effects = begin(self.settings, time.monotonic())
-                self._perform(effects)
+                self._perform(self._first)
                 while not self._left:
                     self._turn()
             finally:
-                self._requests.put(None)
                 sys.setswitchinterval(interval)
-                self._abandon()
-        self.lost = self.state.lost
+                self._abandon(talker)
         return self.state
 
     def stop(self) -> None:
@@ -176,7 +192,13 @@ class Loop:
                     self._start(effect)
                 case Kill(job_id, for_good):
                     if job_id in self.attempts:
-                        launch.stop(self.attempts[job_id].child, for_good=for_good)
+                        launch.stop(self.attempts[job_id].child.pid, for_good=for_good)
+                case KillAction(firing_id, for_good):
+                    for running in self.actions.values():
+                        if running.firing_id == firing_id:
+                            running.stop(for_good=for_good)
+                case Keep(reports):
+                    self.journal.keep(reports)
                 case RunAction(action):
                     self._begin_action(
                         ActionRun(action, self.place.output_dir, self.settings.workflow_id, self.place.run_id)
@@ -194,10 +216,13 @@ class Loop:
             self.place.output_dir, self.settings.workflow_id, self.place.run_id, assignment.job_id, assignment.attempt
         )
         try:
-            child = launch.start(assignment, files, self._environ(effect))
+            child = self._launch(effect, files)
         except OSError as error:
             why = f"cannot start: {error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-            self._handle(NotLaunched(assignment.job_id, self.place.clock(), why))
+            if error.errno in _NO_ROOM:
+                self._handle(NoRoom(assignment.job_id, why))
+            else:
+                self._handle(NotLaunched(assignment.job_id, self.place.clock(), why))
             return
         except ValueError as error:  # a NUL in an argument or a variable
             self._handle(NotLaunched(assignment.job_id, self.place.clock(), f"cannot start: {error}"))
@@ -205,32 +230,40 @@ class Loop:
         self.attempts[assignment.job_id] = _Attempt(assignment, child, time.monotonic())
         self._by_pidfd[child.pidfd] = assignment.job_id
         self._epoll.register(child.pidfd, select.EPOLLIN)
+        self._began(child.pid)
         self._handle(Launched(assignment.job_id, self.place.clock()))
 
-    def _environ(self, effect: Start) -> dict[str, str]:
+    def _launch(self, effect: Start, files: launch.Files) -> launch.Child:
+        try:
+            return launch.start(effect.assignment, files, self._environ(effect))
+        except FileNotFoundError:  # somebody removed the folder of logs
+            ensure_directories(Path(self.place.output_dir))
+            return launch.start(effect.assignment, files, self._environ(effect))
+
+    def _environ(self, effect: Start) -> dict[bytes, bytes]:
         assignment, request = effect.assignment, effect.assignment.request
-        environ = {
-            **self.place.environ,
-            **assignment.env,
-            "TORC_JOB_ID": str(assignment.job_id),
-            "TORC_JOB_NAME": assignment.name,
-            "TORC_ATTEMPT_ID": str(assignment.attempt),
-            "TORC_NUM_CPUS": str(request.num_cpus),
-            "TORC_MEMORY_BYTES": str(request.memory_bytes),
-        }
+        environ = dict(self._base_environ)
+        if assignment.env:
+            environ |= _encoded(assignment.env)
+        environ[b"TORC_JOB_ID"] = b"%d" % assignment.job_id
+        environ[b"TORC_JOB_NAME"] = os.fsencode(assignment.name)
+        environ[b"TORC_ATTEMPT_ID"] = b"%d" % assignment.attempt
+        environ[b"TORC_NUM_CPUS"] = b"%d" % request.num_cpus
+        environ[b"TORC_MEMORY_BYTES"] = b"%d" % request.memory_bytes
         if effect.gpus or self.settings.gpus:
-            environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, effect.gpus))
+            environ[b"CUDA_VISIBLE_DEVICES"] = ",".join(map(str, effect.gpus)).encode()
         if assignment.recovery_script and assignment.previous_return_code is not None:
-            environ["TORC_RETURN_CODE"] = str(assignment.previous_return_code)
+            environ[b"TORC_RETURN_CODE"] = b"%d" % assignment.previous_return_code
         return environ
 
     def _exited(self, job_id: int, pidfd: int) -> Exited:
         attempt = self.attempts.pop(job_id)
         del self._by_pidfd[pidfd]
-        self._epoll.unregister(pidfd)
         wall = time.monotonic() - attempt.begun
+        self._epoll.unregister(pidfd)  # closing it is not enough: a child in the middle of its exec may hold it still
         return_code, usage = launch.reap(attempt.child)
         usage = self._sampler.close(attempt.child.pid, usage)
+        self._ended(attempt.child.pid)
         assignment = attempt.assignment
         missing: tuple[str, ...] = ()
         if return_code == 0 and assignment.outputs:
@@ -248,17 +281,19 @@ class Loop:
         )
 
     def _begin_action(self, action: ActionRun) -> None:
-        pidfd = action.start_next(self.place.environ)
+        pidfd = action.start_next(self._base_environ)
         if pidfd is None:
             self._handle(ActionExited(action.firing_id, action.return_code, action.detail))
         else:
             self.actions[pidfd] = action
             self._epoll.register(pidfd, select.EPOLLIN)
+            self._began(action.pid)
 
     def _action_exited(self, pidfd: int) -> None:
         action = self.actions.pop(pidfd)
         self._epoll.unregister(pidfd)
         action.reap()
+        self._ended(action.pid)
         self._begin_action(action)
 
     def _sample(self, now: float) -> None:
@@ -272,26 +307,47 @@ class Loop:
         if now >= self._next_sweep:
             self._next_sweep = now + _LEFTOVERS_SECONDS
             self._sweep()
+            self._sessions.shorten([attempt.child.pid for attempt in self.attempts.values()])
+
+    def _began(self, pid: int) -> None:
+        self._sessions.add(pid)
+        self._leftovers.began(pid)
+
+    def _ended(self, pid: int) -> None:
+        self._leftovers.ended(pid)
+        self._sweep()
 
     def _sweep(self) -> None:
-        pids = {attempt.child.pid for attempt in self.attempts.values()}
-        known = pids | {action.pid for action in self.actions.values()}
-        launch.end_leftovers(known, known | {-job_id for job_id in self.attempts})
+        """End what jobs left behind, so that it cannot write beside their dependents or their next attempts."""
+        known = {attempt.child.pid for attempt in self.attempts.values()}
+        known.update(action.pid for action in self.actions.values())
+        names = {(b"%d" % job_id, b"%d" % at.assignment.attempt) for job_id, at in self.attempts.items()}
+        if self._leftovers.sweep(known, names):
+            self._next_sweep = time.monotonic() + _AGAIN_SECONDS  # to reap what was killed, and to find its children
 
-    def _abandon(self) -> None:
+    def _abandon(self, talker: threading.Thread) -> None:
         """Leave nothing running, whatever happened."""
         for attempt in self.attempts.values():
-            launch.stop(attempt.child, for_good=True)
-            with contextlib.suppress(ChildProcessError):
-                launch.reap(attempt.child)
+            launch.stop(attempt.child.pid, for_good=True)
+            launch.reap(attempt.child)
+            self._leftovers.ended(attempt.child.pid)
         self.attempts.clear()
         for action in self.actions.values():
-            action.kill()
-        self._sweep()
+            action.stop(for_good=True)
+            action.reap()
+            self._leftovers.ended(action.pid)
+        self.actions.clear()
+        self._by_pidfd.clear()
+        deadline = time.monotonic() + _LEFTOVERS_SECONDS
+        while self._leftovers.sweep((), ()) and time.monotonic() < deadline:
+            select.select([], [], [], _AGAIN_SECONDS)
+        self._sessions.close()
         self._epoll.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
-        self._wake_write = -1
+        self._requests.put(None)
+        talker.join(_JOIN_SECONDS)
+        if not talker.is_alive():  # else it may still write to the pipe
+            os.close(self._wake_read)
+            os.close(self._wake_write)
 
     # -- the conversation ---------------------------------------------------------------------------------------
 
@@ -304,7 +360,6 @@ class Loop:
         try:
             reply: ExchangeReply = self.torc.send(request)
         except Unavailable:
-            self.journal.keep(request)
             return Unreachable(request)
         except NotFound:  # the workflow or this runner was deleted
             return Replied(ExchangeReply(done=True, lease_seconds=0.0, runner_is_lost=True))
@@ -312,7 +367,6 @@ class Loop:
             return error
         except BaseException as error:  # noqa: BLE001 - raised again by the loop
             return error
-        self.journal.delivered(request)
         return Replied(reply)
 
     def _take_replies(self) -> None:
@@ -324,6 +378,8 @@ class Loop:
             if isinstance(reply, BaseException):
                 raise reply
             self._handle(reply)
+            if isinstance(reply, Replied):
+                self.journal.delivered()
 
     # -- signals ------------------------------------------------------------------------------------------------
 
@@ -331,15 +387,13 @@ class Loop:
         self.signals += 1
 
     def _take_signals(self) -> None:
-        if self.signals and not self.state.stopping:
-            self._handle(Stop())
-        elif self.signals > 1 and self.state.running:
-            self._handle(Stop(at_once=True))
+        while self._signals_taken < self.signals:
+            self._signals_taken += 1
+            self._handle(Stop(at_once=self._signals_taken > 1))
 
     def _wake(self) -> None:
-        if self._wake_write >= 0:
-            with contextlib.suppress(BlockingIOError, OSError):
-                os.write(self._wake_write, b"x")
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"x")
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -354,7 +408,7 @@ def _signals(handler: Callable[[int, FrameType | None], Any], wake: int) -> Iter
         yield
         return
     old_wake = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, handler) for number in _STOPPING if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield
     finally:
@@ -363,7 +417,8 @@ def _signals(handler: Callable[[int, FrameType | None], Any], wake: int) -> Iter
         signal.set_wakeup_fd(old_wake, warn_on_full_buffer=False)
 
 
-__all__ = ["Loop", "Place", "Usage", "View"]
+def _encoded(environ: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in environ.items()}
 
 
 def ensure_directories(output_dir: Path) -> None:

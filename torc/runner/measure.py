@@ -7,6 +7,7 @@ time series, which are written elsewhere.
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Sampler:
 
     def sample(self, sessions: Collection[int], now: float) -> None:
         """Look at all sessions. The next look is due after the interval, or later where looking takes long."""
-        started = os.times()
+        started = time.thread_time()
         memory: dict[int, int] = defaultdict(int)
         processes: dict[int, int] = defaultdict(int)
         for name in os.listdir("/proc"):
@@ -58,9 +59,7 @@ class Sampler:
             track.total += track.memory
             track.samples += 1
             track.processes = max(track.processes, processes[session])
-        ended = os.times()
-        spent = (ended.user - started.user) + (ended.system - started.system)
-        self.due = now + max(self.interval, spent / _SHARE)
+        self.due = now + max(self.interval, (time.thread_time() - started) / _SHARE)
 
     def close(self, session: int, usage: Usage) -> Usage:
         """Add what was seen of an attempt to the kernel's account of it."""

@@ -1,34 +1,88 @@
 """Runners of this machine that are no more, and what they left running.
 
-A runner that was killed with -9 is told by its pid, its start time and the boot: no other process can have all three.
+A runner that was killed with -9 is told by its pid, its start time and the boot: no other process can have all three. Its
+jobs' processes are told by TORC_RUNNER in their environment, and by the sessions that the runner wrote down: a program
+that was started with an empty environment is still in the session of its job. Not found is only what left both behind.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from pathlib import Path
 
 from torc.api.base import Torc
 from torc.api.runs import EndRunner, ListRunners, Runner
-from torc.runner.hardware import Identity, process_started
+from torc.errors import Conflict
+from torc.runner import journal
+from torc.runner.hardware import Identity, mark, start_ticks
 
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 10.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_MOST_BYTES = 1 << 20
 
 
-def give_up_dead_runners(torc: Torc, workflow_id: int, here: Identity) -> list[Runner]:
-    """End the runners of this machine whose processes are gone; their jobs' processes are killed first."""
-    dead = [
-        runner
-        for runner in torc.send(ListRunners(workflow_id=workflow_id, active_only=True, limit=10_000)).items
-        if _is_dead(runner, here)
-    ]
+class Sessions:
+    """Writes down the sessions that a runner starts, and when, for whoever has to end them after it."""
+
+    def __init__(self, output_dir: Path, workflow_id: int, runner_id: int) -> None:
+        self.path = _path(output_dir, workflow_id, runner_id)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._size = 0
+
+    def add(self, pid: int) -> None:
+        """Note a session that was just started. A full disk is borne: the environment tells nearly as much."""
+        line = f"{pid} {time.clock_gettime(time.CLOCK_BOOTTIME):.2f}\n".encode()
+        self._size += len(line)
+        with contextlib.suppress(OSError):
+            os.write(self._fd, line)
+
+    def shorten(self, pids: list[int]) -> None:
+        """Forget sessions that have ended, when many have."""
+        if self._size > _MOST_BYTES:
+            self._size = 0
+            with contextlib.suppress(OSError):
+                kept = [line for line in self.path.read_bytes().splitlines(True) if int(line.split()[0]) in pids]
+                os.truncate(self._fd, 0)
+                os.write(self._fd, b"".join(kept))
+
+    def close(self) -> None:
+        """Forget all: the runner leaves nothing behind."""
+        os.close(self._fd)
+        self.path.unlink(missing_ok=True)
+
+
+def _path(output_dir: Path, workflow_id: int, runner_id: int) -> Path:
+    return output_dir / f"sessions_wf{workflow_id}_n{runner_id}.txt"
+
+
+def give_up_dead_runners(torc: Torc, workflow_id: int, here: Identity, output_dir: Path) -> list[Runner]:
+    """End the runners of this machine whose processes are gone.
+
+    Their jobs' processes are killed and what they could not report is reported first, so that nothing runs twice. Raises
+    Conflict when such a process cannot be killed.
+    """
+    runners = torc.send(ListRunners(workflow_id=workflow_id, active_only=True, limit=10_000)).items
+    dead = [runner for runner in runners if _is_dead(runner, here)]
     for runner in dead:
-        end_processes(runner.id)
-        torc.send(EndRunner(workflow_id=workflow_id, runner_id=runner.id, reason="died"))
+        sessions = _path(output_dir, workflow_id, runner.id)
+        if runner.boot_id == here.boot_id:
+            _end_processes(mark(runner.pid, runner.process_started), sessions)
+        end_runner(torc, runner, "died", output_dir)
+        sessions.unlink(missing_ok=True)
     return dead
+
+
+def end_runner(torc: Torc, runner: Runner, reason: str, output_dir: Path) -> None:
+    """Take a runner off. What its journal still holds is delivered before: afterwards it would count for nothing."""
+    path, requests = journal.undelivered(output_dir, runner.workflow_id, runner.id)
+    for request in requests:
+        torc.send(request.model_copy(update={"stopping": True}))
+    torc.send(EndRunner(workflow_id=runner.workflow_id, runner_id=runner.id, reason=reason))
+    path.unlink(missing_ok=True)
 
 
 def _is_dead(runner: Runner, here: Identity) -> bool:
@@ -36,28 +90,70 @@ def _is_dead(runner: Runner, here: Identity) -> bool:
         return False
     if runner.boot_id != here.boot_id:
         return True
-    return process_started(runner.pid) != runner.process_started
+    ticks, _, namespace = runner.process_started.partition("@")
+    if namespace != here.process_started.partition("@")[2]:
+        return False  # in another container: its pid says nothing here, its lease will
+    return str(start_ticks(runner.pid)) != ticks
 
 
-def end_processes(runner_id: int) -> None:
+def _end_processes(runner_mark: str, sessions: Path) -> None:
     """Kill every process that a runner's jobs started, and wait until they are gone: no two copies may write at once."""
-    mark = f"TORC_RUNNER_ID={runner_id}".encode()
+    starts = _written_down(sessions)
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while (found := _marked(mark)) and time.monotonic() < deadline:
+    prefix = runner_mark.encode() + b"."
+    while found := [int(name) for name in os.listdir("/proc") if name.isdigit() and _is_of(int(name), prefix, starts)]:
+        if time.monotonic() > deadline:
+            raise Conflict(
+                f"processes of a runner that died still run and cannot be killed: {', '.join(map(str, found[:10]))}",
+                hint="end them (they may wait for a file system, or belong to another user), then try again",
+            )
         for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
+            _kill(pid, deadline)
 
 
-def _marked(mark: bytes) -> list[int]:
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            try:
-                environ = Path(f"/proc/{name}/environ").read_bytes()
-            except OSError:
-                continue
-            if mark in environ.split(b"\0") and process_started(int(name)) is not None:
-                found.append(int(name))
-    return found
+def _kill(pid: int, deadline: float) -> None:
+    """Kill a process and wait for its end."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+        select.select([pidfd], [], [], max(0.0, min(1.0, deadline - time.monotonic())))
+    finally:
+        os.close(pidfd)
+
+
+def _written_down(path: Path) -> dict[int, list[float]]:
+    """Read when sessions began, in seconds since boot; a line that was cut off is passed over."""
+    starts: dict[int, list[float]] = {}
+    with contextlib.suppress(OSError):
+        for line in path.read_text(encoding="ascii", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                pid, began = line.split()
+                starts.setdefault(int(pid), []).append(float(began))
+    return starts
+
+
+def _is_of(pid: int, runner_mark: bytes, starts: dict[int, list[float]]) -> bool:
+    """Tell whether a live process descends from the runner: by its environment, or by its session."""
+    ticks = start_ticks(pid)
+    if ticks is None or pid == os.getpid():
+        return False
+    try:
+        session = os.getsid(pid)
+        for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if entry.startswith(b"TORC_RUNNER=") and any(word.startswith(runner_mark) for word in entry[12:].split()):
+                return True
+    except OSError:
+        return False  # gone, or another user's
+    leader = start_ticks(session)
+    # a pid is not given anew while it names a session: where the leader has ended, the members tell by their start
+    began = ticks if leader is None else leader
+    return any(_began_at(began, at, is_leader=leader is not None) for at in starts.get(session, ()))
+
+
+def _began_at(ticks: int, seconds: float, *, is_leader: bool) -> bool:
+    difference = ticks / _TICKS - seconds
+    return abs(difference) < 1.0 if is_leader else difference > -1.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
+from typing import NamedTuple
 
 from torc.api.runs import (
     ActionAssignment,
@@ -19,6 +21,14 @@ from torc.api.runs import (
     Usage,
 )
 from torc.core.resources import Capacity
+
+
+class Reports(NamedTuple):
+    """What must not be lost while the store does not answer."""
+
+    finished: tuple[Finished, ...]
+    actions_finished: tuple[ActionFinished, ...] = ()
+
 
 # -- what can happen --------------------------------------------------------------------------------------------
 
@@ -51,6 +61,14 @@ class NotLaunched:
 
     job_id: int
     at: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """An attempt could not be started because this node has none of something left: disk, processes, memory."""
+
+    job_id: int
     why: str
 
 
@@ -97,7 +115,7 @@ class Stop:
     at_once: bool = False
 
 
-Event = Replied | Unreachable | Launched | NotLaunched | Exited | ActionExited | TooLarge | Tick | Stop
+Event = Replied | Unreachable | Launched | NotLaunched | NoRoom | Exited | ActionExited | TooLarge | Tick | Stop
 
 # -- what the loop is told to do --------------------------------------------------------------------------------
 
@@ -126,6 +144,21 @@ class RunAction:
 
 
 @dataclass(frozen=True, slots=True)
+class KillAction:
+    """End the commands of an action: kindly first, or for good."""
+
+    firing_id: int
+    for_good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Write reports to the journal: the store does not answer."""
+
+    reports: Reports
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """Exchange with the store."""
 
@@ -137,7 +170,7 @@ class Leave:
     """Nothing is left to do here."""
 
 
-Effect = Start | Kill | RunAction | Send | Leave
+Effect = Start | Kill | RunAction | KillAction | Keep | Send | Leave
 
 # -- what is known ----------------------------------------------------------------------------------------------
 
@@ -175,30 +208,38 @@ class Running:
 
 @dataclass(slots=True)
 class State:
-    """Everything that the decisions depend on."""
+    """Everything that the decisions depend on. Times are on the monotonic clock."""
 
     free: Capacity
     free_gpus: list[int]
     running: dict[int, Running] = field(default_factory=dict)
     queue: deque[Assignment] = field(default_factory=deque)  # claimed, not started
-    actions: set[int] = field(default_factory=set)
+    actions: dict[int, float | None] = field(default_factory=dict)  # firing id -> when SIGKILL follows
     # -- to be reported
-    started: list[Started] = field(default_factory=list)
+    started: dict[int, Started] = field(default_factory=dict)
     finished: list[Finished] = field(default_factory=list)
     released: list[JobAttempt] = field(default_factory=list)
     actions_finished: list[ActionFinished] = field(default_factory=list)
+    oldest_report: float | None = None
     # -- the conversation
     in_flight: Exchange | None = None
-    last_exchange: float = 0.0
+    last_exchange: float | None = None
     not_before: float = 0.0
-    oldest_report: float | None = None
-    idle_asked: bool = False
-    starving: bool = True  # the store may have work that was not asked for yet
-    done: bool = False
-    stopping: bool = False
-    left: bool = False
-    lost: bool = False
+    is_starving: bool = True  # the store may have work that was not asked for yet
+    is_done: bool = False
+    is_stuck: bool = False  # ready jobs are left that this node cannot hold, and nothing else happens anywhere
+    is_stopping: bool = False
+    has_left: bool = False
+    is_lost: bool = False
+    gave_up: bool = False  # leaves with reports that only the journal has
     unreachable_since: float | None = None
+    # -- what it has seen
     mean_seconds: float | None = None  # of the wall times seen
+    last_end: float = 0.0
+    wake_at: float = inf  # no deadline is earlier
+    head_since: float | None = None  # since when the first of the queue waits for room
+    paused_until: float = 0.0  # nothing starts before
+    num_refusals: int = 0  # starts that found no room, one after the other
+    trouble: str | None = None  # why this runner cannot go on
     num_completed: int = 0
     num_failed: int = 0

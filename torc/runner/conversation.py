@@ -1,0 +1,224 @@
+"""When a runner speaks with the store, what it says, and how it takes the answer in. Pure, a part of the reactor.
+
+One exchange is in flight at a time, and reports gather meanwhile: that is all the batching there is. Not for attempts and
+their limits: `reactor` has those.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from torc.api.runs import (
+    ActionFinished,
+    Assignment,
+    Exchange,
+    ExchangeReply,
+    Finished,
+    JobAttempt,
+    NodeCapacity,
+)
+from torc.core.resources import Capacity
+from torc.runner.state import Effect, Keep, Kill, Leave, Reports, RunAction, Send, Settings, State
+
+#: a report waits at most so long for company
+REPORT_SECONDS = 0.05
+#: so many reports need no more company
+REPORTS_AT_ONCE = 128
+#: work is claimed ahead for so long: an exchange takes a few milliseconds
+AHEAD_SECONDS = 0.15
+MOST_AHEAD = 512
+#: with free room and something running, ask so often whether others have made work ready
+POLL_SECONDS = 0.5
+#: when nothing has ended for so long, what was claimed ahead goes back: other runners may have room
+HOLD_SECONDS = 1.0
+_BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+_MOST_ASSIGNMENTS = 1000
+
+
+# -- what the store says ----------------------------------------------------------------------------------------
+
+
+def take_reply(state: State, reply: ExchangeReply, now: float) -> list[Effect]:
+    """Take in what the store says, but for what it wants canceled."""
+    sent, state.in_flight = state.in_flight, None
+    state.unreachable_since, state.not_before = None, 0.0
+    state.is_done = reply.done
+    state.is_stuck = reply.stuck or (state.is_stuck and state.is_stopping)
+    state.is_starving = bool(reply.assignments) or (reply.waiting > 0 and not state.running)
+    if reply.runner_is_lost:
+        state.is_lost = True
+        state.queue.clear()
+        return [Kill(job_id, for_good=True) for job_id in state.running]
+    if state.is_stopping:
+        release(state, reply.assignments, now)
+        state.has_left = sent is not None and sent.stopping
+    else:
+        state.queue += reply.assignments
+    for action in reply.actions:
+        state.actions[action.firing_id] = None
+    return [RunAction(action) for action in reply.actions]
+
+
+def take_back(state: State, sent: Exchange, now: float) -> list[Effect]:
+    """Keep what could not be delivered, and try again later, or leave when there is nothing else to do."""
+    state.in_flight = None
+    state.finished = [*sent.finished, *state.finished]
+    done = {item.job_id for item in state.finished}
+    state.started = {item.job_id: item for item in (*sent.started, *state.started.values()) if item.job_id not in done}
+    state.released = [*sent.released, *state.released]
+    state.actions_finished = [*sent.actions_finished, *state.actions_finished]
+    effects: list[Effect] = []
+    if state.unreachable_since is None:
+        state.unreachable_since = now
+        effects = keep(state.finished, state.actions_finished)  # what ends from now on is kept as it ends
+    waited = now - state.unreachable_since
+    state.not_before = now + next((pause for pause in _BACKOFF_SECONDS if pause > waited / 2), _BACKOFF_SECONDS[-1])
+    state.oldest_report = now
+    state.gave_up = state.is_stopping and not state.running and not state.actions
+    return effects
+
+
+def keep(finished: list[Finished], actions_finished: list[ActionFinished]) -> list[Effect]:
+    """Have reports written to the journal."""
+    return [Keep(Reports(tuple(finished), tuple(actions_finished)))] if finished or actions_finished else []
+
+
+def release(state: State, assignments: list[Assignment] | deque[Assignment], now: float) -> None:
+    """Give claimed work back."""
+    if assignments:
+        state.released += [JobAttempt(job_id=item.job_id, attempt=item.attempt) for item in assignments]
+        has_report(state, now)
+
+
+def has_report(state: State, now: float) -> None:
+    """Note that there is something to say."""
+    if state.oldest_report is None:
+        state.oldest_report = now
+
+
+# -- what the runner says ---------------------------------------------------------------------------------------
+
+
+def converse(state: State, settings: Settings, now: float) -> list[Effect]:
+    """Speak when it is worth it; leave when nothing is left to say or to do."""
+    if state.is_lost or state.gave_up:
+        return [] if state.running or state.actions else [Leave()]
+    if state.in_flight is not None:
+        return []
+    reports = _num_reports(state)
+    is_idle = not (reports or state.running or state.actions or state.queue)
+    if is_idle and (state.has_left or (state.is_done and not state.is_stopping)):
+        return [Leave()]
+    if is_idle and state.is_stuck and not state.is_stopping:
+        state.is_stopping = True  # says good-bye, so that what the end of a worker fires is done
+    if now < state.not_before or not _is_worth_sending(state, settings, reports, now):
+        return []
+    return [_send(state, settings, now)]
+
+
+def wake_times(state: State, settings: Settings) -> list[float]:
+    """Tell at which times there may be something to say."""
+    if state.in_flight is not None or state.last_exchange is None:
+        return []
+    times = [state.last_exchange + settings.heartbeat_seconds]
+    if state.oldest_report is not None:
+        times.append(state.oldest_report + REPORT_SECONDS)
+    if state.running and has_room(state, settings):
+        times.append(state.last_exchange + POLL_SECONDS)
+    return [max(min(times), state.not_before)]
+
+
+def has_room(state: State, settings: Settings) -> bool:
+    """Tell whether something more could start now than what is claimed already."""
+    return not state.is_stopping and not state.queue and has_slot(state, settings)
+
+
+def has_slot(state: State, settings: Settings) -> bool:
+    """Tell whether any job at all could start: one that asks for nothing but a CPU."""
+    if settings.max_parallel_jobs is not None:
+        return len(state.running) < settings.max_parallel_jobs
+    return state.free.num_cpus >= 1
+
+
+def _num_reports(state: State) -> int:
+    return len(state.finished) + len(state.started) + len(state.released) + len(state.actions_finished)
+
+
+def _is_worth_sending(state: State, settings: Settings, reports: int, now: float) -> bool:
+    if state.last_exchange is None:
+        return True
+    if state.is_stopping:
+        return bool(reports) or not (state.has_left or state.running or state.actions)
+    hungry = now >= state.paused_until and has_room(state, settings)
+    if reports:
+        if hungry or reports >= REPORTS_AT_ONCE or _is_queue_low(state, settings):
+            return True
+        return state.oldest_report is not None and now - state.oldest_report >= REPORT_SECONDS
+    if hungry and (state.is_starving or not (state.running or state.actions)):
+        return True
+    pause = POLL_SECONDS if hungry else settings.heartbeat_seconds
+    return now - state.last_exchange >= pause
+
+
+def _ahead(state: State, settings: Settings) -> int:
+    """Tell how many jobs to have in hand beyond what runs: none for long jobs, other runners must get them."""
+    if state.mean_seconds is None:
+        return 0
+    slots = settings.max_parallel_jobs or settings.total.num_cpus
+    return min(MOST_AHEAD, int(slots * AHEAD_SECONDS / max(state.mean_seconds, 0.0005)))
+
+
+def _is_queue_low(state: State, settings: Settings) -> bool:
+    return len(state.queue) < _ahead(state, settings) / 2
+
+
+def _send(state: State, settings: Settings, now: float) -> Send:
+    ahead = max(0, _ahead(state, settings) - len(state.queue))
+    is_idle = not (state.running or state.queue or state.actions or state.is_stopping or _num_reports(state))
+    is_paused = state.is_stopping or now < state.paused_until
+    request = Exchange(
+        workflow_id=settings.workflow_id,
+        runner_id=settings.runner_id,
+        started=list(state.started.values()),
+        finished=state.finished,
+        released=state.released,
+        actions_finished=state.actions_finished,
+        free=_free(state, settings, now),
+        total=_node(settings.total, settings, now),
+        limit=0 if is_paused else _limit(state, settings),
+        ignore_resources=settings.max_parallel_jobs is not None,
+        claim_ahead=0 if is_paused else ahead,
+        stopping=state.is_stopping,
+        wait_seconds=settings.wait_seconds if is_idle and state.last_exchange is not None else 0.0,
+    )
+    state.started, state.finished, state.released, state.actions_finished = {}, [], [], []
+    state.oldest_report = None
+    state.in_flight = request
+    state.last_exchange = now
+    return Send(request)
+
+
+def _limit(state: State, settings: Settings) -> int:
+    if settings.max_parallel_jobs is not None:
+        return max(0, settings.max_parallel_jobs - len(state.running) - len(state.queue))
+    return _MOST_ASSIGNMENTS
+
+
+def _free(state: State, settings: Settings, now: float) -> NodeCapacity:
+    """Tell what is free beside what claimed jobs will take."""
+    free, queued = state.free, [item.request for item in state.queue]
+    rest = Capacity(
+        max(0, free.num_cpus - sum(request.num_cpus for request in queued)),
+        max(0, free.memory_bytes - sum(request.memory_bytes for request in queued)),
+        max(0, free.num_gpus - sum(request.num_gpus for request in queued)),
+    )
+    return _node(rest, settings, now)
+
+
+def _node(capacity: Capacity, settings: Settings, now: float) -> NodeCapacity:
+    return NodeCapacity(
+        num_cpus=capacity.num_cpus,
+        memory_bytes=capacity.memory_bytes,
+        num_gpus=capacity.num_gpus,
+        runtime_seconds=None if settings.leave_at is None else max(0.0, settings.leave_at - now),
+    )

@@ -1,0 +1,101 @@
+"""Processes that jobs leave behind: found and ended when their attempt has ended.
+
+The runner is a subreaper (prctl(2)): what has lost its parent becomes its child. It ends only what is its own, told by the
+session of an attempt or by TORC_RUNNER in the environment: a program that runs workflows may have children besides. Not for
+runners that died: `orphans` ends what those left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from collections import deque
+from collections.abc import Collection
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+_MOST_SESSIONS = 10_000
+
+
+def become_subreaper() -> None:
+    """Have orphans of jobs become children of this process (prctl(2))."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Leftovers:
+    """Tells what of this process's children was left behind by the attempts of one runner."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark.encode()
+        self._ended: set[int] = set()  # sessions
+        self._order: deque[int] = deque()
+        self._ours: set[int] = set()  # pids
+
+    def began(self, session: int) -> None:
+        """Note that a session runs: its number may have been another's before."""
+        self._ended.discard(session)
+
+    def ended(self, session: int) -> None:
+        """Note that the attempt of a session has ended."""
+        self._ended.add(session)
+        self._order.append(session)
+        if len(self._order) > _MOST_SESSIONS:
+            self._ended.discard(self._order.popleft())
+
+    def sweep(self, known: Collection[int], attempts: Collection[tuple[bytes, bytes]]) -> bool:
+        """Kill and reap what was left behind; tell whether there was any.
+
+        `known` are pids that somebody waits for: they and their sessions stay, and so do children whose environment names
+        one of `attempts` (job id, attempt).
+        """
+        found = False
+        children = _children()
+        for pid in children:
+            if pid in known or not self._is_left(pid, known, attempts):
+                continue
+            found = True
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        self._ours.intersection_update(children)
+        return found
+
+    def _is_left(self, pid: int, known: Collection[int], attempts: Collection[tuple[bytes, bytes]]) -> bool:
+        session = _session_of(pid)
+        if session in known:
+            return False
+        if session in self._ended:
+            return True
+        environ = _environ_of(pid)
+        if self._mark in environ.get(b"TORC_RUNNER", b"").split():
+            self._ours.add(pid)
+            return (environ.get(b"TORC_JOB_ID", b""), environ.get(b"TORC_ATTEMPT_ID", b"")) not in attempts
+        return pid in self._ours  # a zombie has no environment any more
+
+
+def _children() -> list[int]:
+    """Give the children of this process. Orphans come to its main thread while that lives."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
+
+
+def _environ_of(pid: int) -> dict[bytes, bytes]:
+    try:
+        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    return {name: value for name, _, value in (entry.partition(b"=") for entry in entries if entry[:5] == b"TORC_")}
