@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -114,7 +114,7 @@ def _likely(text: str) -> list[str]:
 
 def _checked(text: str, format: Format | None, name: str, limits: Limits) -> tuple[Document, WorkflowSpec | None]:
     document = load_document(text, format=format, name=name, limits=limits)
-    if document.data is None and document.problems:
+    if any(problem.code in _HOPELESS for problem in document.problems):
         return document, None
     data = document.data
     if not isinstance(data, dict):
@@ -134,6 +134,9 @@ def _sorted(problems: list[Diagnostic]) -> list[Diagnostic]:
     return sorted(unique, key=lambda p: (p.span.line, p.span.column) if p.span else (0, 0))
 
 
+#: what these concern cannot be looked at further
+_HOPELESS = frozenset({"syntax", "too_deep", "too_large"})
+_MOST_FIELDS = 12
 _WRONG_TYPE = {
     "string_type": "a text is needed here",
     "int_type": "an integer is needed here",
@@ -151,7 +154,30 @@ def _schema_problems(error: ValidationError, document: Document) -> list[Diagnos
     found: dict[Path, list[Any]] = {}
     for problem in error.errors(include_url=False):
         found.setdefault(_data_path(problem["loc"], document.data), []).append(problem)
-    return [_schema_problem(path, problems, document) for path, problems in found.items()]
+    meant = {
+        (*path[:-1], near)
+        for path, problems in found.items()
+        if problems[0]["type"] == "extra_forbidden" and (near := _near_field(path))
+    }
+    return [
+        _schema_problem(path, problems, document)
+        for path, problems in found.items()
+        if not _follows_from_others(path, problems, found, meant)
+    ]
+
+
+def _near_field(path: Path) -> str | None:
+    near = difflib.get_close_matches(str(path[-1]), _fields_at(path[:-1]), 1, 0.6)
+    return near[0] if near else None
+
+
+def _follows_from_others(path: Path, problems: list[Any], found: Mapping[Path, Any], meant: Collection[Path]) -> bool:
+    """Tell whether a problem goes away with another: a field that is there misspelt, a choice whose parts are wrong."""
+    if problems[0]["type"] == "missing":
+        return path in meant
+    return problems[0]["type"] in _WRONG_TYPE and any(
+        len(other) > len(path) and other[: len(path)] == path for other in found
+    )
 
 
 def _keys(data: Any) -> Any:
@@ -180,17 +206,17 @@ def _schema_problem(path: Path, problems: list[Any], document: Document) -> Diag
     kind, last = problem["type"], path[-1] if path else ""
     hint: str | None
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(last), _fields_at(path[:-1]), 1, 0.5)
-        hint = f"did you mean `{near[0]}`?" if near else "fields here: " + ", ".join(_fields_at(path[:-1]))
+        near = _near_field(path)
+        known = ", ".join(_fields_at(path[:-1])[:_MOST_FIELDS])
+        hint = f"did you mean `{near}`?" if near else f"fields here are {known}"
         return document.problem("unknown_field", f"unknown field `{last}`", path, key=True, suggestion=hint)
     if kind == "missing":
         return document.problem("missing_field", f"`{last}` is missing", path[:-1])
     if kind == "literal_error":
         expected = problem["ctx"]["expected"].replace("'", "`")
-        near = difflib.get_close_matches(
-            str(problem["input"]), expected.replace("`", "").replace(" or ", ", ").split(", "), 1
-        )
-        hint = f"did you mean `{near[0]}`?" if near else None
+        choices = expected.replace("`", "").replace(" or ", ", ").split(", ")
+        close = difflib.get_close_matches(str(problem["input"]), choices, 1)
+        hint = f"did you mean `{close[0]}`?" if close else None
         return document.problem("bad_value", f"{problem['input']!r} is not one of {expected}", path, suggestion=hint)
     types = [p["type"] for p in problems]
     message = _WRONG_TYPE.get(kind) or _message(problem, path)

@@ -120,3 +120,10 @@ def with_user_data_ids(command: str, first_id: int) -> str:
     if USER_DATA_MARK not in command:
         return command
     return _MARKED.sub(lambda match: str(first_id + int(match[1])), command)
+
+
+def fill_user_data_ids(command: str, ids: Sequence[int]) -> str:
+    """Replace each marked index in a command by the id at that place, where the ids are not one block."""
+    if USER_DATA_MARK not in command:
+        return command
+    return _MARKED.sub(lambda match: str(ids[int(match[1])]), command)

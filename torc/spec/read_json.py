@@ -104,6 +104,7 @@ def _twice(index: _Index, name: str, key: str) -> Diagnostic:
 
 
 def span_at(text: str, position: int, width: int) -> Span:
+    """Give the place of so many characters from an offset on."""
     position = min(position, len(text))
     start = text.rfind("\n", 0, position) + 1
     column = position - start + 1

@@ -51,6 +51,7 @@ _LISTS = {
     "commands",
     "jobs",
 }
+_OBJECTS = {"resource_requirements", "resource_monitor"}
 _MAPS = {"parameters", "env", "slurm_defaults", "resource_monitor", "metadata"}
 
 #: data path -> where it was written: the node by child indexes, then an argument, a property, or the node itself
@@ -171,7 +172,10 @@ class _Builder:
             self._note(here, where, None)
             data[field] = self._map(node, here, where)
         elif node.children or node.properties:
-            data[field] = self._object(node, here, where, named=False, in_action=False)
+            data[field] = self._object(node, here, where, named=bool(node.args), in_action=False)
+        elif field in _OBJECTS and not node.args:
+            self._note(here, where, None)
+            data[field] = {}
         else:
             self._note(here, where, 0 if node.args else None)
             values = [_value(value) for value in node.args]
