@@ -1,0 +1,65 @@
+"""The real program as a subprocess."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROGRAM = [sys.executable, "-m", "torc.cli.main"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a call of the program ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """What was printed, as data."""
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True)
+class Program:
+    """The program in a directory."""
+
+    directory: Path
+
+    def environ(self, **more: str) -> dict[str, str]:
+        """The environment of a call: nothing of the caller's settings of Torc."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("TORC_")}
+        root = str(Path(__file__).resolve().parents[2])
+        return {**inherited, "PYTHONPATH": root, "HOME": str(self.directory), **more}
+
+    def __call__(self, *arguments: object, stdin: str | None = None, code: int | None = 0, **environ: str) -> Done:
+        """Call it; `code` is the exit code to expect (None: any)."""
+        done = subprocess.run(
+            [*PROGRAM, *map(str, arguments)], cwd=self.directory, env=self.environ(**environ), input=stdin,
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        result = Done(done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in result.stdout + result.stderr, result
+        assert code is None or result.code == code, result
+        return result
+
+    def start(self, *arguments: object, **environ: str) -> subprocess.Popen[str]:
+        """Start it in the background, in a session of its own."""
+        return subprocess.Popen(
+            [*PROGRAM, *map(str, arguments)], cwd=self.directory, env=self.environ(**environ), text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def write(self, name: str, text: str) -> str:
+        """Write a file in its directory and give its name."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return name
