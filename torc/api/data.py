@@ -31,6 +31,7 @@ class ListFiles(Request[Page[File]]):
     required_existing: bool = Field(
         False, description="only files that must exist before the start: read, and written by no job"
     )
+    read: bool = Field(False, description="only files that jobs read")
     written: bool = Field(False, description="only files that jobs write")
     limit: int = Field(100, ge=1, le=10_000)
     cursor: str | None = None
@@ -157,11 +158,11 @@ class CreateRequirement(Request[Requirement]):
 
     workflow_id: int
     name: str = Field(min_length=1)
-    num_cpus: int = Field(1, ge=1)
-    num_gpus: int = Field(0, ge=0)
-    num_nodes: int = Field(1, ge=1)
-    memory_bytes: int = Field(1 << 20, ge=1)
-    runtime_seconds: int = Field(3600, ge=1)
+    num_cpus: int = Field(1, ge=1, le=2**31 - 1)
+    num_gpus: int = Field(0, ge=0, le=2**31 - 1)
+    num_nodes: int = Field(1, ge=1, le=2**31 - 1)
+    memory_bytes: int = Field(1 << 20, ge=1, le=2**63 - 1)
+    runtime_seconds: int = Field(3600, ge=1, le=2**31 - 1)
 
 
 @request("PATCH", "/resource-requirements/{requirement_id}", access="write")
@@ -169,11 +170,11 @@ class UpdateRequirement(Request[Requirement]):
     """Change a requirement class, for all jobs that use it and have not started."""
 
     requirement_id: int
-    num_cpus: int | None = Field(None, ge=1)
-    num_gpus: int | None = Field(None, ge=0)
-    num_nodes: int | None = Field(None, ge=1)
-    memory_bytes: int | None = Field(None, ge=1)
-    runtime_seconds: int | None = Field(None, ge=1)
+    num_cpus: int | None = Field(None, ge=1, le=2**31 - 1)
+    num_gpus: int | None = Field(None, ge=0, le=2**31 - 1)
+    num_nodes: int | None = Field(None, ge=1, le=2**31 - 1)
+    memory_bytes: int | None = Field(None, ge=1, le=2**63 - 1)
+    runtime_seconds: int | None = Field(None, ge=1, le=2**31 - 1)
 
 
 @request("DELETE", "/resource-requirements/{requirement_id}", access="write")

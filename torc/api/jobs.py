@@ -74,7 +74,7 @@ class CreateJob(Request[Job]):
     requirement: str | None = Field(
         None, description="name of a requirement class; default: the workflow's default class"
     )
-    priority: int = Field(0, ge=0)
+    priority: int = Field(0, ge=0, le=2**31 - 1)
     env: dict[str, str] = {}
     invocation_script: str | None = None
     failure_handler: str | None = None
@@ -85,13 +85,16 @@ class CreateJob(Request[Job]):
 
 @request("PATCH", "/jobs/{job_id}", access="write")
 class UpdateJob(Request[Job]):
-    """Change fields of a job that is not pending or running; those left out stay."""
+    """Change fields of a job that is not pending or running; those left out stay.
+
+    An empty text takes away an invocation script, a failure handler or a scheduler.
+    """
 
     job_id: int
     command: str | None = Field(None, min_length=1)
     invocation_script: str | None = None
     env: dict[str, str] | None = None
-    priority: int | None = Field(None, ge=0)
+    priority: int | None = Field(None, ge=0, le=2**31 - 1)
     requirement: str | None = None
     failure_handler: str | None = None
     scheduler: str | None = None

@@ -137,7 +137,7 @@ class Change(Value):
     job_id: int
     job_name: str
     state: State
-    new_state: State
+    new_state: State | None = Field(description="absent: the job was removed")
     reason: str
 
 
@@ -182,9 +182,10 @@ class FileFact(Value):
 
 
 class ReinitializeReply(Value):
-    """Either which hashes are still needed, or the changes."""
+    """Either what is still to be found out about files, or the changes."""
 
-    needs_hash: list[str] = []
+    needs_files: list[str] = Field([], description="paths of which no facts were given")
+    needs_hash: list[str] = Field([], description="paths whose content has to be hashed to tell")
     result: Changes | None = None
 
 
@@ -193,11 +194,17 @@ class ReinitializeWorkflow(Request[ReinitializeReply]):
     """Make those jobs due again whose inputs changed since their last success, and all that is behind them.
 
     Looks at input files (size and mtime first, then content), commands, environment, user data and missing outputs,
-    each compared with what was recorded when the job completed. Failed and unfinished jobs are reset too.
+    each compared with how it was when the job completed. Failed jobs are reset too. With `spec`, the workflow
+    becomes what the edited spec says: jobs are matched by name; new ones are added, those that it no longer has are
+    removed with their results. Nothing is changed while the reply asks for facts of files.
     """
 
     workflow_id: int
-    files: list[FileFact] = Field(description="facts of every file in ListFiles; files left out count as missing")
+    files: list[FileFact] = Field([], description="what is known of files; the reply says what else is needed")
+    spec: str | None = Field(None, description="text of an edited spec")
+    format: SpecFormat | None = Field(None, description="of the spec; tried in turn when left out")
+    name: str = Field("<spec>", description="name of the document in diagnostics, usually its path")
+    spec_files: list[SourceFile] = Field([], description="the `@file`s that the parameters of the spec refer to")
     force: bool = False
     dry_run: bool = False
     limit: int = Field(1000, ge=0, le=100_000)
@@ -256,9 +263,20 @@ class GetGraph(Request[Graph]):
     workflow_id: int
 
 
+class RecordFilesReply(Value):
+    """What was recorded, and what is still needed for telling a touched file from a changed one."""
+
+    recorded: int
+    needs_hash: list[str]
+
+
 @request("POST", "/workflows/{workflow_id}/files/facts", access="run")
-class RecordFiles(Request[int]):
-    """Record how files look, for a later ReinitializeWorkflow to compare with. Gives how many were recorded."""
+class RecordFiles(Request[RecordFilesReply]):
+    """Record how files look that jobs read in a run, for a later ReinitializeWorkflow to compare with.
+
+    What jobs that completed before `since` have seen stays recorded.
+    """
 
     workflow_id: int
     files: list[FileFact] = Field(max_length=100_000)
+    since: float = Field(description="when this session of the run began, seconds since the epoch")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from torc.api import workflows as api
-from torc.api.data import ListFiles
 from torc.cli import render
 from torc.cli.plan import plan
 from torc.cli.run import run
 from torc.cli.session import SESSION, torc, workflow_id
-from torc.cli.specs import create
+from torc.cli.specs import checked_request, create
 from torc.cli.status import Which, status
 from torc.core.states import FINISHED, State
 from torc.errors import Invalid
@@ -180,39 +177,29 @@ def restart(
 
 
 @app.command()
-def reinitialize(workflow: Which = None, force: Force = False, dry_run: DryRun = False) -> None:
+def reinitialize(
+    workflow: Which = None,
+    spec: Annotated[
+        str | None, typer.Option("--spec", help="An edited spec: the workflow becomes what it says.")
+    ] = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
     """Make due again just the jobs whose inputs, command, environment or outputs changed, and all behind them.
 
     Example: torc workflows reinitialize 3 --dry-run
     """
-    from torc.runner.local import file_fact
+    from torc.runner.files import reinitialize as find_changes
 
+    edited: dict[str, Any] = {}
+    if spec is not None:
+        made = checked_request(spec)
+        edited = {"spec": made.spec, "format": made.format, "name": made.name, "spec_files": made.files}
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
-        directory = opened.send(api.GetWorkflow(workflow_id=number)).directory
-        paths = [
-            file.path
-            for file in render.all_pages(
-                lambda cursor: opened.send(ListFiles(workflow_id=number, limit=10_000, cursor=cursor)), 10_000_000
-            )[0]
-        ]
-        facts = {path: file_fact(directory, path) for path in paths}
-        reply = opened.send(
-            api.ReinitializeWorkflow(workflow_id=number, files=list(facts.values()), force=force, dry_run=dry_run)
-        )
-        if reply.needs_hash:
-            for path in reply.needs_hash:
-                facts[path] = facts[path].model_copy(update={"sha256": sha256_of(Path(directory) / path)})
-            reply = opened.send(
-                api.ReinitializeWorkflow(workflow_id=number, files=list(facts.values()), force=force, dry_run=dry_run)
-            )
-    show_changes(reply.result, number)
-
-
-def sha256_of(path: Path) -> str:
-    """Hash the content of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        request = api.ReinitializeWorkflow(workflow_id=number, force=force, dry_run=dry_run, **edited)
+        changes = find_changes(opened, request)
+    show_changes(changes, number)
 
 
 def show_changes(changes: Any, number: int) -> None:
@@ -225,7 +212,10 @@ def show_changes(changes: Any, number: int) -> None:
         return
     render.table(
         ["job", "name", "was", "becomes", "why"],
-        [[str(c.job_id), c.job_name, c.state.value, c.new_state.value, c.reason] for c in changes.changes],
+        [
+            [str(c.job_id), c.job_name, c.state.value, c.new_state.value if c.new_state else "removed", c.reason]
+            for c in changes.changes
+        ],
     )
     if changes.total > len(changes.changes):
         print(f"... and {changes.total - len(changes.changes):,} more")

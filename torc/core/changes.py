@@ -33,6 +33,24 @@ class FileFact(NamedTuple):
 MISSING = FileFact(exists=False)
 
 
+def to_record(recorded: FileFact | None, now: FileFact, *, in_use: bool) -> tuple[FileFact | None, bool]:
+    """Decide what to record of a file that was looked at after a run: (the new record or None, its hash is needed).
+
+    While `in_use`, results that depend on the former content are kept: the record stays, so that the change is noticed
+    later. It takes a new time and a missing hash when the content is certainly the same.
+    """
+    if not now.exists:
+        return None, False
+    looks_same = recorded is not None and recorded[:3] == now[:3]
+    if recorded is not None and in_use and not looks_same:
+        if recorded.sha256 is None or recorded.size_bytes != now.size_bytes:
+            return None, False  # it is another one, or nobody can tell
+        return (now if now.sha256 == recorded.sha256 else None), now.sha256 is None
+    digest = now.sha256 or (recorded.sha256 if recorded is not None and looks_same else None)
+    new = now._replace(sha256=digest)
+    return (None if new == recorded else new), digest is None
+
+
 @dataclass(frozen=True, slots=True)
 class Tracked:
     """A file of the workflow: what was recorded of it when the run last looked (None: never), and what is there now."""
@@ -48,11 +66,12 @@ class Jobs:
 
     names: Sequence[str]
     states: Sequence[State]
-    recorded: Sequence[str | None]  # fingerprints of the last success
+    recorded: Sequence[str | None]  # fingerprints of the last success; None: nothing has changed since
     current: Sequence[str]  # fingerprints of now
     input_set_of: Sequence[int | None]  # index into `input_sets`
     input_sets: Sequence[Sequence[int]]  # the files of each set
     outputs: Sequence[Sequence[int]]  # the files that each job writes
+    also: Sequence[str | None] = ()  # what else is known to have changed about each job; empty: nothing about any
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +195,8 @@ def _input_reason(judge: _Files, members: Sequence[int]) -> str | None:
 def _own_reason(job: int, jobs: Jobs, input_reasons: Sequence[str | None], files: Sequence[Tracked]) -> str | None:
     recorded = jobs.recorded[job]
     reasons = [] if recorded is None else list(fingerprint_changes(recorded, jobs.current[job]))
-    if recorded is None:
-        reasons.append("nothing is recorded of how it ran")
+    if jobs.also and jobs.also[job]:
+        reasons.append(jobs.also[job] or "")
     input_set = jobs.input_set_of[job]
     reason = None if input_set is None else input_reasons[input_set]
     if reason is not None:

@@ -1,5 +1,33 @@
 """Answers to requests: plain functions of a transaction and a request. Importing the package enters all of them."""
 
-from torc.operations import create, data, exchange, jobs, reinitialize, reset, results, runs, workflows
+from torc.operations import (
+    classes,
+    create,
+    data,
+    events,
+    exchange,
+    graph,
+    jobs,
+    reinitialize,
+    reset,
+    results,
+    runs,
+    summary,
+    workflows,
+)
 
-__all__ = ["create", "data", "exchange", "jobs", "reinitialize", "reset", "results", "runs", "workflows"]
+__all__ = [
+    "classes",
+    "create",
+    "data",
+    "events",
+    "exchange",
+    "graph",
+    "jobs",
+    "reinitialize",
+    "reset",
+    "results",
+    "runs",
+    "summary",
+    "workflows",
+]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torc.api.workflows import CreateWorkflow, Workflow
+from collections.abc import Sequence
+
+from torc.api.workflows import CreateWorkflow, SourceFile, SpecFormat, Workflow
 from torc.errors import Invalid
 from torc.operations.dispatch import Tx, answers
 from torc.operations.rows import workflow_of, workflow_row
@@ -11,21 +13,17 @@ from torc.spec.plan import Plan
 from torc.store.insert import Owner, insert_plan
 
 
-def compile_request(request: CreateWorkflow) -> Plan:
-    """Compile the spec of a request. Raises Invalid with every diagnostic."""
-    texts = {file.path: file.text for file in request.files}
-    plan, found = compile_spec(
-        request.spec,
-        format=request.format,
-        name=request.name,
-        read=texts.__getitem__,
-        limits=Limits(max_jobs=request.max_jobs),
-    )
+def compile_text(
+    spec: str, format: SpecFormat | None, name: str, files: Sequence[SourceFile], limits: Limits = Limits()
+) -> Plan:
+    """Compile the text of a spec, with the texts of the `@file`s sent along. Raises Invalid with every diagnostic."""
+    texts = {file.path: file.text for file in files}
+    plan, found = compile_spec(spec, format=format, name=name, read=texts.__getitem__, limits=limits)
     if plan is None:
         errors = [problem for problem in found if problem.severity == "error"]
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise Invalid(
-            f"{request.name} is not valid: {errors[0].message}{more}",
+            f"{name} is not valid: {errors[0].message}{more}",
             hint="`torc validate` shows every problem with its place",
             diagnostics=[problem.to_dict() for problem in found],
         )
@@ -35,7 +33,8 @@ def compile_request(request: CreateWorkflow) -> Plan:
 @answers(CreateWorkflow)
 def create_workflow(tx: Tx, request: CreateWorkflow) -> Workflow:
     """Compile and store a spec."""
-    plan = compile_request(request)
+    limits = Limits(max_jobs=request.max_jobs)
+    plan = compile_text(request.spec, request.format, request.name, request.files, limits)
     owner = Owner(request.user or tx.actor.partition(":")[2] or tx.actor, request.directory, tx.now)
     workflow_id = insert_plan(tx.db, tx.dialect, plan, owner)
     tx.event(workflow_id, "workflow_created", name=plan.name, num_jobs=len(plan.jobs))

@@ -13,7 +13,10 @@ from torc.api.jobs import CreateJob, GetJob, Job, ListJobs, UpdateJob
 from torc.core.states import HELD, State
 from torc.errors import Conflict, NotFound
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import decode_cursor, encode_cursor, glob, loads, workflow_row
+from torc.operations.fingerprints import keep_fingerprints
+from torc.operations.parts import checked
+from torc.operations.rows import decode_cursor, encode_cursor, grow_version, loads, name_condition, workflow_row
+from torc.spec import model
 from torc.store.ids import take_ids
 from torc.store.jobs import Moves
 
@@ -21,6 +24,23 @@ _SELECT = (
     "SELECT j.*, r.name AS requirement_name, h.name AS handler_name, s.name AS scheduler_name FROM job j "
     "JOIN requirement r ON r.id = j.requirement_id LEFT JOIN named h ON h.id = j.failure_handler_id "
     "LEFT JOIN named s ON s.id = j.scheduler_id "
+)
+
+_COMMANDS = {
+    "file": "files", "user data": "user-data", "job": "jobs", "resource requirement": "resource-requirements",
+    "failure handler": "failure-handlers", "slurm scheduler": "slurm-schedulers",
+}  # fmt: skip
+_SPEC_FIELDS = {
+    "name", "command", "invocation_script", "env", "priority", "failure_handler", "scheduler", "depends_on",
+    "input_files", "output_files", "input_user_data", "output_user_data",
+}  # fmt: skip
+JOB_COLUMNS = (
+    "id", "workflow_id", "name", "command", "invocation_script", "env", "priority", "order_key", "requirement_id",
+    "gate_id", "input_set_id", "failure_handler_id", "scheduler_id", "cancel_on_blocking_job_failure",
+    "supports_termination", "has_outputs", "state", "counted", "attempt",
+)  # fmt: skip
+_INSERT = text(
+    f"INSERT INTO job ({', '.join(JOB_COLUMNS)}) VALUES ({', '.join(':' + column for column in JOB_COLUMNS)})"
 )
 
 
@@ -59,8 +79,9 @@ def list_jobs(tx: Tx, request: ListJobs) -> Page[Job]:
         where.append("j.state = :state")
         values["state"] = request.state.value
     if request.name is not None:
-        where.append("j.name LIKE :name ESCAPE '\\'" if any(c in request.name for c in "*?") else "j.name = :name")
-        values["name"] = glob(request.name) if any(c in request.name for c in "*?") else request.name
+        condition, named = name_condition(tx, "j.name", request.name)
+        where.append(condition)
+        values |= named
     if request.runner_id is not None:
         where.append("j.runner_id = :runner_id")
         values["runner_id"] = request.runner_id
@@ -117,7 +138,7 @@ def _named(tx: Tx, workflow_id: int, table: str, names: Sequence[str], what: str
         if row is None:
             raise NotFound(
                 f"workflow {workflow_id} has no {what} `{name}`",
-                hint=f"`torc {what.replace(' ', '-')}s list` shows them",
+                hint=f"`torc {_COMMANDS[what]} list {workflow_id}` shows what there is",
             )
         found.append(int(row[0]))
     return found
@@ -146,56 +167,65 @@ def requirement_id(tx: Tx, workflow_id: int, name: str | None) -> int:
 @answers(CreateJob)
 def create_job(tx: Tx, request: CreateJob) -> Job:
     """Add a job to a stored workflow."""
-    workflow = workflow_row(tx, request.workflow_id, lock=True)
+    workflow_id = workflow_row(tx, request.workflow_id, lock=True)["id"]
+    _check_fields(request)
     taken = tx.db.execute(
-        text("SELECT 1 FROM job WHERE workflow_id = :id AND name = :name"), {"id": workflow["id"], "name": request.name}
+        text("SELECT id FROM job WHERE workflow_id = :id AND name = :name"), {"id": workflow_id, "name": request.name}
     ).first()
     if taken:
-        raise Conflict(f"workflow {workflow['id']} has a job `{request.name}` already", hint="choose another name")
-    inputs = _named(tx, workflow["id"], "file", request.input_files, "file")
-    data = _named(tx, workflow["id"], "user_data", request.input_user_data, "user data")
+        raise Conflict(
+            f"workflow {workflow_id} has a job `{request.name}` already",
+            hint=f"choose another name, or change the job that is there: torc jobs update {taken[0]}",
+        )
     job_id = take_ids(tx.db, "job")
+    tx.db.execute(_INSERT, _columns(tx, workflow_id, job_id, request))
+    moves = Moves(tx.db, tx.dialect, workflow_id)
+    moves.added([job_id])
+    moves.initialize([job_id])
+    moves.finish(tx.now, tx.actor)
+    created = get_job(tx, GetJob(job_id=job_id))
+    if created.state in {State.READY, State.BLOCKED}:
+        tx.db.execute(text("UPDATE workflow SET ended_at = NULL WHERE id = :id"), {"id": workflow_id})
+    grow_version(tx, workflow_id)
+    tx.event(workflow_id, "job_created", job_id=job_id, name=request.name)
+    return created
+
+
+def _check_fields(request: CreateJob | UpdateJob, name: str = "x") -> None:
+    """Check what a job of a spec must be, too. Raises Invalid."""
+    given = request.model_dump(include=_SPEC_FIELDS & request.model_fields_set, exclude_none=True)
+    given = {key: value for key, value in given.items() if value != "" or key in {"name", "command"}}
+    checked(model.Job, **{"name": name, "command": "x", **given})
+
+
+def _columns(tx: Tx, workflow_id: int, job_id: int, request: CreateJob) -> dict[str, Any]:
+    inputs = _named(tx, workflow_id, "file", request.input_files, "file")
+    data = _named(tx, workflow_id, "user_data", request.input_user_data, "user data")
     for table, names, what in (
         ("file", request.output_files, "file"),
         ("user_data", request.output_user_data, "user data"),
     ):
-        _produce(tx, workflow["id"], table, _named(tx, workflow["id"], table, names, what), job_id)
-    prerequisites = set(_named(tx, workflow["id"], "job", request.depends_on, "job"))
+        _produce(tx, workflow_id, table, _named(tx, workflow_id, table, names, what), job_id)
+    prerequisites = set(_named(tx, workflow_id, "job", request.depends_on, "job"))
     prerequisites |= _producers(tx, "file", inputs) | _producers(tx, "user_data", data)
-    handler = (
-        _named(tx, workflow["id"], "named", [request.failure_handler], "failure handler", "failure_handler")
-        if request.failure_handler
-        else [None]
-    )
-    scheduler = (
-        _named(tx, workflow["id"], "named", [request.scheduler], "slurm scheduler", "slurm_scheduler")
-        if request.scheduler
-        else [None]
-    )
-    values = {
-        "id": job_id, "workflow_id": workflow["id"], "name": request.name, "command": request.command,
-        "invocation_script": request.invocation_script, "env": json.dumps(request.env) if request.env else None,
+    if job_id in prerequisites:
+        raise Conflict(f"job `{request.name}` would wait for itself", hint="a job cannot read what it writes")
+    return {
+        "id": job_id, "workflow_id": workflow_id, "name": request.name, "command": request.command,
+        "invocation_script": request.invocation_script or None, "env": json.dumps(request.env) if request.env else None,
         "priority": request.priority, "order_key": -request.priority,
-        "requirement_id": requirement_id(tx, workflow["id"], request.requirement),
-        "gate_id": _gate(tx, workflow["id"], prerequisites), "input_set_id": _input_set(tx, workflow["id"], inputs, data),
-        "failure_handler_id": handler[0], "scheduler_id": scheduler[0],
+        "requirement_id": requirement_id(tx, workflow_id, request.requirement),
+        "gate_id": _gate(tx, workflow_id, prerequisites), "input_set_id": _input_set(tx, workflow_id, inputs, data),
+        "failure_handler_id": _handler_or_scheduler(tx, workflow_id, "failure handler", request.failure_handler),
+        "scheduler_id": _handler_or_scheduler(tx, workflow_id, "slurm scheduler", request.scheduler),
         "cancel_on_blocking_job_failure": request.cancel_on_blocking_job_failure,
         "supports_termination": request.supports_termination, "has_outputs": bool(request.output_files),
         "state": State.UNINITIALIZED.value, "counted": False, "attempt": 0,
     }  # fmt: skip
-    tx.db.execute(
-        text(f"INSERT INTO job ({', '.join(values)}) VALUES ({', '.join(':' + key for key in values)})"), values
-    )
-    moves = Moves(tx.db, tx.dialect, workflow["id"])
-    moves.added([job_id])
-    moves.initialize([job_id])
-    moves.finish(tx.now, tx.actor)
-    tx.db.execute(
-        text("UPDATE workflow SET version = version + 1, ended_at = NULL, updated_at = :now WHERE id = :id"),
-        {"now": tx.now, "id": workflow["id"]},
-    )
-    tx.event(workflow["id"], "job_created", job_id=job_id, name=request.name)
-    return get_job(tx, GetJob(job_id=job_id))
+
+
+def _handler_or_scheduler(tx: Tx, workflow_id: int, what: str, name: str | None) -> int | None:
+    return _named(tx, workflow_id, "named", [name], what, what.replace(" ", "_"))[0] if name else None
 
 
 def _produce(tx: Tx, workflow_id: int, table: str, ids: Sequence[int], job_id: int) -> None:
@@ -260,13 +290,14 @@ def _input_set(tx: Tx, workflow_id: int, files: Sequence[int], data: Sequence[in
 @answers(UpdateJob)
 def update_job(tx: Tx, request: UpdateJob) -> Job:
     """Change fields of a job that no runner holds."""
+    workflow = workflow_row(tx, job_row(tx, request.job_id)["workflow_id"], lock=True)
     row = job_row(tx, request.job_id)
-    workflow = workflow_row(tx, row["workflow_id"], lock=True)
     if State(row["state"]) in HELD:
         raise Conflict(
             f"job {row['id']} ({row['name']}) is {row['state']}",
             hint="wait for it to end, or cancel it, then change it",
         )
+    _check_fields(request)
     changes = request.model_dump(exclude={"job_id"}, exclude_none=True)
     values: dict[str, Any] = {
         key: value
@@ -275,19 +306,19 @@ def update_job(tx: Tx, request: UpdateJob) -> Job:
     }
     if "env" in changes:
         values["env"] = json.dumps(changes["env"]) if changes["env"] else None
+    if "invocation_script" in changes:
+        values["invocation_script"] = changes["invocation_script"] or None
     if "priority" in changes:
         values["order_key"] = -changes["priority"]
     if "requirement" in changes:
         values["requirement_id"] = requirement_id(tx, workflow["id"], changes["requirement"])
-    for key, kind in (("failure_handler", "failure handler"), ("scheduler", "slurm scheduler")):
+    for key, what in (("failure_handler", "failure handler"), ("scheduler", "slurm scheduler")):
         if key in changes:
-            values[f"{key}_id"] = _named(tx, workflow["id"], "named", [changes[key]], kind, kind.replace(" ", "_"))[0]
+            values[f"{key}_id"] = _handler_or_scheduler(tx, workflow["id"], what, changes[key])
     if values:
+        keep_fingerprints(tx, workflow["id"], "id = :job_id", job_id=row["id"])
         assignments = ", ".join(f"{key} = :{key}" for key in values)
         tx.db.execute(text(f"UPDATE job SET {assignments} WHERE id = :id"), {**values, "id": row["id"]})
-        tx.db.execute(
-            text("UPDATE workflow SET version = version + 1, updated_at = :now WHERE id = :id"),
-            {"now": tx.now, "id": workflow["id"]},
-        )
+        grow_version(tx, workflow["id"])
         tx.event(workflow["id"], "job_updated", job_id=row["id"], fields=sorted(changes))
     return get_job(tx, GetJob(job_id=row["id"]))

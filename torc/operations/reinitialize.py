@@ -1,80 +1,135 @@
-"""Make due again just what changed since it completed, and all that is behind it."""
+"""Make due again just what changed since it completed, and all that is behind it; take in an edited spec."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import text
 
-from torc.api.workflows import GetGraph, ReinitializeReply, ReinitializeWorkflow
-from torc.core.changes import MISSING, FileFact, Jobs, Tracked, find_reruns
+from torc.api.workflows import Changes, GetGraph, ReinitializeReply, ReinitializeWorkflow
+from torc.core.changes import FileFact, Jobs, Tracked, find_reruns
 from torc.core.graph import graph_of
+from torc.core.states import State
+from torc.operations.amend import Amended, amend, settle
+from torc.operations.create import compile_text
 from torc.operations.dispatch import DryRun, Tx, answers
-from torc.operations.fingerprints import fingerprints
-from torc.operations.reset import all_states, reset_jobs
+from torc.operations.fingerprints import changed_fingerprints
+from torc.operations.graph import get_graph
+from torc.operations.reset import all_states, changes_of, make_due
 from torc.operations.rows import workflow_row
-from torc.operations.workflows import get_graph, refuse_while_running
+from torc.operations.workflows import refuse_while_running
 
 
 @answers(ReinitializeWorkflow)
 def reinitialize_workflow(tx: Tx, request: ReinitializeWorkflow) -> ReinitializeReply:
-    """Find what changed and reset it, or say which hashes are needed to tell."""
+    """Find what changed and reset it, or say which files have to be looked at to tell."""
     row = workflow_row(tx, request.workflow_id, lock=True)
-    if not request.force:
-        refuse_while_running(tx, row["id"], "reinitialized")
-    graph = get_graph(tx, GetGraph(workflow_id=row["id"]))
-    tracked, file_at = _tracked(tx, request)
-    jobs = _jobs(tx, row["id"], [job.id for job in graph.jobs], [job.name for job in graph.jobs], file_at)
-    found = find_reruns(
-        graph_of([tuple(gate) for gate in graph.gates], [job.gate for job in graph.jobs]), jobs, tracked
+    if request.spec is not None or not request.force:
+        refuse_while_running(tx, row["id"], "reinitialized", force=request.spec is None)
+    facts = {fact.path: FileFact(fact.exists, fact.size_bytes, fact.mtime_ns, fact.sha256) for fact in request.files}
+    amended: Amended | None = None
+    if request.spec is not None:
+        plan = compile_text(request.spec, request.format, request.name, request.spec_files)
+        needed = _unknown((file.path for file in plan.files), facts)
+        if needed:
+            return ReinitializeReply(needs_files=needed)
+        amended = amend(tx, row, plan)
+    tracked, file_at = _tracked(tx, row["id"], facts)
+    needed = _unknown((file.path for file in tracked), facts)
+    if needed:
+        raise DryRun(ReinitializeReply(needs_files=needed))
+    reasons, needs_hash = _find(tx, row["id"], tracked, file_at, {} if amended is None else amended.reasons)
+    if needs_hash:
+        raise DryRun(ReinitializeReply(needs_hash=list(needs_hash)))
+    changes = _apply(tx, row["id"], reasons, amended, request)
+    if request.dry_run:
+        raise DryRun(ReinitializeReply(result=changes))
+    return ReinitializeReply(result=changes)
+
+
+def _unknown(paths: Iterable[str], facts: Mapping[str, FileFact]) -> list[str]:
+    return [path for path in dict.fromkeys(paths) if path not in facts]
+
+
+def _apply(
+    tx: Tx, workflow_id: int, reasons: Mapping[int, str], amended: Amended | None, request: ReinitializeWorkflow
+) -> Changes:
+    before = all_states(tx, workflow_id)
+    added = [] if amended is None else amended.added
+    removed = [] if amended is None else amended.removed
+    if reasons or added or (amended is not None and amended.new_actions):
+        make_due(tx, workflow_id, list(reasons), before)
+    if amended is not None:
+        settle(tx, workflow_id, added)
+    why = {**dict.fromkeys(added, "new in the spec"), **reasons}
+    changes = changes_of(tx, workflow_id, before, why, request.limit, applied=not request.dry_run)
+    changes = changes.model_copy(
+        update={"changes": [*removed, *changes.changes][: request.limit], "total": changes.total + len(removed)}
     )
-    if found.needs_hash:
-        return ReinitializeReply(needs_hash=list(found.needs_hash))
-    reasons = {graph.jobs[at].id: reason for at, reason in found.reasons.items()}
-    before = all_states(tx, row["id"])
-    try:
-        return ReinitializeReply(result=reset_jobs(tx, row["id"], list(reasons), before, reasons, request))
-    except DryRun as dry:
-        raise DryRun(ReinitializeReply(result=dry.reply)) from None
+    if reasons or amended is not None:
+        tx.event(workflow_id, "workflow_reinitialized", num_jobs=changes.total, with_spec=amended is not None)
+    return changes
 
 
-def _tracked(tx: Tx, request: ReinitializeWorkflow) -> tuple[list[Tracked], dict[int, int]]:
-    now = {fact.path: FileFact(fact.exists, fact.size_bytes, fact.mtime_ns, fact.sha256) for fact in request.files}
+def _tracked(tx: Tx, workflow_id: int, facts: Mapping[str, FileFact]) -> tuple[list[Tracked], dict[int, int]]:
     rows = tx.db.execute(
         text("SELECT id, path, size_bytes, mtime_ns, sha256 FROM file WHERE workflow_id = :id ORDER BY id"),
-        {"id": request.workflow_id},
+        {"id": workflow_id},
     ).all()
     tracked = [
-        Tracked(row[1], None if row[2] is None else FileFact(True, *row[2:5]), now.get(row[1], MISSING)) for row in rows
+        Tracked(
+            path,
+            None if size is None else FileFact(True, size, mtime, digest),
+            facts.get(path, FileFact(False)),
+        )
+        for _, path, size, mtime, digest in rows
     ]
     return tracked, {row[0]: at for at, row in enumerate(rows)}
 
 
-def _jobs(tx: Tx, workflow_id: int, ids: list[int], names: list[str], file_at: dict[int, int]) -> Jobs:
-    key = {"id": workflow_id}
-    states = all_states(tx, workflow_id)
-    current = fingerprints(tx, workflow_id)
-    rows = tx.db.execute(
-        text("SELECT fingerprint, input_set_id FROM job WHERE workflow_id = :id ORDER BY id"), key
-    ).all()
-    sets: dict[int, list[int]] = defaultdict(list)
+def _find(
+    tx: Tx, workflow_id: int, tracked: Sequence[Tracked], file_at: Mapping[int, int], also: Mapping[int, str]
+) -> tuple[dict[int, str], tuple[str, ...]]:
+    """Give the jobs that must run again with the reasons, and paths whose hashes are needed first."""
+    graph = get_graph(tx, GetGraph(workflow_id=workflow_id))
+    prints = changed_fingerprints(tx, workflow_id)
+    sets, set_of = _input_sets(tx, workflow_id, file_at)
+    written = _written(tx, workflow_id, file_at)
+    ids = [job.id for job in graph.jobs]
+    jobs = Jobs(
+        names=[job.name for job in graph.jobs],
+        states=[job.state for job in graph.jobs],
+        recorded=[prints[job][0] if job in prints else None for job in ids],
+        current=[prints[job][1] if job in prints else "" for job in ids],
+        input_set_of=[set_of.get(job) for job in ids],
+        input_sets=sets,
+        outputs=[written.get(job, ()) for job in ids],
+        also=[also.get(job) for job in ids] if also else (),
+    )
+    links = graph_of([tuple(gate) for gate in graph.gates], [job.gate for job in graph.jobs])
+    found = find_reruns(links, jobs, tracked)
+    return {ids[at]: reason for at, reason in found.reasons.items()}, found.needs_hash
+
+
+def _input_sets(tx: Tx, workflow_id: int, file_at: Mapping[int, int]) -> tuple[list[list[int]], dict[int, int]]:
+    """Give the files of each input set, and the index of the set of each job that completed and has one."""
+    members: dict[int, list[int]] = defaultdict(list)
     read = text(
-        "SELECT i.input_set_id, i.file_id FROM input_file i JOIN file f ON f.id = i.file_id WHERE f.workflow_id = :id"
+        "SELECT i.input_set_id, i.file_id FROM input_file i JOIN input_set s ON s.id = i.input_set_id "
+        "WHERE s.workflow_id = :id ORDER BY i.input_set_id, i.file_id"
     )
-    for input_set, file in tx.db.execute(read, key):
-        sets[input_set].append(file_at[file])
-    set_at = {number: at for at, number in enumerate(sets)}
+    for input_set, file in tx.db.execute(read, {"id": workflow_id}):
+        members[input_set].append(file_at[file])
+    set_at = {number: at for at, number in enumerate(members)}
+    of_jobs = text("SELECT id, input_set_id FROM job WHERE workflow_id = :id AND state = :state")
+    rows = tx.db.execute(of_jobs, {"id": workflow_id, "state": State.COMPLETED.value})
+    return list(members.values()), {job: set_at[number] for job, number in rows if number in set_at}
+
+
+def _written(tx: Tx, workflow_id: int, file_at: Mapping[int, int]) -> dict[int, list[int]]:
     written: dict[int, list[int]] = defaultdict(list)
-    for file, job in tx.db.execute(
-        text("SELECT id, producer_job_id FROM file WHERE workflow_id = :id AND producer_job_id IS NOT NULL"), key
-    ):
+    query = text("SELECT id, producer_job_id FROM file WHERE workflow_id = :id AND producer_job_id IS NOT NULL")
+    for file, job in tx.db.execute(query, {"id": workflow_id}):
         written[job].append(file_at[file])
-    return Jobs(
-        names=names,
-        states=[states[job] for job in ids],
-        recorded=[row[0] for row in rows],
-        current=[current[job] for job in ids],
-        input_set_of=[None if row[1] is None else set_at.get(row[1]) for row in rows],
-        input_sets=list(sets.values()),
-        outputs=[written.get(job, []) for job in ids],
-    )
+    return written

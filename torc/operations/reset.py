@@ -11,7 +11,8 @@ from torc.api.workflows import CancelWorkflow, Change, Changes, InitializeWorkfl
 from torc.core.states import FINISHED, HELD, Event, State, moves
 from torc.errors import Conflict, NotFound
 from torc.operations.dispatch import DryRun, Tx, answers
-from torc.operations.rows import workflow_of, workflow_row
+from torc.operations.fingerprints import keep_fingerprints
+from torc.operations.rows import grow_version, workflow_of, workflow_row
 from torc.operations.workflows import refuse_while_running
 from torc.store.jobs import JobNow, Moves
 
@@ -95,36 +96,41 @@ def reset_jobs(
     chosen: Collection[int],
     before: Mapping[int, State],
     reasons: Mapping[int, str],
-    request: ResetWorkflow | ActOnJobs | object,
+    request: ResetWorkflow | ActOnJobs,
 ) -> Changes:
-    """Make the chosen jobs due again in a new run. `request` gives `dry_run` and `limit`."""
-    held = Moves(tx.db, tx.dialect, workflow_id)
-    held.apply(Event.CANCELED, [job for job in chosen if before[job] in HELD])
-    tx.db.execute(
-        text(f"UPDATE job SET runner_id = NULL WHERE id IN {tx.dialect.id_list}"), {"ids": tx.dialect.ids(chosen)}
-    )
-    held.reset(chosen)
-    held.finish(tx.now, tx.actor)
-    tx.db.execute(
-        text(
-            "UPDATE workflow SET is_begun = false, is_canceled = false, ended_at = NULL, version = version + 1, "
-            "updated_at = :now WHERE id = :id"
-        ),
-        {"now": tx.now, "id": workflow_id},
-    )
-    tx.db.execute(
-        text(
-            "UPDATE user_data SET data = NULL WHERE workflow_id = :id AND is_ephemeral AND "
-            f"(producer_job_id IS NULL OR producer_job_id IN {tx.dialect.id_list})"
-        ),
-        {"id": workflow_id, "ids": tx.dialect.ids(chosen)},
-    )
-    dry_run = bool(getattr(request, "dry_run", False))
-    changes = changes_of(tx, workflow_id, before, reasons, getattr(request, "limit", 1000), applied=not dry_run)
-    if dry_run:
+    """Make the chosen jobs due again in a new run."""
+    make_due(tx, workflow_id, chosen, before, forget_all=isinstance(request, ResetWorkflow) and not request.failed_only)
+    changes = changes_of(tx, workflow_id, before, reasons, request.limit, applied=not request.dry_run)
+    if request.dry_run:
         raise DryRun(changes)
     tx.event(workflow_id, "workflow_reset", num_jobs=changes.total)
     return changes
+
+
+def make_due(
+    tx: Tx, workflow_id: int, chosen: Collection[int], before: Mapping[int, State], *, forget_all: bool = False
+) -> None:
+    """Make jobs ready or blocked for a new run, and forget the ephemeral user data that they write (or all of it)."""
+    held = Moves(tx.db, tx.dialect, workflow_id)
+    held.apply(Event.CANCELED, [job for job in chosen if before[job] in HELD])
+    among = {"ids": tx.dialect.ids(chosen)}
+    tx.db.execute(text(f"UPDATE job SET runner_id = NULL WHERE id IN {tx.dialect.id_list}"), among)
+    held.reset(chosen)
+    held.finish(tx.now, tx.actor)
+    tx.db.execute(
+        text("UPDATE workflow SET is_begun = false, is_canceled = false, ended_at = NULL WHERE id = :id"),
+        {"id": workflow_id},
+    )
+    grow_version(tx, workflow_id)
+    written = f"is_ephemeral AND data IS NOT NULL AND (:all OR producer_job_id IN {tx.dialect.id_list})"
+    values = {**among, "all": forget_all}
+    forgotten = (
+        "input_set_id IN (SELECT i.input_set_id FROM input_user_data i JOIN user_data u ON u.id = i.user_data_id "
+    )
+    keep_fingerprints(tx, workflow_id, f"{forgotten} WHERE u.workflow_id = :workflow_id AND {written})", **values)
+    tx.db.execute(
+        text(f"UPDATE user_data SET data = NULL WHERE workflow_id = :id AND {written}"), {"id": workflow_id, **values}
+    )
 
 
 @answers(InitializeWorkflow)

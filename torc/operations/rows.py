@@ -34,19 +34,32 @@ def workflow_row(tx: Tx, workflow_id: int, *, lock: bool = False) -> RowMapping:
 
 
 _WORKFLOW = text("SELECT * FROM workflow WHERE id = :id")
-_COUNTS = text("SELECT state, count FROM job_count WHERE workflow_id = :id AND count > 0")
-_ACTIVE = text("SELECT 1 FROM runner WHERE workflow_id = :id AND is_active LIMIT 1")
+_GROW = text("UPDATE workflow SET version = version + 1, updated_at = :now WHERE id = :id")
 
 
-def counts_of(tx: Tx, workflow_id: int) -> dict[State, int]:
-    """Give how many jobs are in each state."""
-    return {State(row[0]): row[1] for row in tx.db.execute(_COUNTS, {"id": workflow_id})}
+def grow_version(tx: Tx, workflow_id: int) -> None:
+    """Note that somebody changed a workflow: what was proposed for an earlier version of it is stale."""
+    tx.db.execute(_GROW, {"now": tx.now, "id": workflow_id})
 
 
 def workflow_of(tx: Tx, row: RowMapping) -> Workflow:
     """Make the value of a workflow."""
-    counts = counts_of(tx, row["id"])
-    active = tx.db.execute(_ACTIVE, {"id": row["id"]}).first() is not None
+    return workflows_of(tx, [row])[0]
+
+
+def workflows_of(tx: Tx, rows: Sequence[RowMapping]) -> list[Workflow]:
+    """Make the values of workflows, with two queries for all of them."""
+    among = {"ids": tx.dialect.ids(row["id"] for row in rows)}
+    counts: dict[int, dict[State, int]] = {row["id"]: {} for row in rows}
+    counted = f"SELECT workflow_id, state, count FROM job_count WHERE count > 0 AND workflow_id IN {tx.dialect.id_list}"
+    for workflow_id, state, count in tx.db.execute(text(counted), among):
+        counts[workflow_id][State(state)] = count
+    running = f"SELECT DISTINCT workflow_id FROM runner WHERE is_active AND workflow_id IN {tx.dialect.id_list}"
+    active = {found[0] for found in tx.db.execute(text(running), among)}
+    return [_workflow(row, counts[row["id"]], row["id"] in active) for row in rows]
+
+
+def _workflow(row: RowMapping, counts: dict[State, int], active: bool) -> Workflow:
     return Workflow(
         id=row["id"],
         name=row["name"],
@@ -99,12 +112,8 @@ def decode_cursor(cursor: str | None, length: int = 1) -> Sequence[Any] | None:
     return key
 
 
-def glob(pattern: str) -> str:
-    """Give the LIKE pattern (escaped by a backslash) of a name with `*` and `?`."""
-    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%").replace("?", "_")
-
-
-def is_glob(name: str) -> bool:
-    """Tell whether a name is a pattern."""
-    return "*" in name or "?" in name
+def name_condition(tx: Tx, column: str, name: str) -> tuple[str, dict[str, str]]:
+    """Give the condition that a column has a name, or matches one with `*` or `?`, and its parameters."""
+    if "*" in name or "?" in name:
+        return tx.dialect.matches(column), {"pattern": tx.dialect.pattern(name)}
+    return f"{column} = :name", {"name": name}

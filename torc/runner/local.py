@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torc.api.base import Torc
-from torc.api.data import ListFiles
 from torc.api.runs import (
     GetRunnerSettings,
     NodeCapacity,
@@ -22,15 +21,14 @@ from torc.api.runs import (
     RunnerSettings,
     StartRun,
 )
-from torc.api.workflows import FileFact, GetWorkflow, RecordFiles, Workflow
+from torc.api.workflows import GetWorkflow, Workflow
 from torc.core.resources import Capacity
-from torc.errors import Invalid, NotFound, Unavailable
-from torc.runner import hardware, orphans
+from torc.errors import NotFound, Unavailable
+from torc.runner import files, hardware, orphans
 from torc.runner.hardware import Identity
 from torc.runner.loop import Loop, Place, View, ensure_directories
 from torc.runner.state import Settings
 
-_MOST_LISTED = 20
 #: variables of a job that must not leak into the jobs of another runner
 _FOREIGN = ("TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID", "TORC_RETURN_CODE")
 
@@ -79,7 +77,7 @@ def run_here(
     _make(options.output_dir)
     dead = orphans.give_up_dead_runners(torc, workflow_id, here, options.output_dir)
     settings = torc.send(GetRunnerSettings(workflow_id=workflow_id))
-    _check_inputs(torc, settings)
+    seen = files.look_before(torc, workflow_id, settings.directory, time.time())
     workflow = torc.send(StartRun(workflow_id=workflow_id))
     outcome = RunOutcome(workflow, None)
     while workflow.ended_at is None and workflow.run_id > 0:
@@ -88,7 +86,7 @@ def run_here(
         if not outcome.was_lost:
             break
         workflow = torc.send(StartRun(workflow_id=workflow_id))  # the lease ended under it: begin anew
-    _record_files(torc, settings)
+    files.look_after(torc, seen)
     return replace(outcome, dead_runners=len(dead))
 
 
@@ -221,51 +219,6 @@ def _make(output_dir: Path) -> None:
         ) from None
 
 
-def _check_inputs(torc: Torc, settings: RunnerSettings) -> None:
-    missing: list[str] = []
-    cursor: str | None = None
-    while True:
-        page = torc.send(
-            ListFiles(workflow_id=settings.workflow_id, required_existing=True, limit=10_000, cursor=cursor)
-        )
-        missing += [file.path for file in page.items if not (Path(settings.directory) / file.path).exists()]
-        cursor = page.cursor
-        if cursor is None:
-            break
-    if missing:
-        shown = "".join(f"\n  {path}" for path in missing[:_MOST_LISTED])
-        more = f"\n  and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
-        raise Invalid(
-            f"{len(missing)} input file{'s are' if len(missing) > 1 else ' is'} missing, and no job writes "
-            f"{'them' if len(missing) > 1 else 'it'}:{shown}{more}",
-            hint=f"put them there (paths are relative to {settings.directory}), or mend the paths in the spec",
-            missing=missing,
-        )
-
-
-def _record_files(torc: Torc, settings: RunnerSettings) -> None:
-    """Tell the store how the files that jobs read look now, so that `reinitialize` can tell what changed later."""
-    facts: list[FileFact] = []
-    cursor: str | None = None
-    while True:
-        page = torc.send(ListFiles(workflow_id=settings.workflow_id, limit=10_000, cursor=cursor))
-        facts += [fact for file in page.items if (fact := file_fact(settings.directory, file.path)).exists]
-        cursor = page.cursor
-        if cursor is None:
-            break
-    for start in range(0, len(facts), 10_000):
-        torc.send(RecordFiles(workflow_id=settings.workflow_id, files=facts[start : start + 10_000]))
-
-
-def file_fact(directory: str, path: str) -> FileFact:
-    """Look at a file: whether it is there, its size and its time."""
-    try:
-        info = os.stat(os.path.join(directory, path))
-    except OSError:
-        return FileFact(path=path, exists=False)
-    return FileFact(path=path, exists=True, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns)
-
-
 @contextmanager
 def _in_directory(directory: str) -> Iterator[None]:
     """Work in the workflow's directory: children inherit it, and posix_spawn cannot set one."""
@@ -302,4 +255,3 @@ def _updates(loop: Loop, on_update: Callable[[View], None] | None, seconds: floa
     finally:
         ended.set()
         thread.join()
-

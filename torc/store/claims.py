@@ -98,7 +98,8 @@ def take(db: Connection, dialect: Dialect, ids: Sequence[int], runner_id: int) -
     """Mark chosen jobs as claimed by a runner; each begins a new attempt."""
     db.execute(
         text(
-            "UPDATE job SET state = 'pending', runner_id = :runner_id, attempt = attempt + 1, started_at = NULL "
+            "UPDATE job SET state = 'pending', runner_id = :runner_id, attempt = attempt + 1, started_at = NULL, "
+            "fingerprint = NULL "
             f"WHERE id IN {dialect.id_list} AND state = 'ready'"
         ),
         {"runner_id": runner_id, "ids": dialect.ids(ids)},

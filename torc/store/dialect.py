@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, Table, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 
 class Dialect(Protocol):
@@ -18,6 +18,7 @@ class Dialect(Protocol):
 
     name: str
     id_list: str  # a subquery that gives the ids bound to :ids
+    names_job: str  # whether `data` of an event lists the job bound to :job_id
 
     def begin_write(self, engine: Engine) -> Any:
         """Open a transaction that may write, as a context manager of a Connection."""
@@ -35,8 +36,23 @@ class Dialect(Protocol):
         """Give the parameter value for a list of ids in a statement that uses `id_list`."""
         ...
 
+    def matches(self, column: str) -> str:
+        """Give the condition that a column matches the pattern bound to :pattern, upper and lower case apart."""
+        ...
+
+    def pattern(self, name: str) -> str:
+        """Give the parameter value for a name with `*` and `?`."""
+        ...
+
     def insert_many(self, db: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Insert many rows. JSON columns take text."""
+        ...
+
+    def watch(self, engine: Engine, workflow_id: int) -> AbstractContextManager[Callable[[], int]]:
+        """Watch a workflow: what the function gives differs from before when somebody has changed something.
+
+        It is cheap enough to be called many times a second, and may differ for changes elsewhere too.
+        """
         ...
 
     def is_transient(self, error: BaseException) -> bool:
@@ -49,6 +65,7 @@ class Sqlite:
 
     name = "sqlite"
     id_list = "(SELECT value FROM json_each(:ids))"
+    names_job = "EXISTS (SELECT 1 FROM json_each(event.data, '$.job_ids') WHERE value = :job_id)"
 
     @contextmanager
     def begin_write(self, engine: Engine) -> Iterator[Connection]:
@@ -71,6 +88,14 @@ class Sqlite:
         """Give ids as a JSON array: no limit on their number."""
         return json.dumps(list(values))
 
+    def matches(self, column: str) -> str:
+        """Match by GLOB: LIKE takes upper and lower case for the same here."""
+        return f"{column} GLOB :pattern"
+
+    def pattern(self, name: str) -> str:
+        """Keep `*` and `?`; a bracket stands for itself."""
+        return name.replace("[", "[[]")
+
     def insert_many(self, db: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Insert many rows by the driver's executemany, reading `rows` as it goes."""
         marks = ",".join("?" * len(columns))
@@ -78,6 +103,13 @@ class Sqlite:
         statement = f'INSERT INTO "{table.name}" ({quoted}) VALUES ({marks})'
         driver: Any = db.connection.driver_connection
         driver.executemany(statement, rows)
+
+    @contextmanager
+    def watch(self, engine: Engine, workflow_id: int) -> Iterator[Callable[[], int]]:
+        """Watch the version of the file: it changes with every commit of another connection."""
+        with engine.connect() as db:
+            driver: Any = db.connection.driver_connection
+            yield lambda: int(driver.execute("PRAGMA data_version").fetchone()[0])
 
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether somebody else held a lock."""
@@ -93,6 +125,7 @@ class Postgres:
 
     name = "postgresql"
     id_list = "(SELECT unnest(CAST(:ids AS bigint[])))"
+    names_job = "CAST(data AS jsonb) -> 'job_ids' @> to_jsonb(CAST(:job_id AS bigint))"
 
     @contextmanager
     def begin_write(self, engine: Engine) -> Iterator[Connection]:
@@ -117,6 +150,15 @@ class Postgres:
         """Give ids as an array."""
         return list(values)
 
+    def matches(self, column: str) -> str:
+        """Match by LIKE."""
+        return f"{column} LIKE :pattern ESCAPE '!'"
+
+    def pattern(self, name: str) -> str:
+        """Turn `*` and `?` into `%` and `_`; those that were there stand for themselves."""
+        escaped = "".join(f"!{character}" if character in "!%_" else character for character in name)
+        return escaped.replace("*", "%").replace("?", "_")
+
     def insert_many(self, db: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Insert many rows by COPY."""
         booleans = [at for at, name in enumerate(columns) if table.c[name].type.python_type is bool]
@@ -129,14 +171,22 @@ class Postgres:
                     values[at] = bool(values[at])
                 copy.write_row(values)
 
+    @contextmanager
+    def watch(self, engine: Engine, workflow_id: int) -> Iterator[Callable[[], int]]:
+        """Watch the log: whatever gives others something to do writes an event."""
+        with engine.connect() as connected:
+            db = connected.execution_options(isolation_level="AUTOCOMMIT")
+            yield lambda: int(db.execute(_LAST_EVENT, {"id": workflow_id}).scalar_one())
+
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether the server was away, or chose this transaction to give way."""
-        if not isinstance(error, DBAPIError):
+        if not isinstance(error, (OperationalError, InterfaceError)):
             return False
         state = getattr(error.orig, "sqlstate", None)
         return error.connection_invalidated or state is None or state[:2] in {"40", "08", "53", "57", "55"}
 
 
+_LAST_EVENT = text("SELECT coalesce(max(id), 0) FROM event WHERE workflow_id = :id")
 _LOCK = text("SELECT id FROM workflow WHERE id = :id FOR UPDATE")
 
 

@@ -1,0 +1,123 @@
+"""What this machine's file system says of the files of a workflow, for `reinitialize` to compare.
+
+Inputs that no job writes are looked at before a run and must not have changed by its end; what jobs write for others is
+looked at after it. Contents are hashed only where nothing is known of them yet. Not for output files that a job must
+have written: the loop checks those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torc.api.base import Torc
+from torc.api.data import File, ListFiles
+from torc.api.workflows import Changes, FileFact, GetWorkflow, RecordFiles, ReinitializeWorkflow
+from torc.errors import Invalid
+
+#: larger files are compared by size and time alone: reading them could take longer than the run
+LARGEST_HASHED_BYTES = 1 << 30
+#: stands for the content of a file that cannot be read: no hash equals it
+_UNREADABLE = "unreadable"
+_MOST_LISTED = 20
+_PAGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How the inputs looked before the run. `since` is when that was, in seconds since the epoch."""
+
+    workflow_id: int
+    directory: str
+    since: float
+    inputs: dict[str, FileFact]
+
+
+def look_at(directory: str, path: str) -> FileFact:
+    """Look at a file: whether it is there, its size and its time."""
+    try:
+        info = os.stat(os.path.join(directory, path))
+    except (OSError, ValueError):
+        return FileFact(path=path, exists=False)
+    return FileFact(path=path, exists=True, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns)
+
+
+def with_hash(directory: str, fact: FileFact) -> FileFact:
+    """Add the SHA-256 of the content, in hex digits, unless the file is very large. A directory has no content."""
+    if (fact.size_bytes or 0) > LARGEST_HASHED_BYTES:
+        return fact
+    try:
+        with open(os.path.join(directory, fact.path), "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):
+        digest = _UNREADABLE
+    return fact.model_copy(update={"sha256": digest})
+
+
+def look_before(torc: Torc, workflow_id: int, directory: str, now: float) -> Seen:
+    """Look at the inputs that no job writes and record them. Raises Invalid, with all of them, when some are missing."""
+    inputs = {
+        file.path: look_at(directory, file.path)
+        for file in _files(torc, ListFiles(workflow_id=workflow_id, required_existing=True, limit=_PAGE))
+    }
+    missing = [path for path, fact in inputs.items() if not fact.exists]
+    if missing:
+        raise _missing(missing, directory)
+    _record(torc, workflow_id, list(inputs.values()), now)
+    return Seen(workflow_id, directory, now, inputs)
+
+
+def look_after(torc: Torc, seen: Seen) -> None:
+    """Record what jobs have read: inputs that are as they were before, and what jobs wrote for each other."""
+    facts: dict[str, FileFact] = {}
+    for file in _files(torc, ListFiles(workflow_id=seen.workflow_id, read=True, limit=_PAGE)):
+        fact = look_at(seen.directory, file.path)
+        if file.producer is not None or seen.inputs.get(file.path) == fact:
+            facts[file.path] = fact
+    needed = _record(torc, seen.workflow_id, list(facts.values()), seen.since)
+    hashed = [with_hash(seen.directory, facts[path]) for path in needed]
+    _record(torc, seen.workflow_id, [fact for fact in hashed if fact.sha256 not in {None, _UNREADABLE}], seen.since)
+
+
+def reinitialize(torc: Torc, request: ReinitializeWorkflow) -> Changes:
+    """Answer what a ReinitializeWorkflow asks about files until it gives the changes."""
+    directory = torc.send(GetWorkflow(workflow_id=request.workflow_id)).directory
+    facts = {fact.path: fact for fact in request.files}
+    while True:
+        reply = torc.send(request.model_copy(update={"files": list(facts.values())}))
+        if reply.result is not None:
+            return reply.result
+        facts |= {path: look_at(directory, path) for path in reply.needs_files}
+        facts |= {path: with_hash(directory, facts[path]) for path in reply.needs_hash}
+
+
+def _record(torc: Torc, workflow_id: int, facts: Sequence[FileFact], since: float) -> list[str]:
+    needed: list[str] = []
+    for start in range(0, len(facts), _PAGE):
+        reply = torc.send(RecordFiles(workflow_id=workflow_id, files=list(facts[start : start + _PAGE]), since=since))
+        needed += reply.needs_hash
+    return needed
+
+
+def _files(torc: Torc, request: ListFiles) -> Iterator[File]:
+    cursor: str | None = None
+    while True:
+        page = torc.send(request.model_copy(update={"cursor": cursor}))
+        yield from page.items
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _missing(missing: Sequence[str], directory: str) -> Invalid:
+    shown = "".join(f"\n  {path}" for path in missing[:_MOST_LISTED])
+    more = f"\n  and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
+    one = len(missing) == 1
+    return Invalid(
+        f"{len(missing)} input file{' is' if one else 's are'} missing, and no job writes {'it' if one else 'them'}:"
+        f"{shown}{more}",
+        hint=f"put them there (paths are relative to {directory}), or mend the paths in the spec",
+        missing=list(missing),
+    )
