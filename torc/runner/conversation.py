@@ -7,6 +7,7 @@ their limits: `reactor` has those.
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 from torc.api.runs import (
     ActionFinished,
@@ -111,21 +112,34 @@ def converse(state: State, settings: Settings, now: float) -> list[Effect]:
         return [Leave()]
     if is_idle and state.is_stuck and not state.is_stopping:
         state.is_stopping = True  # says good-bye, so that what the end of a worker fires is done
-    if now < state.not_before or not _is_worth_sending(state, settings, reports, now):
+    if now < due(state, settings):
         return []
     return [_send(state, settings, now)]
 
 
-def wake_times(state: State, settings: Settings) -> list[float]:
-    """Tell at which times there may be something to say."""
-    if state.in_flight is not None or state.last_exchange is None:
-        return []
-    times = [state.last_exchange + settings.heartbeat_seconds]
-    if state.oldest_report is not None:
-        times.append(state.oldest_report + REPORT_SECONDS)
-    if state.running and has_room(state, settings):
-        times.append(state.last_exchange + POLL_SECONDS)
-    return [max(min(times), state.not_before)]
+def due(state: State, settings: Settings) -> float:
+    """Tell when to speak next, if nothing happens before; infinity: only after something has happened."""
+    if state.in_flight is not None or state.is_lost or state.gave_up:
+        return inf
+    if state.last_exchange is None:
+        return 0.0
+    return max(_wish(state, settings, state.last_exchange), state.not_before)
+
+
+def _wish(state: State, settings: Settings, last: float) -> float:
+    """Tell when to speak next, if the store can be reached."""
+    reports = _num_reports(state)
+    if state.is_stopping:
+        is_over = not (state.has_left or state.running or state.actions)
+        return 0.0 if reports or is_over else last + settings.heartbeat_seconds
+    hungry = has_room(state, settings)
+    if reports:
+        if hungry or reports >= REPORTS_AT_ONCE or _is_queue_low(state, settings):
+            return 0.0
+        return min(last + settings.heartbeat_seconds, (state.oldest_report or 0.0) + REPORT_SECONDS)
+    if hungry and (state.is_starving or not (state.running or state.actions)):
+        return 0.0
+    return last + (POLL_SECONDS if hungry else settings.heartbeat_seconds)
 
 
 def has_room(state: State, settings: Settings) -> bool:
@@ -142,22 +156,6 @@ def has_slot(state: State, settings: Settings) -> bool:
 
 def _num_reports(state: State) -> int:
     return len(state.finished) + len(state.started) + len(state.released) + len(state.actions_finished)
-
-
-def _is_worth_sending(state: State, settings: Settings, reports: int, now: float) -> bool:
-    if state.last_exchange is None:
-        return True
-    if state.is_stopping:
-        return bool(reports) or not (state.has_left or state.running or state.actions)
-    hungry = now >= state.paused_until and has_room(state, settings)
-    if reports:
-        if hungry or reports >= REPORTS_AT_ONCE or _is_queue_low(state, settings):
-            return True
-        return state.oldest_report is not None and now - state.oldest_report >= REPORT_SECONDS
-    if hungry and (state.is_starving or not (state.running or state.actions)):
-        return True
-    pause = POLL_SECONDS if hungry else settings.heartbeat_seconds
-    return now - state.last_exchange >= pause
 
 
 def _ahead(state: State, settings: Settings) -> int:

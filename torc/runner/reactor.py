@@ -60,12 +60,10 @@ def react(state: State, event: Event, settings: Settings, now: float) -> list[Ef
 
 def next_wake(state: State, settings: Settings, now: float) -> float | None:
     """Tell when to send a Tick, on the monotonic clock; None: only an event can change anything."""
-    times = conversation.wake_times(state, settings)
-    if state.wake_at < inf:
-        times.append(state.wake_at)
-    if state.queue:
-        times.append(state.last_end + HOLD_SECONDS if state.paused_until <= now else state.paused_until)
-    return min(times, default=None)
+    earliest = min(conversation.due(state, settings), state.wake_at)
+    if state.queue and not state.is_stopping:
+        earliest = min(earliest, state.paused_until if now < state.paused_until else _hold_until(state))
+    return None if earliest == inf else earliest
 
 
 def _take_in(state: State, event: Event, settings: Settings, now: float) -> list[Effect]:  # noqa: PLR0911 - one case an event
@@ -105,7 +103,7 @@ def _take_in(state: State, event: Event, settings: Settings, now: float) -> list
 
 def _fill(state: State, settings: Settings, now: float, effects: list[Effect]) -> None:
     """Start what is claimed and fits. What is too large now lets others pass, but not for ever."""
-    if state.is_stopping or state.is_lost or now < state.paused_until:
+    if state.is_stopping or state.is_lost or now < state.paused_until or not has_slot(state, settings):
         return
     passed: list[Assignment] = []
     while state.queue and has_slot(state, settings):
@@ -255,12 +253,17 @@ def _past_deadlines(state: State, settings: Settings, now: float) -> list[Effect
             effects.append(KillAction(firing_id, for_good=True))
     if settings.leave_at is not None and settings.leave_at <= now and not state.is_stopping:
         effects += _stop(state, settings, now, at_once=False)
-    if state.queue and now >= state.paused_until and now - state.last_end >= HOLD_SECONDS:
+    if state.queue and now >= _hold_until(state):
         state.mean_seconds = max(state.mean_seconds or 0.0, HOLD_SECONDS)
         conversation.release(state, state.queue, now)
         state.queue.clear()
     state.wake_at = _earliest(state, settings)
     return effects
+
+
+def _hold_until(state: State) -> float:
+    """Tell when to give back what was claimed ahead, if nothing ends before."""
+    return max(state.last_end, state.paused_until) + HOLD_SECONDS
 
 
 def _earliest(state: State, settings: Settings) -> float:

@@ -1,0 +1,420 @@
+"""What a runner does about what happens to it, without a process, a clock or a store."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.runner.reacting import (
+    GIB,
+    ActionAssignment,
+    ActionExited,
+    JobAttempt,
+    Keep,
+    KillAction,
+    Leave,
+    NoRoom,
+    NotLaunched,
+    Reactor,
+    RunAction,
+    Send,
+    Start,
+    Stop,
+    TooLarge,
+    job,
+)
+from torc.runner.conversation import HOLD_SECONDS, REPORT_SECONDS
+
+
+def test_it_asks_for_work_at_once_with_all_that_is_free() -> None:
+    r = Reactor(num_cpus=4)
+    request = r.sent()
+    assert (request.free.num_cpus, request.free.memory_bytes, request.limit > 0) == (4, 8 * GIB, True)
+
+
+def test_it_starts_what_it_is_given_and_reports_it() -> None:
+    r = Reactor()
+    assert r.replied(job(1), job(2)) == [1, 2]
+    r.later(REPORT_SECONDS)
+    assert [item.job_id for item in r.sent().started] == [1, 2]
+
+
+def test_one_exchange_is_in_flight_at_a_time_and_reports_gather_meanwhile() -> None:
+    r = Reactor(num_cpus=3)
+    r.replied(job(1), job(2), job(3))
+    r.ended(1)
+    assert [item.job_id for item in r.sent().finished] == [1]
+    r.ended(2)
+    r.ended(3)
+    r.later(5.0)
+    assert r.take(Send) == []
+    r.answered()
+    assert [item.job_id for item in r.sent().finished] == [2, 3]
+
+
+def test_a_result_frees_its_room_and_is_reported_at_once_when_that_room_is_empty() -> None:
+    r = Reactor(num_cpus=1)
+    r.replied(job(1))
+    r.ended(1)
+    request = r.sent()
+    assert [(item.job_id, item.outcome) for item in request.finished] == [(1, "succeeded")]
+    assert request.free.num_cpus == 1
+    assert request.started == [], "who has ended need not be said to have begun"
+
+
+def test_a_job_that_does_not_fit_now_lets_others_pass_but_not_for_ever() -> None:
+    r = Reactor(num_cpus=2)
+    assert r.replied(job(1), job(2, num_cpus=2), job(3)) == [1, 3]
+    r.replied(job(4), job(5))
+    r.now += 0.5
+    assert r.ended(3) == [4]
+    r.now += 2.5
+    assert r.ended(4) == [], "job 2 has waited long enough"
+    assert r.ended(1) == [2]
+
+
+def test_gpus_are_handed_out_one_by_one_and_come_back() -> None:
+    r = Reactor(num_cpus=8, num_gpus=3)
+    r.take(Send)
+    r.replied(job(1, num_gpus=2), job(2, num_gpus=1))
+    assert [r.state.running[number].gpus for number in (1, 2)] == [(0, 1), (2,)]
+    r.ended(1)
+    r.replied(job(3, num_gpus=1))
+    assert r.state.running[3].gpus == (0,)
+
+
+def test_memory_limits_how_many_start() -> None:
+    r = Reactor(num_cpus=8)
+    assert r.replied(job(1, memory_bytes=5 * GIB), job(2, memory_bytes=4 * GIB), job(3, memory_bytes=3 * GIB)) == [1, 3]
+
+
+def test_a_number_of_jobs_instead_of_resources_ignores_what_they_ask_for() -> None:
+    r = Reactor(num_cpus=1, max_parallel_jobs=3)
+    assert r.sent().limit == 3
+    assert r.replied(*[job(n, num_cpus=64, memory_bytes=1 << 50) for n in range(1, 5)]) == [1, 2, 3]
+
+
+def test_a_job_is_killed_once_at_its_deadline_and_reported_as_a_timeout() -> None:
+    r = Reactor(grace_seconds=10.0)
+    r.replied(job(1, runtime_seconds=60))
+    r.later(59.0)
+    assert r.kills() == []
+    r.later(1.0)
+    assert r.kills() == [(1, False)]
+    r.later(9.0)
+    assert r.kills() == []
+    r.later(1.5)
+    assert r.kills() == [(1, True)]
+    r.ended(1, -9)
+    (item,) = r.reported()
+    assert (item.outcome, item.reason, item.return_code) == ("terminated", "timeout", -9)
+    assert "60" in item.detail or "1m" in item.detail
+
+
+def test_a_job_over_its_memory_is_killed_for_good_and_told_both_numbers() -> None:
+    r = Reactor()
+    r.replied(job(1, memory_bytes=GIB))
+    r.tell(TooLarge(1, 2 * GIB))
+    r.tell(TooLarge(1, 3 * GIB))
+    assert r.kills() == [(1, True)]
+    r.ended(1, -9)
+    (item,) = r.reported()
+    assert (item.outcome, item.reason) == ("terminated", "out_of_memory")
+    assert "2" in item.detail and "1" in item.detail
+
+
+def test_missing_outputs_make_a_success_a_failure_that_names_them() -> None:
+    r = Reactor()
+    r.replied(job(1))
+    r.ended(1, 0, missing=tuple(f"out{n}" for n in range(8)))
+    (item,) = r.reported()
+    assert (item.outcome, item.reason, item.return_code) == ("failed", "missing_output", 0)
+    assert item.detail == "did not write out0, out1, out2, out3, out4 and 3 more"
+
+
+def test_what_cannot_be_started_fails_with_the_reason() -> None:
+    r = Reactor()
+    r.answered(job(1))
+    r.take(Start)
+    r.tell(NotLaunched(1, 7000.0, "cannot start: no such shell"))
+    (item,) = r.reported()
+    assert (item.outcome, item.reason, item.detail) == ("failed", "not_started", "cannot start: no such shell")
+    assert r.state.free == r.settings.total
+
+
+# -- what the node runs out of ----------------------------------------------------------------------------------
+
+
+def test_when_the_node_has_no_room_for_a_process_the_job_waits_and_starts_later() -> None:
+    r = Reactor(num_cpus=1)
+    r.answered(job(1))
+    r.take(Start)
+    r.tell(NoRoom(1, "cannot start: No space left on device"))
+    assert (r.take(Start), r.reported()) == ([], [])
+    r.later(0.2)
+    assert r.launch() == [1]
+
+
+def test_a_node_that_lets_nothing_start_is_left_with_the_reason_and_the_jobs_given_back() -> None:
+    r = Reactor(num_cpus=1)
+    r.answered(job(1))
+    for _ in range(30):
+        if r.take(Start):
+            r.tell(NoRoom(1, "cannot start: No space left on device"))
+        r.later(1.0)
+        r.answered()
+        if r.take(Leave):
+            break
+    else:
+        raise AssertionError("it never left")
+    assert r.state.trouble == "cannot start: No space left on device"
+    assert r.state.num_failed == 0
+
+
+def test_trouble_does_not_stop_what_runs() -> None:
+    r = Reactor(num_cpus=2)
+    r.replied(job(1))
+    r.answered(job(2))
+    for _ in range(30):
+        if r.take(Start):
+            r.tell(NoRoom(2, "cannot start: Cannot allocate memory"))
+        r.later(1.0)
+        r.answered()
+    assert (r.kills(), r.state.trouble) == ([], None)
+
+
+# -- stopping ---------------------------------------------------------------------------------------------------
+
+
+def test_stopping_ends_jobs_kindly_where_they_can_save_and_gives_claimed_ones_back() -> None:
+    r = Reactor(num_cpus=2, grace_seconds=10.0)
+    r.replied(job(1), job(2, supports_termination=True), job(3, attempt=4))
+    r.tell(Stop())
+    assert r.kills() == [(1, True), (2, False)]
+    r.ended(1, -9)
+    r.ended(2, 0)
+    request = r.sent()
+    assert request.stopping
+    r.answered()
+    requests = [request, *([r.sent()] if r.state.in_flight else [])]
+    assert JobAttempt(job_id=3, attempt=4) in [item for part in requests for item in part.released]
+    finished = {item.job_id: (item.outcome, item.reason) for part in requests for item in part.finished}
+    assert finished == {1: ("interrupted", "runner_stopped"), 2: ("interrupted", "runner_stopped")}
+    r.answered()
+    assert r.take(Leave)
+
+
+def test_the_second_stop_kills_at_once() -> None:
+    r = Reactor(grace_seconds=1000.0)
+    r.replied(job(1, supports_termination=True))
+    r.tell(Stop())
+    assert r.kills() == [(1, False)]
+    r.tell(Stop(at_once=True))
+    assert r.kills() == [(1, True)]
+
+
+def test_after_the_grace_a_job_that_does_not_end_is_killed() -> None:
+    r = Reactor(grace_seconds=7.0)
+    r.replied(job(1, supports_termination=True))
+    r.tell(Stop())
+    r.kills()
+    r.later(6.9)
+    assert r.kills() == []
+    r.later(0.2)
+    assert r.kills() == [(1, True)]
+
+
+def test_nothing_starts_while_stopping_and_what_still_comes_goes_back() -> None:
+    r = Reactor(num_cpus=4)
+    r.tell(Stop())
+    assert r.replied(job(1), job(2)) == []
+    assert {item.job_id for item in r.sent().released} == {1, 2}
+
+
+def test_the_time_limit_stops_the_runner() -> None:
+    r = Reactor(leave_at=1060.0)
+    assert r.sent().free.runtime_seconds == pytest.approx(60.0)
+    r.replied(job(1, runtime_seconds=3600))
+    r.later(59.9)
+    assert r.kills() == []
+    r.later(0.2)
+    assert r.kills() == [(1, True)]
+
+
+def test_fail_fast_stops_at_the_first_failure_and_leaves_the_rest_to_be_gone_on_with() -> None:
+    r = Reactor(fail_fast=True)
+    r.replied(job(1), job(2))
+    r.ended(1, 3)
+    assert r.kills() == [(2, True)]
+    r.ended(2, -9)
+    assert {item.job_id: item.outcome for item in [*r.reported()]} == {1: "failed", 2: "interrupted"}
+
+
+def test_a_canceled_job_gets_its_grace_and_ends_canceled() -> None:
+    r = Reactor()
+    r.replied(job(1, attempt=2))
+    r.later(REPORT_SECONDS)
+    r.answered(cancel=[JobAttempt(job_id=1, attempt=2)])
+    assert r.kills() == [(1, False)]
+    r.ended(1, 0)
+    assert [item.outcome for item in r.reported()] == ["canceled"]
+
+
+def test_canceling_what_was_only_claimed_gives_it_back() -> None:
+    r = Reactor(num_cpus=1)
+    r.replied(job(1), job(2))
+    r.later(REPORT_SECONDS)
+    assert r.replied(cancel=[JobAttempt(job_id=2, attempt=1)]) == []
+    assert r.ended(1) == []
+    assert r.state.running == {}
+
+
+# -- actions ----------------------------------------------------------------------------------------------------
+
+
+def test_an_action_is_carried_out_and_reported_once() -> None:
+    r = Reactor()
+    r.answered(
+        actions=[ActionAssignment(action_id=1, firing_id=9, trigger_type="on_workflow_start", commands=["true"])]
+    )
+    (effect,) = r.take(RunAction)
+    assert effect.action.firing_id == 9
+    r.tell(ActionExited(9, 0))
+    assert [item.firing_id for item in r.sent().actions_finished] == [9]
+    r.answered(done=True)
+    assert r.take(Leave)
+
+
+def test_it_does_not_leave_while_an_action_runs() -> None:
+    r = Reactor()
+    action = ActionAssignment(action_id=1, firing_id=9, trigger_type="on_workflow_complete", commands=["true"])
+    r.answered(actions=[action], done=True)
+    assert r.take(Leave) == []
+
+
+def test_stopping_ends_actions_too_kindly_first() -> None:
+    r = Reactor(grace_seconds=5.0)
+    action = ActionAssignment(action_id=1, firing_id=9, trigger_type="on_workflow_start", commands=["sleep 1000"])
+    r.answered(actions=[action])
+    r.tell(Stop())
+    assert r.take(KillAction) == [KillAction(9, for_good=False)]
+    r.later(5.1)
+    assert r.take(KillAction) == [KillAction(9, for_good=True)]
+
+
+# -- the conversation -------------------------------------------------------------------------------------------
+
+
+def test_short_jobs_are_claimed_ahead_and_long_ones_never() -> None:
+    r = Reactor(num_cpus=2)
+    r.replied(job(1), job(2))
+    r.ended(1, seconds=0.002)
+    assert r.sent().claim_ahead > 50
+    r.replied(job(3), job(4))
+    for number in range(100, 130):
+        r.ended(next(iter(r.state.running)), seconds=600.0)
+        r.replied(job(number))
+    r.later(20.0)
+    assert r.sent().claim_ahead == 0
+
+
+def test_what_was_claimed_ahead_goes_back_when_nothing_ends_for_a_while() -> None:
+    r = Reactor(num_cpus=1)
+    r.replied(job(1), job(2), job(3))
+    r.take(Send)
+    r.answered()
+    r.later(HOLD_SECONDS + REPORT_SECONDS)
+    r.answered()
+    r.later(HOLD_SECONDS)
+    assert list(r.state.queue) == []
+
+
+def test_an_idle_runner_sends_a_heartbeat_and_no_more() -> None:
+    r = Reactor(num_cpus=1, heartbeat_seconds=15.0)
+    r.replied(job(1, runtime_seconds=86400))
+    r.later(REPORT_SECONDS)
+    r.answered()
+    sent = 0
+    for _ in range(60):
+        r.later(1.0)
+        if r.take(Send):
+            sent += 1
+            r.answered()
+    assert sent == 4
+
+
+def test_it_leaves_when_all_is_done() -> None:
+    r = Reactor()
+    r.answered(done=True)
+    assert r.take(Leave)
+
+
+def test_it_says_good_bye_and_leaves_when_nothing_that_is_left_fits_here() -> None:
+    r = Reactor()
+    r.answered(waiting=3, stuck=True)
+    assert r.sent().stopping
+    r.answered(waiting=3)
+    assert r.take(Leave)
+    assert r.state.is_stuck
+
+
+def test_jobs_that_this_runner_may_not_have_now_are_waited_for() -> None:
+    r = Reactor(wait_seconds=5.0)
+    r.answered(waiting=3)
+    assert (r.sent().wait_seconds, r.take(Leave)) == (5.0, [])
+
+
+def test_what_the_store_did_not_take_is_sent_again_with_what_came_meanwhile() -> None:
+    r = Reactor(num_cpus=2)
+    r.replied(job(1), job(2))
+    r.ended(1)
+    r.refused()
+    r.ended(2)
+    assert r.take(Send) == [], "not at once again"
+    r.later(10.0)
+    assert [item.job_id for item in r.sent().finished] == [1, 2]
+
+
+def test_each_result_goes_to_the_journal_once_while_the_store_does_not_answer() -> None:
+    r = Reactor(num_cpus=3)
+    r.replied(job(1), job(2), job(3))
+    r.ended(1)
+    r.ended(2)
+    assert r.take(Keep) == []
+    r.refused()
+    r.ended(3)
+    r.later(1.0)
+    r.refused()
+    kept = [item.job_id for effect in r.take(Keep) for item in effect.reports.finished]
+    assert kept == [1, 2, 3]
+
+
+def test_running_jobs_go_on_while_the_store_does_not_answer() -> None:
+    r = Reactor(num_cpus=2)
+    r.replied(job(1), job(2))
+    r.later(REPORT_SECONDS)
+    for _ in range(20):
+        r.refused()
+        r.later(60.0 - r.now % 1)
+    assert r.kills() == []
+    assert len(r.state.running) == 2
+
+
+def test_a_stopped_runner_leaves_without_the_store_when_nothing_runs() -> None:
+    r = Reactor()
+    r.replied(job(1))
+    r.later(REPORT_SECONDS)
+    r.tell(Stop())
+    r.ended(1, -9)
+    r.refused()
+    assert r.take(Leave)
+    assert [item.job_id for effect in r.take(Keep) for item in effect.reports.finished] == [1]
+
+
+def test_a_runner_that_lost_its_lease_kills_what_it_has_and_leaves() -> None:
+    r = Reactor()
+    r.replied(job(1))
+    r.later(REPORT_SECONDS)
+    r.answered(done=True, runner_is_lost=True)
+    assert (r.kills(), r.take(Leave)) == ([(1, True)], [])
+    r.ended(1, -9)
+    assert r.take(Leave)
