@@ -34,6 +34,7 @@ _SETTINGS = (
     "compute_node_min_time_for_new_jobs_seconds",
 )  # fmt: skip
 _EMPTY: Mapping[str, str] = {}
+_NOTHING: dict[str, Indexes] = {key: () for key, *_ in _RELATIONS}
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class _Job:
     handler: int | None
     scheduler: int | None
     has_references: bool
+    relations: Sequence[tuple[str, str, str, str]]  # those of _RELATIONS that the template has; most have one or none
     fixed: dict[str, Indexes] = field(default_factory=dict)
 
 
@@ -153,6 +155,7 @@ class _Jobs:
         return _Job(
             shape, item, command, script, {key: t for key, t in env.items() if t is not None}, lists, requirement,
             handler, scheduler, "${files." in texts or "${user_data." in texts,
+            [relation for relation in _RELATIONS if relation[1] in lists or relation[2] in lists],
         )  # fmt: skip
 
     def _list(self, shape: Shape, items: Sequence[str], path: Path, gathers: bool) -> _List:
@@ -190,20 +193,19 @@ class _Jobs:
 
     def _add(self, job: _Job, combination: Combination) -> None:
         name = job.shape.name.fill(combination)
-        found = {key: self._relation(job, combination, *rest) for key, *rest in _RELATIONS}
+        found = dict(_NOTHING)
+        for key, *rest in job.relations:
+            found[key] = self._relation(job, combination, *rest)
         command = job.command.fill(combination)
         script = None if job.script is None else job.script.fill(combination)
         if job.has_references:
             command, script = self._referenced(job, name, command, script, found)
         number = len(self.planned)
-        for outputs, producers, noun in (
-            (found["output_files"], self._file_producer, "file"),
-            (found["output_user_data"], self._data_producer, "user data"),
-        ):
-            for output in outputs:
-                self._produce(job, name, number, output, producers, noun)
+        for output in found["output_files"]:
+            self._produce(job, name, number, output, self._file_producer, "file")
+        for output in found["output_user_data"]:
+            self._produce(job, name, number, output, self._data_producer, "user data")
         env = _EMPTY if not job.env else self._env(tuple((key, t.fill(combination)) for key, t in job.env.items()))
-        inputs = InputSet(found["input_files"], found["input_user_data"])
         self._depends.append(found["depends_on"])
         item = job.item
         self.planned.append(
@@ -212,7 +214,7 @@ class _Jobs:
                 command,
                 job.requirement,
                 None,
-                self._input_set(inputs),
+                self._input_set(found["input_files"], found["input_user_data"]),
                 found["output_files"],
                 found["output_user_data"],
                 item.priority,
@@ -289,9 +291,10 @@ class _Jobs:
     def _env(self, pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
         return self._envs.setdefault(pairs, dict(pairs))
 
-    def _input_set(self, inputs: InputSet) -> int | None:
-        if not inputs.files and not inputs.user_data:
+    def _input_set(self, files: Indexes, user_data: Indexes) -> int | None:
+        if not files and not user_data:
             return None
+        inputs = InputSet(files, user_data)
         known = self._input_set_of.setdefault(inputs, len(self.input_sets))
         if known == len(self.input_sets):
             self.input_sets.append(inputs)
