@@ -13,7 +13,11 @@ import pytest
 import torc
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted([*ROOT.glob("torc/**/*.py"), *ROOT.glob("mcp_server/**/*.py")])
+SOURCES = sorted(
+    path
+    for path in [*ROOT.glob("torc/**/*.py"), *ROOT.glob("mcp_server/**/*.py")]
+    if "migrations/versions" not in str(path)  # written by Alembic
+)
 MOST_LINES, MOST_FUNCTION_LINES = 450, 65
 #: where the unexpected is told to somebody, or handed to another thread
 MAY_CATCH_ALL = {"torc/cli/main.py", "torc/runner/loop.py", "torc/runner/talker.py"}

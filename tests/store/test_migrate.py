@@ -1,0 +1,77 @@
+"""Schema versions: migrations and models agree, newer databases are refused, opening twice changes nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, text
+from sqlmodel import SQLModel
+
+from tests.support.stores import DATABASES
+from torc.errors import Conflict, Unavailable
+from torc.store.alembic_runner import upgrade
+from torc.store.dialect import backup_sqlite
+from torc.store.migrate import HEAD, current_version
+from torc.store.open import Store, open_store
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_the_migrations_make_what_the_models_say(database: str, request: pytest.FixtureRequest) -> None:
+    if database == "sqlite":
+        engine = create_engine("sqlite://")
+    else:
+        store: Store = request.getfixturevalue("postgres_store")
+        engine = store.engine
+    with engine.connect() as db:
+        if database != "sqlite":
+            db.execute(text("CREATE SCHEMA fresh"))
+            db.execute(text("SET LOCAL search_path TO fresh"))
+        upgrade(db, "head")
+        assert current_version(db) == HEAD
+        context = MigrationContext.configure(db, opts={"compare_type": True})
+        differences = compare_metadata(context, SQLModel.metadata)
+        assert differences == []
+        db.rollback()
+    if database == "sqlite":
+        engine.dispose()
+
+
+def test_opening_twice_is_opening_once(tmp_path: Path) -> None:
+    open_store(tmp_path / "a.db").close()
+    before = (tmp_path / "a.db").read_bytes()
+    open_store(tmp_path / "a.db").close()
+    assert (tmp_path / "a.db").read_bytes() == before
+
+
+def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    open_store(tmp_path / "a.db").close()
+    with sqlite3.connect(tmp_path / "a.db") as db:
+        db.execute("UPDATE alembic_version SET version_num = '9999'")
+    db.close()
+    with pytest.raises(Conflict, match="newer Torc"):
+        open_store(tmp_path / "a.db")
+
+
+def test_what_is_no_database_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_text("this is a text, and no database at all, however long it may be" * 20)
+    with pytest.raises(Unavailable, match="cannot open the database"):
+        open_store(tmp_path / "a.db")
+
+
+def test_a_backup_of_a_live_database_is_whole(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "a.db")
+    backup_sqlite(tmp_path / "a.db", tmp_path / "b.db")
+    copy = open_store(tmp_path / "b.db")
+    with copy.dialect.begin_read(copy.engine) as db:
+        assert current_version(db) == HEAD
+    copy.close()
+    store.close()
+
+
+def test_nobody_else_may_read_a_database(tmp_path: Path) -> None:
+    open_store(tmp_path / "a.db").close()
+    assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o600

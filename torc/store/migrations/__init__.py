@@ -1,0 +1,1 @@
+"""Alembic migrations of the store. `torc.store.alembic_runner` runs them."""

@@ -1,0 +1,15 @@
+"""Alembic's environment: the migrations run on the connection, and in the transaction, that the caller brings."""
+
+from alembic import context
+from sqlmodel import SQLModel
+
+from torc.store import tables
+
+assert tables.WorkflowRow.metadata is SQLModel.metadata
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=SQLModel.metadata,
+    render_as_batch=True,  # SQLite changes tables by copying them
+    transactional_ddl=False,  # the caller's transaction holds all of it
+)
+context.run_migrations()
