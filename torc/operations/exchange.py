@@ -48,6 +48,7 @@ _COUNTS = text(
     "SELECT state, count FROM job_count WHERE workflow_id = :id AND count > 0 "
     "AND state IN ('uninitialized', 'blocked', 'ready', 'pending', 'running', 'pending_failed')"
 )
+_INTERRUPTED = text("SELECT 1 FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted LIMIT 1")
 _END_RUN = text(
     "UPDATE workflow SET ended_at = :now, updated_at = :now WHERE id = :id AND ended_at IS NULL AND is_begun"
 )
@@ -234,14 +235,15 @@ def _give_work(context: _Context) -> ExchangeReply:
         chosen = _claim(context)
     counts = {State(row[0]): row[1] for row in tx.db.execute(_COUNTS, {"id": workflow["id"]})}
     done = not any(state in counts for state in (State.READY, State.PENDING, State.RUNNING))
-    if done and not counts:
+    goes_on = done and tx.db.execute(_INTERRUPTED, {"id": workflow["id"]}).first() is not None
+    if done and not counts and not goes_on:
         fire(tx, workflow, "on_workflow_complete")
     if done or request.stopping:
         fire(tx, workflow, "on_worker_complete", f"runner:{request.runner_id}")
         firings = unfinished(tx, workflow["id"])
     actions = take_due(tx, workflow["id"], request.runner_id, firings)
     ours = any(firing.is_for(request.runner_id) for firing in firings)
-    if done and not ours and tx.db.execute(_END_RUN, {"id": workflow["id"], "now": tx.now}).rowcount:
+    if done and not ours and not goes_on and tx.db.execute(_END_RUN, {"id": workflow["id"], "now": tx.now}).rowcount:
         tx.event(workflow["id"], "run_ended", run_id=workflow["run_id"])
     stopping = tx.db.execute(_STOPPING, {"id": request.runner_id}).all()
     return ExchangeReply(

@@ -204,6 +204,8 @@ def _limit(state: State, settings: Settings) -> int:
 
 def _free(state: State, settings: Settings, now: float) -> NodeCapacity:
     """Tell what is free beside what claimed jobs will take."""
+    if settings.max_parallel_jobs is not None:
+        return _node(settings.total, settings, now)
     free, queued = state.free, [item.request for item in state.queue]
     rest = Capacity(
         max(0, free.num_cpus - sum(request.num_cpus for request in queued)),

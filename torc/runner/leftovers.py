@@ -33,6 +33,10 @@ class Leftovers:
         self._ended: set[int] = set()  # sessions
         self._order: deque[int] = deque()
         self._ours: set[int] = set()  # pids
+        try:  # orphans come to the main thread of their subreaper while that lives
+            self._children_fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+            self._children_fd = -1
 
     def began(self, session: int) -> None:
         """Note that a session runs: its number may have been another's before."""
@@ -45,6 +49,15 @@ class Leftovers:
         if len(self._order) > _MOST_SESSIONS:
             self._ended.discard(self._order.popleft())
 
+    def close(self) -> None:
+        """Give back the descriptor that children are read from."""
+        if self._children_fd >= 0:
+            os.close(self._children_fd)
+
+    def number(self) -> int:
+        """Count the children of this process, quickly."""
+        return len(self._children())
+
     def sweep(self, known: Collection[int], attempts: Collection[tuple[bytes, bytes]]) -> bool:
         """Kill and reap what was left behind; tell whether there was any.
 
@@ -52,7 +65,7 @@ class Leftovers:
         one of `attempts` (job id, attempt).
         """
         found = False
-        children = _children()
+        children = [int(pid) for pid in self._children()]
         for pid in children:
             if pid in known or not self._is_left(pid, known, attempts):
                 continue
@@ -63,6 +76,14 @@ class Leftovers:
                 os.waitpid(pid, os.WNOHANG)
         self._ours.intersection_update(children)
         return found
+
+    def _children(self) -> list[bytes]:
+        if self._children_fd < 0:
+            return []
+        found = b""
+        while part := os.pread(self._children_fd, 1 << 16, len(found)):
+            found += part
+        return found.split()
 
     def _is_left(self, pid: int, known: Collection[int], attempts: Collection[tuple[bytes, bytes]]) -> bool:
         session = _session_of(pid)
@@ -75,15 +96,6 @@ class Leftovers:
             self._ours.add(pid)
             return (environ.get(b"TORC_JOB_ID", b""), environ.get(b"TORC_ATTEMPT_ID", b"")) not in attempts
         return pid in self._ours  # a zombie has no environment any more
-
-
-def _children() -> list[int]:
-    """Give the children of this process. Orphans come to its main thread while that lives."""
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
-            return [int(pid) for pid in file.read().split()]
-    except OSError:
-        return []
 
 
 def _session_of(pid: int) -> int:

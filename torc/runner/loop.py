@@ -319,6 +319,8 @@ class Loop:
 
     def _sweep(self) -> None:
         """End what jobs left behind, so that it cannot write beside their dependents or their next attempts."""
+        if self._leftovers.number() == len(self._by_pidfd) + len(self.actions):
+            return  # every child is waited for
         known = {attempt.child.pid for attempt in self.attempts.values()}
         known.update(action.pid for action in self.actions.values())
         names = {(b"%d" % job_id, b"%d" % at.assignment.attempt) for job_id, at in self.attempts.items()}
@@ -341,6 +343,7 @@ class Loop:
         deadline = time.monotonic() + _LEFTOVERS_SECONDS
         while self._leftovers.sweep((), ()) and time.monotonic() < deadline:
             select.select([], [], [], _AGAIN_SECONDS)
+        self._leftovers.close()
         self._sessions.close()
         self._epoll.close()
         self._requests.put(None)

@@ -35,7 +35,7 @@ class Sessions:
 
     def add(self, pid: int) -> None:
         """Note a session that was just started. A full disk is borne: the environment tells nearly as much."""
-        line = f"{pid} {time.clock_gettime(time.CLOCK_BOOTTIME):.2f}\n".encode()
+        line = b"%d %.2f\n" % (pid, time.clock_gettime(time.CLOCK_BOOTTIME))
         self._size += len(line)
         with contextlib.suppress(OSError):
             os.write(self._fd, line)

@@ -152,7 +152,7 @@ def _exited(state: State, event: Exited, settings: Settings, now: float) -> list
     _give_back(state, settings, job)
     outcome, reason, detail = _ending(job, event)
     wall = event.wall_seconds
-    state.mean_seconds = wall if state.mean_seconds is None else 0.8 * state.mean_seconds + 0.2 * wall
+    state.mean_seconds = wall if state.mean_seconds is None else 0.9 * state.mean_seconds + 0.1 * wall
     state.last_end = now
     finished = Finished(
         job_id=event.job_id,
