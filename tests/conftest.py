@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.postgres import start_postgres
 from tests.support.stores import DATABASES, check_all, empty_postgres, open_sqlite, sqlite_template
 from torc.client.embedded import Embedded
 from torc.store.open import Store, open_store
+
+# the same examples in every run: a failure is always of the change at hand. TORC_TEST_RANDOM=1 looks for new ones
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("default" if os.environ.get("TORC_TEST_RANDOM") else "same")
 
 
 @pytest.fixture(scope="session")

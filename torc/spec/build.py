@@ -187,7 +187,7 @@ class Builder:
         names, planned, origin = Names(noun), list[Named](), dict[str, Path]()
         for at, item in enumerate(items):
             self.enter(names, item.name, (field, at), origin)
-            fields = item.model_dump(mode="json", exclude_unset=True, exclude={"name"})
+            fields = item.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
             planned.append(Named(item.name, fields))
         return names, planned
 
@@ -248,7 +248,7 @@ class Builder:
                     self.report("missing_field", "schedule_nodes needs a `scheduler`", path)
                 else:
                     self.lookup(schedulers[0], item.scheduler, (*path, "scheduler"))
-            settings = item.model_dump(mode="json", exclude_unset=True,
+            settings = item.model_dump(mode="json", exclude_defaults=True,
                 exclude={"trigger_type", "action_type", "jobs", "job_name_regexes", "commands", "persistent"})  # fmt: skip
             planned.append(
                 PlannedAction(

@@ -85,7 +85,7 @@ def build_plan(builder: Builder) -> Plan | None:
     metadata = builder.metadata()
     if builder.failed() or not jobs.connect(user_data):
         return None
-    settings = spec.model_dump(mode="json", exclude_unset=True, include=set(_SETTINGS))
+    settings = spec.model_dump(mode="json", exclude_defaults=True, include=set(_SETTINGS))
     return Plan(
         name=spec.name, jobs=jobs.planned, requirements=builder.planned_requirements, gates=jobs.gates,
         input_sets=jobs.input_sets, files=jobs.written_files(), user_data=jobs.written_user_data(user_data),

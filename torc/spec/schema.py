@@ -13,6 +13,7 @@ SCHEMA_ID = "https://torc.dev/schemas/torc-workflow.schema.json"
 def workflow_schema() -> dict[str, Any]:
     """Give the schema of a whole spec."""
     schema = WorkflowSpec.model_json_schema(mode="validation")
+    _close_maps(schema)
     properties = {
         "$schema": {"type": "string", "description": "Names this schema, for editors."},
         **schema["properties"],
@@ -24,6 +25,17 @@ def workflow_schema() -> dict[str, Any]:
         "title": "Torc workflow",
         "properties": properties,
     }
+
+
+def _close_maps(part: Any) -> None:
+    """Forbid keys that do not match the pattern of a map: pydantic says only what those that match may hold."""
+    if isinstance(part, dict):
+        if "patternProperties" in part:
+            part["additionalProperties"] = False
+        part = list(part.values())
+    if isinstance(part, list):
+        for child in part:
+            _close_maps(child)
 
 
 def schema_text() -> str:

@@ -53,7 +53,9 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 def _quotes(text: str) -> str | None:
-    """Quote what other readers of YAML may take for something else."""
+    """Quote what other readers of YAML may take for something else, and what only double quotes keep."""
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\xa0\u2028\u2029\ufeff]", text):
+        return '"'
     return "'" if re.fullmatch(r"[-+.0-9][-+.:_0-9eExXoO]*|[yYnN]|on|off|yes|no|On|Off|Yes|No", text) else None
 
 
