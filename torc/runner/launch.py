@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torc.api.runs import Assignment, Usage
+from torc.runner.hardware import start_ticks
 
 # no O_CLOEXEC: posix_spawn opens onto the descriptor itself, and the program would lose it at exec
 _OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
@@ -142,6 +143,17 @@ def tail(path: str) -> str | None:
     if size > _TAIL_BYTES:
         text = text.partition("\n")[2] or text
     return text.rstrip() or None
+
+
+def open_member(session: int) -> int | None:
+    """Give a pidfd of a live process of a session beside its leader, which has ended; None when there is none."""
+    for pid in session_members(session):
+        if pid != session and start_ticks(pid) is not None:
+            try:
+                return os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+    return None
 
 
 def session_members(session: int) -> list[int]:

@@ -96,6 +96,8 @@ class _Attempt:
     assignment: Assignment
     child: launch.Child
     begun: float
+    is_asked: bool = False  # to end, by SIGTERM
+    is_killed: bool = False
 
 
 class Loop:
@@ -171,7 +173,7 @@ class Loop:
             if fd == self._wake_read:
                 self._drain()
             elif fd in self._by_pidfd:
-                self._handle(self._exited(self._by_pidfd[fd], fd))
+                self._pidfd_fired(fd)
             elif fd in self.actions:
                 self._action_exited(fd)
         self._take_replies()
@@ -191,8 +193,7 @@ class Loop:
                 case Start():
                     self._start(effect)
                 case Kill(job_id, for_good):
-                    if job_id in self.attempts:
-                        launch.stop(self.attempts[job_id].child.pid, for_good=for_good)
+                    self._kill(job_id, for_good)
                 case KillAction(firing_id, for_good):
                     for running in self.actions.values():
                         if running.firing_id == firing_id:
@@ -256,11 +257,30 @@ class Loop:
             environ[b"TORC_RETURN_CODE"] = b"%d" % assignment.previous_return_code
         return environ
 
-    def _exited(self, job_id: int, pidfd: int) -> Exited:
-        attempt = self.attempts.pop(job_id)
-        del self._by_pidfd[pidfd]
-        wall = time.monotonic() - attempt.begun
+    def _kill(self, job_id: int, for_good: bool) -> None:
+        attempt = self.attempts.get(job_id)
+        if attempt is not None:
+            attempt.is_asked, attempt.is_killed = True, attempt.is_killed or for_good
+            launch.stop(attempt.child.pid, for_good=for_good)
+
+    def _pidfd_fired(self, pidfd: int) -> None:
+        """Take the end of an attempt's process, or of one that outlived it and uses the time of grace to save its work."""
+        job_id = self._by_pidfd.pop(pidfd)
         self._epoll.unregister(pidfd)  # closing it is not enough: a child in the middle of its exec may hold it still
+        attempt = self.attempts[job_id]
+        if pidfd != attempt.child.pidfd:
+            os.close(pidfd)
+        if attempt.is_asked and not attempt.is_killed:
+            member = launch.open_member(attempt.child.pid)
+            if member is not None:
+                self._by_pidfd[member] = job_id
+                self._epoll.register(member, select.EPOLLIN)
+                return
+        self._handle(self._exited(job_id))
+
+    def _exited(self, job_id: int) -> Exited:
+        attempt = self.attempts.pop(job_id)
+        wall = time.monotonic() - attempt.begun
         return_code, usage = launch.reap(attempt.child)
         usage = self._sampler.close(attempt.child.pid, usage)
         self._ended(attempt.child.pid)
@@ -319,7 +339,7 @@ class Loop:
 
     def _sweep(self) -> None:
         """End what jobs left behind, so that it cannot write beside their dependents or their next attempts."""
-        if self._leftovers.number() == len(self._by_pidfd) + len(self.actions):
+        if self._leftovers.number() == len(self.attempts) + len(self.actions):
             return  # every child is waited for
         known = {attempt.child.pid for attempt in self.attempts.values()}
         known.update(action.pid for action in self.actions.values())

@@ -1,0 +1,161 @@
+"""Jobs that behave badly: what they leave behind is ended, what they do to their output harms nobody."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.running import is_alive, run_jobs, wait_until
+from torc.client.embedded import Embedded
+from torc.errors import Invalid
+
+SPAWN = {
+    "in its group": "sleep 1000 & echo $! > pid",
+    "in a group of its own": "set -m; sleep 1000 & echo $! > pid",
+    "in a session of its own": "setsid sh -c 'echo $$ > pid; exec sleep 1000' & until [ -s pid ]; do sleep 0.01; done",
+    "as a daemon": "(setsid sh -c 'echo $$ > pid; exec sleep 1000' &) ; until [ -s pid ]; do sleep 0.01; done",
+    "without an environment": "env -i /bin/sh -c 'sleep 1000 & echo $! > pid'",
+    "deaf to SIGTERM and SIGHUP": "trap '' TERM HUP; sleep 1000 & echo $! > pid",
+    "with children of its own": "sh -c 'sleep 1000 & echo $! > pid; sleep 1000' & until [ -s pid ]; do sleep 0.01; done",
+}
+
+
+@pytest.mark.parametrize("how", SPAWN)
+def test_what_a_job_leaves_behind_is_ended_with_it(local: Embedded, tmp_path: Path, how: str) -> None:
+    found = run_jobs(local, tmp_path, {"name": "a", "command": SPAWN[how]})
+    assert found["a"].state == "completed"
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not is_alive(pid), f"the process that was left {how} is gone", 10.0)
+
+
+def test_the_next_job_does_not_meet_what_the_one_before_left(local: Embedded, tmp_path: Path) -> None:
+    leave = "setsid sh -c 'echo $$ > pid; while :; do echo x >> out; done' & until [ -s pid ]; do sleep 0.01; done"
+    then = "wc -c < out > size1; sleep 0.3; wc -c < out > size2"
+    run_jobs(local, tmp_path, {"name": "a", "command": leave}, {"name": "b", "command": then, "depends_on": ["a"]})
+    assert (tmp_path / "size1").read_text() == (tmp_path / "size2").read_text()
+
+
+def test_helpers_of_a_running_job_are_left_alone(local: Embedded, tmp_path: Path) -> None:
+    helped = "(setsid sh -c 'echo $$ > pid; until [ -e stop ]; do sleep 0.01; done; touch served' &); until [ -e served ]; do sleep 0.01; done"
+    other = "until [ -s pid ]; do sleep 0.01; done; sleep 0.1"
+    last = "sleep 0.7; kill -0 $(cat pid) && touch stop"
+    found = run_jobs(
+        local, tmp_path, {"name": "helped", "command": helped}, {"name": "other", "command": other},
+        {"name": "last", "command": last, "depends_on": ["other"]}, max_parallel_jobs=2,
+    )  # fmt: skip
+    assert {name: result.state.value for name, result in found.items()} == dict.fromkeys(found, "completed")
+
+
+def test_a_job_that_is_deaf_to_sigterm_ends_at_its_limit_all_the_same(local: Embedded, tmp_path: Path) -> None:
+    needs = [{"name": "brief", "num_cpus": 1, "memory": "1m", "runtime": "PT1S"}]
+    deaf = "import os, signal, time; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 3, 13, 15)]; os.setsid() if os.fork() == 0 else 0; open(f'pid{os.getpid()}', 'w'); time.sleep(1000)"
+    job = {"name": "a", "command": f'exec python3 -c "{deaf}"', "resource_requirements": "brief"}
+    found = run_jobs(local, tmp_path, job, fields={"resource_requirements": needs}, grace_seconds=0.3)
+    assert (found["a"].reason, found["a"].return_code) == ("timeout", -9)
+    pids = [int(path.name[3:]) for path in tmp_path.glob("pid*")]
+    assert len(pids) == 2
+    wait_until(lambda: not any(map(is_alive, pids)), "both processes are gone", 10.0)
+
+
+def test_a_program_behind_a_shell_has_its_time_to_save(local: Embedded, tmp_path: Path) -> None:
+    needs = [{"name": "brief", "num_cpus": 1, "memory": "1m", "runtime": "PT1S"}]
+    saver = "trap 'sleep 0.5; echo saved > saved; exit' TERM; : > ready; while :; do sleep 0.05; done"
+    job = {"name": "a", "command": f'true; sh -c "{saver}"; true', "resource_requirements": "brief"}
+    found = run_jobs(local, tmp_path, job, fields={"resource_requirements": needs}, grace_seconds=30.0)
+    assert (found["a"].reason, found["a"].return_code) == ("timeout", -15), "the shell ended at once"
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_stopped_job_is_woken_and_ended_at_its_limit(local: Embedded, tmp_path: Path) -> None:
+    needs = [{"name": "brief", "num_cpus": 1, "memory": "1m", "runtime": "PT1S"}]
+    job = {"name": "a", "command": "trap 'exit 5' TERM; kill -STOP $$; sleep 100", "resource_requirements": "brief"}
+    found = run_jobs(local, tmp_path, job, fields={"resource_requirements": needs}, grace_seconds=30.0)
+    assert (found["a"].reason, found["a"].return_code) == ("timeout", 5)
+
+
+def test_a_gigabyte_on_stdout_goes_to_its_file_and_not_through_the_runner(local: Embedded, tmp_path: Path) -> None:
+    result = run_jobs(local, tmp_path, {"name": "a", "command": "head -c 1073741824 /dev/zero"})["a"]
+    assert result.return_code == 0
+    (path,) = (tmp_path / "out" / "job_stdio").glob("*.o")
+    assert path.stat().st_size == 1 << 30
+    path.unlink()
+
+
+def test_the_tail_of_a_large_stderr_is_a_few_whole_lines(local: Embedded, tmp_path: Path) -> None:
+    command = "yes 'a line of stderr' | head -n 2000000 >&2; echo 'the last one' >&2; exit 1"
+    tail = run_jobs(local, tmp_path, {"name": "a", "command": command})["a"].stderr_tail
+    assert tail is not None and len(tail) <= 4096
+    assert tail.splitlines()[0] == "a line of stderr"
+    assert tail.splitlines()[-1] == "the last one"
+
+
+def test_bytes_that_are_no_text_on_stderr_do_no_harm(local: Embedded, tmp_path: Path) -> None:
+    tail = run_jobs(local, tmp_path, {"name": "a", "command": r"printf '\377\000\200 end' >&2; exit 1"})[
+        "a"
+    ].stderr_tail
+    assert tail is not None and tail.endswith("end")
+
+
+def test_closing_all_descriptors_is_not_ending(local: Embedded, tmp_path: Path) -> None:
+    found = run_jobs(local, tmp_path, {"name": "a", "command": "exec <&- >&- 2>&-; sleep 0.3; : > still_here"})
+    assert (found["a"].state, (tmp_path / "still_here").exists()) == ("completed", True)
+    assert found["a"].wall_seconds > 0.25
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 6, 9, 11, 13, 15])
+def test_exit_by_a_signal_is_told(local: Embedded, tmp_path: Path, number: int) -> None:
+    assert run_jobs(local, tmp_path, {"name": "a", "command": f"kill -{number} $$"})["a"].return_code == -number
+
+
+NAMES = [
+    "single ' quote", 'double " quote', "ünïcödé 漢字 🚀", "$HOME `id` $(id) ; | & > <", "-n", "--help",
+    "back\\slash", "../../escape", "*?[a]", "%s %d {} {0}", "trailing ", "#comment", "null", "a" * 200,
+]  # fmt: skip
+
+
+def test_names_of_all_kinds_reach_the_job_as_they_are(local: Embedded, tmp_path: Path) -> None:
+    jobs = [
+        {"name": name, "command": f'printf %s "$TORC_JOB_NAME" > name{number}'} for number, name in enumerate(NAMES)
+    ]
+    found = run_jobs(local, tmp_path, *jobs)
+    assert {result.state.value for result in found.values()} == {"completed"}
+    assert [(tmp_path / f"name{number}").read_text() for number in range(len(NAMES))] == NAMES
+
+
+@pytest.mark.parametrize("name", ["new\nline", "tab\there", "nul\0"])
+def test_names_that_no_terminal_or_environment_can_hold_are_refused(local: Embedded, tmp_path: Path, name: str) -> None:
+    with pytest.raises(Invalid, match="right form"):
+        run_jobs(local, tmp_path, {"name": name, "command": "true"})
+
+
+def test_paths_of_all_kinds_are_looked_for_as_they_are(local: Embedded, tmp_path: Path) -> None:
+    paths = [f"dir/{name.replace('/', '_')}" for name in NAMES]
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "make.py").write_text(f"for path in {paths!r}: open(path, 'w').close()\n")
+    files = [{"name": f"file{number}", "path": path} for number, path in enumerate(paths)]
+    job = {"name": "a", "command": "python3 make.py", "output_files": [file["name"] for file in files]}
+    assert run_jobs(local, tmp_path, job, fields={"files": files})["a"].state == "completed"
+
+
+def test_a_very_long_command_and_environment_are_run(local: Embedded, tmp_path: Path) -> None:
+    long = {"name": "long", "command": ": " + "x" * 300_000 + "\n: > ran"}
+    too_long = {"name": "too_long", "command": "true", "env": {"LARGE": "x" * 3_000_000}}
+    found = run_jobs(local, tmp_path, long, too_long)
+    assert (found["long"].state, (tmp_path / "ran").exists()) == ("completed", True)
+    assert (found["too_long"].state, found["too_long"].reason) == ("failed", "not_started")
+    assert "Argument list too long" in (found["too_long"].detail or "")
+
+
+def test_jobs_that_remove_the_folder_of_logs_do_not_stop_the_others(local: Embedded, tmp_path: Path) -> None:
+    jobs = [{"name": f"j{n}", "command": "rm -rf out/job_stdio"} for n in range(6)]
+    found = run_jobs(local, tmp_path, *jobs, max_parallel_jobs=1)
+    assert {result.state.value for result in found.values()} == {"completed"}
+
+
+def test_a_job_that_stops_its_runner_with_a_signal_is_not_lost(local: Embedded, tmp_path: Path) -> None:
+    started = time.monotonic()
+    found = run_jobs(local, tmp_path, {"name": "a", "command": "kill -TERM $PPID; sleep 100"})
+    assert (found["a"].state, found["a"].reason) == ("terminated", "runner_stopped")
+    assert time.monotonic() - started < 90, "the job was not waited for"
