@@ -70,7 +70,7 @@ def give_up_dead_runners(torc: Torc, workflow_id: int, here: Identity, output_di
     for runner in dead:
         sessions = _path(output_dir, workflow_id, runner.id)
         if runner.boot_id == here.boot_id:
-            _end_processes(mark(runner.pid, runner.process_started), sessions)
+            end_processes(mark(runner.pid, runner.process_started), sessions)
         end_runner(torc, runner, "died", output_dir)
         sessions.unlink(missing_ok=True)
     return dead
@@ -96,7 +96,7 @@ def _is_dead(runner: Runner, here: Identity) -> bool:
     return str(start_ticks(runner.pid)) != ticks
 
 
-def _end_processes(runner_mark: str, sessions: Path) -> None:
+def end_processes(runner_mark: str, sessions: Path) -> None:
     """Kill every process that a runner's jobs started, and wait until they are gone: no two copies may write at once."""
     starts = _written_down(sessions)
     deadline = time.monotonic() + _PATIENCE_SECONDS
