@@ -26,7 +26,7 @@ _FIRE_REACHED = text(
     "AND trigger_type IN ('on_jobs_ready', 'on_jobs_complete') AND action_type = 'run_commands' "
     "ON CONFLICT (action_id, run_id, occasion) DO NOTHING"
 )
-_UNFINISHED = text(
+_UNFINISHED = (
     "SELECT f.id, f.action_id, a.trigger_type, a.commands, f.state, f.occasion FROM firing f "
     "JOIN action a ON a.id = f.action_id WHERE f.workflow_id = :id AND f.state IN ('due', 'running') "
     "ORDER BY a.position, f.id"
@@ -86,7 +86,7 @@ class Unfinished(NamedTuple):
 
 def unfinished(tx: Tx, workflow_id: int) -> list[Unfinished]:
     """Give the firings that are due or being carried out."""
-    return [Unfinished(*row) for row in tx.db.execute(_UNFINISHED, {"id": workflow_id})]
+    return [Unfinished(*row) for row in tx.dialect.fetch(tx.db, _UNFINISHED, {"id": workflow_id})]
 
 
 def holds_jobs_back(firings: Sequence[Unfinished], runner_id: int) -> bool:

@@ -171,10 +171,8 @@ def settle(tx: Tx, workflow_id: int, added: Sequence[int]) -> None:
     rows = tx.db.execute(
         text("SELECT id, state FROM job WHERE workflow_id = :id AND state IN ('ready', 'blocked')"), {"id": workflow_id}
     ).all()
-    moves.apply(Event.RESET_BLOCKED, moves.ids_of("shut_of", [number for number, state in rows if state == "ready"]))
-    blocked = [number for number, state in rows if state == "blocked"]
-    spoiled = moves.ids_of("spoiled_of", blocked)
-    moves.apply(Event.PREREQUISITE_FAILED, spoiled, reason="a prerequisite did not complete")
+    moves.apply(Event.RESET_BLOCKED, moves.shut_among([number for number, state in rows if state == "ready"]))
+    moves.cancel_spoiled([number for number, state in rows if state == "blocked"])
     free = text(
         "SELECT j.id FROM job j LEFT JOIN gate g ON g.id = j.gate_id WHERE j.workflow_id = :id AND j.state = 'blocked' "
         "AND (g.id IS NULL OR g.remaining = 0)"

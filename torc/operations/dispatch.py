@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from torc.api.base import Request
 from torc.store.dialect import Dialect
-from torc.store.events import add_event
+from torc.store.events import Happening, add_events
 
 R = TypeVar("R")
 Q = TypeVar("Q", bound=Request[Any])
@@ -27,7 +27,7 @@ class Tx:
 
     def event(self, workflow_id: int, kind: str, *, job_id: int | None = None, **data: Any) -> None:
         """Append to the log."""
-        add_event(self.db, workflow_id, self.now, self.actor, kind, data, job_id=job_id)
+        add_events(self.db, self.dialect, workflow_id, self.now, self.actor, [Happening(kind, data, job_id)])
 
 
 class DryRun(Exception):

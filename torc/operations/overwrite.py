@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
-from sqlmodel import SQLModel
 
 from torc.api.workflows import Change
 from torc.core.states import State
@@ -214,7 +213,7 @@ def link(tx: Tx, workflow_id: int, plan: Plan, ids: Ids) -> None:
 
 
 def _insert(tx: Tx, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    tx.dialect.insert_many(tx.db, SQLModel.metadata.tables[table], columns, rows)
+    tx.dialect.insert_many(tx.db, table, columns, rows)
 
 
 def drop_unused(tx: Tx, workflow_id: int, ids: Ids) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, Table, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+Values = Mapping[str, Any]
 
 
 class Dialect(Protocol):
@@ -44,8 +48,23 @@ class Dialect(Protocol):
         """Give the parameter value for a name with `*` and `?`."""
         ...
 
-    def insert_many(self, db: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Insert many rows. JSON columns take text."""
+    def fetch(self, db: Connection, sql: str, values: Values) -> list[Any]:
+        """Run a statement straight on the driver and give its rows as tuples.
+
+        `:name` is a parameter, as with `text()`. A fifth of the time of `db.execute`: for what every exchange does.
+        """
+        ...
+
+    def run(self, db: Connection, sql: str, values: Values) -> int:
+        """Run a statement straight on the driver and give how many rows it touched."""
+        ...
+
+    def run_many(self, db: Connection, sql: str, rows: Sequence[Values]) -> None:
+        """Run a statement straight on the driver, once for each of `rows`."""
+        ...
+
+    def insert_many(self, db: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Insert many rows, read as the driver takes them. JSON columns take text, boolean ones True and False."""
         ...
 
     def watch(self, engine: Engine, workflow_id: int) -> AbstractContextManager[Callable[[], int]]:
@@ -96,20 +115,34 @@ class Sqlite:
         """Keep `*` and `?`; a bracket stands for itself."""
         return name.replace("[", "[[]")
 
-    def insert_many(self, db: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Insert many rows by the driver's executemany, reading `rows` as it goes."""
+    def fetch(self, db: Connection, sql: str, values: Values) -> list[Any]:
+        """Run a statement and give its rows; the driver knows `:name`, and keeps what it has compiled."""
+        driver: Any = db.connection.driver_connection
+        rows: list[Any] = driver.execute(sql, values).fetchall()
+        return rows
+
+    def run(self, db: Connection, sql: str, values: Values) -> int:
+        """Run a statement and give how many rows it touched."""
+        driver: Any = db.connection.driver_connection
+        return int(driver.execute(sql, values).rowcount)
+
+    def run_many(self, db: Connection, sql: str, rows: Sequence[Values]) -> None:
+        """Run a statement for each of some rows."""
+        driver: Any = db.connection.driver_connection
+        driver.executemany(sql, rows)
+
+    def insert_many(self, db: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Insert many rows by the driver's executemany."""
         marks = ",".join("?" * len(columns))
         quoted = ",".join(f'"{name}"' for name in columns)
-        statement = f'INSERT INTO "{table.name}" ({quoted}) VALUES ({marks})'
         driver: Any = db.connection.driver_connection
-        driver.executemany(statement, rows)
+        driver.executemany(f'INSERT INTO "{table}" ({quoted}) VALUES ({marks})', rows)
 
     @contextmanager
     def watch(self, engine: Engine, workflow_id: int) -> Iterator[Callable[[], int]]:
         """Watch the version of the file: it changes with every commit of another connection."""
         with engine.connect() as db:
-            driver: Any = db.connection.driver_connection
-            yield lambda: int(driver.execute("PRAGMA data_version").fetchone()[0])
+            yield lambda: int(db.exec_driver_sql("PRAGMA data_version").scalar_one())
 
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether somebody else held a lock."""
@@ -159,17 +192,32 @@ class Postgres:
         escaped = "".join(f"!{character}" if character in "!%_" else character for character in name)
         return escaped.replace("*", "%").replace("?", "_")
 
-    def insert_many(self, db: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def fetch(self, db: Connection, sql: str, values: Values) -> list[Any]:
+        """Run a statement and give its rows; the driver prepares what comes often."""
+        driver: Any = db.connection.driver_connection
+        with driver.cursor() as cursor:
+            rows: list[Any] = cursor.execute(_named(sql), values).fetchall()
+        return rows
+
+    def run(self, db: Connection, sql: str, values: Values) -> int:
+        """Run a statement and give how many rows it touched."""
+        driver: Any = db.connection.driver_connection
+        with driver.cursor() as cursor:
+            return int(cursor.execute(_named(sql), values).rowcount)
+
+    def run_many(self, db: Connection, sql: str, rows: Sequence[Values]) -> None:
+        """Run a statement for each of some rows, in one round trip."""
+        driver: Any = db.connection.driver_connection
+        with driver.cursor() as cursor:
+            cursor.executemany(_named(sql), rows)
+
+    def insert_many(self, db: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Insert many rows by COPY."""
-        booleans = [at for at, name in enumerate(columns) if table.c[name].type.python_type is bool]
         driver: Any = db.connection.driver_connection
         quoted = ",".join(f'"{name}"' for name in columns)
-        with driver.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({quoted}) FROM STDIN') as copy:
+        with driver.cursor() as cursor, cursor.copy(f'COPY "{table}" ({quoted}) FROM STDIN') as copy:
             for row in rows:
-                values = list(row)
-                for at in booleans:
-                    values[at] = bool(values[at])
-                copy.write_row(values)
+                copy.write_row(row)
 
     @contextmanager
     def watch(self, engine: Engine, workflow_id: int) -> Iterator[Callable[[], int]]:
@@ -190,9 +238,26 @@ _LAST_EVENT = text("SELECT coalesce(max(id), 0) FROM event WHERE workflow_id = :
 _LOCK = text("SELECT id FROM workflow WHERE id = :id FOR UPDATE")
 
 
+@cache
+def _named(sql: str) -> str:
+    """Write `:name` as psycopg wants it."""
+    return re.sub(r"(?<![:\w]):([a-z_]+)", r"%(\1)s", sql.replace("%", "%%"))
+
+
 def _finish(db: Connection) -> Iterator[Connection]:
+    """Commit, or roll back and let errors of the driver look as if they had come through SQLAlchemy."""
     try:
         yield db
+    except db.dialect.loaded_dbapi.Error as error:
+        lost = db.dialect.is_disconnect(error, db.connection.dbapi_connection, None)
+        if lost:
+            db.invalidate(error)
+        else:
+            db.rollback()
+        wrapped = DBAPIError.instance(
+            None, None, error, db.dialect.loaded_dbapi.Error, connection_invalidated=lost, dialect=db.dialect
+        )
+        raise wrapped from error
     except BaseException:
         db.rollback()
         raise

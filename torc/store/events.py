@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
-_INSERT = text(
+from torc.store.dialect import Dialect
+
+_INSERT = (
     "INSERT INTO event (workflow_id, time, type, actor, job_id, data) "
     "VALUES (:workflow_id, :time, :type, :actor, :job_id, :data)"
 )
@@ -16,45 +18,36 @@ _INSERT = text(
 _CHUNK = 1000
 
 
-def add_event(
-    db: Connection,
-    workflow_id: int,
-    now: float,
-    actor: str,
-    kind: str,
-    data: Mapping[str, Any] | None = None,
-    *,
-    job_id: int | None = None,
-) -> None:
-    """Append an event."""
-    db.execute(
-        _INSERT,
-        {
-            "workflow_id": workflow_id,
-            "time": now,
-            "type": kind,
-            "actor": actor,
-            "job_id": job_id,
-            "data": json.dumps(dict(data or {})),
-        },
-    )
+class Happening(NamedTuple):
+    """One row of the log, but for where, when and by whom."""
+
+    type: str
+    data: Mapping[str, Any]
+    job_id: int | None = None
 
 
-def add_job_events(
-    db: Connection, workflow_id: int, now: float, actor: str, moved: Sequence[tuple[str, Sequence[int]]]
+def add_events(
+    db: Connection, dialect: Dialect, workflow_id: int, now: float, actor: str, happenings: Sequence[Happening]
 ) -> None:
-    """Append what happened to sets of jobs: (type, job ids)."""
-    rows = [
-        {
-            "workflow_id": workflow_id,
-            "time": now,
-            "type": kind,
-            "actor": actor,
-            "job_id": ids[0] if len(ids) == 1 else None,
-            "data": json.dumps({"job_ids": list(ids[start : start + _CHUNK])}),
-        }
-        for kind, ids in moved
+    """Append what happened to a workflow. `now` is in seconds since the epoch."""
+    if happenings:
+        rows = [
+            {
+                "workflow_id": workflow_id,
+                "time": now,
+                "type": kind,
+                "actor": actor,
+                "job_id": job_id,
+                "data": json.dumps(dict(data)),
+            }
+            for kind, data, job_id in happenings
+        ]
+        dialect.run_many(db, _INSERT, rows)
+
+
+def of_jobs(kind: str, ids: Sequence[int]) -> list[Happening]:
+    """Give the rows that say that something happened to a set of jobs."""
+    return [
+        Happening(kind, {"job_ids": ids[start : start + _CHUNK]}, ids[0] if len(ids) == 1 else None)
         for start in range(0, len(ids), _CHUNK)
     ]
-    if rows:
-        db.execute(_INSERT, rows)

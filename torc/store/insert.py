@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table
-from sqlmodel import SQLModel
+from sqlalchemy import Connection
 
 from torc.core.states import State
 from torc.spec.plan import Plan, PlannedJob, with_user_data_ids
@@ -88,11 +87,7 @@ class _Inserter:
         self.db, self.dialect = db, dialect
 
     def __call__(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        self.dialect.insert_many(self.db, _table(table), columns, rows)
-
-
-def _table(name: str) -> Table:
-    return SQLModel.metadata.tables[name]
+        self.dialect.insert_many(self.db, table, columns, rows)
 
 
 def _insert_workflow(insert: _Inserter, plan: Plan, owner: Owner, first: _First) -> None:

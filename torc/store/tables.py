@@ -175,7 +175,8 @@ class UserDataRow(SQLModel, table=True):
     id: int = _id()
     workflow_id: int = _ref("workflow.id")
     name: str = _text(nullable=False)
-    data: Any = _json(nullable=True)
+    #: JSON as text: in a column of type JSON, SQLite would make the number 1.0 out of it and then the integer 1
+    data: str | None = _text()
     is_ephemeral: bool = False
     producer_job_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True, index=True))
 

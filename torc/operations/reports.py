@@ -1,0 +1,192 @@
+"""What a runner reports about attempts: recorded once each, and applied when the job still is where the runner thinks."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import RowMapping
+
+from torc.api.runs import Exchange, Finished, JobAttempt
+from torc.core.retry import RUNNER_LOST, Decision, Outcome, decide, rules_of
+from torc.core.states import HELD, Event, State
+from torc.operations.dispatch import Tx
+from torc.operations.rows import loads
+from torc.store.jobs import End, JobNow, Moves
+
+#: Once for each (job, attempt). What is known of an attempt that was given up with its runner is filled in when it is
+#: reported after all; that it was given up stays.
+_ATTEMPT = (
+    "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, return_code, reason, detail, rule, "
+    "is_current, started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, usage, "
+    "stderr_tail) VALUES (:workflow_id, :job_id, :run_id, :attempt, :runner_id, :state, :return_code, :reason, :detail, "
+    ":rule, :is_current, :started_at, :ended_at, :wall_seconds, :user_cpu_seconds, :system_cpu_seconds, "
+    ":peak_memory_bytes, :usage, :stderr_tail) ON CONFLICT (job_id, attempt) DO UPDATE SET "
+    "return_code = excluded.return_code, detail = 'reported ' || excluded.state || ' after its runner was given up', "
+    "started_at = excluded.started_at, ended_at = excluded.ended_at, wall_seconds = excluded.wall_seconds, "
+    "user_cpu_seconds = excluded.user_cpu_seconds, system_cpu_seconds = excluded.system_cpu_seconds, "
+    "peak_memory_bytes = excluded.peak_memory_bytes, usage = excluded.usage, stderr_tail = excluded.stderr_tail "
+    f"WHERE attempt.reason = '{RUNNER_LOST}' AND attempt.detail IS NULL"
+)
+_LET_GO = (
+    "UPDATE job SET runner_id = NULL WHERE id = :job_id AND attempt = :attempt AND runner_id = :runner_id "
+    "AND state = 'canceled'"
+)
+_HANDLER = "SELECT fields FROM named WHERE id = :id"
+_USED = (
+    "SELECT rule, count(*) FROM attempt WHERE job_id = :job_id AND run_id = :run_id AND rule IS NOT NULL GROUP BY rule"
+)
+
+_ATTEMPT_STATE = {
+    "succeeded": State.COMPLETED,
+    "failed": State.FAILED,
+    "terminated": State.TERMINATED,
+    "interrupted": State.TERMINATED,
+    "canceled": State.CANCELED,
+}
+
+
+class Reports(NamedTuple):
+    """Who reports to whom, in which transaction."""
+
+    tx: Tx
+    workflow: RowMapping
+    settings: Mapping[str, Any]
+    request: Exchange
+    moves: Moves
+    run_id: int  # of the runner
+
+
+def take_reports(reports: Reports) -> tuple[int, int]:
+    """Apply what is reported; gives how many attempts succeeded and how many did not."""
+    request = reports.request
+    if not (request.finished or request.started or request.released):
+        return 0, 0
+    finished: dict[int, Finished] = {}
+    for report in request.finished:
+        finished.setdefault(report.job_id, report)  # the first one counts, in the same message too
+    jobs = reports.moves.now(
+        {item.job_id for part in (finished.values(), request.started, request.released) for item in part}
+    )
+    ours = {job.id: job for job in jobs.values() if job.runner_id == request.runner_id}
+    started = {
+        item.job_id: item.started_at
+        for item in request.started
+        if item.job_id not in finished and _is_at(ours, item, {State.PENDING})
+    }
+    reports.moves.start(started, jobs)
+    released = [item for item in request.released if item.job_id not in finished and item.job_id not in started]
+    pending = [item.job_id for item in released if _is_at(ours, item, {State.PENDING})]
+    reports.moves.apply(Event.RELEASED, pending)
+    _let_go(reports, [item for item in released if _is_at(ours, item, {State.CANCELED})])
+    return _take_finished(reports, finished.values(), jobs, ours)
+
+
+def record_late(reports: Reports) -> None:
+    """Record what a runner reports that has lost its jobs; nothing moves."""
+    finished = reports.request.finished
+    _take_finished(reports, finished, reports.moves.now({item.job_id for item in finished}), {})
+
+
+def _is_at(jobs: Mapping[int, JobNow], item: Any, states: Collection[State]) -> bool:
+    job = jobs.get(item.job_id)
+    return job is not None and job.attempt == item.attempt and job.state in states
+
+
+def _let_go(reports: Reports, items: Collection[JobAttempt | Finished]) -> None:
+    """Take canceled jobs from the runner: it has stopped them."""
+    if items:
+        runner_id = reports.request.runner_id
+        rows = [{"job_id": item.job_id, "attempt": item.attempt, "runner_id": runner_id} for item in items]
+        reports.tx.dialect.run_many(reports.tx.db, _LET_GO, rows)
+
+
+def _take_finished(
+    reports: Reports, finished: Collection[Finished], jobs: Mapping[int, JobNow], ours: Mapping[int, JobNow]
+) -> tuple[int, int]:
+    rows: list[dict[str, Any]] = []
+    ends: dict[Event, dict[int, End]] = defaultdict(dict)
+    stopped: list[Finished] = []
+    completed = failed = 0
+    for item in finished:
+        job = jobs.get(item.job_id)
+        if job is None or not 1 <= item.attempt <= job.attempt:
+            continue  # deleted meanwhile, or never given to anybody
+        decision = Decision(Event.CANCELED)
+        is_current = _is_at(ours, item, HELD)
+        if is_current:
+            decision = _decide(reports, item, job)
+            ends[decision.event][item.job_id] = _end(item, decision)
+        elif _is_at(ours, item, {State.CANCELED}):
+            is_current = True
+            stopped.append(item)
+        completed += is_current and item.outcome == "succeeded"
+        failed += is_current and item.outcome != "succeeded"
+        rows.append(_attempt_row(reports, item, decision, is_current=is_current))
+    if rows:
+        reports.tx.dialect.run_many(reports.tx.db, _ATTEMPT, rows)
+    _let_go(reports, stopped)
+    for event, ended in ends.items():
+        reports.moves.end(event, ended, jobs)
+    return completed, failed
+
+
+def _decide(reports: Reports, item: Finished, job: JobNow) -> Decision:
+    outcome = Outcome(item.outcome, item.return_code, item.reason)
+    if item.outcome not in {"failed", "terminated"}:
+        return decide(outcome)
+    tx = reports.tx
+    rules: Any = ()
+    used: dict[int, int] = {}
+    if job.failure_handler_id is not None:
+        found = tx.dialect.fetch(tx.db, _HANDLER, {"id": job.failure_handler_id})
+        rules = rules_of(loads(found[0][0], {}))
+        used = dict(tx.dialect.fetch(tx.db, _USED, {"job_id": job.id, "run_id": reports.workflow["run_id"]}))
+    return decide(outcome, rules, used, use_pending_failed=bool(reports.settings.get("use_pending_failed")))
+
+
+def _end(item: Finished, decision: Decision) -> End:
+    recovery = None
+    if decision.event is Event.RETRIED:
+        recovery = json.dumps({"script": decision.recovery_script, "return_code": item.return_code})
+    return End(item.return_code, item.detail or item.reason, item.started_at, recovery)
+
+
+def _attempt_row(reports: Reports, item: Finished, decision: Decision, *, is_current: bool) -> dict[str, Any]:
+    usage = item.usage
+    return {
+        "workflow_id": reports.workflow["id"],
+        "job_id": item.job_id,
+        # a runner may outlive the run that it was made for
+        "run_id": reports.workflow["run_id"] if is_current else reports.run_id,
+        "attempt": item.attempt,
+        "runner_id": reports.request.runner_id,
+        "state": _ATTEMPT_STATE[item.outcome].value,
+        "return_code": item.return_code,
+        "reason": item.reason,
+        "detail": item.detail,
+        "rule": decision.rule,
+        "is_current": is_current,
+        "started_at": item.started_at,
+        "ended_at": item.ended_at,
+        "wall_seconds": item.wall_seconds,
+        "user_cpu_seconds": usage.user_cpu_seconds,
+        "system_cpu_seconds": usage.system_cpu_seconds,
+        "peak_memory_bytes": usage.peak_memory_bytes,
+        "usage": _more_usage(item),
+        "stderr_tail": item.stderr_tail,
+    }
+
+
+def _more_usage(item: Finished) -> str | None:
+    usage = item.usage
+    more = {
+        "read_bytes": usage.read_bytes,
+        "written_bytes": usage.written_bytes,
+        "average_memory_bytes": usage.average_memory_bytes,
+        "max_processes": usage.max_processes,
+    }
+    known = {key: value for key, value in more.items() if value is not None}
+    return json.dumps(known) if known else None

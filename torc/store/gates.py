@@ -1,0 +1,96 @@
+"""Gates: counted down when their prerequisites finish, up again when those are due again; and who stands behind them.
+
+Every function is one or two statements over sets. Not for job states, which `torc.store.jobs` moves.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+
+from sqlalchemy import Connection
+
+from torc.core.states import State
+from torc.store.dialect import Dialect
+
+_COUNT = "UPDATE gate SET remaining = remaining - :n WHERE id = :gate"
+_CAUSES = (
+    "SELECT p.gate_id, q.name, q.state FROM gate_prerequisite p JOIN job q ON q.id = p.job_id WHERE {which} "
+    "AND q.counted AND q.state NOT IN ('completed', 'disabled') ORDER BY p.gate_id, p.job_id DESC"
+)
+
+
+def count_off(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[int]:
+    """Count jobs off the gates that they hold shut; gives the gates that are open now."""
+    held = _held(db, dialect, jobs)
+    if held:
+        dialect.run_many(db, _COUNT, [{"gate": gate, "n": n} for gate, n, _ in held])
+    return [gate for gate, n, remaining in held if remaining == n]
+
+
+def count_on(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[int]:
+    """Let jobs hold their gates shut again; gives those gates."""
+    held = _held(db, dialect, jobs)
+    if held:
+        dialect.run_many(db, _COUNT, [{"gate": gate, "n": -n} for gate, n, _ in held])
+    return [gate for gate, _, _ in held]
+
+
+def _held(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[tuple[int, int, int]]:
+    if not jobs:
+        return []
+    query = (
+        "SELECT p.gate_id, count(*), g.remaining FROM gate_prerequisite p JOIN gate g ON g.id = p.gate_id "
+        f"WHERE p.job_id IN {dialect.id_list} GROUP BY p.gate_id, g.remaining ORDER BY p.gate_id"
+    )
+    return dialect.fetch(db, query, {"ids": dialect.ids(jobs)})
+
+
+def open_of(db: Connection, dialect: Dialect, gates: Collection[int]) -> set[int]:
+    """Give those of some gates that are open."""
+    if not gates:
+        return set()
+    query = f"SELECT id FROM gate WHERE id IN {dialect.id_list} AND remaining = 0"
+    return {row[0] for row in dialect.fetch(db, query, {"ids": dialect.ids(gates)})}
+
+
+def behind(db: Connection, dialect: Dialect, gates: Collection[int], state: State) -> list[int]:
+    """Give the jobs in a state behind some gates."""
+    if not gates:
+        return []
+    query = f"SELECT id FROM job WHERE gate_id IN {dialect.id_list} AND state = :state"
+    return [row[0] for row in dialect.fetch(db, query, {"ids": dialect.ids(gates), "state": state.value})]
+
+
+def spoiled_behind(db: Connection, dialect: Dialect, jobs: Collection[int]) -> dict[str, list[int]]:
+    """Give the blocked jobs that are to be canceled because of some unsuccessful jobs, by the reason."""
+    which = f"p.job_id IN {dialect.id_list}"
+    causes = {row[0]: row for row in dialect.fetch(db, _CAUSES.format(which=which), {"ids": dialect.ids(jobs)})}
+    return _fallen(db, dialect, causes)
+
+
+def spoiled_among(db: Connection, dialect: Dialect, jobs: Collection[int]) -> dict[str, list[int]]:
+    """Give those of some jobs that are to be canceled because of any prerequisite, by the reason, whatever their state."""
+    if not jobs:
+        return {}
+    which = f"p.gate_id IN (SELECT gate_id FROM job WHERE id IN {dialect.id_list})"
+    causes = {row[0]: row for row in dialect.fetch(db, _CAUSES.format(which=which), {"ids": dialect.ids(jobs)})}
+    return _fallen(db, dialect, causes, set(jobs))
+
+
+def _fallen(
+    db: Connection, dialect: Dialect, causes: dict[int, tuple[int, str, str]], among: set[int] | None = None
+) -> dict[str, list[int]]:
+    """Give the jobs behind the gates of `causes` by the reason: those that are blocked, or those `among` some."""
+    found: dict[str, list[int]] = defaultdict(list)
+    if not causes:
+        return found
+    blocked = "AND state = 'blocked' " if among is None else ""
+    query = (
+        f"SELECT id, gate_id FROM job WHERE gate_id IN {dialect.id_list} {blocked}AND cancel_on_blocking_job_failure"
+    )
+    for job, gate in dialect.fetch(db, query, {"ids": dialect.ids(causes)}):
+        if among is None or job in among:
+            _, name, state = causes[gate]
+            found[f"prerequisite {name} {'failed' if state == State.FAILED else f'was {state}'}"].append(job)
+    return found
