@@ -106,17 +106,18 @@ def claim(torc: Torc, workflow_id: int, runner_id: int, limit: int = 1000) -> di
     return {item.name: item for item in reply.assignments}
 
 
-def ended(item: Assignment | JobAttempt, outcome: Outcome = "succeeded", return_code: int = 0, **more: Any) -> Finished:
-    """Give the report of an attempt that ended."""
+def ended(
+    item: Assignment | JobAttempt, outcome: Outcome = "succeeded", return_code: int = 0, *, at: float = 2.0, **more: Any
+) -> Finished:
+    """Give the report of an attempt that took the second before `at`."""
     return Finished(
-        job_id=item.job_id, attempt=item.attempt, outcome=outcome, return_code=return_code, started_at=1.0,
-        ended_at=2.0, wall_seconds=1.0, **more,
+        job_id=item.job_id, attempt=item.attempt, outcome=outcome, return_code=return_code, started_at=at - 1.0,
+        ended_at=at, wall_seconds=1.0, **more,
     )  # fmt: skip
 
 
 def finish(torc: Torc, workflow_id: int, *names: str, failed: bool = False, return_code: int | None = None) -> None:
     """Run the named jobs, which must be ready, to their end with a runner of their own; the others are given back."""
-
     code = return_code if return_code is not None else int(failed)
     runner_id = runner(torc, workflow_id)
     given = {item.name: item for item in exchange(torc, workflow_id, runner_id, limit=1000).assignments}
@@ -132,13 +133,15 @@ def finish(torc: Torc, workflow_id: int, *names: str, failed: bool = False, retu
     torc.send(EndRunner(workflow_id=workflow_id, runner_id=runner_id))
 
 
-def run_all(torc: Torc, workflow_id: int, failing: tuple[str, ...] = ()) -> Workflow:
-    """Run everything that can run to its end; the named jobs fail."""
-
+def run_all(torc: Torc, workflow_id: int, failing: tuple[str, ...] = (), *, at: float = 2.0) -> Workflow:
+    """Run everything that can run to its end, in the second before `at`; the named jobs fail."""
     runner_id = runner(torc, workflow_id)
     reply = exchange(torc, workflow_id, runner_id, limit=1000)
     while reply.assignments:
-        reports = [ended(item, "failed", 1) if item.name in failing else ended(item) for item in reply.assignments]
+        reports = [
+            ended(item, "failed", 1, at=at) if item.name in failing else ended(item, at=at)
+            for item in reply.assignments
+        ]
         reply = exchange(torc, workflow_id, runner_id, finished=reports, limit=1000)
     torc.send(EndRunner(workflow_id=workflow_id, runner_id=runner_id))
     return get(torc, workflow_id)

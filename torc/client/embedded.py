@@ -11,7 +11,7 @@ import torc.operations  # noqa: F401 - enters every handler
 from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.runs import Exchange
-from torc.errors import Unavailable
+from torc.errors import NotFound, Unavailable
 from torc.operations.dispatch import DryRun, Tx, answer
 from torc.store.open import Store
 
@@ -19,8 +19,11 @@ R = TypeVar("R")
 
 #: how long a request is tried again while somebody else holds the database
 PATIENCE_SECONDS = 10.0
-_POLL_SECONDS = 0.02
-_LONGEST_POLL_SECONDS = 0.25
+_RETRY_SECONDS = 0.02
+_LONGEST_RETRY_SECONDS = 0.25
+#: how often a waiting request looks whether anything has changed: some 10 us each time on SQLite
+_POLL_SECONDS = 0.005
+_LONGEST_POLL_SECONDS = 0.05
 
 
 class Embedded:
@@ -46,13 +49,19 @@ class Embedded:
         dialect, engine = self.store.dialect, self.store.engine
         begin = dialect.begin_read if request.access == "read" else dialect.begin_write
         end = time.monotonic() + PATIENCE_SECONDS
-        pause = _POLL_SECONDS
+        pause = _RETRY_SECONDS
         while True:
             try:
                 with begin(engine) as db:
                     return answer(Tx(db, dialect, time.time(), self.actor), request)
             except DryRun as dry:  # rolled back
                 return dry.reply
+            except (
+                OverflowError
+            ):  # SQLite has no integers of more than 64 bits, and only ids have no bound of their own
+                raise NotFound(
+                    f"nothing has an id as large as one in this {type(request).__name__}", hint="check the id"
+                ) from None
             except DBAPIError as error:
                 if not dialect.is_transient(error):
                     raise
@@ -62,20 +71,38 @@ class Embedded:
                         hint="another process may hold it, or its disk may be full; nothing was changed",
                     ) from None
                 time.sleep(pause)
-                pause = min(pause * 2, _LONGEST_POLL_SECONDS)
+                pause = min(pause * 2, _LONGEST_RETRY_SECONDS)
 
     def _wait(self, request: Exchange | ListEvents) -> Any:
-        """Ask until there is something to say; only the first asking of an Exchange reports."""
+        """Ask again when somebody has changed something, until there is something to say or the time is over.
+
+        Only the first asking of an Exchange reports; the last one also sees what came of time alone (leases).
+        """
         end = time.monotonic() + request.wait_seconds
         pause = _POLL_SECONDS
-        reply = self._answer(request)
-        if isinstance(request, Exchange):
-            request = request.model_copy(update={"started": [], "finished": [], "released": [], "actions_finished": []})
-        while not _says_something(reply) and time.monotonic() < end:
-            time.sleep(min(pause, max(0.0, end - time.monotonic())))
-            pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
+        try:
+            with self.store.dialect.watch(self.store.engine, request.workflow_id) as version:
+                seen = version()
+                reply = self._answer(request)
+                request = _without_reports(request)
+                while not _says_something(reply) and time.monotonic() < end:
+                    time.sleep(min(pause, max(0.0, end - time.monotonic())))
+                    pause = min(pause * 1.3, _LONGEST_POLL_SECONDS)
+                    now = version()
+                    if now != seen or time.monotonic() >= end:
+                        seen, pause = now, _POLL_SECONDS
+                        reply = self._answer(request)
+        except DBAPIError as error:  # it cannot be watched now; whether it can be asked, asking tells
+            if not self.store.dialect.is_transient(error):
+                raise
             reply = self._answer(request)
         return reply
+
+
+def _without_reports(request: Exchange | ListEvents) -> Exchange | ListEvents:
+    if isinstance(request, ListEvents):
+        return request
+    return request.model_copy(update={"started": [], "finished": [], "released": [], "actions_finished": []})
 
 
 def _says_something(reply: object) -> bool:

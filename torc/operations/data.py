@@ -18,13 +18,7 @@ from torc.spec import model
 
 _PRODUCER = "(SELECT j.name FROM job j WHERE j.id = t.producer_job_id) AS producer"
 FILE = Kind("file", "file", "files", columns=f"t.*, {_PRODUCER}")
-#: the data as text: PostgreSQL's driver would decode JSON, and a JSON string could not be told from JSON text
-USER_DATA = Kind(
-    "user_data",
-    "user data",
-    "user-data",
-    columns=f"t.id, t.workflow_id, t.name, t.is_ephemeral, CAST(t.data AS TEXT) AS data, {_PRODUCER}",
-)
+USER_DATA = Kind("user_data", "user data", "user-data", columns=f"t.*, {_PRODUCER}")
 _READ = "EXISTS (SELECT 1 FROM input_file i WHERE i.file_id = t.id)"
 
 
@@ -169,7 +163,7 @@ def create_user_data(tx: Tx, request: api.CreateUserData) -> api.UserData:
 def set_user_data(tx: Tx, request: api.SetUserData) -> api.UserData:
     """Write user data."""
     row = locked_part(tx, USER_DATA, request.user_data_id)
-    if loads(row["data"]) != request.data:
+    if _json(loads(row["data"])) != _json(request.data):  # as texts: True == 1 to Python
         keep_fingerprints(
             tx, row["workflow_id"],
             "input_set_id IN (SELECT input_set_id FROM input_user_data WHERE user_data_id = :data)", data=row["id"],

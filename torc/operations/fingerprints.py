@@ -60,7 +60,7 @@ def _user_data(tx: Tx, input_sets: set[int]) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = defaultdict(dict)
     if input_sets:
         read = text(
-            "SELECT i.input_set_id, u.name, CAST(u.data AS TEXT) FROM input_user_data i "
+            "SELECT i.input_set_id, u.name, u.data FROM input_user_data i "
             f"JOIN user_data u ON u.id = i.user_data_id WHERE i.input_set_id IN {tx.dialect.id_list}"
         )
         for input_set, name, value in tx.db.execute(read, {"ids": tx.dialect.ids(input_sets)}):

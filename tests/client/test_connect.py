@@ -1,0 +1,129 @@
+"""Where a command finds its database."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from torc.api.workflows import ListWorkflows
+from torc.client.connect import connect, find
+from torc.errors import Forbidden, Invalid, Unavailable
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_without_anything_a_private_directory_is_made_here(tmp_path: Path) -> None:
+    torc = connect(cwd=tmp_path, environ={})
+    assert torc.send(ListWorkflows()).items == []
+    assert mode(tmp_path / ".torc") == 0o700
+    assert mode(tmp_path / ".torc" / "torc.db") == 0o600
+    torc.close()
+
+
+def test_the_nearest_directory_above_is_used(tmp_path: Path) -> None:
+    connect(cwd=tmp_path, environ={}).close()
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    connect(cwd=below, environ={}).close()
+    assert not list(below.iterdir())
+    assert find(below).database == str(tmp_path / ".torc" / "torc.db")
+
+
+def test_nothing_is_made_when_nothing_should_be(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="no database"):
+        connect(cwd=tmp_path, environ={}, create=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_named_database_wins_over_the_environment_and_the_directory(tmp_path: Path) -> None:
+    connect(cwd=tmp_path, environ={}).close()
+    for db, environ, expected in (
+        ("one.db", {"TORC_DB": str(tmp_path / "two.db")}, "one.db"),
+        (None, {"TORC_DB": str(tmp_path / "two.db")}, "two.db"),
+    ):
+        connect(db=db and str(tmp_path / db), cwd=tmp_path, environ=environ).close()
+        assert (tmp_path / expected).exists()
+
+
+def test_a_relative_database_is_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    connect(db="x.db", environ={}).close()
+    assert (tmp_path / "x.db").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_somebody_else_above_is_passed_over_and_said(tmp_path: Path) -> None:
+    planted = tmp_path / ".torc"
+    planted.mkdir()
+    os.chown(planted, 12345, 12345)
+    below = tmp_path / "mine"
+    below.mkdir()
+    torc = connect(cwd=below, environ={})
+    assert (below / ".torc" / "torc.db").exists()
+    assert not list(planted.iterdir())
+    assert any(str(planted) in note and "somebody else" in note for note in torc.notes)  # type: ignore[attr-defined]
+    torc.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_somebody_else_right_here_is_refused(tmp_path: Path) -> None:
+    planted = tmp_path / ".torc"
+    planted.mkdir()
+    os.chown(planted, 12345, 12345)
+    with pytest.raises(Forbidden, match="somebody else"):
+        connect(cwd=tmp_path, environ={})
+
+
+def test_a_link_is_no_directory_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    below = tmp_path / "mine"
+    below.mkdir()
+    (tmp_path / ".torc").symlink_to(tmp_path / "other")
+    torc = connect(cwd=below, environ={})
+    assert (below / ".torc" / "torc.db").exists()
+    assert any("not a directory" in note for note in torc.notes)  # type: ignore[attr-defined]
+    torc.close()
+
+
+@pytest.mark.parametrize("how", [{"url": "http://x"}, {"environ": {"TORC_API_URL": "http://x"}}])
+def test_a_server_is_refused_with_what_to_do(tmp_path: Path, how: dict[str, object]) -> None:
+    with pytest.raises(Invalid, match="http://x"):
+        connect(cwd=tmp_path, **{"environ": {}, **how})  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_naming_a_database_wins_over_a_server_in_the_environment(tmp_path: Path) -> None:
+    connect(db=str(tmp_path / "x.db"), cwd=tmp_path, environ={"TORC_API_URL": "http://x"}).close()
+    assert (tmp_path / "x.db").exists()
+
+
+def test_what_is_no_database_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("not a database at all, but long enough to be looked at " * 20)
+    with pytest.raises(Unavailable, match=r"x\.db"):
+        connect(db=str(tmp_path / "x.db"), cwd=tmp_path, environ={})
+    with pytest.raises(Unavailable, match="cannot open"):
+        connect(db=str(tmp_path), cwd=tmp_path, environ={})
+    with pytest.raises(Unavailable, match="cannot open"):
+        connect(db=str(tmp_path / "no" / "such" / "x.db"), cwd=tmp_path, environ={})
+
+
+def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="does not answer"):
+        connect(db=f"postgresql://torc@/x?host={tmp_path}", cwd=tmp_path, environ={})
+    with pytest.raises(Invalid, match="mysql"):
+        connect(db="mysql://x/y", cwd=tmp_path, environ={})
+
+
+def test_the_author_of_changes_is_the_user_unless_named(tmp_path: Path) -> None:
+    torc = connect(cwd=tmp_path, environ={}, actor="automation:nightly")
+    assert torc.actor == "automation:nightly"  # type: ignore[attr-defined]
+    torc.close()
+    torc = connect(cwd=tmp_path, environ={})
+    assert torc.actor.startswith("user:")  # type: ignore[attr-defined]
+    torc.close()
