@@ -143,8 +143,8 @@ class _Jobs:
         lists: dict[str, _List] = {}
         for _, listed, regexes, _ in _RELATIONS:
             for name, gathers in ((listed, True), (regexes, False)):
-                entry = self._list(shape, getattr(item, name), (*path, name), gathers)
-                if entry.templates:
+                items = getattr(item, name)
+                if items and (entry := self._list(shape, items, (*path, name), gathers)).templates:
                     lists[name] = entry
         requirement = self._requirement(item, path)
         handler = self._named(self.handlers, item.failure_handler, (*path, "failure_handler"))

@@ -63,6 +63,11 @@ Parameters = dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-
 Env = dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text]
 
 
+# Where there may be a hundred thousand of a part, defaults are made, not given: pydantic would deep-copy each one.
+_NONE: dict[str, Any] = {"default": []}
+_EMPTY: dict[str, Any] = {"default": {}}
+
+
 class Part(BaseModel):
     """What the parts of a spec have in common."""
 
@@ -72,11 +77,17 @@ class Part(BaseModel):
 class Parameterized(Part):
     """A part that parameters can multiply."""
 
-    parameters: Parameters = Field({}, description="Parameters of this object; they win over `use_parameters`.")
+    parameters: Parameters = Field(
+        default_factory=dict,
+        json_schema_extra=_EMPTY,
+        description="Parameters of this object; they win over `use_parameters`.",
+    )
     parameter_mode: Literal["product", "zip"] = Field(
         "product", description="All combinations, or one by one together."
     )
-    use_parameters: Names = Field([], description="Workflow parameters that this object uses, by name.")
+    use_parameters: Names = Field(
+        default_factory=list, json_schema_extra=_NONE, description="Workflow parameters that this object uses, by name."
+    )
 
 
 class ResourceRequirements(Part):
@@ -108,7 +119,11 @@ class Job(Parameterized):
     name: Name = Field(description="Unique name; a parameter in it multiplies the job.", examples=["train_{lr}"])
     command: Command = Field(description="Shell command (/bin/sh -c).", examples=["python3 train.py --lr {lr}"])
     invocation_script: Command | None = Field(None, description="Script that is run with the command as its arguments.")
-    env: Env = Field({}, description="Environment variables of this job; they win over the workflow's.")
+    env: Env = Field(
+        default_factory=dict,
+        json_schema_extra=_EMPTY,
+        description="Environment variables of this job; they win over the workflow's.",
+    )
     priority: Count = Field(0, description="Jobs of higher priority are started first.")
     resource_requirements: Name | ResourceRequirements | None = Field(
         None, description="Name of one of the workflow's `resource_requirements`, or an object."
@@ -117,19 +132,39 @@ class Job(Parameterized):
     scheduler: Name | None = Field(None, description="Name of the Slurm scheduler whose allocations may run it.")
     cancel_on_blocking_job_failure: bool = Field(True, description="Cancel it when one of its prerequisites fails.")
     supports_termination: bool = Field(False, description="It handles SIGTERM: it is given time to save its work.")
-    depends_on: Names = Field([], description="Names of jobs that it waits for.")
-    depends_on_regexes: list[Command] = Field([], description="Regular expressions for whole names of such jobs.")
-    input_files: Names = Field([], description="Names of files that it reads.")
-    input_file_regexes: list[Command] = Field([], description="Regular expressions for whole names of such files.")
-    output_files: Names = Field([], description="Names of files that it writes.")
-    output_file_regexes: list[Command] = Field([], description="Regular expressions for whole names of such files.")
-    input_user_data: Names = Field([], description="Names of user data that it reads.")
-    input_user_data_regexes: list[Command] = Field(
-        [], description="Regular expressions for whole names of such user data."
+    depends_on: Names = Field(
+        default_factory=list, json_schema_extra=_NONE, description="Names of jobs that it waits for."
     )
-    output_user_data: Names = Field([], description="Names of user data that it writes.")
+    depends_on_regexes: list[Command] = Field(
+        default_factory=list, json_schema_extra=_NONE, description="Regular expressions for whole names of such jobs."
+    )
+    input_files: Names = Field(
+        default_factory=list, json_schema_extra=_NONE, description="Names of files that it reads."
+    )
+    input_file_regexes: list[Command] = Field(
+        default_factory=list, json_schema_extra=_NONE, description="Regular expressions for whole names of such files."
+    )
+    output_files: Names = Field(
+        default_factory=list, json_schema_extra=_NONE, description="Names of files that it writes."
+    )
+    output_file_regexes: list[Command] = Field(
+        default_factory=list, json_schema_extra=_NONE, description="Regular expressions for whole names of such files."
+    )
+    input_user_data: Names = Field(
+        default_factory=list, json_schema_extra=_NONE, description="Names of user data that it reads."
+    )
+    input_user_data_regexes: list[Command] = Field(
+        default_factory=list,
+        json_schema_extra=_NONE,
+        description="Regular expressions for whole names of such user data.",
+    )
+    output_user_data: Names = Field(
+        default_factory=list, json_schema_extra=_NONE, description="Names of user data that it writes."
+    )
     output_user_data_regexes: list[Command] = Field(
-        [], description="Regular expressions for whole names of such user data."
+        default_factory=list,
+        json_schema_extra=_NONE,
+        description="Regular expressions for whole names of such user data.",
     )
 
 
