@@ -1,45 +1,70 @@
 """Schema versions: a fresh database is made at once, an older one is brought up to date by Alembic after a backup.
 
-Alembic takes half a second to import, so it is imported only when there is something to migrate.
+Alembic and the models of the tables take most of a second to import, so they are imported only when there is something to
+make or to migrate.
 """
 
 from __future__ import annotations
 
 import importlib
+import time
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
-from sqlmodel import SQLModel
+from sqlalchemy.exc import DBAPIError
 
 from torc.errors import Conflict
-from torc.store import tables
 from torc.store.dialect import Dialect, backup_sqlite
 
-HEAD = "0001"
-_KNOWN = ("0001",)
+#: every schema version there ever was, oldest first
+VERSIONS = ("0001",)
+HEAD = VERSIONS[-1]
+_ADVISORY_LOCK = 7267633  # any number that nobody else uses in the database
+_POLL_SECONDS = 0.05
 
 
-def bring_up_to_date(engine: Engine, dialect: Dialect, path: Path | None) -> None:
-    """Make the tables, or migrate them to HEAD. Raises Conflict for a database of a newer Torc."""
+def bring_up_to_date(engine: Engine, dialect: Dialect, path: Path | None, patience_seconds: float = 10.0) -> None:
+    """Make the tables, or migrate them to HEAD. Raises Conflict for a database of a newer Torc.
+
+    Several processes may open a new database at once: one makes it, the others wait for that.
+    """
+    end = time.monotonic() + patience_seconds
+    while True:
+        try:
+            _bring_up_to_date(engine, dialect, path)
+            return
+        except DBAPIError as error:
+            # SQLite does not wait for whoever is switching the journal of a new database
+            if "locked" not in str(error.orig) or time.monotonic() > end:
+                raise
+            time.sleep(_POLL_SECONDS)
+
+
+def _bring_up_to_date(engine: Engine, dialect: Dialect, path: Path | None) -> None:
     with dialect.begin_read(engine) as db:
         version = current_version(db)
     if version == HEAD:
         return
-    if version is not None and version not in _KNOWN:
-        raise Conflict(
-            f"the database was made by a newer Torc (schema {version}, this one knows {HEAD})",
-            hint="upgrade Torc, or name another database with --db",
-        )
+    _refuse_newer(version)
     if version is not None and path is not None:
         backup_sqlite(path, path.with_name(f"{path.name}.before-{HEAD}"))
     with dialect.begin_write(engine) as db:
         if dialect.name == "postgresql":
-            db.execute(text("SELECT pg_advisory_xact_lock(7267633)"))  # two may start at once
-        version = current_version(db)
+            db.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+        version = current_version(db)  # somebody else may have been faster
+        _refuse_newer(version)
         if version is None:
-            _create(db)
+            importlib.import_module("torc.store.fresh").create_all(db, HEAD)
         elif version != HEAD:
             importlib.import_module("torc.store.alembic_runner").upgrade(db, HEAD)
+
+
+def _refuse_newer(version: str | None) -> None:
+    if version is not None and version not in VERSIONS:
+        raise Conflict(
+            f"the database was made by a newer Torc (schema {version}, this one knows {HEAD})",
+            hint="upgrade Torc, or name another database with --db",
+        )
 
 
 def current_version(db: Connection) -> str | None:
@@ -47,10 +72,3 @@ def current_version(db: Connection) -> str | None:
     if not inspect(db).has_table("alembic_version"):
         return None
     return db.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _create(db: Connection) -> None:
-    assert tables.WorkflowRow.__tablename__ in SQLModel.metadata.tables
-    SQLModel.metadata.create_all(db)
-    db.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
-    db.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})

@@ -10,9 +10,21 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, Text, text
+from sqlalchemy.ext.compiler import compiles
 from sqlmodel import Field, SQLModel
 
 Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Json(JSON):
+    """JSON that SQLite keeps to the letter: a column declared JSON has numeric affinity there, and 1.0 becomes 1."""
+
+    cache_ok = True
+
+
+@compiles(Json, "sqlite")
+def _json_is_text(*_: object, **__: object) -> str:
+    return "TEXT"
 
 
 def _id() -> Any:
@@ -29,7 +41,7 @@ def _ref(target: str, *, nullable: bool = False, index: bool = False, primary_ke
 
 
 def _json(*, nullable: bool = False) -> Any:
-    return Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=nullable))
+    return Field(default=None, sa_column=Column(Json(none_as_null=True), nullable=nullable))
 
 
 def _text(*, nullable: bool = True) -> Any:

@@ -6,6 +6,9 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+# a column declared JSON has numeric affinity in SQLite, and 1.0 becomes 1
+json = sa.JSON(none_as_null=True).with_variant(sa.Text(), "sqlite")
+
 
 def upgrade() -> None:
     """Go from the version before to this one."""
@@ -22,9 +25,9 @@ def upgrade() -> None:
         sa.Column("user", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=True),
         sa.Column("project", sa.Text(), nullable=True),
-        sa.Column("meta", sa.JSON(none_as_null=True), nullable=False),
-        sa.Column("env", sa.JSON(none_as_null=True), nullable=False),
-        sa.Column("settings", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("meta", json, nullable=False),
+        sa.Column("env", json, nullable=False),
+        sa.Column("settings", json, nullable=False),
         sa.Column("directory", sa.Text(), nullable=False),
         sa.Column("run_id", sa.Integer(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
@@ -48,8 +51,8 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("trigger_type", sa.String(), nullable=False),
         sa.Column("action_type", sa.String(), nullable=False),
-        sa.Column("commands", sa.JSON(none_as_null=True), nullable=False),
-        sa.Column("settings", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("commands", json, nullable=False),
+        sa.Column("settings", json, nullable=False),
         sa.Column("persistent", sa.Boolean(), nullable=False),
         sa.Column("remaining", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["workflow_id"], ["workflow.id"], ondelete="CASCADE"),
@@ -66,7 +69,7 @@ def upgrade() -> None:
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("job_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("data", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("data", json, nullable=False),
         sa.ForeignKeyConstraint(["workflow_id"], ["workflow.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -126,7 +129,7 @@ def upgrade() -> None:
         sa.Column("workflow_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("fields", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("fields", json, nullable=False),
         sa.ForeignKeyConstraint(["workflow_id"], ["workflow.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -159,8 +162,8 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("process_started", sa.String(), nullable=False),
         sa.Column("boot_id", sa.String(), nullable=False),
-        sa.Column("capacity", sa.JSON(none_as_null=True), nullable=False),
-        sa.Column("labels", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("capacity", json, nullable=False),
+        sa.Column("labels", json, nullable=False),
         sa.Column("is_active", sa.Boolean(), nullable=False),
         sa.Column("started_at", sa.Float(), nullable=False),
         sa.Column("ended_at", sa.Float(), nullable=True),
@@ -239,7 +242,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("command", sa.Text(), nullable=False),
         sa.Column("invocation_script", sa.Text(), nullable=True),
-        sa.Column("env", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("env", json, nullable=True),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("order_key", sa.Integer(), nullable=False),
         sa.Column("requirement_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -257,7 +260,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Float(), nullable=True),
         sa.Column("return_code", sa.Integer(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("recovery", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("recovery", json, nullable=True),
         sa.Column("fingerprint", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["failure_handler_id"], ["named.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["gate_id"], ["gate.id"], ondelete="CASCADE"),
@@ -319,7 +322,7 @@ def upgrade() -> None:
         sa.Column("user_cpu_seconds", sa.Float(), nullable=False),
         sa.Column("system_cpu_seconds", sa.Float(), nullable=False),
         sa.Column("peak_memory_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("usage", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("usage", json, nullable=True),
         sa.Column("stderr_tail", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["workflow_id"], ["workflow.id"], ondelete="CASCADE"),
