@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc.core.retry import MAX_LOSSES, Decision, Ending, Outcome, Rule, decide, decide_lost, rules_of
+from torc.core.retry import DIED, MAX_LOSSES, Decision, Ending, Outcome, Rule, decide, decide_lost, rules_of
 from torc.core.states import Event, State, transition
 
 EXIT_10 = Rule(exit_codes=frozenset({10, 137}), max_retries=2, recovery_script="fix.sh")
@@ -83,6 +83,11 @@ def test_after_a_failed_recovery_script_no_rule_is_asked() -> None:
 def test_a_job_may_lose_its_runner_three_times_in_a_run() -> None:
     events = [decide_lost(losses).event for losses in range(5)]
     assert events == [Event.RETRIED] * MAX_LOSSES + [Event.TERMINATED] * 2
+
+
+def test_runners_that_died_and_were_followed_by_another_run_use_up_no_loss() -> None:
+    assert decide_lost(MAX_LOSSES, DIED).event is Event.RETRIED
+    assert decide_lost(MAX_LOSSES, "lease ended").event is Event.TERMINATED
 
 
 @given(outcomes, st.lists(rules, max_size=4), st.booleans())

@@ -18,6 +18,8 @@ Ending = Literal["succeeded", "failed", "terminated", "interrupted", "canceled"]
 MAX_LOSSES = 3
 DEFAULT_MAX_RETRIES = 3
 RUNNER_LOST = "runner_lost"
+#: how a runner ended whose process was found to be gone by somebody who runs the workflow again
+DIED = "died"
 RECOVERY_FAILED = "recovery_failed"
 _SIGNAL_BASE = 128  # a shell reports a child that died by signal N as 128 + N
 
@@ -108,6 +110,10 @@ def decide(
     return Decision(Event.AWAITED_DECISION if use_pending_failed else Event.FAILED)
 
 
-def decide_lost(losses: int) -> Decision:
-    """Decide about a job whose runner was lost while it held it; `losses` counts the earlier times in this run."""
-    return Decision(Event.RETRIED if losses < MAX_LOSSES else Event.TERMINATED)
+def decide_lost(losses: int, how: str = "") -> Decision:
+    """Decide about a job whose runner was lost while it held it.
+
+    `losses` counts the earlier times in this run but for runners that DIED, and `how` is how this one ended: somebody has
+    run the workflow again after a runner had died, so that each such round is asked for.
+    """
+    return Decision(Event.RETRIED if how == DIED or losses < MAX_LOSSES else Event.TERMINATED)

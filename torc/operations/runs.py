@@ -21,7 +21,7 @@ from torc.api.runs import (
     StartRun,
 )
 from torc.api.workflows import Workflow
-from torc.core.retry import RUNNER_LOST, decide_lost
+from torc.core.retry import DIED, RUNNER_LOST, decide_lost
 from torc.core.states import Event, State
 from torc.errors import Conflict, NotFound
 from torc.operations.actions import begin_actions, release_firings
@@ -36,7 +36,8 @@ LEASE_SECONDS = 60.0
 _RUNNER = text("SELECT * FROM runner WHERE id = :id")
 _HELD = text("SELECT id FROM job WHERE runner_id = :runner_id")
 _LOSSES = text(
-    "SELECT count(*) FROM attempt WHERE job_id = :job_id AND run_id = :run_id AND reason = 'runner_lost' AND is_current"
+    "SELECT count(*) FROM attempt a JOIN runner r ON r.id = a.runner_id WHERE a.job_id = :job_id AND a.run_id = :run_id "
+    "AND a.reason = 'runner_lost' AND a.is_current AND coalesce(r.end_reason, '') <> :died"
 )
 _LOST_ATTEMPT = text(
     "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, reason, is_current, started_at, "
@@ -135,7 +136,7 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str) -> No
     ends: dict[Event, dict[int, End]] = defaultdict(dict)
     for job in held.values():
         if job.state is State.RUNNING:
-            event = _lose(tx, workflow, runner, job)
+            event = _lose(tx, workflow, runner, job, reason)
             ends[event][job.id] = End(reason=RUNNER_LOST if event is Event.TERMINATED else None)
     for event, jobs in ends.items():
         moves.end(event, jobs, held)
@@ -149,12 +150,13 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str) -> No
     tx.event(workflow["id"], "runner_ended", runner_id=runner["id"], reason=reason, jobs_held=len(held))
 
 
-def _lose(tx: Tx, workflow: RowMapping, runner: RowMapping, job: JobNow) -> Event:
-    losses = tx.db.execute(_LOSSES, {"job_id": job.id, "run_id": workflow["run_id"]}).scalar_one()
+def _lose(tx: Tx, workflow: RowMapping, runner: RowMapping, job: JobNow, how: str) -> Event:
+    counted = {"job_id": job.id, "run_id": workflow["run_id"], "died": DIED}
+    losses = tx.db.execute(_LOSSES, counted).scalar_one()
     tx.db.execute(
         _LOST_ATTEMPT, {"job_id": job.id, "run_id": workflow["run_id"], "runner_id": runner["id"], "now": tx.now}
     )
-    return decide_lost(losses).event
+    return decide_lost(losses, how).event
 
 
 def expire_leases(tx: Tx, workflow: RowMapping, *, but: int | None = None) -> None:

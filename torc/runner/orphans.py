@@ -16,6 +16,7 @@ from pathlib import Path
 
 from torc.api.base import Torc
 from torc.api.runs import EndRunner, ListRunners, Runner
+from torc.core.retry import DIED
 from torc.errors import Conflict
 from torc.runner import journal
 from torc.runner.hardware import Identity, mark, start_ticks
@@ -71,7 +72,7 @@ def give_up_dead_runners(torc: Torc, workflow_id: int, here: Identity, output_di
         sessions = _path(output_dir, workflow_id, runner.id)
         if runner.boot_id == here.boot_id:
             end_processes(mark(runner.pid, runner.process_started), sessions)
-        end_runner(torc, runner, "died", output_dir)
+        end_runner(torc, runner, DIED, output_dir)
         sessions.unlink(missing_ok=True)
     return dead
 

@@ -1,0 +1,53 @@
+"""What becomes of jobs whose runner was lost: they run again, but not for ever."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.workflows import claim, exchange, jobs, run_all, runner, states, workflow
+from torc.api.runs import EndRunner, ListResults, Started
+from torc.client.embedded import Embedded
+from torc.core.retry import DIED, MAX_LOSSES
+from torc.core.states import State
+
+
+def lose(torc: Embedded, workflow_id: int, how: str) -> None:
+    runner_id = runner(torc, workflow_id)
+    claim(torc, workflow_id, runner_id)
+    torc.send(EndRunner(workflow_id=workflow_id, runner_id=runner_id, reason=how))
+
+
+def test_a_job_that_loses_runner_after_runner_is_given_up_with_the_reason(torc: Embedded) -> None:
+    number = workflow(torc, "a -> b")
+    for _ in range(MAX_LOSSES):
+        lose(torc, number, "lease ended")
+        assert states(torc, number) == "a:ready b:blocked"
+    lose(torc, number, "lease ended")
+    assert states(torc, number) == "a:terminated b:canceled"
+    assert jobs(torc, number)["a"].reason == "runner_lost"
+
+
+def test_runners_that_died_before_another_run_was_asked_for_are_no_reason_to_give_a_job_up(torc: Embedded) -> None:
+    number = workflow(torc, "a -> b")
+    for _ in range(3 * MAX_LOSSES):
+        lose(torc, number, DIED)
+        assert states(torc, number) == "a:ready b:blocked"
+    for _ in range(MAX_LOSSES):
+        lose(torc, number, "lease ended")
+    assert states(torc, number) == "a:ready b:blocked", "only the leases that ended are counted"
+    assert run_all(torc, number).state == "completed"
+
+
+@pytest.mark.parametrize("how", [DIED, "lease ended"])
+def test_a_lost_attempt_is_told_and_what_was_only_claimed_is_none(torc: Embedded, how: str) -> None:
+    number = workflow(torc, "begun claimed")
+    runner_id = runner(torc, number)
+    given = {item.name: item for item in exchange(torc, number, runner_id, limit=2).assignments}
+    begun = Started(job_id=given["begun"].job_id, attempt=given["begun"].attempt, started_at=1.0)
+    exchange(torc, number, runner_id, started=[begun])
+    torc.send(EndRunner(workflow_id=number, runner_id=runner_id, reason=how))
+    assert states(torc, number) == "begun:ready claimed:ready"
+    told = torc.send(ListResults(workflow_id=number)).items
+    assert [(result.job_name, result.state, result.reason) for result in told] == [
+        ("begun", State.TERMINATED, "runner_lost")
+    ]
