@@ -124,7 +124,7 @@ def _parameter_files(folder: Path) -> None:
 def _parameter_study(folder: Path) -> None:
     table = lines(folder, "parameter_study/table.csv")
     assert len(table) == 1 + 77
-    assert table[1].startswith("2.0,0.15,")
+    assert table[1].startswith("2,0.15,")
     picture = xml.etree.ElementTree.parse(folder / "example_output/parameter_study/study.svg")
     assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 400
 

@@ -1,40 +1,41 @@
-"""A checked spec into a plan: every object expanded, every name resolved, every problem reported where it stands."""
+"""A checked spec into the parts of a plan that need no jobs: parameters, names, files, user data, requirements, actions.
+
+Every problem is reported where it stands. The jobs themselves are built by `build_jobs`.
+"""
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from torc.core.quantities import parse_duration, parse_memory
 from torc.core.resources import ResourceRequest
-from torc.spec.diagnostics import Diagnostic
 from torc.spec.document import Document, Path
-from torc.spec.expand import Space, Template, Templates, Unfit, check_zip
-from torc.spec.model import File, Parameterized, ResourceRequirements, UserData, WorkflowSpec
+from torc.spec.expand import PLACE, Combination, Space, Template, Templates, Unfit, check_zip
+from torc.spec.model import Parameterized, ResourceRequirements, WorkflowSpec
+from torc.spec.nearest import Nearest
 from torc.spec.parameters import BadParameter, Read, Value, choose, values_of
-from torc.spec.plan import (
-    Named,
-    PlannedAction,
-    PlannedFile,
-    PlannedRequirement,
-    PlannedUserData,
-)
+from torc.spec.plan import Named, PlannedAction, PlannedFile, PlannedRequirement, PlannedUserData
 from torc.spec.resolve import Indexes, Names, Unknown, merged
 
-_SETTINGS = (
-    "use_pending_failed", "jobs_sort_method", "enforce_memory", "execution", "slurm_defaults", "resource_monitor",
-    "compute_node_expiration_buffer_seconds", "compute_node_wait_for_new_jobs_seconds",
-    "compute_node_ignore_workflow_completion", "compute_node_wait_for_healthy_database_minutes",
-    "compute_node_min_time_for_new_jobs_seconds",
-)  # fmt: skip
-_LISTS = (
-    "depends_on", "depends_on_regexes", "input_files", "input_file_regexes", "output_files", "output_file_regexes",
-    "input_user_data", "input_user_data_regexes", "output_user_data", "output_user_data_regexes",
-)  # fmt: skip
-#: lists whose items a gathered parameter multiplies
-_GATHERING = frozenset({"depends_on", "input_files", "output_files", "input_user_data", "output_user_data"})
+LONGEST_NAME = 4096
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+_BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a spec may be, and what it may expand to."""
+
+    max_jobs: int = 5_000_000  # also of files, of user data, and of values of parameters
+    max_characters: int = 256 << 20  # of the document
+    max_items: int = 20_000_000  # of expanded lists of names
+    max_expanded_characters: int = 4 << 30  # of commands
 
 
 class Shape(NamedTuple):
@@ -47,70 +48,102 @@ class Shape(NamedTuple):
     name: Template
     path: Path
 
+    @property
+    def size(self) -> int:
+        """How many objects it becomes."""
+        return self.space.size(self.multiplied)
+
+    def combinations(self) -> Iterator[Combination]:
+        """Give the combinations that it becomes objects for."""
+        return self.space.combinations(self.multiplied)
+
+    def filled(self, template: Template) -> Iterator[str]:
+        """Fill a template for each of its objects."""
+        return template.fill_all(self.space, self.multiplied)
+
+    def example(self, noun: str, combination: Combination) -> str:
+        """Name one of its objects, where there are several."""
+        return f" (in {noun} `{self.name.fill(combination)}`)" if self.name.slots else ""
+
 
 class Builder:
-    """Builds one plan, collecting problems."""
+    """Builds the parts of one plan, reporting problems to the document."""
 
-    def __init__(self, spec: WorkflowSpec, document: Document, read: Read | None, max_jobs: int) -> None:
-        self.spec, self.document, self.read, self.max_jobs = spec, document, read, max_jobs
-        self.problems: list[Diagnostic] = []
+    def __init__(self, spec: WorkflowSpec, document: Document, read: Read | None, limits: Limits) -> None:
+        self.spec, self.document, self.read, self.limits = spec, document, read, limits
+        self.report = document.report
         self.shared: dict[str, tuple[Value, ...]] = {}
+        self.nearest = Nearest()
         self.jobs, self.files, self.user_data = Names("job"), Names("file"), Names("user data")
         self.requirements = Names("resource requirement")
         self.planned_requirements: list[PlannedRequirement] = []
-
-    def report(self, code: str, message: str, path: Path = (), **more: Any) -> None:
-        """Note a problem."""
-        self.problems.append(self.document.problem(code, message, path, **more))
+        self._values_left = 2 * limits.max_jobs
+        self._items_left = limits.max_items
 
     # -- parameters ---------------------------------------------------------------------------------------------
 
-    def values(self, value: Any, path: Path) -> tuple[Value, ...] | None:
+    def share_parameters(self) -> None:
+        """Evaluate the parameters of the workflow."""
+        for key, value in self.spec.parameters.items():
+            values = self._values(value, ("parameters", key))
+            if values is not None:
+                self.shared[key] = values
+
+    def _values(self, value: Any, path: Path) -> tuple[Value, ...] | None:
         try:
-            return values_of(value, self.read)
+            values = values_of(value, self.read, min(self.limits.max_jobs, self._values_left))
         except BadParameter as error:
             self.report("bad_parameter", str(error), path)
             return None
+        self._values_left -= len(values)
+        return values
 
     def shape(self, part: Parameterized, name: str, path: Path) -> Shape | None:
         """Evaluate the parameters of an object; None when that cannot be done."""
         own: dict[str, tuple[Value, ...]] = {}
         fine = True
         for key, value in part.parameters.items():
-            values = self.values(value, (*path, "parameters", key))
+            values = self._values(value, (*path, "parameters", key))
             fine = fine and values is not None
             own[key] = values or ("",)
         for at, used in enumerate(part.use_parameters):
-            if used not in self.shared and used not in own:
-                self.unknown(Unknown(f"there is no workflow parameter `{used}`", _near(used, self.spec.parameters)),
-                              (*path, "use_parameters", at))  # fmt: skip
+            if used not in self.spec.parameters and used not in own:
+                error = Unknown(f"there is no workflow parameter `{used}`", used, self.spec.parameters)
+                self.unknown(error, (*path, "use_parameters", at))
                 fine = False
+            fine = fine and (used in own or used in self.shared)
         chosen = choose(own, part.use_parameters, self.shared)
         zipped = part.parameter_mode == "zip" and bool(chosen)
         try:
-            if zipped:
-                check_zip(list(chosen), chosen)
-            space = Space(tuple(chosen), tuple(chosen.values()), zipped)
-            templates = Templates(space)
+            if zipped and fine:
+                check_zip(chosen)
+        except Unfit as error:
+            self.report("bad_parameter", str(error), (*path, "parameters"))
+            return None
+        space = Space(tuple(chosen), tuple(chosen.values()), zipped)
+        templates = Templates(space)
+        try:
             template = templates.compile(name)
         except Unfit as error:
-            self.report("bad_parameter", str(error), (*path, "parameters" if "zipped" in str(error) else "name"))
+            self.report("bad_parameter", str(error), (*path, "name"))
             return None
+        self._warn_of_near_misses(templates, name, (*path, "name"))
         multiplied = tuple(sorted(template.parameters))
         if zipped and multiplied:  # zipped parameters go together: one of them in the name fixes all
-            multiplied = tuple(range(len(space.names)))
-        gathered = tuple(at for at in range(len(space.names)) if at not in multiplied)
+            multiplied = tuple(range(len(chosen)))
+        gathered = tuple(at for at in range(len(chosen)) if at not in multiplied)
         return Shape(templates, space, multiplied, gathered, template, path) if fine else None
 
-    def compiled(self, shape: Shape, text: str | None, path: Path, *, gathers: bool = False) -> Template | None:
-        """Compile a string of an object; a gathered parameter is allowed in lists only."""
-        if text is None:
-            return None
+    def compiled(
+        self, shape: Shape, text: str, path: Path, *, gathers: bool = False, in_regex: bool = False
+    ) -> Template | None:
+        """Compile a string of an object; a gathered parameter is allowed in lists of names only."""
         try:
-            template = shape.templates.compile(text)
+            template = shape.templates.compile(text, in_regex=in_regex)
         except Unfit as error:
             self.report("bad_placeholder", str(error), path)
             return None
+        self._warn_of_near_misses(shape.templates, text, path)
         astray = [shape.space.names[at] for at in shape.gathered if at in template.parameters]
         if astray and not gathers:
             self.report(
@@ -119,58 +152,107 @@ class Builder:
                 path,
                 suggestion=f"put `{{{astray[0]}}}` into the name, or mention it only in lists of inputs, outputs and dependencies",
             )
-        for found, meant in shape.templates.near_misses(text):
-            self.report("near_miss", f"`{found}` is no parameter and stays as it is", path, severity="warning",
-                        suggestion=f"did you mean `{{{meant}}}`?")  # fmt: skip
+            return None
         return template
 
-    def count(self, shapes: Sequence[Shape | None], noun: str) -> bool:
+    def _warn_of_near_misses(self, templates: Templates, text: str, path: Path) -> None:
+        if "{" not in text or not (templates.index or self.spec.parameters):
+            return
+        for match in PLACE.finditer(text):
+            name = match[1]
+            if name in templates.index:
+                continue
+            if name in self.spec.parameters:
+                message = f"`{match[0]}` stays as it is: the workflow's parameter `{name}` is not used by this object"
+                self.report("near_miss", message, path, severity="warning", suggestion=f"use_parameters: [{name}]")
+            elif len(name) > 1 and (near := self.nearest.of(name, templates.index, most=1)):
+                message = f"`{match[0]}` is no parameter and stays as it is"
+                hint = f"did you mean `{{{near[0]}}}`?"
+                self.report("near_miss", message, path, severity="warning", suggestion=hint)
+
+    # -- sizes and names ----------------------------------------------------------------------------------------
+
+    def fits(self, shapes: Iterable[Shape | None], noun: str) -> bool:
         """Check the size of an expansion before it is made."""
         total = 0
         for shape in shapes:
-            if shape is not None:
-                sizes = [len(shape.space.values[at]) for at in shape.multiplied]
-                count = 1
-                for size in sizes[:1] if shape.space.zipped else sizes:
-                    count *= size
-                total += count
-                if total > self.max_jobs:
-                    self.report("too_many", f"the parameters make more than {self.max_jobs:,} {noun}", shape.path,
-                                suggestion="use fewer values, or raise the limit")  # fmt: skip
-                    return False
+            total += shape.size if shape is not None else 0
+            if shape is not None and total > self.limits.max_jobs:
+                what = f"the parameters make more than {self.limits.max_jobs:,} {noun}"
+                self.report("too_many", what, shape.path, suggestion="use fewer values, or raise the limit")
+                return False
         return True
 
-    # -- names --------------------------------------------------------------------------------------------------
+    def spend(self, num_items: int, path: Path) -> bool:
+        """Check the size of an expanded list before it is made."""
+        self._items_left -= num_items
+        if self._items_left < 0:
+            message = f"the lists of names expand to more than {self.limits.max_items:,} items here"
+            self.report("too_many", message, path, suggestion="gather fewer parameters")
+        return self._items_left >= 0
 
-    def enter(self, names: Names, name: str, path: Path, origin: dict[str, Path]) -> None:
+    def enter(self, names: Names, shape: Shape, origin: dict[int, Path]) -> bool:
+        """Enter the names that an object expands to. `origin`: first index -> path, in order."""
+        path = (*shape.path, "name")
+        bad = next((t for _, texts in shape.name.slots for t in texts if _UNPRINTABLE.search(t)), None)
+        if bad is not None or shape.name.longest > LONGEST_NAME:
+            what = f"the value {bad!r} does not fit into a name" if bad is not None else "the names become too long"
+            self.report("bad_value", what, path)
+            return False
+        number = len(names.index)
+        origin[number] = shape.path
+        for name in shape.filled(shape.name):
+            index = names.index.setdefault(name, number)
+            if index != number:
+                self._report_twice(names, name, index, shape, origin)
+                return False
+            number += 1
+        return True
+
+    def _report_twice(self, names: Names, name: str, index: int, shape: Shape, origin: dict[int, Path]) -> None:
+        where = next(origin[first] for first in reversed(origin) if first <= index)
+        other = self.document.span(where)
+        if where == shape.path:
+            what = f"the parameters make more than one {names.noun} `{name}`"
+        else:
+            at = f" (first at line {other.line})" if other else ""
+            what = f"two objects are called `{name}` as well: this {names.noun} is there already{at}"
+        self.report("duplicate_name", what, (*shape.path, "name"))
+
+    def unknown(self, error: Unknown, path: Path, example: str = "") -> None:
+        """Report a name that leads nowhere."""
+        near = self.nearest.of(error.name, error.known)
+        hint = f"did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else None
+        self.report("unknown_name", f"{error}{example}", path, suggestion=hint)
+
+    def lookup(self, names: Names, name: str, path: Path) -> int | None:
+        """Find a name; report where there is none."""
+        try:
+            return names.find(name)
+        except Unknown as error:
+            self.unknown(error, path)
+            return None
+
+    # -- requirements and named things --------------------------------------------------------------------------
+
+    def _enter_one(self, names: Names, name: str, path: Path, origin: dict[str, Path]) -> bool:
         if name in names.index:
-            first = origin.get(name, ())
-            other = self.document.span(first)
-            where = f" (first at line {other.line})" if other else ""
-            of = f"`{name}`" + (" as well" if first != path else " more than once")
-            self.report("duplicate_name", f"two objects are called {of}: this {names.noun} is there already{where}",
-                        (*path, "name"))  # fmt: skip
-            return
+            other = self.document.span(origin[name])
+            at = f" (first at line {other.line})" if other else ""
+            what = f"two objects are called `{name}` as well: this {names.noun} is there already{at}"
+            self.report("duplicate_name", what, (*path, "name"))
+            return False
         names.index[name] = len(names.index)
         origin[name] = path
-
-    def unknown(self, error: Unknown, path: Path, example: str | None = None) -> None:
-        hint = f"did you mean {' or '.join(f'`{name}`' for name in error.near)}?" if error.near else None
-        message = str(error) + (f" (in {example})" if example else "")
-        self.report("unknown_name", message, path, suggestion=hint)
-
-    # -- the plan -----------------------------------------------------------------------------------------------
-
-    def failed(self) -> bool:
-        return any(problem.severity == "error" for problem in self.problems)
+        return True
 
     def plan_requirements(self) -> None:
+        """Plan the requirement classes that have names."""
         origin: dict[str, Path] = {}
         for at, item in enumerate(self.spec.resource_requirements):
             path: Path = ("resource_requirements", at)
-            self.enter(self.requirements, item.name, path, origin)
             request = self.request(item, path)
-            if self.requirements.index[item.name] == len(self.planned_requirements):
+            if self._enter_one(self.requirements, item.name, path, origin):
                 self.planned_requirements.append(PlannedRequirement(item.name, request))
 
     def request(self, item: ResourceRequirements, path: Path) -> ResourceRequest:
@@ -184,61 +266,80 @@ class Builder:
         return ResourceRequest(item.num_cpus, item.num_gpus, item.num_nodes, amounts["memory"], amounts["runtime"])
 
     def named(self, items: Sequence[Any], field: str, noun: str) -> tuple[Names, list[Named]]:
+        """Plan failure handlers or schedulers: kept as they are."""
         names, planned, origin = Names(noun), list[Named](), dict[str, Path]()
         for at, item in enumerate(items):
-            self.enter(names, item.name, (field, at), origin)
-            fields = item.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
-            planned.append(Named(item.name, fields))
+            if self._enter_one(names, item.name, (field, at), origin):
+                planned.append(Named(item.name, item.model_dump(mode="json", exclude_defaults=True, exclude={"name"})))
         return names, planned
 
-    def _expanded(self, items: Sequence[Any], field: str, names: Names) -> Iterator[tuple[Any, Shape, str, Any]]:
+    # -- files and user data ------------------------------------------------------------------------------------
+
+    def _shapes(self, items: Sequence[Any], field: str, names: Names, noun: str) -> Iterator[tuple[Any, Shape]]:
         shapes = [self.shape(item, item.name, (field, at)) for at, item in enumerate(items)]
-        if not self.count(shapes, names.noun + "s" if names.noun != "user data" else "pieces of user data"):
+        if not self.fits(shapes, noun):
             return
-        origin: dict[str, Path] = {}
+        origin: dict[int, Path] = {}
         for item, shape in zip(items, shapes, strict=True):
-            if shape is not None:
-                for combination in shape.space.combinations(shape.multiplied):
-                    name = shape.name.fill(combination)
-                    before = len(names.index)
-                    self.enter(names, name, shape.path, origin)
-                    if len(names.index) > before:
-                        yield item, shape, name, combination
+            if shape is not None and self.enter(names, shape, origin):
+                yield item, shape
 
     def plan_files(self) -> list[PlannedFile]:
+        """Plan the files."""
         planned: list[PlannedFile] = []
-        paths: dict[int, Template | None] = {}
-        item: File
-        for item, shape, name, combination in self._expanded(self.spec.files, "files", self.files):
-            if id(shape) not in paths:
-                paths[id(shape)] = self.compiled(shape, item.path, (*shape.path, "path"))
-            template = paths[id(shape)]
-            planned.append(PlannedFile(name, template.fill(combination) if template else ""))
+        for item, shape in self._shapes(self.spec.files, "files", self.files, "files"):
+            path = self.compiled(shape, item.path, (*shape.path, "path"))
+            if path is not None:
+                planned.extend(map(PlannedFile, shape.filled(shape.name), shape.filled(path)))
         return planned
 
     def plan_user_data(self) -> list[PlannedUserData]:
+        """Plan the user data; placeholders in any text of the data are filled."""
         planned: list[PlannedUserData] = []
-        item: UserData
-        for item, shape, name, combination in self._expanded(self.spec.user_data, "user_data", self.user_data):
-            data = self._filled(shape, item.data, combination, (*shape.path, "data"))
-            planned.append(PlannedUserData(name, data, item.is_ephemeral))
+        for item, shape in self._shapes(self.spec.user_data, "user_data", self.user_data, "pieces of user data"):
+            fill = self._filler(shape, item.data, (*shape.path, "data"))
+            data = repeat(item.data) if fill is None else map(fill, shape.combinations())
+            planned += [
+                PlannedUserData(name, filled, item.is_ephemeral)
+                for name, filled in zip(shape.filled(shape.name), data, strict=False)
+            ]
         return planned
 
-    def _filled(self, shape: Shape, data: Any, combination: Any, path: Path) -> Any:
+    def _filler(self, shape: Shape, data: Any, path: Path) -> Callable[[Combination], Any] | None:
+        """Compile data into what fills it; None: it is the same for all."""
         if isinstance(data, str):
+            self._check_text(data, path)
             template = self.compiled(shape, data, path)
-            return template.fill(combination) if template else data
+            return template.fill if template is not None and template.slots else None
+        if isinstance(data, float) and not math.isfinite(data):
+            self.report("bad_value", f"{data} is no number of JSON", path)
         if isinstance(data, list):
-            return [self._filled(shape, item, combination, (*path, at)) for at, item in enumerate(data)]
+            items = [self._filler(shape, item, (*path, at)) for at, item in enumerate(data)]
+            if not any(items):
+                return None
+            return lambda combination: [f(combination) if f else d for f, d in zip(items, data, strict=True)]
         if isinstance(data, dict):
-            return {key: self._filled(shape, value, combination, (*path, key)) for key, value in data.items()}
-        return data
+            for key in data:
+                self._check_text(key, (*path, key))
+            parts = {key: self._filler(shape, value, (*path, key)) for key, value in data.items()}
+            if not any(parts.values()):
+                return None
+            return lambda combination: {k: f(combination) if f else data[k] for k, f in parts.items()}
+        return None
 
-    def actions(self, schedulers: tuple[Names, list[Named]]) -> list[PlannedAction]:
+    def _check_text(self, text: str, path: Path) -> None:
+        if _BAD_TEXT.search(text):
+            self.report("bad_value", "this has a NUL, or half of a surrogate pair, which no database can store", path)
+
+    # -- actions and metadata -----------------------------------------------------------------------------------
+
+    def plan_actions(self, schedulers: Names) -> list[PlannedAction]:
+        """Plan the actions."""
         planned = []
+        left_out = {"trigger_type", "action_type", "jobs", "job_name_regexes", "commands", "persistent"}
         for at, item in enumerate(self.spec.actions):
             path: Path = ("actions", at)
-            jobs = self.indexes(self.jobs, item.jobs, item.job_name_regexes, path, "jobs", "job_name_regexes")
+            jobs = self._action_jobs(item.jobs, item.job_name_regexes, path)
             if item.trigger_type.startswith("on_jobs") and not (item.jobs or item.job_name_regexes):
                 self.report("missing_field", f"{item.trigger_type} needs `jobs` or `job_name_regexes`", path)
             if item.action_type == "run_commands" and not item.commands:
@@ -247,53 +348,39 @@ class Builder:
                 if item.scheduler is None:
                     self.report("missing_field", "schedule_nodes needs a `scheduler`", path)
                 else:
-                    self.lookup(schedulers[0], item.scheduler, (*path, "scheduler"))
-            settings = item.model_dump(mode="json", exclude_defaults=True,
-                exclude={"trigger_type", "action_type", "jobs", "job_name_regexes", "commands", "persistent"})  # fmt: skip
+                    self.lookup(schedulers, item.scheduler, (*path, "scheduler"))
+            settings = item.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
+            commands = tuple(item.commands)
             planned.append(
-                PlannedAction(
-                    item.trigger_type, item.action_type, jobs, tuple(item.commands), item.persistent, settings
-                )
+                PlannedAction(item.trigger_type, item.action_type, jobs, commands, item.persistent, settings)
             )
         return planned
 
-    def lookup(self, names: Names, name: str, path: Path, example: str | None = None) -> int | None:
-        """Find a name; report where there is none."""
-        try:
-            return names.find(name)
-        except Unknown as error:
-            self.unknown(error, path, example)
-            return None
-
-    def indexes(
-        self, names: Names, listed: Sequence[str], regexes: Sequence[str], path: Path, list_field: str, regex_field: str
-    ) -> Indexes:
-        """Resolve a list of names and one of regular expressions together."""
+    def _action_jobs(self, listed: Sequence[str], regexes: Sequence[str], path: Path) -> Indexes:
         parts: list[Indexes] = []
         for at, name in enumerate(listed):
-            found = self.lookup(names, name, (*path, list_field, at))
+            found = self.lookup(self.jobs, name, (*path, "jobs", at))
             if found is not None:
                 parts.append((found,))
         for at, pattern in enumerate(regexes):
             try:
-                parts.append(names.match(pattern))
+                parts.append(self.jobs.match(pattern))
             except Unknown as error:
-                self.unknown(error, (*path, regex_field, at))
+                self.unknown(error, (*path, "job_name_regexes", at))
         return merged(*parts)
 
     def metadata(self) -> Mapping[str, Any]:
+        """Give the metadata, parsed where it is a text."""
         metadata = self.spec.metadata
         if isinstance(metadata, str):
             try:
                 metadata = json.loads(metadata)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 self.report("bad_value", f"`metadata` is a text that is no JSON: {error}", ("metadata",))
                 return {}
             if not isinstance(metadata, dict):
                 self.report("bad_value", "`metadata` must be a JSON object", ("metadata",))
                 return {}
+        plain = Shape(Templates(Space((), ())), Space((), ()), (), (), Template(""), ("metadata",))
+        self._filler(plain, metadata or {}, ("metadata",))
         return metadata or {}
-
-
-def _near(name: str, known: Any) -> list[str]:
-    return difflib.get_close_matches(name, list(known), 3)

@@ -1,175 +1,244 @@
 """The jobs of a spec into planned jobs, and the plan as a whole.
 
-Each template is compiled once; lists that are the same for all jobs of a template are resolved once; equal lists, inputs
-and prerequisites are shared, so that a barrier of M jobs before N jobs costs M + N.
+Each template becomes columns: one iterator for each field, which gives the values for all its jobs. What is the same for
+all jobs of a template is made once; equal lists, inputs and prerequisites are shared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice, repeat
+from typing import NamedTuple
 
-from torc.core.gates import build_gates
-from torc.core.graph import cycle_text, find_cycle, graph_of
 from torc.core.resources import ResourceRequest
 from torc.spec.build import Builder, Shape
+from torc.spec.connect import Connected, connect
 from torc.spec.document import Path
 from torc.spec.expand import Combination, Template, gathered_items
 from torc.spec.model import Job
-from torc.spec.plan import InputSet, Plan, PlannedFile, PlannedJob, PlannedRequirement, PlannedUserData
-from torc.spec.resolve import Indexes, Names, References, Unknown, merged
+from torc.spec.plan import InputSet, Plan, PlannedFile, PlannedJob, PlannedRequirement
+from torc.spec.resolve import Indexes, Names, References, Unknown, distinct, merged
 
-#: relation -> (field of names, field of regular expressions, which names)
+
+class _Relation(NamedTuple):
+    """A relation of jobs to files, user data or other jobs: the fields that name them, and that match them."""
+
+    listed: str
+    regexes: str
+    noun: str
+
+
 _RELATIONS = (
-    ("depends_on", "depends_on", "depends_on_regexes", "jobs"),
-    ("input_files", "input_files", "input_file_regexes", "files"),
-    ("output_files", "output_files", "output_file_regexes", "files"),
-    ("input_user_data", "input_user_data", "input_user_data_regexes", "user_data"),
-    ("output_user_data", "output_user_data", "output_user_data_regexes", "user_data"),
+    _Relation("depends_on", "depends_on_regexes", "jobs"),
+    _Relation("input_files", "input_file_regexes", "files"),
+    _Relation("output_files", "output_file_regexes", "files"),
+    _Relation("input_user_data", "input_user_data_regexes", "user_data"),
+    _Relation("output_user_data", "output_user_data_regexes", "user_data"),
 )
-_SETTINGS = (
+SETTINGS = (
     "use_pending_failed", "jobs_sort_method", "enforce_memory", "execution", "slurm_defaults", "resource_monitor",
     "compute_node_expiration_buffer_seconds", "compute_node_wait_for_new_jobs_seconds",
     "compute_node_ignore_workflow_completion", "compute_node_wait_for_healthy_database_minutes",
     "compute_node_min_time_for_new_jobs_seconds",
 )  # fmt: skip
-_EMPTY: Mapping[str, str] = {}
-_NOTHING: dict[str, Indexes] = {key: () for key, *_ in _RELATIONS}
+
+_new_job = partial(tuple.__new__, PlannedJob)
 
 
 @dataclass(slots=True)
-class _List:
-    """A list of names, or of regular expressions, of a template."""
-
-    templates: list[Template]
-    path: Path
-    fixed: tuple[str, ...] | None = None  # the items, where no multiplied parameter changes them
-
-
-@dataclass(slots=True)
-class _Job:
-    """A job template, ready to be filled."""
+class Filled:
+    """The jobs of one template: their fields as columns. A column that is the same for all is a `repeat`."""
 
     shape: Shape
-    item: Job
-    command: Template
-    script: Template | None
-    env: dict[str, Template]
-    lists: dict[str, _List]
-    requirement: int
-    handler: int | None
-    scheduler: int | None
-    has_references: bool
-    relations: Sequence[tuple[str, str, str, str]]  # those of _RELATIONS that the template has; most have one or none
-    fixed: dict[str, Indexes] = field(default_factory=dict)
+    first: int
+    count: int
+    commands: Iterable[str]
+    scripts: Iterable[str | None]
+    envs: Iterable[Mapping[str, str]]
+    relations: dict[str, Iterable[Indexes]]
+    input_sets: Iterable[int | None] = field(default_factory=lambda: repeat(None))
+    #: priority, requirement and so on, the same for all
+    fixed: Mapping[str, object] = field(default_factory=dict)
 
 
 def build_plan(builder: Builder) -> Plan | None:
-    """Build the whole plan; None when there were errors, which the builder has collected."""
-    spec = builder.spec
-    for key, value in spec.parameters.items():
-        values = builder.values(value, ("parameters", key))
-        if values is not None:
-            builder.shared[key] = values
+    """Build the whole plan; None when there were errors, which the document has."""
+    spec, document = builder.spec, builder.document
+    builder.share_parameters()
     builder.plan_requirements()
-    handlers = builder.named(spec.failure_handlers, "failure_handlers", "failure handler")
-    schedulers = builder.named(spec.slurm_schedulers, "slurm_schedulers", "Slurm scheduler")
+    handlers, planned_handlers = builder.named(spec.failure_handlers, "failure_handlers", "failure handler")
+    schedulers, planned_schedulers = builder.named(spec.slurm_schedulers, "slurm_schedulers", "Slurm scheduler")
     files = builder.plan_files()
     user_data = builder.plan_user_data()
     shapes = [builder.shape(job, job.name, ("jobs", at)) for at, job in enumerate(spec.jobs)]
-    if not builder.count(shapes, "jobs"):
+    if not builder.fits(shapes, "jobs"):
         return None
-    jobs = _Jobs(builder, files, handlers[0], schedulers[0])
-    jobs.build(shapes)
-    actions = builder.actions(schedulers)
+    origin: dict[int, Path] = {}
+    entered = [shape for shape in shapes if shape is not None and builder.enter(builder.jobs, shape, origin)]
+    jobs = _Jobs(builder, files, handlers, schedulers)
+    for shape in entered:
+        jobs.add(shape, spec.jobs[int(shape.path[1])])
+    actions = builder.plan_actions(schedulers)
     metadata = builder.metadata()
-    if builder.failed() or not jobs.connect(user_data):
+    if document.failed:
         return None
-    settings = spec.model_dump(mode="json", exclude_defaults=True, include=set(_SETTINGS))
+    connected = connect(builder, jobs.filled, jobs.input_sets)
+    if connected is None:
+        return None
     return Plan(
-        name=spec.name, jobs=jobs.planned, requirements=builder.planned_requirements, gates=jobs.gates,
-        input_sets=jobs.input_sets, files=jobs.written_files(), user_data=jobs.written_user_data(user_data),
-        failure_handlers=handlers[1], schedulers=schedulers[1], actions=actions, user=spec.user,
-        description=spec.description, project=spec.project, metadata=metadata, env=spec.env, settings=settings,
+        name=spec.name, jobs=jobs.planned(connected), requirements=builder.planned_requirements, gates=connected.gates,
+        input_sets=jobs.input_sets,
+        files=[f._replace(producer=connected.file_producer[n]) if n in connected.file_producer else f
+               for n, f in enumerate(files)],
+        user_data=[d._replace(producer=connected.data_producer[n]) if n in connected.data_producer else d
+                   for n, d in enumerate(user_data)],
+        failure_handlers=planned_handlers, schedulers=planned_schedulers, actions=actions, user=spec.user,
+        description=spec.description, project=spec.project, metadata=metadata, env=spec.env,
+        settings=spec.model_dump(mode="json", exclude_defaults=True, include=set(SETTINGS)),
     )  # fmt: skip
 
 
 class _Jobs:
-    """Builds the jobs of one plan."""
+    """Fills the templates of one plan."""
 
-    def __init__(self, builder: Builder, files: list[PlannedFile], handlers: Names, schedulers: Names) -> None:
-        self.builder, self.files, self.handlers, self.schedulers = builder, files, handlers, schedulers
+    def __init__(self, builder: Builder, files: Sequence[PlannedFile], handlers: Names, schedulers: Names) -> None:
+        self.builder, self.handlers, self.schedulers = builder, handlers, schedulers
         self.names = {"jobs": builder.jobs, "files": builder.files, "user_data": builder.user_data}
         self.references = References(builder.files, builder.user_data, [file.path for file in files])
-        self.planned: list[PlannedJob] = []
-        self.gates: list[tuple[int, ...]] = []
+        self.filled: list[Filled] = []
         self.input_sets: list[InputSet] = []
         self._input_set_of: dict[InputSet, int] = {}
         self._inline: dict[ResourceRequest, int] = {}
-        self._envs: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
-        self._depends: list[Indexes] = []
-        self._paths: list[tuple[int, Path]] = []  # first job of each template, and where it stands
-        self._file_producer: dict[int, int] = {}
-        self._data_producer: dict[int, int] = {}
+        self._envs: dict[tuple[str, ...], Mapping[str, str]] = {}
+        self._characters_left = builder.limits.max_expanded_characters
+        self._num_jobs = 0
 
-    def build(self, shapes: Sequence[Shape | None]) -> None:
-        """Expand names first, so that jobs can refer to later ones; then the jobs."""
-        origin: dict[str, Path] = {}
-        for shape in shapes:
-            if shape is not None:
-                for combination in shape.space.combinations(shape.multiplied):
-                    self.builder.enter(self.builder.jobs, shape.name.fill(combination), shape.path, origin)
-        prepared = [self._prepare(shape, item) for shape, item in zip(shapes, self.builder.spec.jobs, strict=True)]
-        if self.builder.failed():
-            return
-        for job in prepared:
-            if job is not None:
-                self._paths.append((len(self.planned), job.shape.path))
-                for combination in job.shape.space.combinations(job.shape.multiplied):
-                    before = len(self.builder.problems)
-                    self._add(job, combination)
-                    if len(self.builder.problems) > before:
-                        break  # once for the template, with an example
-
-    # -- templates ----------------------------------------------------------------------------------------------
-
-    def _prepare(self, shape: Shape | None, item: Job) -> _Job | None:
-        if shape is None:
-            return None
+    def add(self, shape: Shape, item: Job) -> None:
+        """Fill a template. Problems are reported once, with an example."""
         builder, path = self.builder, shape.path
+        count, first = shape.size, self._num_jobs
+        self._num_jobs += count
         command = builder.compiled(shape, item.command, (*path, "command"))
-        script = builder.compiled(shape, item.invocation_script, (*path, "invocation_script"))
-        env = {key: builder.compiled(shape, value, (*path, "env", key)) for key, value in item.env.items()}
-        lists: dict[str, _List] = {}
-        for _, listed, regexes, _ in _RELATIONS:
-            for name, gathers in ((listed, True), (regexes, False)):
-                items = getattr(item, name)
-                if items and (entry := self._list(shape, items, (*path, name), gathers)).templates:
-                    lists[name] = entry
-        requirement = self._requirement(item, path)
-        handler = self._named(self.handlers, item.failure_handler, (*path, "failure_handler"))
-        scheduler = self._named(self.schedulers, item.scheduler, (*path, "scheduler"))
-        if command is None or any(template is None for template in env.values()):
-            return None
+        script = item.invocation_script and builder.compiled(
+            shape, item.invocation_script, (*path, "invocation_script")
+        )
+        envs = self._env_column(shape, item)
+        relations = {one.listed: self._relation(shape, item, one) for one in _RELATIONS}
+        fixed = {
+            "requirement": self._requirement(item, path),
+            "priority": item.priority,
+            "failure_handler": self._named(self.handlers, item.failure_handler, (*path, "failure_handler")),
+            "scheduler": self._named(self.schedulers, item.scheduler, (*path, "scheduler")),
+            "cancel_on_blocking_job_failure": item.cancel_on_blocking_job_failure,
+            "supports_termination": item.supports_termination,
+        }
+        if command is None or (item.invocation_script and not script) or not self._fits(shape, command, script or None):
+            return
+        commands = shape.filled(command)
+        scripts: Iterable[str | None] = shape.filled(script) if script else repeat(None)
+        filled = Filled(shape, first, count, commands, scripts, envs, relations, fixed=fixed)
         texts = item.command + (item.invocation_script or "")
-        return _Job(
-            shape, item, command, script, {key: t for key, t in env.items() if t is not None}, lists, requirement,
-            handler, scheduler, "${files." in texts or "${user_data." in texts,
-            [relation for relation in _RELATIONS if relation[1] in lists or relation[2] in lists],
-        )  # fmt: skip
+        if "${files." in texts or "${user_data." in texts:
+            self._replace_references(filled)
+        filled.input_sets = self._input_set_column(filled)
+        self.filled.append(filled)
 
-    def _list(self, shape: Shape, items: Sequence[str], path: Path, gathers: bool) -> _List:
+    def planned(self, connected: Connected) -> list[PlannedJob]:
+        """Give the jobs."""
+        jobs: list[PlannedJob] = []
+        names = iter(self.builder.jobs.index)  # in order of numbers, as dictionaries are
+        gates = iter(connected.gate_of)
+        for filled in self.filled:
+            columns = {
+                "name": islice(names, filled.count), "gate": gates, "command": filled.commands, "env": filled.envs,
+                "invocation_script": filled.scripts, "input_set": filled.input_sets,
+                "output_files": filled.relations["output_files"],
+                "output_user_data": filled.relations["output_user_data"],
+                **{key: repeat(value) for key, value in filled.fixed.items()},
+            }  # fmt: skip
+            # the names end first, before another value is taken from the gates, which the next template goes on with
+            jobs.extend(map(_new_job, zip(*(columns[key] for key in PlannedJob._fields), strict=False)))
+        return jobs
+
+    def _fits(self, shape: Shape, command: Template, script: Template | None) -> bool:
+        longest = command.longest + (script.longest if script else 0)
+        if command.slots or (script and script.slots):
+            self._characters_left -= longest * shape.size
+        if self._characters_left < 0:
+            most = self.builder.limits.max_expanded_characters
+            message = f"the commands expand to more than {most:,} characters"
+            self.builder.report("too_many", message, (*shape.path, "command"), suggestion="put the script into a file")
+        return self._characters_left >= 0
+
+    # -- columns ------------------------------------------------------------------------------------------------
+
+    def _env_column(self, shape: Shape, item: Job) -> Iterable[Mapping[str, str]]:
+        templates = [self.builder.compiled(shape, text, (*shape.path, "env", key)) for key, text in item.env.items()]
+        columns = [shape.filled(template) for template in templates if template is not None]
+        keys = tuple(item.env)
+        if not any(template is not None and template.slots for template in templates):
+            known = self._envs.setdefault((*keys, *item.env.values()), item.env)
+            return repeat(known)
+        return (self._envs.setdefault((*keys, *row), dict(zip(keys, row, strict=True)))
+                for row in zip(*columns, strict=True))  # fmt: skip
+
+    def _relation(self, shape: Shape, item: Job, relation: _Relation) -> Iterable[Indexes]:
+        parts: list[Iterable[Indexes]] = []
+        for key, by_regex in ((relation.listed, False), (relation.regexes, True)):
+            texts: list[str] = getattr(item, key)
+            if texts:
+                parts.append(self._column(shape, texts, (*shape.path, key), self.names[relation.noun], by_regex))
+        if not parts:
+            return repeat(())
+        if len(parts) == 1:
+            return parts[0]
+        if all(isinstance(part, repeat) for part in parts):
+            return repeat(merged(*(next(iter(part)) for part in parts)))
+        return list(map(merged, *parts))
+
+    def _column(
+        self, shape: Shape, texts: Sequence[str], path: Path, names: Names, by_regex: bool
+    ) -> Iterable[Indexes]:
+        """Resolve a list of names, or of regular expressions, for all jobs of a template."""
         templates = [
-            template
-            for at, text in enumerate(items)
-            if (template := self.builder.compiled(shape, text, (*path, at), gathers=gathers)) is not None
+            self.builder.compiled(shape, text, (*path, at), gathers=not by_regex, in_regex=by_regex)
+            for at, text in enumerate(texts)
         ]
-        entry = _List(templates, path)
-        if templates and not any(t.parameters & set(shape.multiplied) for t in templates):
-            base = tuple(0 for _ in shape.space.names)
-            if not (shape.space.zipped and shape.multiplied and any(t.parameters for t in templates)):
-                entry.fixed = gathered_items(templates, shape.space, base, shape.multiplied, shape.gathered)
-        return entry
+        whole = [template for template in templates if template is not None]
+        mentioned = frozenset[int]().union(*(template.parameters for template in whole))
+        varying = tuple(sorted(mentioned.intersection(shape.multiplied)))
+        if not self.builder.spend(_num_items(shape, whole, varying), path):
+            return repeat(())
+        try:
+            if not varying:
+                return repeat(_resolved(shape, whole, (0,) * len(shape.space.names), names, by_regex))
+            if varying == shape.multiplied and not by_regex and not mentioned.intersection(shape.gathered):
+                rows = zip(*(map(names.index.__getitem__, shape.filled(t)) for t in whole), strict=True)
+                return list(map(distinct, rows) if len(whole) > 1 else rows)
+            return _by_part(shape, whole, varying, names, by_regex)
+        except Unknown:
+            self._explain(shape, templates, path, names, by_regex)
+            return repeat(())
+
+    def _explain(
+        self, shape: Shape, templates: Sequence[Template | None], path: Path, names: Names, by_regex: bool
+    ) -> None:
+        """Report each item of a list that leads nowhere, with the first combination for which it does."""
+        nowhere = (0,) * len(shape.space.names)
+        for at, template in enumerate(templates):
+            if template is None:
+                continue
+            for combination in shape.space.within(nowhere, template.parameters):
+                name = template.fill(combination)
+                try:
+                    names.match(name) if by_regex else names.find(name)
+                except Unknown as error:
+                    self.builder.unknown(error, (*path, at), shape.example("job", combination))
+                    break
+
+    # -- what is made once --------------------------------------------------------------------------------------
 
     def _named(self, names: Names, name: str | None, path: Path) -> int | None:
         return None if name is None else self.builder.lookup(names, name, path)
@@ -180,116 +249,42 @@ class _Jobs:
             return builder.lookup(builder.requirements, wanted, (*path, "resource_requirements")) or 0
         request = ResourceRequest() if wanted is None else builder.request(wanted, (*path, "resource_requirements"))
         if request not in self._inline:
-            stem = "default" if wanted is None else "inline"
             self._inline[request] = len(builder.planned_requirements)
-            name = stem if stem == "default" else f"inline_{len(self._inline)}"
+            name = "default" if wanted is None else f"inline_{len(self._inline)}"
             while name in builder.requirements.index:
                 name += "_"
             builder.requirements.index[name] = len(builder.planned_requirements)
             builder.planned_requirements.append(PlannedRequirement(name, request))
         return self._inline[request]
 
-    # -- jobs ---------------------------------------------------------------------------------------------------
+    # -- references and inputs ----------------------------------------------------------------------------------
 
-    def _add(self, job: _Job, combination: Combination) -> None:
-        name = job.shape.name.fill(combination)
-        found = dict(_NOTHING)
-        for key, *rest in job.relations:
-            found[key] = self._relation(job, combination, *rest)
-        command = job.command.fill(combination)
-        script = None if job.script is None else job.script.fill(combination)
-        if job.has_references:
-            command, script = self._referenced(job, name, command, script, found)
-        number = len(self.planned)
-        for output in found["output_files"]:
-            self._produce(job, name, number, output, self._file_producer, "file")
-        for output in found["output_user_data"]:
-            self._produce(job, name, number, output, self._data_producer, "user data")
-        env = _EMPTY if not job.env else self._env(tuple((key, t.fill(combination)) for key, t in job.env.items()))
-        self._depends.append(found["depends_on"])
-        item = job.item
-        self.planned.append(
-            PlannedJob(
-                name,
-                command,
-                job.requirement,
-                None,
-                self._input_set(found["input_files"], found["input_user_data"]),
-                found["output_files"],
-                found["output_user_data"],
-                item.priority,
-                env,
-                script,
-                job.handler,
-                job.scheduler,
-                item.cancel_on_blocking_job_failure,
-                item.supports_termination,
-            )
-        )
+    def _replace_references(self, filled: Filled) -> None:
+        shape = filled.shape
+        commands: list[str] = []
+        scripts: list[str | None] = []
+        columns = {one.listed: list(_sized(filled.relations[one.listed], filled.count)) for one in _RELATIONS}
+        rows = zip(range(filled.count), filled.commands, filled.scripts, shape.combinations(), strict=False)
+        for number, command, script, combination in rows:
+            declared: dict[str, list[int]] = {}
+            key = "command"
+            try:
+                commands.append(self.references.replace(command, declared))
+                key = "invocation_script"
+                scripts.append(None if script is None else self.references.replace(script, declared))
+            except Unknown as error:
+                self.builder.unknown(error, (*shape.path, key), shape.example("job", combination))
+                return
+            for field_, indexes in declared.items():
+                columns[field_][number] = merged(columns[field_][number], distinct(indexes))
+        filled.commands, filled.scripts = commands, scripts
+        filled.relations.update(columns)
 
-    def _relation(self, job: _Job, combination: Combination, listed: str, regexes: str, noun: str) -> Indexes:
-        parts: list[Indexes] = []
-        names = self.names[noun]
-        for key in (listed, regexes):
-            entry = job.lists.get(key)
-            if entry is None:
-                continue
-            known = job.fixed.get(key)
-            if known is None:
-                known = self._resolved(job, entry, combination, names, by_regex=key == regexes)
-                if entry.fixed is not None:
-                    job.fixed[key] = known
-            parts.append(known)
-        return merged(*parts)
-
-    def _resolved(self, job: _Job, entry: _List, combination: Combination, names: Names, *, by_regex: bool) -> Indexes:
-        shape = job.shape
-        items = entry.fixed
-        if items is None:
-            items = gathered_items(entry.templates, shape.space, combination, shape.multiplied, shape.gathered)
-        try:
-            return merged(*(names.match(item) for item in items)) if by_regex else names.find_all(items)
-        except Unknown as error:
-            at = self._guilty(entry, items, names, by_regex)
-            self.builder.unknown(error, (*entry.path, at), self._example(job, combination))
-            return ()
-
-    def _guilty(self, entry: _List, items: Sequence[str], names: Names, by_regex: bool) -> int:
-        if len(items) == len(entry.templates) and not by_regex:
-            return next((at for at, item in enumerate(items) if item not in names.index), 0)
-        return 0
-
-    def _example(self, job: _Job, combination: Combination) -> str | None:
-        return f"job `{job.shape.name.fill(combination)}`" if job.shape.name.slots else None
-
-    def _referenced(
-        self, job: _Job, name: str, command: str, script: str | None, found: dict[str, Indexes]
-    ) -> tuple[str, str | None]:
-        relations: dict[tuple[str, str], list[int]] = {}
-        path = (*job.shape.path, "command")
-        try:
-            command = self.references.replace(command, relations)
-            path = (*job.shape.path, "invocation_script")
-            script = None if script is None else self.references.replace(script, relations)
-        except Unknown as error:
-            self.builder.unknown(error, path, f"job `{name}`" if job.shape.name.slots else None)
-        for (kind, direction), indexes in relations.items():
-            key = f"{direction}_{kind}"
-            found[key] = merged(found[key], tuple(dict.fromkeys(indexes)))
-        return command, script
-
-    def _produce(self, job: _Job, name: str, number: int, output: int, producers: dict[int, int], noun: str) -> None:
-        other = producers.setdefault(output, number)
-        if other != number:
-            names = self.builder.files if noun == "file" else self.builder.user_data
-            what = list(names.index)[output]
-            self.builder.report(
-                "two_producers", f"{noun} `{what}` is written by two jobs: `{self.planned[other].name}` and `{name}`",
-                job.shape.path, suggestion="give each job an output of its own",
-            )  # fmt: skip
-
-    def _env(self, pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
-        return self._envs.setdefault(pairs, dict(pairs))
+    def _input_set_column(self, filled: Filled) -> Iterable[int | None]:
+        files, data = filled.relations["input_files"], filled.relations["input_user_data"]
+        if isinstance(files, repeat) and isinstance(data, repeat):
+            return repeat(self._input_set(next(iter(files)), next(iter(data))))
+        return list(map(self._input_set, _sized(files, filled.count), _sized(data, filled.count)))
 
     def _input_set(self, files: Indexes, user_data: Indexes) -> int | None:
         if not files and not user_data:
@@ -300,42 +295,35 @@ class _Jobs:
             self.input_sets.append(inputs)
         return known
 
-    # -- who waits for whom -------------------------------------------------------------------------------------
 
-    def connect(self, user_data: list[PlannedUserData]) -> bool:
-        """Find prerequisites, gates and cycles."""
-        by_inputs = [self._producers(inputs) for inputs in self.input_sets]
-        cache: dict[tuple[int | None, int], Indexes] = {}
-        prerequisites: list[Indexes] = []
-        for job, depends in zip(self.planned, self._depends, strict=True):
-            key = (job.input_set, id(depends))
-            known = cache.get(key)
-            if known is None:
-                produced = () if job.input_set is None else by_inputs[job.input_set]
-                known = cache[key] = tuple(sorted(set(merged(produced, depends))))
-            prerequisites.append(known)
-        self.gates, gate_of = build_gates(prerequisites)
-        cycle = find_cycle(graph_of(self.gates, gate_of))
-        if cycle is not None:
-            text = cycle_text(cycle, [job.name for job in self.planned])
-            start = max(first for first, _ in self._paths if first <= cycle[0])
-            path = next(path for first, path in self._paths if first == start)
-            self.builder.report("cycle", f"jobs wait for each other in a circle: {text}", path)
-            return False
-        self.planned = [
-            job if gate is None else job._replace(gate=gate) for job, gate in zip(self.planned, gate_of, strict=True)
-        ]
-        return True
+def _sized(column: Iterable[Indexes], count: int) -> Iterator[Indexes]:
+    """Give so many values of a column, which may be endless."""
+    return (value for _, value in zip(range(count), column, strict=False))
 
-    def _producers(self, inputs: InputSet) -> Indexes:
-        found = {self._file_producer[i]: None for i in inputs.files if i in self._file_producer}
-        found.update({self._data_producer[i]: None for i in inputs.user_data if i in self._data_producer})
-        return tuple(found)
 
-    def written_files(self) -> list[PlannedFile]:
-        """Give the files with their producers."""
-        return [file._replace(producer=self._file_producer.get(at)) for at, file in enumerate(self.files)]
+def _num_items(shape: Shape, templates: Sequence[Template], varying: tuple[int, ...]) -> int:
+    """Count the items that a list expands to, for all jobs together."""
+    each = sum(shape.space.size(template.parameters.intersection(shape.gathered)) for template in templates)
+    return each * shape.space.size(varying)
 
-    def written_user_data(self, user_data: list[PlannedUserData]) -> list[PlannedUserData]:
-        """Give the user data with their producers."""
-        return [data._replace(producer=self._data_producer.get(at)) for at, data in enumerate(user_data)]
+
+def _resolved(shape: Shape, templates: Sequence[Template], base: Combination, names: Names, by_regex: bool) -> Indexes:
+    items = gathered_items(templates, shape.space, base, shape.gathered)
+    if by_regex:
+        return merged(*map(names.match, items))
+    return distinct(map(names.index.__getitem__, items))
+
+
+def _by_part(
+    shape: Shape, templates: Sequence[Template], varying: tuple[int, ...], names: Names, by_regex: bool
+) -> list[Indexes]:
+    """Resolve a list once for each combination of the parameters that it mentions; jobs of one share the result."""
+    known: dict[Combination, Indexes] = {}
+    column: list[Indexes] = []
+    for combination in shape.combinations():
+        part = tuple([combination[at] for at in varying])
+        found = known.get(part)
+        if found is None:
+            found = known[part] = _resolved(shape, templates, combination, names, by_regex)
+        column.append(found)
+    return column

@@ -1,7 +1,11 @@
-"""Problems of a spec: what, where, and how to mend it. Rendered for people with a caret, for programs as JSON."""
+"""Problems of a document: code, message, place, suggestion; for people with a caret, for programs as a dictionary.
+
+Not an exception: problems are collected, and reported together.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +14,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A place in a text: 1-based line and columns, the end column exclusive."""
+    """A place in a text: 1-based line and columns (characters), the end column exclusive."""
 
     line: int
     column: int
@@ -19,7 +23,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One problem of a document. `path` is like `jobs[3].command`."""
+    """One problem of a document. `path` is like `jobs[3].command`.
+
+    `source_line` is the line of the text; of a very long line it is the part around the place, which begins
+    `source_offset` characters into the line.
+    """
 
     code: str
     message: str
@@ -29,6 +37,22 @@ class Diagnostic:
     source_line: str | None = None
     suggestion: str | None = None
     severity: Severity = "error"
+    source_offset: int = 0
+
+    @property
+    def line(self) -> int | None:
+        """The line, from 1."""
+        return self.span.line if self.span else None
+
+    @property
+    def column(self) -> int | None:
+        """The column, from 1, in characters."""
+        return self.span.column if self.span else None
+
+    @property
+    def end_column(self) -> int | None:
+        """The column after the last one."""
+        return self.span.end_column if self.span else None
 
     def render(self, *, color: bool = False) -> str:
         """Give the text for people: place, message, the line with a caret, the suggestion."""
@@ -40,12 +64,19 @@ class Diagnostic:
         lines = [f"{bold}{place}{off}: {red}{self.severity}{off}[{self.code}]: {self.message}{where}"]
         if self.span is not None and self.source_line is not None:
             number = str(self.span.line)
-            shown, caret_at, width = _clip(self.source_line, self.span)
-            gutter = " " * len(number)
-            lines += [f" {number} | {shown}", f" {gutter} | {' ' * caret_at}{red}{'^' * width}{off}"]
+            shown, indent, width = self._excerpt(self.span, self.source_line)
+            lines += [f" {number} | {shown}", f" {' ' * len(number)} | {indent}{red}{'^' * width}{off}"]
         if self.suggestion:
             lines.append(f"   help: {self.suggestion}")
         return "\n".join(lines)
+
+    def _excerpt(self, span: Span, line: str) -> tuple[str, str, int]:
+        """Give what to show of the line, what stands before the caret, and how wide the caret is."""
+        start = min(span.column - 1 - self.source_offset, len(line))
+        cut = 0 if len(line) <= _WIDEST else max(0, min(start - 40, len(line) - _WIDEST))
+        shown = "".join(c if c.isprintable() else " " for c in line[cut : cut + _WIDEST])
+        before, marked = shown[: start - cut], shown[start - cut : start - cut + span.end_column - span.column]
+        return shown, " " * _width(before), max(1, _width(marked))
 
     def to_dict(self) -> dict[str, Any]:
         """Give the problem for programs."""
@@ -55,10 +86,11 @@ class Diagnostic:
             "message": self.message,
             "path": self.path,
             "file": self.file,
-            "line": self.span.line if self.span else None,
-            "column": self.span.column if self.span else None,
-            "end_column": self.span.end_column if self.span else None,
+            "line": self.line,
+            "column": self.column,
+            "end_column": self.end_column,
             "source_line": self.source_line,
+            "source_offset": self.source_offset,
             "suggestion": self.suggestion,
         }
 
@@ -66,10 +98,6 @@ class Diagnostic:
 _WIDEST = 140
 
 
-def _clip(line: str, span: Span) -> tuple[str, int, int]:
-    """Give what to show of a line, where the caret goes, and how wide it is."""
-    start = span.column - 1
-    width = max(1, min(span.end_column, len(line) + 1) - span.column)
-    cut = 0 if len(line) <= _WIDEST else max(0, min(start - 40, len(line) - _WIDEST))
-    shown = "".join(c if c.isprintable() else " " for c in line[cut : cut + _WIDEST])
-    return shown, start - cut, min(width, max(1, _WIDEST - (start - cut)))
+def _width(text: str) -> int:
+    """Count the columns that a text takes in a terminal: East Asian wide characters take two, combining ones none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -6,8 +6,9 @@ to report: reading stays fast.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from torc.spec.diagnostics import Diagnostic, Severity, Span
@@ -18,56 +19,107 @@ Locate = Callable[[Path, bool], Span | None]
 
 MAX_DEPTH = 64
 MAX_CHARACTERS = 256 << 20
+#: Problems beyond these are counted, not described: nobody reads them, and each costs a search for its place.
+MAX_PROBLEMS = 500
+#: Characters of a line that a diagnostic carries around its place.
+_MOST_OF_A_LINE = 1000
+
+_BREAK = re.compile(r"\r\n|\r|\n")
 
 
-@dataclass(slots=True)
+class Lines:
+    """The lines of a text, found on first use. A line ends at LF, CR LF or CR."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._starts: list[int] = []
+
+    def span(self, position: int, width: int = 1) -> Span:
+        """Give the span that begins at a position; it ends with its line at the latest."""
+        position = max(0, min(position, len(self.text)))
+        number = self._number(position)
+        start, end = self.limits(number)
+        column = min(position, end) - start + 1
+        return Span(number, column, max(min(column + width, end - start + 1), column + 1))
+
+    def limits(self, number: int) -> tuple[int, int]:
+        """Give where a line (from 1) begins and ends, without what ends it."""
+        starts = self._found()
+        start = starts[number - 1]
+        end = starts[number] if number < len(starts) else len(self.text)
+        while end > start and self.text[end - 1] in "\r\n" and number < len(starts):
+            end -= 1
+        return start, end
+
+    def _number(self, position: int) -> int:
+        return bisect_right(self._found(), position)
+
+    def _found(self) -> list[int]:
+        if not self._starts:
+            self._starts = [0, *(match.end() for match in _BREAK.finditer(self.text))]
+        return self._starts
+
+
 class Document:
-    """Text, data, and the way from the one to the other."""
+    """Text, data, the way from the one to the other, and the problems found."""
 
-    name: str
-    text: str
-    data: Any
-    locate: Locate
-    problems: list[Diagnostic] = field(default_factory=list)
+    def __init__(self, name: str, text: str, data: Any = None, locate: Locate | None = None) -> None:
+        self.name, self.text, self.data = name, text, data
+        self.lines = Lines(text)
+        self.problems: list[Diagnostic] = []
+        self.num_problems = 0
+        self.failed = False
+        self._locate: Locate = locate or (lambda path, key: None)
+        self._seen: set[tuple[str, str, Path]] = set()
 
     def span(self, path: Path, *, key: bool = False) -> Span | None:
         """Give the place of a path, or of the nearest enclosing one that the document has."""
         while True:
-            found = self.locate(path, key)
+            found = self._locate(path, key)
             if found is not None or not path:
                 return found
             path, key = path[:-1], False
 
-    def problem(
+    def report(
         self,
         code: str,
         message: str,
         path: Path = (),
         *,
         key: bool = False,
+        span: Span | None = None,
         suggestion: str | None = None,
         severity: Severity = "error",
-    ) -> Diagnostic:
-        """Make a diagnostic about a place in this document."""
-        return at(self.name, self.text, self.span(path, key=key), code, message, path, suggestion, severity)
+    ) -> None:
+        """Note a problem, once: at a span, or where the path leads."""
+        if (code, message, path) in self._seen:
+            return
+        self.num_problems += 1
+        self.failed = self.failed or severity == "error"
+        if len(self.problems) >= MAX_PROBLEMS:
+            return
+        self._seen.add((code, message, path))
+        place = span or self.span(path, key=key)
+        line, offset = (None, 0) if place is None else self._excerpt(place)
+        self.problems.append(
+            Diagnostic(code, message, path_text(path), self.name, place, line, suggestion, severity, offset)
+        )
 
+    def _excerpt(self, span: Span) -> tuple[str, int]:
+        start, end = self.lines.limits(span.line)
+        if end - start <= _MOST_OF_A_LINE:
+            return self.text[start:end], 0
+        first = max(0, min(span.column - 1 - _MOST_OF_A_LINE // 2, end - start - _MOST_OF_A_LINE))
+        return self.text[start + first : start + first + _MOST_OF_A_LINE], first
 
-def at(  # noqa: PLR0913, PLR0917
-    name: str,
-    text: str,
-    span: Span | None,
-    code: str,
-    message: str,
-    path: Path = (),
-    suggestion: str | None = None,
-    severity: Severity = "error",
-) -> Diagnostic:
-    """Make a diagnostic about a span of a text."""
-    line = None
-    if span is not None:
-        lines = text.splitlines()
-        line = lines[span.line - 1] if span.line <= len(lines) else ""
-    return Diagnostic(code, message, path_text(path), name, span, line, suggestion, severity)
+    def found(self) -> list[Diagnostic]:
+        """Give the problems in order of place, and say when there were too many to describe."""
+        found = sorted(self.problems, key=lambda p: (p.span.line, p.span.column) if p.span else (0, 0))
+        if self.num_problems > len(found):
+            more = f"{self.num_problems - len(found):,} more problems are not listed"
+            severity: Severity = "error" if self.failed else "warning"
+            found.append(Diagnostic("more_problems", more, file=self.name, severity=severity))
+        return found
 
 
 def path_text(path: Path) -> str:

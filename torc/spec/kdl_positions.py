@@ -1,6 +1,6 @@
 """Where the nodes of a KDL text stand, their arguments and properties. Tolerant: for KDL 1 and 2, and for broken texts.
 
-Not a parser: values are read by `read_kdl`. This finds places for diagnostics.
+Not a parser: values are read by `read_kdl`. This finds places for diagnostics, in time that grows with the text.
 """
 
 from __future__ import annotations
@@ -8,33 +8,49 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
 
+# What is not closed reaches to the end, so that no token is looked for twice.
 _TOKEN = re.compile(
-    r'''(?P<comment>//[^\n]*|/\*(?:[^*]|\*(?!/))*\*/)
-      | (?P<continuation>\\[ \t]*(?://[^\n]*)?\n)
-      | (?P<newline>[\n\r;])
-      | (?P<space>[ \t\ufeff\u00a0]+)
+    r'''(?P<comment>//[^\n\r]*|/\*)
+      | (?P<continuation>\\[ \t]*(?://[^\n\r]*)?(?:\r\n|\r|\n))
+      | (?P<newline>[\n\r\x0b\x0c\x85\u2028\u2029;])
+      | (?P<space>[ \t\ufeff\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+)
       | (?P<slashdash>/-)
-      | (?P<string>"""(?:[^\\]|\\.)*?"""|"(?:[^"\\]|\\.)*")
-      | (?P<raw>r?(?P<hashes>\#+)"(?:(?!"(?P=hashes)).)*"(?P=hashes)|r"[^"]*")
+      | (?P<string>"""(?:[^\\"]|\\.|"(?!""))*(?:"""|\\?\Z)|"(?:[^"\\]|\\.)*(?:"|\\?\Z))
+      | (?P<raw>r?(?P<hashes>\#+)"(?:(?!"(?P=hashes)).)*(?:"(?P=hashes)|\Z)|r"[^"]*(?:"|\Z))
       | (?P<open>\{)
       | (?P<close>\})
-      | (?P<type>\([^)\n]*\))
+      | (?P<type>\([^)\n\r]*\))
       | (?P<equals>=)
-      | (?P<word>(?:[^\s"{}()=;\\/]|/(?![/*-]))+)
+      | (?P<word>(?:[^\s"{}()=;\\/\ufeff]|/(?![/*-]))+)
       | (?P<odd>.)''',
     re.VERBOSE | re.DOTALL,
 )
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+Extent = tuple[int, int]  # offset, width
 
 
 @dataclass(slots=True)
 class Place:
-    """A node: offsets and widths of its name, arguments and properties."""
+    """A node: extents of its name, arguments and properties (key, value)."""
 
-    name: tuple[int, int]
-    arguments: list[tuple[int, int]] = field(default_factory=list)
-    properties: dict[str, tuple[int, int]] = field(default_factory=dict)
+    name: Extent
+    arguments: list[Extent] = field(default_factory=list)
+    properties: dict[str, tuple[Extent, Extent]] = field(default_factory=dict)
     children: list[Place] = field(default_factory=list)
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+
+    @property
+    def extent(self) -> Extent:
+        return self.start, len(self.text)
 
 
 def places(text: str) -> list[Place]:
@@ -42,33 +58,40 @@ def places(text: str) -> list[Place]:
     root = Place((0, 1))
     stack = [root]
     current: Place | None = None
-    dropped: str | None = None  # what a slashdash takes away: "node", "children" or "value"
-    tokens = list(_significant(text))
-    for index, (kind, value, start) in enumerate(tokens):
-        if kind == "newline":
-            current, dropped = None, None
-        elif kind == "slashdash":
-            after = tokens[index + 1][0] if index + 1 < len(tokens) else "newline"
-            dropped = "node" if current is None else "children" if after == "open" else "value"
-        elif kind in {"open", "close"}:
-            _nest(stack, kind, current or Place((start, 1)), is_dropped=dropped == "children")
-            current, dropped = None, None
-        elif kind in {"string", "raw", "word", "odd"}:
-            place = (start, _width(value))
-            if current is None:
-                current = Place(place)
-                if dropped != "node":
-                    stack[-1].children.append(current)
-                dropped = None
-            elif index and tokens[index - 1][0] == "equals":
-                continue
-            elif index + 1 < len(tokens) and tokens[index + 1][0] == "equals":
-                current.properties[value.strip('"')] = place
-            elif dropped == "value":
-                dropped = None
-            else:
-                current.arguments.append(place)
+    dropped = ""  # what a slashdash takes away: "node", "children" or "value"
+    key: _Token | None = None  # of a property, until its value comes
+    tokens = [token for token in _tokens(text) if token.kind not in {"space", "continuation", "type", "comment"}]
+    tokens.append(_Token("newline", "", len(text)))
+    for token, after in pairwise(tokens):
+        if token.kind == "newline":
+            current, dropped, key = None, "" if current else dropped, None
+        elif token.kind == "slashdash":
+            dropped = "node" if current is None else "children" if after.kind == "open" else "value"
+        elif token.kind in {"open", "close"}:
+            _nest(stack, token.kind, current or Place(token.extent), is_dropped=dropped == "children")
+            current, dropped = None, ""
+        elif token.kind == "equals":
+            continue
+        elif current is None:
+            current = Place(token.extent)
+            if dropped != "node":
+                stack[-1].children.append(current)
+            dropped = ""
+        elif after.kind == "equals" and key is None:
+            key = token
+        else:
+            _value(current, key, token, is_dropped=dropped == "value")
+            dropped, key = "" if dropped == "value" else dropped, None
     return root.children
+
+
+def _value(node: Place, key: _Token | None, token: _Token, *, is_dropped: bool) -> None:
+    if is_dropped:
+        return
+    if key is None:
+        node.arguments.append(token.extent)
+    else:
+        node.properties[key.text.strip('"')] = (key.extent, token.extent)
 
 
 def _nest(stack: list[Place], kind: str, owner: Place, *, is_dropped: bool) -> None:
@@ -78,14 +101,55 @@ def _nest(stack: list[Place], kind: str, owner: Place, *, is_dropped: bool) -> N
         stack.pop()
 
 
-def _significant(text: str) -> Iterator[tuple[str, str, int]]:
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup or "odd"
-        if kind == "hashes":
-            kind = "raw"
-        if kind not in {"comment", "continuation", "space", "type"}:
-            yield kind, match[0], match.start()
+def imbalance(text: str) -> tuple[int, str] | None:
+    """Give where a brace, a quote or a comment is not closed, or a brace closes nothing, and what that is."""
+    opened: list[int] = []
+    for token in _tokens(text):
+        if token.kind == "open":
+            opened.append(token.start)
+        elif token.kind == "close":
+            if not opened:
+                return token.start, "this brace closes nothing"
+            opened.pop()
+        elif not _is_closed(token):
+            return token.start, "this comment is not closed" if token.kind == "comment" else "this quote is not closed"
+    return (opened[-1], "this brace is not closed") if opened else None
 
 
-def _width(value: str) -> int:
-    return len(value.split("\n", 1)[0])
+def open_braces(text: str) -> int:
+    """Count the braces that are open at the end of a text."""
+    depth = 0
+    for token in _tokens(text):
+        depth += 1 if token.kind == "open" else -1 if token.kind == "close" and depth else 0
+    return depth
+
+
+def _is_closed(token: _Token) -> bool:
+    text = token.text
+    if token.kind == "string":
+        quote = '"""' if text.startswith('"""') else '"'
+        return len(text) >= 2 * len(quote) and re.search(rf"(?<!\\)(?:\\\\)*{quote}\Z", text) is not None
+    if token.kind == "raw":
+        closing = '"' + "#" * (len(text) - len(text.lstrip("r#")) - text.startswith("r"))
+        return text.endswith(closing) and len(text) > text.index('"') + len(closing)
+    return not text.startswith("/*") or token.kind != "comment" or text.endswith("*/")
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    at = 0
+    while (match := _TOKEN.match(text, at)) is not None:
+        kind, token = match.lastgroup or "odd", match[0]
+        if token == "/*" and kind == "comment":
+            token = text[at : _comment_end(text, at)]
+        yield _Token("raw" if kind == "hashes" else kind, token, at)
+        at += len(token)
+
+
+def _comment_end(text: str, start: int) -> int:
+    """Give the end of a block comment; they nest."""
+    depth = 0
+    for edge in _COMMENT_EDGE.finditer(text, start):
+        depth += 1 if edge[0] == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    return len(text)

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 _NUMBER = r"[0-9]{1,19}(\.[0-9]{1,9})?"
 _ISO = (
@@ -16,31 +25,16 @@ _ISO = (
     rf"([Tt]({_NUMBER}[Hh])?({_NUMBER}[Mm])?({_NUMBER}[Ss])?)?"
 )
 _CLOCK = r"[0-9]{1,9}-[0-9]{1,9}(:[0-9]{1,9}){0,2}|[0-9]{1,9}(:[0-9]{1,9}){1,2}"
-_UNITS = [
-    "s",
-    "sec",
-    "secs",
-    "second",
-    "seconds",
-    "m",
-    "min",
-    "mins",
-    "minute",
-    "minutes",
-    "h",
-    "hr",
-    "hrs",
-    "hour",
-    "hours",
-    "d",
-    "day",
-    "days",
-    "w",
-    "week",
-    "weeks",
-]
-MEMORY = rf"^\s*{_NUMBER}\s*[kKmMgGtTpPeE]?([iI]?[bB])?\s*$"
-DURATION = rf"^\s*({_ISO}|{_CLOCK}|({_NUMBER}\s*({'|'.join(_UNITS)})\s*)+)\s*$"
+_UNITS = (
+    "s(ec(ond)?s?)?|m(in(ute)?s?)?|h((ou)?rs?)?|d(ays?)?|w(eeks?)?"
+    "|S(EC(OND)?S?)?|M(IN(UTE)?S?)?|H((OU)?RS?)?|D(AYS?)?|W(EEKS?)?"
+)
+MEMORY = rf"^[ \t]*{_NUMBER}[ \t]*[kKmMgGtTpPeE]?([iI]?[bB])?[ \t]*$"
+DURATION = rf"^[ \t]*({_ISO}|{_CLOCK}|({_NUMBER}[ \t]*({_UNITS})[ \t]*)+)[ \t]*$"
+#: sbatch --time knows minutes alone, and no limit
+WALLTIME = rf"^[ \t]*({_ISO}|{_CLOCK}|({_NUMBER}[ \t]*({_UNITS})[ \t]*)+|[0-9]{{1,9}}|UNLIMITED|INFINITE)[ \t]*$"
+#: sbatch options that Torc sets itself
+MANAGED = ("partition", "nodes", "walltime", "time", "mem", "gres", "name", "job-name", "job_name")
 
 
 def _integral(value: Any) -> Any:
@@ -48,19 +42,39 @@ def _integral(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _not_managed(option: str) -> str:
+    if option in MANAGED:
+        raise PydanticCustomError("managed_option", "Torc sets `{option}` itself: give it to a scheduler, or leave it out",
+                                  {"option": option})  # fmt: skip
+    return option
+
+
+def _granularity(value: str) -> str:
+    return "summary" if value.lower() == "summary" else "time_series"
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
-Command = Annotated[str, StringConstraints(pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")]
+Command = Annotated[str, StringConstraints(pattern=r"^[^\x00]*[^\x00 \t\r\n][^\x00]*$")]
 Integer = Annotated[int, BeforeValidator(_integral)]
 Count = Annotated[int, BeforeValidator(_integral), Field(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, BeforeValidator(_integral), Field(ge=1, le=2**31 - 1)]
+ExitCode = Annotated[int, BeforeValidator(_integral), Field(ge=-255, le=255)]
 Memory = Annotated[str, StringConstraints(pattern=MEMORY)]
 Duration = Annotated[str, StringConstraints(pattern=DURATION)]
+Walltime = Annotated[str, StringConstraints(pattern=WALLTIME)]
+Granularity = Annotated[
+    str,
+    StringConstraints(pattern=r"^([sS][uU][mM][mM][aA][rR][yY]|[tT][iI][mM][eE]_?[sS][eE][rR][iI][eE][sS])$"),
+    AfterValidator(_granularity),
+]
 Names = Annotated[list[Name], Field()]
 Scalar = Text | Integer | float | bool
 ParameterValue = Scalar | Annotated[list[Scalar], Field(min_length=1)]
-Parameters = dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ParameterValue]
-Env = dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text]
+_Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Parameters = dict[_Identifier, ParameterValue]
+Env = dict[_Identifier, Text]
+SbatchOption = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"), AfterValidator(_not_managed)]
 
 
 # Where there may be a hundred thousand of a part, defaults are made, not given: pydantic would deep-copy each one.
@@ -72,6 +86,16 @@ class Part(BaseModel):
     """What the parts of a spec have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        """Take `field: null`, which YAML writes as `field:`, for a field that was left out, as Torc 0.12 did."""
+        if type(data) is dict and None in data.values():
+            needed = {name for name, field in cls.model_fields.items() if field.is_required()}
+            return {key: value for key, value in data.items()
+                    if value is not None or key in needed or key not in cls.model_fields}  # fmt: skip
+        return data
 
 
 class Parameterized(Part):
@@ -173,6 +197,9 @@ class File(Parameterized):
 
     name: Name = Field(description="Unique name.")
     path: Command = Field(description="Path, relative to the directory of submission.")
+    st_mtime: float | None = Field(
+        None, description="Does nothing: times are read from the file.", json_schema_extra={"deprecated": True}
+    )
 
 
 class UserData(Parameterized):
@@ -186,9 +213,7 @@ class UserData(Parameterized):
 class Rule(Part):
     """What to do about some failures."""
 
-    exit_codes: list[Annotated[int, BeforeValidator(_integral), Field(ge=0, le=255)]] = Field(
-        [], description="Exit codes it is for."
-    )
+    exit_codes: list[ExitCode] = Field([], description="Exit codes it is for.", examples=[[10, 11]])
     match_all_exit_codes: bool = Field(False, description="It is for every exit code.")
     match_categories: list[
         Literal[
@@ -218,7 +243,7 @@ class SlurmScheduler(Part):
     account: Text | None = Field(None, description="Account to charge.")
     partition: Text | None = Field(None, description="Partition.")
     nodes: Positive = Field(1, description="Nodes of the allocation.")
-    walltime: Duration = Field("01:00:00", description="Time limit.")
+    walltime: Walltime = Field("01:00:00", description="Time limit, as for sbatch --time.")
     mem: Text | None = Field(None, description="Memory per node, as for sbatch --mem.")
     gres: Text | None = Field(None, description="Generic resources, as for sbatch --gres.")
     qos: Text | None = Field(None, description="Quality of service.")
@@ -249,14 +274,14 @@ class ResourceMonitor(Part):
     """How the use of resources is watched."""
 
     enabled: bool = Field(True, description="Watch at all.")
-    granularity: str = Field(
-        "summary",
-        pattern=r"^([sS][uU][mM][mM][aA][rR][yY]|[tT][iI][mM][eE]_?[sS][eE][rR][iI][eE][sS])$",
-        description="`summary` or `time_series`.",
+    granularity: Granularity = Field(
+        "summary", description="`summary` or `time_series`.", examples=["summary", "time_series"]
     )
     sample_interval_seconds: float = Field(5, gt=0, description="Time between samples.")
     generate_plots: bool = Field(False, description="Make plots at the end.")
-    metrics: list[Text] = Field([], description="Accepted for compatibility; everything is measured.")
+    metrics: list[Text] = Field(
+        [], description="Does nothing: everything is measured.", json_schema_extra={"deprecated": True}
+    )
 
 
 class WorkflowSpec(Part):
@@ -275,7 +300,9 @@ class WorkflowSpec(Part):
     resource_requirements: list[NamedResourceRequirements] = Field([], description="Classes of resources.")
     failure_handlers: list[FailureHandler] = Field([], description="What to do about failed attempts.")
     slurm_schedulers: list[SlurmScheduler] = Field([], description="Slurm allocations.")
-    slurm_defaults: dict[str, Scalar | None] = Field({}, description="Long sbatch options for all allocations.")
+    slurm_defaults: dict[SbatchOption, Scalar | None] = Field(
+        {}, description="Long sbatch options for all allocations, but those that Torc sets.", examples=[{"qos": "high"}]
+    )
     actions: list[Action] = Field([], description="What to do when something happens.")
     resource_monitor: ResourceMonitor | None = Field(None, description="How the use of resources is watched.")
     use_pending_failed: bool = Field(False, description="Failed jobs wait for a decision.")

@@ -6,18 +6,24 @@ Files are read through a callable that the caller brings; this room opens nothin
 from __future__ import annotations
 
 import csv
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 Value = str | int | float | bool
 Read = Callable[[str], str]
 
-MAX_VALUES = 5_000_000
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*:\s*({_NUMBER})\s*(?::\s*({_NUMBER})\s*)?")
+_INTEGER = re.compile(r"[-+]?\d+")
+_FLOAT = re.compile(_NUMBER)
+_ITEM = re.compile(
+    r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|((?:[^,\[\]"']|\[[^\]]*\])*))\s*(,|\Z)""", re.DOTALL
+)
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_ESCAPES = {"n": "\n", "t": "\t"}
 _MOST_DIGITS = 300
 
 
@@ -25,21 +31,21 @@ class BadParameter(ValueError):
     """A value that means nothing; the message says what was expected."""
 
 
-def values_of(value: Any, read: Read | None) -> tuple[Value, ...]:
-    """Give the values of a parameter in order, at least one. Raises BadParameter."""
+def values_of(value: Any, read: Read | None, most: int) -> tuple[Value, ...]:
+    """Give the values of a parameter in order, at least one and at most `most`. Raises BadParameter."""
     if isinstance(value, list):
-        found: tuple[Value, ...] = tuple(value)
+        found: Sequence[Value] = tuple(value)
     elif not isinstance(value, str):
-        return (value,)
+        found = (value,)
     elif value.startswith("@"):
         found = _from_file(value[1:], read)
-    elif value.strip().startswith("[") and value.strip().endswith("]"):
-        found = tuple(_from_list(value.strip()[1:-1]))
     else:
-        found = _from_range(value)
+        found = _from_text(value.strip(), most)
     if not found:
         raise BadParameter("it has no values")
-    return found
+    if len(found) > most:
+        raise BadParameter(_too_many(len(found), most))
+    return tuple(found)
 
 
 def file_of(value: Any) -> str | None:
@@ -49,57 +55,70 @@ def file_of(value: Any) -> str | None:
     return _split_column(value[1:])[0]
 
 
+def choose(own: Mapping[str, Any], used: Sequence[str], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Give an object's parameters in order: those that it uses of the workflow's, and its own, which win."""
+    return {**{name: shared[name] for name in used if name in shared and name not in own}, **own}
+
+
+def _too_many(count: int, most: int) -> str:
+    return f"it has {count:,} values, with those before it more than can be expanded (at most {most:,} are left)"
+
+
+def _from_text(text: str, most: int) -> Sequence[Value]:
+    if text.startswith("{") and text.endswith("}") and _RANGE.fullmatch(text[1:-1]):
+        text = text[1:-1]  # as Torc 0.12 bore it: `{1:10}`
+    if text.startswith("[") and text.endswith("]"):
+        return _from_list(text[1:-1])
+    return _from_range(text, most)
+
+
 def _split_column(text: str) -> tuple[str, str | None]:
     name, colon, column = text.rpartition(":")
     return (name, column) if colon and name.lower().endswith((".csv", ".tsv")) else (text, None)
 
 
-def _from_range(text: str) -> tuple[Value, ...]:
+def _from_range(text: str, most: int) -> Sequence[Value]:
     match = _RANGE.fullmatch(text)
     if match is None:
-        return (text,)
+        return (_scalar(text),)
     first, last, step = match.groups()
-    if any(len(part) > _MOST_DIGITS for part in match.groups() if part):
+    parts = [part for part in match.groups() if part]
+    if any(len(part) > _MOST_DIGITS for part in parts):
         raise BadParameter("a number of the range is too long")
-    if not re.search(r"[.eE]", "".join(part or "" for part in match.groups())):
-        return _integers(int(first), int(last), None if step is None else int(step))
-    return _floats(Decimal(first), Decimal(last), Decimal(step or "1"))
+    if all(_INTEGER.fullmatch(part) for part in parts):
+        whole = int(first), int(last), int(step or 1)
+        count = _count(whole[0], whole[1], whole[2], most)
+        return range(whole[0], whole[0] + count * whole[2], whole[2])
+    start, by = Decimal(first), Decimal(step or "1")
+    # start + index x step in decimal, so that 0.3 is 0.3
+    numbers = [float(start + index * by) for index in range(_count(start, Decimal(last), by, most))]
+    if not isfinite(numbers[0]) or not isfinite(numbers[-1]):
+        raise BadParameter("a number of the range is too large")
+    return numbers
 
 
-def _integers(first: int, last: int, step: int | None) -> tuple[Value, ...]:
-    if step is None:
-        step = 1
-    numbers = range(first, last + (1 if step > 0 else -1), step) if step else range(0)
-    _bounded(first, last, step, (last - first) // step + 1 if step else 0)
-    return tuple(numbers)
-
-
-def _floats(first: Decimal, last: Decimal, step: Decimal) -> tuple[Value, ...]:
-    count = int((last - first) / step) + 1 if step else 0
-    _bounded(first, last, step, count)
-    return tuple(float(first + index * step) for index in range(count))
-
-
-def _bounded(first: Any, last: Any, step: Any, count: int) -> None:
+def _count(first: Any, last: Any, step: Any, most: int) -> int:
     if step == 0:
         raise BadParameter("the step of the range is 0")
     if (last - first) * step < 0:
         raise BadParameter(f"the range {first}:{last}:{step} is empty: the step goes away from the end")
-    if count > MAX_VALUES:
-        raise BadParameter(f"the range has {count:,} values (at most {MAX_VALUES:,})")
+    count = int((last - first) / step if isinstance(step, Decimal) else (last - first) // step) + 1
+    if count > most:
+        raise BadParameter(_too_many(count, most))
+    return count
 
 
 def _from_list(text: str) -> list[Value]:
     items: list[Value] = []
     position = 0
-    token = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|((?:[^,\[\]"']|\[[^\]]*\])*))\s*(,|\Z)""")
     while position <= len(text):
-        match = token.match(text, position)
+        match = _ITEM.match(text, position)
         if match is None:
-            raise BadParameter(f"the list cannot be read from `{text[position : position + 20]}` on")
+            raise BadParameter(f"the list cannot be read from `{text[position : position + 20].strip()}` on")
         double, single, plain, end = match.groups()
-        if double is not None or single is not None:
-            items.append(re.sub(r"\\(.)", r"\1", double if double is not None else single))
+        quoted = double if double is not None else single
+        if quoted is not None:
+            items.append(re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), quoted, flags=re.DOTALL))
         elif plain.strip():
             items.append(_scalar(plain.strip()))
         elif end == ",":
@@ -111,13 +130,18 @@ def _from_list(text: str) -> list[Value]:
 
 
 def _scalar(text: str) -> Value:
-    if re.fullmatch(r"[-+]?\d{1,300}", text) and not re.match(r"[-+]?0\d", text):
-        return int(text)
-    if re.fullmatch(_NUMBER, text):
-        return float(text)
-    if text in {"true", "false"}:
-        return bool(json.loads(text))
+    """Read a number as a number. `007` is 7, as in Torc 0.12: write {p:03d} to have the zeros."""
+    if len(text) <= _MOST_DIGITS:
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        if _FLOAT.fullmatch(text) and isfinite(float(text)):
+            return float(text)
     return text
+
+
+def _cell(text: str) -> Value:
+    """Read a value of a file. Data keeps its leading zeros: they may be of a code, such as 00501."""
+    return text if re.match(r"[-+]?0\d", text) else _scalar(text)
 
 
 def _from_file(text: str, read: Read | None) -> tuple[Value, ...]:
@@ -126,27 +150,25 @@ def _from_file(text: str, read: Read | None) -> tuple[Value, ...]:
         raise BadParameter(f"the file `{name}` cannot be read from here")
     try:
         content = read(name)
-    except (OSError, UnicodeError, KeyError) as error:
-        raise BadParameter(f"the file `{name}` cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except (OSError, UnicodeError, KeyError, ValueError) as error:
+        why = getattr(error, "strerror", None) or ("it was not sent along" if isinstance(error, KeyError) else error)
+        raise BadParameter(f"the file `{name}` cannot be read: {why}") from None
+    if "\x00" in content:
+        raise BadParameter(f"the file `{name}` is not text: it contains NUL characters")
+    content = content.removeprefix("\ufeff")
     if column is None:
-        return tuple(_scalar(line.strip()) for line in content.splitlines() if line.strip())
+        return tuple(_cell(line.strip()) for line in _LINE.findall(content) if line.strip())
     return _column(name, column, content)
 
 
 def _column(name: str, column: str, content: str) -> tuple[Value, ...]:
-    rows = csv.DictReader(content.splitlines(), delimiter="\t" if name.lower().endswith(".tsv") else ",")
-    fields = [field.strip() for field in rows.fieldnames or ()]
-    if column not in fields:
-        raise BadParameter(f"`{name}` has no column `{column}` (it has {', '.join(fields) or 'none'})")
-    at = fields.index(column)
-    found: list[Value] = []
-    for row in rows:
-        cells: list[Any] = list(row.values())
-        if at < len(cells) and isinstance(cells[at], str) and cells[at].strip():
-            found.append(_scalar(cells[at].strip()))
-    return tuple(found)
-
-
-def choose(own: Mapping[str, Any], used: list[str], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Give an object's parameters in order: those that it uses of the workflow's, and its own, which win."""
-    return {**{name: shared[name] for name in used if name in shared and name not in own}, **own}
+    rows = csv.reader(_LINE.findall(content), delimiter="\t" if name.lower().endswith(".tsv") else ",")
+    try:
+        fields = [field.strip() for field in next(rows, [])]
+        if column not in fields:
+            raise BadParameter(f"`{name}` has no column `{column}` (it has {', '.join(fields[:20]) or 'none'})")
+        at = fields.index(column)
+        cells = [row[at].strip() for row in rows if at < len(row)]
+    except csv.Error as error:
+        raise BadParameter(f"the file `{name}` cannot be read: {error}") from None
+    return tuple(_cell(cell) for cell in cells if cell)

@@ -9,33 +9,32 @@ from typing import Any
 
 import pyjson5
 
-from torc.spec.diagnostics import Diagnostic, Span
-from torc.spec.document import MAX_DEPTH, Document, Path, at
+from torc.spec.diagnostics import Span
+from torc.spec.document import MAX_DEPTH, Document, Lines, Path
 
 _TOKEN = re.compile(
-    r"""(?P<space>(?:\s|\ufeff|//[^\n\r]*|/\*.*?\*/)+)
-      | (?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
+    r"""(?P<space>(?:\s|\ufeff|//[^\n\r\u2028\u2029]*|/\*.*?(?:\*/|\Z))+)
+      | (?P<string>"(?:[^"\\]|\\.)*(?:"|\\?\Z)|'(?:[^'\\]|\\.)*(?:'|\\?\Z))
       | (?P<mark>[\[\]{}:,])
       | (?P<word>[^\s\[\]{}:,"'/]+)
       | (?P<odd>.)""",
     re.VERBOSE | re.DOTALL,
 )
+_COLON = re.compile(
+    r"""[^:"'/]+|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|//[^\n\r\u2028\u2029]*|/\*.*?\*/|(:)|.""", re.DOTALL
+)
+_NEAR = re.compile(r",? (?:starting )?near (\d+)")
+_BYTES = re.compile(r"b'([^']*)'")
 
 
 class _Twice(Exception):
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
+    """An object has a key twice: the reader stops, the scanner then tells where."""
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise _Twice(key)
-            seen.add(key)
+        raise _Twice
     return result
 
 
@@ -45,110 +44,112 @@ def _no_constant(text: str) -> float:
 
 def read_json(text: str, name: str) -> Document:
     """Read one JSON document."""
-    index = _Index(text)
+    places = _Places(text)
+    document = Document(name, text, locate=places.locate)
     try:
-        data = json.loads(text, object_pairs_hook=_pairs, parse_constant=_no_constant)
+        document.data = json.loads(text, object_pairs_hook=_pairs, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        problem = at(name, text, span_at(text, error.pos, 1), "syntax", f"this is not JSON: {error.msg}")
-        return Document(name, text, None, index.locate, [problem])
-    except _Twice as error:
-        return Document(name, text, None, index.locate, [_twice(index, name, error.key)])
-    except (ValueError, RecursionError) as error:
-        return Document(name, text, None, index.locate, [Diagnostic("syntax", f"this is not JSON: {error}", file=name)])
-    return _bounded(Document(name, text, data, index.locate))
+        document.report("syntax", f"this is not JSON: {error.msg}", span=document.lines.span(error.pos))
+    except _Twice:
+        _report_twice(document, places)
+    except RecursionError:
+        document.report("too_deep", f"this is nested more than {MAX_DEPTH} deep")
+    except ValueError as error:
+        document.report("syntax", f"this is not JSON: {str(error).partition(':')[0]}")
+    return bounded(document)
 
 
 def read_json5(text: str, name: str) -> Document:
     """Read one JSON5 document."""
-    index = _Index(text)
+    places = _Places(text)
+    document = Document(name, text, locate=places.locate)
     try:
-        data = pyjson5.decode(text, maxdepth=MAX_DEPTH * 2)
+        document.data = pyjson5.decode(text, maxdepth=MAX_DEPTH * 2)
+    except pyjson5.Json5NestingTooDeep:
+        document.report("too_deep", f"this is nested more than {MAX_DEPTH} deep")
     except pyjson5.Json5Exception as error:
-        found = re.search(r"near (\d+)", str(error))
-        span = span_at(text, max(int(found[1]) - 1, 0), 1) if found else None
-        message = str(error.args[0] if error.args else error).replace("b'", "'")
-        problem = at(name, text, span, "syntax", f"this is not JSON5: {message}")
-        return Document(name, text, None, index.locate, [problem])
-    except (ValueError, RecursionError, UnicodeError) as error:
-        return Document(
-            name, text, None, index.locate, [Diagnostic("syntax", f"this is not JSON5: {error}", file=name)]
-        )
-    document = _bounded(Document(name, text, data, index.locate))
-    document.problems += [_twice(index, name, key) for key in index.duplicates()[:1]]
+        said = str(error.args[0] if error.args else error)
+        near = _NEAR.search(said)
+        span = document.lines.span(int(near[1]) - 1) if near else None
+        said = _BYTES.sub(r"\1", _NEAR.sub("", said)).replace("JSON5Value", "a value")
+        document.report("syntax", f"this is not JSON5: {said}", span=span)
+    except (ValueError, RecursionError) as error:
+        document.report("syntax", f"this is not JSON5: {str(error).partition(':')[0]}")
+    bounded(document)
+    if document.data is not None and _num_keys(document.data) != sum(map(bool, _COLON.findall(text))):
+        _report_twice(document, places)  # the reader drops all but the last
     return document
 
 
-def _bounded(document: Document) -> Document:
+def _num_keys(data: Any) -> int:
+    count, left = 0, [data]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            count += len(node)
+            left.extend(node.values())
+        elif isinstance(node, list):
+            left.extend(node)
+    return count
+
+
+def _report_twice(document: Document, places: _Places) -> None:
+    for path, position, width in places.twice():
+        span = document.lines.span(position, width)
+        document.report("duplicate_key", f"`{path[-1]}` is given twice here", path, span=span)
+
+
+def bounded(document: Document) -> Document:
+    """Take the data away from a document that is nested too deep."""
     level, depth = [document.data], 0
     while level:
         depth += 1
-        if depth > MAX_DEPTH:
-            problem = Diagnostic("too_deep", f"this is nested more than {MAX_DEPTH} deep", file=document.name)
-            return Document(document.name, document.text, None, document.locate, [problem])
-        level = (
-            [
-                child
-                for node in level
-                for child in (node.values() if isinstance(node, dict) else node)
-                if isinstance(child, (dict, list))
-            ]
-            if depth > 1 or isinstance(document.data, (dict, list))
-            else []
-        )
+        if depth > MAX_DEPTH + 1:
+            document.data = None
+            document.report("too_deep", f"this is nested more than {MAX_DEPTH} deep")
+            break
+        level = [
+            child
+            for node in level
+            if isinstance(node, (dict, list))
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list))
+        ]
     return document
 
 
-def _twice(index: _Index, name: str, key: str) -> Diagnostic:
-    span = next((span for path, span in index.second_keys() if path[-1] == key), None)
-    return at(name, index.text, span, "duplicate_key", f"`{key}` is given twice here", (key,))
-
-
-def span_at(text: str, position: int, width: int) -> Span:
-    """Give the place of so many characters from an offset on."""
-    position = min(position, len(text))
-    start = text.rfind("\n", 0, position) + 1
-    column = position - start + 1
-    return Span(text.count("\n", 0, position) + 1, column, column + max(width, 1))
-
-
-class _Index:
-    """Where keys and values stand; made on first use."""
+class _Places:
+    """Where keys and values stand; found on first use by scanning tokens, tolerantly."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
-        self._keys: dict[Path, tuple[int, int]] | None = None
+        self.lines = Lines(text)
+        self._is_scanned = False
+        self._keys: dict[Path, tuple[int, int]] = {}
         self._values: dict[Path, tuple[int, int]] = {}
-        self._twice: list[tuple[Path, tuple[int, int]]] = []
+        self._twice: list[tuple[Path, int, int]] = []
 
     def locate(self, path: Path, key: bool) -> Span | None:
         """Find a path."""
-        keys = self._made()
-        found = keys.get(path) if key else None
-        found = found or self._values.get(path)
-        return None if found is None else span_at(self.text, found[0], found[1])
+        self._scan()
+        found = (self._keys.get(path) if key else None) or self._values.get(path)
+        return None if found is None else self.lines.span(*found)
 
-    def duplicates(self) -> list[str]:
-        """Give keys that an object has twice."""
-        self._made()
-        return [str(path[-1]) for path, _ in self._twice]
+    def twice(self) -> list[tuple[Path, int, int]]:
+        """Give the keys that an object has already, each with its place."""
+        self._scan()
+        return self._twice
 
-    def second_keys(self) -> list[tuple[Path, Span]]:
-        """Give the places of keys that an object has already."""
-        self._made()
-        return [(path, span_at(self.text, *place)) for path, place in self._twice]
-
-    def _made(self) -> dict[Path, tuple[int, int]]:
-        if self._keys is None:
-            self._keys = {}
-            self._scan(self._keys)
-        return self._keys
-
-    def _scan(self, keys: dict[Path, tuple[int, int]]) -> None:
+    def _scan(self) -> None:
+        if self._is_scanned:
+            return
+        self._is_scanned = True
         path: list[str | int] = []
         kinds: list[str] = []
         expect_key = False
-        for kind, value, position in _tokens(self.text):
+        for kind, value, position in _tokens(self.lines.text):
             if kind == "mark" and value in "[{":
+                if len(kinds) > MAX_DEPTH:
+                    return
                 self._values.setdefault(tuple(path), (position, 1))
                 kinds.append(value)
                 path.append(0 if value == "[" else "")
@@ -160,19 +161,21 @@ class _Index:
                 path.pop()
                 expect_key = False
             elif kind == "mark" and value == ",":
-                if kinds and kinds[-1] == "[" and isinstance(path[-1], int):
+                if kinds and isinstance(path[-1], int):
                     path[-1] += 1
                 expect_key = bool(kinds) and kinds[-1] == "{"
             elif kind == "mark":
                 expect_key = False
             elif expect_key:
                 path[-1] = _unquoted(value)
-                place = (position, len(value))
-                if tuple(path) in keys:
-                    self._twice.append((tuple(path), place))
-                keys[tuple(path)] = place
+                self._key(tuple(path), position, len(value))
             else:
-                self._values[tuple(path)] = (position, len(value.split("\n")[0]))
+                self._values[tuple(path)] = (position, len(value))
+
+    def _key(self, path: Path, position: int, width: int) -> None:
+        if path in self._keys:
+            self._twice.append((path, position, width))
+        self._keys[path] = (position, width)
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
@@ -183,9 +186,11 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _unquoted(token: str) -> str:
-    if token[:1] not in "\"'":
-        return token
+    if "\\" not in token:
+        return token[1:-1] if token[:1] in {'"', "'"} else token
     try:
-        return str(pyjson5.decode(token))
+        if token[:1] in {'"', "'"}:
+            return str(pyjson5.decode(token))
+        return str(next(iter(pyjson5.decode("{" + token + ":0}"))))
     except (pyjson5.Json5Exception, ValueError):
-        return token[1:-1]
+        return token

@@ -12,10 +12,9 @@ from typing import Any
 
 import ckdl
 
-from torc.spec.diagnostics import Diagnostic, Span
-from torc.spec.document import MAX_DEPTH, Document, Path, at
-from torc.spec.kdl_positions import Place, places
-from torc.spec.read_json import span_at
+from torc.spec.diagnostics import Span
+from torc.spec.document import MAX_DEPTH, Document, Lines, Path
+from torc.spec.kdl_positions import Place, imbalance, open_braces, places
 
 #: node -> (field, kind). named: the first argument is the name; list: values add up; map: children are entries;
 #: objects: each node is one object of a list.
@@ -52,7 +51,7 @@ _LISTS = {
     "jobs",
 }
 _OBJECTS = {"resource_requirements", "resource_monitor"}
-_MAPS = {"parameters", "env", "slurm_defaults", "resource_monitor", "metadata"}
+_MAPS = {"parameters", "env", "slurm_defaults", "metadata"}
 
 #: data path -> where it was written: the node by child indexes, then an argument, a property, or the node itself
 Origin = tuple[tuple[int, ...], int | str | None]
@@ -61,19 +60,21 @@ Origin = tuple[tuple[int, ...], int | str | None]
 def read_kdl(text: str, name: str) -> Document:
     """Read one KDL document of either version."""
     locator = _Locator(text)
+    document = Document(name, text, locate=locator.locate)
     try:
-        parsed = ckdl.parse(text)
-    except (ckdl.ParseError, ValueError, UnicodeError, RecursionError):
-        return Document(name, text, None, locator.locate, [_broken(text, name)])
-    if _too_deep(parsed.nodes):
-        problem = Diagnostic("too_deep", f"this is nested more than {MAX_DEPTH} deep", file=name)
-        return Document(name, text, None, locator.locate, [problem])
+        nodes = ckdl.parse(text).nodes
+    except (ckdl.ParseError, ValueError, RecursionError):
+        _report_syntax(document)
+        return document
+    if _too_deep(nodes):
+        document.report("too_deep", f"this is nested more than {MAX_DEPTH} deep")
+        return document
     builder = _Builder(None)
-    data = builder.top(parsed.nodes)
-    locator.nodes = parsed.nodes
-    document = Document(name, text, data, locator.locate)
+    data = builder.top(nodes)
+    locator.nodes = nodes
     for code, message, where in builder.problems:
-        document.problems.append(at(name, text, locator.place((where, None)), code, message))
+        document.report(code, message, span=locator.place((where, None)))
+    document.data = data
     return document
 
 
@@ -87,30 +88,32 @@ def _too_deep(nodes: list[Any]) -> bool:
     return False
 
 
-def _broken(text: str, name: str) -> Diagnostic:
-    """Find the first line after which the text stops being KDL: ckdl says only that it is not."""
-    lines = text.split("\n")
-    low, high = 0, len(lines)
-    while low < high:  # the longest prefix that is, or could be the beginning of, a document
+def _report_syntax(document: Document) -> None:
+    """Say what is wrong: ckdl says only that something is."""
+    text, lines = document.text, document.lines
+    unclosed = imbalance(text)
+    if unclosed is not None:
+        document.report("syntax", f"this is not KDL: {unclosed[1]}", span=lines.span(unclosed[0]))
+        return
+    starts = [0, *(at + 1 for at, character in enumerate(text) if character == "\n"), len(text)]
+    low, high = 0, len(starts) - 1
+    while low < high:  # the longest run of lines that is, or could be the beginning of, a document
         middle = (low + high + 1) // 2
-        if _could_begin("\n".join(lines[:middle])):
+        if _could_begin(text[: starts[middle]]):
             low = middle
         else:
             high = middle - 1
-    line = min(low, len(lines) - 1)
-    column = len(lines[line]) - len(lines[line].lstrip()) + 1
-    opened = low == len(lines)
-    message = "a brace or a quote is not closed" if opened else "this line does not fit"
-    span = Span(line + 1, column, max(len(lines[line].rstrip()), column) + 1)
-    return at(name, text, span, "syntax", f"this is not KDL: {message}")
+    line = text[starts[low] :].split("\n", 1)[0]
+    start = starts[low] + len(line) - len(line.lstrip())
+    span = lines.span(start, max(len(line.strip()), 1))
+    document.report("syntax", "this is not KDL: this line does not fit", span=span)
 
 
 def _could_begin(text: str) -> bool:
-    for closing in ("", '"', '"""', '"#'):
-        depth = text.count("{") - text.count("}")
+    for closing in ("", '"', '"""', '"#', "*/"):
         try:
-            ckdl.parse(text + closing + "\n" + "}\n" * max(depth, 0))
-        except (ckdl.ParseError, ValueError, UnicodeError):
+            ckdl.parse(text + closing + "\n" + "}\n" * open_braces(text))
+        except (ckdl.ParseError, ValueError):
             continue
         return True
     return False
@@ -148,8 +151,13 @@ class _Builder:
             self.problems.append(("bad_argument", f"`{node.name}` does not take {_value(extra[0])!r} here", where))
         for key, value in node.properties.items():
             field = self._name(key, in_action)
-            self._note((*path, field), where, key)
-            data[field] = [_value(value)] if field in _LISTS else self._data(field, _value(value))
+            if field in _LISTS:
+                self._note((*path, field), where, key)
+                self._note((*path, field, 0), where, key)
+                data[field] = [_value(value)]
+            elif self._is_new(data, field, key, where):
+                self._note((*path, field), where, key)
+                data[field] = self._data(field, _value(value))
         for index, child in enumerate(node.children):
             self._field(data, child, path, (*where, index), in_action=in_action)
         return data
@@ -157,29 +165,31 @@ class _Builder:
     def _field(self, data: dict[str, Any], node: Any, path: Path, where: tuple[int, ...], *, in_action: bool) -> None:
         field = self._name(node.name, in_action)
         here = (*path, field)
-        if field == "rule":
-            rules = data.setdefault("rules", [])
+        if field == "rule" and isinstance(data.setdefault("rules", []), list):
+            rules = data["rules"]
             rules.append(self._object(node, (*path, "rules", len(rules)), where, named=False, in_action=False))
-        elif field in _LISTS:
-            items = data.setdefault(field, [])
+        elif field in _LISTS and isinstance(data.setdefault(field, []), list) and not node.children:
+            items = data[field]
             self._note(here, where, None)
             for index, value in enumerate(node.args):
                 self._note((*here, len(items)), where, index)
                 items.append(_value(value))
-        elif field in data:
-            self.problems.append(("duplicate_key", f"`{node.name}` is given twice here", where))
+        elif not self._is_new(data, field, node.name, where):
+            return
         elif field in _MAPS and not node.args:
             self._note(here, where, None)
             data[field] = self._map(node, here, where)
-        elif node.children or node.properties:
+        elif node.children or node.properties or (field in _OBJECTS and not node.args):
             data[field] = self._object(node, here, where, named=bool(node.args), in_action=False)
-        elif field in _OBJECTS and not node.args:
-            self._note(here, where, None)
-            data[field] = {}
         else:
             self._note(here, where, 0 if node.args else None)
             values = [_value(value) for value in node.args]
             data[field] = self._data(field, values[0]) if len(values) == 1 else values or None
+
+    def _is_new(self, data: dict[str, Any], field: str, written: str, where: tuple[int, ...]) -> bool:
+        if field in data:
+            self.problems.append(("duplicate_key", f"`{written}` is given twice here", where))
+        return field not in data
 
     def _map(self, node: Any, path: Path, where: tuple[int, ...]) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -188,15 +198,21 @@ class _Builder:
             self._note((*path, key), where, key)
         for index, child in enumerate(node.children):
             inner = (*where, index)
-            if child.name in data:
-                self.problems.append(("duplicate_key", f"`{child.name}` is given twice here", inner))
-            self._note((*path, child.name), inner, 0 if child.args else None)
-            values = [_value(value) for value in child.args]
-            if child.children or child.properties:
-                data[child.name] = self._map(child, (*path, child.name), inner)
-            else:
-                data[child.name] = values[0] if len(values) == 1 else values
+            if self._is_new(data, child.name, child.name, inner):
+                data[child.name] = self._entry(child, (*path, child.name), inner)
         return data
+
+    def _entry(self, node: Any, path: Path, where: tuple[int, ...]) -> Any:
+        """Give an entry of a map: a value, several, children `-` for a list of any length, or a map again."""
+        self._note(path, where, 0 if node.args else None)
+        if node.children and not node.args and not node.properties and all(c.name == "-" for c in node.children):
+            return [self._entry(child, (*path, at), (*where, at)) for at, child in enumerate(node.children)]
+        if node.children or node.properties:
+            return self._map(node, path, where)
+        for at in range(len(node.args)):
+            self._note((*path, at), where, at)
+        values = [_value(value) for value in node.args]
+        return values[0] if len(values) == 1 else values
 
     @staticmethod
     def _name(name: str, in_action: bool) -> str:
@@ -208,7 +224,7 @@ class _Builder:
         if field == "data" and isinstance(value, str):
             try:
                 return json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return value
         return value
 
@@ -225,7 +241,7 @@ class _Locator:
     """Finds places; scans the text and builds the origins on first use."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.lines = Lines(text)
         self.nodes: list[Any] = []
         self._origins: dict[Path, Origin] | None = None
         self._places: list[Place] | None = None
@@ -236,14 +252,12 @@ class _Locator:
             self._origins = {}
             _Builder(self._origins).top(self.nodes)
         origin = self._origins.get(path)
-        if origin is None:
-            return None
-        return self.place((origin[0], None if key and not isinstance(origin[1], str) else origin[1]))
+        return None if origin is None else self.place(origin, key=key)
 
-    def place(self, origin: Origin) -> Span | None:
-        """Give the place of an origin."""
+    def place(self, origin: Origin, *, key: bool = False) -> Span | None:
+        """Give the place of an origin, or of the name in front of it."""
         if self._places is None:
-            self._places = places(self.text)
+            self._places = places(self.lines.text)
         level, found = self._places, None
         for index in origin[0]:
             if index >= len(level):
@@ -252,10 +266,9 @@ class _Locator:
             level = found.children
         if found is None:
             return None
-        what = origin[1]
-        offset = found.name
-        if isinstance(what, int) and what < len(found.arguments):
-            offset = found.arguments[what]
-        elif isinstance(what, str):
-            offset = found.properties.get(what, found.name)
-        return span_at(self.text, *offset)
+        extent, what = found.name, origin[1]
+        if isinstance(what, str) and what in found.properties:
+            extent = found.properties[what][0 if key else 1]
+        elif isinstance(what, int) and what < len(found.arguments) and not key:
+            extent = found.arguments[what]
+        return self.lines.span(*extent)

@@ -1,11 +1,10 @@
-"""Names, regular expressions and references of expanded objects into indexes: who reads, who writes, who waits."""
+"""Names, regular expressions and references into indexes: who reads, who writes, who waits."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torc.spec.plan import USER_DATA_MARK
 
@@ -14,11 +13,22 @@ Indexes = tuple[int, ...]
 
 
 class Unknown(ValueError):
-    """A name or a regular expression that leads nowhere; `near` are names that may have been meant."""
+    """A name or a regular expression that leads nowhere. `name` is what to look for among the known ones, if any."""
 
-    def __init__(self, message: str, near: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, name: str = "", known: Iterable[str] = ()) -> None:
         super().__init__(message)
-        self.near = near
+        self.name, self.known = name, known
+
+
+class _Index(dict[str, int]):
+    """Indexes by name; a name that is missing raises Unknown."""
+
+    def __init__(self, noun: str) -> None:
+        super().__init__()
+        self.noun = noun
+
+    def __missing__(self, name: str) -> int:
+        raise Unknown(f"there is no {self.noun} `{name}`", name, self)
 
 
 class Names:
@@ -26,26 +36,12 @@ class Names:
 
     def __init__(self, noun: str) -> None:
         self.noun = noun
-        self.index: dict[str, int] = {}
-        self._lists: dict[tuple[str, ...], Indexes] = {}
+        self.index = _Index(noun)
         self._matches: dict[str, Indexes] = {}
 
     def find(self, name: str) -> int:
         """Give the index of a name. Raises Unknown."""
-        try:
-            return self.index[name]
-        except KeyError:
-            near = difflib.get_close_matches(name, list(self.index)[:20_000], 3)
-            raise Unknown(f"there is no {self.noun} `{name}`", near) from None
-
-    def find_all(self, names: tuple[str, ...]) -> Indexes:
-        """Give the indexes of names, without repetition. Equal lists give the same tuple."""
-        known = self._lists.get(names)
-        if known is None:
-            known = tuple(dict.fromkeys(self.find(name) for name in names))
-            if len(self._lists) < 100_000:
-                self._lists[names] = known
-        return known
+        return self.index[name]
 
     def match(self, pattern: str) -> Indexes:
         """Give the indexes of the names that the whole of a regular expression matches. Raises Unknown."""
@@ -53,39 +49,89 @@ class Names:
         if known is None:
             try:
                 compiled = re.compile(pattern)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 raise Unknown(f"`{pattern}` is not a regular expression: {error}") from None
-            known = tuple(index for name, index in self.index.items() if compiled.fullmatch(name))
+            known = tuple([index for name, index in self.index.items() if compiled.fullmatch(name)])
             if not known:
-                raise Unknown(f"`{pattern}` matches no {self.noun}", list(self.index)[:3])
+                raise Unknown(f"`{pattern}` matches no {self.noun}", _literal(pattern), self.index)
             self._matches[pattern] = known
         return known
+
+
+def _literal(pattern: str) -> str:
+    return re.sub(r"\\(\W)|[\\^$.*+?|(){}\[\]]", r"\1", pattern)
+
+
+def distinct(indexes: Iterable[int]) -> Indexes:
+    """Drop repetitions, keeping the order."""
+    return tuple(dict.fromkeys(indexes))
 
 
 def merged(*parts: Indexes) -> Indexes:
     """Put index lists together without repetition; a single list is given as it is."""
     filled = [part for part in parts if part]
-    if not filled:
-        return ()
     if len(filled) == 1:
         return filled[0]
-    return tuple(dict.fromkeys(index for part in filled for index in part))
+    return distinct(index for part in filled for index in part)
 
 
 class References:
-    """Replaces references in commands and collects the relations that they declare."""
+    """Replaces references in commands, and collects the relations that they declare."""
 
     def __init__(self, files: Names, user_data: Names, paths: Sequence[str]) -> None:
         self.names = {"files": files, "user_data": user_data}
         self.paths = paths
 
-    def replace(self, text: str, relations: dict[tuple[str, str], list[int]]) -> str:
-        """Give the text with paths and marked user data; adds (kind, direction) -> indexes. Raises Unknown."""
+    def replace(self, text: str, relations: dict[str, list[int]]) -> str:
+        """Give the text with paths and marked user data; adds indexes to `input_files` and so on. Raises Unknown."""
 
         def one(match: re.Match[str]) -> str:
             kind, direction, name = match.groups()
             index = self.names[kind].find(name)
-            relations.setdefault((kind, direction), []).append(index)
-            return shlex.quote(self.paths[index]) if kind == "files" else f"{USER_DATA_MARK}{index}{USER_DATA_MARK}"
+            relations.setdefault(f"{direction}_{kind}", []).append(index)
+            if kind == "files":
+                return quoted(self.paths[index], text, match.start())
+            return f"{USER_DATA_MARK}{index}{USER_DATA_MARK}"
 
         return REFERENCE.sub(one, text)
+
+
+def quoted(path: str, command: str, position: int) -> str:
+    """Quote a path where the shell needs it, as the place in the command asks for: bare, in '...' or in "..."."""
+    if shlex.quote(path) == path:
+        return path
+    within = quotes_open_at(command, position)
+    if within == '"':
+        return re.sub(r'([\\$`"])', r"\\\1", path)
+    if within == "'":
+        return path.replace("'", "'\\''")
+    return shlex.quote(path)
+
+
+_SHELL = re.compile(r"""\\.|'|"|\$\(|[()]|(?:(?<=\s)|\A)\#[^\n]*""", re.DOTALL)
+
+
+def quotes_open_at(command: str, position: int) -> str:
+    r"""Give the quote that is open at a place of a shell command: `'`, `"` or nothing.
+
+    Follows the quoting rules of POSIX sh (section 2.2), with `$(...)` inside "..." as a context of its own. Not for
+    here-documents, in which quotes mean nothing to the shell.
+    """
+    contexts = [""]
+    at = 0
+    while (match := _SHELL.search(command, at, position)) is not None:
+        token, context, at = match[0], contexts[-1], match.end()
+        if token[0] == "#" and context:  # a comment begins outside of quotes only
+            at = match.start() + 1
+        elif context == "'":
+            if token[-1] == "'":  # a backslash before it means nothing in here
+                contexts.pop()
+        elif token == '"':
+            contexts.pop() if context == '"' else contexts.append(token)
+        elif token == "'":
+            contexts.extend(token if context != '"' else ())
+        elif token == "$(" or (token == "(" and context == ""):
+            contexts.append("")
+        elif token == ")" and context == "" and len(contexts) > 1:
+            contexts.pop()
+    return contexts[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from torc.spec.model import WorkflowSpec
+from torc.spec.model import MANAGED, WorkflowSpec
 
 SCHEMA_ID = "https://torc.dev/schemas/torc-workflow.schema.json"
 
@@ -13,7 +13,11 @@ SCHEMA_ID = "https://torc.dev/schemas/torc-workflow.schema.json"
 def workflow_schema() -> dict[str, Any]:
     """Give the schema of a whole spec."""
     schema = WorkflowSpec.model_json_schema(mode="validation")
+    for part in [schema, *schema["$defs"].values()]:
+        _allow_nulls(part)
     _close_maps(schema)
+    defaults = schema["properties"]["slurm_defaults"]
+    _defaults_object(defaults)["propertyNames"] = {"not": {"enum": list(MANAGED)}}
     properties = {
         "$schema": {"type": "string", "description": "Names this schema, for editors."},
         **schema["properties"],
@@ -27,6 +31,12 @@ def workflow_schema() -> dict[str, Any]:
     }
 
 
+def _defaults_object(field: dict[str, Any]) -> dict[str, Any]:
+    """Give the part of a field's schema that is about objects."""
+    found: dict[str, Any] = next((choice for choice in field.get("anyOf", ()) if choice.get("type") == "object"), field)
+    return found
+
+
 def _close_maps(part: Any) -> None:
     """Forbid keys that do not match the pattern of a map: pydantic says only what those that match may hold."""
     if isinstance(part, dict):
@@ -36,6 +46,26 @@ def _close_maps(part: Any) -> None:
     if isinstance(part, list):
         for child in part:
             _close_maps(child)
+
+
+#: what describes a field, and stays outside of its choices
+_NOTES = ("title", "description", "default", "examples", "deprecated")
+
+
+def _allow_nulls(part: dict[str, Any]) -> None:
+    """Let the optional fields of an object be null, which means that they are left out."""
+    for name, field in part.get("properties", {}).items():
+        if name in part.get("required", ()) or _takes_null(field):
+            continue
+        notes = {key: field.pop(key) for key in _NOTES if key in field}
+        choices = field.pop("anyOf") if set(field) == {"anyOf"} else [dict(field)]
+        field.clear()
+        field.update(anyOf=[*choices, {"type": "null"}], **notes)
+
+
+def _takes_null(field: dict[str, Any]) -> bool:
+    is_anything = not set(field) - set(_NOTES)
+    return is_anything or any(choice.get("type") == "null" for choice in field.get("anyOf", ()))
 
 
 def schema_text() -> str:

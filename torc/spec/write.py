@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -99,9 +99,10 @@ def _kdl_field(lines: list[str], field: str, value: Any, depth: int) -> None:
     elif isinstance(value, dict) and field in _MAPS:
         lines.append(f"{indent}{field} {{")
         for key, item in value.items():
-            # a list of one value needs a form of its own: one argument alone is a single value
-            shown = _list_text(item) if isinstance(item, list) and len(item) == 1 else item
-            lines.append(f"{indent}    {_kdl_name(key)} {_kdl_values(shown)}")
+            if isinstance(item, list) and len(item) == 1:  # one argument alone would be a single value
+                lines.append(f"{indent}    {_kdl_name(key)} {{ - {_kdl_value(item[0])}; }}")
+            else:
+                lines.append(f"{indent}    {_kdl_name(key)} {_kdl_values(item)}")
         lines.append(f"{indent}}}")
     elif isinstance(value, dict):
         _kdl_object(lines, field, value, depth)
@@ -110,10 +111,6 @@ def _kdl_field(lines: list[str], field: str, value: Any, depth: int) -> None:
             lines.append(f"{indent}{field} {_kdl_values(value)}")
     else:
         lines.append(f"{indent}{field} {_kdl_value(value)}")
-
-
-def _list_text(items: Sequence[Any]) -> str:
-    return "[" + ", ".join(json.dumps(item, ensure_ascii=False) for item in items) + "]"
 
 
 def _kdl_values(value: Any) -> str:
