@@ -229,6 +229,11 @@ class Exchange(Request[ExchangeReply]):
     finished: list[Finished] = []
     released: list[JobAttempt] = Field([], description="claimed, never started, given back")
     actions_finished: list[ActionFinished] = []
+    held: list[JobAttempt] | None = Field(
+        None,
+        description="after an answer that did not arrive: all that this runner knows to hold; what was given to it beside is due again",
+    )
+    held_actions: list[int] = Field([], description="with `held`: the firings that it is carrying out")
     free: NodeCapacity = Field(
         description="for the jobs to claim now; what claimed but unstarted jobs will take is not free"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
@@ -224,13 +225,14 @@ class CheckWorkflow(Request[list[Problem]]):
     workflow_id: int
 
 
-class GraphJob(Value):
-    """A job as the planner sees it: enough to draw and to simulate."""
+@dataclass(frozen=True, slots=True)
+class GraphJob:
+    """A job as the planner sees it: enough to draw and to simulate. No model: there are hundreds of thousands of them."""
 
     id: int
     name: str
     state: State
-    gate: int | None = None
+    gate: int | None
     requirement: int
     priority: int
     cancel_on_blocking_job_failure: bool

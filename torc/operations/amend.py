@@ -74,23 +74,21 @@ def amend(tx: Tx, workflow: RowMapping, plan: Plan) -> Amended:
 def _stored(tx: Tx, workflow_id: int) -> Stored:
     key = {"id": workflow_id}
     columns = ", ".join(("id", "state", "gate_id", "input_set_id", *STATIC))
-    rows = tx.db.execute(text(f"SELECT name, {columns} FROM job WHERE workflow_id = :id ORDER BY id"), key)
+    rows = tx.dialect.fetch(tx.db, f"SELECT name, {columns} FROM job WHERE workflow_id = :id ORDER BY id", key)
     reads: dict[int, set[str]] = defaultdict(set)
     for what, table in (("file", "file"), ("user data", "user_data")):
-        query = text(
+        query = (
             f"SELECT i.input_set_id, t.name FROM input_{table} i JOIN {table} t ON t.id = i.{table}_id "
             "WHERE t.workflow_id = :id"
         )
-        for number, name in tx.db.execute(query, key):
+        for number, name in tx.dialect.fetch(tx.db, query, key):
             reads[number].add(f"{what} {name}")
     waits: dict[int, set[str]] = defaultdict(set)
-    query = text(
-        "SELECT p.gate_id, j.name FROM gate_prerequisite p JOIN job j ON j.id = p.job_id WHERE j.workflow_id = :id"
-    )
-    for number, name in tx.db.execute(query, key):
+    query = "SELECT p.gate_id, j.name FROM gate_prerequisite p JOIN job j ON j.id = p.job_id WHERE j.workflow_id = :id"
+    for number, name in tx.dialect.fetch(tx.db, query, key):
         waits[number].add(name)
     return Stored(
-        {row[0]: tuple(row) for row in rows},
+        {row[0]: row for row in rows},
         {number: frozenset(names) for number, names in reads.items()},
         {number: frozenset(names) for number, names in waits.items()},
     )

@@ -9,7 +9,7 @@ from typing import Any
 from torc.api.runs import Assignment, Exchange, ExchangeReply, JobAttempt, NodeCapacity
 from torc.core.packing import Candidate
 from torc.core.resources import Capacity
-from torc.core.states import State
+from torc.core.states import Event, State
 from torc.operations.actions import finish_actions, fire, fire_reached, holds_jobs_back, take_due, unfinished
 from torc.operations.dispatch import Tx, answers
 from torc.operations.reports import Reports, record_late, take_reports
@@ -24,6 +24,9 @@ _RENEW = (
     "num_failed = num_failed + :failed WHERE id = :id"
 )
 _OTHERS_LATE = "SELECT 1 FROM runner WHERE workflow_id = :workflow_id AND is_active AND id <> :id AND lease_expires_at < :now LIMIT 1"
+_GIVEN = "SELECT id, attempt FROM job WHERE runner_id = :id AND state = 'pending'"
+_TAKEN = "SELECT id FROM firing WHERE runner_id = :id AND state = 'running'"
+_DUE_AGAIN = "UPDATE firing SET state = 'due', runner_id = NULL WHERE id = :id"
 _STOPPING = "SELECT id, attempt FROM job WHERE runner_id = :id AND state = 'canceled'"
 _COUNTS = "SELECT state, count FROM job_count WHERE workflow_id = :id AND count > 0"
 _INTERRUPTED = "SELECT 1 FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted LIMIT 1"
@@ -48,6 +51,8 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
         expire_leases(tx, workflow, but=request.runner_id)
     completed, failed = take_reports(context)
     finish_actions(tx, workflow["id"], request.actions_finished)
+    if request.held is not None:
+        _take_back(context, request.held)
     if workflow["has_job_actions"]:
         moves.finish(tx.now, tx.actor, has_job_actions=True)
         fire_reached(tx, workflow)
@@ -89,6 +94,18 @@ def _give_work(context: Reports) -> ExchangeReply:
         stuck=_is_stuck(context, counts, bool(assignments or firings)),
         lease_seconds=LEASE_SECONDS,
     )
+
+
+def _take_back(context: Reports, held: Sequence[JobAttempt]) -> None:
+    """Make due again what was given to a runner in an answer that did not arrive."""
+    tx, request = context.tx, context.request
+    known = {(item.job_id, item.attempt) for item in held}
+    given = tx.dialect.fetch(tx.db, _GIVEN, {"id": request.runner_id})
+    context.moves.apply(Event.RELEASED, [row[0] for row in given if (row[0], row[1]) not in known])
+    taken = tx.dialect.fetch(tx.db, _TAKEN, {"id": request.runner_id})
+    unknown = [{"id": row[0]} for row in taken if row[0] not in request.held_actions]
+    if unknown:
+        tx.dialect.run_many(tx.db, _DUE_AGAIN, unknown)
 
 
 def _is_interrupted(context: Reports) -> bool:

@@ -24,29 +24,27 @@ def keep_fingerprints(tx: Tx, workflow_id: int, which: str = "1 = 1", **values: 
 
     `which` is a condition on jobs, with its parameters in `values`.
     """
-    rows = tx.db.execute(
-        text(
-            f"SELECT {_COLUMNS} FROM job WHERE workflow_id = :workflow_id AND fingerprint IS NULL "
-            f"AND state IN ('completed', 'pending', 'running') AND ({which})"
-        ),
+    rows = tx.dialect.fetch(
+        tx.db,
+        f"SELECT {_COLUMNS} FROM job WHERE workflow_id = :workflow_id AND fingerprint IS NULL "
+        f"AND state IN ('completed', 'pending', 'running') AND ({which})",
         {"workflow_id": workflow_id, **values},
-    ).all()
+    )
     if rows:
-        tx.db.execute(
-            text("UPDATE job SET fingerprint = :print WHERE id = :id"),
+        tx.dialect.run_many(
+            tx.db,
+            "UPDATE job SET fingerprint = :print WHERE id = :id",
             [{"id": job, "print": value} for job, value in _fingerprints(tx, workflow_id, rows).items()],
         )
 
 
 def changed_fingerprints(tx: Tx, workflow_id: int) -> dict[int, tuple[str, str]]:
     """Give (kept, present) fingerprints of jobs that have one kept."""
-    query = text("SELECT id, fingerprint FROM job WHERE workflow_id = :id AND fingerprint IS NOT NULL")
-    kept: dict[int, str] = {row[0]: row[1] for row in tx.db.execute(query, {"id": workflow_id})}
-    if not kept:
+    query = f"SELECT {_COLUMNS}, fingerprint FROM job WHERE workflow_id = :id AND fingerprint IS NOT NULL"
+    rows = tx.dialect.fetch(tx.db, query, {"id": workflow_id})
+    if not rows:
         return {}
-    rows = tx.db.execute(
-        text(f"SELECT {_COLUMNS} FROM job WHERE workflow_id = :id AND fingerprint IS NOT NULL"), {"id": workflow_id}
-    ).all()
+    kept = {row[0]: row[5] for row in rows}
     return {job: (kept[job], present) for job, present in _fingerprints(tx, workflow_id, rows).items()}
 
 

@@ -9,6 +9,15 @@ from torc.core.states import State
 from torc.operations.dispatch import Tx, answers
 from torc.operations.rows import workflow_of, workflow_row
 
+_JOBS = (
+    "SELECT id, name, state, gate_id, requirement_id, priority, cancel_on_blocking_job_failure FROM job "
+    "WHERE workflow_id = :id ORDER BY id"
+)
+_GATES = (
+    "SELECT p.job_id, p.gate_id FROM gate g JOIN gate_prerequisite p ON p.gate_id = g.id "
+    "WHERE g.workflow_id = :id ORDER BY p.gate_id, p.job_id"
+)
+
 
 @answers(GetGraph)
 def get_graph(tx: Tx, request: GetGraph) -> Graph:
@@ -25,37 +34,19 @@ def get_graph(tx: Tx, request: GetGraph) -> Graph:
     class_of = {row[0]: at for at, row in enumerate(requirements)}
     gate_ids = [row[0] for row in tx.db.execute(text("SELECT id FROM gate WHERE workflow_id = :id ORDER BY id"), key)]
     gate_at = {gate: at for at, gate in enumerate(gate_ids)}
-    jobs = tx.db.execute(
-        text(
-            "SELECT id, name, state, gate_id, requirement_id, priority, cancel_on_blocking_job_failure FROM job "
-            "WHERE workflow_id = :id ORDER BY id"
-        ),
-        key,
-    ).all()
-    job_at = {row[0]: at for at, row in enumerate(jobs)}
+    states = {state.value: state for state in State}
+    rows = tx.dialect.fetch(tx.db, _JOBS, key)
+    jobs = [
+        GraphJob(number, name, states[state], gate and gate_at[gate], class_of[requirement], priority, bool(cancel))
+        for number, name, state, gate, requirement, priority, cancel in rows
+    ]
+    job_at = {row[0]: at for at, row in enumerate(rows)}
     gates: list[list[int]] = [[] for _ in gate_ids]
-    for job_id, gate_id in tx.db.execute(
-        text(
-            "SELECT p.job_id, p.gate_id FROM gate_prerequisite p JOIN gate g ON g.id = p.gate_id "
-            "WHERE g.workflow_id = :id ORDER BY p.gate_id, p.job_id"
-        ),
-        key,
-    ):
+    for job_id, gate_id in tx.dialect.fetch(tx.db, _GATES, key):
         gates[gate_at[gate_id]].append(job_at[job_id])
     return Graph.model_construct(
         workflow=workflow,
-        jobs=[
-            GraphJob.model_construct(
-                id=row[0],
-                name=row[1],
-                state=State(row[2]),
-                gate=None if row[3] is None else gate_at[row[3]],
-                requirement=class_of[row[4]],
-                priority=row[5],
-                cancel_on_blocking_job_failure=bool(row[6]),
-            )
-            for row in jobs
-        ],
+        jobs=jobs,
         gates=gates,
         requirements=[
             GraphRequirement(

@@ -15,7 +15,7 @@ from torc.errors import Conflict, NotFound
 from torc.operations.dispatch import Tx, answers
 from torc.operations.fingerprints import keep_fingerprints
 from torc.operations.parts import checked
-from torc.operations.rows import decode_cursor, encode_cursor, grow_version, loads, name_condition, workflow_row
+from torc.operations.rows import encode_cursor, grow_version, id_range, loads, name_condition, workflow_row
 from torc.spec import model
 from torc.store.ids import take_ids
 from torc.store.jobs import Moves
@@ -68,19 +68,16 @@ def job_of(row: RowMapping, **relations: list[str]) -> Job:
 def list_jobs(tx: Tx, request: ListJobs) -> Page[Job]:
     """List jobs in order of id."""
     workflow_row(tx, request.workflow_id)
-    key = decode_cursor(request.cursor)
-    where = ["j.workflow_id = :workflow_id", "j.id > :after"]
-    values: dict[str, Any] = {
-        "workflow_id": request.workflow_id,
-        "after": key[0] if key else 0,
-        "n": request.limit + 1,
-    }
+    after, last = id_range(tx, "job", request.workflow_id, request.cursor)
+    # by range of ids unless it is about one name: the plus keeps databases from finding all jobs and sorting them
+    where = ["+j.workflow_id = :workflow_id", "j.id > :after", "j.id <= :last"]
+    values: dict[str, Any] = {"workflow_id": request.workflow_id, "after": after, "last": last, "n": request.limit + 1}
     if request.state is not None:
         where.append("j.state = :state")
         values["state"] = request.state.value
     if request.name is not None:
         condition, named = name_condition(tx, "j.name", request.name)
-        where.append(condition)
+        where += [condition, "j.workflow_id = :workflow_id"]
         values |= named
     if request.runner_id is not None:
         where.append("j.runner_id = :runner_id")
@@ -88,7 +85,7 @@ def list_jobs(tx: Tx, request: ListJobs) -> Page[Job]:
     query = f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY j.id LIMIT :n"
     rows = tx.db.execute(text(query), values).mappings().all()
     items = [job_of(row) for row in rows[: request.limit]]
-    return Page(items=items, cursor=encode_cursor(items[-1].id) if len(rows) > request.limit else None)
+    return Page(items=items, cursor=encode_cursor(items[-1].id, last) if len(rows) > request.limit else None)
 
 
 def job_row(tx: Tx, job_id: int) -> RowMapping:

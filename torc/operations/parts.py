@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping, text
 
 from torc.errors import Conflict, Invalid, NotFound
 from torc.operations.dispatch import Tx
-from torc.operations.rows import decode_cursor, encode_cursor, grow_version, name_condition, workflow_row
+from torc.operations.rows import encode_cursor, grow_version, id_range, name_condition, workflow_row
 from torc.spec import model
 from torc.store.ids import take_ids
 
@@ -37,9 +37,10 @@ def part_row(tx: Tx, kind: Kind, number: int) -> RowMapping:
 def page_of(tx: Tx, kind: Kind, request: Any, where: str = "") -> tuple[list[RowMapping], str | None]:
     """Give the rows of a list request, in order of id, and the cursor of the next page."""
     workflow_row(tx, request.workflow_id)
-    key = decode_cursor(request.cursor)
-    values: dict[str, Any] = {"workflow_id": request.workflow_id, "after": key[0] if key else 0, "n": request.limit + 1}
-    conditions = "t.workflow_id = :workflow_id AND t.id > :after" + where
+    after, last = id_range(tx, kind.table, request.workflow_id, request.cursor)
+    values: dict[str, Any] = {"workflow_id": request.workflow_id, "after": after, "last": last, "n": request.limit + 1}
+    # the plus keeps databases from finding all of the workflow and sorting them
+    conditions = "+t.workflow_id = :workflow_id AND t.id > :after AND t.id <= :last" + where
     name = getattr(request, "name", None)
     if name is not None:
         condition, named = name_condition(tx, "t.name", name)
@@ -52,7 +53,7 @@ def page_of(tx: Tx, kind: Kind, request: Any, where: str = "") -> tuple[list[Row
     rows = list(tx.db.execute(text(query), values).mappings())
     more = len(rows) > request.limit
     rows = rows[: request.limit]
-    return rows, encode_cursor(rows[-1]["id"]) if more else None
+    return rows, encode_cursor(rows[-1]["id"], last) if more else None
 
 
 def insert_part(tx: Tx, kind: Kind, workflow_id: int, name: str, values: Mapping[str, Any]) -> int:

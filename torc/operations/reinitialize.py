@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import text
-
 from torc.api.workflows import Changes, GetGraph, ReinitializeReply, ReinitializeWorkflow
 from torc.core.changes import FileFact, Jobs, Tracked, find_reruns
 from torc.core.graph import graph_of
@@ -73,10 +71,11 @@ def _apply(
 
 
 def _tracked(tx: Tx, workflow_id: int, facts: Mapping[str, FileFact]) -> tuple[list[Tracked], dict[int, int]]:
-    rows = tx.db.execute(
-        text("SELECT id, path, size_bytes, mtime_ns, sha256 FROM file WHERE workflow_id = :id ORDER BY id"),
+    rows = tx.dialect.fetch(
+        tx.db,
+        "SELECT id, path, size_bytes, mtime_ns, sha256 FROM file WHERE workflow_id = :id ORDER BY id",
         {"id": workflow_id},
-    ).all()
+    )
     tracked = [
         Tracked(
             path,
@@ -115,21 +114,21 @@ def _find(
 def _input_sets(tx: Tx, workflow_id: int, file_at: Mapping[int, int]) -> tuple[list[list[int]], dict[int, int]]:
     """Give the files of each input set, and the index of the set of each job that completed and has one."""
     members: dict[int, list[int]] = defaultdict(list)
-    read = text(
+    read = (
         "SELECT i.input_set_id, i.file_id FROM input_file i JOIN input_set s ON s.id = i.input_set_id "
         "WHERE s.workflow_id = :id ORDER BY i.input_set_id, i.file_id"
     )
-    for input_set, file in tx.db.execute(read, {"id": workflow_id}):
+    for input_set, file in tx.dialect.fetch(tx.db, read, {"id": workflow_id}):
         members[input_set].append(file_at[file])
     set_at = {number: at for at, number in enumerate(members)}
-    of_jobs = text("SELECT id, input_set_id FROM job WHERE workflow_id = :id AND state = :state")
-    rows = tx.db.execute(of_jobs, {"id": workflow_id, "state": State.COMPLETED.value})
+    of_jobs = "SELECT id, input_set_id FROM job WHERE workflow_id = :id AND state = :state"
+    rows = tx.dialect.fetch(tx.db, of_jobs, {"id": workflow_id, "state": State.COMPLETED.value})
     return list(members.values()), {job: set_at[number] for job, number in rows if number in set_at}
 
 
 def _written(tx: Tx, workflow_id: int, file_at: Mapping[int, int]) -> dict[int, list[int]]:
     written: dict[int, list[int]] = defaultdict(list)
-    query = text("SELECT id, producer_job_id FROM file WHERE workflow_id = :id AND producer_job_id IS NOT NULL")
-    for file, job in tx.db.execute(query, {"id": workflow_id}):
+    query = "SELECT id, producer_job_id FROM file WHERE workflow_id = :id AND producer_job_id IS NOT NULL"
+    for file, job in tx.dialect.fetch(tx.db, query, {"id": workflow_id}):
         written[job].append(file_at[file])
     return written

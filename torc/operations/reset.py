@@ -13,6 +13,7 @@ from torc.errors import Conflict, NotFound
 from torc.operations.dispatch import DryRun, Tx, answers
 from torc.operations.fingerprints import keep_fingerprints
 from torc.operations.rows import grow_version, workflow_of, workflow_row
+from torc.operations.runs import active_runners, end_runners
 from torc.operations.workflows import refuse_while_running
 from torc.store.jobs import JobNow, Moves
 
@@ -63,8 +64,9 @@ def changes_of(
 
 def all_states(tx: Tx, workflow_id: int) -> dict[int, State]:
     """Give the state of every job."""
-    rows = tx.db.execute(text("SELECT id, state FROM job WHERE workflow_id = :id"), {"id": workflow_id})
-    return {row[0]: State(row[1]) for row in rows}
+    named = {state.value: state for state in State}
+    rows = tx.dialect.fetch(tx.db, "SELECT id, state FROM job WHERE workflow_id = :id", {"id": workflow_id})
+    return {number: named[state] for number, state in rows}
 
 
 @answers(ResetWorkflow)
@@ -74,20 +76,28 @@ def reset_workflow(tx: Tx, request: ResetWorkflow) -> Changes:
     if not request.force:
         refuse_while_running(tx, row["id"], "reset")
     before = all_states(tx, row["id"])
+    end_runners(tx, row, "the workflow was reset")
     if request.failed_only:
         roots = [
             job
             for job, state in before.items()
             if state in {State.FAILED, State.TERMINATED, State.PENDING_FAILED, State.CANCELED}
         ]
-        chosen = downstream(tx, roots)
+        chosen = _behind(tx, roots, before)
+        unsuccessful = set(roots)
         reasons = {
-            job: f"was {before[job]}" if job in set(roots) else "is behind a job that is reset" for job in chosen
+            job: f"was {before[job]}" if job in unsuccessful else "is behind a job that is reset" for job in chosen
         }
     else:
         chosen = {job for job, state in before.items() if state is not State.DISABLED}
         reasons = {job: "all jobs are reset" for job in chosen if before[job] in FINISHED | {State.PENDING_FAILED}}
     return reset_jobs(tx, row["id"], chosen, before, reasons, request)
+
+
+def _behind(tx: Tx, roots: Collection[int], before: Mapping[int, State]) -> set[int]:
+    """Give jobs and those behind them, but for those behind them that somebody took out."""
+    asked = set(roots)
+    return {job for job in downstream(tx, roots) if job in asked or before[job] is not State.DISABLED}
 
 
 def reset_jobs(
@@ -110,16 +120,24 @@ def reset_jobs(
 def make_due(
     tx: Tx, workflow_id: int, chosen: Collection[int], before: Mapping[int, State], *, forget_all: bool = False
 ) -> None:
-    """Make jobs ready or blocked for a new run, and forget the ephemeral user data that they write (or all of it)."""
-    held = Moves(tx.db, tx.dialect, workflow_id)
-    held.apply(Event.CANCELED, [job for job in chosen if before[job] in HELD])
+    """Make jobs ready or blocked for a new run, and forget the ephemeral user data that they write (or all of it).
+
+    While runners work on others, the run goes on with these, and their results so far are no longer current. Runners
+    that hold some of these lose all that they hold.
+    """
+    workflow = workflow_row(tx, workflow_id)
     among = {"ids": tx.dialect.ids(chosen)}
-    tx.db.execute(text(f"UPDATE job SET runner_id = NULL WHERE id IN {tx.dialect.id_list}"), among)
-    held.reset(chosen)
-    held.finish(tx.now, tx.actor)
+    end_runners(tx, workflow, "jobs that it ran were reset", holding=[job for job in chosen if before[job] in HELD])
+    moves = Moves(tx.db, tx.dialect, workflow_id)
+    moves.reset(chosen)
+    moves.finish(tx.now, tx.actor)
+    goes_on = bool(workflow["is_begun"]) and bool(active_runners(tx, workflow_id))
+    if goes_on:
+        outdated = f"UPDATE attempt SET is_current = false WHERE run_id = :run_id AND job_id IN {tx.dialect.id_list}"
+        tx.db.execute(text(outdated), {**among, "run_id": workflow["run_id"]})
     tx.db.execute(
-        text("UPDATE workflow SET is_begun = false, is_canceled = false, ended_at = NULL WHERE id = :id"),
-        {"id": workflow_id},
+        text("UPDATE workflow SET is_begun = :goes_on, is_canceled = false, ended_at = NULL WHERE id = :id"),
+        {"id": workflow_id, "goes_on": goes_on},
     )
     grow_version(tx, workflow_id)
     written = f"is_ephemeral AND data IS NOT NULL AND (:all OR producer_job_id IN {tx.dialect.id_list})"
@@ -186,13 +204,14 @@ def act_on_jobs(tx: Tx, request: ActOnJobs) -> Changes:
         _refuse_unable(request.job_ids, jobs, event, request.action)
         moved.apply(event, request.job_ids, reason=f"{request.action} by {tx.actor}")
         moved.finish(tx.now, tx.actor, has_job_actions=bool(row["has_job_actions"]))
+        grow_version(tx, row["id"])
         changes = changes_of(tx, row["id"], before, reasons, request.limit, applied=not request.dry_run)
         if request.dry_run:
             raise DryRun(changes)
         return changes
     chosen: Collection[int] = list(request.job_ids)
     if request.action == "run-again":
-        chosen = downstream(tx, request.job_ids)
+        chosen = _behind(tx, request.job_ids, before)
     if request.action == "enable":
         _refuse_unless(request.job_ids, jobs, {State.DISABLED}, "enabled")
     _refuse_held(chosen, before)

@@ -112,6 +112,21 @@ def decode_cursor(cursor: str | None, length: int = 1) -> Sequence[Any] | None:
     return key
 
 
+def id_range(tx: Tx, table: str, workflow_id: int, cursor: str | None) -> tuple[int, int]:
+    """Give the ids (above the first, up to the second) among which the next page of a list of a workflow's things lies.
+
+    Ids of one workflow lie close together: reading them by range spares sorting all of them for each page.
+    """
+    key = decode_cursor(cursor, 2)
+    if key is not None:
+        return key[0], key[1]
+    found = tx.dialect.fetch(
+        tx.db, f"SELECT min(id), max(id) FROM {table} WHERE workflow_id = :id", {"id": workflow_id}
+    )
+    first, last = found[0]
+    return (0, 0) if first is None else (first - 1, last)
+
+
 def name_condition(tx: Tx, column: str, name: str) -> tuple[str, dict[str, str]]:
     """Give the condition that a column has a name, or matches one with `*` or `?`, and its parameters."""
     if "*" in name or "?" in name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import RowMapping, text
@@ -58,37 +59,32 @@ def start_run(tx: Tx, request: StartRun) -> Workflow:
         )
     expire_leases(tx, row)
     moves = Moves(tx.db, tx.dialect, row["id"])
-    begun = bool(row["is_begun"])
-    if begun:
-        interrupted = text("SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted")
-        moves.apply(Event.RESUMED, [r[0] for r in tx.db.execute(interrupted, {"id": row["id"]})])
-        tx.db.execute(
-            text("UPDATE workflow SET ended_at = NULL, updated_at = :now WHERE id = :id AND ended_at IS NOT NULL AND EXISTS "
-                 "(SELECT 1 FROM job WHERE workflow_id = :id AND state = 'ready')"),
-            {"now": tx.now, "id": row["id"]},
-        )  # fmt: skip
-    elif _has_ready(tx, row["id"]):
-        tx.db.execute(
-            text(
-                "UPDATE workflow SET run_id = run_id + 1, is_begun = true, is_canceled = false, started_at = :now, "
-                "ended_at = NULL, updated_at = :now WHERE id = :id"
-            ),
-            {"now": tx.now, "id": row["id"]},
-        )
-        row = workflow_row(tx, row["id"])
-        begin_actions(tx, row)
-        tx.event(row["id"], "run_started", run_id=row["run_id"])
+    interrupted = text("SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted")
+    moves.apply(Event.RESUMED, [job[0] for job in tx.db.execute(interrupted, {"id": row["id"]})])
     moves.finish(tx.now, tx.actor, has_job_actions=bool(row["has_job_actions"]))
+    if row["is_begun"]:
+        go_on = "UPDATE workflow SET ended_at = NULL, updated_at = :now WHERE id = :id AND ended_at IS NOT NULL"
+        if _has(tx, row["id"], "ready"):
+            tx.db.execute(text(go_on), {"now": tx.now, "id": row["id"]})
+    elif _has(tx, row["id"], "ready", "blocked"):
+        _begin(tx, row["id"])
     return workflow_of(tx, workflow_row(tx, row["id"]))
 
 
-def _has_ready(tx: Tx, workflow_id: int) -> bool:
-    return bool(
-        tx.db.execute(
-            text("SELECT 1 FROM job_count WHERE workflow_id = :id AND state IN ('ready', 'blocked') AND count > 0"),
-            {"id": workflow_id},
-        ).first()
+def _begin(tx: Tx, workflow_id: int) -> None:
+    begin = (
+        "UPDATE workflow SET run_id = run_id + 1, is_begun = true, is_canceled = false, started_at = :now, "
+        "ended_at = NULL, updated_at = :now WHERE id = :id"
     )
+    tx.db.execute(text(begin), {"now": tx.now, "id": workflow_id})
+    row = workflow_row(tx, workflow_id)
+    begin_actions(tx, row)
+    tx.event(row["id"], "run_started", run_id=row["run_id"])
+
+
+def _has(tx: Tx, workflow_id: int, *states: str) -> bool:
+    counts = text("SELECT state FROM job_count WHERE workflow_id = :id AND count > 0")
+    return any(row[0] in states for row in tx.db.execute(counts, {"id": workflow_id}))
 
 
 @answers(RegisterRunner)
@@ -157,6 +153,24 @@ def _lose(tx: Tx, workflow: RowMapping, runner: RowMapping, job: JobNow, how: st
         _LOST_ATTEMPT, {"job_id": job.id, "run_id": workflow["run_id"], "runner_id": runner["id"], "now": tx.now}
     )
     return decide_lost(losses, how).event
+
+
+def active_runners(tx: Tx, workflow_id: int) -> list[RowMapping]:
+    """Give the rows of the runners that work on a workflow."""
+    active = text("SELECT * FROM runner WHERE workflow_id = :id AND is_active ORDER BY id")
+    return list(tx.db.execute(active, {"id": workflow_id}).mappings())
+
+
+def end_runners(tx: Tx, workflow: RowMapping, reason: str, *, holding: Collection[int] | None = None) -> None:
+    """Take all runners off, or those that hold some jobs; they learn it when they speak next, and stop everything."""
+    ids = None
+    if holding is not None:
+        among = {"ids": tx.dialect.ids(holding)}
+        held = f"SELECT DISTINCT runner_id FROM job WHERE runner_id IS NOT NULL AND id IN {tx.dialect.id_list}"
+        ids = {row[0] for row in tx.db.execute(text(held), among)}
+    for runner in active_runners(tx, workflow["id"]):
+        if ids is None or runner["id"] in ids:
+            give_up(tx, workflow, runner, reason)
 
 
 def expire_leases(tx: Tx, workflow: RowMapping, *, but: int | None = None) -> None:
