@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.running import end_processes
 from tests.support.stores import check_all, open_sqlite
 from torc.client.embedded import Embedded
 
@@ -18,3 +19,9 @@ def local(sqlite_file: Path, tmp_path: Path) -> Iterator[Embedded]:
     yield opened
     check_all(opened)
     opened.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    yield
+    end_processes()

@@ -22,6 +22,7 @@ from torc.client.connect import connect
 from torc.runner.local import RunOptions, RunOutcome, run_here
 
 ROOT = Path(__file__).parents[2]
+_STARTED: list[subprocess.Popen[str]] = []
 
 
 def store(torc: Torc, folder: Path, jobs: Iterable[Mapping[str, Any]], **fields: Any) -> int:
@@ -59,9 +60,19 @@ def start_process(database: Path, workflow_id: int, output_dir: Path, **options:
     command = [sys.executable, "-m", "tests.support.running", str(database), str(workflow_id), str(output_dir)]
     if "max_parallel_jobs" in options:
         command.append(str(options.pop("max_parallel_jobs")))
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **options
     )
+    _STARTED.append(process)
+    return process
+
+
+def end_processes() -> None:
+    """End what a test that failed has started and left."""
+    while _STARTED:
+        with _STARTED.pop() as process:
+            if process.poll() is None:
+                process.kill()
 
 
 def wait_until(predicate: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:

@@ -42,7 +42,7 @@ _MOST_ASSIGNMENTS = 1000
 def take_reply(state: State, reply: ExchangeReply, now: float) -> list[Effect]:
     """Take in what the store says, but for what it wants canceled."""
     sent, state.in_flight = state.in_flight, None
-    state.unreachable_since, state.not_before = None, 0.0
+    state.unreachable_since, state.not_before, state.may_have_missed = None, 0.0, False
     state.is_done = reply.done
     state.is_stuck = reply.stuck or (state.is_stuck and state.is_stopping)
     state.is_starving = bool(reply.assignments) or (reply.waiting > 0 and not state.running)
@@ -62,7 +62,7 @@ def take_reply(state: State, reply: ExchangeReply, now: float) -> list[Effect]:
 
 def take_back(state: State, sent: Exchange, now: float) -> list[Effect]:
     """Keep what could not be delivered, and try again later, or leave when there is nothing else to do."""
-    state.in_flight = None
+    state.in_flight, state.may_have_missed = None, True
     state.finished = [*sent.finished, *state.finished]
     done = {item.job_id for item in state.finished}
     state.started = {item.job_id: item for item in (*sent.started, *state.started.values()) if item.job_id not in done}
@@ -181,6 +181,8 @@ def _send(state: State, settings: Settings, now: float) -> Send:
         finished=state.finished,
         released=state.released,
         actions_finished=state.actions_finished,
+        held=_held(state) if state.may_have_missed else None,
+        held_actions=list(state.actions) if state.may_have_missed else [],
         free=_free(state, settings, now),
         total=_node(settings.total, settings, now),
         limit=0 if is_paused else _limit(state, settings),
@@ -194,6 +196,11 @@ def _send(state: State, settings: Settings, now: float) -> Send:
     state.in_flight = request
     state.last_exchange = now
     return Send(request)
+
+
+def _held(state: State) -> list[JobAttempt]:
+    held = [*(job.assignment for job in state.running.values()), *state.queue]
+    return [JobAttempt(job_id=item.job_id, attempt=item.attempt) for item in held]
 
 
 def _limit(state: State, settings: Settings) -> int:

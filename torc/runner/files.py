@@ -23,6 +23,7 @@ LARGEST_HASHED_BYTES = 1 << 30
 _UNREADABLE = "unreadable"
 _MOST_LISTED = 20
 _PAGE = 10_000
+_AT_ONCE = 100_000  # each request looks at all files of the workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,9 @@ def reinitialize(torc: Torc, request: ReinitializeWorkflow) -> Changes:
 
 def _record(torc: Torc, workflow_id: int, facts: Sequence[FileFact], since: float) -> list[str]:
     needed: list[str] = []
-    for start in range(0, len(facts), _PAGE):
-        reply = torc.send(RecordFiles(workflow_id=workflow_id, files=list(facts[start : start + _PAGE]), since=since))
+    for start in range(0, len(facts), _AT_ONCE):
+        part = list(facts[start : start + _AT_ONCE])
+        reply = torc.send(RecordFiles(workflow_id=workflow_id, files=part, since=since))
         needed += reply.needs_hash
     return needed
 

@@ -49,6 +49,7 @@ class RunOptions:
     grace_seconds: float = 10.0
     store_variables: Mapping[str, str] = field(default_factory=dict)  # TORC_DB or TORC_API_URL for the jobs
     display_seconds: float = 0.25
+    heartbeat_seconds: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def _run_once(
             grace_seconds=options.grace_seconds,
             leave_at=leave_at,
             wait_seconds=options.wait_seconds,
+            heartbeat_seconds=options.heartbeat_seconds,
         ),
         _place(settings, options, here),
     )

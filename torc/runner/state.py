@@ -225,6 +225,7 @@ class State:
     in_flight: Exchange | None = None
     last_exchange: float | None = None
     not_before: float = 0.0
+    may_have_missed: bool = False  # what was in an answer that did not arrive
     is_starving: bool = True  # the store may have work that was not asked for yet
     is_done: bool = False
     is_stuck: bool = False  # ready jobs are left that this node cannot hold, and nothing else happens anywhere
