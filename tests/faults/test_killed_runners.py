@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.running import is_alive, run, start_process, states, store, wait_until
+from tests.support.running import is_alive, kill_with_spawner, run, start_process, states, store, wait_until
 from torc.api.runs import ListRunners
 from torc.client.embedded import Embedded
 from torc.runner import orphans
+from torc.runner.conversation import REPORTS_AT_ONCE
 from torc.runner.orphans import Sessions
 
 #: says so when another copy of it runs; a lock ends with its holder, however that ended
@@ -47,7 +48,10 @@ def _kill_again_and_again(torc: Embedded, folder: Path, num_jobs: int, kills: in
             or set((folder / "out").glob("sessions_*")) - set(begun), "the runner has begun",
         )  # fmt: skip
         time.sleep(chance.uniform(0.0, 0.25))
-        process.send_signal(signal.SIGKILL)
+        if chance.random() < 0.5:
+            kill_with_spawner(process)
+        else:
+            process.kill()
         process.communicate()
         killed += 1
         done = [name for name, state in states(torc, number).items() if state == "completed"]
@@ -62,7 +66,9 @@ def _kill_again_and_again(torc: Embedded, folder: Path, num_jobs: int, kills: in
     assert {name: count[name] for name in recorded} == recorded
     assert set(count) == {f"j{n}" for n in range(num_jobs)}, "a job was lost"
     assert not (folder / "overlaps").exists(), "two copies of a job ran at once"
-    assert sum(count.values()) - num_jobs <= killed * 8, "far more was run again than can have been running"
+    # four jobs that ran, and what had ended since the last report
+    most = killed * (4 + REPORTS_AT_ONCE)
+    assert sum(count.values()) - num_jobs <= most, "far more was run again than can have been running"
 
 
 def test_every_job_completes_once_however_often_the_runner_is_killed(local: Embedded, tmp_path: Path) -> None:
@@ -93,13 +99,42 @@ def test_what_a_killed_runner_left_running_is_ended_before_its_job_runs_again(
     process = start_process(tmp_path / "torc.db", number, tmp_path / "out")
     wait_until((tmp_path / "pid").exists, "the job runs")
     left = int(wait_until(lambda: (tmp_path / "pid").read_text().strip(), "the job says who it is"))
-    process.kill()
+    kill_with_spawner(process)
     process.communicate()
     assert is_alive(left)
     (tmp_path / "again").touch()
     outcome = run(local, number, tmp_path)
     assert (outcome.dead_runners, outcome.workflow.state) == (1, "completed")
     assert not is_alive(left)
+
+
+@pytest.mark.parametrize("how", ["plainly", "behind a leader that has ended", "deaf"])
+def test_jobs_end_with_their_runner_before_anybody_runs_again(local: Embedded, tmp_path: Path, how: str) -> None:
+    number = store(local, tmp_path, [{"name": "a", "command": ESCAPES[how]}])
+    process = start_process(tmp_path / "torc.db", number, tmp_path / "out")
+    wait_until((tmp_path / "pid").exists, "the job runs")
+    left = int(wait_until(lambda: (tmp_path / "pid").read_text().strip(), "the job says who it is"))
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not is_alive(left), "the job has ended with its runner")
+
+
+def test_a_killed_spawner_ends_the_run_with_a_reason_and_leaves_nothing(local: Embedded, tmp_path: Path) -> None:
+    command = "[ -e again ] && exit; (echo $$ > pid; exec sleep 1000)"
+    number = store(local, tmp_path, [{"name": "a", "command": command}])
+    process = start_process(tmp_path / "torc.db", number, tmp_path / "out")
+    left = int(wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the job runs"))
+    (spawner,) = (
+        pid
+        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        if b"spawner.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+    os.kill(int(spawner), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode and "was killed by signal 9" in err
+    wait_until(lambda: not is_alive(left), "the job has ended")
+    (tmp_path / "again").touch()
+    assert run(local, number, tmp_path).workflow.state == "completed"
 
 
 def test_a_living_runner_and_its_jobs_are_left_alone(local: Embedded, tmp_path: Path) -> None:

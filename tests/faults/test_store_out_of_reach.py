@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -126,10 +127,10 @@ def test_a_runner_stopped_in_an_outage_leaves_its_results_to_the_next_one(local:
     assert states(local, number)["a"] == "running"
     second = start_process(database, number, tmp_path / "out", max_parallel_jobs=1)
     wait_until(lambda: states(local, number) == {"a": "completed", "b": "running"}, "the result was delivered")
+    wait_until(lambda: not list((tmp_path / "out").glob("undelivered*")), "the journal is put away")
     second.terminate()
     second.communicate(timeout=60)
     assert (tmp_path / "ran").read_text() == "x\n", "it did not run again"
-    assert not list((tmp_path / "out").glob("undelivered*"))
 
 
 def test_who_is_stopped_while_the_store_is_away_says_where_the_results_are(
@@ -139,7 +140,12 @@ def test_who_is_stopped_while_the_store_is_away_says_where_the_results_are(
     number = store(
         local,
         tmp_path,
-        [{"name": "a", "command": ": > up; until [ -e go ]; do sleep 0.01; done; kill -TERM $PPID; sleep 0.1"}],
+        [
+            {
+                "name": "a",
+                "command": f": > up; until [ -e go ]; do sleep 0.01; done; kill -TERM {os.getpid()}; sleep 0.1",
+            }
+        ],
     )
 
     def outage() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -156,6 +157,6 @@ def test_jobs_that_remove_the_folder_of_logs_do_not_stop_the_others(local: Embed
 
 def test_a_job_that_stops_its_runner_with_a_signal_is_not_lost(local: Embedded, tmp_path: Path) -> None:
     started = time.monotonic()
-    found = run_jobs(local, tmp_path, {"name": "a", "command": "kill -TERM $PPID; sleep 100"})
+    found = run_jobs(local, tmp_path, {"name": "a", "command": f"kill -TERM {os.getpid()}; sleep 100"})
     assert (found["a"].state, found["a"].reason) == ("terminated", "runner_stopped")
     assert time.monotonic() - started < 90, "the job was not waited for"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -65,6 +66,15 @@ def start_process(database: Path, workflow_id: int, output_dir: Path, **options:
     )
     _STARTED.append(process)
     return process
+
+
+def kill_with_spawner(process: subprocess.Popen[str]) -> None:
+    """Kill a runner and the process that starts its jobs, so that neither can end anything."""
+    process.send_signal(signal.SIGSTOP)
+    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        if b"spawner.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(int(pid), signal.SIGKILL)
+    process.kill()
 
 
 def end_processes() -> None:

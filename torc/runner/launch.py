@@ -1,4 +1,5 @@
-"""Start, signal and reap the processes of attempts. Each runs in a session of its own, its output straight to files.
+"""Have the processes of attempts started and ended: the runner's end of `spawner`. Each runs in a session of its own, its output
+straight to files.
 
 Not for deciding: `reactor` does; nor for what a job leaves behind: `leftovers` ends that.
 """
@@ -6,24 +7,29 @@ Not for deciding: `reactor` does; nor for what a job leaves behind: `leftovers` 
 from __future__ import annotations
 
 import contextlib
+import marshal
 import os
-import signal
+import shlex
+import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torc.api.runs import Assignment, Usage
-from torc.runner.hardware import start_ticks
+from torc.errors import Unavailable
+from torc.runner import spawner
 
-# no O_CLOEXEC: posix_spawn opens onto the descriptor itself, and the program would lose it at exec
-_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-_DEFAULTED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT)
-#: bytes spare posix_spawn the encoding of some hundred strings a process
 Environ = Mapping[bytes, bytes]
 _TAIL_BYTES = 4096
 _SHELL = "/bin/sh"
 #: runs the recovery script, then the job, in one process; no exit code could tell which one failed, so a file does
 _RECOVER = 'sh -c "$1" || { code=$?; : > "$3"; exit $code; }; unset TORC_RETURN_CODE; exec sh -c "$2"'
+_LONGEST_ARGUMENT = 120_000  # one argument may not be longer than 128 KiB (MAX_ARG_STRLEN)
+_PATIENCE_SECONDS = 10.0
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +41,148 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
-    """A process that was started."""
+class Began:
+    """A process was started. Times are on the monotonic clock, in seconds."""
 
+    key: int
     pid: int
-    pidfd: int
-    files: Files
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A process could not be started. `number` is an errno; 0: what was asked for cannot even be passed to the kernel."""
+
+    key: int
+    number: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A process has ended: its return code (negative: a signal) and what it used, as the kernel counted."""
+
+    key: int
+    return_code: int
+    at: float
+    usage: Usage
+
+
+class Spawner:
+    """The process that starts others for this one, and what is said to it."""
+
+    def __init__(self, environ: Environ) -> None:
+        here, there = socket.socketpair()
+        with there:
+            there.set_inheritable(True)
+            # -I, -S: nothing of the user's, and no more modules than it names: it is to be small
+            command = [sys.executable, "-I", "-S", spawner.__file__, str(there.fileno())]
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    env=dict(environ),
+                    pass_fds=[there.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                here.close()
+                raise Unavailable(
+                    f"the process that starts jobs cannot be started: {error.strerror}",
+                    hint="this machine may have no room for more processes",
+                ) from None
+        self._socket = here
+        self._read = b""
+        self.pid = self._process.pid
+        self._tell((spawner.ENVIRON, dict(environ)))
+
+    def fileno(self) -> int:
+        """Give the descriptor to wait on for events."""
+        return self._socket.fileno()
+
+    def start(self, key: int, argv: list[str], files: Files, environ: Environ) -> None:
+        """Have a program started, in the directory in which this was made; `environ` is added to the one given then."""
+        words = [os.fsencode(word) for word in argv]
+        self._tell((spawner.START, key, words, environ, os.fsencode(files.stdout), os.fsencode(files.stderr)))
+
+    def stop(self, key: int, *, for_good: bool) -> None:
+        """Have a process and all of its session signalled: SIGTERM, or SIGKILL; nothing happens when it has ended."""
+        self._tell((spawner.STOP, key, for_good))
+
+    def events(self) -> list[Began | Failed | Ended]:
+        """Take what has happened; waits when nothing has. Raises Unavailable when the process is gone."""
+        try:
+            part = self._socket.recv(_CHUNK)
+        except ConnectionError:
+            part = b""
+        if not part:
+            raise self._gone()
+        data, at = self._read + part, 0
+        found: list[Began | Failed | Ended] = []
+        while len(data) - at >= 4:
+            end = at + 4 + int.from_bytes(data[at : at + 4], "little")
+            if end > len(data):
+                break
+            found.append(_event(marshal.loads(data[at + 4 : end])))
+            at = end
+        self._read = data[at:]
+        return found
+
+    def close(self) -> None:
+        """End the process, and with it whatever it started and still runs."""
+        self._socket.close()
+        try:
+            self._process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _tell(self, message: tuple[Any, ...]) -> None:
+        data = marshal.dumps(message)
+        try:
+            self._socket.sendall(len(data).to_bytes(4, "little") + data)
+        except ConnectionError:
+            raise self._gone() from None
+
+    def _gone(self) -> Unavailable:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE_SECONDS)
+        code = self._process.returncode
+        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+        return Unavailable(
+            f"the process that starts jobs (pid {self.pid}) {how}",
+            hint="what ran was ended; the next run begins it anew",
+        )
+
+
+def _event(message: tuple[object, ...]) -> Began | Failed | Ended:
+    match message:
+        case (spawner.BEGAN, int(key), int(pid), float(at)):
+            return Began(key, pid, at)
+        case (spawner.FAILED, int(key), int(number), str(why)):
+            return Failed(key, number, why)
+        case (
+            spawner.ENDED,
+            int(key),
+            int(status),
+            float(at),
+            float(user),
+            float(system),
+            int(peak),
+            int(read),
+            int(written),
+        ):
+            usage = Usage.model_construct(
+                user_cpu_seconds=user,
+                system_cpu_seconds=system,
+                peak_memory_bytes=peak * 1024,
+                read_bytes=read * 512,
+                written_bytes=written * 512,
+            )
+            return Ended(key, os.waitstatus_to_exitcode(status), at, usage)
+    raise Unavailable(f"the process that starts jobs says {message!r:.200}", hint="report this: it is a fault of Torc")
 
 
 def files_of(output_dir: str, workflow_id: int, run_id: int, job_id: int, attempt: int) -> Files:
@@ -49,19 +191,31 @@ def files_of(output_dir: str, workflow_id: int, run_id: int, job_id: int, attemp
     return Files(stem + ".o", stem + ".e")
 
 
-def start(assignment: Assignment, files: Files, environ: Environ) -> Child:
-    """Start an attempt in the present working directory. Raises OSError."""
+def command_line(assignment: Assignment, files: Files) -> list[str]:
+    """Give the program of an attempt. Raises OSError when what it needs cannot be written, ValueError for text that is none."""
     command = assignment.command
     if assignment.invocation_script:
         command = f"{assignment.invocation_script} {command}"
-    if assignment.recovery_script:
-        mark = recovery_mark(files)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(mark)
-        argv = [_SHELL, "-c", _RECOVER, "sh", assignment.recovery_script, command, mark]
-    else:
-        argv = [_SHELL, "-c", command]
-    return spawn(argv, files, environ)
+    if not assignment.recovery_script:
+        return shell(command, files)
+    mark = recovery_mark(files)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(mark)
+    script = _short(assignment.recovery_script, files.stdout.removesuffix(".o") + ".recovery.sh")
+    return [_SHELL, "-c", _RECOVER, "sh", script, shell(command, files)[-1], mark]
+
+
+def shell(command: str, files: Files) -> list[str]:
+    """Give the program that runs a shell command. Raises OSError and ValueError, as `command_line`."""
+    return [_SHELL, "-c", _short(command, files.stdout.removesuffix(".o") + ".sh")]
+
+
+def _short(command: str, script: str) -> str:
+    """Give a command as it is, or, when it is too long for an argument, one that runs it from a file."""
+    if len(command) < _LONGEST_ARGUMENT and len(os.fsencode(command)) < _LONGEST_ARGUMENT:
+        return command
+    Path(script).write_bytes(os.fsencode(command))
+    return f"exec {_SHELL} {shlex.quote(script)}"
 
 
 def recovery_mark(files: Files) -> str:
@@ -69,65 +223,11 @@ def recovery_mark(files: Files) -> str:
     return files.stderr + ".recovery_failed"
 
 
-def spawn(argv: list[str], files: Files, environ: Environ) -> Child:
-    """Start a program with its output in files. Raises OSError."""
-    if sum(map(len, argv)) > 120_000:  # one argument may not be longer than 128 KiB (MAX_ARG_STRLEN)
-        script = files.stdout.removesuffix(".o") + ".sh"
-        Path(script).write_text(argv[-1], encoding="utf-8")
-        argv = [_SHELL, script]
-    pid = os.posix_spawn(
-        argv[0],
-        argv,
-        environ,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, files.stdout, _OUTPUT_FLAGS, 0o666),
-            (os.POSIX_SPAWN_OPEN, 2, files.stderr, _OUTPUT_FLAGS, 0o666),
-        ],
-        setsid=True,
-        setsigmask=(),
-        setsigdef=_DEFAULTED,
-    )
-    return Child(pid, os.pidfd_open(pid), files)
-
-
-def stop(pid: int, *, for_good: bool) -> None:
-    """Signal a process, its group and all of its session; a stopped one is woken, so that it can react."""
-    number = signal.SIGKILL if for_good else signal.SIGTERM
-    _signal_group(pid, number)
-    for member in session_members(pid):
-        if member != pid:
-            _signal(member, number)
-    if not for_good:
-        _signal_group(pid, signal.SIGCONT)
-
-
-def reap(child: Child) -> tuple[int, Usage]:
-    """Take the exit of a process that has ended: its return code (negative: a signal) and what it used.
-
-    What it left in its process group is killed before, while the group cannot have become another's.
-    """
-    _signal_group(child.pid, signal.SIGKILL)
-    _, status, usage = os.wait4(child.pid, 0)
-    os.close(child.pidfd)
-    measured = Usage(
-        user_cpu_seconds=usage.ru_utime,
-        system_cpu_seconds=usage.ru_stime,
-        peak_memory_bytes=usage.ru_maxrss * 1024,
-        read_bytes=usage.ru_inblock * 512,
-        written_bytes=usage.ru_oublock * 512,
-    )
-    return os.waitstatus_to_exitcode(status), measured
-
-
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
-def _signal_group(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
+def end_now(pid: int) -> None:
+    """Kill a process and its session at once, where nobody waits for it any more."""
+    spawner.stop(pid, for_good=True)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def tail(path: str) -> str | None:
@@ -143,26 +243,3 @@ def tail(path: str) -> str | None:
     if size > _TAIL_BYTES:
         text = text.partition("\n")[2] or text
     return text.rstrip() or None
-
-
-def open_member(session: int) -> int | None:
-    """Give a pidfd of a live process of a session beside its leader, which has ended; None when there is none."""
-    for pid in session_members(session):
-        if pid != session and start_ticks(pid) is not None:
-            try:
-                return os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
-    return None
-
-
-def session_members(session: int) -> list[int]:
-    """Give the processes of a session."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _session_of(int(name)) == session]
-
-
-def _session_of(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import queue
 import select
 import signal
 import sys
@@ -21,9 +20,8 @@ from types import FrameType
 from typing import Any
 
 from torc.api.base import Torc
-from torc.api.runs import Assignment, Exchange, ExchangeReply
-from torc.errors import NotFound, TorcError, Unavailable
-from torc.runner import launch
+from torc.api.runs import Assignment
+from torc.runner import launch, spawner
 from torc.runner.actions import ActionRun
 from torc.runner.journal import Journal
 from torc.runner.leftovers import Leftovers, become_subreaper
@@ -51,12 +49,11 @@ from torc.runner.state import (
     Stop,
     Tick,
     TooLarge,
-    Unreachable,
 )
+from torc.runner.talker import Talker
 
 _LEFTOVERS_SECONDS = 0.5
 _AGAIN_SECONDS = 0.01
-_JOIN_SECONDS = 15.0
 #: what a node runs out of: no job's fault, and it may pass
 _NO_ROOM = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 #: SIGHUP: the terminal was closed; under nohup(1) it is ignored, and stays so
@@ -93,11 +90,16 @@ class View:
 
 @dataclass(slots=True)
 class _Attempt:
-    assignment: Assignment
-    child: launch.Child
-    begun: float
-    is_asked: bool = False  # to end, by SIGTERM
-    is_killed: bool = False
+    effect: Start
+    files: launch.Files
+    key: int  # by which the spawner knows it
+    begun: float  # on the monotonic clock
+    pid: int = 0  # once it is known
+    is_second_try: bool = False
+
+    @property
+    def assignment(self) -> Assignment:
+        return self.effect.assignment
 
 
 class Loop:
@@ -110,14 +112,14 @@ class Loop:
         self._sessions = Sessions(output_dir, settings.workflow_id, settings.runner_id)
         self._base_environ = _encoded(place.environ)
         self.state, self._first = begin(settings, time.monotonic())
-        self.attempts: dict[int, _Attempt] = {}
-        self.actions: dict[int, ActionRun] = {}  # by pidfd
+        self.attempts: dict[int, _Attempt] = {}  # by job
+        self.actions: dict[int, ActionRun] = {}  # by firing
         self.signals = 0
-        self._by_pidfd: dict[int, int] = {}
-        self._requests: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
-        self._replies: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self._started: dict[int, _Attempt | ActionRun] = {}  # by key
+        self._next_key = 0
+        self._spawner: launch.Spawner | None = None
+        self._talker = Talker(torc)
         self._epoll = select.epoll()
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._left = False
         seconds = min(place.sample_seconds, _ENFORCE_SECONDS) if place.enforce_memory else place.sample_seconds
         self._sampler = Sampler(seconds)
@@ -129,32 +131,33 @@ class Loop:
 
     def run(self) -> State:
         """Work until nothing is left, or a signal says to stop. Raises what the store answered, where it was no delay."""
-        talker = threading.Thread(target=self._talk, name="torc-exchange", daemon=True)
         interval = sys.getswitchinterval()
         become_subreaper()
-        self._epoll.register(self._wake_read, select.EPOLLIN)
-        with _signals(self._signalled, self._wake_write):
+        self._epoll.register(self._talker.fileno(), select.EPOLLIN)
+        with _signals(self._signalled, self._talker.wake_fd):
             sys.setswitchinterval(_SWITCH_SECONDS)
-            talker.start()
             try:
+                self._spawner = launch.Spawner(self._base_environ)
+                self._epoll.register(self._spawner.fileno(), select.EPOLLIN)
+                self._talker.begin()
                 self._perform(self._first)
                 while not self._left:
                     self._turn()
             finally:
                 sys.setswitchinterval(interval)
-                self._abandon(talker)
+                self._abandon()
         return self.state
 
     def stop(self) -> None:
         """Ask the loop to stop kindly; from any thread."""
         self._signalled(signal.SIGTERM, None)
-        self._wake()
+        self._talker.wake()
 
     def view(self) -> View:
         """Tell what is going on; from any thread."""
         now = time.monotonic()
         running = tuple(
-            (job_id, attempt.assignment.name, now - attempt.begun, self._sampler.memory_of(attempt.child.pid))
+            (job_id, attempt.assignment.name, now - attempt.begun, self._sampler.memory_of(attempt.pid))
             for job_id, attempt in list(self.attempts.items())
         )
         state = self.state
@@ -170,12 +173,10 @@ class Loop:
             wake = min(wake or now + 60.0, max(self._sampler.due, now))
         timeout = 60.0 if wake is None else max(0.0, wake - now)
         for fd, _ in self._epoll.poll(timeout, 64):
-            if fd == self._wake_read:
-                self._drain()
-            elif fd in self._by_pidfd:
-                self._pidfd_fired(fd)
-            elif fd in self.actions:
-                self._action_exited(fd)
+            if fd == self._talker.fileno():
+                self._talker.calm()
+            else:
+                self._take_events()
         self._take_replies()
         self._take_signals()
         now = time.monotonic()
@@ -195,51 +196,87 @@ class Loop:
                 case Kill(job_id, for_good):
                     self._kill(job_id, for_good)
                 case KillAction(firing_id, for_good):
-                    for running in self.actions.values():
-                        if running.firing_id == firing_id:
-                            running.stop(for_good=for_good)
+                    running = self.actions.get(firing_id)
+                    if running is not None:
+                        running.stop()
+                        self.spawner.stop(running.key, for_good=for_good)
                 case Keep(reports):
                     self.journal.keep(reports)
                 case RunAction(action):
-                    self._begin_action(
-                        ActionRun(action, self.place.output_dir, self.settings.workflow_id, self.place.run_id)
-                    )
+                    self._go_on(ActionRun(action, self.place.output_dir, self.settings.workflow_id, self.place.run_id))
                 case Send(request):
-                    self._requests.put(request)
+                    self._talker.say(request)
                 case Leave():
                     self._left = True
 
     # -- processes ----------------------------------------------------------------------------------------------
+
+    @property
+    def spawner(self) -> launch.Spawner:
+        """Give the process that starts others."""
+        assert self._spawner is not None, "the loop does not run"
+        return self._spawner
 
     def _start(self, effect: Start) -> None:
         assignment = effect.assignment
         files = launch.files_of(
             self.place.output_dir, self.settings.workflow_id, self.place.run_id, assignment.job_id, assignment.attempt
         )
-        try:
-            child = self._launch(effect, files)
-        except OSError as error:
-            why = f"cannot start: {error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-            if error.errno in _NO_ROOM:
-                self._handle(NoRoom(assignment.job_id, why))
-            else:
-                self._handle(NotLaunched(assignment.job_id, self.place.clock(), why))
-            return
-        except ValueError as error:  # a NUL in an argument or a variable
-            self._handle(NotLaunched(assignment.job_id, self.place.clock(), f"cannot start: {error}"))
-            return
-        self.attempts[assignment.job_id] = _Attempt(assignment, child, time.monotonic())
-        self._by_pidfd[child.pidfd] = assignment.job_id
-        self._epoll.register(child.pidfd, select.EPOLLIN)
-        self._began(child.pid)
-        self._handle(Launched(assignment.job_id, self.place.clock()))
+        self._launch(_Attempt(effect, files, self._new_key(), time.monotonic()))
 
-    def _launch(self, effect: Start, files: launch.Files) -> launch.Child:
+    def _launch(self, attempt: _Attempt) -> None:
         try:
-            return launch.start(effect.assignment, files, self._environ(effect))
-        except FileNotFoundError:  # somebody removed the folder of logs
-            ensure_directories(Path(self.place.output_dir))
-            return launch.start(effect.assignment, files, self._environ(effect))
+            argv = launch.command_line(attempt.assignment, attempt.files)
+            self.spawner.start(attempt.key, argv, attempt.files, self._environ(attempt.effect))
+        except OSError as error:
+            self._failed(attempt, error.errno or spawner.NO_ERRNO, f"{error.strerror}: {error.filename}")
+        except ValueError as error:  # a lone surrogate
+            self._not_started(attempt, spawner.NO_ERRNO, str(error))
+        else:
+            self.attempts[attempt.assignment.job_id] = self._started[attempt.key] = attempt
+
+    def _new_key(self) -> int:
+        self._next_key += 1
+        return self._next_key
+
+    def _take_events(self) -> None:
+        """Take in what the spawner says."""
+        for event in self.spawner.events():
+            subject = self._started[event.key]
+            match event:
+                case launch.Began(_, pid, at):
+                    self._began(pid)
+                    subject.pid = pid
+                    if isinstance(subject, _Attempt):
+                        subject.begun = at
+                        self._handle(Launched(subject.assignment.job_id, self.place.clock()))
+                case launch.Failed(key, number, why):
+                    del self._started[key]
+                    self._failed(subject, number, why)
+                case launch.Ended():
+                    del self._started[event.key]
+                    self._ended(subject, event)
+
+    def _failed(self, subject: _Attempt | ActionRun, number: int, why: str) -> None:
+        if isinstance(subject, ActionRun):
+            subject.not_started(why)
+            self._go_on(subject)
+            return
+        self.attempts.pop(subject.assignment.job_id, None)
+        if number == errno.ENOENT and not subject.is_second_try:  # somebody removed the folder of logs
+            with contextlib.suppress(OSError):
+                ensure_directories(Path(self.place.output_dir))
+            subject.is_second_try = True
+            self._launch(subject)
+        else:
+            self._not_started(subject, number, why)
+
+    def _not_started(self, attempt: _Attempt, number: int, why: str) -> None:
+        job_id = attempt.assignment.job_id
+        if number in _NO_ROOM:
+            self._handle(NoRoom(job_id, f"cannot start: {why}"))
+        else:
+            self._handle(NotLaunched(job_id, self.place.clock(), f"cannot start: {why}"))
 
     def _environ(self, effect: Start) -> dict[bytes, bytes]:
         assignment, request = effect.assignment, effect.assignment.request
@@ -260,148 +297,106 @@ class Loop:
     def _kill(self, job_id: int, for_good: bool) -> None:
         attempt = self.attempts.get(job_id)
         if attempt is not None:
-            attempt.is_asked, attempt.is_killed = True, attempt.is_killed or for_good
-            launch.stop(attempt.child.pid, for_good=for_good)
+            self.spawner.stop(attempt.key, for_good=for_good)
 
-    def _pidfd_fired(self, pidfd: int) -> None:
-        """Take the end of an attempt's process, or of one that outlived it and uses the time of grace to save its work."""
-        job_id = self._by_pidfd.pop(pidfd)
-        self._epoll.unregister(pidfd)  # closing it is not enough: a child in the middle of its exec may hold it still
-        attempt = self.attempts[job_id]
-        if pidfd != attempt.child.pidfd:
-            os.close(pidfd)
-        if attempt.is_asked and not attempt.is_killed:
-            member = launch.open_member(attempt.child.pid)
-            if member is not None:
-                self._by_pidfd[member] = job_id
-                self._epoll.register(member, select.EPOLLIN)
-                return
-        self._handle(self._exited(job_id))
+    def _ended(self, subject: _Attempt | ActionRun, event: launch.Ended) -> None:
+        pid = subject.pid
+        if isinstance(subject, ActionRun):
+            subject.ended(event.return_code)
+            self._gone(pid)
+            self._go_on(subject)
+        else:
+            del self.attempts[subject.assignment.job_id]
+            self._gone(pid)
+            self._handle(self._exited(subject, event))
 
-    def _exited(self, job_id: int) -> Exited:
-        attempt = self.attempts.pop(job_id)
-        wall = time.monotonic() - attempt.begun
-        return_code, usage = launch.reap(attempt.child)
-        usage = self._sampler.close(attempt.child.pid, usage)
-        self._ended(attempt.child.pid)
-        assignment = attempt.assignment
+    def _exited(self, attempt: _Attempt, event: launch.Ended) -> Exited:
+        assignment, return_code = attempt.assignment, event.return_code
         missing: tuple[str, ...] = ()
         if return_code == 0 and assignment.outputs:
             missing = tuple(path for path in assignment.outputs if not os.path.lexists(path))
         failed = return_code != 0 or bool(missing)
         return Exited(
-            job_id,
+            assignment.job_id,
             return_code,
             self.place.clock(),
-            wall,
-            usage,
+            event.at - attempt.begun,
+            self._sampler.close(attempt.pid, event.usage),
             missing,
-            launch.tail(attempt.child.files.stderr) if failed else None,
-            bool(failed and assignment.recovery_script) and os.path.exists(launch.recovery_mark(attempt.child.files)),
+            launch.tail(attempt.files.stderr) if failed else None,
+            bool(failed and assignment.recovery_script) and os.path.exists(launch.recovery_mark(attempt.files)),
         )
 
-    def _begin_action(self, action: ActionRun) -> None:
-        pidfd = action.start_next(self._base_environ)
-        if pidfd is None:
+    def _go_on(self, action: ActionRun) -> None:
+        """Begin an action, or go on with it."""
+        command = action.next()
+        if command is None:
+            self.actions.pop(action.firing_id, None)
             self._handle(ActionExited(action.firing_id, action.return_code, action.detail))
         else:
-            self.actions[pidfd] = action
-            self._epoll.register(pidfd, select.EPOLLIN)
-            self._began(action.pid)
-
-    def _action_exited(self, pidfd: int) -> None:
-        action = self.actions.pop(pidfd)
-        self._epoll.unregister(pidfd)
-        action.reap()
-        self._ended(action.pid)
-        self._begin_action(action)
+            action.key = self._new_key()
+            self.actions[action.firing_id] = self._started[action.key] = action
+            self.spawner.start(action.key, *command, {})
 
     def _sample(self, now: float) -> None:
         if self.attempts and now >= self._sampler.due:
-            self._sampler.sample({attempt.child.pid for attempt in self.attempts.values()}, now)
+            self._sampler.sample({attempt.pid for attempt in self.attempts.values() if attempt.pid}, now)
             if self.place.enforce_memory:
                 for job_id, attempt in list(self.attempts.items()):
-                    memory = self._sampler.memory_of(attempt.child.pid)
+                    memory = self._sampler.memory_of(attempt.pid)
                     if memory > attempt.assignment.request.memory_bytes:
                         self._handle(TooLarge(job_id, memory))
         if now >= self._next_sweep:
             self._next_sweep = now + _LEFTOVERS_SECONDS
             self._sweep()
-            self._sessions.shorten([attempt.child.pid for attempt in self.attempts.values()])
+            self._sessions.shorten(list(self._pids()))
+
+    def _pids(self) -> set[int]:
+        return {subject.pid for subject in self._started.values() if subject.pid}
 
     def _began(self, pid: int) -> None:
         self._sessions.add(pid)
         self._leftovers.began(pid)
 
-    def _ended(self, pid: int) -> None:
+    def _gone(self, pid: int) -> None:
         self._leftovers.ended(pid)
         self._sweep()
 
     def _sweep(self) -> None:
-        """End what jobs left behind, so that it cannot write beside their dependents or their next attempts."""
-        if self._leftovers.number() == len(self.attempts) + len(self.actions):
-            return  # every child is waited for
-        known = {attempt.child.pid for attempt in self.attempts.values()}
-        known.update(action.pid for action in self.actions.values())
+        """End what jobs left behind, so that it cannot write beside their dependents or their next attempts.
+
+        This process gets it as children, beside the spawner, whose children the jobs are.
+        """
+        if self._leftovers.number() <= 1:
+            return
         names = {(b"%d" % job_id, b"%d" % at.assignment.attempt) for job_id, at in self.attempts.items()}
-        if self._leftovers.sweep(known, names):
+        if self._leftovers.sweep({self.spawner.pid, *self._pids()}, names):
             self._next_sweep = time.monotonic() + _AGAIN_SECONDS  # to reap what was killed, and to find its children
 
-    def _abandon(self, talker: threading.Thread) -> None:
+    def _abandon(self) -> None:
         """Leave nothing running, whatever happened."""
-        for attempt in self.attempts.values():
-            launch.stop(attempt.child.pid, for_good=True)
-            launch.reap(attempt.child)
-            self._leftovers.ended(attempt.child.pid)
+        pids = self._pids()
         self.attempts.clear()
-        for action in self.actions.values():
-            action.stop(for_good=True)
-            action.reap()
-            self._leftovers.ended(action.pid)
         self.actions.clear()
-        self._by_pidfd.clear()
+        self._started.clear()
+        if self._spawner is not None:
+            self._spawner.close()
+        for pid in pids:
+            self._leftovers.ended(pid)
         deadline = time.monotonic() + _LEFTOVERS_SECONDS
         while self._leftovers.sweep((), ()) and time.monotonic() < deadline:
             select.select([], [], [], _AGAIN_SECONDS)
         self._leftovers.close()
         self._sessions.close()
         self._epoll.close()
-        self._requests.put(None)
-        talker.join(_JOIN_SECONDS)
-        if not talker.is_alive():  # else it may still write to the pipe
-            os.close(self._wake_read)
-            os.close(self._wake_write)
-
-    # -- the conversation ---------------------------------------------------------------------------------------
-
-    def _talk(self) -> None:
-        while (request := self._requests.get()) is not None:
-            self._replies.put(self._ask(request))
-            self._wake()
-
-    def _ask(self, request: Exchange) -> Event | BaseException:
-        try:
-            reply: ExchangeReply = self.torc.send(request)
-        except Unavailable:
-            return Unreachable(request)
-        except NotFound:  # the workflow or this runner was deleted
-            return Replied(ExchangeReply(done=True, lease_seconds=0.0, runner_is_lost=True))
-        except TorcError as error:
-            return error
-        except BaseException as error:  # noqa: BLE001 - raised again by the loop
-            return error
-        return Replied(reply)
+        self._talker.close()
 
     def _take_replies(self) -> None:
-        while True:
-            try:
-                reply = self._replies.get_nowait()
-            except queue.Empty:
-                return
-            if isinstance(reply, BaseException):
-                raise reply
-            self._handle(reply)
-            if isinstance(reply, Replied):
+        for answer in self._talker.answers():
+            if isinstance(answer, BaseException):
+                raise answer
+            self._handle(answer)
+            if isinstance(answer, Replied):
                 self.journal.delivered()
 
     # -- signals ------------------------------------------------------------------------------------------------
@@ -413,15 +408,6 @@ class Loop:
         while self._signals_taken < self.signals:
             self._signals_taken += 1
             self._handle(Stop(at_once=self._signals_taken > 1))
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_write, b"x")
-
-    def _drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._wake_read, 4096):
-                pass
 
 
 @contextlib.contextmanager

@@ -1,11 +1,8 @@
 """What process trees use while they run: one pass over /proc for all jobs of a runner.
 
-The kernel's own account at the end (`launch.reap`) is exact for processes; a sample sees the sum of a whole tree. Not for
-time series, which are written elsewhere.
-
-One thing the kernel's account cannot tell: a process starts out as its parent, and the peak that it is given at exec is the
-parent's (setmax_mm_hiwater_rss in exec_mmap, fs/exec.c). So a peak below the runner's own is no measure of the job: samples
-are, where there was time for one.
+The kernel's own account at the end (`spawner`) is exact for processes, but for one thing: a process starts out as its parent,
+and keeps that peak through exec (setmax_mm_hiwater_rss in exec_mmap, fs/exec.c). So no job has a peak below that of the
+spawner, 10 MB. A sample sees the sum of a whole tree. Not for time series, which are written elsewhere.
 """
 
 from __future__ import annotations
@@ -15,15 +12,12 @@ import time
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from torc.api.runs import Usage
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: sampling takes at most this share of the time
 _SHARE = 0.005
-#: the kernel counts pages of a running process only roughly
-_ROUGHLY = 1.05
 
 
 @dataclass(slots=True)
@@ -42,7 +36,6 @@ class Sampler:
         self.interval = interval
         self.due = 0.0  # on the monotonic clock
         self._tracks: dict[int, _Track] = {}
-        self._own_peak = 0  # of this process, in bytes, when it was last asked for
 
     def memory_of(self, session: int) -> int:
         """Give the memory of a session in bytes when it was last looked at."""
@@ -70,32 +63,17 @@ class Sampler:
         self.due = now + max(self.interval, (time.thread_time() - started) / _SHARE)
 
     def close(self, session: int, usage: Usage) -> Usage:
-        """Add what was seen of an attempt to the kernel's account of it. A peak of 0 is one that nobody knows."""
+        """Add what was seen of an attempt to the kernel's account of it."""
         track = self._tracks.pop(session, None)
-        peak = usage.peak_memory_bytes if self._is_its_own(usage.peak_memory_bytes) else 0
         if track is None or not track.samples:
-            return usage if peak else usage.model_copy(update={"peak_memory_bytes": 0})
+            return usage
         return usage.model_copy(
             update={
-                "peak_memory_bytes": max(peak, track.peak),
+                "peak_memory_bytes": max(usage.peak_memory_bytes, track.peak),
                 "average_memory_bytes": track.total // track.samples,
                 "max_processes": track.processes,
             }
         )
-
-    def _is_its_own(self, peak: int) -> bool:
-        """Tell whether a peak is that of a job rather than what it got from this process."""
-        if peak > self._own_peak * _ROUGHLY:
-            self._own_peak = own_peak()  # a peak only grows: what was below it before is below it now
-        return peak > self._own_peak * _ROUGHLY
-
-
-def own_peak() -> int:
-    """Give the largest resident size of this process until now, in bytes (VmHWM, proc(5))."""
-    for line in Path("/proc/self/status").read_bytes().splitlines():
-        if line.startswith(b"VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def _session_and_memory(pid: str) -> tuple[int, int] | None:

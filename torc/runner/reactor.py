@@ -208,6 +208,9 @@ def _no_room(state: State, job_id: int, why: str, settings: Settings, now: float
     """Let the job wait: it is not its fault. When nothing runs that could make room, leave in the end."""
     job = state.running.pop(job_id)
     _give_back(state, settings, job)
+    if job.outcome is not None:  # somebody wanted it stopped meanwhile
+        conversation.release(state, [job.assignment], now)
+        return []
     state.queue.appendleft(job.assignment)
     if now >= state.paused_until:
         state.num_refusals += 1

@@ -1,0 +1,249 @@
+"""The small process that starts the jobs of one runner, waits for them, and tells what the kernel counted. A program of its own.
+
+It is small because of how Linux works: a process begins with the peak memory of the one that started it, and `posix_spawn`
+stands still until the new program is in place. So a large program with threads neither measures nor starts well.
+
+It stays when the terminal is closed or Ctrl-C is typed: the runner decides. When the runner is gone, it kills what it started.
+It imports nothing of Torc and little else: its own size is the least peak memory that a job can have. Not for deciding
+anything, nor for files: `launch` is its other end.
+
+Frames in both directions: four bytes of length, least first, and one marshalled tuple (marshal: both ends are one Python).
+"""
+
+import marshal
+import os
+import select
+import signal
+import sys
+import time
+
+#: to here: (ENVIRON, {name: value}), (START, key, argv, more environment, stdout, stderr), (STOP, key, for_good)
+ENVIRON, START, STOP = range(3)
+#: from here: (BEGAN, key, pid, seconds), (FAILED, key, errno, text), (ENDED, key, status, seconds, user CPU seconds, system CPU
+#: seconds, peak KiB, blocks read, blocks written); `seconds` are on the monotonic clock, blocks of 512 bytes
+BEGAN, FAILED, ENDED = range(3)
+#: the value of `errno` for what could not be passed to the kernel at all
+NO_ERRNO = 0
+
+# no O_CLOEXEC: posix_spawn opens onto the descriptor itself, and the program would lose it at exec
+_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+_DEFAULTED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT)
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_CHUNK = 1 << 18
+_PATIENCE_SECONDS = 5
+
+
+class Child:
+    """A process that was started, and what has been asked of it."""
+
+    __slots__ = ("is_asked", "is_killed", "key", "pid", "watched")
+
+    def __init__(self, key: int, pid: int) -> None:
+        self.key, self.pid = key, pid
+        self.watched = os.pidfd_open(pid)  # of the process, or of one that outlived it
+        self.is_asked = self.is_killed = False  # to end, by SIGTERM; by SIGKILL
+
+
+class Spawner:
+    """Serves one runner over a socket until it closes."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        os.set_blocking(fd, False)
+        self._epoll = select.epoll()
+        self._epoll.register(fd, select.EPOLLIN)
+        self._environ: dict[bytes, bytes] = {}
+        self._by_key: dict[int, Child] = {}
+        self._by_fd: dict[int, Child] = {}
+        self._read, self._unsent = b"", b""
+
+    def serve(self) -> None:
+        """Work until the other end is gone."""
+        while True:
+            for fd, events in self._epoll.poll():
+                if fd != self._fd:
+                    self._ended(self._by_fd.pop(fd))
+                elif events & select.EPOLLIN:
+                    if not self._receive():
+                        return
+                elif events & select.EPOLLOUT:
+                    self._send(b"")
+                else:
+                    return
+
+    def kill_all(self) -> None:
+        """Kill everything that was started, and wait for its end; not for ever."""
+        for child in self._by_key.values():
+            stop(child.pid, for_good=True)
+        signal.alarm(_PATIENCE_SECONDS)  # ends this process
+        while self._by_key:
+            _, child = self._by_key.popitem()
+            os.waitpid(child.pid, 0)
+
+    def _receive(self) -> bool:
+        """Do what the runner says; tell whether it is still there."""
+        try:
+            part = os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        data, at = self._read + part, 0
+        while len(data) - at >= 4:
+            end = at + 4 + int.from_bytes(data[at : at + 4], "little")
+            if end > len(data):
+                break
+            self._obey(marshal.loads(data[at + 4 : end]))
+            at = end
+        self._read = data[at:]
+        return bool(part)
+
+    def _obey(self, message: tuple) -> None:  # type: ignore[type-arg]
+        if message[0] == START:
+            self._start(*message[1:])
+        elif message[0] == ENVIRON:
+            self._environ = message[1]
+        elif message[1] in self._by_key:
+            child = self._by_key[message[1]]
+            child.is_asked, child.is_killed = True, child.is_killed or message[2]
+            stop(child.pid, for_good=message[2])
+
+    def _start(self, key: int, argv: list[bytes], more: dict[bytes, bytes], stdout: bytes, stderr: bytes) -> None:
+        began = time.monotonic()
+        try:
+            pid = os.posix_spawn(
+                argv[0],
+                argv,
+                {**self._environ, **more},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, stdout, _OUTPUT_FLAGS, 0o666),
+                    (os.POSIX_SPAWN_OPEN, 2, stderr, _OUTPUT_FLAGS, 0o666),
+                ],
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_DEFAULTED,
+            )
+            child = Child(key, pid)
+        except OSError as error:
+            self._tell((FAILED, key, error.errno, error.strerror))
+            return
+        except ValueError as error:  # a NUL in an argument or a variable
+            self._tell((FAILED, key, NO_ERRNO, str(error)))
+            return
+        self._by_key[key] = child
+        self._watch(child)
+        self._tell((BEGAN, key, pid, began))
+
+    def _watch(self, child: Child) -> None:
+        self._by_fd[child.watched] = child
+        self._epoll.register(child.watched, select.EPOLLIN)
+
+    def _ended(self, child: Child) -> None:
+        """Take the end of a process, or of one that outlived it and used the time of grace to save its work."""
+        self._epoll.unregister(
+            child.watched
+        )  # closing is not enough: a child in the middle of its exec may hold it still
+        os.close(child.watched)
+        if child.is_asked and not child.is_killed:
+            member = open_member(child.pid)
+            if member is not None:
+                child.watched = member
+                self._watch(child)
+                return
+        del self._by_key[child.key]
+        signal_group(child.pid, signal.SIGKILL)  # what it left, while the group cannot have become another's
+        _, status, used = os.wait4(child.pid, 0)
+        self._tell(
+            (ENDED, child.key, status, time.monotonic(), used.ru_utime, used.ru_stime, used.ru_maxrss, used.ru_inblock,
+             used.ru_oublock)
+        )  # fmt: skip
+
+    def _tell(self, message: tuple) -> None:  # type: ignore[type-arg]
+        data = marshal.dumps(message)
+        self._send(len(data).to_bytes(4, "little") + data)
+
+    def _send(self, data: bytes) -> None:
+        """Send without ever waiting: the runner may be waiting to send something itself."""
+        had = self._unsent
+        self._unsent += data
+        try:
+            sent = os.write(self._fd, self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # it is gone: reading tells
+        self._unsent = self._unsent[sent:]
+        if bool(had) != bool(self._unsent):
+            self._epoll.modify(self._fd, select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0))
+
+
+def stop(pid: int, *, for_good: bool) -> None:
+    """Signal a process, its group and all of its session; a stopped one is woken, so that it can react."""
+    number = signal.SIGKILL if for_good else signal.SIGTERM
+    signal_group(pid, number)
+    for member in session_members(pid):
+        if member != pid:
+            try:
+                os.kill(member, number)
+            except OSError:  # gone, or another user's
+                continue
+    if not for_good:
+        signal_group(pid, signal.SIGCONT)
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Signal a process group, where there is one that may be signalled."""
+    try:
+        os.killpg(pid, number)
+    except OSError:
+        return
+
+
+def open_member(session: int) -> int | None:
+    """Give a pidfd of a live process of a session beside its leader, which has ended; None when there is none."""
+    for pid in session_members(session):
+        if pid != session and is_alive(pid):
+            try:
+                return os.pidfd_open(pid)
+            except OSError:
+                continue
+    return None
+
+
+def session_members(session: int) -> list[int]:
+    """Give the processes of a session."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.getsid(int(name)) == session:
+                    found.append(int(name))
+            except OSError:
+                continue
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process is there and no zombie (/proc/PID/stat, field 3, proc(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] not in b"ZX"
+    except OSError:
+        return False
+
+
+def main(fd: int) -> None:
+    """Serve the runner at the other end of a socket; kill what was started when it is gone, however this ends."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    os.set_inheritable(fd, False)
+    spawner = Spawner(fd)
+    try:
+        spawner.serve()
+    finally:
+        spawner.kill_all()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,86 @@
+"""Speaks to the store on a thread of its own, so that a slow store never keeps a job from being started or stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+
+from torc.api.base import Torc
+from torc.api.runs import Exchange, ExchangeReply
+from torc.errors import NotFound, TorcError, Unavailable
+from torc.runner.state import Replied, Unreachable
+
+_JOIN_SECONDS = 15.0
+Answer = Replied | Unreachable | BaseException
+
+
+class Talker:
+    """One exchange after the other; `fileno` becomes readable when there is something to look at."""
+
+    def __init__(self, torc: Torc) -> None:
+        self._torc = torc
+        self._requests: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._read, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._talk, name="torc-exchange", daemon=True)
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def fileno(self) -> int:
+        """Give the descriptor to wait on."""
+        return self._read
+
+    def say(self, request: Exchange) -> None:
+        """Have a request sent when those before it are answered."""
+        self._requests.put(request)
+
+    def wake(self) -> None:
+        """Have `fileno` become readable; from any thread, and from a signal handler by `wake_fd`."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.wake_fd, b"x")
+
+    def calm(self) -> None:
+        """Take notice of having been woken."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._read, 4096):
+                pass
+
+    def answers(self) -> list[Answer]:
+        """Take what has been answered."""
+        found: list[Answer] = []
+        while True:
+            try:
+                found.append(self._answers.get_nowait())
+            except queue.Empty:
+                return found
+
+    def close(self) -> None:
+        """End the thread, when it has its answer."""
+        self._requests.put(None)
+        if self._thread.ident is not None:
+            self._thread.join(_JOIN_SECONDS)
+        if not self._thread.is_alive():  # else it may still write to the pipe
+            os.close(self._read)
+            os.close(self.wake_fd)
+
+    def _talk(self) -> None:
+        while (request := self._requests.get()) is not None:
+            self._answers.put(self._ask(request))
+            self.wake()
+
+    def _ask(self, request: Exchange) -> Answer:
+        try:
+            reply: ExchangeReply = self._torc.send(request)
+        except Unavailable:
+            return Unreachable(request)
+        except NotFound:  # the workflow or this runner was deleted
+            return Replied(ExchangeReply(done=True, lease_seconds=0.0, runner_is_lost=True))
+        except TorcError as error:
+            return error
+        except BaseException as error:  # noqa: BLE001 - raised again by the loop
+            return error
+        return Replied(reply)
