@@ -57,9 +57,12 @@ def own_cpu_seconds(pid: int) -> float:
 
 
 def children(pid: int) -> list[int]:
-    """Give the pids of a live process's children, whichever of its threads started them."""
-    return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text(encoding="utf-8").split()
-    ]
+    """Give the pids of a process's children, whichever of its threads started them; none when it has ended."""
+    try:
+        return [
+            int(child)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for child in (task / "children").read_text(encoding="utf-8").split()
+        ]
+    except FileNotFoundError:
+        return []

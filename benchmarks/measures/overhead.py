@@ -1,4 +1,4 @@
-"""What the runner itself takes while its jobs run: CPU time of its process, without its children, over wall time."""
+"""What the runner itself takes while its jobs run: CPU time of its process and its spawners, without the jobs, over wall time."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
     with (folder / "output.log").open("wb") as output:
         runner = subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
-            _wait_for_children(runner, jobs)
-            cpu, began = processes.own_cpu_seconds(runner.pid), time.monotonic()
+            _wait_for_jobs(runner, jobs)
+            own = [runner.pid, *processes.children(runner.pid)]
+            cpu, began = sum(map(processes.own_cpu_seconds, own)), time.monotonic()
             time.sleep(seconds)
-            share = (processes.own_cpu_seconds(runner.pid) - cpu) / (time.monotonic() - began)
-            resident = _resident_bytes(runner.pid)
+            share = (sum(map(processes.own_cpu_seconds, own)) - cpu) / (time.monotonic() - began)
+            resident = sum(map(_resident_bytes, own))
         finally:
             runner.send_signal(signal.SIGINT)
             runner.wait(timeout=START_LIMIT_SECONDS)
@@ -44,9 +45,9 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
     ]
 
 
-def _wait_for_children(runner: subprocess.Popen[bytes], jobs: int) -> None:
+def _wait_for_jobs(runner: subprocess.Popen[bytes], jobs: int) -> None:
     deadline = time.monotonic() + START_LIMIT_SECONDS
-    while len(processes.children(runner.pid)) < jobs:
+    while sum(len(processes.children(pid)) for pid in processes.children(runner.pid)) < jobs:
         if runner.poll() is not None or time.monotonic() > deadline:
             raise processes.CommandFailed(f"the runner did not bring {jobs} jobs up (exit code {runner.returncode})")
         time.sleep(0.05)

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.running import is_alive, kill_with_spawner, run, start_process, states, store, wait_until
+from tests.support.running import (
+    children,
+    is_alive,
+    kill_with_spawner,
+    run,
+    spawners,
+    start_process,
+    states,
+    store,
+    wait_until,
+)
 from torc.api.runs import ListRunners
 from torc.client.embedded import Embedded
 from torc.runner import orphans
@@ -99,6 +109,8 @@ def test_what_a_killed_runner_left_running_is_ended_before_its_job_runs_again(
     process = start_process(tmp_path / "torc.db", number, tmp_path / "out")
     wait_until((tmp_path / "pid").exists, "the job runs")
     left = int(wait_until(lambda: (tmp_path / "pid").read_text().strip(), "the job says who it is"))
+    sessions = tmp_path / "out" / f"sessions_wf{number}_n1.txt"
+    wait_until(lambda: sessions.exists() and sessions.read_text(), "the runner has written down the session")
     kill_with_spawner(process)
     process.communicate()
     assert is_alive(left)
@@ -124,12 +136,8 @@ def test_a_killed_spawner_ends_the_run_with_a_reason_and_leaves_nothing(local: E
     number = store(local, tmp_path, [{"name": "a", "command": command}])
     process = start_process(tmp_path / "torc.db", number, tmp_path / "out")
     left = int(wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the job runs"))
-    (spawner,) = (
-        pid
-        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        if b"spawner.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
-    os.kill(int(spawner), signal.SIGKILL)
+    (starter,) = (pid for pid in spawners(process) if children(pid))
+    os.kill(starter, signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode and "was killed by signal 9" in err
     wait_until(lambda: not is_alive(left), "the job has ended")

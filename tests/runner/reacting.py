@@ -33,6 +33,8 @@ from torc.runner.state import (
     Tick,
     TooLarge,
     Unreachable,
+    Withdraw,
+    Withdrawn,
 )
 
 E = TypeVar("E")
@@ -54,7 +56,7 @@ class Reactor:
 
     def __init__(self, num_cpus: int = 2, num_gpus: int = 0, **settings: Any) -> None:
         self.now = 1000.0
-        gpus = tuple(range(num_gpus))
+        gpus = tuple(map(str, range(num_gpus)))
         self.settings = Settings(
             workflow_id=1, runner_id=1, total=Capacity(num_cpus, 8 * GIB, num_gpus), gpus=gpus, **settings
         )
@@ -70,9 +72,25 @@ class Reactor:
         self.effects = [effect for effect in self.effects if not isinstance(effect, kind)]
         return found
 
+    def lined_up(self) -> list[tuple[int, int]]:
+        """Take the starts at the end of others: (job, the other)."""
+        found = [
+            (effect.assignment.job_id, effect.after)
+            for effect in self.effects
+            if isinstance(effect, Start) and effect.after
+        ]
+        self.effects = [effect for effect in self.effects if not isinstance(effect, Start) or effect.after is None]
+        return found
+
+    def orders(self) -> list[Start | Withdraw | Kill]:
+        """Take what is to be done about processes, in order."""
+        found = [effect for effect in self.effects if isinstance(effect, Start | Withdraw | Kill)]
+        self.effects = []
+        return found
+
     def launch(self) -> list[int]:
         """Let all starts succeed; gives the jobs."""
-        started = self.take(Start)
+        started = [effect for effect in self.take(Start) if effect.after is None]
         for effect in started:
             self.tell(Launched(effect.assignment.job_id, started_at=5000.0 + self.now))
         return [effect.assignment.job_id for effect in started]
@@ -130,9 +148,12 @@ __all__ = [
     "ActionAssignment",
     "ActionExited",
     "Effect",
+    "Exited",
     "JobAttempt",
     "Keep",
+    "Kill",
     "KillAction",
+    "Launched",
     "Leave",
     "NoRoom",
     "NotLaunched",
@@ -142,5 +163,7 @@ __all__ = [
     "Start",
     "Stop",
     "TooLarge",
+    "Withdraw",
+    "Withdrawn",
     "job",
 ]

@@ -76,10 +76,10 @@ def test_gpus_are_handed_out_one_by_one_and_come_back() -> None:
     r = Reactor(num_cpus=8, num_gpus=3)
     r.take(Send)
     r.replied(job(1, num_gpus=2), job(2, num_gpus=1))
-    assert [r.state.running[number].gpus for number in (1, 2)] == [(0, 1), (2,)]
+    assert [r.state.running[number].gpus for number in (1, 2)] == [("0", "1"), ("2",)]
     r.ended(1)
     r.replied(job(3, num_gpus=1))
-    assert r.state.running[3].gpus == (0,)
+    assert r.state.running[3].gpus == ("0",)
 
 
 def test_memory_limits_how_many_start() -> None:

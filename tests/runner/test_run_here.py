@@ -308,3 +308,13 @@ def test_a_program_that_runs_workflows_inside_a_job_works(local: Embedded, tmp_p
     found = run_jobs(local, tmp_path, {"name": "outer", "command": f"{sys.executable} inner.py"})
     assert found["outer"].return_code == 0, found["outer"].stderr_tail
     assert len((tmp_path / "marks").read_text().split()) == 2, "the inner runner and the outer one"
+
+
+def test_jobs_find_the_torc_that_runs_them_behind_all_that_the_user_has(
+    local: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    number = store(local, tmp_path, [{"name": "a", "command": 'torc --version > version; echo "$PATH" > path'}])
+    run(local, number, tmp_path)
+    assert (tmp_path / "version").read_text().startswith("torc ")
+    assert (tmp_path / "path").read_text().startswith("/usr/bin:/bin:")

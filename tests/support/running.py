@@ -71,10 +71,22 @@ def start_process(database: Path, workflow_id: int, output_dir: Path, **options:
 def kill_with_spawner(process: subprocess.Popen[str]) -> None:
     """Kill a runner and the process that starts its jobs, so that neither can end anything."""
     process.send_signal(signal.SIGSTOP)
-    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        if b"spawner.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(int(pid), signal.SIGKILL)
+    for pid in spawners(process):
+        os.kill(pid, signal.SIGKILL)
     process.kill()
+
+
+def spawners(process: subprocess.Popen[str]) -> list[int]:
+    """Give the processes that start the jobs of a runner; none when it has ended."""
+    return [pid for pid in children(process.pid) if b"spawner.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def children(pid: int) -> list[int]:
+    """Give the children of a process; none when it has ended."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
 
 
 def end_processes() -> None:

@@ -150,7 +150,7 @@ def has_room(state: State, settings: Settings) -> bool:
 def has_slot(state: State, settings: Settings) -> bool:
     """Tell whether any job at all could start: one that asks for nothing but a CPU."""
     if settings.max_parallel_jobs is not None:
-        return len(state.running) < settings.max_parallel_jobs
+        return len(state.running) - state.num_lined_up < settings.max_parallel_jobs
     return state.free.num_cpus >= 1
 
 
@@ -167,11 +167,11 @@ def _ahead(state: State, settings: Settings) -> int:
 
 
 def _is_queue_low(state: State, settings: Settings) -> bool:
-    return len(state.queue) < _ahead(state, settings) / 2
+    return len(state.queue) + state.num_lined_up < _ahead(state, settings) / 2
 
 
 def _send(state: State, settings: Settings, now: float) -> Send:
-    ahead = max(0, _ahead(state, settings) - len(state.queue))
+    ahead = max(0, _ahead(state, settings) - len(state.queue) - state.num_lined_up)
     is_idle = not (state.running or state.queue or state.actions or state.is_stopping or _num_reports(state))
     is_paused = state.is_stopping or now < state.paused_until
     request = Exchange(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from torc.core.resources import Capacity
@@ -15,6 +19,8 @@ from torc.core.resources import Capacity
 _HEADROOM = 0.03
 _MOST_HEADROOM = 512 << 20
 _NVIDIA_SECONDS = 10
+_GPU_NAME = re.compile(r"[0-9]+|(GPU|MIG)-[0-9A-Za-z/-]+")
+_PROC, _CGROUPS = Path("/proc/self"), Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +33,9 @@ class Identity:
     boot_id: str
 
 
-def node() -> tuple[Capacity, tuple[int, ...]]:
-    """Give what this process may use of the node: CPUs by affinity and cgroup quota, memory, and GPU indexes."""
-    gpus = gpu_indexes()
+def node() -> tuple[Capacity, tuple[str, ...]]:
+    """Give what this process may use of the node: CPUs by affinity and cgroup quota, memory, and GPUs by name."""
+    gpus = gpu_names()
     return Capacity(_num_cpus(), _memory_bytes(), len(gpus)), gpus
 
 
@@ -70,37 +76,64 @@ def boot_id() -> str:
 
 def _num_cpus() -> int:
     count = len(os.sched_getaffinity(0))
-    quota = _cgroup_value("cpu.max")
-    if quota and not quota.startswith("max"):
-        allowed, period = (int(part) for part in quota.split())
-        count = min(count, max(1, allowed // period))
+    for quota in _cgroup_cpus():
+        count = min(count, max(1, int(quota)))
     return count
 
 
 def _memory_bytes() -> int:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _cgroup_value("memory.max")
-    if limit and limit.isdigit():
-        total = min(total, int(limit))
+    total = min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_memory()])
     return total - min(int(total * _HEADROOM), _MOST_HEADROOM)
 
 
-def _cgroup_value(name: str) -> str | None:
-    """Read a file of this process's cgroup (v2), or None."""
+def _cgroup_cpus() -> Iterator[float]:
+    """Give the limits on CPUs of this process's control groups (cgroups(7); version 2: cpu.max, version 1: CFS quota)."""
+    for line in _cgroup_files("cpu.max"):
+        quota, _, period = line.partition(" ")
+        if quota.isdigit() and period.isdigit():
+            yield int(quota) / int(period)
+    quotas, periods = (_cgroup_files(f"cpu.cfs_{name}_us", "cpu") for name in ("quota", "period"))
+    for quota, period in zip(quotas, periods, strict=False):
+        if quota.isdigit() and period.isdigit():  # -1: no limit
+            yield int(quota) / int(period)
+
+
+def _cgroup_memory() -> list[int]:
+    """Give the limits on memory of this process's control groups, in bytes; a limit above the machine's memory is none."""
+    found = [*_cgroup_files("memory.max"), *_cgroup_files("memory.limit_in_bytes", "memory")]
+    return [int(limit) for limit in found if limit.isdigit()]
+
+
+def _cgroup_files(name: str, controller: str = "") -> Iterator[str]:
+    """Read a file of this process's group and of each one above it: the strictest limit holds. `controller`: of version 1."""
     try:
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            if line.startswith("0::"):
-                return (Path("/sys/fs/cgroup") / line[3:].lstrip("/") / name).read_text(encoding="ascii").strip()
+        lines = (_PROC / "cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return None
-    return None
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controller not in controllers.split(","):
+            continue
+        root = _CGROUPS / controller
+        group = root / path.lstrip("/")
+        if not group.is_dir():  # a container sees its own group as the root
+            group = root
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(root):
+                with contextlib.suppress(OSError):
+                    yield (folder / name).read_text(encoding="ascii").strip()
 
 
-def gpu_indexes() -> tuple[int, ...]:
-    """Give the indexes of the NVIDIA GPUs that this process may use: CUDA_VISIBLE_DEVICES, else what nvidia-smi lists."""
+def gpu_names() -> tuple[str, ...]:
+    """Give the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: that variable, else nvidia-smi.
+
+    Indexes, and the names of GPUs and of parts of them; the list ends where it is invalid
+    (https://docs.nvidia.com/cuda/cuda-c-programming-guide/#env-vars).
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return tuple(int(part) for part in visible.split(",") if part.strip().isdigit())
+        names = [name.strip() for name in visible.split(",")]
+        return tuple(dict.fromkeys(takewhile(_GPU_NAME.fullmatch, names)))
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
@@ -111,4 +144,4 @@ def gpu_indexes() -> tuple[int, ...]:
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(int(line) for line in done.stdout.split() if line.strip().isdigit())
+    return tuple(line for line in done.stdout.split() if line.isdigit())

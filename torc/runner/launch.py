@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+import select
 import shlex
 import socket
 import subprocess
@@ -29,7 +30,7 @@ _SHELL = "/bin/sh"
 _RECOVER = 'sh -c "$1" || { code=$?; : > "$3"; exit $code; }; unset TORC_RETURN_CODE; exec sh -c "$2"'
 _LONGEST_ARGUMENT = 120_000  # one argument may not be longer than 128 KiB (MAX_ARG_STRLEN)
 _PATIENCE_SECONDS = 10.0
-_CHUNK = 1 << 18
+_CHUNK = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +103,21 @@ class Spawner:
         """Give the descriptor to wait on for events."""
         return self._socket.fileno()
 
-    def start(self, key: int, argv: list[str], files: Files, environ: Environ) -> None:
-        """Have a program started, in the directory in which this was made; `environ` is added to the one given then."""
+    def start(self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int) -> None:
+        """Have a program started, in the directory in which this was made; `environ` is added to the one given then.
+
+        A place has room for one process: while another one has it, the start waits.
+        """
         words = [os.fsencode(word) for word in argv]
-        self._tell((spawner.START, key, words, environ, os.fsencode(files.stdout), os.fsencode(files.stderr)))
+        self._tell((spawner.START, key, place, words, environ, os.fsencode(files.stdout), os.fsencode(files.stderr)))
 
     def stop(self, key: int, *, for_good: bool) -> None:
         """Have a process and all of its session signalled: SIGTERM, or SIGKILL; nothing happens when it has ended."""
         self._tell((spawner.STOP, key, for_good))
+
+    def withdraw(self, key: int) -> None:
+        """Have a start that still waits dropped."""
+        self._tell((spawner.STOP, key, None))
 
     def events(self) -> list[Began | Failed | Ended]:
         """Take what has happened; waits when nothing has. Raises Unavailable when the process is gone."""
@@ -132,12 +140,16 @@ class Spawner:
 
     def close(self) -> None:
         """End the process, and with it whatever it started and still runs."""
-        self._socket.close()
+        self.hang_up()
         try:
             self._process.wait(_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def hang_up(self) -> None:
+        """Say nothing more: the process ends."""
+        self._socket.close()
 
     def _tell(self, message: tuple[Any, ...]) -> None:
         data = marshal.dumps(message)
@@ -155,6 +167,66 @@ class Spawner:
             f"the process that starts jobs (pid {self.pid}) {how}",
             hint="what ran was ended; the next run begins it anew",
         )
+
+
+class Spawners:
+    """Several of them: while one waits until a new program is in place, another can start the next."""
+
+    def __init__(self, environ: Environ, number: int) -> None:
+        self._epoll = select.epoll()
+        self._all: list[Spawner] = []
+        self._of_key: dict[int, Spawner] = {}
+        try:
+            for _ in range(number):
+                made = Spawner(environ)
+                self._all.append(made)
+                self._epoll.register(made.fileno(), select.EPOLLIN)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> set[int]:
+        """Give the processes that start others."""
+        return {each.pid for each in self._all}
+
+    def fileno(self) -> int:
+        """Give the descriptor to wait on for events."""
+        return self._epoll.fileno()
+
+    def start(self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int) -> None:
+        """Have a program started; see `Spawner.start`."""
+        chosen = self._all[place % len(self._all)]
+        self._of_key[key] = chosen
+        chosen.start(key, argv, files, environ, place=place)
+
+    def stop(self, key: int, *, for_good: bool) -> None:
+        """Have a process and all of its session signalled; see `Spawner.stop`."""
+        self._of_key[key].stop(key, for_good=for_good)
+
+    def withdraw(self, key: int) -> None:
+        """Have a start that still waits dropped."""
+        self._of_key[key].withdraw(key)
+
+    def events(self) -> list[Began | Failed | Ended]:
+        """Take what has happened. Raises Unavailable when a process is gone."""
+        found: list[Began | Failed | Ended] = []
+        ready = {fd for fd, _ in self._epoll.poll(0)}
+        for each in self._all:
+            if each.fileno() in ready:
+                found += each.events()
+        for event in found:
+            if not isinstance(event, Began):
+                del self._of_key[event.key]
+        return found
+
+    def close(self) -> None:
+        """End the processes, and with them whatever they started and still runs."""
+        self._epoll.close()
+        for each in self._all:
+            each.hang_up()
+        for each in self._all:
+            each.close()
 
 
 def _event(message: tuple[object, ...]) -> Began | Failed | Ended:
@@ -214,7 +286,9 @@ def _short(command: str, script: str) -> str:
     """Give a command as it is, or, when it is too long for an argument, one that runs it from a file."""
     if len(command) < _LONGEST_ARGUMENT and len(os.fsencode(command)) < _LONGEST_ARGUMENT:
         return command
-    Path(script).write_bytes(os.fsencode(command))
+    path = Path(script)
+    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed the folder of logs
+    path.write_bytes(os.fsencode(command))
     return f"exec {_SHELL} {shlex.quote(script)}"
 
 

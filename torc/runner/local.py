@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import uuid
@@ -26,7 +27,7 @@ from torc.core.resources import Capacity
 from torc.errors import NotFound, Unavailable
 from torc.runner import files, hardware, orphans
 from torc.runner.hardware import Identity
-from torc.runner.loop import Loop, Place, View, ensure_directories
+from torc.runner.loop import Loop, Place, View
 from torc.runner.state import Settings
 
 #: variables of a job that must not leak into the jobs of another runner
@@ -173,6 +174,7 @@ def _end(torc: Torc, runner: Runner, reason: str, loop: Loop, output_dir: Path) 
 def _place(settings: RunnerSettings, options: RunOptions, here: Identity) -> Place:
     mark = f"{hardware.mark(here.pid, here.process_started)}.{uuid.uuid4().hex[:8]}"
     environ = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
+    environ["PATH"] = _with_torc(environ.get("PATH", os.defpath))
     environ |= settings.env
     environ |= {
         "TORC_WORKFLOW_ID": str(settings.workflow_id),
@@ -193,10 +195,19 @@ def _place(settings: RunnerSettings, options: RunOptions, here: Identity) -> Pla
     )
 
 
-def _capacity(options: RunOptions) -> tuple[Capacity, tuple[int, ...]]:
+def _with_torc(path: str) -> str:
+    """Let jobs find the program `torc` that runs them, behind all that the user has."""
+    folder = os.path.dirname(sys.executable)
+    known = path.split(os.pathsep)
+    return (
+        path if folder in known or not os.path.exists(os.path.join(folder, "torc")) else f"{path}{os.pathsep}{folder}"
+    )
+
+
+def _capacity(options: RunOptions) -> tuple[Capacity, tuple[str, ...]]:
     found, gpus = hardware.node()
     if options.num_gpus is not None:
-        gpus = gpus[: options.num_gpus] if len(gpus) >= options.num_gpus else tuple(range(options.num_gpus))
+        gpus = gpus[: options.num_gpus] if len(gpus) >= options.num_gpus else tuple(map(str, range(options.num_gpus)))
     return (
         Capacity(
             options.num_cpus or found.num_cpus,
@@ -211,7 +222,7 @@ def _capacity(options: RunOptions) -> tuple[Capacity, tuple[int, ...]]:
 def _make(output_dir: Path) -> None:
     probe = output_dir / "job_stdio" / f".probe-{uuid.uuid4().hex}"
     try:
-        ensure_directories(output_dir)
+        probe.parent.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"torc")
         probe.unlink()
     except OSError as error:

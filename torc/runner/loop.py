@@ -49,11 +49,15 @@ from torc.runner.state import (
     Stop,
     Tick,
     TooLarge,
+    Withdraw,
+    Withdrawn,
 )
 from torc.runner.talker import Talker
 
 _LEFTOVERS_SECONDS = 0.5
 _AGAIN_SECONDS = 0.01
+#: one alone stands still half of the time when jobs are short, and the runner has no time for more than two
+_SPAWNERS = 2
 #: what a node runs out of: no job's fault, and it may pass
 _NO_ROOM = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 #: SIGHUP: the terminal was closed; under nohup(1) it is ignored, and stays so
@@ -93,9 +97,9 @@ class _Attempt:
     effect: Start
     files: launch.Files
     key: int  # by which the spawner knows it
+    place: int
     begun: float  # on the monotonic clock
     pid: int = 0  # once it is known
-    is_second_try: bool = False
 
     @property
     def assignment(self) -> Assignment:
@@ -117,7 +121,7 @@ class Loop:
         self.signals = 0
         self._started: dict[int, _Attempt | ActionRun] = {}  # by key
         self._next_key = 0
-        self._spawner: launch.Spawner | None = None
+        self._spawners: launch.Spawners | None = None
         self._talker = Talker(torc)
         self._epoll = select.epoll()
         self._left = False
@@ -137,8 +141,8 @@ class Loop:
         with _signals(self._signalled, self._talker.wake_fd):
             sys.setswitchinterval(_SWITCH_SECONDS)
             try:
-                self._spawner = launch.Spawner(self._base_environ)
-                self._epoll.register(self._spawner.fileno(), select.EPOLLIN)
+                self._spawners = launch.Spawners(self._base_environ, 1 if self._slots() == 1 else _SPAWNERS)
+                self._epoll.register(self._spawners.fileno(), select.EPOLLIN)
                 self._talker.begin()
                 self._perform(self._first)
                 while not self._left:
@@ -159,6 +163,7 @@ class Loop:
         running = tuple(
             (job_id, attempt.assignment.name, now - attempt.begun, self._sampler.memory_of(attempt.pid))
             for job_id, attempt in list(self.attempts.items())
+            if attempt.pid
         )
         state = self.state
         since = state.unreachable_since
@@ -195,11 +200,13 @@ class Loop:
                     self._start(effect)
                 case Kill(job_id, for_good):
                     self._kill(job_id, for_good)
+                case Withdraw(job_id):
+                    self.spawners.withdraw(self.attempts[job_id].key)
                 case KillAction(firing_id, for_good):
                     running = self.actions.get(firing_id)
                     if running is not None:
                         running.stop()
-                        self.spawner.stop(running.key, for_good=for_good)
+                        self.spawners.stop(running.key, for_good=for_good)
                 case Keep(reports):
                     self.journal.keep(reports)
                 case RunAction(action):
@@ -212,50 +219,63 @@ class Loop:
     # -- processes ----------------------------------------------------------------------------------------------
 
     @property
-    def spawner(self) -> launch.Spawner:
-        """Give the process that starts others."""
-        assert self._spawner is not None, "the loop does not run"
-        return self._spawner
+    def spawners(self) -> launch.Spawners:
+        """Give the processes that start others."""
+        assert self._spawners is not None, "the loop does not run"
+        return self._spawners
+
+    def _slots(self) -> int:
+        """Tell how many jobs can run at once at most."""
+        return self.settings.max_parallel_jobs or self.settings.total.num_cpus
 
     def _start(self, effect: Start) -> None:
         assignment = effect.assignment
         files = launch.files_of(
             self.place.output_dir, self.settings.workflow_id, self.place.run_id, assignment.job_id, assignment.attempt
         )
-        self._launch(_Attempt(effect, files, self._new_key(), time.monotonic()))
-
-    def _launch(self, attempt: _Attempt) -> None:
+        key = self._new_key()
+        place = key if effect.after is None else self.attempts[effect.after].place
+        attempt = _Attempt(effect, files, key, place, time.monotonic())
         try:
-            argv = launch.command_line(attempt.assignment, attempt.files)
-            self.spawner.start(attempt.key, argv, attempt.files, self._environ(attempt.effect))
+            argv = launch.command_line(assignment, files)
+            self.spawners.start(key, argv, files, self._environ(effect), place=place)
         except OSError as error:
             self._failed(attempt, error.errno or spawner.NO_ERRNO, f"{error.strerror}: {error.filename}")
         except ValueError as error:  # a lone surrogate
             self._not_started(attempt, spawner.NO_ERRNO, str(error))
         else:
-            self.attempts[attempt.assignment.job_id] = self._started[attempt.key] = attempt
+            self.attempts[assignment.job_id] = self._started[key] = attempt
 
     def _new_key(self) -> int:
         self._next_key += 1
         return self._next_key
 
     def _take_events(self) -> None:
-        """Take in what the spawner says."""
-        for event in self.spawner.events():
-            subject = self._started[event.key]
+        """Take in what the spawners say."""
+        events = self.spawners.events()
+        for event in events:
+            if isinstance(event, launch.Began):
+                self._began(event)
+            elif isinstance(event, launch.Ended):
+                self._leftovers.ended(self._started[event.key].pid)
+        self._sweep()
+        for event in events:
+            subject = self._started[event.key] if isinstance(event, launch.Began) else self._started.pop(event.key)
             match event:
-                case launch.Began(_, pid, at):
-                    self._began(pid)
-                    subject.pid = pid
-                    if isinstance(subject, _Attempt):
-                        subject.begun = at
-                        self._handle(Launched(subject.assignment.job_id, self.place.clock()))
-                case launch.Failed(key, number, why):
-                    del self._started[key]
+                case launch.Began() if isinstance(subject, _Attempt):
+                    self._handle(Launched(subject.assignment.job_id, self.place.clock()))
+                case launch.Failed(_, number, why):
                     self._failed(subject, number, why)
                 case launch.Ended():
-                    del self._started[event.key]
                     self._ended(subject, event)
+
+    def _began(self, event: launch.Began) -> None:
+        subject = self._started[event.key]
+        subject.pid = event.pid
+        if isinstance(subject, _Attempt):
+            subject.begun = event.at
+        self._sessions.add(event.pid)
+        self._leftovers.began(event.pid)
 
     def _failed(self, subject: _Attempt | ActionRun, number: int, why: str) -> None:
         if isinstance(subject, ActionRun):
@@ -263,11 +283,8 @@ class Loop:
             self._go_on(subject)
             return
         self.attempts.pop(subject.assignment.job_id, None)
-        if number == errno.ENOENT and not subject.is_second_try:  # somebody removed the folder of logs
-            with contextlib.suppress(OSError):
-                ensure_directories(Path(self.place.output_dir))
-            subject.is_second_try = True
-            self._launch(subject)
+        if number == spawner.WITHDRAWN:
+            self._handle(Withdrawn(subject.assignment.job_id))
         else:
             self._not_started(subject, number, why)
 
@@ -279,17 +296,16 @@ class Loop:
             self._handle(NotLaunched(job_id, self.place.clock(), f"cannot start: {why}"))
 
     def _environ(self, effect: Start) -> dict[bytes, bytes]:
+        """Give what an attempt's environment has beside the base."""
         assignment, request = effect.assignment, effect.assignment.request
-        environ = dict(self._base_environ)
-        if assignment.env:
-            environ |= _encoded(assignment.env)
+        environ = _encoded(assignment.env)
         environ[b"TORC_JOB_ID"] = b"%d" % assignment.job_id
         environ[b"TORC_JOB_NAME"] = os.fsencode(assignment.name)
         environ[b"TORC_ATTEMPT_ID"] = b"%d" % assignment.attempt
         environ[b"TORC_NUM_CPUS"] = b"%d" % request.num_cpus
         environ[b"TORC_MEMORY_BYTES"] = b"%d" % request.memory_bytes
         if effect.gpus or self.settings.gpus:
-            environ[b"CUDA_VISIBLE_DEVICES"] = ",".join(map(str, effect.gpus)).encode()
+            environ[b"CUDA_VISIBLE_DEVICES"] = os.fsencode(",".join(effect.gpus))
         if assignment.recovery_script and assignment.previous_return_code is not None:
             environ[b"TORC_RETURN_CODE"] = b"%d" % assignment.previous_return_code
         return environ
@@ -297,17 +313,14 @@ class Loop:
     def _kill(self, job_id: int, for_good: bool) -> None:
         attempt = self.attempts.get(job_id)
         if attempt is not None:
-            self.spawner.stop(attempt.key, for_good=for_good)
+            self.spawners.stop(attempt.key, for_good=for_good)
 
     def _ended(self, subject: _Attempt | ActionRun, event: launch.Ended) -> None:
-        pid = subject.pid
         if isinstance(subject, ActionRun):
             subject.ended(event.return_code)
-            self._gone(pid)
             self._go_on(subject)
         else:
             del self.attempts[subject.assignment.job_id]
-            self._gone(pid)
             self._handle(self._exited(subject, event))
 
     def _exited(self, attempt: _Attempt, event: launch.Ended) -> Exited:
@@ -336,7 +349,7 @@ class Loop:
         else:
             action.key = self._new_key()
             self.actions[action.firing_id] = self._started[action.key] = action
-            self.spawner.start(action.key, *command, {})
+            self.spawners.start(action.key, *command, {}, place=action.key)
 
     def _sample(self, now: float) -> None:
         if self.attempts and now >= self._sampler.due:
@@ -354,23 +367,16 @@ class Loop:
     def _pids(self) -> set[int]:
         return {subject.pid for subject in self._started.values() if subject.pid}
 
-    def _began(self, pid: int) -> None:
-        self._sessions.add(pid)
-        self._leftovers.began(pid)
-
-    def _gone(self, pid: int) -> None:
-        self._leftovers.ended(pid)
-        self._sweep()
-
     def _sweep(self) -> None:
         """End what jobs left behind, so that it cannot write beside their dependents or their next attempts.
 
-        This process gets it as children, beside the spawner, whose children the jobs are.
+        This process gets it as children, beside the spawners, whose children the jobs are.
         """
-        if self._leftovers.number() <= 1:
+        pids = self.spawners.pids
+        if self._leftovers.number() <= len(pids):
             return
         names = {(b"%d" % job_id, b"%d" % at.assignment.attempt) for job_id, at in self.attempts.items()}
-        if self._leftovers.sweep({self.spawner.pid, *self._pids()}, names):
+        if self._leftovers.sweep(pids | self._pids(), names):
             self._next_sweep = time.monotonic() + _AGAIN_SECONDS  # to reap what was killed, and to find its children
 
     def _abandon(self) -> None:
@@ -379,8 +385,8 @@ class Loop:
         self.attempts.clear()
         self.actions.clear()
         self._started.clear()
-        if self._spawner is not None:
-            self._spawner.close()
+        if self._spawners is not None:
+            self._spawners.close()
         for pid in pids:
             self._leftovers.ended(pid)
         deadline = time.monotonic() + _LEFTOVERS_SECONDS
@@ -428,8 +434,3 @@ def _signals(handler: Callable[[int, FrameType | None], Any], wake: int) -> Iter
 
 def _encoded(environ: Mapping[str, str]) -> dict[bytes, bytes]:
     return {os.fsencode(name): os.fsencode(value) for name, value in environ.items()}
-
-
-def ensure_directories(output_dir: Path) -> None:
-    """Make the folders that attempts write to."""
-    (output_dir / "job_stdio").mkdir(parents=True, exist_ok=True)

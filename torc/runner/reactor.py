@@ -32,10 +32,15 @@ from torc.runner.state import (
     Tick,
     TooLarge,
     Unreachable,
+    Withdraw,
+    Withdrawn,
 )
 
 #: a claimed job that waits for room so long is not overtaken any more
 PATIENCE_SECONDS = 2.0
+#: jobs that are done so soon begin at the very end of others
+LINE_UP_SECONDS = 0.02
+_LONGEST_LINE = 16
 #: pauses before the next start when the node has no room for a process or its files
 _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _MOST_NAMED = 5
@@ -61,12 +66,14 @@ def react(state: State, event: Event, settings: Settings, now: float) -> list[Ef
 def next_wake(state: State, settings: Settings, now: float) -> float | None:
     """Tell when to send a Tick, on the monotonic clock; None: only an event can change anything."""
     earliest = min(conversation.due(state, settings), state.wake_at)
-    if state.queue and not state.is_stopping:
+    if _has_more(state) and not state.is_stopping:
         earliest = min(earliest, state.paused_until if now < state.paused_until else _hold_until(state))
     return None if earliest == inf else earliest
 
 
-def _take_in(state: State, event: Event, settings: Settings, now: float) -> list[Effect]:  # noqa: PLR0911 - one case an event
+def _take_in(  # noqa: C901, PLR0911 - one case an event
+    state: State, event: Event, settings: Settings, now: float
+) -> list[Effect]:
     match event:
         case Exited():
             return _exited(state, event, settings, now)
@@ -89,6 +96,8 @@ def _take_in(state: State, event: Event, settings: Settings, now: float) -> list
             state.actions_finished.append(ended)
             has_report(state, now)
             return [] if state.unreachable_since is None else conversation.keep([], [ended])
+        case Withdrawn(job_id):
+            return _withdrawn(state, job_id, settings, now)
         case TooLarge(job_id, peak_bytes):
             return _too_large(state, job_id, peak_bytes)
         case Tick():
@@ -103,8 +112,37 @@ def _take_in(state: State, event: Event, settings: Settings, now: float) -> list
 
 def _fill(state: State, settings: Settings, now: float, effects: list[Effect]) -> None:
     """Start what is claimed and fits. What is too large now lets others pass, but not for ever."""
-    if state.is_stopping or state.is_lost or now < state.paused_until or not has_slot(state, settings):
+    if state.is_stopping or state.is_lost or now < state.paused_until:
         return
+    if has_slot(state, settings):
+        _fill_room(state, settings, now, effects)
+    if (
+        state.queue
+        and state.mean_seconds is not None
+        and state.mean_seconds < LINE_UP_SECONDS
+        and not settings.fail_fast
+    ):
+        _line_up(state, settings, now, effects)
+
+
+def _line_up(state: State, settings: Settings, now: float, effects: list[Effect]) -> None:
+    """Have short jobs begin at the very end of others that ask for the same: no time is lost with asking here between them."""
+    depth = min(_LONGEST_LINE, int(LINE_UP_SECONDS / max(state.mean_seconds or 0.0, 0.0005)))
+    for job_id, job in list(state.running.items()):
+        if job.started_at is None or job.outcome is not None or job.after is not None:
+            continue
+        while len(job.line) < depth and state.queue:
+            assignment = state.queue[0]
+            if assignment.request != job.assignment.request or assignment.request.num_gpus:
+                return
+            state.queue.popleft()
+            job.line.append(assignment.job_id)
+            state.running[assignment.job_id] = Running(assignment, (), begun=now, deadline=inf, after=job_id)
+            state.num_lined_up += 1
+            effects.append(Start(assignment, (), after=job_id))
+
+
+def _fill_room(state: State, settings: Settings, now: float, effects: list[Effect]) -> None:
     passed: list[Assignment] = []
     while state.queue and has_slot(state, settings):
         assignment = state.queue.popleft()
@@ -127,7 +165,7 @@ def _fits(state: State, settings: Settings, assignment: Assignment) -> bool:
 
 def _start(state: State, settings: Settings, assignment: Assignment, now: float) -> Start:
     request = assignment.request
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
     if request.num_gpus:
         gpus = tuple(state.free_gpus[: request.num_gpus])
         del state.free_gpus[: request.num_gpus]
@@ -149,7 +187,7 @@ def _launched(state: State, job_id: int, started_at: float, now: float) -> None:
 
 def _exited(state: State, event: Exited, settings: Settings, now: float) -> list[Effect]:
     job = state.running.pop(event.job_id)
-    _give_back(state, settings, job)
+    _vacate(state, settings, job, now)
     outcome, reason, detail = _ending(job, event)
     wall = event.wall_seconds
     state.mean_seconds = wall if state.mean_seconds is None else 0.9 * state.mean_seconds + 0.1 * wall
@@ -189,7 +227,7 @@ def _ending(job: Running, event: Exited) -> tuple[Outcome, Reason | None, str | 
 
 def _not_launched(state: State, settings: Settings, event: NotLaunched, now: float) -> list[Effect]:
     job = state.running.pop(event.job_id)
-    _give_back(state, settings, job)
+    _vacate(state, settings, job, now)
     finished = Finished(
         job_id=event.job_id,
         attempt=job.assignment.attempt,
@@ -207,7 +245,7 @@ def _not_launched(state: State, settings: Settings, event: NotLaunched, now: flo
 def _no_room(state: State, job_id: int, why: str, settings: Settings, now: float) -> list[Effect]:
     """Let the job wait: it is not its fault. When nothing runs that could make room, leave in the end."""
     job = state.running.pop(job_id)
-    _give_back(state, settings, job)
+    _vacate(state, settings, job, now)
     if job.outcome is not None:  # somebody wanted it stopped meanwhile
         conversation.release(state, [job.assignment], now)
         return []
@@ -230,11 +268,32 @@ def _finished(state: State, finished: Finished, now: float) -> list[Effect]:
     return [] if state.unreachable_since is None else conversation.keep([finished], [])
 
 
-def _give_back(state: State, settings: Settings, job: Running) -> None:
-    if settings.max_parallel_jobs is None:
+def _withdrawn(state: State, job_id: int, settings: Settings, now: float) -> list[Effect]:
+    """Give back a job that was lined up and did not begin."""
+    job = state.running.pop(job_id)
+    _vacate(state, settings, job, now)
+    conversation.release(state, [job.assignment], now)
+    return []
+
+
+def _vacate(state: State, settings: Settings, job: Running, now: float) -> None:
+    """Take an attempt that is no more out of its place: the next in line gets it, or the node has it back."""
+    if job.after is not None:
+        state.running[job.after].line.remove(job.assignment.job_id)
+        state.num_lined_up -= 1
+    elif job.line:
+        first, *rest = job.line
+        following = state.running[first]
+        following.after, following.line, following.begun = None, rest, now
+        following.deadline = now + following.assignment.request.runtime_seconds
+        state.wake_at = min(state.wake_at, following.deadline)
+        state.num_lined_up -= 1
+        for waiting in rest:
+            state.running[waiting].after = first
+    elif settings.max_parallel_jobs is None:
         state.free = state.free.give_back(job.assignment.request)
     if job.gpus:
-        state.free_gpus = sorted([*state.free_gpus, *job.gpus])
+        state.free_gpus = sorted([*state.free_gpus, *job.gpus], key=settings.gpus.index)
 
 
 # -- stopping things --------------------------------------------------------------------------------------------
@@ -256,12 +315,18 @@ def _past_deadlines(state: State, settings: Settings, now: float) -> list[Effect
             effects.append(KillAction(firing_id, for_good=True))
     if settings.leave_at is not None and settings.leave_at <= now and not state.is_stopping:
         effects += _stop(state, settings, now, at_once=False)
-    if state.queue and now >= _hold_until(state):
-        state.mean_seconds = max(state.mean_seconds or 0.0, HOLD_SECONDS)
+    if _has_more(state) and now >= _hold_until(state):
+        state.mean_seconds, state.last_end = max(state.mean_seconds or 0.0, HOLD_SECONDS), now
+        effects += [Withdraw(job_id) for job_id, job in state.running.items() if job.after is not None]
         conversation.release(state, state.queue, now)
         state.queue.clear()
     state.wake_at = _earliest(state, settings)
     return effects
+
+
+def _has_more(state: State) -> bool:
+    """Tell whether work is in hand beyond what runs."""
+    return bool(state.queue or state.num_lined_up)
 
 
 def _hold_until(state: State) -> float:

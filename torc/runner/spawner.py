@@ -10,6 +10,7 @@ anything, nor for files: `launch` is its other end.
 Frames in both directions: four bytes of length, least first, and one marshalled tuple (marshal: both ends are one Python).
 """
 
+import gc
 import marshal
 import os
 import select
@@ -17,30 +18,37 @@ import signal
 import sys
 import time
 
-#: to here: (ENVIRON, {name: value}), (START, key, argv, more environment, stdout, stderr), (STOP, key, for_good)
+#: to here: (ENVIRON, {name: value}), (START, key, place, argv, more environment, stdout, stderr), (STOP, key, for_good). A place has
+#: room for one process: the next start waits in line for its end. Where `for_good` is None, only what waits is stopped
 ENVIRON, START, STOP = range(3)
 #: from here: (BEGAN, key, pid, seconds), (FAILED, key, errno, text), (ENDED, key, status, seconds, user CPU seconds, system CPU
 #: seconds, peak KiB, blocks read, blocks written); `seconds` are on the monotonic clock, blocks of 512 bytes
 BEGAN, FAILED, ENDED = range(3)
-#: the value of `errno` for what could not be passed to the kernel at all
-NO_ERRNO = 0
+#: values of `errno`: for what could not be passed to the kernel at all, and for what was stopped before it was started
+NO_ERRNO, WITHDRAWN = 0, -1
 
 # no O_CLOEXEC: posix_spawn opens onto the descriptor itself, and the program would lose it at exec
 _OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _DEFAULTED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT)
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_CHUNK = 1 << 18
+_CHUNK = 1 << 15
 _PATIENCE_SECONDS = 5
+#: what the runner need not decide anything about waits so long for company
+_LATER_SECONDS = 0.006
+
+
+#: key, argv, more environment, stdout, stderr
+Job = tuple[int, list[bytes], dict[bytes, bytes], bytes, bytes]
 
 
 class Child:
     """A process that was started, and what has been asked of it."""
 
-    __slots__ = ("is_asked", "is_killed", "key", "pid", "watched")
+    __slots__ = ("is_asked", "is_killed", "key", "pid", "place", "watched")
 
-    def __init__(self, key: int, pid: int) -> None:
-        self.key, self.pid = key, pid
-        self.watched = os.pidfd_open(pid)  # of the process, or of one that outlived it
+    def __init__(self, key: int, place: int, pid: int, watched: int) -> None:
+        self.key, self.place, self.pid = key, place, pid
+        self.watched = watched  # pidfd of the process, or of one that outlived it
         self.is_asked = self.is_killed = False  # to end, by SIGTERM; by SIGKILL
 
 
@@ -55,21 +63,27 @@ class Spawner:
         self._environ: dict[bytes, bytes] = {}
         self._by_key: dict[int, Child] = {}
         self._by_fd: dict[int, Child] = {}
+        self._lines: dict[int, list[Job]] = {}  # place that is taken -> what waits for it
+        self._waiting: dict[int, int] = {}  # key -> place
         self._read, self._unsent = b"", b""
+        self._is_full = False  # the way to the runner
+        self._is_urgent, self._send_by = False, 0.0
 
     def serve(self) -> None:
         """Work until the other end is gone."""
         while True:
-            for fd, events in self._epoll.poll():
+            for fd, events in self._epoll.poll(_LATER_SECONDS if self._unsent and not self._is_full else None):
                 if fd != self._fd:
                     self._ended(self._by_fd.pop(fd))
                 elif events & select.EPOLLIN:
                     if not self._receive():
                         return
                 elif events & select.EPOLLOUT:
-                    self._send(b"")
+                    self._is_urgent = True
                 else:
                     return
+            if self._unsent and (self._is_urgent or time.monotonic() > self._send_by):
+                self._send()
 
     def kill_all(self) -> None:
         """Kill everything that was started, and wait for its end; not for ever."""
@@ -100,40 +114,73 @@ class Spawner:
 
     def _obey(self, message: tuple) -> None:  # type: ignore[type-arg]
         if message[0] == START:
-            self._start(*message[1:])
+            _, key, place, *what = message
+            if place in self._lines:
+                self._lines[place].append((key, *what))
+                self._waiting[key] = place
+            else:
+                self._lines[place] = []
+                self._start(place, (key, *what))
         elif message[0] == ENVIRON:
             self._environ = message[1]
-        elif message[1] in self._by_key:
-            child = self._by_key[message[1]]
-            child.is_asked, child.is_killed = True, child.is_killed or message[2]
-            stop(child.pid, for_good=message[2])
+        else:
+            self._stop(*message[1:])
 
-    def _start(self, key: int, argv: list[bytes], more: dict[bytes, bytes], stdout: bytes, stderr: bytes) -> None:
+    def _stop(self, key: int, for_good: bool | None) -> None:
+        if key in self._by_key:
+            if for_good is not None:
+                child = self._by_key[key]
+                child.is_asked, child.is_killed = True, child.is_killed or for_good
+                stop(child.pid, for_good=for_good)
+        elif key in self._waiting:
+            line = self._lines[self._waiting.pop(key)]
+            line[:] = [job for job in line if job[0] != key]
+            self._tell((FAILED, key, WITHDRAWN, "it was stopped before"), is_urgent=True)
+
+    def _start(self, place: int, job: Job) -> None:
+        key, program = job[0], job[1:]
         began = time.monotonic()
         try:
-            pid = os.posix_spawn(
-                argv[0],
-                argv,
-                {**self._environ, **more},
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, stdout, _OUTPUT_FLAGS, 0o666),
-                    (os.POSIX_SPAWN_OPEN, 2, stderr, _OUTPUT_FLAGS, 0o666),
-                ],
-                setsid=True,
-                setsigmask=(),
-                setsigdef=_DEFAULTED,
-            )
-            child = Child(key, pid)
+            try:
+                pid = self._spawn(*program)
+            except FileNotFoundError:  # somebody removed the folder of logs
+                os.makedirs(os.path.dirname(program[-1]), exist_ok=True)
+                pid = self._spawn(*program)
+            child = Child(key, place, pid, watch(pid))
         except OSError as error:
-            self._tell((FAILED, key, error.errno, error.strerror))
-            return
+            self._tell((FAILED, key, error.errno, error.strerror), is_urgent=True)
         except ValueError as error:  # a NUL in an argument or a variable
-            self._tell((FAILED, key, NO_ERRNO, str(error)))
+            self._tell((FAILED, key, NO_ERRNO, str(error)), is_urgent=True)
+        else:
+            self._by_key[key] = child
+            self._watch(child)
+            self._tell((BEGAN, key, pid, began), is_urgent=not self._lines[place])
             return
-        self._by_key[key] = child
-        self._watch(child)
-        self._tell((BEGAN, key, pid, began))
+        self._go_on(place)
+
+    def _spawn(self, argv: list[bytes], more: dict[bytes, bytes], stdout: bytes, stderr: bytes) -> int:
+        return os.posix_spawn(
+            argv[0],
+            argv,
+            {**self._environ, **more},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 1, stdout, _OUTPUT_FLAGS, 0o666),
+                (os.POSIX_SPAWN_OPEN, 2, stderr, _OUTPUT_FLAGS, 0o666),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_DEFAULTED,
+        )
+
+    def _go_on(self, place: int) -> None:
+        """Start what waits for a place that is free now."""
+        line = self._lines[place]
+        if line:
+            job = line.pop(0)
+            del self._waiting[job[0]]
+            self._start(place, job)
+        else:
+            del self._lines[place]
 
     def _watch(self, child: Child) -> None:
         self._by_fd[child.watched] = child
@@ -141,9 +188,8 @@ class Spawner:
 
     def _ended(self, child: Child) -> None:
         """Take the end of a process, or of one that outlived it and used the time of grace to save its work."""
-        self._epoll.unregister(
-            child.watched
-        )  # closing is not enough: a child in the middle of its exec may hold it still
+        # closing is not enough: a child in the middle of its exec may hold it still
+        self._epoll.unregister(child.watched)
         os.close(child.watched)
         if child.is_asked and not child.is_killed:
             member = open_member(child.pid)
@@ -156,26 +202,41 @@ class Spawner:
         _, status, used = os.wait4(child.pid, 0)
         self._tell(
             (ENDED, child.key, status, time.monotonic(), used.ru_utime, used.ru_stime, used.ru_maxrss, used.ru_inblock,
-             used.ru_oublock)
+             used.ru_oublock),
+            is_urgent=not self._lines[child.place],
         )  # fmt: skip
+        self._go_on(child.place)
 
-    def _tell(self, message: tuple) -> None:  # type: ignore[type-arg]
+    def _tell(self, message: tuple, *, is_urgent: bool) -> None:  # type: ignore[type-arg]
+        """Note what to say: at once where the runner has to decide something, else together with more."""
         data = marshal.dumps(message)
-        self._send(len(data).to_bytes(4, "little") + data)
+        if not self._unsent:
+            self._send_by = time.monotonic() + _LATER_SECONDS
+        self._unsent += len(data).to_bytes(4, "little") + data
+        self._is_urgent = self._is_urgent or is_urgent
 
-    def _send(self, data: bytes) -> None:
-        """Send without ever waiting: the runner may be waiting to send something itself."""
-        had = self._unsent
-        self._unsent += data
+    def _send(self) -> None:
+        """Send what is to be said without ever waiting: the runner may be waiting to send something itself."""
+        self._is_urgent = False
         try:
-            sent = os.write(self._fd, self._unsent)
+            self._unsent = self._unsent[os.write(self._fd, self._unsent) :]
         except BlockingIOError:
-            sent = 0
+            pass
         except OSError:
             return  # it is gone: reading tells
-        self._unsent = self._unsent[sent:]
-        if bool(had) != bool(self._unsent):
-            self._epoll.modify(self._fd, select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0))
+        if bool(self._unsent) != self._is_full:
+            self._is_full = bool(self._unsent)
+            self._epoll.modify(self._fd, select.EPOLLIN | (select.EPOLLOUT if self._is_full else 0))
+
+
+def watch(pid: int) -> int:
+    """Give a pidfd of a process that was just started. Raises OSError, and then it is no more."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # too many files are open
+        signal_group(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def stop(pid: int, *, for_good: bool) -> None:
@@ -234,10 +295,14 @@ def is_alive(pid: int) -> bool:
 
 
 def main(fd: int) -> None:
-    """Serve the runner at the other end of a socket; kill what was started when it is gone, however this ends."""
+    """Serve the runner at the other end of a socket; kill what was started when it is gone, however this ends.
+
+    Standard input is /dev/null, and what is started gets it.
+    """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     os.set_inheritable(fd, False)
+    gc.disable()  # nothing here is cyclic
     spawner = Spawner(fd)
     try:
         spawner.serve()

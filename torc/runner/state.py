@@ -96,6 +96,13 @@ class ActionExited:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """An attempt that waited for the end of another was stopped before it began."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class TooLarge:
     """An attempt was seen to use more memory than it asked for."""
 
@@ -115,17 +122,20 @@ class Stop:
     at_once: bool = False
 
 
-Event = Replied | Unreachable | Launched | NotLaunched | NoRoom | Exited | ActionExited | TooLarge | Tick | Stop
+Event = (
+    Replied | Unreachable | Launched | NotLaunched | NoRoom | Withdrawn | Exited | ActionExited | TooLarge | Tick | Stop
+)
 
 # -- what the loop is told to do --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start an attempt on these GPUs."""
+    """Start an attempt on these GPUs, at the end of that of another job, where one is named."""
 
     assignment: Assignment
-    gpus: tuple[int, ...]
+    gpus: tuple[str, ...]
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,13 @@ class Kill:
 
     job_id: int
     for_good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Stop an attempt that waits for the end of another, if it has not begun."""
+
+    job_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +187,7 @@ class Leave:
     """Nothing is left to do here."""
 
 
-Effect = Start | Kill | RunAction | KillAction | Keep | Send | Leave
+Effect = Start | Kill | Withdraw | RunAction | KillAction | Keep | Send | Leave
 
 # -- what is known ----------------------------------------------------------------------------------------------
 
@@ -182,7 +199,7 @@ class Settings:
     workflow_id: int
     runner_id: int
     total: Capacity
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES names them
     max_parallel_jobs: int | None = None  # resources are ignored then
     fail_fast: bool = False
     grace_seconds: float = 10.0
@@ -196,7 +213,7 @@ class Running:
     """An attempt in the hands of this runner."""
 
     assignment: Assignment
-    gpus: tuple[int, ...]
+    gpus: tuple[str, ...]
     begun: float  # on the monotonic clock
     deadline: float
     started_at: float | None = None
@@ -204,6 +221,8 @@ class Running:
     reason: Reason | None = None
     detail: str | None = None
     kill_at: float | None = None  # when SIGKILL follows
+    after: int | None = None  # the job in whose line it stands; it holds no resources of its own before it is its turn
+    line: list[int] = field(default_factory=list)  # jobs that begin at its end, one after the other, with its resources
 
 
 @dataclass(slots=True)
@@ -211,8 +230,9 @@ class State:
     """Everything that the decisions depend on. Times are on the monotonic clock."""
 
     free: Capacity
-    free_gpus: list[int]
+    free_gpus: list[str]
     running: dict[int, Running] = field(default_factory=dict)
+    num_lined_up: int = 0  # of those in `running`, which wait for the end of another
     queue: deque[Assignment] = field(default_factory=deque)  # claimed, not started
     actions: dict[int, float | None] = field(default_factory=dict)  # firing id -> when SIGKILL follows
     # -- to be reported
