@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from torc.cli.main import COMMANDS, GLOBAL_HELP, command_group
+from torc.cli.app import GLOBAL_HELP
+from torc.cli.main import COMMANDS, command_group
+from torc.cli.settings import SETTINGS
 from torc.core.states import TRANSITIONS, states_mermaid
 from torc.spec.schema import schema_text, workflow_schema
 
@@ -126,6 +128,16 @@ def states_section() -> str:
     )
 
 
+def settings_table() -> str:
+    """Give a table of all settings."""
+    lines = ["| setting | variable | default | |", "|---|---|---|---|"]
+    for key, setting in SETTINGS.items():
+        variable = f"`{setting.variable}`" if setting.variable else ""
+        default = "" if setting.default in (None, []) else f"`{_shown(setting.default)}`"
+        lines.append(f"| `{key}` | {variable} | {default} | {_cell(setting.text)} |")
+    return "\n".join(lines)
+
+
 def between(text: str, mark: str, content: str) -> str:
     """Replace what stands between two marks."""
     begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
@@ -135,11 +147,12 @@ def between(text: str, mark: str, content: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Give every generated file with its content."""
-    concepts, spec = ROOT / "docs/concepts.md", ROOT / "docs/spec.md"
+    concepts, spec, configuration = (ROOT / f"docs/{name}.md" for name in ("concepts", "spec", "configuration"))
     return {
         ROOT / "docs/cli.md": cli_page(),
         concepts: between(concepts.read_text(encoding="utf-8"), "states", states_section()),
         spec: between(spec.read_text(encoding="utf-8"), "fields", spec_tables()),
+        configuration: between(configuration.read_text(encoding="utf-8"), "settings", settings_table()),
         ROOT / "schemas/torc-workflow.schema.json": schema_text(),
     }
 

@@ -13,13 +13,15 @@ import typer
 from torc.api import jobs as api
 from torc.api.workflows import GetWorkflow
 from torc.cli import render
+from torc.cli.app import App
+from torc.cli.run import output_folder
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
 from torc.cli.workflows import DryRun, pairs, show_changes
 from torc.core.states import FINISHED, State
 from torc.errors import Invalid, NotFound
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, inspect and change jobs; read their logs.")
+app = App("List, inspect and change jobs; read their logs.")
 Ids = Annotated[list[int], typer.Argument(metavar="JOB_ID...", help="Ids of jobs of one workflow.")]
 _LIST = [
     *render.columns("id", "name", "state", "attempt"),
@@ -80,9 +82,7 @@ def logs(
     stdout: Annotated[bool, typer.Option("--stdout", help="Only standard output.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the job writes, until it ends.")] = False,
     attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Default: the last one.")] = None,
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="As given to `torc run`.")] = Path(
-        "torc_output"
-    ),
+    output_dir: Annotated[Path | None, typer.Option("--output-dir", "-o", help="As given to `torc run`.")] = None,
 ) -> None:
     """Print what a job wrote.
 
@@ -96,9 +96,10 @@ def logs(
                 f"job {job_id} ({job.name}) has not run yet", hint=f"`torc jobs get {job_id}` shows its state"
             )
         workflow = opened.send(GetWorkflow(workflow_id=job.workflow_id))
-        base = output_dir if output_dir.is_absolute() else Path(workflow.directory) / output_dir
+        folder = output_folder(output_dir)
+        base = Path(workflow.directory) / folder
         if not base.exists():
-            base = output_dir
+            base = folder
         paths = _paths(base, job, number)
         wanted = [path for path, is_error in paths if (is_error and not stdout) or (not is_error and not stderr)]
         if not any(path.exists() for path in wanted):

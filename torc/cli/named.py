@@ -8,12 +8,13 @@ import typer
 
 from torc.api import data as api
 from torc.cli import render
+from torc.cli.app import App
 from torc.cli.status import Which
 from torc.cli.tables import Limit, Name, Workflow, asked, created, deleted, listed
 from torc.cli.workflows import json_object
 
-failure_handlers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What to do about failed attempts.")
-slurm_schedulers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Slurm allocations of a workflow.")
+failure_handlers = App("What to do about failed attempts.")
+slurm_schedulers = App("Slurm allocations of a workflow.")
 Fields = Annotated[str, typer.Option("--fields", help="A JSON object with the fields of the spec.")]
 _COLUMNS = render.columns("id", "name", "fields")
 

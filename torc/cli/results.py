@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,15 +11,16 @@ import typer
 from torc.api.events import GetEvent, ListEvents
 from torc.api.runs import GetResult, GetRunner, ListResults, ListRunners
 from torc.cli import render
-from torc.cli.run import summarize
+from torc.cli.app import App
+from torc.cli.run import output_folder, summarize
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
 from torc.core.states import State
 
-results = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="How attempts ended, and what they used.")
-events = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What happened, and who did it.")
-compute_nodes = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The runners of a workflow.")
-reports = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Sums over a run.")
+results = App("How attempts ended, and what they used.")
+events = App("What happened, and who did it.")
+compute_nodes = App("The runners of a workflow.")
+reports = App("Sums over a run.")
 
 Limit = Annotated[int, typer.Option("--limit", min=1)]
 _WAIT_SECONDS = 10.0
@@ -196,7 +196,7 @@ def report_summary(workflow: Which = None) -> None:
     Example: torc reports summary 3
     """
     with torc(create=False) as opened:
-        summarize(opened, workflow_id(opened, workflow), Path("torc_output"))
+        summarize(opened, workflow_id(opened, workflow), output_folder())
 
 
 @reports.command("results")

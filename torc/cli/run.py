@@ -21,7 +21,9 @@ MaxJobs = Annotated[
 NumCpus = Annotated[int | None, typer.Option("--num-cpus", min=1, help="CPUs to use; default: all of this machine.")]
 Memory = Annotated[str | None, typer.Option("--memory", help="Memory to use, such as 8g; default: what there is.")]
 NumGpus = Annotated[int | None, typer.Option("--num-gpus", min=0, help="GPUs to use; default: all that are found.")]
-OutputDir = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for logs.")]
+OutputDir = Annotated[
+    Path | None, typer.Option("--output-dir", "-o", help="Folder for logs; default: torc_output.", show_default=False)
+]
 TimeLimit = Annotated[str | None, typer.Option("--time-limit", help="Stop after this time, such as 30m or PT8H.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the summary.")]
 
@@ -32,12 +34,15 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     num_cpus: NumCpus = None,
     memory: Memory = None,
     num_gpus: NumGpus = None,
-    output_dir: OutputDir = Path("torc_output"),
+    output_dir: OutputDir = None,
     time_limit: TimeLimit = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     fail_fast: Annotated[
-        bool, typer.Option("--fail-fast/--keep-going", help="Stop at the first failed job, or run all that can run.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--fail-fast/--keep-going", help="Stop at the first failed job, or run all that can run (default)."
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a spec here, or go on with a stored workflow. Exit code 1 when jobs failed.
@@ -67,7 +72,7 @@ def worker(  # noqa: PLR0913, PLR0917
     num_cpus: NumCpus = None,
     memory: Memory = None,
     num_gpus: NumGpus = None,
-    output_dir: OutputDir = Path("torc_output"),
+    output_dir: OutputDir = None,
     time_limit: TimeLimit = None,
     quiet: Quiet = False,
 ) -> None:
@@ -85,23 +90,29 @@ def _options(  # noqa: PLR0913, PLR0917
     num_cpus: int | None,
     memory: str | None,
     num_gpus: int | None,
-    output_dir: Path,
+    output_dir: Path | None,
     time_limit: str | None,
-    fail_fast: bool,
+    fail_fast: bool | None,
     kind: Any,
 ) -> Any:
     from torc.runner.local import RunOptions
 
+    settings = SESSION.settings
     return RunOptions(
-        output_dir=output_dir,
-        max_parallel_jobs=max_parallel_jobs,
-        num_cpus=num_cpus,
-        memory_bytes=_parsed(parse_memory, memory, "--memory"),
-        num_gpus=num_gpus,
-        time_limit_seconds=_parsed(parse_duration, time_limit, "--time-limit"),
-        fail_fast=fail_fast,
+        output_dir=output_folder(output_dir),
+        max_parallel_jobs=max_parallel_jobs or settings.number("run.max_parallel_jobs"),
+        num_cpus=num_cpus or settings.number("run.num_cpus"),
+        memory_bytes=_parsed(parse_memory, memory or settings.text("run.memory"), "--memory"),
+        num_gpus=settings.number("run.num_gpus") if num_gpus is None else num_gpus,
+        time_limit_seconds=_parsed(parse_duration, time_limit or settings.text("run.time_limit"), "--time-limit"),
+        fail_fast=settings.is_on("run.fail_fast") if fail_fast is None else fail_fast,
         kind=kind,
     )
+
+
+def output_folder(named: Path | None = None) -> Path:
+    """Give the folder for logs: as named, else as set."""
+    return named or Path(SESSION.settings.text("run.output_dir") or "torc_output")
 
 
 def _parsed(parse: Any, text: str | None, option: str) -> int | None:
@@ -123,7 +134,7 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
         place = str(store.path) if store.path is not None else store.engine.url.render_as_string(hide_password=False)
         options = replace(options, store_variables={"TORC_DB": place})
     workflow = opened.send(GetWorkflow(workflow_id=number))
-    with display(opened, workflow, quiet=quiet or SESSION.json) as on_update:
+    with display(opened, workflow, quiet=quiet or SESSION.json or SESSION.settings.is_on("run.quiet")) as on_update:
         outcome = run_here(opened, number, options, on_update)
     if outcome.dead_runners:
         render.note(f"{outcome.dead_runners} runner(s) of this machine had died; their jobs were taken up again")
@@ -179,7 +190,7 @@ def _print_failure(result: Any, output_dir: Path) -> None:
     if result.stderr_tail:
         for line in result.stderr_tail.splitlines()[-5:]:
             print(f"  | {line[:300]}")
-    folder = "" if output_dir == Path("torc_output") else f" --output-dir {output_dir}"
+    folder = "" if output_dir == output_folder() else f" --output-dir {output_dir}"
     print(f"  more: torc jobs logs {result.job_id}{folder}")
 
 

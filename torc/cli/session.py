@@ -1,4 +1,4 @@
-"""What all commands share: the global options, how to reach a Torc, which workflow is meant."""
+"""What all commands share: the global options, how to reach a Torc, which workflow is meant, what to tell."""
 
 from __future__ import annotations
 
@@ -6,31 +6,42 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torc.errors import Conflict, Invalid, NotFound
+from torc.cli.settings import FORMATS, LOG_LEVELS, Layer, Settings, Value, load
+from torc.errors import Conflict, Forbidden, Invalid, NotFound
 
-#: option -> takes a value
-GLOBAL_OPTIONS = {"--url": True, "--db": True, "--format": True, "--log-level": True, "--no-color": False}
-FORMATS = ("table", "json")
+#: option -> the setting that it sets (those without one take no value)
+OPTIONS = {"--url": "url", "--db": "db", "--format": "format", "--log-level": "log_level"}
+#: followed by text that is not ours, whatever it looks like
+_TAKE_ANYTHING = {"--command", "-c", "--data", "--fields", "--metadata", "--env", "--set", "--description"}
 
 
 @dataclass(slots=True)
 class Session:
-    """The global options of this call."""
+    """The global options of this call, and the settings that hold for it, once they are loaded."""
 
-    url: str | None = None
-    db: str | None = None
-    format: str = "table"
-    log_level: str = "warning"
-    color: bool = True
+    options: dict[str, Value] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
 
     @property
     def json(self) -> bool:
         """Tell whether programs read the output."""
-        return self.format == "json"
+        return self.settings.text("format") == "json"
+
+    @property
+    def color(self) -> bool:
+        """Tell whether colors are wanted, where there is a terminal."""
+        return self.settings.is_on("color")
+
+    def load(self) -> None:
+        """Read all that is set: files, variables, options. Raises Invalid or Forbidden."""
+        self.settings = load(os.environ, find_place, options=self.options)
+        from torc.cli.messages import log_to_stderr
+
+        log_to_stderr(self.settings.text("log_level") or "warning")
 
 
 SESSION = Session()
@@ -39,55 +50,77 @@ SESSION = Session()
 def take_global_options(arguments: list[str]) -> list[str]:
     """Read the global options, wherever they stand, and give the other arguments. Raises Invalid."""
     rest: list[str] = []
-    found: dict[str, str | bool] = {}
-    at = 0
-    while at < len(arguments):
-        argument = arguments[at]
-        if argument == "--":
-            return _set(found, rest + arguments[at:])
+    found: dict[str, Value] = {}
+    waiting = iter(arguments)
+    for argument in waiting:
         name, equals, value = argument.partition("=")
-        if argument == "-f" and at + 1 < len(arguments) and arguments[at + 1] in FORMATS:
-            found["--format"] = arguments[at + 1]
-            at += 1
-        elif GLOBAL_OPTIONS.get(name):
-            if not equals:
-                at += 1
-                if at >= len(arguments):
-                    raise Invalid(f"{name} needs a value", hint="`torc --help` explains it")
-                value = arguments[at]
-            found[name] = value
-        elif argument in GLOBAL_OPTIONS:
-            found[argument] = True
+        if argument == "--":
+            rest += [argument, *waiting]
+        elif argument in _TAKE_ANYTHING:
+            rest += [argument, *([following] if (following := next(waiting, None)) is not None else [])]
+        elif name in OPTIONS or (argument == "-f" and rest[:2] != ["jobs", "logs"]):
+            taken = value if equals else next(waiting, None)
+            if taken is None:
+                raise Invalid(f"{name} needs a value", hint="`torc --help` explains it")
+            found[OPTIONS.get(name, "format")] = taken
+        elif argument == "--no-color":
+            found["color"] = False
         else:
             rest.append(argument)
-        at += 1
-    return _set(found, rest)
-
-
-def _set(found: dict[str, str | bool], rest: list[str]) -> list[str]:
-    form = str(found.get("--format") or os.environ.get("TORC_FORMAT") or "table")
-    if form not in FORMATS:
-        raise Invalid(f"there is no format `{form}`", hint="formats are table and json")
-    SESSION.format = form
-    SESSION.url = str(found["--url"]) if "--url" in found else None
-    SESSION.db = str(found["--db"]) if "--db" in found else None
-    SESSION.log_level = str(found.get("--log-level", "warning"))
-    SESSION.color = "--no-color" not in found and not os.environ.get("NO_COLOR")
+    SESSION.options = _checked(found)
+    layers = [Layer("option", found)] if found else []
+    if os.environ.get("NO_COLOR"):
+        layers.append(Layer("NO_COLOR", {"color": False}))
+    SESSION.settings = Settings(tuple(layers))
     return rest
+
+
+def _checked(found: dict[str, Value]) -> dict[str, Value]:
+    for key, choices in (("format", FORMATS), ("log_level", LOG_LEVELS)):
+        if key in found and found[key] not in choices:
+            what = key.replace("_", " ")
+            raise Invalid(f"there is no {what} `{found[key]}`", hint=f"choose one of {', '.join(choices)}")
+    return found
 
 
 @contextmanager
 def torc(*, create: bool = True) -> Iterator[Any]:
-    """Open the Torc that the options, the environment and the directory lead to."""
+    """Open the Torc that the options, the settings and the directory lead to."""
     from torc.client.connect import connect
 
-    opened = connect(SESSION.url, SESSION.db, create=create)
+    url, db = SESSION.settings.place()
+    opened = connect(url, db, create=create, trusted=_trusted(), environ={})
     for note in getattr(opened, "notes", ()):
         print(f"note: {note}", file=sys.stderr)
     try:
         yield opened
     finally:
         opened.close()
+
+
+def _trusted() -> tuple[Path, ...]:
+    folders = SESSION.settings.origin("trusted")[0]
+    return tuple(map(Path, folders)) if isinstance(folders, list) else ()
+
+
+def find_place(trusted: tuple[Path, ...]) -> Path | None:
+    """Find the `.torc/` of this directory, where there is one that may be used."""
+    from torc.client.connect import find
+
+    try:
+        folder = Path(find(Path.cwd(), trusted).database).parent
+    except (Forbidden, OSError):
+        return None
+    return folder if folder.is_dir() else None
+
+
+def torc_folder() -> Path:
+    """Give the `.torc/` of this directory; it is made where there is none. Raises Forbidden or Invalid."""
+    from torc.client.connect import find, make_directory
+
+    folder = Path(find(Path.cwd(), _trusted()).database).parent
+    make_directory(folder)
+    return folder
 
 
 def workflow_id(opened: Any, named: str | None) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ import typer
 from torc.api.events import ListEvents
 from torc.api.workflows import GetWorkflow, ListWorkflows
 from torc.cli import render
-from torc.cli.run import summarize
+from torc.cli.run import output_folder, summarize
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.core.states import FINISHED, State
 
@@ -85,7 +84,7 @@ def watch(workflow: Which = None) -> None:
                 break
             page = opened.send(ListEvents(workflow_id=number, after=after, wait_seconds=_WAIT_SECONDS, limit=10_000))
             after = page.items[-1].id if page.items else after
-        raise typer.Exit(summarize(opened, number, Path("torc_output")))
+        raise typer.Exit(summarize(opened, number, output_folder()))
 
 
 def _line(workflow: Any) -> str:

@@ -8,15 +8,16 @@ import typer
 
 from torc.api import data as api
 from torc.cli import render
+from torc.cli.app import App
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
 from torc.cli.workflows import json_value
 from torc.core.quantities import human_duration, parse_duration, parse_memory
 from torc.errors import Invalid
 
-files = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Files that jobs read and write.")
-user_data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="JSON that jobs pass on.")
-requirements = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Classes of resources that jobs ask for.")
+files = App("Files that jobs read and write.")
+user_data = App("JSON that jobs pass on.")
+requirements = App("Classes of resources that jobs ask for.")
 
 Workflow = Annotated[str, typer.Argument(metavar="WORKFLOW", help="Id or name of the workflow.")]
 Name = Annotated[str, typer.Option("--name", help="Unique within the workflow.")]

@@ -11,6 +11,7 @@ import typer
 
 from torc.api import workflows as api
 from torc.cli import render
+from torc.cli.app import App
 from torc.cli.plan import plan
 from torc.cli.run import run
 from torc.cli.session import SESSION, torc, workflow_id
@@ -19,7 +20,7 @@ from torc.cli.status import Which, status
 from torc.core.states import FINISHED, State
 from torc.errors import Invalid
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, inspect and change workflows.")
+app = App("List, inspect and change workflows.")
 app.command("create")(create)
 app.command("run")(run)
 app.command("status")(status)

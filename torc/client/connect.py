@@ -6,7 +6,7 @@ import getpass
 import importlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,12 @@ def connect(
     cwd: Path | None = None,
     environ: Mapping[str, str] | None = None,
     create: bool = True,
+    trusted: Collection[Path] = (),
 ) -> Torc:
     """Open what the options, the environment and the working directory lead to.
 
-    The order: `url`, `db`, TORC_API_URL, TORC_DB, the nearest `.torc/` at or above `cwd` that the caller owns, else a new
-    `cwd/.torc/`. Raises Invalid, Forbidden or Unavailable.
+    The order: `url`, `db`, TORC_API_URL, TORC_DB, the nearest `.torc/` at or above `cwd` that the caller owns or has
+    `trusted`, else a new `cwd/.torc/`. Raises Invalid, Forbidden or Unavailable.
     """
     environ = os.environ if environ is None else environ
     cwd = Path.cwd() if cwd is None else cwd
@@ -50,9 +51,9 @@ def connect(
             hint="unset TORC_API_URL, and name a database with --db or TORC_DB",
         )
     db = db or environ.get("TORC_DB")
-    found = Found(db, "://" in db or Path(db).exists()) if db else find(cwd)
+    found = Found(db, "://" in db or Path(db).exists()) if db else find(cwd, trusted)
     if not found.exists and create and not db:
-        _make_directory(Path(found.database).parent)
+        make_directory(Path(found.database).parent)
     embedded: Any = importlib.import_module("torc.client.embedded")
     opener: Any = importlib.import_module("torc.store.open")
     store = opener.open_store(found.database, create=create)
@@ -61,8 +62,8 @@ def connect(
     return torc
 
 
-def find(cwd: Path) -> Found:
-    """Find the nearest `.torc/` at or above a directory that belongs to the caller."""
+def find(cwd: Path, trusted: Collection[Path] = ()) -> Found:
+    """Find the nearest `.torc/` at or above a directory that belongs to the caller, or that the caller has trusted."""
     notes = []
     for directory in (cwd, *cwd.parents):
         candidate = directory / DIRECTORY
@@ -72,12 +73,12 @@ def find(cwd: Path) -> Found:
             continue
         if stat.S_ISLNK(info.st_mode) or not stat.S_ISDIR(info.st_mode):
             notes.append(f"{candidate} is not a directory of its own: passed over")
-        elif info.st_uid != os.geteuid():
+        elif info.st_uid != os.geteuid() and candidate not in trusted:
             notes.append(f"{candidate} belongs to somebody else: passed over")
             if directory == cwd:
                 raise Forbidden(
                     f"{candidate} belongs to somebody else",
-                    hint="work in another directory, or name a database with --db",
+                    hint="work in another directory, name a database with --db, or enter it in the setting `trusted`",
                 )
         else:
             database = candidate / DATABASE
@@ -93,7 +94,8 @@ def user_name() -> str:
         return str(os.geteuid())
 
 
-def _make_directory(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
+    """Make a `.torc/` that only the caller can read. Raises Invalid."""
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
         ignore = directory / ".gitignore"

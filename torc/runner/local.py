@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -23,6 +24,7 @@ from torc.api.runs import (
     StartRun,
 )
 from torc.api.workflows import GetWorkflow, Workflow
+from torc.core.quantities import human_bytes
 from torc.core.resources import Capacity
 from torc.errors import NotFound, Unavailable
 from torc.runner import files, hardware, orphans
@@ -31,6 +33,7 @@ from torc.runner.loop import Loop, Place, View
 from torc.runner.state import Settings
 
 #: variables of a job that must not leak into the jobs of another runner
+_LOG = logging.getLogger(__name__)
 _FOREIGN = ("TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID", "TORC_RETURN_CODE")
 
 
@@ -103,6 +106,10 @@ def _run_once(
     total, gpus = _capacity(options)
     settings = torc.send(GetRunnerSettings(workflow_id=workflow.id))
     runner = _register(torc, workflow.id, options, here, total)
+    _LOG.info(
+        "runner %d works on workflow %d with %d CPUs, %s of memory, %d GPUs",
+        runner.id, workflow.id, total.num_cpus, human_bytes(total.memory_bytes), len(gpus),
+    )  # fmt: skip
     loop = Loop(
         torc,
         Settings(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import select
 import signal
@@ -54,6 +55,7 @@ from torc.runner.state import (
 )
 from torc.runner.talker import Talker
 
+_LOG = logging.getLogger(__name__)
 _LEFTOVERS_SECONDS = 0.5
 _AGAIN_SECONDS = 0.01
 #: one alone stands still half of the time when jobs are short, and the runner has no time for more than two
@@ -104,6 +106,10 @@ class _Attempt:
     @property
     def assignment(self) -> Assignment:
         return self.effect.assignment
+
+    @property
+    def name(self) -> tuple[int, int]:
+        return self.assignment.job_id, self.assignment.attempt
 
 
 class Loop:
@@ -274,6 +280,7 @@ class Loop:
         subject.pid = event.pid
         if isinstance(subject, _Attempt):
             subject.begun = event.at
+            _LOG.debug("began job %d, attempt %d: pid %d", *subject.name, event.pid)
         self._sessions.add(event.pid)
         self._leftovers.began(event.pid)
 
@@ -290,6 +297,7 @@ class Loop:
 
     def _not_started(self, attempt: _Attempt, number: int, why: str) -> None:
         job_id = attempt.assignment.job_id
+        _LOG.warning("cannot start job %d, attempt %d: %s", *attempt.name, why)
         if number in _NO_ROOM:
             self._handle(NoRoom(job_id, f"cannot start: {why}"))
         else:
@@ -313,6 +321,7 @@ class Loop:
     def _kill(self, job_id: int, for_good: bool) -> None:
         attempt = self.attempts.get(job_id)
         if attempt is not None:
+            _LOG.info("stops job %d, attempt %d with %s", *attempt.name, "SIGKILL" if for_good else "SIGTERM")
             self.spawners.stop(attempt.key, for_good=for_good)
 
     def _ended(self, subject: _Attempt | ActionRun, event: launch.Ended) -> None:
@@ -321,6 +330,7 @@ class Loop:
             self._go_on(subject)
         else:
             del self.attempts[subject.assignment.job_id]
+            _LOG.debug("ended job %d, attempt %d: return code %d", *subject.name, event.return_code)
             self._handle(self._exited(subject, event))
 
     def _exited(self, attempt: _Attempt, event: launch.Ended) -> Exited:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -12,6 +13,7 @@ from torc.api.runs import Exchange, ExchangeReply
 from torc.errors import NotFound, TorcError, Unavailable
 from torc.runner.state import Replied, Unreachable
 
+_LOG = logging.getLogger(__name__)
 _JOIN_SECONDS = 15.0
 Answer = Replied | Unreachable | BaseException
 
@@ -24,6 +26,7 @@ class Talker:
         self._requests: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._read, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._is_away = False  # the store
         self._thread = threading.Thread(target=self._talk, name="torc-exchange", daemon=True)
 
     def begin(self) -> None:
@@ -73,9 +76,16 @@ class Talker:
             self.wake()
 
     def _ask(self, request: Exchange) -> Answer:
+        _LOG.debug(
+            "says: %d began, %d ended, %d given back; asks for %d and %d ahead", len(request.started),
+            len(request.finished), len(request.released), request.limit, request.claim_ahead,
+        )  # fmt: skip
         try:
             reply: ExchangeReply = self._torc.send(request)
-        except Unavailable:
+        except Unavailable as error:
+            if not self._is_away:
+                _LOG.warning("the store does not answer, jobs go on: %s", error.message)
+            self._is_away = True
             return Unreachable(request)
         except NotFound:  # the workflow or this runner was deleted
             return Replied(ExchangeReply(done=True, lease_seconds=0.0, runner_is_lost=True))
@@ -83,4 +93,10 @@ class Talker:
             return error
         except BaseException as error:  # noqa: BLE001 - raised again by the loop
             return error
+        if self._is_away:
+            _LOG.warning("the store answers again")
+        self._is_away = False
+        _LOG.debug(
+            "got %d jobs, %d to cancel, %d actions", len(reply.assignments), len(reply.cancel), len(reply.actions)
+        )
         return Replied(reply)

@@ -1,0 +1,263 @@
+"""The configuration: what there is to set, where it may be set, and what holds.
+
+Defaults < /etc/torc/config.toml < ~/.config/torc/config.toml < .torc/config.toml < TORC_* variables < options. Not for
+showing or changing it (`config`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torc.core.quantities import parse_duration, parse_memory
+from torc.errors import Forbidden, Invalid
+
+Value = str | int | bool | list[str] | None
+FILE = "config.toml"
+SYSTEM = Path("/etc/torc") / FILE
+FORMATS = ("table", "json")
+LOG_LEVELS = ("error", "warning", "info", "debug")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One thing to set. `read` takes what stands in a file or a variable and raises ValueError where it is none."""
+
+    variable: str | None
+    default: Value
+    read: Callable[[object], Value]
+    text: str
+    of_place: bool = False  # may stand in .torc/config.toml
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one place sets. `name` is shown: a path, or what the place is."""
+
+    name: str
+    values: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds: later layers win."""
+
+    layers: tuple[Layer, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def origin(self, key: str) -> tuple[Value, str]:
+        """Give a value and where it comes from."""
+        for layer in reversed(self.layers):
+            if key in layer.values:
+                return layer.values[key], layer.name
+        return SETTINGS[key].default, "default"
+
+    def text(self, key: str) -> str | None:
+        """Give a value that is text."""
+        value = self.origin(key)[0]
+        return None if value is None else str(value)
+
+    def number(self, key: str) -> int | None:
+        """Give a value that is a whole number."""
+        value = self.origin(key)[0]
+        return value if isinstance(value, int) else None
+
+    def is_on(self, key: str) -> bool:
+        """Give a value that is true or false."""
+        return bool(self.origin(key)[0])
+
+    def place(self) -> tuple[str | None, str | None]:
+        """Give (url, database): of the last layer that names either; a server wins within a layer."""
+        for layer in reversed(self.layers):
+            url, db = layer.values.get("url"), layer.values.get("db")
+            if url or db:
+                return (str(url), None) if url else (None, str(db))
+        return None, None
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str) or not raw:
+        raise ValueError("a text is needed")
+    return raw
+
+
+def _one_of(*choices: str) -> Callable[[object], Value]:
+    def read(raw: object) -> str:
+        if raw not in choices:
+            raise ValueError(f"choose one of {', '.join(choices)}")
+        return str(raw)
+
+    return read
+
+
+def _whole(least: int) -> Callable[[object], Value]:
+    def read(raw: object) -> int:
+        if isinstance(raw, str) and re.fullmatch(r"[0-9]{1,18}", raw):
+            raw = int(raw)
+        if not isinstance(raw, int) or isinstance(raw, bool) or raw < least:
+            raise ValueError(f"a whole number from {least} on is needed")
+        return raw
+
+    return read
+
+
+def _yes_no(raw: object) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.lower() in words:
+        return words[raw.lower()]
+    raise ValueError("true or false is needed")
+
+
+def _memory(raw: object) -> str:
+    parse_memory(_text(raw))
+    return str(raw)
+
+
+def _duration(raw: object) -> str:
+    parse_duration(_text(raw))
+    return str(raw)
+
+
+def _paths(raw: object) -> list[str]:
+    if not isinstance(raw, list) or not all(isinstance(item, str) and item.startswith("/") for item in raw):
+        raise ValueError("a list of absolute paths is needed")
+    return raw
+
+
+SETTINGS: dict[str, Setting] = {
+    "db": Setting("TORC_DB", None, _text, "The database: a SQLite file, or postgresql+psycopg://...", True),
+    "url": Setting("TORC_API_URL", None, _text, "The server to talk to.", True),
+    "format": Setting("TORC_FORMAT", "table", _one_of(*FORMATS), "Output: table or json.", True),
+    "log_level": Setting("TORC_LOG_LEVEL", "warning", _one_of(*LOG_LEVELS), "What to tell on standard error.", True),
+    "color": Setting("TORC_COLOR", True, _yes_no, "Colors on a terminal. NO_COLOR turns them off.", True),
+    "trusted": Setting(None, [], _paths, "`.torc` folders of others that may be used; not in .torc/config.toml."),
+    "run.output_dir": Setting("TORC_RUN_OUTPUT_DIR", "torc_output", _text, "Folder for logs.", True),
+    "run.max_parallel_jobs": Setting(
+        "TORC_RUN_MAX_PARALLEL_JOBS", None, _whole(1), "Run this many at once, whatever they ask for.", True
+    ),
+    "run.num_cpus": Setting("TORC_RUN_NUM_CPUS", None, _whole(1), "CPUs to use.", True),
+    "run.memory": Setting("TORC_RUN_MEMORY", None, _memory, "Memory to use, such as 8g.", True),
+    "run.num_gpus": Setting("TORC_RUN_NUM_GPUS", None, _whole(0), "GPUs to use.", True),
+    "run.time_limit": Setting("TORC_RUN_TIME_LIMIT", None, _duration, "Stop after this time, such as PT8H.", True),
+    "run.fail_fast": Setting("TORC_RUN_FAIL_FAST", False, _yes_no, "Stop at the first failed job.", True),
+    "run.quiet": Setting("TORC_RUN_QUIET", False, _yes_no, "No progress, only the summary.", True),
+}
+
+
+def user_file(environ: Mapping[str, str]) -> Path:
+    """Give where the user's own configuration is."""
+    base = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".config")
+    return Path(base) / "torc" / FILE
+
+
+def load(
+    environ: Mapping[str, str],
+    find_place: Callable[[tuple[Path, ...]], Path | None],
+    *,
+    options: Mapping[str, Value] | None = None,
+    system: Path = SYSTEM,
+) -> Settings:
+    """Read every layer. `find_place` finds the `.torc/` here, given the trusted ones. Raises Invalid or Forbidden."""
+    layers = [layer for path in (system, user_file(environ)) if (layer := read_file(path)) is not None]
+    trusted = Settings(tuple(layers)).origin("trusted")[0]
+    assert isinstance(trusted, list)
+    place = find_place(tuple(map(Path, trusted)))
+    if place is not None and (here := read_file(place / FILE, of_place=True)) is not None:
+        layers.append(here)
+    layers += read_variables(environ)
+    if options:
+        layers.append(Layer("option", options))
+    return Settings(tuple(layers))
+
+
+def read_file(path: Path, *, of_place: bool = False) -> Layer | None:
+    """Read a configuration file; None where there is none. Raises Invalid, with what is wrong and where."""
+    try:
+        info = path.stat()
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"cannot read {path}: {error}", hint="mend it or move it away") from None
+    if info.st_uid not in (os.geteuid(), 0):
+        raise Forbidden(f"{path} belongs to somebody else", hint="move it away, or take it over")
+    return Layer(str(path), read_text(text, str(path), of_place=of_place))
+
+
+def read_text(text: str, name: str, *, of_place: bool = False) -> dict[str, Value]:
+    """Read the text of a configuration file. Raises Invalid, with every problem and its line."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Invalid(f"{name} is not TOML: {error}", hint="`torc config show` lists what there is to set") from None
+    found: dict[str, Value] = {}
+    problems: list[str] = []
+    for key, raw in _flat(data):
+        line = f"{name}:{_line(text, key)}"
+        setting = SETTINGS.get(key)
+        if setting is None:
+            problems.append(f"{line}: there is no setting `{key}`{suggestion(key)}")
+        elif of_place and not setting.of_place:
+            problems.append(f"{line}: `{key}` is not read from here: set it in {user_file(os.environ)}")
+        else:
+            try:
+                found[key] = _beside(setting.read(raw), key, Path(name))
+            except ValueError as error:
+                problems.append(f"{line}: `{key}`: {error}")
+    if problems:
+        raise Invalid("; ".join(problems), hint="`torc config show` lists what there is to set")
+    return found
+
+
+def _flat(data: Mapping[str, object]) -> Iterable[tuple[str, object]]:
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{name}", item) for name, item in value.items())
+        else:
+            yield key, value
+
+
+def _line(text: str, key: str) -> int:
+    name = re.escape(key.rpartition(".")[2])
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(rf"""\s*(\w+\.)?["']?{name}["']?\s*[=.]|\s*\[.*{name}""", line):
+            return number
+    return 1
+
+
+def _beside(value: Value, key: str, path: Path) -> Value:
+    """Take the path of a database relative to the folder of the file that names it."""
+    if key == "db" and isinstance(value, str) and "://" not in value:
+        return str(path.absolute().parent / Path(value).expanduser())
+    return value
+
+
+def suggestion(key: str) -> str:
+    """Give the nearest setting, as the end of a sentence."""
+    names = {name.rpartition(".")[2]: name for name in SETTINGS}
+    near = difflib.get_close_matches(key, SETTINGS, 1) or [
+        names[found] for found in difflib.get_close_matches(key.rpartition(".")[2], names, 1)
+    ]
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def read_variables(environ: Mapping[str, str]) -> list[Layer]:
+    """Read the variables, a layer each. Raises Invalid."""
+    layers = []
+    for key, setting in SETTINGS.items():
+        raw = environ.get(setting.variable) if setting.variable else None
+        if raw:
+            try:
+                layers.append(Layer(str(setting.variable), {key: setting.read(raw)}))
+            except ValueError as error:
+                raise Invalid(f"{setting.variable}={raw}: {error}", hint="mend the variable, or unset it") from None
+    if environ.get("NO_COLOR"):
+        layers.append(Layer("NO_COLOR", {"color": False}))
+    return layers
