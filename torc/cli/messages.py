@@ -19,6 +19,7 @@ def log_to_stderr(level: str) -> None:
     logger.setLevel(level.upper())
     if not logger.handlers:
         handler = _ToStderr()
+        handler.setLevel(level.upper())  # the runner's file takes more
         handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s: %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
         logger.propagate = False

@@ -27,7 +27,7 @@ from torc.api.workflows import GetWorkflow, Workflow
 from torc.core.quantities import human_bytes
 from torc.core.resources import Capacity
 from torc.errors import NotFound, Unavailable
-from torc.runner import files, hardware, orphans
+from torc.runner import diary, files, hardware, orphans
 from torc.runner.hardware import Identity
 from torc.runner.loop import Loop, Place, View
 from torc.runner.state import Settings
@@ -106,10 +106,6 @@ def _run_once(
     total, gpus = _capacity(options)
     settings = torc.send(GetRunnerSettings(workflow_id=workflow.id))
     runner = _register(torc, workflow.id, options, here, total)
-    _LOG.info(
-        "runner %d works on workflow %d with %d CPUs, %s of memory, %d GPUs",
-        runner.id, workflow.id, total.num_cpus, human_bytes(total.memory_bytes), len(gpus),
-    )  # fmt: skip
     loop = Loop(
         torc,
         Settings(
@@ -128,8 +124,19 @@ def _run_once(
     )
     reason = "failed"
     try:
-        with _in_directory(settings.directory), _updates(loop, on_update, options.display_seconds):
+        with (
+            diary.kept(options.output_dir, here.host, workflow.id, settings.run_id),
+            _in_directory(settings.directory),
+            _updates(loop, on_update, options.display_seconds),
+        ):
+            _LOG.info(
+                "runner %d works with %d CPUs, %s of memory, %d GPUs",
+                runner.id, total.num_cpus, human_bytes(total.memory_bytes), len(gpus),
+            )  # fmt: skip
             state = loop.run()
+            _LOG.info(
+                "runner %d leaves: %d jobs completed, %d failed", runner.id, state.num_completed, state.num_failed
+            )
         reason = "finished" if state.is_done or state.is_stuck else "stopped"
     finally:
         _end(torc, runner, reason, loop, options.output_dir)

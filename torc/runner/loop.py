@@ -330,7 +330,8 @@ class Loop:
             self._go_on(subject)
         else:
             del self.attempts[subject.assignment.job_id]
-            _LOG.debug("ended job %d, attempt %d: return code %d", *subject.name, event.return_code)
+            level = logging.INFO if event.return_code else logging.DEBUG
+            _LOG.log(level, "ended job %d, attempt %d: return code %d", *subject.name, event.return_code)
             self._handle(self._exited(subject, event))
 
     def _exited(self, attempt: _Attempt, event: launch.Ended) -> Exited:
