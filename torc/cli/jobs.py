@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
 from torc.cli.workflows import DryRun, pairs, show_changes
 from torc.core.states import FINISHED, State
-from torc.errors import Invalid, NotFound
+from torc.errors import NotFound
 
 app = App("List, inspect and change jobs; read their logs.")
 Ids = Annotated[list[int], typer.Argument(metavar="JOB_ID...", help="Ids of jobs of one workflow.")]
@@ -242,6 +241,3 @@ def enable(job_ids: Ids, dry_run: DryRun = False) -> None:
     Example: torc jobs enable 12
     """
     _act("enable", job_ids, dry_run)
-
-
-__all__ = ["Invalid", "app", "os"]

@@ -155,7 +155,8 @@ def read_spec(path: str) -> tuple[str, str | None, str]:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise NotFound(
-            f"there is no file {path}", hint="name a spec (.yaml, .json, .json5, .kdl), or a stored workflow"
+            f"there is no file {path}{_near(Path(path))}",
+            hint="name a spec (.yaml, .json, .json5, .kdl), or a stored workflow",
         ) from None
     except IsADirectoryError:
         raise Invalid(f"{path} is a directory", hint="name a spec file") from None
@@ -164,6 +165,17 @@ def read_spec(path: str) -> tuple[str, str | None, str]:
     except OSError as error:
         raise Invalid(f"cannot read {path}: {error.strerror}", hint="check its permissions") from None
     return text, SUFFIXES.get(Path(path).suffix.lower()), path
+
+
+def _near(path: Path) -> str:
+    import difflib
+
+    try:
+        names = [name for name in os.listdir(path.parent) if looks_like_spec(name)]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, names, 1)
+    return f"; did you mean {path.with_name(near[0])}?" if near else ""
 
 
 def looks_like_spec(named: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import Annotated, Any
 
@@ -221,9 +220,9 @@ def show_changes(changes: Any, number: int) -> None:
     if changes.total > len(changes.changes):
         print(f"... and {changes.total - len(changes.changes):,} more")
     if not changes.applied:
-        print(f"{changes.total:,} jobs would change; nothing was changed")
+        print(f"{_jobs(changes.total)} would change; nothing was changed")
     else:
-        print(f"{changes.total:,} jobs changed")
+        print(f"{_jobs(changes.total)} changed")
         render.note(f"run them with: torc run {number}")
 
 
@@ -333,4 +332,5 @@ def _say(value: Any, message: str) -> None:
         print(message)
 
 
-__all__ = ["app", "os"]
+def _jobs(number: int) -> str:
+    return f"{number:,} job" + ("" if number == 1 else "s")
