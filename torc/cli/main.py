@@ -39,6 +39,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "compute-nodes": ("torc.cli.results:compute_nodes", "The runners of a workflow."),
         "reports": ("torc.cli.results:reports", "Sums over a run."),
     },
+    "Share": {
+        "server": ("torc.cli.server:app", "Begin, stop and look at a server for this directory."),
+    },
     "Set up": {
         "config": ("torc.cli.config:config", "Show, change and check the configuration."),
         "completion": ("torc.cli.completion:completion", "Complete commands in bash, zsh or fish."),

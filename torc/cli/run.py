@@ -129,16 +129,22 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
     from torc.cli.live import display
     from torc.runner.local import run_here
 
-    store = getattr(opened, "store", None)
-    if store is not None:
-        place = str(store.path) if store.path is not None else store.engine.url.render_as_string(hide_password=False)
-        options = replace(options, store_variables={"TORC_DB": place})
+    options = replace(options, store_variables=_place_of(opened))
     workflow = opened.send(GetWorkflow(workflow_id=number))
     with display(opened, workflow, quiet=quiet or SESSION.json or SESSION.settings.is_on("run.quiet")) as on_update:
         outcome = run_here(opened, number, options, on_update)
     if outcome.dead_runners:
         render.note(f"{outcome.dead_runners} runner(s) of this machine had died; their jobs were taken up again")
     return summarize(opened, number, options.output_dir, stopped=outcome.was_stopped)
+
+
+def _place_of(opened: Any) -> dict[str, str]:
+    """Give the variables by which the jobs' own `torc` finds the same."""
+    store = getattr(opened, "store", None)
+    if store is None:
+        return {"TORC_API_URL": opened.url}
+    place = str(store.path) if store.path is not None else store.engine.url.render_as_string(hide_password=False)
+    return {"TORC_DB": place}
 
 
 def summarize(opened: Any, number: int, output_dir: Path, *, stopped: bool = False) -> int:

@@ -15,6 +15,8 @@ from torc.errors import Conflict, Forbidden, Invalid, NotFound
 
 #: option -> the setting that it sets (those without one take no value)
 OPTIONS = {"--url": "url", "--db": "db", "--format": "format", "--log-level": "log_level"}
+#: variables that are no settings
+_SECRET = ("TORC_TOKEN", "TORC_CA_FILE")
 #: followed by text that is not ours, whatever it looks like
 _TAKE_ANYTHING = {"--command", "-c", "--data", "--fields", "--metadata", "--env", "--set", "--description"}
 
@@ -89,7 +91,8 @@ def torc(*, create: bool = True) -> Iterator[Any]:
     from torc.client.connect import connect
 
     url, db = SESSION.settings.place()
-    opened = connect(url, db, create=create, trusted=_trusted(), environ={})
+    shown = {name: value for name in _SECRET if (value := os.environ.get(name))}
+    opened = connect(url, db, create=create, trusted=_trusted(), environ=shown)
     for note in getattr(opened, "notes", ()):
         print(f"note: {note}", file=sys.stderr)
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torc.api.base import Torc
+from torc.client import place
 from torc.errors import Forbidden, Invalid
 
 DIRECTORY = ".torc"
@@ -25,6 +26,7 @@ class Found:
     database: str
     exists: bool
     notes: tuple[str, ...] = ()
+    server: place.ServerPlace | None = None
 
 
 def connect(
@@ -40,25 +42,38 @@ def connect(
     """Open what the options, the environment and the working directory lead to.
 
     The order: `url`, `db`, TORC_API_URL, TORC_DB, the nearest `.torc/` at or above `cwd` that the caller owns or has
-    `trusted`, else a new `cwd/.torc/`. Raises Invalid, Forbidden or Unavailable.
+    `trusted`: a server that runs there, else the database there; else a new `cwd/.torc/`. Servers are shown TORC_TOKEN.
+    Raises Invalid, Forbidden or Unavailable.
     """
     environ = os.environ if environ is None else environ
     cwd = Path.cwd() if cwd is None else cwd
     url = url or (None if db else environ.get("TORC_API_URL"))
+    token = environ.get("TORC_TOKEN")
     if url:
-        raise Invalid(
-            f"cannot reach {url}: this version of Torc works on databases only",
-            hint="unset TORC_API_URL, and name a database with --db or TORC_DB",
-        )
+        return _remote(url, token, environ.get("TORC_CA_FILE"))
     db = db or environ.get("TORC_DB")
     found = Found(db, "://" in db or Path(db).exists()) if db else find(cwd, trusted)
+    if found.server is not None:
+        return _remote(found.server.url, token or found.server.token, found.server.ca_file)
     if not found.exists and create and not db:
         make_directory(Path(found.database).parent)
+    torc: Torc = open_database(found.database, actor, create=create, notes=found.notes)
+    return torc
+
+
+def open_database(where: str, actor: str | None = None, *, create: bool = True, notes: tuple[str, ...] = ()) -> Any:
+    """Open a database, whether or not a server answers for it."""
     embedded: Any = importlib.import_module("torc.client.embedded")
     opener: Any = importlib.import_module("torc.store.open")
-    store = opener.open_store(found.database, create=create)
-    torc: Torc = embedded.Embedded(store, actor or f"user:{user_name()}")
-    torc.notes = (*found.notes, *store.notes)  # type: ignore[attr-defined]
+    store = opener.open_store(where, create=create)
+    torc = embedded.Embedded(store, actor or f"user:{user_name()}")
+    torc.notes = (*notes, *store.notes)
+    return torc
+
+
+def _remote(url: str, token: str | None, ca_file: str | None) -> Torc:
+    remote: Any = importlib.import_module("torc.client.remote")
+    torc: Torc = remote.Remote(url, token=token, ca_file=ca_file)
     return torc
 
 
@@ -82,7 +97,13 @@ def find(cwd: Path, trusted: Collection[Path] = ()) -> Found:
                 )
         else:
             database = candidate / DATABASE
-            return Found(str(database), database.exists(), tuple(notes))
+            server = place.read(candidate)
+            if server is not None and not server.is_alive():
+                notes.append(
+                    f"the server of {candidate} runs no more: its database is used (`torc server start` begins a new one)"
+                )
+                server = None
+            return Found(str(database), database.exists(), tuple(notes), server)
     return Found(str(cwd / DIRECTORY / DATABASE), False, tuple(notes))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -16,6 +17,7 @@ from torc.operations.dispatch import DryRun, Tx, answer
 from torc.store.open import Store
 
 R = TypeVar("R")
+Check = Callable[[Tx], None]
 
 #: how long a request is tried again while somebody else holds the database
 PATIENCE_SECONDS = 10.0
@@ -37,15 +39,15 @@ class Embedded:
         """Answer one request. Raises TorcError, or one of its children."""
         if isinstance(request, Exchange | ListEvents) and request.wait_seconds > 0:
             reply: R = self._wait(request)
-        else:
-            reply = self._answer(request)
-        return reply
+            return reply
+        return self.answer(request)
 
     def close(self) -> None:
         """Give back connections."""
         self.store.close()
 
-    def _answer(self, request: Request[Any]) -> Any:
+    def answer(self, request: Request[R], *, actor: str | None = None, check: Check | None = None) -> R:
+        """Answer one request at once, for another actor where one is named. `check` may look and refuse in the transaction."""
         dialect, engine = self.store.dialect, self.store.engine
         begin = dialect.begin_read if request.access == "read" else dialect.begin_write
         end = time.monotonic() + PATIENCE_SECONDS
@@ -53,9 +55,13 @@ class Embedded:
         while True:
             try:
                 with begin(engine) as db:
-                    return answer(Tx(db, dialect, time.time(), self.actor), request)
+                    tx = Tx(db, dialect, time.time(), actor or self.actor)
+                    if check is not None:
+                        check(tx)
+                    return answer(tx, request)
             except DryRun as dry:  # rolled back
-                return dry.reply
+                reply: R = dry.reply
+                return reply
             except (
                 OverflowError
             ):  # SQLite has no integers of more than 64 bits, and only ids have no bound of their own
@@ -73,6 +79,9 @@ class Embedded:
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_RETRY_SECONDS)
 
+    def _ask(self, request: Request[Any]) -> Any:
+        return self.answer(request)
+
     def _wait(self, request: Exchange | ListEvents) -> Any:
         """Ask again when somebody has changed something, until there is something to say or the time is over.
 
@@ -83,29 +92,31 @@ class Embedded:
         try:
             with self.store.dialect.watch(self.store.engine, request.workflow_id) as version:
                 seen = version()
-                reply = self._answer(request)
-                request = _without_reports(request)
-                while not _says_something(reply) and time.monotonic() < end:
+                reply = self._ask(request)
+                request = without_reports(request)
+                while not says_something(reply) and time.monotonic() < end:
                     time.sleep(min(pause, max(0.0, end - time.monotonic())))
                     pause = min(pause * 1.3, _LONGEST_POLL_SECONDS)
                     now = version()
                     if now != seen or time.monotonic() >= end:
                         seen, pause = now, _POLL_SECONDS
-                        reply = self._answer(request)
+                        reply = self._ask(request)
         except DBAPIError as error:  # it cannot be watched now; whether it can be asked, asking tells
             if not self.store.dialect.is_transient(error):
                 raise
-            reply = self._answer(request)
+            reply = self._ask(request)
         return reply
 
 
-def _without_reports(request: Exchange | ListEvents) -> Exchange | ListEvents:
+def without_reports(request: Exchange | ListEvents) -> Exchange | ListEvents:
+    """Give what to ask again: what was reported has been taken in."""
     if isinstance(request, ListEvents):
         return request
     return request.model_copy(update={"started": [], "finished": [], "released": [], "actions_finished": []})
 
 
-def _says_something(reply: object) -> bool:
+def says_something(reply: object) -> bool:
+    """Tell whether an answer is worth giving before the time of waiting is over."""
     return any(
         bool(getattr(reply, name, None)) for name in ("assignments", "cancel", "actions", "done", "stuck", "items")
     )

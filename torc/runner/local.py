@@ -34,7 +34,7 @@ from torc.runner.state import Settings
 
 #: variables of a job that must not leak into the jobs of another runner
 _LOG = logging.getLogger(__name__)
-_FOREIGN = ("TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID", "TORC_RETURN_CODE")
+_FOREIGN = ("TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID", "TORC_RETURN_CODE", "TORC_DB", "TORC_API_URL")
 
 
 @dataclass(frozen=True, slots=True)

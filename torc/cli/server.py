@@ -1,0 +1,239 @@
+"""`torc server`: a server for the database of this directory, in the foreground or in the background."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc import __version__
+from torc.cli import render
+from torc.cli.app import App
+from torc.cli.session import SESSION, torc_folder
+from torc.client import place
+from torc.errors import Conflict, Forbidden, NotFound, Unavailable
+
+app = App("Begin, stop and look at a server for this directory.")
+_LOG = "server.log"
+_START_SECONDS = 60.0
+_STOP_SECONDS = 30.0
+_LOOK_SECONDS = 0.02
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port to listen on; 0: any that is free.")]
+Certificate = Annotated[Path | None, typer.Option("--tls-cert", help="Certificate, as a PEM file: HTTPS.")]
+Key = Annotated[Path | None, typer.Option("--tls-key", help="Its key, where it is not in the same file.")]
+AllowedHost = Annotated[
+    list[str] | None, typer.Option("--allowed-host", help="A further name by which the server may be called; repeat.")
+]
+AccessLog = Annotated[bool, typer.Option("--access-log/--no-access-log", help="Log each call, a JSON object a line.")]
+
+
+@app.command()
+def run(
+    host: Host = "127.0.0.1",
+    port: Port = 0,
+    tls_cert: Certificate = None,
+    tls_key: Key = None,
+    allowed_host: AllowedHost = None,
+    access_log: AccessLog = True,
+) -> None:
+    """Answer in the foreground until Ctrl-C. Commands in this directory and below then ask the server.
+
+    Example: torc server run --port 8080
+    """
+    from torc.client.connect import open_database
+    from torc.server import app as server_app
+    from torc.server import identity, serve
+
+    _check_reach(host)
+    folder = torc_folder()
+    _check_none_runs(folder)
+    listen = serve.Listen(host, port, _text(tls_cert), _text(tls_key))
+    database = _database(folder)
+    bound = serve.bind(listen)
+    here = place.this_process(serve.url_of(listen, bound), __version__, _shown(database), time.time(), _text(tls_cert))
+    opened = open_database(database)
+    try:
+        hosts = {*_names(host), *(allowed_host or ())}
+        application = server_app.app(opened.store, identity.OwnerOnLoopback(), hosts=hosts)
+        serve.log_access(wanted=access_log)
+        serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here))
+    finally:
+        bound.close()
+        place.remove(folder, here)
+        opened.close()
+
+
+def _tell(folder: Path, here: place.ServerPlace) -> None:
+    place.write(folder, here)
+    render.note(f"torc server {__version__} at {here.url} (Ctrl-C ends it)")
+
+
+def _check_reach(host: str) -> None:
+    if host not in _LOOPBACK:
+        raise Forbidden(
+            f"a server on {host} could be reached by everybody", hint="listen on 127.0.0.1, and reach it through ssh -L"
+        )
+
+
+def _check_none_runs(folder: Path) -> None:
+    found = place.read(folder)
+    if found is not None and found.is_alive():
+        raise Conflict(f"a server runs here already: {found.url} (pid {found.pid})", hint="`torc server stop` ends it")
+
+
+def _database(folder: Path) -> str:
+    from torc.client.connect import DATABASE
+
+    _, db = SESSION.settings.place()
+    return db or str(folder / DATABASE)
+
+
+def _shown(database: str) -> str:
+    """Give a database without its password."""
+    if "://" not in database:
+        return str(Path(database).absolute())
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(database)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _names(host: str) -> set[str]:
+    return {"127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host}
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
+
+
+@app.command()
+def start(
+    host: Host = "127.0.0.1",
+    port: Port = 0,
+    tls_cert: Certificate = None,
+    tls_key: Key = None,
+    allowed_host: AllowedHost = None,
+    access_log: AccessLog = True,
+) -> None:
+    """Begin a server in the background; its log is `.torc/server.log`.
+
+    Example: torc server start
+    """
+    _check_reach(host)
+    folder = torc_folder()
+    _check_none_runs(folder)
+    argv = [sys.executable, "-m", "torc.cli.main", "server", "run", "--host", host, "--port", str(port)]
+    argv += ["--tls-cert", str(tls_cert)] if tls_cert else []
+    argv += ["--tls-key", str(tls_key)] if tls_key else []
+    argv += [word for name in allowed_host or () for word in ("--allowed-host", name)]
+    argv += [] if access_log else ["--no-access-log"]
+    _, db = SESSION.settings.place()
+    environ = {**os.environ, **({"TORC_DB": db} if db else {})}  # it may hold a password: not for argv
+    log = folder / _LOG
+    began = log.stat().st_size if log.exists() else 0
+    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+        process = subprocess.Popen(
+            argv, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    found = _await_ready(process, folder, log, began)
+    if SESSION.json:
+        render.show_json(_described(found))
+    else:
+        print(f"the server runs: {found.url} (pid {found.pid}, log {log})")
+
+
+def _await_ready(process: subprocess.Popen[bytes], folder: Path, log: Path, began: int) -> place.ServerPlace:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        found = place.read(folder)
+        if found is not None and found.pid == process.pid:
+            return found
+        if process.poll() is not None:
+            with open(log, "rb") as file:
+                file.seek(began)
+                said = file.read(4000).decode(errors="replace").strip()
+            raise Unavailable(
+                f"the server ended at once: {said or f'exit code {process.returncode}'}", hint=f"its log is {log}"
+            )
+        time.sleep(_LOOK_SECONDS)
+    process.terminate()
+    raise Unavailable(f"the server was not ready within {_START_SECONDS:.0f} s", hint=f"its log is {log}")
+
+
+@app.command()
+def stop() -> None:
+    """End the server of this directory; what it is answering is answered first.
+
+    Example: torc server stop
+    """
+    found = _running()
+    if not found.is_here():
+        raise Conflict(f"the server runs on {found.host}", hint="stop it there")
+    os.kill(found.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while found.is_alive():
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"the server (pid {found.pid}) does not end", hint=f"kill -9 {found.pid} ends it; nothing is lost"
+            )
+        time.sleep(_LOOK_SECONDS)
+    if SESSION.json:
+        render.show_json({"stopped": found.url})
+    else:
+        print(f"the server at {found.url} has ended")
+
+
+@app.command()
+def status() -> None:
+    """Tell whether a server runs for this directory, and where. Exit code 3 when none does.
+
+    Example: torc server status
+    """
+    found = _running()
+    described = _described(found)
+    if SESSION.json:
+        render.show_json(described)
+        return
+    print(f"{found.url}: {described['answers']}")
+    print(f"  pid {found.pid} on {found.host}, since {render.when(found.started_at)}, version {found.version}")
+    print(f"  database {found.database}")
+
+
+def _running() -> place.ServerPlace:
+    folder = torc_folder()
+    found = place.read(folder)
+    if found is None or not found.is_alive():
+        raise NotFound(f"no server runs for {folder.parent}", hint="`torc server start` begins one")
+    return found
+
+
+def _described(found: place.ServerPlace) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    shown = {
+        name: value for name, value in asdict(found).items() if name not in {"token", "process_started", "boot_id"}
+    }
+    return {**shown, "answers": _answers(found)}
+
+
+def _answers(found: place.ServerPlace) -> str:
+    """Ask the server itself how it is."""
+    import urllib3
+
+    pool = urllib3.PoolManager(ca_certs=found.ca_file, retries=False, timeout=5.0)
+    try:
+        answer = pool.request("GET", f"{found.url}/readyz")
+        return str(answer.json().get("status"))
+    except (urllib3.exceptions.HTTPError, ValueError) as error:
+        return f"does not answer: {type(error).__name__}"
+    finally:
+        pool.clear()

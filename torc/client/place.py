@@ -1,0 +1,100 @@
+"""`.torc/server.json`: a running server tells the commands below its directory where it is. Only its owner can read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from torc.errors import Unavailable
+
+FILE = "server.json"
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlace:
+    """A server that was begun from a directory. `process_started`: in clock ticks since boot, so that no other process can be meant."""
+
+    url: str
+    pid: int
+    host: str
+    process_started: int
+    boot_id: str
+    version: str
+    database: str
+    started_at: float
+    token: str | None = None
+    ca_file: str | None = None
+
+    def is_here(self) -> bool:
+        """Tell whether it was begun on this machine."""
+        return self.host == socket.gethostname() and self.boot_id == boot_id()
+
+    def is_alive(self) -> bool:
+        """Tell whether it may run still: surely, on this machine; elsewhere, as far as its address can be reached from here."""
+        if self.is_here():
+            return process_started(self.pid) == self.process_started
+        return self.host != socket.gethostname() and urlsplit(self.url).hostname not in _LOOPBACK
+
+
+def this_process(url: str, version: str, database: str, started_at: float, ca_file: str | None) -> ServerPlace:
+    """Describe the server that this process is."""
+    pid = os.getpid()
+    started = process_started(pid)
+    assert started is not None
+    return ServerPlace(
+        url, pid, socket.gethostname(), started, boot_id(), version, database, started_at, ca_file=ca_file
+    )
+
+
+def write(folder: Path, place: ServerPlace) -> None:
+    """Tell where a server is, at once and only to its owner. Raises Unavailable."""
+    fresh = folder / f".{FILE}.{place.pid}"
+    try:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(asdict(place), file, indent=1)
+        os.replace(fresh, folder / FILE)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot write {folder / FILE}: {error.strerror}", hint="check the folder and its disk"
+        ) from None
+
+
+def read(folder: Path) -> ServerPlace | None:
+    """Read where a server is; None: there is none, or the file is not the caller's own or not for the caller alone."""
+    try:
+        with open(os.open(folder / FILE, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
+            info = os.fstat(file.fileno())
+            if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
+                return None
+            return ServerPlace(**json.load(file))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def remove(folder: Path, place: ServerPlace) -> None:
+    """Take the file away, if it is still that of this server."""
+    if read(folder) == place:
+        (folder / FILE).unlink(missing_ok=True)
+
+
+def process_started(pid: int) -> int | None:
+    """Give when a process began, in clock ticks since boot (proc(5), stat, field 22); None: it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+def boot_id() -> str:
+    """Give what tells one boot of this machine from another."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,186 @@
+"""A Torc that asks a server over HTTP. Not for deciding where the server is: `connect` does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import ssl
+import time
+from typing import Any, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import urllib3
+from pydantic import ValidationError
+
+from torc import __version__
+from torc.api.base import Request
+from torc.api.runs import Exchange
+from torc.errors import BY_CODE, Forbidden, Invalid, TorcError, Unavailable
+
+R = TypeVar("R")
+_LOG = logging.getLogger(__name__)
+PREFIX = "/api/v1"
+_CONNECT_SECONDS = 5.0
+_READ_SECONDS = 60.0
+#: how long a request is tried again while the server does not answer
+PATIENCE_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
+_CONNECTIONS = 8
+_AWAY = {502, 503, 504, 429}
+_VERSION_HEADER = "Torc-Version"
+
+
+class Remote:
+    """Sends each request to a server; connections are kept and used again. Threads may share it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        ca_file: str | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.url = _checked(url)
+        self.notes: tuple[str, ...] = ()
+        self._patience = patience_seconds
+        self._headers = {"User-Agent": f"torc/{__version__}", "Accept-Encoding": "gzip"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._pool = urllib3.PoolManager(
+            num_pools=1,
+            maxsize=_CONNECTIONS,
+            retries=False,
+            ssl_context=_tls(ca_file) if self.url.startswith("https:") else None,
+        )
+        self._has_compared = False
+
+    def send(self, request: Request[R], /) -> R:
+        """Ask the server. Raises TorcError, or one of its children, as if the answer had come from a database here."""
+        kind = type(request)
+        method, url, body = _written(self.url, request)
+        waiting = float(getattr(request, "wait_seconds", 0.0))
+        end = time.monotonic() + (0.0 if isinstance(request, Exchange) else self._patience)
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return self._ask(kind, method, url, body, waiting)
+            except _Again as again:
+                may_repeat = again.was_not_done or request.access == "read" or method == "PUT"
+                if not may_repeat or time.monotonic() + pause > end:
+                    raise again.error from None
+                _LOG.info("tries again: %s", again.error.message)
+            time.sleep(
+                pause * random.uniform(0.5, 1.0)
+            )  # so that many that were cut off do not come back at one moment
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._pool.clear()
+
+    def _ask(self, kind: type[Request[R]], method: str, url: str, body: bytes | None, waiting: float) -> R:
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS + waiting)
+        try:
+            answer = self._pool.request(method, url, body=body, headers=headers, timeout=timeout, redirect=False)
+        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
+            raise _Again(self._unreachable(error), was_not_done=True) from None
+        except urllib3.exceptions.SSLError as error:
+            raise Unavailable(
+                f"cannot speak securely with {self.url}: {error}",
+                hint="check its certificate, or name its authority with TORC_CA_FILE",
+            ) from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _Again(self._unreachable(error), was_not_done=False) from None
+        self._compare(answer.headers.get(_VERSION_HEADER))
+        if answer.status >= 400 or answer.status in {301, 302, 303, 307, 308}:
+            told = _error(self.url, answer.status, answer.data)
+            if answer.status in _AWAY:
+                raise _Again(told, was_not_done=answer.status in {503, 429})
+            raise told
+        try:
+            return kind.reply().validate_json(answer.data or b"null")  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise Unavailable(
+                f"{self.url} gave an answer that this version ({__version__}) does not understand: {error.errors()[0]['msg']}",
+                hint="check that the URL is that of a Torc server, and that both have the same version",
+            ) from None
+
+    def _unreachable(self, error: BaseException) -> Unavailable:
+        cause = getattr(error, "reason", None) or error
+        text = str(cause).rpartition(": ")[2] or type(cause).__name__
+        return Unavailable(
+            f"the server {self.url} does not answer: {text}",
+            hint="check that it runs (`torc server status`), and the URL",
+        )
+
+    def _compare(self, version: str | None) -> None:
+        """Warn once when the server is of another version."""
+        if self._has_compared:
+            return
+        self._has_compared = True
+        if version is None:
+            _LOG.warning("%s does not say that it is a Torc server", self.url)
+        elif _release(version) != _release(__version__):
+            _LOG.warning("the server has version %s, this is %s: update the older one", version, __version__)
+
+
+class _Again(Exception):
+    """Carries an error after which the same may be asked again."""
+
+    def __init__(self, error: TorcError, *, was_not_done: bool) -> None:
+        super().__init__(error.message)
+        self.error, self.was_not_done = error, was_not_done
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise Invalid(f"`{url[:200]}` is no URL of a server", hint="write http://HOST:PORT or https://HOST:PORT")
+    if parts.username or parts.password:
+        raise Invalid("a password in a URL may end up in logs", hint="leave it out, and sign in with `torc login`")
+    return url.rstrip("/").removesuffix(PREFIX)
+
+
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise Invalid(f"cannot read the certificates in {ca_file}: {error}", hint="name a PEM file") from None
+
+
+def _release(version: str) -> list[str]:
+    return version.split(".")[:2]
+
+
+def _written(base: str, request: Request[Any]) -> tuple[str, str, bytes | None]:
+    """Give method, URL and body of a request."""
+    kind = type(request)
+    in_path = {part[1:-1] for part in kind.http_path.split("/") if part.startswith("{")}
+    path = kind.http_path.format(**{name: getattr(request, name) for name in in_path})
+    url = base + PREFIX + path
+    if kind.http_method in {"GET", "DELETE"}:
+        fields = request.model_dump(mode="json", exclude=in_path, exclude_unset=True, exclude_none=True)
+        texts = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in fields.items()}
+        return kind.http_method, f"{url}?{urlencode(texts)}" if texts else url, None
+    return kind.http_method, url, request.model_dump_json(exclude=in_path, exclude_unset=True).encode()
+
+
+def _error(base: str, status: int, body: bytes) -> TorcError:
+    """Make of a problem document the error that the server raised."""
+    try:
+        found = json.loads(body)
+        message, code = str(found["detail"]), str(found["code"])
+    except (ValueError, KeyError, TypeError):
+        return Unavailable(
+            f"{base} answered {status}, and not as a Torc server does",
+            hint="check the URL; a proxy may stand before it",
+        )
+    hint = found.get("hint")
+    if status == 401:
+        return Forbidden(message, hint=hint or f"sign in: torc login {base}")
+    details = found.get("details") if isinstance(found.get("details"), dict) else {}
+    return BY_CODE.get(code, TorcError)(message, hint=hint, **details)

@@ -1,0 +1,138 @@
+"""From a request to its reply without blocking the event loop: reads on a few threads, writes on one where the database has one writer.
+
+Waiting requests (`Exchange`, `ListEvents`) wait in `waiting`, between transactions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from torc.api.base import Request
+from torc.api.events import ListEvents
+from torc.api.runs import Exchange
+from torc.client.embedded import Check, Embedded, says_something, without_reports
+from torc.server.waiting import Waiting
+from torc.store.feed import Feed
+from torc.store.open import Store
+
+T = TypeVar("T")
+Gone = Callable[[], Awaitable[bool]]
+_LOG = logging.getLogger(__name__)
+_READERS = 4
+_WRITERS = {"sqlite": 1, "postgresql": 4}
+#: how often commits of other processes are looked for
+_LOOK_SECONDS = {"sqlite": 0.05, "postgresql": 0.1}
+
+
+async def never() -> bool:
+    """Say that a caller is there."""
+    return False
+
+
+class Answers:
+    """Answers requests from a store, for many callers at once."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.waiting = Waiting()
+        self._embedded = Embedded(store, "server")
+        self._readers = ThreadPoolExecutor(_READERS, "torc-read")
+        self._writers = ThreadPoolExecutor(_WRITERS[store.dialect.name], "torc-write")
+        self._watcher: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Begin to look for what other processes change; in the event loop."""
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def end(self) -> None:
+        """Let go of everything."""
+        self.waiting.close()
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        for pool in (self._readers, self._writers):
+            await asyncio.to_thread(pool.shutdown)
+
+    async def answer(
+        self, request: Request[Any], actor: str, check: Check | None = None, is_gone: Gone = never
+    ) -> tuple[Any, bytes]:
+        """Answer a request; gives the reply, and the same as JSON. Raises TorcError.
+
+        `is_gone` tells whether the caller is still there to get what a waiting runner is given.
+        """
+        if isinstance(request, Exchange | ListEvents) and request.wait_seconds > 0:
+            return await self._wait(request, actor, check, is_gone)
+        return await self._answer(request, actor, check)
+
+    async def read(self, question: Callable[[], T]) -> T:
+        """Run something that reads from the database on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, question)
+
+    async def _answer(self, request: Request[Any], actor: str, check: Check | None) -> tuple[Any, bytes]:
+        is_read = request.access == "read"
+        work = partial(self._work, request, actor, check)
+        loop = asyncio.get_running_loop()
+        reply, body = await loop.run_in_executor(self._readers if is_read else self._writers, work)
+        if not is_read:
+            self._tell(request, reply)
+        return reply, body
+
+    def _work(self, request: Request[Any], actor: str, check: Check | None) -> tuple[Any, bytes]:
+        reply = self._embedded.answer(request, actor=actor, check=check)
+        return reply, type(request).reply().dump_json(reply)
+
+    def _tell(self, request: Request[Any], reply: Any) -> None:
+        """Wake those who may have to know."""
+        workflow_id = getattr(request, "workflow_id", None) or getattr(reply, "workflow_id", None)
+        if workflow_id is None:
+            self.waiting.changed_somewhere()
+        elif not isinstance(request, Exchange) or reply.done:
+            self.waiting.changed(workflow_id, for_all=True)
+        elif request.finished or request.released or request.started or request.actions_finished or request.stopping:
+            self.waiting.changed(workflow_id)
+
+    async def _wait(
+        self, request: Exchange | ListEvents, actor: str, check: Check | None, is_gone: Gone
+    ) -> tuple[Any, bytes]:
+        """Ask again whenever something changed, until there is something to say or the time is over."""
+        loop, workflow_id = asyncio.get_running_loop(), request.workflow_id
+        end = loop.time() + request.wait_seconds
+        in_line = isinstance(request, Exchange)
+        while True:
+            seen = self.waiting.generation(workflow_id)
+            reply, body = await self._answer(request, actor, check)
+            request = without_reports(request)
+            if in_line and reply.waiting:
+                self.waiting.wake_next(workflow_id)
+            if says_something(reply):
+                return reply, body
+            if not await self.waiting.wait(workflow_id, seen, end - loop.time(), in_line=in_line):
+                return reply, body
+            if await is_gone():  # nobody would get what it is given
+                self.waiting.wake_next(workflow_id)
+                return reply, body
+
+    async def _watch(self) -> None:
+        """Look for commits of other processes, for as long as somebody waits."""
+        feed = Feed(self.store)
+        seconds = _LOOK_SECONDS[self.store.dialect.name]
+        try:
+            while True:
+                await asyncio.sleep(seconds)
+                watched = self.waiting.watched
+                if not watched:
+                    continue
+                try:
+                    found = await self.read(partial(feed.changes, watched))
+                except Exception:  # noqa: BLE001 - the database is away: those who ask are told so
+                    _LOG.warning("cannot look for changes", exc_info=True)
+                    continue
+                for workflow_id, for_all in found.items():
+                    self.waiting.changed(workflow_id, for_all=for_all)
+        finally:
+            feed.close()

@@ -1,0 +1,122 @@
+"""The application: routes, health, metrics, and what stands before them all. Not for sockets: `serve` has those."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from torc import __version__
+from torc.errors import NotFound, TorcError
+from torc.server import openapi, problems
+from torc.server.answering import Answers
+from torc.server.gate import AccessLog, BodyLimit, Hosts, SameOrigin
+from torc.server.identity import Identity
+from torc.server.metrics import MEDIA_TYPE, Metrics
+from torc.server.routes import PREFIX, routes
+from torc.server.stream import Streams
+from torc.store.open import Store
+
+_LOG = logging.getLogger(__name__)
+_GZIP_FROM_BYTES = 1024
+
+
+def app(
+    store: Store,
+    identity: Identity,
+    *,
+    hosts: Collection[str] = ("127.0.0.1", "localhost", "[::1]"),
+    largest_body: int = 64 << 20,
+    mounts: Mapping[str, Any] | None = None,
+) -> Starlette:
+    """Make the application that answers for a store.
+
+    `hosts`: the names by which it may be called; `largest_body`: in bytes; `mounts`: path -> another ASGI application.
+    """
+    answers, metrics = Answers(store), Metrics()
+    streams = Streams(answers, identity)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        answers.begin()
+        yield
+        await answers.end()
+
+    async def health(_request: HttpRequest) -> Response:
+        return JSONResponse({"status": "alive", "version": __version__})
+
+    async def ready(_request: HttpRequest) -> Response:
+        try:
+            await answers.read(partial(_look, store))
+        except DBAPIError:
+            return JSONResponse({"status": "the database does not answer"}, 503)
+        return JSONResponse({"status": "ready", "version": __version__})
+
+    async def tell_metrics(request: HttpRequest) -> Response:
+        await identity.identify(request)
+        metrics.waiting.set(answers.waiting.num_waiting)
+        metrics.listeners.set(streams.num_listeners)
+        return Response(metrics.text(), media_type=MEDIA_TYPE)
+
+    async def describe(_request: HttpRequest) -> Response:
+        return Response(openapi.text(), media_type="application/json")
+
+    made = Starlette(
+        routes=[
+            Route("/healthz", health),
+            Route("/readyz", ready),
+            Route("/metrics", tell_metrics),
+            Route(f"{PREFIX}/openapi.json", describe),
+            Route(f"{PREFIX}/workflows/{{workflow_id:int}}/events/stream", streams.endpoint),
+            *routes(answers, identity),
+            *(Mount(path, other) for path, other in (mounts or {}).items()),
+        ],
+        middleware=[
+            Middleware(AccessLog, metrics=metrics),
+            Middleware(Hosts, hosts=frozenset(hosts)),
+            Middleware(SameOrigin),
+            Middleware(BodyLimit, most=largest_body),
+            Middleware(GZipMiddleware, minimum_size=_GZIP_FROM_BYTES, compresslevel=5),
+        ],
+        exception_handlers={TorcError: problems.on_error, 404: _no_such_path, 405: _wrong_method, Exception: _broken},
+        lifespan=lifespan,
+    )
+    made.state.answers = answers
+    return made
+
+
+def _look(store: Store) -> None:
+    with store.dialect.begin_read(store.engine) as db:
+        db.execute(text("SELECT 1 FROM workflow LIMIT 1"))
+
+
+async def _no_such_path(request: HttpRequest, _error: Exception) -> Response:
+    return problems.response(
+        NotFound(f"there is nothing at {request.url.path}", hint=f"{PREFIX}/openapi.json describes what there is")
+    )
+
+
+async def _wrong_method(request: HttpRequest, error: Exception) -> Response:
+    headers = getattr(error, "headers", None) or {}
+    return problems.response(
+        problems.WrongMethod(f"{request.method} is not something to do with {request.url.path}"), headers
+    )
+
+
+async def _broken(request: HttpRequest, error: Exception) -> Response:
+    """Tell that something broke, and no more: the details are in the log of the server."""
+    _LOG.error("%s %s broke", request.method, request.url.path, exc_info=error)
+    body = problems.problem(TorcError("something broke inside the server", hint="its log has the details"))
+    return Response(json.dumps(body), 500, media_type=problems.MEDIA_TYPE)

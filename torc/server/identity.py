@@ -1,0 +1,101 @@
+"""Who calls. The seam between the network and `Request.access`: everything that the server answers, it answers to a `Caller`.
+
+Without accounts, only the owner of the server's process is answered, and only over loopback: the kernel tells whose process
+the other end of a connection belongs to.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import pwd
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import HTTPConnection
+
+from torc.errors import Forbidden
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: `actor` is what the log of events says, `address` where from."""
+
+    actor: str
+    address: str
+
+
+class Identity(Protocol):
+    """Tells who calls."""
+
+    async def identify(self, connection: HTTPConnection) -> Caller:
+        """Tell who is at the other end. Raises Forbidden (401 or 403), or Unavailable when asked too often."""
+        ...
+
+
+class OwnerOnLoopback:
+    """Answers the user that the server runs as, and root, on the same machine. Nobody else."""
+
+    def __init__(self) -> None:
+        self._owner = os.geteuid()
+
+    async def identify(self, connection: HTTPConnection) -> Caller:
+        """Tell who is at the other end, by the kernel's table of connections."""
+        client, server = connection.scope.get("client"), connection.scope.get("server")
+        if not client or not server or not ipaddress.ip_address(client[0]).is_loopback:
+            raise Forbidden("this server answers its own machine only", hint="begin it with --auth to let others in")
+        # not remembered: the port may be another user's a moment later, and asking takes some 10 us
+        uid = owner_of_connection(client, (client[0], server[1]))
+        if uid is None:
+            raise Forbidden(
+                "nobody can tell whose connection this is",
+                hint="begin the server with --auth, and sign in with a token",
+            )
+        if uid not in {self._owner, 0}:
+            raise Forbidden(
+                "this server belongs to another user of this machine",
+                hint="ask for an account there, or begin a server of your own with `torc server start`",
+            )
+        return Caller(f"user:{_name(uid)}", client[0])
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def owner_of_connection(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
+    """Give the user that one end of a TCP connection on this machine belongs to (sock_diag(7), inet_diag_req_v2)."""
+    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+    sides = [socket.inet_pton(family, side[0].partition("%")[0]).ljust(16, b"\0") for side in (local, remote)]
+    ports = struct.pack("!HH", local[1], remote[1])
+    no_cookie = b"\xff" * 8
+    asked = (
+        struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, 0xFFFFFFFF)
+        + ports
+        + sides[0]
+        + sides[1]
+        + bytes(4)
+        + no_cookie
+    )
+    header = struct.pack("=IHHII", 16 + len(asked), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
+            kernel.settimeout(1.0)
+            kernel.send(header + asked)
+            answer = kernel.recv(8192)
+    except OSError:
+        return None
+    if len(answer) < 16 + 72 or struct.unpack_from("=H", answer, 4)[0] != _SOCK_DIAG_BY_FAMILY:
+        return None
+    # inet_diag_msg: family, state, timer, retrans, id (48 bytes), expires, rqueue, wqueue, uid, inode
+    uid: int = struct.unpack_from("=I", answer, 16 + 4 + 48 + 12)[0]
+    return uid

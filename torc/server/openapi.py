@@ -1,0 +1,221 @@
+"""The OpenAPI 3.1 document, made from the table of requests."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from torc import __version__
+from torc.api.base import REQUESTS
+from torc.server.problems import MEDIA_TYPE
+from torc.server.routes import PREFIX, Kind, by_path, path_fields, status_of
+
+_REF = "#/components/schemas/{model}"
+_ERRORS = {
+    400: "The body is no JSON.",
+    401: "Nobody is known behind this call.",
+    403: "The caller may not do this.",
+    404: "There is nothing of that id or name.",
+    408: "The body did not arrive in time.",
+    409: "The stored state does not allow it.",
+    412: "It was changed since the caller looked at it (`If-Match`).",
+    413: "The body is too large.",
+    415: "The body is not said to be JSON.",
+    421: "The server is not called by that name.",
+    422: "The request cannot succeed as it stands.",
+    429: "Asked too often.",
+    503: "Something that the server needs does not answer; nothing was changed.",
+}
+_ALWAYS = (401, 403, 421, 422, 429, 503)
+_WITH_BODY = (400, 408, 413, 415)
+_ACCESS = {
+    "read": "Needs the right to read.",
+    "write": "Needs the right to write.",
+    "run": "Needs the right to run.",
+    "admin": "For administrators.",
+}
+_PROBLEM = {
+    "type": "object",
+    "description": "An error (RFC 9457).",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "what happened to what"},
+        "code": {
+            "type": "string",
+            "enum": ["internal", "invalid", "not_found", "conflict", "forbidden", "unavailable"],
+        },
+        "hint": {"type": "string", "description": "what to do"},
+        "details": {"type": "object", "description": "for programs; `diagnostics` lists the problems of a spec"},
+    },
+}
+_STREAM = {
+    "operationId": "StreamEvents",
+    "summary": "Follow the events of a workflow as server-sent events.",
+    "description": "Each has the id of the event: a client that comes again with `Last-Event-ID` misses nothing. "
+    "Without it, and without `after`, what is new from now on.",
+    "tags": ["events"],
+    "parameters": [
+        {"name": "workflow_id", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}},
+        {"name": "after", "in": "query", "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"}},
+        {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"}},
+    ],
+}
+
+
+@cache
+def text() -> str:
+    """Give the document as JSON."""
+    return json.dumps(document(), ensure_ascii=False, indent=1)
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Make the document."""
+    schemas, names = _schemas()
+    paths: dict[str, Any] = {}
+    for path, kinds in by_path().items():
+        paths[PREFIX + path] = {kind.http_method.lower(): _operation(kind, names) for kind in kinds.values()}
+    paths[f"{PREFIX}/workflows/{{workflow_id}}/events/stream"] = {"get": _stream()}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Torc",
+            "version": __version__,
+            "description": "Workflows, jobs, runners and results. Lists are pages: give `cursor` back to get the next one. "
+            "GET of one thing has an `ETag`; changes of it may say `If-Match`.",
+            "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{}, {"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": {**schemas, "ErrorDocument": _PROBLEM},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "a token, by `torc tokens create`"}
+            },
+            "responses": {str(status): _error(status) for status in _ERRORS},
+        },
+    }
+
+
+def _schemas() -> tuple[dict[str, Any], dict[tuple[Any, str], Any]]:
+    """Give the schemas of all requests and replies, and how to name each."""
+    inputs: list[Any] = [(kind.__name__, "validation", TypeAdapter(kind)) for kind in REQUESTS.values()]
+    outputs: list[Any] = [(f"{kind.__name__}:reply", "serialization", kind.reply()) for kind in REQUESTS.values()]
+    made, definitions = TypeAdapter.json_schemas([*inputs, *outputs], ref_template=_REF)
+    return dict(definitions.get("$defs", {})), {(name, mode): schema for (name, mode), schema in made.items()}
+
+
+def _operation(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
+    summary, _, rest = (kind.__doc__ or kind.__name__).strip().partition("\n")
+    operation: dict[str, Any] = {
+        "operationId": kind.__name__,
+        "summary": summary,
+        "description": f"{' '.join(rest.split())} {_ACCESS[kind.access]}".strip(),
+        "tags": [kind.http_path.split("/")[1] if kind.http_path.count("/") < 3 else kind.http_path.split("/")[3]],
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
+            for name in path_fields(kind)
+        ],
+        "responses": _responses(kind, names),
+    }
+    properties = _own_schema(kind)["properties"]
+    if kind.http_method in {"GET", "DELETE"}:
+        operation["parameters"] += [_query(name, schema) for name, schema in properties.items()]
+    elif properties:
+        operation["requestBody"] = {
+            "required": bool(_own_schema(kind).get("required")),
+            "content": {"application/json": {"schema": _own_schema(kind)}},
+        }
+    if kind.http_method != "GET" and "GET" in by_path()[kind.http_path]:
+        operation["parameters"].append(
+            {"name": "If-Match", "in": "header", "schema": {"type": "string", "pattern": '^(\\*|"[0-9a-f]+")$'}}
+        )
+    return operation
+
+
+@cache
+def _own_schema(kind: Kind) -> dict[str, Any]:
+    """Give the schema of a request without the fields that stand in its path."""
+    _, definitions = models_json_schema([(kind, "validation")], ref_template=_REF)
+    whole = TypeAdapter(kind).json_schema(ref_template=_REF)
+    assert definitions is not None
+    in_path = path_fields(kind)
+    required = [name for name in whole.get("required", ()) if name not in in_path]
+    found: dict[str, Any] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: schema for name, schema in whole.get("properties", {}).items() if name not in in_path},
+    }
+    return {**found, "required": required} if required else found
+
+
+def _query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Describe a field in the query: what may be null is left out there."""
+    found = {
+        key: value
+        for key, value in schema.items()
+        if key not in {"anyOf", "title", "default"} or (key == "default" and value is not None)
+    }
+    options = [part for part in schema.get("anyOf", ()) if part.get("type") != "null"]
+    if len(options) == 1:
+        found |= options[0]
+    parameter = {"name": name, "in": "query", "schema": {k: v for k, v in found.items() if k != "description"}}
+    return {**parameter, "description": found["description"]} if "description" in found else parameter
+
+
+def _responses(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
+    status = status_of(kind)
+    success: dict[str, Any] = {"description": "Done."}
+    if status != 204:
+        schema = names[f"{kind.__name__}:reply", "serialization"]
+        success["content"] = {"application/json": {"schema": schema}}
+    errors = list(_ALWAYS)
+    if "{" in kind.http_path:
+        errors.append(404)
+    if kind.http_method not in {"GET", "DELETE"}:
+        errors += _WITH_BODY
+    if kind.http_method != "GET":
+        errors += [409, 412] if "GET" in by_path()[kind.http_path] else [409]
+    if kind.__name__ == "CreateWorkflow":
+        errors.append(404)
+    return {
+        str(status): success,
+        **{str(error): {"$ref": f"#/components/responses/{error}"} for error in sorted(errors)},
+    }
+
+
+def _stream() -> dict[str, Any]:
+    errors = {str(error): {"$ref": f"#/components/responses/{error}"} for error in (*_ALWAYS, 404)}
+    success = {
+        "description": "Events, for as long as the caller listens.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+    return {**_STREAM, "responses": {"200": success, **errors}}
+
+
+def _error(status: int) -> dict[str, Any]:
+    example = {
+        "type": "urn:torc:problem:not_found", "title": "There is nothing of that name", "status": 404,
+        "detail": "there is no workflow 12", "code": "not_found", "hint": "`torc workflows list` shows what there is",
+    }  # fmt: skip
+    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/ErrorDocument"}}
+    if status == 404:
+        content["example"] = example
+    return {"description": _ERRORS[status], "content": {MEDIA_TYPE: content}}
+
+
+def names_of(document_: dict[str, Any]) -> list[str]:
+    """Name all operations of a document."""
+    return [operation["operationId"] for path in document_["paths"].values() for operation in path.values()]
+
+
+_SAFE = re.compile(r"[^A-Za-z0-9_.-]")

@@ -1,0 +1,211 @@
+"""The routes of the REST interface, made from the table of requests: one endpoint answers them all.
+
+Fields that stand in the path come from there, the others from the query (GET, DELETE) or from a JSON body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+import torc.api  # noqa: F401 - enters every request
+from torc.api.base import REQUESTS, Request
+from torc.errors import Invalid, NotFound, TorcError
+from torc.operations.dispatch import Tx, answer
+from torc.server import problems
+from torc.server.answering import Answers
+from torc.server.identity import Caller, Identity
+
+PREFIX = "/api/v1"
+_BODY_SECONDS = 30.0
+_IN_QUERY = {"GET", "DELETE"}
+_LARGEST_ID = 2**63 - 1
+Kind = type[Request[Any]]
+
+
+def by_path() -> dict[str, dict[str, Kind]]:
+    """Give the kinds of request by path and method."""
+    found: dict[str, dict[str, Kind]] = defaultdict(dict)
+    for kind in REQUESTS.values():
+        found[kind.http_path][kind.http_method] = kind
+    return found
+
+
+def path_fields(kind: Kind) -> list[str]:
+    """Name the fields of a request that stand in its path."""
+    return [part[1:-1] for part in kind.http_path.split("/") if part.startswith("{")]
+
+
+def routes(answers: Answers, identity: Identity) -> list[Route]:
+    """Make the routes. Paths without parameters come first, so that none is hidden by another."""
+    made = []
+    for path, kinds in sorted(by_path().items(), key=lambda item: item[0].count("{")):
+        endpoint = _Endpoint(kinds, answers, identity)
+        pattern = PREFIX + path.replace("_id}", "_id:int}")
+        made.append(Route(pattern, endpoint, methods=None, include_in_schema=False))
+    return made
+
+
+class _Endpoint:
+    """Answers all methods of one path. An ASGI application, so that Starlette asks it for every method."""
+
+    def __init__(self, kinds: Mapping[str, Kind], answers: Answers, identity: Identity) -> None:
+        self._kinds, self._answers, self._identity = kinds, answers, identity
+        twin = kinds.get("GET")
+        self._twin = twin if twin is not None and any(kind.http_method != "GET" for kind in kinds.values()) else None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        http = HttpRequest(scope, receive, send)
+        try:
+            response = await self._respond(http)
+        except TorcError as error:
+            response = problems.response(error)
+        await response(scope, receive, send)
+
+    async def _respond(self, http: HttpRequest) -> Response:
+        method = "GET" if http.method == "HEAD" else http.method
+        kind = self._kinds.get(method)
+        if kind is None:
+            allowed = ", ".join(sorted({*self._kinds, *(("HEAD",) if "GET" in self._kinds else ())}))
+            if method == "OPTIONS":
+                return Response(status_code=204, headers={"Allow": allowed})
+            wrong = problems.WrongMethod(
+                f"{http.method} is not something to do with {http.url.path}", hint=f"there are {allowed}"
+            )
+            return problems.response(wrong, {"Allow": allowed})
+        http.scope["torc.kind"] = kind.__name__
+        caller = await self._identity.identify(http)
+        http.scope["torc.actor"] = caller.actor
+        request = await read_request(kind, http)
+        return await self._answer(kind, request, caller, http)
+
+    async def _answer(self, kind: Kind, request: Request[Any], caller: Caller, http: HttpRequest) -> Response:
+        check = None
+        if self._twin is not None and kind.http_method != "GET" and (wanted := http.headers.get("if-match")):
+            check = partial(_unchanged, self._twin, dict(http.path_params), wanted)
+        _, body = await self._answers.answer(request, caller.actor, check, http.is_disconnected)
+        if kind.reply_type is None or kind.reply_type is type(None):
+            return Response(status_code=204)
+        headers = {}
+        if self._twin is kind:
+            headers["ETag"] = tag = etag(body)
+            if tag in _tags(http.headers.get("if-none-match", "")):
+                return Response(status_code=304, headers=headers)
+        return Response(body, status_of(kind), headers, "application/json")
+
+
+def status_of(kind: Kind) -> int:
+    """Give the status of success."""
+    if kind.reply_type is None or kind.reply_type is type(None):
+        return 204
+    return 201 if kind.http_method == "POST" and kind.__name__.startswith(("Create", "Register")) else 200
+
+
+async def read_request(kind: Kind, http: HttpRequest) -> Request[Any]:
+    """Make the request from path, query and body. Raises Invalid."""
+    if any(value > _LARGEST_ID for value in http.path_params.values() if isinstance(value, int)):
+        raise NotFound("nothing has an id as large as that", hint="check the id")
+    if kind.http_method in _IN_QUERY:
+        return from_query(kind, http)
+    body = await read_body(http)
+    return from_body(kind, http.path_params, body)
+
+
+def from_query(kind: Kind, connection: HTTPConnection) -> Request[Any]:
+    """Make a request from path and query. Raises Invalid, for names that are none, too."""
+    fields = set(kind.model_fields) - set(path_fields(kind))
+    values: dict[str, Any] = {}
+    for name, value in connection.query_params.multi_items():
+        if name not in fields:
+            raise Invalid(
+                f"`{name}` is no parameter of this request", hint=f"there are {', '.join(sorted(fields)) or 'none'}"
+            )
+        if name in values:
+            raise Invalid(f"`{name}` is given twice", hint="give it once")
+        values[name] = value
+    try:
+        return kind.model_validate({**values, **connection.path_params})
+    except ValidationError as error:
+        raise problems.invalid(error) from None
+
+
+async def read_body(http: HttpRequest) -> bytes:
+    """Read a JSON body. Raises Invalid where it is none, or does not come."""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = await http.body()
+    except TimeoutError:
+        raise problems.SlowBody(
+            f"the body did not arrive within {_BODY_SECONDS:.0f} s", hint="send it at once"
+        ) from None
+    except ClientDisconnect:
+        raise Invalid("the caller went away") from None
+    kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and kind != "application/json":
+        raise problems.WrongMedia(
+            f"the body is said to be {kind or 'of no kind'}",
+            hint="send JSON, with the header Content-Type: application/json",
+        )
+    return body
+
+
+def from_body(kind: Kind, path: Mapping[str, Any], body: bytes) -> Request[Any]:
+    """Make a request from path and body. Raises Invalid."""
+    rest = body.strip() or b"{}"
+    if not rest.startswith(b"{"):
+        try:
+            json.loads(rest)
+        except ValueError:
+            raise problems.Unreadable("the body is no JSON", hint="send one JSON object") from None
+        raise Invalid("the body is no object", hint="send one JSON object with the fields of the request")
+    inside = rest[1:].lstrip()
+    prefix = json.dumps(dict(path))[:-1].encode()
+    separator = b", " if path and not inside.startswith(b"}") else b""
+    try:
+        request = kind.model_validate_json(prefix + separator + inside, strict=True)
+    except ValidationError as error:
+        if error.errors(include_url=False)[0]["type"] == "json_invalid":
+            raise problems.Unreadable(
+                f"the body is no JSON: {error.errors()[0]['msg']}", hint="send one JSON object"
+            ) from None
+        raise problems.invalid(error) from None
+    for name, value in path.items():
+        if getattr(request, name) != value:
+            raise Invalid(
+                f"`{name}` is {value} in the path and {getattr(request, name)} in the body",
+                hint="leave it out of the body",
+            )
+    return request
+
+
+def etag(body: bytes) -> str:
+    """Give what tells one state of something from another."""
+    return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def _tags(header: str) -> set[str]:
+    return {part.strip().removeprefix("W/") for part in header.split(",")}
+
+
+def _unchanged(twin: Kind, path: Mapping[str, Any], wanted: str, tx: Tx) -> None:
+    """Refuse when something is not as the caller knows it; in the transaction that is to change it."""
+    request = twin.model_validate(dict(path))
+    reply = answer(tx, request)
+    workflow_id = getattr(reply, "workflow_id", None) or getattr(reply, "id", None)
+    if workflow_id is not None:
+        tx.dialect.lock_workflow(tx.db, workflow_id)
+        reply = answer(tx, request)
+    found = etag(twin.reply().dump_json(reply))
+    if wanted.strip() != "*" and found not in _tags(wanted):
+        raise problems.Changed("it was changed since you looked at it", hint="get it again, then decide", etag=found)

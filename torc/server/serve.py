@@ -1,0 +1,126 @@
+"""Runs the application on a socket until a signal ends it; what is being answered is answered first."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from torc.errors import Invalid, Unavailable
+
+_KEEP_ALIVE_SECONDS = 75
+_GRACE_SECONDS = 20
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen: port 0 is any that is free; certificate and key are PEM files."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    certificate: str | None = None
+    key: str | None = None
+
+
+class _Server(uvicorn.Server):
+    """Lets those who wait for a change go when a signal comes: uvicorn waits for all answers before it ends the application."""
+
+    def __init__(self, config: uvicorn.Config, application: Starlette, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._application, self._on_ready = application, on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end."""
+        self._application.state.answers.waiting.close()
+        super().handle_exit(sig, frame)
+
+
+def bind(listen: Listen) -> socket.socket:
+    """Take the port. Raises Unavailable or Invalid."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise Invalid(
+            f"cannot find the address {listen.host}: {error.strerror}", hint="name one of this machine with --host"
+        ) from None
+    bound = socket.socket(family, kind)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(_BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise Unavailable(
+            f"cannot listen on {listen.host}:{listen.port}: {error.strerror}",
+            hint="another program may have the port: name another one with --port, or 0 for any",
+        ) from None
+    bound.set_inheritable(False)
+    return bound
+
+
+def url_of(listen: Listen, bound: socket.socket) -> str:
+    """Give the URL by which the server is reached."""
+    host, port = bound.getsockname()[:2]
+    if host in {"0.0.0.0", "::"}:
+        host = socket.getfqdn()
+    scheme = "https" if listen.certificate else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def serve(application: Starlette, bound: socket.socket, listen: Listen, on_ready: Callable[[], None]) -> None:
+    """Answer until SIGTERM or SIGINT. Raises Invalid when the certificate cannot be used."""
+    config = uvicorn.Config(
+        application, loop="uvloop", http="httptools", lifespan="on", ws="none", log_config=None, access_log=False,
+        server_header=False, date_header=True, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS, backlog=_BACKLOG, h11_max_incomplete_event_size=64 << 10,
+        ssl_certfile=listen.certificate, ssl_keyfile=listen.key,
+    )  # fmt: skip
+    try:
+        config.load()
+    except OSError as error:
+        raise Invalid(
+            f"cannot use the certificate {listen.certificate}: {error}", hint="name PEM files that this user can read"
+        ) from None
+    with _uncaught_signals():
+        _Server(config, application, on_ready).run(sockets=[bound])
+
+
+@contextlib.contextmanager
+def _uncaught_signals() -> Iterator[None]:
+    """Bear the signal that uvicorn raises again after it has ended."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old: dict[int, Any] = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, previous in old.items():
+            signal.signal(number, previous)
+
+
+def log_access(*, wanted: bool) -> None:
+    """Have each call logged on standard error, a JSON object a line."""
+    logger = logging.getLogger("torc.access")
+    logger.propagate = False
+    logger.setLevel(logging.INFO if wanted else logging.CRITICAL)
+    if wanted and not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
