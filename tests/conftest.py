@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support.postgres import start_postgres
+from tests.support.serving import Door
 from tests.support.stores import DATABASES, check_all, empty_postgres, open_sqlite, sqlite_template
 from torc.client.embedded import Embedded
 from torc.store.open import Store, open_store
@@ -35,12 +36,15 @@ def postgres_store() -> Iterator[Store]:
     cluster.stop()
 
 
-@pytest.fixture(params=DATABASES)
-def torc(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Embedded]:
-    """Give a Torc on an empty store, once on each database; afterwards every invariant must hold."""
-    if request.param == "sqlite":
+@pytest.fixture(params=[*DATABASES, "http"])
+def torc(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Embedded | Door]:
+    """Give a Torc on an empty store, once on each database and once through a server; afterwards every invariant must hold."""
+    if request.param != "postgresql":
         opened = open_sqlite(request.getfixturevalue("sqlite_file"), tmp_path)
-        yield opened
+        door = Door(opened.store) if request.param == "http" else None
+        yield door or opened
+        if door is not None:
+            door.close()
         check_all(opened)
         opened.close()
     else:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.conftest import EMBEDDED
 from tests.support.program import Program
 from tests.support.wait import wait_until
 
@@ -40,6 +41,9 @@ def test_run_does_everything_and_says_so(program: Program) -> None:
     assert (logs / "job_wf1_j2_r1_a1.o").read_text() == "hello\n"
     assert (logs / "job_wf1_j2_r1_a1.e").read_text() == "problem\n"
     assert program("workflows", "check", 1).stdout == "nothing is wrong\n"
+    if program.url:
+        assert not (program.directory / ".torc").exists()
+        return
     assert oct((program.directory / ".torc").stat().st_mode & 0o777) == "0o700"
     assert oct((program.directory / ".torc/torc.db").stat().st_mode & 0o777) == "0o600"
 
@@ -87,13 +91,13 @@ def test_a_spec_comes_from_standard_input_in_any_format(program: Program) -> Non
     ("arguments", "code", "said"),
     [
         (["run", "nothing.yaml"], 3, "there is no file nothing.yaml"),
-        (["run", "nobody"], 2, "there is no database"),
         (["rnu", "x.yaml"], 2, "Did you mean `torc run`?"),
         (["jobs", "lst"], 2, "Did you mean"),
         (["workflows", "list", "--format", "xml"], 2, "choose one of table, json"),
         (["validate"], 2, "SPEC"),
         (["run", "x.yaml", "--memory", "lots"], 2, "no amount of memory"),
-        (["workflows", "list", "--url", "http://127.0.0.1:1"], 2, "cannot reach"),
+        (["workflows", "list", "--url", "http://127.0.0.1:1"], 5, "does not answer: Connection refused"),
+        (["workflows", "list", "--url", "ftp://nowhere"], 2, "is no URL of a server"),
     ],
 )
 def test_mistakes_are_answered_with_what_to_do(program: Program, arguments: list[str], code: int, said: str) -> None:
@@ -334,6 +338,14 @@ def test_workflows_are_archived_and_deleted(program: Program) -> None:
     assert "no workflow 1" in program("workflows", "get", 1, code=3).stderr
 
 
+def test_running_what_is_stored_nowhere_says_where_it_looked(program: Program) -> None:
+    if program.url:
+        assert "there is no workflow called `nobody`" in program("run", "nobody", code=3).stderr
+    else:
+        assert "there is no database" in program("run", "nobody", code=2).stderr
+
+
+@EMBEDDED
 def test_the_same_commands_work_on_a_named_database(program: Program) -> None:
     name = program.write("chain.yaml", CHAIN)
     program("run", name, "--db", "other.db")

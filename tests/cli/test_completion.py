@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import EMBEDDED
 from tests.support.program import Program
 
+pytestmark = EMBEDDED
 ONE = "name: sweep\njobs: [{name: a, command: 'true'}]\n"
 
 

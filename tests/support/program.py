@@ -32,12 +32,14 @@ class Program:
     """The program in a directory."""
 
     directory: Path
+    url: str | None = None  # of a server that it is to ask
 
     def environ(self, **more: str) -> dict[str, str]:
         """The environment of a call: nothing of the caller's settings of Torc."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("TORC_")}
         root = str(Path(__file__).resolve().parents[2])
-        return {**inherited, "PYTHONPATH": root, "HOME": str(self.directory), **more}
+        reached = {"TORC_API_URL": self.url} if self.url else {}
+        return {**inherited, "PYTHONPATH": root, "HOME": str(self.directory), **reached, **more}
 
     def __call__(self, *arguments: object, stdin: str | None = None, code: int | None = 0, **environ: str) -> Done:
         """Call it; `code` is the exit code to expect (None: any)."""

@@ -53,6 +53,11 @@ def spec(*chains: str, **fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def make(torc: Torc, *chains: str) -> Workflow:
+    """Store a workflow of chains of names."""
+    return create(torc, spec(*chains))
+
+
 def create(torc: Torc, document: dict[str, Any], directory: str = "/somewhere") -> Workflow:
     """Store a spec."""
     return torc.send(CreateWorkflow(spec=json.dumps(document), format="json", directory=directory))

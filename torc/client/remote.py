@@ -24,7 +24,7 @@ PREFIX = "/api/v1"
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
 #: how long a request is tried again while the server does not answer
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 3.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 _CONNECTIONS = 8
@@ -111,7 +111,9 @@ class Remote:
 
     def _unreachable(self, error: BaseException) -> Unavailable:
         cause = getattr(error, "reason", None) or error
-        text = str(cause).rpartition(": ")[2] or type(cause).__name__
+        while cause.__context__ is not None and not isinstance(cause, OSError):
+            cause = cause.__context__
+        text = getattr(cause, "strerror", None) or str(cause).rpartition(": ")[2] or type(cause).__name__
         return Unavailable(
             f"the server {self.url} does not answer: {text}",
             hint="check that it runs (`torc server status`), and the URL",

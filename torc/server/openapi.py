@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from typing import Any
 
@@ -13,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from torc import __version__
 from torc.api.base import REQUESTS
 from torc.server.problems import MEDIA_TYPE
-from torc.server.routes import PREFIX, Kind, by_path, path_fields, status_of
+from torc.server.routes import PREFIX, Kind, by_path, has_versions, path_fields, status_of
 
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
@@ -135,9 +134,10 @@ def _operation(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
             "required": bool(_own_schema(kind).get("required")),
             "content": {"application/json": {"schema": _own_schema(kind)}},
         }
-    if kind.http_method != "GET" and "GET" in by_path()[kind.http_path]:
+    if has_versions(kind):
+        pattern = '^(\\*|"[0-9a-f]+"(, *"[0-9a-f]+")*)$'
         operation["parameters"].append(
-            {"name": "If-Match", "in": "header", "schema": {"type": "string", "pattern": '^(\\*|"[0-9a-f]+")$'}}
+            {"name": "If-Match", "in": "header", "schema": {"type": "string", "pattern": pattern}}
         )
     return operation
 
@@ -184,7 +184,7 @@ def _responses(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
     if kind.http_method not in {"GET", "DELETE"}:
         errors += _WITH_BODY
     if kind.http_method != "GET":
-        errors += [409, 412] if "GET" in by_path()[kind.http_path] else [409]
+        errors += [409, 412] if has_versions(kind) else [409]
     if kind.__name__ == "CreateWorkflow":
         errors.append(404)
     return {
@@ -216,6 +216,3 @@ def _error(status: int) -> dict[str, Any]:
 def names_of(document_: dict[str, Any]) -> list[str]:
     """Name all operations of a document."""
     return [operation["operationId"] for path in document_["paths"].values() for operation in path.values()]
-
-
-_SAFE = re.compile(r"[^A-Za-z0-9_.-]")

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections import defaultdict
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Collection, Mapping
+from functools import cache, partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,10 +31,12 @@ from torc.server.identity import Caller, Identity
 PREFIX = "/api/v1"
 _BODY_SECONDS = 30.0
 _IN_QUERY = {"GET", "DELETE"}
+_IF_MATCH = re.compile(r'\*|"[0-9a-f]+"(, *"[0-9a-f]+")*')
 _LARGEST_ID = 2**63 - 1
 Kind = type[Request[Any]]
 
 
+@cache
 def by_path() -> dict[str, dict[str, Kind]]:
     """Give the kinds of request by path and method."""
     found: dict[str, dict[str, Kind]] = defaultdict(dict)
@@ -92,8 +95,9 @@ class _Endpoint:
 
     async def _answer(self, kind: Kind, request: Request[Any], caller: Caller, http: HttpRequest) -> Response:
         check = None
-        if self._twin is not None and kind.http_method != "GET" and (wanted := http.headers.get("if-match")):
-            check = partial(_unchanged, self._twin, dict(http.path_params), wanted)
+        wanted = http.headers.get("if-match")
+        if self._twin is not None and has_versions(kind) and wanted is not None:
+            check = partial(_unchanged, self._twin, dict(http.path_params), _wanted_tags(wanted))
         _, body = await self._answers.answer(request, caller.actor, check, http.is_disconnected)
         if kind.reply_type is None or kind.reply_type is type(None):
             return Response(status_code=204)
@@ -194,11 +198,22 @@ def etag(body: bytes) -> str:
     return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
 
 
+def has_versions(kind: Kind) -> bool:
+    """Tell whether a request changes one thing that can be got at the same path: then it may say `If-Match`."""
+    return kind.http_method in {"PATCH", "PUT", "DELETE"} and "GET" in by_path()[kind.http_path]
+
+
+def _wanted_tags(header: str) -> set[str]:
+    if not _IF_MATCH.fullmatch(header):
+        raise Invalid("`If-Match` holds no version", hint="give the `ETag` of what you got, with its quotes")
+    return _tags(header)
+
+
 def _tags(header: str) -> set[str]:
     return {part.strip().removeprefix("W/") for part in header.split(",")}
 
 
-def _unchanged(twin: Kind, path: Mapping[str, Any], wanted: str, tx: Tx) -> None:
+def _unchanged(twin: Kind, path: Mapping[str, Any], wanted: Collection[str], tx: Tx) -> None:
     """Refuse when something is not as the caller knows it; in the transaction that is to change it."""
     request = twin.model_validate(dict(path))
     reply = answer(tx, request)
@@ -207,5 +222,5 @@ def _unchanged(twin: Kind, path: Mapping[str, Any], wanted: str, tx: Tx) -> None
         tx.dialect.lock_workflow(tx.db, workflow_id)
         reply = answer(tx, request)
     found = etag(twin.reply().dump_json(reply))
-    if wanted.strip() != "*" and found not in _tags(wanted):
+    if "*" not in wanted and found not in wanted:
         raise problems.Changed("it was changed since you looked at it", hint="get it again, then decide", etag=found)

@@ -87,6 +87,13 @@ def url_of(listen: Listen, bound: socket.socket) -> str:
 
 def serve(application: Starlette, bound: socket.socket, listen: Listen, on_ready: Callable[[], None]) -> None:
     """Answer until SIGTERM or SIGINT. Raises Invalid when the certificate cannot be used."""
+    made = server(application, listen, on_ready)
+    with _uncaught_signals():
+        made.run(sockets=[bound])
+
+
+def server(application: Starlette, listen: Listen, on_ready: Callable[[], None]) -> uvicorn.Server:
+    """Make what answers: `run` it with a socket. Raises Invalid when the certificate cannot be used."""
     config = uvicorn.Config(
         application, loop="uvloop", http="httptools", lifespan="on", ws="none", log_config=None, access_log=False,
         server_header=False, date_header=True, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -99,8 +106,7 @@ def serve(application: Starlette, bound: socket.socket, listen: Listen, on_ready
         raise Invalid(
             f"cannot use the certificate {listen.certificate}: {error}", hint="name PEM files that this user can read"
         ) from None
-    with _uncaught_signals():
-        _Server(config, application, on_ready).run(sockets=[bound])
+    return _Server(config, application, on_ready)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,43 @@
+"""Fixtures of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from tests.support.serving import Door
+from tests.support.stores import check_all, open_sqlite
+
+
+@pytest.fixture
+def door(sqlite_file: Path, tmp_path: Path) -> Iterator[Door]:
+    """Give a client of a real server on an empty database; afterwards every invariant must hold."""
+    opened = open_sqlite(sqlite_file, tmp_path)
+    made = Door(opened.store, largest_body=100_000)
+    yield made
+    made.close()
+    check_all(opened)
+    opened.close()
+
+
+class Http:
+    """Speaks plain HTTP to a server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.pool = urllib3.PoolManager(retries=False, timeout=10.0)
+
+    def __call__(self, method: str, path: str, **more: object) -> urllib3.BaseHTTPResponse:
+        """Ask; `json=` sends JSON."""
+        return self.pool.request(method, self.url + path, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def http(door: Door) -> Iterator[Http]:
+    """Give a plain client."""
+    made = Http(door.url)
+    yield made
+    made.pool.clear()

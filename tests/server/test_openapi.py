@@ -1,0 +1,73 @@
+"""The OpenAPI document: complete, true, and held by generated requests to every operation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from tests.support.serving import Door
+from tests.support.stores import check_all, open_sqlite
+from tests.support.workflows import finish, make
+from torc.api.base import REQUESTS
+from torc.server import openapi
+
+DOCUMENT = schemathesis.openapi.from_dict(openapi.document())
+#: of each operation; with 50 operations, thousands in all
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+EXAMPLES = int(os.environ.get("TORC_TEST_EXAMPLES", "60"))
+
+
+def test_every_request_is_an_operation_of_the_document() -> None:
+    assert sorted(openapi.names_of(openapi.document())) == sorted([*REQUESTS, "StreamEvents"])
+
+
+def test_every_operation_says_what_it_does_and_who_may_do_it() -> None:
+    for path in openapi.document()["paths"].values():
+        for operation in path.values():
+            assert operation["summary"].endswith((".", "!", "?")), operation["operationId"]
+
+
+@pytest.fixture(scope="module")
+def filled(sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """Give a server with some workflows, so that generated ids meet something."""
+    opened = open_sqlite(sqlite_file, tmp_path_factory.mktemp("generated"))
+    for _ in range(3):
+        workflow = make(opened, "a b -> c").id
+        finish(opened, workflow, "a")
+    made = Door(opened.store)
+    yield made
+    made.close()
+    check_all(opened)
+    opened.close()
+
+
+@DOCUMENT.parametrize()
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_generated_requests_are_answered_as_the_document_says(case: schemathesis.Case, filled: Door) -> None:
+    if case.operation.definition.raw["operationId"] == "StreamEvents":
+        pytest.skip("it does not end")
+    if "wait_seconds" in (case.query or {}):
+        case.query["wait_seconds"] = 0
+    if isinstance(case.body, dict) and "wait_seconds" in case.body:
+        case.body["wait_seconds"] = 0
+    case.call_and_validate(base_url=filled.url, checks=CHECKS)
