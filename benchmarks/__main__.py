@@ -16,7 +16,7 @@ from benchmarks.machine import describe
 from benchmarks.rows import Row, table
 from benchmarks.sizes import FULL, QUICK, TINY, Sizes
 
-MEASURES = ("throughput", "creation", "barrier", "claims", "startup", "parsing", "overhead", "gaps")
+MEASURES = ("throughput", "creation", "barrier", "claims", "startup", "parsing", "overhead", "gaps", "serving", "idle")
 SIZES: dict[str, Sizes] = {"full": FULL, "quick": QUICK, "tiny": TINY}
 
 

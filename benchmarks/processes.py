@@ -66,3 +66,8 @@ def children(pid: int) -> list[int]:
         ]
     except FileNotFoundError:
         return []
+
+
+def resident_bytes(pid: int) -> int:
+    """Give the memory of a live process that is in RAM, in bytes (proc(5), statm)."""
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")

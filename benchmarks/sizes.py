@@ -22,6 +22,10 @@ class Sizes:
     sleeping_seconds: float
     gap_jobs: int
     chain_jobs: int
+    serving_runners: int
+    serving_jobs: int
+    idle_runners: int
+    listeners: int
 
 
 FULL = Sizes(
@@ -37,6 +41,10 @@ FULL = Sizes(
     sleeping_seconds=20.0,
     gap_jobs=500,
     chain_jobs=200,
+    serving_runners=200,
+    serving_jobs=40_000,
+    idle_runners=10_000,
+    listeners=1000,
 )
 QUICK = Sizes(
     rounds=2,
@@ -51,6 +59,10 @@ QUICK = Sizes(
     sleeping_seconds=5.0,
     gap_jobs=200,
     chain_jobs=50,
+    serving_runners=50,
+    serving_jobs=5_000,
+    idle_runners=1000,
+    listeners=100,
 )
 TINY = Sizes(
     rounds=1,
@@ -65,4 +77,8 @@ TINY = Sizes(
     sleeping_seconds=1.0,
     gap_jobs=6,
     chain_jobs=3,
+    serving_runners=2,
+    serving_jobs=30,
+    idle_runners=3,
+    listeners=2,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -30,7 +29,7 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
             cpu, began = sum(map(processes.own_cpu_seconds, own)), time.monotonic()
             time.sleep(seconds)
             share = (sum(map(processes.own_cpu_seconds, own)) - cpu) / (time.monotonic() - began)
-            resident = sum(map(_resident_bytes, own))
+            resident = sum(map(processes.resident_bytes, own))
         finally:
             runner.send_signal(signal.SIGINT)
             runner.wait(timeout=START_LIMIT_SECONDS)
@@ -51,8 +50,3 @@ def _wait_for_jobs(runner: subprocess.Popen[bytes], jobs: int) -> None:
         if runner.poll() is not None or time.monotonic() > deadline:
             raise processes.CommandFailed(f"the runner did not bring {jobs} jobs up (exit code {runner.returncode})")
         time.sleep(0.05)
-
-
-def _resident_bytes(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

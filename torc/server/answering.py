@@ -13,11 +13,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from torc.api.base import Request
+from torc.api.data import SetUserData
 from torc.api.events import ListEvents
-from torc.api.runs import Exchange
+from torc.api.jobs import CreateJob
+from torc.api.runs import EndRunner, Exchange, RegisterRunner, StartRun
+from torc.api.workflows import RecordFiles
 from torc.client.embedded import Check, Embedded, says_something, without_reports
 from torc.server.waiting import Waiting
-from torc.store.feed import Feed
+from torc.store.feed import Feed, Reach
 from torc.store.open import Store
 
 T = TypeVar("T")
@@ -91,10 +94,8 @@ class Answers:
         workflow_id = getattr(request, "workflow_id", None) or getattr(reply, "workflow_id", None)
         if workflow_id is None:
             self.waiting.changed_somewhere()
-        elif not isinstance(request, Exchange) or reply.done:
-            self.waiting.changed(workflow_id, for_all=True)
-        elif request.finished or request.released or request.started or request.actions_finished or request.stopping:
-            self.waiting.changed(workflow_id)
+        else:
+            self.waiting.changed(workflow_id, _reach(request, reply))
 
     async def _wait(
         self, request: Exchange | ListEvents, actor: str, check: Check | None, is_gone: Gone
@@ -104,7 +105,7 @@ class Answers:
         end = loop.time() + request.wait_seconds
         in_line = isinstance(request, Exchange)
         while True:
-            seen = self.waiting.generation(workflow_id)
+            seen = self.waiting.generation(workflow_id, in_line=in_line)
             reply, body = await self._answer(request, actor, check)
             request = without_reports(request)
             if in_line and reply.waiting:
@@ -132,7 +133,19 @@ class Answers:
                 except Exception:  # noqa: BLE001 - the database is away: those who ask are told so
                     _LOG.warning("cannot look for changes", exc_info=True)
                     continue
-                for workflow_id, for_all in found.items():
-                    self.waiting.changed(workflow_id, for_all=for_all)
+                for workflow_id, reach in found.items():
+                    self.waiting.changed(workflow_id, reach)
         finally:
             feed.close()
+
+
+def _reach(request: Request[Any], reply: Any) -> Reach:
+    """Tell which runners what was just written may concern."""
+    if isinstance(request, RegisterRunner | SetUserData | RecordFiles):
+        return Reach.NOBODY
+    if isinstance(request, EndRunner | StartRun | CreateJob):
+        return Reach.FIRST
+    if not isinstance(request, Exchange) or reply.done:
+        return Reach.ALL
+    ended = request.finished or request.released or request.actions_finished or request.stopping
+    return Reach.FIRST if ended else Reach.NOBODY

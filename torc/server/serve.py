@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -88,6 +89,7 @@ def url_of(listen: Listen, bound: socket.socket) -> str:
 def serve(application: Starlette, bound: socket.socket, listen: Listen, on_ready: Callable[[], None]) -> None:
     """Answer until SIGTERM or SIGINT. Raises Invalid when the certificate cannot be used."""
     made = server(application, listen, on_ready)
+    _raise_limit_of_files()
     with _uncaught_signals():
         made.run(sockets=[bound])
 
@@ -107,6 +109,13 @@ def server(application: Starlette, listen: Listen, on_ready: Callable[[], None])
             f"cannot use the certificate {listen.certificate}: {error}", hint="name PEM files that this user can read"
         ) from None
     return _Server(config, application, on_ready)
+
+
+def _raise_limit_of_files() -> None:
+    """Take as many connections as the machine lets this process have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ class Streams:
         try:
             yield b"retry: 1000\n\n"
             while True:
-                seen = waiting.generation(workflow_id)
+                seen = waiting.generation(workflow_id, in_line=False)
                 block = await self._block(workflow_id, after, seen, caller)
                 if block:
                     after = _last_id(block)

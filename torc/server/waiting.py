@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from torc.store.feed import Reach
+
 
 class _Line:
     """Those who wait for one workflow."""
 
-    __slots__ = ("followers", "generation", "runners")
+    __slots__ = ("followers", "generation", "runners", "told")
 
     def __init__(self) -> None:
-        self.generation = 0  # of changes seen
+        self.generation = 0  # of changes that may concern runners
+        self.told = 0  # changes in all
         self.runners: dict[asyncio.Future[None], int] = {}  # with the generation that each has asked at
         self.followers: set[asyncio.Future[None]] = set()
 
@@ -38,9 +41,10 @@ class Waiting:
         """Tell how many wait."""
         return sum(len(line.runners) + len(line.followers) for line in self._lines.values())
 
-    def generation(self, workflow_id: int) -> int:
+    def generation(self, workflow_id: int, *, in_line: bool) -> int:
         """Tell how many changes there have been; take it before asking, and give it to `wait`."""
-        return self._line(workflow_id).generation
+        line = self._line(workflow_id)
+        return line.generation if in_line else line.told
 
     async def wait(self, workflow_id: int, seen: int, seconds: float, *, in_line: bool) -> bool:
         """Wait for a change after `seen`; False when there was none in time, or the server ends.
@@ -50,7 +54,7 @@ class Waiting:
         line = self._line(workflow_id)
         if self.is_closed:
             return False
-        if line.generation != seen:
+        if (line.generation if in_line else line.told) != seen:
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if in_line:
@@ -65,18 +69,21 @@ class Waiting:
         finally:
             line.runners.pop(future, None)
             line.followers.discard(future)
-            if not line.runners and not line.followers and line.generation == 0:
+            if not line.runners and not line.followers and line.told == 0:
                 self._lines.pop(workflow_id, None)
         return not self.is_closed
 
-    def changed(self, workflow_id: int, *, for_all: bool = False) -> None:
-        """Note a change: followers learn it, and the first in line, or all of them where it may concern each."""
+    def changed(self, workflow_id: int, reach: Reach) -> None:
+        """Note a change: followers learn it, and those runners that it may concern."""
         line = self._lines.get(workflow_id)
         if line is None:
             return
-        line.generation += 1
+        line.told += 1
         _wake(line.followers)
-        if for_all:
+        if reach is Reach.NOBODY:
+            return
+        line.generation += 1
+        if reach is Reach.ALL:
             _wake(line.runners)
         else:
             self.wake_next(workflow_id)
@@ -84,7 +91,7 @@ class Waiting:
     def changed_somewhere(self) -> None:
         """Note a change of which nobody knows what it concerns."""
         for workflow_id in list(self._lines):
-            self.changed(workflow_id, for_all=True)
+            self.changed(workflow_id, Reach.ALL)
 
     def wake_next(self, workflow_id: int) -> None:
         """Wake the next in line who has not asked since the last change."""

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import IntEnum
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from torc.store.open import Store
 
-#: events after which another runner may have something to do, but not each of them
-_FOR_ONE = frozenset(
-    {
-        "jobs_started",
-        "jobs_completed",
-        "jobs_failed",
-        "jobs_released",
-        "jobs_retried",
-        "jobs_interrupted",
-        "action_fired",
-    }
-)
+
+class Reach(IntEnum):
+    """Which of the runners that wait a change may concern. Whoever follows events hears of each."""
+
+    NOBODY = 0
+    FIRST = 1  # there may be work, for the first in line that can take it
+    ALL = 2  # each has to ask: there may be something to stop, or nothing may be left
+
+
+_REACH = {
+    "runner_registered": Reach.NOBODY,
+    "runner_ended": Reach.FIRST,
+    "jobs_started": Reach.NOBODY,
+    "jobs_completed": Reach.FIRST,
+    "jobs_failed": Reach.FIRST,
+    "jobs_released": Reach.FIRST,
+    "jobs_retried": Reach.FIRST,
+    "jobs_interrupted": Reach.FIRST,
+    "jobs_resumed": Reach.FIRST,
+    "job_created": Reach.FIRST,
+    "action_fired": Reach.FIRST,
+    "user_data_updated": Reach.NOBODY,
+    "file_updated": Reach.NOBODY,
+}
 _LAST = "SELECT coalesce(max(id), 0) FROM event WHERE workflow_id = :id"
 _TYPES = "SELECT DISTINCT type FROM event WHERE workflow_id = :id AND id > :last"
 
@@ -34,25 +47,25 @@ class Feed:
         self._version: int | None = None
         self._connection: Connection | None = None
 
-    def changes(self, watched: Iterable[int]) -> Mapping[int, bool]:
-        """Give the workflows that changed since they were asked about last, and whether it concerns each runner there."""
+    def changes(self, watched: Iterable[int]) -> Mapping[int, Reach]:
+        """Give the workflows that changed since they were asked about last, and whom that concerns."""
         if not self._may_have_changed():
             fresh = [number for number in watched if number not in self._last]
             if not fresh:
                 return {}
             watched = fresh
         watched = list(watched)
-        found: dict[int, bool] = {}
+        found: dict[int, Reach] = {}
         with self._store.dialect.begin_read(self._store.engine) as db:
             for workflow_id in watched:
                 last = self._newest(db, workflow_id)
                 before = self._last.get(workflow_id)
                 self._last[workflow_id] = last
                 if before is None:
-                    found[workflow_id] = True  # what came between the question and this look is not known
+                    found[workflow_id] = Reach.FIRST  # what came between the question and this look is not known
                 elif last > before:
                     types = self._store.dialect.fetch(db, _TYPES, {"id": workflow_id, "last": before})
-                    found[workflow_id] = any(row[0] not in _FOR_ONE for row in types)
+                    found[workflow_id] = max(_REACH.get(row[0], Reach.ALL) for row in types)
         for workflow_id in self._last.keys() - set(watched):
             if len(self._last) > 10_000:
                 del self._last[workflow_id]
