@@ -17,6 +17,7 @@ class Wire:
         self._pairs: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._is_cut = False
+        self.num_accepted = 0
         self._goes_on = threading.Event()
         self._goes_on.set()
         #: how many bytes of answers may still pass before the wire is cut in the middle of them; None: all
@@ -58,6 +59,7 @@ class Wire:
             if self._is_cut:
                 near.close()
                 continue
+            self.num_accepted += 1
             try:
                 far = socket.create_connection(self.target, timeout=5)
             except OSError:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torc import __version__
 from torc.api.base import Request
 from torc.api.runs import Exchange
-from torc.errors import BY_CODE, Forbidden, Invalid, TorcError, Unavailable
+from torc.errors import BY_CODE, Invalid, TorcError, Unavailable
 
 R = TypeVar("R")
 _LOG = logging.getLogger(__name__)
@@ -181,8 +181,6 @@ def _error(base: str, status: int, body: bytes) -> TorcError:
             f"{base} answered {status}, and not as a Torc server does",
             hint="check the URL; a proxy may stand before it",
         )
-    hint = found.get("hint")
-    if status == 401:
-        return Forbidden(message, hint=hint or f"sign in: torc login {base}")
+    hint = found.get("hint") or (f"sign in: torc login {base}" if status == 401 else None)
     details = found.get("details") if isinstance(found.get("details"), dict) else {}
     return BY_CODE.get(code, TorcError)(message, hint=hint, **details)

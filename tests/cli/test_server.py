@@ -1,0 +1,187 @@
+"""`torc server`: begun, found by commands, looked at, ended, and found dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import EMBEDDED
+from tests.support.program import Program
+from tests.support.running import is_alive, wait_until
+
+pytestmark = EMBEDDED
+ONE = "name: one\njobs: [{name: a, command: 'torc user-data list 1 -f json > seen; echo $TORC_API_URL > url'}]\n"
+
+
+@pytest.fixture
+def served(program: Program) -> Iterator[Program]:
+    """Give the program in a directory with a server."""
+    program("server", "start")
+    yield program
+    program("server", "stop", code=None)
+
+
+def _place(program: Program) -> dict[str, object]:
+    return dict(json.loads((program.directory / ".torc/server.json").read_text()))
+
+
+def test_commands_below_find_the_server_and_do_their_work_through_it(served: Program) -> None:
+    url = _place(served)["url"]
+    done = served("run", served.write("one.yaml", ONE))
+    assert "1 completed" in done.stdout
+    assert (served.directory / "url").read_text().strip() == url, "jobs are told of the server, not of the database"
+    assert (served.directory / "seen").read_text().strip() == "[]"
+    log = (served.directory / ".torc/server.log").read_text()
+    calls = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert {"CreateWorkflow", "Exchange"} <= {call["request"] for call in calls}
+    below = served.directory / "deep/er"
+    below.mkdir(parents=True)
+    assert len(Program(below)("workflows", "list", "-f", "json", HOME=str(served.directory)).json) == 1
+
+
+def test_status_tells_where_it_is_and_the_file_is_for_its_owner_alone(served: Program) -> None:
+    shown = served("server", "status", "-f", "json").json
+    assert (shown["url"], shown["answers"]) == (_place(served)["url"], "ready")
+    assert stat.S_IMODE((served.directory / ".torc/server.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((served.directory / ".torc/server.log").stat().st_mode) == 0o600
+    assert "ready" in served("server", "status").stdout
+
+
+def test_a_second_server_is_refused(served: Program) -> None:
+    assert "runs here already" in served("server", "start", code=4).stderr
+    assert "runs here already" in served("server", "run", code=4).stderr
+
+
+def test_stop_ends_it_and_commands_use_the_database_again(served: Program) -> None:
+    served("create", served.write("one.yaml", ONE))
+    pid = int(str(_place(served)["pid"]))
+    assert "has ended" in served("server", "stop").stdout
+    assert not is_alive(pid)
+    assert not (served.directory / ".torc/server.json").exists()
+    assert len(served("workflows", "list", "-f", "json").json) == 1
+    assert "no server runs" in served("server", "status", code=3).stderr
+    assert "no server runs" in served("server", "stop", code=3).stderr
+
+
+def test_a_killed_server_is_noticed_and_the_database_used(served: Program) -> None:
+    served("create", served.write("one.yaml", ONE))
+    pid = int(str(_place(served)["pid"]))
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(pid), "it has ended")
+    done = served("workflows", "list", "-f", "json")
+    assert len(done.json) == 1
+    assert "runs no more" in done.stderr
+    served("server", "start")
+    assert len(served("workflows", "list", "-f", "json").json) == 1
+
+
+def test_an_open_or_planted_server_file_is_not_believed(served: Program) -> None:
+    path = served.directory / ".torc/server.json"
+    served("create", served.write("one.yaml", ONE))
+    path.chmod(0o644)
+    log = served.directory / ".torc/server.log"
+    before = log.read_text()
+    assert len(served("workflows", "list", "-f", "json").json) == 1
+    assert log.read_text() == before, "the server was not asked"
+    path.chmod(0o600)
+
+
+def test_a_server_in_the_foreground_ends_with_ctrl_c_and_says_where_it_is(program: Program) -> None:
+    process = program.start("server", "run")
+    wait_until((program.directory / ".torc/server.json").exists, "it is ready")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert "torc server" in err and "http://127.0.0.1:" in err
+    assert not (program.directory / ".torc/server.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--host", "0.0.0.0"], 4, "could be reached by everybody"),
+        (["--port", "70000"], 2, "65535"),
+        (["--tls-cert", "nothing.pem"], 2, "cannot use the certificate"),
+        (["--db", "/nowhere/x.db"], 5, "cannot open the database"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(program: Program, arguments: list[str], code: int, said: str) -> None:
+    assert said in program("server", "run", *arguments, code=code).stderr
+    assert not (program.directory / ".torc/server.json").exists()
+
+
+def test_start_tells_why_the_server_does_not_begin(program: Program) -> None:
+    done = program("server", "start", "--tls-cert", "nothing.pem", code=5)
+    assert "cannot use the certificate" in done.stderr and "server.log" in done.stderr
+
+
+def test_a_port_that_is_taken_is_named(served: Program, tmp_path: Path) -> None:
+    port = str(_place(served)["url"]).rpartition(":")[2]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / ".torc").mkdir(mode=0o700)
+    assert f"cannot listen on 127.0.0.1:{port}" in Program(other)("server", "run", "--port", port, code=5).stderr
+
+
+def _certificate(folder: Path) -> Path:
+    path = folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(folder / "key.pem"), "-out", str(path),
+         "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return path
+
+
+def test_with_a_certificate_it_speaks_https_and_strangers_certificates_are_refused(program: Program) -> None:
+    _certificate(program.directory)
+    program("server", "start", "--tls-cert", "cert.pem", "--tls-key", "key.pem")
+    try:
+        url = str(_place(program)["url"])
+        assert url.startswith("https://")
+        assert (
+            "1 completed"
+            in program(
+                "run", program.write("one.yaml", ONE.replace("torc user-data list 1 -f json > seen;", ""))
+            ).stdout
+        )
+        elsewhere = program.directory / "elsewhere"
+        elsewhere.mkdir()
+        refused = Program(elsewhere)("workflows", "list", "--url", url, code=5).stderr
+        assert "cannot speak securely" in refused
+        assert Program(elsewhere)(
+            "workflows", "list", "--url", url, "-f", "json", TORC_CA_FILE=str(program.directory / "cert.pem")
+        ).json
+    finally:
+        program("server", "stop")
+
+
+def test_what_is_being_answered_is_answered_before_it_ends(served: Program) -> None:
+    served(
+        "create",
+        served.write(
+            "slow.yaml", "name: slow\njobs: [{name: a, command: 'touch up; until [ -e go ]; do sleep 0.01; done'}]\n"
+        ),
+    )
+    runner = served.start("run", "1", "-q")
+    wait_until((served.directory / "up").exists, "the job runs")
+    began = time.monotonic()
+    served("server", "stop")
+    assert time.monotonic() - began < 60
+    served("server", "start", "--port", str(_place_of_log(served)))
+    (served.directory / "go").touch()
+    out, err = runner.communicate(timeout=60)
+    assert runner.returncode == 0, out + err
+
+
+def _place_of_log(program: Program) -> int:
+    lines = (program.directory / ".torc/server.log").read_text().splitlines()
+    return int(next(line for line in lines if "torc server" in line).partition("127.0.0.1:")[2].split()[0])
