@@ -1,0 +1,1 @@
+"""Runners on machines that are reached over SSH."""

@@ -1,0 +1,304 @@
+"""OpenSSH as a subprocess: runs scripts of ours on other machines, with the caller's own configuration, keys, jump hosts and agent.
+
+The remote command is always `exec sh -s`; the script, and whatever secret is in it, goes in by standard input, so that
+it is nowhere in an argument list, and no login shell over there has to understand our quoting. What a login shell
+prints before the script begins is dropped. Not for what the scripts do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from torc.core.destinations import Destination
+from torc.errors import TorcError, Unavailable
+from torc.remote import failures
+
+_CHUNK = 1 << 16
+_MOST_ANSWER = 16 << 20
+_MOST_GREETING = 1 << 20
+_MOST_SAID = 64 << 10
+_END_SECONDS = 5.0
+#: of a Unix socket's path (unix(7): 108), less what ssh appends while it makes one, and the 40 characters of %C
+_MOST_FOLDER = 107 - 18 - 41
+_SSH_FAILED = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to call ssh. `config`: a file to read in place of ~/.ssh/config and /etc/ssh/ssh_config."""
+
+    config: Path | None = None
+    connect_seconds: int = 15
+    persist_seconds: int = 60
+    program: str = "ssh"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a script ended on the far side, and what it wrote."""
+
+    code: int
+    output: bytes
+    said: str
+
+
+class Flow:
+    """What a script writes, as it comes. Raises Unavailable when nothing comes for too long."""
+
+    def __init__(self, to: Destination, process: subprocess.Popen[bytes], idle_seconds: float, end: float) -> None:
+        self._to, self._idle, self._end, self._began = to, idle_seconds, end, time.monotonic()
+        assert process.stdout is not None
+        self._source = process.stdout.fileno()
+        self._kept = b""
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._source, selectors.EVENT_READ)
+
+    def read(self, size: int) -> bytes:
+        """Give exactly `size` bytes, fewer only at the end."""
+        parts, missing = [], size
+        while missing and (part := self._some(missing)):
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    def skip_past(self, mark: bytes) -> bool:
+        """Drop what comes up to and with a mark. False: the end came first, or a megabyte of something else."""
+        found = b""
+        while (at := found.find(mark)) < 0:
+            more = self._some(_CHUNK)
+            if not more or len(found) > _MOST_GREETING:
+                return False
+            found += more
+        self._kept = found[at + len(mark) :]
+        return True
+
+    def close(self) -> None:
+        """Stop waiting for more."""
+        self._selector.close()
+
+    def _some(self, most: int) -> bytes:
+        if self._kept:
+            given, self._kept = self._kept[:most], self._kept[most:]
+            return given
+        left = min(self._idle, self._end - time.monotonic())
+        if left <= 0 or not self._selector.select(left):
+            raise failures.timed_out(self._to, time.monotonic() - self._began, "the script")
+        return os.read(self._source, min(most, _CHUNK))
+
+
+class Ssh:
+    """Connections to machines, each used again for what follows, until `close`. Threads may share it."""
+
+    def __init__(self, options: Options = Options()) -> None:
+        self._options = options
+        program = shutil.which(options.program)
+        if program is None:
+            raise Unavailable(f"there is no `{options.program}` here", hint="install OpenSSH's client")
+        self._program = program
+        self._folder = _private_folder()
+        self._lock = threading.Lock()
+        self._live: set[subprocess.Popen[bytes]] = set()
+        self._routes: dict[Destination, _Route] = {}
+        self._is_closed = False
+
+    def run(self, to: Destination, script: str, *, seconds: float) -> Ran:
+        """Run a script there by `sh`. Raises Unavailable or Forbidden, whose `details["kind"]` tells how ssh failed."""
+        with self.flowing(to, script, idle_seconds=seconds, seconds=seconds) as (flow, ending):
+            output = flow.read(_MOST_ANSWER)
+        return Ran(ending.code, output, ending.said)
+
+    @contextlib.contextmanager
+    def flowing(
+        self, to: Destination, script: str, *, idle_seconds: float, seconds: float
+    ) -> Iterator[tuple[Flow, Ending]]:
+        """Run a script there and give its output while it writes; how it ended is known after the block.
+
+        Raises as `run` does: a connection that is cut is told at the end of the block.
+        """
+        mark = f"torc-{uuid.uuid4().hex}\n".encode()
+        end = time.monotonic() + seconds
+        ending = Ending()
+        with tempfile.TemporaryFile() as said, self._process(to, mark.decode() + script, said) as process:
+            flow = Flow(to, process, idle_seconds, end)
+            try:
+                began = flow.skip_past(mark)
+                if began:
+                    yield flow, ending
+            finally:
+                flow.close()
+            ending.code = self._wait(to, process, end)
+            ending.said = _text(said)
+        if ending.code == _SSH_FAILED or ending.code < 0:
+            raise failures.cut(to) if began else failures.of_ssh(to, self._explained(to, ending.said))
+        if not began:
+            last = failures.last_line(ending.said)
+            raise Unavailable(
+                f"{to}: no shell answers there" + (f": {last}" if last else f" (exit code {ending.code})"),
+                hint=f"check that `ssh {failures.as_ssh_writes(to)} sh -s` runs a script", kind="no_shell", host=str(to),
+            )  # fmt: skip
+
+    def close(self) -> None:
+        """End what runs still, and the connections that were kept."""
+        with self._lock:
+            self._is_closed = True
+            live, shared = list(self._live), [to for to, route in self._routes.items() if route.is_ours]
+        for process in live:
+            _end(process)
+        for to in shared:
+            _asked([*self._words(to), "-O", "exit", "--", to.host], _END_SECONDS)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _process(self, to: Destination, marked: str, said: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+        words = [*self._words(to), "-T", "--", to.host, "exec sh -s"]
+        script = _memory_file(_whole(marked))
+        try:
+            with self._lock:
+                if self._is_closed:
+                    raise Unavailable(f"{to}: given up", hint="begin again", kind="given_up", host=str(to))
+                # stderr to a file: a connection that is kept may hold it open for longer than this call lives
+                process = subprocess.Popen(words, stdin=script, stdout=subprocess.PIPE, stderr=said)
+                self._live.add(process)
+        finally:
+            os.close(script)
+        try:
+            yield process
+        finally:
+            _end(process)
+            with self._lock:
+                self._live.discard(process)
+
+    def _words(self, to: Destination) -> list[str]:
+        words = self._plain_words(to)
+        if self._folder is not None and self._route(to).is_ours:
+            words += ["-o", "ControlMaster=auto", "-o", f"ControlPath={self._folder}/%C"]
+            words += ["-o", f"ControlPersist={self._options.persist_seconds}"]
+        return words
+
+    def _plain_words(self, to: Destination) -> list[str]:
+        words = [self._program, *([] if self._options.config is None else ["-F", str(self._options.config)])]
+        words += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={self._options.connect_seconds}"]
+        words += [] if to.user is None else ["-l", to.user]
+        return words if to.port is None else [*words, "-p", str(to.port)]
+
+    def _route(self, to: Destination) -> _Route:
+        """Ask ssh what the caller's configuration says of a machine."""
+        with self._lock:
+            if to in self._routes:
+                return self._routes[to]
+        done = _asked([*self._plain_words(to), "-G", "--", to.host], _END_SECONDS)
+        settings = dict(line.partition(" ")[::2] for line in done[1].splitlines())
+        route = _Route(
+            is_ours=done[0] == 0 and settings.get("controlpath", "none") == "none",
+            has_proxy=any(settings.get(key, "none") != "none" for key in ("proxyjump", "proxycommand")),
+        )
+        with self._lock:
+            return self._routes.setdefault(to, route)
+
+    def _explained(self, to: Destination, said: str) -> str:
+        """Give what ssh says of a connection that did not come about.
+
+        What a jump host says is not shown by an ssh that keeps connections: another try tells it.
+        """
+        route = self._route(to)
+        if not (route.is_ours and route.has_proxy):
+            return said
+        code, _, more = _asked(
+            [*self._plain_words(to), "-T", "--", to.host, "exec true"], 2 * self._options.connect_seconds
+        )
+        return more if code == _SSH_FAILED and more else said
+
+    def _wait(self, to: Destination, process: subprocess.Popen[bytes], end: float) -> int:
+        began = time.monotonic()
+        try:
+            return process.wait(max(_END_SECONDS, end - began))
+        except subprocess.TimeoutExpired:
+            raise failures.timed_out(to, time.monotonic() - began, "ssh") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What the caller's configuration says of a machine: whether connections are kept in our folder, and go through another."""
+
+    is_ours: bool  # who has set up his own ControlPath may have typed a password for it
+    has_proxy: bool
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a script ended; filled in when it has."""
+
+    code: int = -1
+    said: str = ""
+
+
+def kind_of(error: TorcError) -> str:
+    """Give the kind of a failure, for programs."""
+    return str(error.details.get("kind", error.code))
+
+
+def _asked(words: list[str], seconds: float) -> tuple[int, str, str]:
+    """Call ssh for what it says of itself; -1 as code when it took too long."""
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False, errors="replace"
+        )
+    except subprocess.TimeoutExpired:
+        return -1, "", ""
+    return done.returncode, done.stdout, done.stderr
+
+
+def _whole(marked: str) -> bytes:
+    """Have the shell read all of a script before it runs any of it: a connection may be cut in the middle."""
+    mark, _, script = marked.partition("\n")
+    return f"{{\nprintf '%s\\n' {mark}\n{script}\nexit\n}}\n".encode("utf-8", "surrogateescape")
+
+
+def _memory_file(content: bytes) -> int:
+    """Give a file that has no name and is on no disk, to be read from its begin."""
+    descriptor = os.memfd_create("torc-script", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _private_folder() -> Path | None:
+    """Make a folder for the sockets of connections that are kept; None where its path would be too long for one."""
+    folder = Path(tempfile.mkdtemp(prefix="torc-ssh-"))
+    if len(os.fsencode(folder)) <= _MOST_FOLDER:
+        return folder
+    folder.rmdir()
+    return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process kindly, for it may have started one to connect through; then not kindly."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _text(said: IO[bytes]) -> str:
+    size = said.seek(0, os.SEEK_END)
+    said.seek(max(0, size - _MOST_SAID))
+    return said.read().decode(errors="replace")
