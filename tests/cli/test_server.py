@@ -15,7 +15,9 @@ import pytest
 
 from tests.cli.conftest import EMBEDDED
 from tests.support.program import Program
-from tests.support.running import is_alive, wait_until
+from tests.support.running import children, is_alive, wait_until
+from tests.support.stores import empty_postgres
+from torc.store.open import Store
 
 pytestmark = EMBEDDED
 ONE = "name: one\njobs: [{name: a, command: 'torc user-data list 1 -f json > seen; echo $TORC_API_URL > url'}]\n"
@@ -185,3 +187,36 @@ def test_what_is_being_answered_is_answered_before_it_ends(served: Program) -> N
 def _place_of_log(program: Program) -> int:
     lines = (program.directory / ".torc/server.log").read_text().splitlines()
     return int(next(line for line in lines if "torc server" in line).partition("127.0.0.1:")[2].split()[0])
+
+
+def test_several_processes_answer_for_postgresql_and_one_that_dies_is_begun_anew(
+    program: Program, postgres_store: Store
+) -> None:
+    empty_postgres(postgres_store)
+    url = postgres_store.engine.url.render_as_string(hide_password=False)
+    program("server", "start", "--workers", 2, TORC_DB=url)
+    try:
+        pid = int(str(_place(program)["pid"]))
+        first, second = wait_until(lambda: len(found := children(pid)) == 2 and found, "two processes answer")
+        spec = program.write(
+            "many.yaml",
+            "name: many\nparameters: {i: '1:50'}\njobs: [{name: 'j{i}', use_parameters: [i], command: 'true'}]\n",
+        )
+        runners = [
+            program.start("run" if n == 0 else "worker", spec if n == 0 else 1, "-q", "-o", f"out{n}") for n in range(1)
+        ]
+        for runner in runners:
+            out, err = runner.communicate(timeout=60)
+            assert runner.returncode == 0, out + err
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: len(set(children(pid)) - {first, second}) == 1, "another one is begun")
+        assert program("workflows", "list", "-f", "json").json[0]["state"] == "completed"
+        assert program("workflows", "check", 1).stdout == "nothing is wrong\n"
+        assert url not in (program.directory / ".torc/server.json").read_text()
+    finally:
+        program("server", "stop")
+    assert not is_alive(pid) and not is_alive(second)
+
+
+def test_several_processes_for_sqlite_are_refused(program: Program) -> None:
+    assert "one writer" in program("server", "start", "--workers", 2, code=2).stderr

@@ -13,6 +13,7 @@ import pytest
 from tests.server.conftest import Http
 from tests.support.serving import Door
 from tests.support.workflows import make
+from torc.server import protocol
 
 API = "/api/v1"
 
@@ -172,3 +173,27 @@ def test_a_connection_that_sends_nonsense_or_nothing_keeps_nobody_waiting(http: 
     assert time.monotonic() - began < 30, "others waited for those that send nothing"
     for connection in idle:
         connection.close()
+
+
+def test_a_head_that_does_not_arrive_in_time_closes_the_connection(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    host, port = door.url.removeprefix("http://").split(":")
+    for sent in (b"", b"GET /healthz HTTP/1.1\r\nHost: local"):
+        with socket.create_connection((host, int(port)), timeout=20) as slow:
+            slow.sendall(sent)
+            assert slow.recv(100) == b""
+    with socket.create_connection((host, int(port)), timeout=20) as kept:
+        for _ in range(2):
+            kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b"200 OK" in kept.recv(1000)
+            time.sleep(0.3)
+
+
+def test_a_head_without_end_is_refused(door: Door) -> None:
+    host, port = door.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as wild:
+        wild.sendall(
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+            + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(100))
+        )
+        assert b"400" in wild.recv(1000)

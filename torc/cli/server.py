@@ -17,7 +17,7 @@ from torc.cli import render
 from torc.cli.app import App
 from torc.cli.session import SESSION, torc_folder
 from torc.client import place
-from torc.errors import Conflict, Forbidden, NotFound, Unavailable
+from torc.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 
 app = App("Begin, stop and look at a server for this directory.")
 _LOG = "server.log"
@@ -33,6 +33,9 @@ Key = Annotated[Path | None, typer.Option("--tls-key", help="Its key, where it i
 AllowedHost = Annotated[
     list[str] | None, typer.Option("--allowed-host", help="A further name by which the server may be called; repeat.")
 ]
+Workers = Annotated[
+    int, typer.Option("--workers", min=1, max=64, help="Processes that answer; more than one on PostgreSQL only.")
+]
 AccessLog = Annotated[bool, typer.Option("--access-log/--no-access-log", help="Log each call, a JSON object a line.")]
 
 
@@ -44,6 +47,7 @@ def run(
     tls_key: Key = None,
     allowed_host: AllowedHost = None,
     access_log: AccessLog = True,
+    workers: Workers = 1,
 ) -> None:
     """Answer in the foreground until Ctrl-C. Commands in this directory and below then ask the server.
 
@@ -51,11 +55,12 @@ def run(
     """
     from torc.client.connect import open_database
     from torc.server import app as server_app
-    from torc.server import identity, serve
+    from torc.server import identity, processes, serve
 
     _check_reach(host)
     folder = torc_folder()
     _check_none_runs(folder)
+    _check_workers(workers, _database(folder))
     listen = serve.Listen(host, port, _text(tls_cert), _text(tls_key))
     database = _database(folder)
     bound = serve.bind(listen)
@@ -63,9 +68,13 @@ def run(
     opened = open_database(database)
     try:
         hosts = {*_names(host), *(allowed_host or ())}
-        application = server_app.app(opened.store, identity.OwnerOnLoopback(), hosts=hosts)
-        serve.log_access(wanted=access_log)
-        serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here))
+        if workers > 1:
+            work = processes.Work(database, listen, tuple(hosts), access_log)
+            processes.serve_with(work, workers, bound, on_ready=lambda: _tell(folder, here))
+        else:
+            application = server_app.app(opened.store, identity.OwnerOnLoopback(), hosts=hosts)
+            serve.log_access(wanted=access_log)
+            serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here))
     finally:
         bound.close()
         place.remove(folder, here)
@@ -88,6 +97,14 @@ def _check_none_runs(folder: Path) -> None:
     found = place.read(folder)
     if found is not None and found.is_alive():
         raise Conflict(f"a server runs here already: {found.url} (pid {found.pid})", hint="`torc server stop` ends it")
+
+
+def _check_workers(workers: int, database: str) -> None:
+    if workers > 1 and "postgres" not in database.partition("://")[0]:
+        raise Invalid(
+            "SQLite has one writer: several processes would only wait for each other",
+            hint="leave out --workers, or use PostgreSQL",
+        )
 
 
 def _database(folder: Path) -> str:
@@ -123,6 +140,7 @@ def start(
     tls_key: Key = None,
     allowed_host: AllowedHost = None,
     access_log: AccessLog = True,
+    workers: Workers = 1,
 ) -> None:
     """Begin a server in the background; its log is `.torc/server.log`.
 
@@ -131,11 +149,13 @@ def start(
     _check_reach(host)
     folder = torc_folder()
     _check_none_runs(folder)
+    _check_workers(workers, _database(folder))
     argv = [sys.executable, "-m", "torc.cli.main", "server", "run", "--host", host, "--port", str(port)]
     argv += ["--tls-cert", str(tls_cert)] if tls_cert else []
     argv += ["--tls-key", str(tls_key)] if tls_key else []
     argv += [word for name in allowed_host or () for word in ("--allowed-host", name)]
     argv += [] if access_log else ["--no-access-log"]
+    argv += ["--workers", str(workers)]
     _, db = SESSION.settings.place()
     environ = {**os.environ, **({"TORC_DB": db} if db else {})}  # it may hold a password: not for argv
     log = folder / _LOG

@@ -17,6 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from torc.errors import Invalid, Unavailable
+from torc.server.protocol import GuardedProtocol
 
 _KEEP_ALIVE_SECONDS = 75
 _GRACE_SECONDS = 20
@@ -97,9 +98,9 @@ def serve(application: Starlette, bound: socket.socket, listen: Listen, on_ready
 def server(application: Starlette, listen: Listen, on_ready: Callable[[], None]) -> uvicorn.Server:
     """Make what answers: `run` it with a socket. Raises Invalid when the certificate cannot be used."""
     config = uvicorn.Config(
-        application, loop="uvloop", http="httptools", lifespan="on", ws="none", log_config=None, access_log=False,
+        application, loop="uvloop", http=GuardedProtocol, lifespan="on", ws="none", log_config=None, access_log=False,
         server_header=False, date_header=True, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS, backlog=_BACKLOG, h11_max_incomplete_event_size=64 << 10,
+        timeout_graceful_shutdown=_GRACE_SECONDS, backlog=_BACKLOG, 
         ssl_certfile=listen.certificate, ssl_keyfile=listen.key,
     )  # fmt: skip
     try:

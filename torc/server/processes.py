@@ -1,0 +1,129 @@
+"""Several processes that answer on one socket, for a database that takes writes of several at once: PostgreSQL.
+
+The first process binds the socket, begins the others, begins anew those that die, and ends them. As a program it is one of the others:
+what it is to do comes on standard input, for a URL of a database may hold a password.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from types import FrameType
+
+from torc.errors import TorcError, Unavailable
+from torc.server import serve
+from torc.server.app import app
+from torc.server.identity import OwnerOnLoopback
+from torc.store.open import open_store
+
+_START_SECONDS = 60.0
+_PAUSE_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one process has to know."""
+
+    database: str
+    listen: serve.Listen
+    hosts: tuple[str, ...]
+    access_log: bool
+
+
+class _Process:
+    """One of the others; `ready` becomes readable when it answers, or has ended."""
+
+    def __init__(self, work: Work, bound: socket.socket) -> None:
+        self.ready, told = os.pipe()
+        argv = [sys.executable, "-m", "torc.server.processes", str(bound.fileno()), str(told)]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=[bound.fileno(), told])
+        os.close(told)
+        assert self.process.stdin is not None
+        with self.process.stdin as pipe:
+            pipe.write(json.dumps(asdict(work)).encode())
+
+    def is_ready(self, seconds: float) -> bool:
+        """Wait until it answers; False: it has ended, or takes too long."""
+        readable, _, _ = select.select([self.ready], [], [], seconds)
+        return bool(readable) and os.read(self.ready, 1) == b"x"
+
+    def close(self) -> None:
+        """Wait for its end."""
+        self.process.wait()
+        os.close(self.ready)
+
+
+def serve_with(work: Work, number: int, bound: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Answer with several processes until SIGTERM or SIGINT. Raises Unavailable when one of them cannot begin."""
+    is_ending = False
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_ending
+        is_ending = True
+
+    old = {signal_: signal.signal(signal_, end) for signal_ in (signal.SIGTERM, signal.SIGINT)}
+    processes: list[_Process] = []
+    try:
+        for _ in range(number):
+            processes.append(_Process(work, bound))
+        for process in processes:
+            if not process.is_ready(_START_SECONDS):
+                raise Unavailable("a process of the server did not begin", hint="what it said is above, or in the log")
+        on_ready()
+        while not is_ending:
+            _replace_dead(processes, work, bound)
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        for process in processes:
+            process.process.terminate()
+        for process in processes:
+            process.close()
+        for signal_, previous in old.items():
+            signal.signal(signal_, previous)
+
+
+def _replace_dead(processes: list[_Process], work: Work, bound: socket.socket) -> None:
+    for at, process in enumerate(processes):
+        if process.process.poll() is not None:
+            process.close()
+            print(
+                f"process {process.process.pid} of the server ended with {process.process.returncode}: begun anew",
+                file=sys.stderr,
+            )
+            time.sleep(_PAUSE_SECONDS)
+            processes[at] = _Process(work, bound)
+
+
+def main(socket_fd: int, told_fd: int) -> int:
+    """Be one of the processes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of the terminal: the first one tells when to end
+    given = json.load(sys.stdin)
+    work = Work(**{**given, "listen": serve.Listen(**given["listen"]), "hosts": tuple(given["hosts"])})
+    bound = socket.socket(fileno=socket_fd)
+    try:
+        store = open_store(work.database, create=False)
+        serve.log_access(wanted=work.access_log)
+        application = app(store, OwnerOnLoopback(), hosts=work.hosts)
+        serve.serve(application, bound, work.listen, on_ready=lambda: _tell(told_fd))
+        store.close()
+    except TorcError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _tell(told_fd: int) -> None:
+    os.write(told_fd, b"x")
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
