@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,12 @@ OutputDir = Annotated[
     Path | None, typer.Option("--output-dir", "-o", help="Folder for logs; default: torc_output.", show_default=False)
 ]
 TimeLimit = Annotated[str | None, typer.Option("--time-limit", help="Stop after this time, such as 30m or PT8H.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label of this runner; repeat.")
+]
+Directory = Annotated[
+    Path | None, typer.Option("--directory", help="Work here instead of in the directory of the workflow.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the summary.")]
 
 
@@ -74,13 +81,23 @@ def worker(  # noqa: PLR0913, PLR0917
     num_gpus: NumGpus = None,
     output_dir: OutputDir = None,
     time_limit: TimeLimit = None,
+    label: Labels = None,
+    directory: Directory = None,
+    over_ssh: Annotated[bool, typer.Option("--over-ssh", hidden=True)] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a further runner for a stored workflow, beside others.
 
     Example: torc worker 12 --num-cpus 2
     """
-    options = _options(max_parallel_jobs, num_cpus, memory, num_gpus, output_dir, time_limit, False, "worker")
+    from dataclasses import replace
+
+    options = replace(
+        _options(max_parallel_jobs, num_cpus, memory, num_gpus, output_dir, time_limit, False, "worker"),
+        kind="ssh" if over_ssh else "worker",
+        labels=pairs(label or (), "--label"),
+        directory=None if directory is None else str(directory.absolute()),
+    )
     with torc(create=False) as opened:
         raise typer.Exit(_run(opened, workflow_id(opened, workflow), options, quiet))
 
@@ -108,6 +125,15 @@ def _options(  # noqa: PLR0913, PLR0917
         fail_fast=settings.is_on("run.fail_fast") if fail_fast is None else fail_fast,
         kind=kind,
     )
+
+
+def pairs(named: Iterable[str], option: str) -> dict[str, str]:
+    """Read NAME=VALUE of an option that may be repeated. Raises Invalid."""
+    found = [text.partition("=") for text in named]
+    for name, equals, _ in found:
+        if not name or not equals:
+            raise Invalid(f"{option}: `{name}{equals}` is no NAME=VALUE", hint=f"write {option} rack=7")
+    return {name: value for name, _, value in found}
 
 
 def output_folder(named: Path | None = None) -> Path:

@@ -49,6 +49,8 @@ class RunOptions:
     time_limit_seconds: float | None = None
     fail_fast: bool = False
     kind: RunnerKind = "local"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    directory: str | None = None  # to work in, where this machine has that of the workflow elsewhere
     wait_seconds: float = 5.0
     grace_seconds: float = 10.0
     store_variables: Mapping[str, str] = field(default_factory=dict)  # TORC_DB or TORC_API_URL for the jobs
@@ -81,7 +83,7 @@ def run_here(
     options = replace(options, output_dir=options.output_dir.absolute())
     _make(options.output_dir)
     dead = orphans.give_up_dead_runners(torc, workflow_id, here, options.output_dir)
-    settings = torc.send(GetRunnerSettings(workflow_id=workflow_id))
+    settings = _settings(torc, workflow_id, options)
     seen = files.look_before(torc, workflow_id, settings.directory, time.time())
     workflow = torc.send(StartRun(workflow_id=workflow_id))
     outcome = RunOutcome(workflow, None)
@@ -104,7 +106,7 @@ def _run_once(
 ) -> RunOutcome:
     here = hardware.identity()
     total, gpus = _capacity(options)
-    settings = torc.send(GetRunnerSettings(workflow_id=workflow.id))
+    settings = _settings(torc, workflow.id, options)
     runner = _register(torc, workflow.id, options, here, total)
     loop = Loop(
         torc,
@@ -151,11 +153,17 @@ def _run_once(
     )
 
 
+def _settings(torc: Torc, workflow_id: int, options: RunOptions) -> RunnerSettings:
+    settings = torc.send(GetRunnerSettings(workflow_id=workflow_id))
+    return settings if options.directory is None else settings.model_copy(update={"directory": options.directory})
+
+
 def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity, total: Capacity) -> Runner:
     return torc.send(
         RegisterRunner(
             workflow_id=workflow_id,
             kind=options.kind,
+            labels=dict(options.labels),
             host=here.host,
             pid=here.pid,
             process_started=here.process_started,

@@ -108,13 +108,13 @@ class RequirementRow(SQLModel, table=True):
 
 
 class NamedRow(SQLModel, table=True):
-    """Failure handlers and Slurm schedulers: a kind, a name, and the fields as the spec gave them."""
+    """Failure handlers, Slurm schedulers, machines for workers: a kind, a name, and the fields as the spec gave them."""
 
     __tablename__ = "named"
     __table_args__ = (Index("named_name", "workflow_id", "kind", "name", unique=True),)
     id: int = _id()
     workflow_id: int = _ref("workflow.id")
-    kind: str  # failure_handler | slurm_scheduler
+    kind: str  # failure_handler | slurm_scheduler | remote_worker
     name: str = _text(nullable=False)
     fields: dict[str, Any] = _json()
 
