@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.running import is_alive, store, wait_until
+from tests.support.serving import start
 from tests.support.sshd import Sshd, far_program, make_key
+from tests.support.stores import check_all, open_sqlite
+from torc.api.remotes import AddRemoteWorkers, NewRemoteWorker, RemoteWorker
+from torc.api.workflows import GetWorkflow
+from torc.client.embedded import Embedded
+from torc.client.remote import Remote
+from torc.remote import workers
+from torc.remote.reports import Report
 from torc.remote.ssh import Options, Ssh
+from torc.remote.workers import Reach, RunOptions, Store
+from torc.server.identity import OwnerOnLoopback
 
 
 @dataclass
@@ -59,3 +74,72 @@ def ssh(net: Net) -> Iterator[Ssh]:
     opened = Ssh(Options(config=net.config, connect_seconds=10))
     yield opened
     opened.close()
+
+
+@dataclass
+class Far:
+    """A server, and machines that are to work for it."""
+
+    net: Net
+    torc: Remote
+    reach: Reach
+    store: Store
+    database: Embedded
+    folder: Path
+
+    def workflow(self, *jobs: dict[str, Any], **fields: Any) -> int:
+        """Store a workflow whose directory is there on the machines too."""
+        return store(self.torc, self.folder, jobs, **fields)
+
+    def add(self, workflow_id: int, *hosts: str, **fields: Any) -> list[RemoteWorker]:
+        """Add machines to a workflow."""
+        new = [NewRemoteWorker(host=host, **fields) for host in hosts]
+        return self.torc.send(AddRemoteWorkers(workflow_id=workflow_id, workers=new))
+
+    def start(self, workflow_id: int, *hosts: str, **options: Any) -> dict[str, Report]:
+        """Start workers; gives what is told of each."""
+        found = workers.list_workers(self.torc, workflow_id, hosts)
+        told = workers.start(self.torc, workflow_id, found, self.store, self.reach, RunOptions(**options))
+        return {report.host: report for report in told}
+
+    def status(self, workflow_id: int, *hosts: str) -> dict[str, Report]:
+        """Look how workers are."""
+        found = workers.list_workers(self.torc, workflow_id, hosts)
+        return {report.host: report for report in workers.status(self.torc, workflow_id, found, self.reach)}
+
+    def stop(self, workflow_id: int, *hosts: str, grace_seconds: int = 30) -> dict[str, Report]:
+        """End workers."""
+        found = workers.list_workers(self.torc, workflow_id, hosts)
+        told = workers.stop(self.torc, workflow_id, found, self.reach, grace_seconds)
+        return {report.host: report for report in told}
+
+    def wait_for(self, workflow_id: int, state: str) -> None:
+        """Wait until a workflow has a state."""
+        ask = GetWorkflow(workflow_id=workflow_id)
+        wait_until(lambda: self.torc.send(ask).state == state, f"workflow {workflow_id} is {state}")
+
+
+@pytest.fixture
+def far(net: Net, ssh: Ssh, sqlite_file: Path, tmp_path: Path) -> Iterator[Far]:
+    """Give a server on loopback and the machines of `net`; afterwards no worker is left, and every invariant holds."""
+    database = open_sqlite(sqlite_file, tmp_path)
+    serving = start(database.store, OwnerOnLoopback())
+    torc = Remote(serving.url)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    reach = Reach(ssh, parallel=4, seconds=60)
+    yield Far(net, torc, reach, Store(serving.url, {"TORC_API_URL": serving.url}), database, folder)
+    _end_workers(net)
+    torc.close()
+    serving.stop()
+    check_all(database)
+    database.close()
+
+
+def _end_workers(net: Net) -> None:
+    """End what a test has left: workers outlive the connections over which they were begun."""
+    for found in net.state.glob("torc/workers/*/process"):
+        pid = int(found.read_text().split()[1])
+        while is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)

@@ -1,0 +1,260 @@
+"""What is run on a machine over there, as `sh` scripts, and how their answers are read. Nothing here connects to anything.
+
+A worker has a folder of state there, `~/.local/state/torc/workers/KEY`: `process` (which start it was, the pid, when the
+process began in clock ticks since boot, the id of that boot), `exit` (which start, exit code), `output` and `log` (paths).
+A pid means the worker only while boot and ticks are the same.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+_FAR = r"""
+state=${XDG_STATE_HOME:-$HOME/.local/state}/torc/workers/$key
+tell() { printf '%s %s\n' "$1" "$2"; }
+trouble() { tell trouble "$1"; tell about "$2"; exit 3; }
+ticks_of() {
+    { IFS= read -r stat < "/proc/$1/stat"; } 2>/dev/null || return 1
+    set -- ${stat##*') '}
+    case $1 in Z | X) return 1 ;; esac
+    ticks=${20}
+}
+read_process() {
+    { read -r start pid began boot < "$state/process"; } 2>/dev/null || return 1
+    case $pid in '' | *[!0-9]*) return 1 ;; esac
+}
+is_alive() {
+    read -r now < /proc/sys/kernel/random/boot_id
+    [ "$boot" = "$now" ] && ticks_of "$pid" && [ "$ticks" = "$began" ]
+}
+has_ended() {
+    ended= code=
+    { read -r ended code < "$state/exit"; } 2>/dev/null
+    [ "$ended" = "$start" ]
+}
+describe() {
+    tell start "$start"
+    tell pid "$pid"
+    if is_alive; then tell alive yes; else
+        tell alive no
+        tries=0
+        until has_ended || [ "$tries" -ge 10 ]; do # the code is written down a moment after the end
+            tries=$((tries + 1))
+            sleep 0.05
+        done
+        if has_ended; then tell code "$code"; fi
+    fi
+    for name in output log; do
+        { IFS= read -r found < "$state/$name"; } 2>/dev/null && tell "$name" "$found"
+    done
+    if ! is_alive; then
+        echo tail
+        tail -c 4000 "$found" 2>/dev/null
+    fi
+}
+"""
+
+_FIND = r"""
+unset TORC_API_URL TORC_DB TORC_TOKEN
+tilde() { case $1 in '~') path=$HOME ;; '~/'*) path=$HOME/${1#'~/'} ;; *) path=$1 ;; esac; }
+for needed in setsid flock tail; do
+    command -v "$needed" >/dev/null || trouble no_tool "$needed"
+done
+[ -r /proc/self/stat ] || trouble no_tool /proc
+case $program in
+    '') program=$(command -v torc) || program=$HOME/.local/bin/torc ;;
+    '~/'* | /*) tilde "$program"; program=$path ;;
+    */*) program=$PWD/$program ;;
+    *) program=$(command -v "$program") || trouble no_torc "$named" ;;
+esac
+[ -f "$program" ] && [ -x "$program" ] || trouble no_torc "$program"
+tilde "$directory"
+cd "$path" 2>/dev/null || trouble no_directory "$directory"
+directory=$PWD
+"""
+
+_CHECK = r"""
+version=$("$program" --version 2>&1 </dev/null) || trouble broken_torc "$version"
+tell program "$program"
+tell version "$version"
+tell directory "$directory"
+if read_process && is_alive; then tell alive yes; tell pid "$pid"; tell start "$start"; fi
+echo workflow
+"$program" workflows get "$workflow" -f json </dev/null 2>&1
+"""
+
+#: becomes the runner by `exec`, after it has written down which process that will be
+_BECOME = r"""
+state=$1 start=$2
+shift 2
+IFS= read -r stat < "/proc/$$/stat"
+rest=${stat##*') '}
+ticks=$(printf '%s\n' "$rest" | cut -d ' ' -f 20)
+read -r boot < /proc/sys/kernel/random/boot_id
+printf '%s %s %s %s\n' "$start" "$$" "$ticks" "$boot" > "$state/process.new" || exit 125
+mv -f "$state/process.new" "$state/process" || exit 125
+exec "$@"
+"""
+
+#: stays beside the runner, in a session of its own, to write down how it ended
+_BESIDE = r"""
+become=$1 state=$2 start=$3
+shift
+sh -c "$become" sh "$@"
+code=$?
+printf '%s %s\n' "$start" "$code" > "$state/exit.new" && mv -f "$state/exit.new" "$state/exit"
+"""
+
+_START = r"""
+tilde "$output"
+output=$path
+mkdir -p -- "$output" 2>/dev/null && output=$(cd "$output" && pwd) && [ -w "$output" ] || trouble no_output "$output"
+(umask 077 && mkdir -p -- "$state") 2>/dev/null && [ -w "$state" ] || trouble no_state "$state"
+exec 9> "$state/lock"
+flock -n 9 || trouble busy "$state"
+if read_process && is_alive; then tell again yes; describe; exit; fi
+log=$output/$log_name
+printf '%s\n' "$output" > "$state/output" && printf '%s\n' "$log" > "$state/log" || trouble no_state "$state"
+setsid sh -c "$beside" sh "$become" "$state" "$new" "$program" "$@" \
+    --output-dir "$output" --directory "$directory" </dev/null >>"$log" 2>&1 9>&- &
+tries=0
+until read_process && [ "$start" = "$new" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -le 200 ] || trouble no_start "$(tail -c 1000 "$log")"
+    sleep 0.05
+done
+describe
+"""
+
+_STATUS = r"""
+read_process || { tell alive never; exit; }
+describe
+"""
+
+_STOP = r"""
+read_process || { tell alive never; exit; }
+if is_alive; then
+    kill -TERM "$pid" || trouble not_yours "$pid"
+    how=term left=$((grace * 20))
+    while is_alive && [ "$left" -gt 0 ]; do
+        left=$((left - 1))
+        sleep 0.05
+    done
+    if is_alive; then
+        how=kill left=200
+        kill -KILL "$pid"
+        while is_alive && [ "$left" -gt 0 ]; do
+            left=$((left - 1))
+            sleep 0.05
+        done
+    fi
+    tell how "$how"
+fi
+describe
+"""
+
+#: of the output folder, names and sizes of the files of one workflow; times in nanoseconds are exact
+_LIST = r"""
+read_process || { tell alive never; exit; }
+{ IFS= read -r output < "$state/output"; } 2>/dev/null || { tell alive never; exit; }
+cd "$output" 2>/dev/null || trouble no_output "$output"
+tell output "$output"
+echo files
+find . -type f -path "$pattern" -printf '%s %T@ %P\0'
+"""
+
+_SEND = r"""
+cd "$output" 2>/dev/null || trouble no_output "$output"
+printf '%s\0' "$@" | tar --create --format=pax --file=- --no-recursion --null --ignore-failed-read -T -
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a script told: lines of a name and a value, and what stands behind the last name."""
+
+    values: Mapping[str, str]
+    rest: bytes
+
+    def get(self, name: str) -> str | None:
+        """Give a value, or None."""
+        return self.values.get(name)
+
+
+#: names that have no value: all that follows belongs to them
+_LAST = (b"tail", b"workflow", b"files")
+
+
+def read(output: bytes) -> Answer:
+    """Read what a script told; what is not of the form is passed over."""
+    values: dict[str, str] = {}
+    while output:
+        line, _, output = output.partition(b"\n")
+        if line in _LAST:
+            break
+        name, space, value = line.partition(b" ")
+        if space:
+            values[name.decode(errors="replace")] = value.decode(errors="surrogateescape")
+    return Answer(values, output)
+
+
+def check(key: str, program: str | None, directory: str, workflow_id: int, variables: Mapping[str, str]) -> str:
+    """Write what tells whether a worker could begin: which Torc is there, and whether it reaches this workflow."""
+    given = _set(key=key, program=program or "", named=program or "torc", directory=directory, workflow=workflow_id)
+    return given + _FAR + _FIND + _exported(variables) + _CHECK
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A start of a worker: `words` follow the program, `start` names this start and no other."""
+
+    key: str
+    start: str
+    program: str
+    directory: str
+    output_dir: str
+    log_name: str
+    words: Sequence[str]
+
+
+def start(begin: Start, variables: Mapping[str, str]) -> str:
+    """Write what begins a worker that outlives the connection."""
+    given = _set(
+        key=begin.key, program=begin.program, named=begin.program, directory=begin.directory, output=begin.output_dir,
+        log_name=begin.log_name, new=begin.start, become=_BECOME, beside=_BESIDE,
+    )  # fmt: skip
+    return given + _FAR + _FIND + _exported(variables) + _words(begin.words) + _START
+
+
+def status(key: str) -> str:
+    """Write what tells how a worker is."""
+    return _set(key=key) + _FAR + _STATUS
+
+
+def stop(key: str, grace_seconds: int) -> str:
+    """Write what ends a worker: SIGTERM, and SIGKILL when it is still there after some time."""
+    return _set(key=key, grace=grace_seconds) + _FAR + _STOP
+
+
+def list_logs(key: str, workflow_id: int) -> str:
+    """Write what lists the logs that a worker has written."""
+    return _set(key=key, pattern=f"*_wf{workflow_id}_*") + _FAR + _LIST
+
+
+def send_logs(output: str, names: Sequence[str]) -> str:
+    """Write what sends files of a folder as an archive; names are relative to the folder."""
+    return _set(key="", output=output) + _FAR + _words([f"./{name}" for name in names]) + _SEND
+
+
+def _set(**values: str | int) -> str:
+    return "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
+
+
+def _exported(variables: Mapping[str, str]) -> str:
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def _words(words: Sequence[str]) -> str:
+    return f"set -- {shlex.join(words)}\n"

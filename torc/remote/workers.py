@@ -1,0 +1,291 @@
+"""Start runners on other machines over SSH, see how they are, and end them. Functions over a Torc, as `run_here` is one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from torc.api.base import Torc
+from torc.api.remotes import ListRemoteWorkers, RemoteWorker
+from torc.api.runs import EndRunner, GetRunner, ListRunners, Runner
+from torc.api.workflows import GetWorkflow, Workflow
+from torc.core.destinations import parse_destination
+from torc.errors import NotFound, TorcError
+from torc.remote import reports, scripts
+from torc.remote.reports import Report
+from torc.remote.ssh import Ssh
+
+START_LABEL, HOST_LABEL = "remote_start", "remote_host"
+_OUTPUT = "torc_output"
+_LOOK_SECONDS = 0.1
+_LOOK_THERE_SECONDS = 2.0
+_PAGE = 1000
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How machines are asked: `parallel` at once, each script within `seconds`."""
+
+    ssh: Ssh
+    parallel: int = 10
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where workers find the store: the name of the place for people, and variables, which may hold secrets."""
+
+    name: str
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What all workers of a start have in common. `words`: further options of `torc worker`."""
+
+    words: Sequence[str] = field(default_factory=tuple)
+    register_seconds: float = 60.0
+
+
+def list_workers(torc: Torc, workflow_id: int, hosts: Sequence[str] = ()) -> list[RemoteWorker]:
+    """Give the machines that are kept with a workflow, or those of them that are named. Raises NotFound."""
+    found: list[RemoteWorker] = []
+    cursor: str | None = None
+    while True:
+        page = torc.send(ListRemoteWorkers(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))
+        found += page.items
+        cursor = page.cursor
+        if cursor is None:
+            break
+    if not hosts:
+        return found
+    known = {worker.host: worker for worker in found}
+    for host in hosts:
+        if host not in known:
+            raise NotFound(
+                f"workflow {workflow_id} has no remote worker `{host}`",
+                hint="`torc remote list-workers` shows what there is; `torc remote add-workers` adds one",
+            )
+    return [known[host] for host in dict.fromkeys(hosts)]
+
+
+def check(torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], store: Store, reach: Reach) -> list[Report]:
+    """See on each machine whether a worker could begin: the program, its version, the directory, the way to the store."""
+    workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
+    return each(reach, workers, lambda worker: _checked(worker, workflow, store, reach))
+
+
+def start(
+    torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], store: Store, reach: Reach, options: RunOptions
+) -> list[Report]:
+    """Start a worker on each machine that passes `check`, and wait until the store knows its runner.
+
+    Where one runs already, it is left alone. What fails on one machine does not hold up the others.
+    """
+    workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
+    began = each(reach, workers, lambda worker: _started(worker, workflow, store, reach, options))
+    end = time.monotonic() + options.register_seconds
+    look_there_at = time.monotonic() + _LOOK_THERE_SECONDS
+    by_host = {worker.host: worker for worker in workers}
+    while True:
+        known = _runners(torc, workflow_id, {report.start for report in began if _awaits_runner(report)})
+        began = [_with_runner(report, known) for report in began]
+        awaited = [report for report in began if _awaits_runner(report)]
+        if not awaited or time.monotonic() > end:
+            break
+        if time.monotonic() > look_there_at:
+            now = {r.host: r for r in status(torc, workflow_id, [by_host[r.host] for r in awaited], reach)}
+            began = [_as_it_is_now(report, now.get(report.host)) for report in began]
+            look_there_at = time.monotonic() + _LOOK_THERE_SECONDS
+        time.sleep(_LOOK_SECONDS)
+    return [_given_up(report) if _awaits_runner(report) else report for report in began]
+
+
+def status(torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach: Reach) -> list[Report]:
+    """Tell how each worker is, by its machine and by the store."""
+    workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
+    found = each(reach, workers, lambda worker: _status(worker, workflow, reach))
+    known = _runners(torc, workflow_id, {report.start for report in found if report.start})
+    return [_with_runner(report, known) for report in found]
+
+
+def stop(
+    torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach: Reach, grace_seconds: int = 30
+) -> list[Report]:
+    """End workers: SIGTERM, after a grace SIGKILL. The runner of one that is gone is taken off, so that its jobs go on elsewhere."""
+    workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
+
+    def end(worker: RemoteWorker) -> Report:
+        script = scripts.stop(key_of(workflow, worker), grace_seconds)
+        report = reports.of_answer(worker, ask(reach, worker, script, more_seconds=grace_seconds + 15))
+        if report.state != "running":
+            return report
+        return report.model_copy(
+            update={
+                "is_ok": False,
+                "message": "it does not end",
+                "hint": "it may wait for a file system",
+                "kind": "alive",
+            }
+        )
+
+    ended = each(reach, workers, end)
+    known = _runners(torc, workflow_id, {report.start for report in ended if report.start})
+    for report in ended:
+        runner = known.get(report.start or "")
+        if runner is not None and runner.is_active and report.state in {"ended", "died"}:
+            torc.send(EndRunner(workflow_id=workflow_id, runner_id=runner.id, reason="died"))
+            known[report.start or ""] = torc.send(GetRunner(runner_id=runner.id))
+    return [_with_runner(report, known) for report in ended]
+
+
+def each(reach: Reach, workers: Sequence[RemoteWorker], work: Callable[[RemoteWorker], Report]) -> list[Report]:
+    """Do something on each machine, several at once; what fails is told in its report."""
+
+    def one(worker: RemoteWorker) -> Report:
+        try:
+            return work(worker)
+        except TorcError as error:
+            return reports.of_error(worker, error)
+
+    with ThreadPoolExecutor(max_workers=max(1, reach.parallel), thread_name_prefix="remote") as pool:
+        try:
+            return list(pool.map(one, workers))
+        except BaseException:  # Ctrl-C: the threads wait for ssh
+            pool.shutdown(wait=False, cancel_futures=True)
+            reach.ssh.close()
+            raise
+
+
+def key_of(workflow: Workflow, worker: RemoteWorker) -> str:
+    """Name what is kept over there of a worker: the same for the same workflow of the same store and the same host."""
+    host = hashlib.sha256(worker.host.encode()).hexdigest()[:16]
+    return f"wf{workflow.id}-{int(workflow.created_at * 1e6):x}-{host}"
+
+
+def safe_name(host: str) -> str:
+    """Give a name for files from that of a host."""
+    return _UNSAFE.sub("_", host)
+
+
+def ask(reach: Reach, worker: RemoteWorker, script: str, *, more_seconds: float = 0.0) -> scripts.Answer:
+    """Run a script on a worker's machine and give what it told. Raises TorcError."""
+    ran = reach.ssh.run(parse_destination(worker.host), script, seconds=reach.seconds + more_seconds)
+    return reports.checked(worker, ran, scripts.read(ran.output))
+
+
+def _checked(worker: RemoteWorker, workflow: Workflow, store: Store, reach: Reach) -> Report:
+    directory = worker.directory or workflow.directory
+    script = scripts.check(key_of(workflow, worker), worker.torc, directory, workflow.id, store.variables)
+    ran = reach.ssh.run(parse_destination(worker.host), script, seconds=reach.seconds)
+    answer = scripts.read(ran.output)
+    if answer.get("version") is None:
+        reports.checked(worker, ran, answer)
+    version = reports.check_version(worker, answer)
+    reports.check_same_workflow(worker, answer, workflow, store.name)
+    is_running = answer.get("alive") == "yes"
+    return Report(
+        host=worker.host, state="running" if is_running else "ready", version=version, program=answer.get("program"),
+        directory=answer.get("directory"), start=answer.get("start"),
+        message="it runs already" if is_running else None,
+    )  # fmt: skip
+
+
+def _started(worker: RemoteWorker, workflow: Workflow, store: Store, reach: Reach, options: RunOptions) -> Report:
+    ready = _checked(worker, workflow, store, reach)
+    new = uuid.uuid4().hex
+    begin = scripts.Start(
+        key=key_of(workflow, worker),
+        start=new,
+        program=ready.program or "torc",
+        directory=ready.directory or workflow.directory,
+        output_dir=worker.output_dir or _OUTPUT,
+        log_name=f"torc_worker_wf{workflow.id}_{safe_name(worker.host)}.log",
+        words=_words(worker, workflow, new, options),
+    )
+    script = scripts.start(begin, store.variables)
+    answer = ask(reach, worker, script)
+    report = reports.of_answer(worker, answer)
+    return report.model_copy(
+        update={
+            "program": ready.program, "version": ready.version, "directory": ready.directory,
+            "message": "it runs already" if answer.get("again") else report.message,
+        }
+    )  # fmt: skip
+
+
+def _words(worker: RemoteWorker, workflow: Workflow, new: str, options: RunOptions) -> list[str]:
+    labels = {**worker.labels, START_LABEL: new, HOST_LABEL: worker.host}
+    words = ["worker", str(workflow.id), "--quiet", "--over-ssh", *options.words]
+    for option, value in (
+        ("--num-cpus", worker.num_cpus),
+        ("--memory", worker.memory_bytes),
+        ("--num-gpus", worker.num_gpus),
+        ("--max-parallel-jobs", worker.max_parallel_jobs),
+    ):
+        words += [] if value is None else [option, str(value)]
+    return words + [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
+
+
+def _status(worker: RemoteWorker, workflow: Workflow, reach: Reach) -> Report:
+    return reports.of_answer(worker, ask(reach, worker, scripts.status(key_of(workflow, worker))))
+
+
+def _awaits_runner(report: Report) -> bool:
+    return report.is_ok and report.state == "running" and report.runner_id is None
+
+
+def _runners(torc: Torc, workflow_id: int, starts: set[str | None]) -> dict[str, Runner]:
+    """Give the runners of these starts. The newest come first in the list: the search ends when all are found."""
+    found: dict[str, Runner] = {}
+    cursor: str | None = None
+    while len(found) < len(starts):
+        page = torc.send(ListRunners(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))
+        for runner in page.items:
+            name = runner.labels.get(START_LABEL)
+            if name is not None and name in starts:
+                found.setdefault(name, runner)
+        cursor = page.cursor
+        if cursor is None:
+            break
+    return found
+
+
+def _with_runner(report: Report, known: Mapping[str, Runner]) -> Report:
+    runner = known.get(report.start or "")
+    if runner is None:
+        return report
+    return report.model_copy(
+        update={
+            "runner_id": runner.id, "runner_is_active": runner.is_active, "num_completed": runner.num_completed,
+            "num_failed": runner.num_failed,
+        }
+    )  # fmt: skip
+
+
+def _as_it_is_now(report: Report, now: Report | None) -> Report:
+    """Look again at a worker whose runner the store does not know yet."""
+    if now is None or not _awaits_runner(report):
+        return report
+    if not now.is_ok:
+        return report  # the machine may answer the next time
+    fresh = now.model_copy(update={name: getattr(report, name) for name in ("program", "version", "directory")})
+    if fresh.state != "died":
+        return fresh
+    log = f"its log there: {report.output_dir}"
+    return fresh.model_copy(update={"is_ok": False, "kind": "did_not_begin", "hint": log})
+
+
+def _given_up(report: Report) -> Report:
+    return report.model_copy(
+        update={
+            "is_ok": False, "kind": "not_registered", "message": "it runs, but the store does not know its runner yet",
+            "hint": f"look with `torc remote status`; its log is in {report.output_dir} there",
+        }
+    )  # fmt: skip
