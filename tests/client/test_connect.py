@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from torc.api.workflows import ListWorkflows
 from torc.client.connect import connect, find
+from torc.client.remote import Remote
 from torc.errors import Forbidden, Invalid, Unavailable
 
 
@@ -91,10 +93,11 @@ def test_a_link_is_no_directory_of_its_own(tmp_path: Path) -> None:
     torc.close()
 
 
-@pytest.mark.parametrize("how", [{"url": "http://x"}, {"environ": {"TORC_API_URL": "http://x"}}])
-def test_a_server_is_refused_with_what_to_do(tmp_path: Path, how: dict[str, object]) -> None:
-    with pytest.raises(Invalid, match="http://x"):
-        connect(cwd=tmp_path, **{"environ": {}, **how})  # type: ignore[arg-type]
+@pytest.mark.parametrize("how", [{"url": "http://x:1"}, {"environ": {"TORC_API_URL": "http://x:1"}}])
+def test_a_url_leads_to_a_server_and_an_option_wins_over_variables(tmp_path: Path, how: dict[str, Any]) -> None:
+    found = connect(cwd=tmp_path, **{"environ": {}, **how})
+    assert isinstance(found, Remote) and found.url == "http://x:1"
+    found.close()
     assert not list(tmp_path.iterdir())
 
 

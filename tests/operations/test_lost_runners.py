@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.workflows import claim, exchange, jobs, run_all, runner, states, workflow
-from torc.api.runs import EndRunner, ListResults, Started
+from tests.support.workflows import claim, exchange, jobs, make, run_all, runner, states, workflow
+from torc.api.runs import EndRunner, JobAttempt, ListResults, Started
 from torc.client.embedded import Embedded
 from torc.core.retry import DIED, MAX_LOSSES
 from torc.core.states import State
@@ -51,3 +51,17 @@ def test_a_lost_attempt_is_told_and_what_was_only_claimed_is_none(torc: Embedded
     assert [(result.job_name, result.state, result.reason) for result in told] == [
         ("begun", State.TERMINATED, "runner_lost")
     ]
+
+
+def test_what_a_runner_at_rest_does_not_know_of_is_due_again(torc: Embedded) -> None:
+    """A store that crashed may have forgotten an end that it had been told of: nobody else would ever end that job."""
+    number = make(torc, "a b").id
+    runner_id = runner(torc, number)
+    given = {job.name: job for job in exchange(torc, number, runner_id, limit=2).assignments}
+    begun = Started(job_id=given["a"].job_id, attempt=1, started_at=1.0)
+    exchange(torc, number, runner_id, started=[begun], limit=0)
+    holds = [JobAttempt(job_id=job.job_id, attempt=1) for job in given.values()]
+    exchange(torc, number, runner_id, held=holds, limit=0)
+    assert states(torc, number) == "a:running b:pending"
+    again = exchange(torc, number, runner_id, held=[], limit=2).assignments
+    assert {(job.name, job.attempt) for job in again} == {("a", 2), ("b", 1)}

@@ -30,6 +30,12 @@ class Cluster:
         """Give the URL of one of its databases."""
         return f"postgresql+psycopg://torc@/{database}?host={self.directory}"
 
+    def restart(self) -> None:
+        """Kill it as a crash would, and begin it again."""
+        data, log = str(self.directory / "data"), str(self.directory / "log")
+        _run(self.programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+        _run(self.programs / "pg_ctl", "-D", data, "-o", _options(self.directory), "-l", log, "-w", "start")
+
     def stop(self) -> None:
         """Stop it and remove its folder."""
         _run(self.programs / "pg_ctl", "-D", str(self.directory / "data"), "-m", "immediate", "-w", "stop")
@@ -45,10 +51,13 @@ def start_postgres() -> Cluster:
         os.chown(directory, user.pw_uid, user.pw_gid)
     data = str(directory / "data")
     _run(programs / "initdb", "-D", data, "-U", "torc", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-    settings = " ".join(f"-c {setting}" for setting in _SETTINGS.split())
-    options = f"-c listen_addresses= -k {directory} {settings}"
-    _run(programs / "pg_ctl", "-D", data, "-o", options, "-l", str(directory / "log"), "-w", "start")
+    _run(programs / "pg_ctl", "-D", data, "-o", _options(directory), "-l", str(directory / "log"), "-w", "start")
     return Cluster(directory, programs)
+
+
+def _options(directory: Path) -> str:
+    settings = " ".join(f"-c {setting}" for setting in _SETTINGS.split())
+    return f"-c listen_addresses= -k {directory} {settings}"
 
 
 def _programs() -> Path:

@@ -112,7 +112,9 @@ def without_reports(request: Exchange | ListEvents) -> Exchange | ListEvents:
     """Give what to ask again: what was reported has been taken in."""
     if isinstance(request, ListEvents):
         return request
-    return request.model_copy(update={"started": [], "finished": [], "released": [], "actions_finished": []})
+    # what it held then says nothing of later: it may ask anew meanwhile, and be given something
+    reported: dict[str, Any] = {"started": [], "finished": [], "released": [], "actions_finished": []}
+    return request.model_copy(update={**reported, "held": None, "held_actions": []})
 
 
 def says_something(reply: object) -> bool:

@@ -14,7 +14,7 @@ from torc.operations.actions import finish_actions, fire, fire_reached, holds_jo
 from torc.operations.dispatch import Tx, answers
 from torc.operations.reports import Reports, record_late, take_reports
 from torc.operations.rows import loads, workflow_row
-from torc.operations.runs import LEASE_SECONDS, expire_leases
+from torc.operations.runs import LEASE_SECONDS, expire_leases, lose
 from torc.store.claims import Wanted, choose
 from torc.store.jobs import Moves
 
@@ -24,7 +24,7 @@ _RENEW = (
     "num_failed = num_failed + :failed WHERE id = :id"
 )
 _OTHERS_LATE = "SELECT 1 FROM runner WHERE workflow_id = :workflow_id AND is_active AND id <> :id AND lease_expires_at < :now LIMIT 1"
-_GIVEN = "SELECT id, attempt FROM job WHERE runner_id = :id AND state = 'pending'"
+_GIVEN = "SELECT id, attempt, state FROM job WHERE runner_id = :id AND state IN ('pending', 'running')"
 _TAKEN = "SELECT id FROM firing WHERE runner_id = :id AND state = 'running'"
 _DUE_AGAIN = "UPDATE firing SET state = 'due', runner_id = NULL WHERE id = :id"
 _STOPPING = "SELECT id, attempt FROM job WHERE runner_id = :id AND state = 'canceled'"
@@ -97,11 +97,18 @@ def _give_work(context: Reports) -> ExchangeReply:
 
 
 def _take_back(context: Reports, held: Sequence[JobAttempt]) -> None:
-    """Make due again what was given to a runner in an answer that did not arrive."""
+    """Make due again what a runner does not know of.
+
+    It was given in an answer that did not arrive; or its end was reported to a store that crashed and forgot it.
+    """
     tx, request = context.tx, context.request
     known = {(item.job_id, item.attempt) for item in held}
     given = tx.dialect.fetch(tx.db, _GIVEN, {"id": request.runner_id})
-    context.moves.apply(Event.RELEASED, [row[0] for row in given if (row[0], row[1]) not in known])
+    unknown_jobs = [row for row in given if (row[0], row[1]) not in known]
+    context.moves.apply(Event.RELEASED, [row[0] for row in unknown_jobs if row[2] == State.PENDING])
+    forgotten = [row[0] for row in unknown_jobs if row[2] == State.RUNNING]
+    if forgotten:
+        lose(tx, context.workflow, request.runner_id, context.moves.now(forgotten), context.moves, "report lost")
     taken = tx.dialect.fetch(tx.db, _TAKEN, {"id": request.runner_id})
     unknown = [{"id": row[0]} for row in taken if row[0] not in request.held_actions]
     if unknown:

@@ -83,7 +83,7 @@ def _workflow(row: RowMapping, counts: dict[State, int], active: bool) -> Workfl
 
 
 def _state(row: RowMapping, counts: dict[State, int], active: bool) -> WorkflowState:
-    if active:
+    if active and row["ended_at"] is None:  # after the end, runners may still be about to leave
         return "running"
     if row["is_canceled"]:
         return "canceled"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import RowMapping, text
@@ -129,13 +129,7 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str) -> No
     moves = Moves(tx.db, tx.dialect, workflow["id"])
     held = moves.now([row[0] for row in tx.db.execute(_HELD, {"runner_id": runner["id"]})])
     moves.apply(Event.RELEASED, [job.id for job in held.values() if job.state is State.PENDING])
-    ends: dict[Event, dict[int, End]] = defaultdict(dict)
-    for job in held.values():
-        if job.state is State.RUNNING:
-            event = _lose(tx, workflow, runner, job, reason)
-            ends[event][job.id] = End(reason=RUNNER_LOST if event is Event.TERMINATED else None)
-    for event, jobs in ends.items():
-        moves.end(event, jobs, held)
+    lose(tx, workflow, runner["id"], held, moves, reason)
     tx.db.execute(text("UPDATE job SET runner_id = NULL WHERE runner_id = :runner_id"), {"runner_id": runner["id"]})
     tx.db.execute(
         text("UPDATE runner SET is_active = false, ended_at = :now, end_reason = :reason WHERE id = :id"),
@@ -146,11 +140,22 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str) -> No
     tx.event(workflow["id"], "runner_ended", runner_id=runner["id"], reason=reason, jobs_held=len(held))
 
 
-def _lose(tx: Tx, workflow: RowMapping, runner: RowMapping, job: JobNow, how: str) -> Event:
+def lose(tx: Tx, workflow: RowMapping, runner_id: int, held: Mapping[int, JobNow], moves: Moves, reason: str) -> None:
+    """Give up those of the jobs that run: their runner, or its memory of them, is no more."""
+    ends: dict[Event, dict[int, End]] = defaultdict(dict)
+    for job in held.values():
+        if job.state is State.RUNNING:
+            event = _lose(tx, workflow, runner_id, job, reason)
+            ends[event][job.id] = End(reason=RUNNER_LOST if event is Event.TERMINATED else None)
+    for event, jobs in ends.items():
+        moves.end(event, jobs, held)
+
+
+def _lose(tx: Tx, workflow: RowMapping, runner_id: int, job: JobNow, how: str) -> Event:
     counted = {"job_id": job.id, "run_id": workflow["run_id"], "died": DIED}
     losses = tx.db.execute(_LOSSES, counted).scalar_one()
     tx.db.execute(
-        _LOST_ATTEMPT, {"job_id": job.id, "run_id": workflow["run_id"], "runner_id": runner["id"], "now": tx.now}
+        _LOST_ATTEMPT, {"job_id": job.id, "run_id": workflow["run_id"], "runner_id": runner_id, "now": tx.now}
     )
     return decide_lost(losses, how).event
 

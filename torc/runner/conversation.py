@@ -174,6 +174,9 @@ def _send(state: State, settings: Settings, now: float) -> Send:
     ahead = max(0, _ahead(state, settings) - len(state.queue) - state.num_lined_up)
     is_idle = not (state.running or state.queue or state.actions or state.is_stopping or _num_reports(state))
     is_paused = state.is_stopping or now < state.paused_until
+    waits = is_idle and state.last_exchange is not None
+    # a runner at rest says so each time: a store that crashed may have forgotten what it had already taken in
+    tells_all = waits or state.may_have_missed
     request = Exchange(
         workflow_id=settings.workflow_id,
         runner_id=settings.runner_id,
@@ -181,15 +184,15 @@ def _send(state: State, settings: Settings, now: float) -> Send:
         finished=state.finished,
         released=state.released,
         actions_finished=state.actions_finished,
-        held=_held(state) if state.may_have_missed else None,
-        held_actions=list(state.actions) if state.may_have_missed else [],
+        held=_held(state) if tells_all else None,
+        held_actions=list(state.actions) if tells_all else [],
         free=_free(state, settings, now),
         total=_node(settings.total, settings, now),
         limit=0 if is_paused else _limit(state, settings),
         ignore_resources=settings.max_parallel_jobs is not None,
         claim_ahead=0 if is_paused else ahead,
         stopping=state.is_stopping,
-        wait_seconds=settings.wait_seconds if is_idle and state.last_exchange is not None else 0.0,
+        wait_seconds=settings.wait_seconds if waits else 0.0,
     )
     state.started, state.finished, state.released, state.actions_finished = {}, [], [], []
     state.oldest_report = None
