@@ -54,10 +54,10 @@ class Report(Value):
     num_failed: int | None = None
 
 
-def of_error(worker: RemoteWorker, error: TorcError, state: State = "unknown") -> Report:
+def of_error(worker: RemoteWorker, error: TorcError) -> Report:
     """Tell of a worker that something failed."""
     return Report(
-        host=worker.host, state=state, is_ok=False, message=error.message, hint=error.hint, kind=kind_of(error)
+        host=worker.host, state="unknown", is_ok=False, message=error.message, hint=error.hint, kind=kind_of(error)
     )
 
 

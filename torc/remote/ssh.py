@@ -26,7 +26,7 @@ from torc.errors import TorcError, Unavailable
 from torc.remote import failures
 
 _CHUNK = 1 << 16
-_MOST_ANSWER = 16 << 20
+_MOST_ANSWER = 64 << 20
 _MOST_GREETING = 1 << 20
 _MOST_SAID = 64 << 10
 _END_SECONDS = 5.0
@@ -117,6 +117,11 @@ class Ssh:
         """Run a script there by `sh`. Raises Unavailable or Forbidden, whose `details["kind"]` tells how ssh failed."""
         with self.flowing(to, script, idle_seconds=seconds, seconds=seconds) as (flow, ending):
             output = flow.read(_MOST_ANSWER)
+            if flow.read(1):
+                raise Unavailable(
+                    f"{to}: a script says more than {_MOST_ANSWER >> 20} MiB", hint="look at the machine",
+                    kind="script_failed", host=str(to),
+                )  # fmt: skip
         return Ran(ending.code, output, ending.said)
 
     @contextlib.contextmanager

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torc.api.base import Torc
 from torc.api.remotes import ListRemoteWorkers, RemoteWorker
@@ -20,6 +21,7 @@ from torc.remote import reports, scripts
 from torc.remote.reports import Report
 from torc.remote.ssh import Ssh
 
+T = TypeVar("T")
 START_LABEL, HOST_LABEL = "remote_start", "remote_host"
 _OUTPUT = "torc_output"
 _LOOK_SECONDS = 0.1
@@ -147,12 +149,22 @@ def stop(
 
 def each(reach: Reach, workers: Sequence[RemoteWorker], work: Callable[[RemoteWorker], Report]) -> list[Report]:
     """Do something on each machine, several at once; what fails is told in its report."""
+    return on_each(reach, workers, work, reports.of_error)
 
-    def one(worker: RemoteWorker) -> Report:
+
+def on_each(
+    reach: Reach,
+    workers: Sequence[RemoteWorker],
+    work: Callable[[RemoteWorker], T],
+    failed: Callable[[RemoteWorker, TorcError], T],
+) -> list[T]:
+    """Do something on each machine, several at once; `failed` makes of an error what is given for that machine."""
+
+    def one(worker: RemoteWorker) -> T:
         try:
             return work(worker)
         except TorcError as error:
-            return reports.of_error(worker, error)
+            return failed(worker, error)
 
     with ThreadPoolExecutor(max_workers=max(1, reach.parallel), thread_name_prefix="remote") as pool:
         try:
@@ -170,8 +182,9 @@ def key_of(workflow: Workflow, worker: RemoteWorker) -> str:
 
 
 def safe_name(host: str) -> str:
-    """Give a name for files from that of a host."""
-    return _UNSAFE.sub("_", host)
+    """Give a name for files from that of a host, and another for each host."""
+    safe = _UNSAFE.sub("_", host)
+    return safe if safe == host else f"{safe}-{hashlib.sha256(host.encode()).hexdigest()[:6]}"
 
 
 def ask(reach: Reach, worker: RemoteWorker, script: str, *, more_seconds: float = 0.0) -> scripts.Answer:
