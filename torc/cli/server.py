@@ -228,6 +228,23 @@ def status() -> None:
     print(f"  database {found.database}")
 
 
+@app.command()
+def backup(
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new file for the copy.")],
+) -> None:
+    """Copy the SQLite database of this directory, or the one of --db, while it is in use. The copy is checked.
+
+    Example: torc server backup -o /backups/torc-monday.db
+    """
+    from torc.client.backup import back_up
+
+    made = back_up(_database(torc_folder()), output)
+    if SESSION.json:
+        render.show_json({"path": made.path, "size_bytes": made.size_bytes, "workflows": made.workflows})
+    else:
+        print(f"copied {made.workflows} workflow(s), {render.memory(made.size_bytes)}, to {made.path}")
+
+
 def _running() -> place.ServerPlace:
     folder = torc_folder()
     found = place.read(folder)
