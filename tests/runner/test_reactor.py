@@ -15,13 +15,16 @@ from tests.runner.reacting import (
     NoRoom,
     NotLaunched,
     Reactor,
+    Replied,
     RunAction,
     Send,
     Start,
     Stop,
+    Tick,
     TooLarge,
     job,
 )
+from torc.api.runs import ExchangeReply
 from torc.runner.conversation import HOLD_SECONDS, REPORT_SECONDS
 
 
@@ -418,3 +421,86 @@ def test_a_runner_that_lost_its_lease_kills_what_it_has_and_leaves() -> None:
     assert (r.kills(), r.take(Leave)) == ([(1, True)], [])
     r.ended(1, -9)
     assert r.take(Leave)
+
+
+# -- what runners in the background do when nothing is left -----------------------------------------------------
+
+
+def test_a_runner_lingers_for_more_work_and_leaves_when_none_came() -> None:
+    r = Reactor(num_cpus=1, lingers_seconds=30.0)
+    r.replied(job(1))
+    r.ended(1)
+    r.answered(done=True)
+    asked = 0
+    for _ in range(29):
+        r.later(1.0)
+        if r.take(Send):
+            asked += 1
+            r.answered(done=True)
+    assert r.take(Leave) == [] and 20 <= asked <= 30, "it asks now and then"
+    r.now += 2.0
+    r.tell(Tick())
+    assert Leave() in r.take(Leave)
+
+
+def test_work_that_comes_while_it_lingers_is_done_and_begins_the_wait_anew() -> None:
+    r = Reactor(num_cpus=1, lingers_seconds=30.0)
+    r.replied(job(1))
+    r.ended(1)
+    r.answered(done=True)
+    r.later(1.5)
+    assert r.replied(job(2)) == [2]
+    r.now += 20.0
+    r.ended(2)
+    r.answered(done=True)
+    r.later(25.0)
+    assert r.take(Leave) == []
+
+
+def test_a_runner_that_holds_its_allocation_stays_until_its_time_is_over() -> None:
+    r = Reactor(num_cpus=1, stays=True, leave_at=1000.0 + 3600.0)
+    r.answered(done=True)
+    for _ in range(100):
+        r.later(30.0)
+        if r.state.in_flight is not None:
+            r.answered(done=True)
+    assert r.take(Leave) == []
+    r.later(700.0)
+    r.answered(done=True)
+    assert r.sent().stopping, "its time is over: it says good-bye"
+    r.tell(Replied(ExchangeReply(done=True, lease_seconds=60.0)))
+    assert r.take(Leave) == [Leave()]
+
+
+def test_with_too_little_time_left_it_asks_for_nothing_and_leaves_when_its_jobs_have_ended() -> None:
+    r = Reactor(num_cpus=2, leave_at=1000.0 + 600.0, min_seconds=300.0)
+    r.replied(job(1))
+    r.later(REPORT_SECONDS)
+    r.answered()
+    r.later(400.0)
+    if r.state.in_flight is not None:
+        r.answered()
+    r.take(Send)
+    r.ended(1)
+    request = r.state.in_flight
+    assert request is not None and request.limit == 0 and request.claim_ahead == 0
+    for _ in range(3):
+        r.answered(waiting=5)
+    assert Leave() in r.take(Leave)
+
+
+def test_a_store_that_is_away_for_longer_than_is_borne_is_left_when_nothing_runs() -> None:
+    r = Reactor(num_cpus=1, unreachable_seconds=600.0)
+    r.replied(job(1))
+    r.ended(1)
+    for _ in range(100):
+        r.refused()
+        assert r.take(Leave) == []
+        r.later(5.1)
+    for _ in range(30):
+        if r.take(Leave):
+            break
+        r.refused()
+        r.later(5.1)
+    else:
+        raise AssertionError("it waits for ever")

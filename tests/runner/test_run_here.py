@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.running import ROOT, results, run, run_jobs, states, store
+from tests.support.running import ROOT, results, run, run_jobs, states, store, wait_until
 from torc.api.events import ListEvents
+from torc.api.jobs import CreateJob
 from torc.client.embedded import Embedded
 from torc.errors import Invalid, Unavailable
 from torc.runner.local import RunOptions, run_here
@@ -318,3 +320,19 @@ def test_jobs_find_the_torc_that_runs_them_behind_all_that_the_user_has(
     run(local, number, tmp_path)
     assert (tmp_path / "version").read_text().startswith("torc ")
     assert (tmp_path / "path").read_text().startswith("/usr/bin:/bin:")
+
+
+def test_a_worker_waits_for_new_jobs_as_long_as_the_workflow_wants_and_a_local_run_does_not(
+    local: Embedded, tmp_path: Path
+) -> None:
+    number = store(local, tmp_path, [{"name": "a", "command": "true"}], compute_node_wait_for_new_jobs_seconds=2)
+    began = time.monotonic()
+    worker = threading.Thread(target=run, args=(local, number, tmp_path), kwargs={"kind": "worker"})
+    worker.start()
+    wait_until(lambda: states(local, number) == {"a": "completed"}, "the first job is done")
+    local.send(CreateJob(workflow_id=number, name="late", command="true"))
+    wait_until(lambda: states(local, number)["late"] == "completed", "the late job is done by the one that waited")
+    worker.join(60)
+    assert not worker.is_alive() and time.monotonic() - began >= 2.0
+    other = store(local, tmp_path, [{"name": "a", "command": "true"}], compute_node_ignore_workflow_completion=True)
+    assert run(local, other, tmp_path).workflow.state == "completed"

@@ -32,6 +32,8 @@ MOST_AHEAD = 512
 POLL_SECONDS = 0.5
 #: when nothing has ended for so long, what was claimed ahead goes back: other runners may have room
 HOLD_SECONDS = 1.0
+#: with nothing left to do, ask so often whether there is something new
+LINGER_POLL_SECONDS = 1.0
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _MOST_ASSIGNMENTS = 1000
 
@@ -60,7 +62,7 @@ def take_reply(state: State, reply: ExchangeReply, now: float) -> list[Effect]:
     return [RunAction(action) for action in reply.actions]
 
 
-def take_back(state: State, sent: Exchange, now: float) -> list[Effect]:
+def take_back(state: State, sent: Exchange, settings: Settings, now: float) -> list[Effect]:
     """Keep what could not be delivered, and try again later, or leave when there is nothing else to do."""
     state.in_flight, state.may_have_missed = None, True
     state.finished = [*sent.finished, *state.finished]
@@ -75,7 +77,8 @@ def take_back(state: State, sent: Exchange, now: float) -> list[Effect]:
     waited = now - state.unreachable_since
     state.not_before = now + next((pause for pause in _BACKOFF_SECONDS if pause > waited / 2), _BACKOFF_SECONDS[-1])
     state.oldest_report = now
-    state.gave_up = state.is_stopping and not state.running and not state.actions
+    has_had_enough = state.is_stopping or waited > settings.unreachable_seconds
+    state.gave_up = has_had_enough and not state.running and not state.actions
     return effects
 
 
@@ -108,13 +111,32 @@ def converse(state: State, settings: Settings, now: float) -> list[Effect]:
         return []
     reports = _num_reports(state)
     is_idle = not (reports or state.running or state.actions or state.queue)
-    if is_idle and (state.has_left or (state.is_done and not state.is_stopping)):
+    if is_idle and state.has_left:
         return [Leave()]
-    if is_idle and state.is_stuck and not state.is_stopping:
+    if is_idle and not state.is_stopping and _is_over(state, settings, now):
+        if state.is_done:
+            return [Leave()]
         state.is_stopping = True  # says good-bye, so that what the end of a worker fires is done
     if now < due(state, settings):
         return []
     return [_send(state, settings, now)]
+
+
+def _is_over(state: State, settings: Settings, now: float) -> bool:
+    """Tell whether an idle runner has nothing to wait for."""
+    if _is_late(settings, now):
+        return True
+    return (state.is_done or state.is_stuck) and now >= _lingers_until(state, settings)
+
+
+def _is_late(settings: Settings, now: float) -> bool:
+    """Tell whether too little of the runner's time is left for more work."""
+    return settings.leave_at is not None and settings.leave_at - now < settings.min_seconds
+
+
+def _lingers_until(state: State, settings: Settings) -> float:
+    """Tell how long to wait for more work when nothing is left."""
+    return inf if settings.stays else state.last_end + settings.lingers_seconds
 
 
 def due(state: State, settings: Settings) -> float:
@@ -137,7 +159,10 @@ def _wish(state: State, settings: Settings, last: float) -> float:
         if hungry or reports >= REPORTS_AT_ONCE or _is_queue_low(state, settings):
             return 0.0
         return min(last + settings.heartbeat_seconds, (state.oldest_report or 0.0) + REPORT_SECONDS)
-    if hungry and (state.is_starving or not (state.running or state.actions)):
+    is_idle = not (state.running or state.actions)
+    if is_idle and (state.is_done or state.is_stuck):  # lingers: it is answered at once, and asks now and then
+        return min(last + LINGER_POLL_SECONDS, _lingers_until(state, settings))
+    if hungry and (state.is_starving or is_idle):
         return 0.0
     return last + (POLL_SECONDS if hungry else settings.heartbeat_seconds)
 
@@ -173,7 +198,7 @@ def _is_queue_low(state: State, settings: Settings) -> bool:
 def _send(state: State, settings: Settings, now: float) -> Send:
     ahead = max(0, _ahead(state, settings) - len(state.queue) - state.num_lined_up)
     is_idle = not (state.running or state.queue or state.actions or state.is_stopping or _num_reports(state))
-    is_paused = state.is_stopping or now < state.paused_until
+    is_paused = state.is_stopping or now < state.paused_until or _is_late(settings, now)
     waits = is_idle and state.last_exchange is not None
     # a runner at rest says so each time: a store that crashed may have forgotten what it had already taken in
     tells_all = waits or state.may_have_missed

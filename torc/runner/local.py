@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torc.api.base import Torc
 from torc.api.runs import (
@@ -118,7 +120,7 @@ def _run_once(
             max_parallel_jobs=options.max_parallel_jobs,
             fail_fast=options.fail_fast,
             grace_seconds=options.grace_seconds,
-            leave_at=leave_at,
+            **_habits(settings, options, leave_at),
             wait_seconds=options.wait_seconds,
             heartbeat_seconds=options.heartbeat_seconds,
         ),
@@ -151,6 +153,23 @@ def _run_once(
     return RunOutcome(
         torc.send(GetWorkflow(workflow_id=workflow.id)), runner.id, was_stopped, state.is_lost, state.is_stuck
     )
+
+
+def _habits(settings: RunnerSettings, options: RunOptions, leave_at: float | None) -> dict[str, Any]:
+    """Give what the workflow wants of runners that serve it in the background; `torc run` leaves when nothing is left."""
+    if options.kind == "local":
+        return {"leave_at": leave_at}
+    given = {
+        name.removeprefix("compute_node_"): value for name, value in settings.settings.items() if value is not None
+    }
+    patience = given.get("wait_for_healthy_database_minutes")
+    return {
+        "leave_at": None if leave_at is None else leave_at - given.get("expiration_buffer_seconds", 0),
+        "lingers_seconds": float(given.get("wait_for_new_jobs_seconds", 0)),
+        "stays": bool(given.get("ignore_workflow_completion")),
+        "min_seconds": float(given.get("min_time_for_new_jobs_seconds", 0)),
+        "unreachable_seconds": math.inf if patience is None else 60.0 * patience,
+    }
 
 
 def _settings(torc: Torc, workflow_id: int, options: RunOptions) -> RunnerSettings:

@@ -85,7 +85,7 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
                 effects += _cancel(state, item, settings, now)
             return effects
         case Unreachable(sent):
-            return conversation.take_back(state, sent, now)
+            return conversation.take_back(state, sent, settings, now)
         case NotLaunched():
             return _not_launched(state, settings, event, now)
         case NoRoom(job_id, why):

@@ -206,6 +206,10 @@ class Settings:
     leave_at: float | None = None  # on the monotonic clock
     wait_seconds: float = 0.0  # how long the store may keep an exchange waiting
     heartbeat_seconds: float = 15.0
+    lingers_seconds: float = 0.0  # waits so long for more work when nothing is left
+    stays: bool = False  # until its time is over, though nothing is left
+    min_seconds: float = 0.0  # asks for no more work when less of its time is left
+    unreachable_seconds: float = inf  # leaves when the store has been away for longer, and nothing runs
 
 
 @dataclass(slots=True)
