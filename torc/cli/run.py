@@ -83,7 +83,7 @@ def worker(  # noqa: PLR0913, PLR0917
     time_limit: TimeLimit = None,
     label: Labels = None,
     directory: Directory = None,
-    over_ssh: Annotated[bool, typer.Option("--over-ssh", hidden=True)] = False,
+    over_ssh: Annotated[bool, typer.Option("--over-ssh", help="Begun by `torc remote run`, which says so.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a further runner for a stored workflow, beside others.

@@ -44,6 +44,7 @@ class Remote:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.url = _checked(url)
+        self.token = token
         self.notes: tuple[str, ...] = ()
         self._patience = patience_seconds
         self._headers = {"User-Agent": f"torc/{__version__}", "Accept-Encoding": "gzip"}

@@ -1,0 +1,145 @@
+"""`torc remote` as people call it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.remote.conftest import Far
+from tests.support.program import PROGRAM, Program
+from tests.support.running import states, wait_until
+
+LONG = {"name": "long", "command": "exec sleep 1000"}
+
+
+@pytest.fixture
+def program(far: Far, monkeypatch: pytest.MonkeyPatch) -> Program:
+    """Give the program, which asks the server and has the configuration of `net`."""
+    monkeypatch.setenv("SSH_AUTH_SOCK", "")
+    here = far.folder / "here"
+    here.mkdir()
+    (here / ".config/torc").mkdir(parents=True)
+    return Program(here, far.store.name)
+
+
+def ssh_config(far: Far) -> dict[str, str]:
+    return {"TORC_SSH_CONFIG": str(far.net.config)}
+
+
+def test_machines_are_listed_with_what_is_special_to_each(program: Program, far: Far) -> None:
+    wf = far.workflow(LONG)
+    program.write(
+        "machines",
+        "# the large ones\nme@node1:2222 num_cpus=64 memory=256g label.rack=7  # new\n\n"
+        "[::1] 'directory=/data/my work' torc=/opt/torc label.rack='7 b'\n",
+    )
+    added = program(
+        "remote", "add-workers", wf, "node0", "node9 num_gpus=0", "--file", "machines", "--num-cpus", 2, "--label",
+        "site=x", "-f", "json",
+    ).json  # fmt: skip
+    shown = program("remote", "list-workers", wf, "-f", "json").json
+    assert shown == added and [worker["host"] for worker in shown] == ["node0", "node9", "me@node1:2222", "[::1]"]
+    assert [worker["num_cpus"] for worker in shown] == [2, 2, 64, 2]
+    assert [worker["labels"] for worker in shown] == [
+        {"site": "x"}, {"site": "x"}, {"site": "x", "rack": "7"}, {"site": "x", "rack": "7 b"},
+    ]  # fmt: skip
+    assert (shown[1]["num_gpus"], shown[2]["memory_bytes"], shown[3]["directory"]) == (0, 256 << 30, "/data/my work")
+    program("remote", "remove-worker", wf, "node9", "[::1]")
+    assert "node9" not in program("remote", "list-workers", wf).stdout
+    assert "no remote worker" in program("remote", "remove-worker", wf, "node9", code=3).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-oProxyCommand=touch x"], "no such option"), (["--", "-oProxyCommand=touch"], "no host"), (["a", "a"], "twice"),
+        ([""], "empty"), (["a b"], "NAME=VALUE"), (["a colour=red"], "colour"), (["a num_cpus=x"], "num_cpus"),
+        (["a memory=x"], "memory"), (["a num_cpus=0"], "num_cpus"), ([], "no machine"), (["a 'b"], "quotation"),
+        (["--file", "missing"], "missing"), (["--file", "bad"], "bad:2"), (["a", "--label", "b"], "NAME=VALUE"),
+        (["a", "--torc", "-c"], "torc"), (["a label.x=1", "b label.x y=2"], "label"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_list_with_something_wrong_is_refused_as_a_whole(
+    program: Program, far: Far, arguments: list[str], said: str
+) -> None:
+    wf = far.workflow(LONG)
+    program.write("bad", "good\n$(id)\n")
+    done = program("remote", "add-workers", wf, *arguments, code=2)
+    assert said in done.stderr.lower() or said in done.stderr
+    assert program("remote", "list-workers", wf, "-f", "json").json == []
+
+
+def test_workers_are_started_looked_at_stopped_and_their_logs_brought(program: Program, far: Far) -> None:
+    wf = far.workflow({"name": "long", "command": "echo begun; exec sleep 1000"})
+    program("remote", "add-workers", wf, "far", "behind", "-j", 1)
+    tried = program("remote", "run", wf, "--dry-run", "-f", "json", **ssh_config(far)).json
+    assert [(report["state"], report["is_ok"]) for report in tried] == [("ready", True)] * 2
+    assert [r["state"] for r in program("remote", "status", wf, "-f", "json", **ssh_config(far)).json] == [
+        "never_started"
+    ] * 2
+    program("remote", "run", wf, "--parallel", 1, "--time-limit", "1h", **ssh_config(far))
+    wait_until(lambda: states(far.torc, wf) == {"long": "running"}, "the job runs")
+    found = program("remote", "status", wf, "-f", "json", **ssh_config(far)).json
+    assert [(r["state"], r["runner_is_active"]) for r in found] == [("running", True)] * 2
+    only = program("remote", "status", wf, "--host", "behind", "-f", "json", **ssh_config(far)).json
+    assert [report["host"] for report in only] == ["behind"]
+    brought = program("remote", "collect-logs", wf, "-o", "logs", "-f", "json", **ssh_config(far)).json
+    assert all(told["is_ok"] for told in brought)
+    assert {path.name for path in (program.directory / "logs").iterdir()} == {"far", "behind"}
+    assert "running" in program("remote", "status", wf, **ssh_config(far)).stdout
+    stopped = program("remote", "stop", wf, "-f", "json", **ssh_config(far)).json
+    assert [(r["state"], r["runner_is_active"]) for r in stopped] == [("ended", False)] * 2
+
+
+def test_what_fails_is_told_with_what_to_do_and_the_exit_code(program: Program, far: Far) -> None:
+    wf = far.workflow(LONG)
+    program("remote", "add-workers", wf, "nowhere.invalid")
+    for command in (["run"], ["run", "--dry-run"], ["status"], ["stop"], ["collect-logs"]):
+        done = program("remote", command[0], wf, *command[1:], code=1, **ssh_config(far))
+        assert "nowhere.invalid" in done.stdout and "hint: check the name" in done.stderr, command
+        told = program("remote", command[0], wf, *command[1:], "-f", "json", code=1, **ssh_config(far))
+        assert [report["kind"] for report in told.json] == ["unresolved"]
+
+
+def test_a_workflow_without_machines_and_a_missing_configuration_are_told(program: Program, far: Far) -> None:
+    wf = far.workflow(LONG)
+    assert "add-workers" in program("remote", "run", wf, code=2).stderr
+    far.add(wf, "far")
+    assert "no file" in program("remote", "status", wf, "--ssh-config", "missing", code=2).stderr
+    assert "--timeout" in program("remote", "status", wf, "--timeout", "soon", code=2).stderr
+
+
+def test_a_database_that_only_this_machine_has_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    wf = program("create", program.write("w.yaml", "name: w\njobs: [{name: a, command: 'true'}]\n"), "-f", "json").json[
+        "id"
+    ]
+    program("remote", "add-workers", wf, "far")
+    assert "torc server start" in program("remote", "run", wf, code=2).stderr
+
+
+def test_ctrl_c_ends_the_wait_at_once_and_leaves_no_ssh(program: Program, far: Far, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    slow = tmp_path / "slow"
+    slow.write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 1000\n")
+    slow.chmod(0o755)
+    wf = far.workflow(LONG)
+    far.add(wf, "far", torc=str(slow))
+    running = subprocess.Popen(
+        [*PROGRAM, "remote", "run", str(wf)], cwd=program.directory, env=program.environ(**ssh_config(far)), text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    wait_until(begun.exists, "the machine is asked")
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130 and "Traceback" not in said, said
+    assert subprocess.run(["pgrep", "-s", str(running.pid)], capture_output=True, check=False).stdout == b""
+
+
+def test_help_is_there_for_every_command(program: Program) -> None:
+    for command in ("add-workers", "list-workers", "remove-worker", "run", "status", "stop", "collect-logs"):
+        assert f"torc remote {command}" in program("remote", command, "--help").stdout
