@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,12 +57,14 @@ class Connection:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[int, int]]:
-    """Run a server for a database in a folder; gives its port and its pid."""
+def server(folder: Path, *options: str, database: str | None = None) -> Iterator[tuple[int, int]]:
+    """Run a server for a database in a folder, or for a named one; gives its port and its pid."""
     folder.mkdir(parents=True, exist_ok=True)
+    environ = {**os.environ, **({"TORC_DB": database} if database else {})}
     done = subprocess.run(
-        [*processes.TORC, "server", "start", "--no-access-log", "-f", "json"],
+        [*processes.TORC, "server", "start", "--no-access-log", "-f", "json", *options],
         cwd=folder,
+        env=environ,
         capture_output=True,
         text=True,
         check=False,

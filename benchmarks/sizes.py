@@ -24,6 +24,7 @@ class Sizes:
     chain_jobs: int
     serving_runners: int
     serving_jobs: int
+    serving_sizes: tuple[int, ...]
     idle_runners: int
     listeners: int
 
@@ -43,6 +44,7 @@ FULL = Sizes(
     chain_jobs=200,
     serving_runners=200,
     serving_jobs=40_000,
+    serving_sizes=(1000, 1_000_000),
     idle_runners=10_000,
     listeners=1000,
 )
@@ -61,6 +63,7 @@ QUICK = Sizes(
     chain_jobs=50,
     serving_runners=50,
     serving_jobs=5_000,
+    serving_sizes=(1000, 50_000),
     idle_runners=1000,
     listeners=100,
 )
@@ -79,6 +82,7 @@ TINY = Sizes(
     chain_jobs=3,
     serving_runners=2,
     serving_jobs=30,
+    serving_sizes=(40,),
     idle_runners=3,
     listeners=2,
 )
