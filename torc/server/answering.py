@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from sqlalchemy.exc import DBAPIError
+
 from torc.api.base import Request
 from torc.api.data import SetUserData
 from torc.api.events import ListEvents
@@ -130,8 +132,8 @@ class Answers:
                     continue
                 try:
                     found = await self.read(partial(feed.changes, watched))
-                except Exception:  # noqa: BLE001 - the database is away: those who ask are told so
-                    _LOG.warning("cannot look for changes", exc_info=True)
+                except DBAPIError as error:  # the database is away: those who ask are told so
+                    _LOG.info("cannot look for changes: %s", error.orig)
                     continue
                 for workflow_id, reach in found.items():
                     self.waiting.changed(workflow_id, reach)

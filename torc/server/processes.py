@@ -7,6 +7,7 @@ what it is to do comes on standard input, for a URL of a database may hold a pas
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import signal
@@ -24,6 +25,7 @@ from torc.server.app import app
 from torc.server.identity import OwnerOnLoopback
 from torc.store.open import open_store
 
+_LOG = logging.getLogger(__name__)
 _START_SECONDS = 60.0
 _PAUSE_SECONDS = 1.0
 _LOOK_SECONDS = 0.5
@@ -95,10 +97,7 @@ def _replace_dead(processes: list[_Process], work: Work, bound: socket.socket) -
     for at, process in enumerate(processes):
         if process.process.poll() is not None:
             process.close()
-            print(
-                f"process {process.process.pid} of the server ended with {process.process.returncode}: begun anew",
-                file=sys.stderr,
-            )
+            _LOG.warning("process %d ended with %d: begun anew", process.process.pid, process.process.returncode)
             time.sleep(_PAUSE_SECONDS)
             processes[at] = _Process(work, bound)
 
@@ -116,7 +115,7 @@ def main(socket_fd: int, told_fd: int) -> int:
         serve.serve(application, bound, work.listen, on_ready=lambda: _tell(told_fd))
         store.close()
     except TorcError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        _LOG.error("error: %s", error.message)
         return error.exit_code
     return 0
 
