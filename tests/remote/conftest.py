@@ -22,8 +22,9 @@ from torc.client.embedded import Embedded
 from torc.client.remote import Remote
 from torc.remote import workers
 from torc.remote.reports import Report
+from torc.remote.scripts import Store
 from torc.remote.ssh import Options, Ssh
-from torc.remote.workers import Reach, RunOptions, Store
+from torc.remote.workers import Reach, RunOptions
 from torc.server.identity import OwnerOnLoopback
 
 

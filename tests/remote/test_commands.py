@@ -143,3 +143,31 @@ def test_ctrl_c_ends_the_wait_at_once_and_leaves_no_ssh(program: Program, far: F
 def test_help_is_there_for_every_command(program: Program) -> None:
     for command in ("add-workers", "list-workers", "remove-worker", "run", "status", "stop", "collect-logs"):
         assert f"torc remote {command}" in program("remote", command, "--help").stdout
+
+
+def test_workers_check_the_certificate_of_a_server_by_its_authority_and_get_nothing_of_its_key(
+    program: Program, far: Far
+) -> None:
+    own = Program(program.directory)
+    both = program.directory / "both.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "-", "-out", "-", "-days", "2", "-subj",
+         "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    ).stdout  # fmt: skip
+    both.write_bytes(made)
+    assert b"PRIVATE KEY" in made
+    own("server", "start", "--tls-cert", "both.pem")
+    try:
+        spec = own.write("w.yaml", "name: w\njobs: [{name: a, command: 'torc workflows list -f json > seen'}]\n")
+        wf = own("create", spec, "-f", "json").json["id"]
+        own("remote", "add-workers", wf, "far")
+        own("remote", "run", wf, **ssh_config(far))
+        wait_until(lambda: own("workflows", "get", wf, "-f", "json").json["state"] == "completed", "it is done")
+        assert '"name": "w"' in (program.directory / "seen").read_text()
+        (authority,) = far.net.state.glob("torc/workers/*/ca.pem")
+        assert "BEGIN CERTIFICATE" in authority.read_text() and "PRIVATE" not in authority.read_text()
+        ended = lambda: own("remote", "status", wf, "-f", "json", **ssh_config(far)).json[0]["state"] == "ended"  # noqa: E731
+        wait_until(ended, "the worker has ended")
+    finally:
+        own("server", "stop")

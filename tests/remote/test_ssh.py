@@ -16,6 +16,7 @@ import pytest
 from tests.remote.conftest import Net
 from tests.support.running import is_alive, wait_until
 from tests.support.sshd import make_key
+from tests.support.wire import Wire
 from torc.core.destinations import Destination, parse_destination
 from torc.errors import Forbidden, TorcError, Unavailable
 from torc.remote.ssh import Options, Ssh, _whole, kind_of
@@ -267,3 +268,73 @@ def test_destinations_are_read_and_written(text: str, is_: Destination) -> None:
 def test_what_is_no_destination_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"`|write"):
         parse_destination(text)
+
+
+def full(net: Net) -> socket.socket:
+    """Have the machine serve somebody who does not log in, and take nobody beside; gives that connection."""
+    net.far.stop()
+    net.far.config.write_text(net.far.config.read_text().replace("MaxStartups 100", "MaxStartups 1:100:1"))
+    net.far.start()
+
+    def served() -> socket.socket | None:
+        connection = socket.create_connection(("127.0.0.1", net.far.port))
+        if connection.recv(4) == b"SSH-":
+            return connection
+        connection.close()
+        return None
+
+    found: socket.socket = wait_until(served, "the machine serves")
+    return found
+
+
+def test_a_machine_that_takes_no_more_connections_now_is_asked_again(net: Net, ssh: Ssh) -> None:
+    with full(net) as first:
+        before = net.far.log.read_text().count("MaxStartups")
+
+        def leave() -> None:
+            wait_until(lambda: net.far.log.read_text().count("MaxStartups") > before, "a connection was refused")
+            first.close()
+
+        leaving = threading.Thread(target=leave)
+        leaving.start()
+        assert ssh.run(FAR, "echo here", seconds=30).output == b"here\n"
+        leaving.join()
+
+
+def test_a_machine_that_takes_no_connections_for_long_is_told(net: Net, ssh: Ssh) -> None:
+    with full(net):
+        assert kind_of(failure(ssh, FAR)) == "not_taken"
+
+
+def test_a_network_that_swallows_is_given_up_and_the_next_call_connects_anew(
+    net: Net, ssh: Ssh, tmp_path: Path
+) -> None:
+    wire = Wire(("127.0.0.1", net.far.port))
+    port = wire.url.rpartition(":")[2]
+    net.add(
+        net.far.as_host("wired", net.known_hosts).replace(f"Port {net.far.port}", f"Port {port}\n  HostKeyAlias wired")
+    )
+    with net.known_hosts.open("a") as known:
+        known.write(f"wired ssh-ed25519 {key_of(net.far.host_key)}\n")
+    wired, begun = Destination("wired"), tmp_path / "begun"
+
+    def swallow() -> None:
+        wait_until(begun.exists, "the script runs")
+        wire.hold()
+
+    swallowing = threading.Thread(target=swallow)
+    swallowing.start()
+    error = failure(ssh, wired, f"touch {begun}; echo one; sleep 2; echo two", seconds=4)
+    swallowing.join()
+    assert kind_of(error) == "timed_out"
+    wire.cut()
+    wire.mend()
+    assert wait_until(lambda: _tried(ssh, wired) == b"here\n", "the machine answers again")
+    wire.close()
+
+
+def _tried(ssh: Ssh, to: Destination) -> bytes:
+    try:
+        return ssh.run(to, "echo here", seconds=10).output
+    except TorcError:
+        return b""

@@ -18,7 +18,7 @@ from tests.support.sshd import far_program, make_key
 from torc.api.runs import ListRunners, Runner
 from torc.errors import NotFound
 from torc.remote import workers
-from torc.remote.workers import Store
+from torc.remote.scripts import Store
 
 LONG = {"name": "long", "command": "exec sleep 1000"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ SshConfig = Annotated[
     typer.Option("--ssh-config", envvar="TORC_SSH_CONFIG", help="Read this file in place of ~/.ssh/config."),
 ]
 
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 _WORKERS = [
     *render.columns("id", "host", "torc", "directory", "output_dir", "num_cpus"),
     ("memory", lambda w: render.memory(w.memory_bytes)),
@@ -303,12 +305,13 @@ def _seconds(text: str, option: str) -> int:
 
 def _store(opened: Any, server_url: str | None) -> Any:
     """Tell by what workers elsewhere find the store. Raises Invalid for a database that only this machine has."""
-    from torc.remote.workers import Store
+    from torc.remote.scripts import Store
 
     url = server_url or getattr(opened, "url", None)
     if url is not None:
         token = getattr(opened, "token", None)
-        return Store(url, {"TORC_API_URL": url, **({"TORC_TOKEN": token} if token else {})})
+        variables = {"TORC_API_URL": url, **({"TORC_TOKEN": token} if token else {})}
+        return Store(url, variables, _authority(getattr(opened, "ca_file", None)))
     if opened.store.path is not None:
         raise Invalid(
             f"workers elsewhere cannot reach the database {opened.store.path}",
@@ -316,6 +319,17 @@ def _store(opened: Any, server_url: str | None) -> Any:
         )
     engine = opened.store.engine.url
     return Store(engine.render_as_string(hide_password=True), {"TORC_DB": engine.render_as_string(hide_password=False)})
+
+
+def _authority(ca_file: str | None) -> str | None:
+    """Give the certificates of a file, and nothing else of it: a server's own file may hold its key too."""
+    if ca_file is None:
+        return None
+    try:
+        text = Path(ca_file).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise Invalid(f"cannot read {ca_file}: {error.strerror}", hint="TORC_CA_FILE names a PEM file") from None
+    return "\n".join([*_CERTIFICATE.findall(text), ""])
 
 
 def _show(told: Sequence[Any], columns: Sequence[render.Column]) -> None:

@@ -44,7 +44,7 @@ class Remote:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.url = _checked(url)
-        self.token = token
+        self.token, self.ca_file = token, ca_file
         self.notes: tuple[str, ...] = ()
         self._patience = patience_seconds
         self._headers = {"User-Agent": f"torc/{__version__}", "Accept-Encoding": "gzip"}

@@ -66,6 +66,11 @@ _SIGNS = (
         "ssh refuses its configuration", "mend ~/.ssh/config, or the file named by --ssh-config",
     ),
     _sign(
+        "not_taken", r"Exceeded MaxStartups|Not allowed at this time|kex_exchange_identification: .*(closed|reset)|"
+        r"banner exchange: .*(closed|reset)",
+        "it takes no more connections now", "ask fewer machines at once (--parallel), or raise MaxStartups in its sshd_config",
+    ),
+    _sign(
         "cut", r"Connection closed|Connection reset|Broken pipe|closed by remote host|disconnect|mux_client|control socket",
         "the connection was cut", "try again; `ssh -v {to}` tells more",
     ),

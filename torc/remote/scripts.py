@@ -75,6 +75,13 @@ cd "$path" 2>/dev/null || trouble no_directory "$directory"
 directory=$PWD
 """
 
+#: what a certificate of the server is checked by: the far side has it not
+_AUTHORITY = r"""
+(umask 077 && mkdir -p -- "$state") 2>/dev/null || trouble no_state "$state"
+printf '%s' "$authority" > "$state/ca.pem.$$" && mv -f "$state/ca.pem.$$" "$state/ca.pem" || trouble no_state "$state"
+export TORC_CA_FILE="$state/ca.pem"
+"""
+
 _CHECK = r"""
 version=$("$program" --version 2>&1 </dev/null) || trouble broken_torc "$version"
 tell program "$program"
@@ -200,10 +207,19 @@ def read(output: bytes) -> Answer:
     return Answer(values, output)
 
 
-def check(key: str, program: str | None, directory: str, workflow_id: int, variables: Mapping[str, str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where workers find the store: the place for people, variables, which may hold secrets, and the authority of its certificate."""
+
+    name: str
+    variables: Mapping[str, str]
+    authority: str | None = None  # PEM
+
+
+def check(key: str, program: str | None, directory: str, workflow_id: int, store: Store) -> str:
     """Write what tells whether a worker could begin: which Torc is there, and whether it reaches this workflow."""
     given = _set(key=key, program=program or "", named=program or "torc", directory=directory, workflow=workflow_id)
-    return given + _FAR + _FIND + _exported(variables) + _CHECK
+    return given + _FAR + _FIND + _exported(store) + _CHECK
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +235,13 @@ class Start:
     words: Sequence[str]
 
 
-def start(begin: Start, variables: Mapping[str, str]) -> str:
+def start(begin: Start, store: Store) -> str:
     """Write what begins a worker that outlives the connection."""
     given = _set(
         key=begin.key, program=begin.program, named=begin.program, directory=begin.directory, output=begin.output_dir,
         log_name=begin.log_name, new=begin.start, become=_BECOME, beside=_BESIDE,
     )  # fmt: skip
-    return given + _FAR + _FIND + _exported(variables) + _words(begin.words) + _START
+    return given + _FAR + _FIND + _exported(store) + _words(begin.words) + _START
 
 
 def status(key: str) -> str:
@@ -252,8 +268,9 @@ def _set(**values: str | int) -> str:
     return "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
 
 
-def _exported(variables: Mapping[str, str]) -> str:
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+def _exported(store: Store) -> str:
+    given = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in store.variables.items())
+    return given if store.authority is None else given + _set(authority=store.authority) + _AUTHORITY
 
 
 def _words(words: Sequence[str]) -> str:

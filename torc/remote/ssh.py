@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import selectors
 import shutil
 import subprocess
@@ -33,6 +34,7 @@ _END_SECONDS = 5.0
 #: of a Unix socket's path (unix(7): 108), less what ssh appends while it makes one, and the 40 characters of %C
 _MOST_FOLDER = 107 - 18 - 41
 _SSH_FAILED = 255
+_PAUSES_SECONDS = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +113,22 @@ class Ssh:
         self._lock = threading.Lock()
         self._live: set[subprocess.Popen[bytes]] = set()
         self._routes: dict[Destination, _Route] = {}
-        self._is_closed = False
+        self._closing = threading.Event()
 
     def run(self, to: Destination, script: str, *, seconds: float) -> Ran:
-        """Run a script there by `sh`. Raises Unavailable or Forbidden, whose `details["kind"]` tells how ssh failed."""
+        """Run a script there by `sh`. Raises Unavailable or Forbidden, whose `details["kind"]` tells how ssh failed.
+
+        A machine that takes no more connections at the moment is asked again: many go through one jump host at once.
+        """
+        for pause in _PAUSES_SECONDS:
+            try:
+                return self._run(to, script, seconds)
+            except Unavailable as error:
+                if kind_of(error) != "not_taken" or self._closing.wait(pause * random.uniform(0.5, 1.0)):
+                    raise
+        return self._run(to, script, seconds)
+
+    def _run(self, to: Destination, script: str, seconds: float) -> Ran:
         with self.flowing(to, script, idle_seconds=seconds, seconds=seconds) as (flow, ending):
             output = flow.read(_MOST_ANSWER)
             if flow.read(1):
@@ -157,7 +171,7 @@ class Ssh:
     def close(self) -> None:
         """End what runs still, and the connections that were kept."""
         with self._lock:
-            self._is_closed = True
+            self._closing.set()
             live, shared = list(self._live), [to for to, route in self._routes.items() if route.is_ours]
         for process in live:
             _end(process)
@@ -172,7 +186,7 @@ class Ssh:
         script = _memory_file(_whole(marked))
         try:
             with self._lock:
-                if self._is_closed:
+                if self._closing.is_set():
                     raise Unavailable(f"{to}: given up", hint="begin again", kind="given_up", host=str(to))
                 # stderr to a file: a connection that is kept may hold it open for longer than this call lives
                 process = subprocess.Popen(words, stdin=script, stdout=subprocess.PIPE, stderr=said)

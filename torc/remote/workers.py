@@ -19,6 +19,7 @@ from torc.core.destinations import parse_destination
 from torc.errors import NotFound, TorcError
 from torc.remote import reports, scripts
 from torc.remote.reports import Report
+from torc.remote.scripts import Store
 from torc.remote.ssh import Ssh
 
 T = TypeVar("T")
@@ -37,14 +38,6 @@ class Reach:
     ssh: Ssh
     parallel: int = 10
     seconds: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Where workers find the store: the name of the place for people, and variables, which may hold secrets."""
-
-    name: str
-    variables: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +188,7 @@ def ask(reach: Reach, worker: RemoteWorker, script: str, *, more_seconds: float 
 
 def _checked(worker: RemoteWorker, workflow: Workflow, store: Store, reach: Reach) -> Report:
     directory = worker.directory or workflow.directory
-    script = scripts.check(key_of(workflow, worker), worker.torc, directory, workflow.id, store.variables)
+    script = scripts.check(key_of(workflow, worker), worker.torc, directory, workflow.id, store)
     ran = reach.ssh.run(parse_destination(worker.host), script, seconds=reach.seconds)
     answer = scripts.read(ran.output)
     if answer.get("version") is None:
@@ -222,7 +215,7 @@ def _started(worker: RemoteWorker, workflow: Workflow, store: Store, reach: Reac
         log_name=f"torc_worker_wf{workflow.id}_{safe_name(worker.host)}.log",
         words=_words(worker, workflow, new, options),
     )
-    script = scripts.start(begin, store.variables)
+    script = scripts.start(begin, store)
     answer = ask(reach, worker, script)
     report = reports.of_answer(worker, answer)
     return report.model_copy(
