@@ -29,7 +29,7 @@ T = TypeVar("T")
 Gone = Callable[[], Awaitable[bool]]
 _LOG = logging.getLogger(__name__)
 _READERS = 4
-_WRITERS = {"sqlite": 1, "postgresql": 4}
+_WRITERS = {"sqlite": 1, "postgresql": 1}
 #: how often commits of other processes are looked for
 _LOOK_SECONDS = {"sqlite": 0.05, "postgresql": 0.1}
 
@@ -111,6 +111,8 @@ class Answers:
             reply, body = await self._answer(request, actor, check)
             request = without_reports(request)
             if in_line and reply.waiting:
+                if not reply.assignments:
+                    self.waiting.barren(workflow_id)
                 self.waiting.wake_next(workflow_id)
             if says_something(reply):
                 return reply, body
@@ -150,4 +152,4 @@ def _reach(request: Request[Any], reply: Any) -> Reach:
     if not isinstance(request, Exchange) or reply.done:
         return Reach.ALL
     ended = request.finished or request.released or request.actions_finished or request.stopping
-    return Reach.FIRST if ended else Reach.NOBODY
+    return Reach.FIRST if ended and reply.waiting else Reach.NOBODY

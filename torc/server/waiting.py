@@ -11,15 +11,19 @@ from collections.abc import Iterable
 
 from torc.store.feed import Reach
 
+_BARREN_SECONDS = 0.05
+
 
 class _Line:
     """Those who wait for one workflow."""
 
-    __slots__ = ("followers", "generation", "runners", "told")
+    __slots__ = ("followers", "generation", "is_due", "pass_from", "runners", "told")
 
     def __init__(self) -> None:
         self.generation = 0  # of changes that may concern runners
         self.told = 0  # changes in all
+        self.pass_from = 0.0  # no runner is woken before, on the loop's clock
+        self.is_due = False  # somebody will be woken then
         self.runners: dict[asyncio.Future[None], int] = {}  # with the generation that each has asked at
         self.followers: set[asyncio.Future[None]] = set()
 
@@ -85,8 +89,8 @@ class Waiting:
         line.generation += 1
         if reach is Reach.ALL:
             _wake(line.runners)
-        else:
-            self.wake_next(workflow_id)
+        elif not line.is_due:
+            self._begin_pass(workflow_id, line)
 
     def changed_somewhere(self) -> None:
         """Note a change of which nobody knows what it concerns."""
@@ -102,6 +106,23 @@ class Waiting:
             if seen != line.generation and not future.done():
                 future.set_result(None)
                 return
+
+    def barren(self, workflow_id: int) -> None:
+        """Note that ready jobs are left that the one who asked could not be given: most likely the next cannot either.
+
+        Each change would have all of the line ask in vain. So the next time it is begun a moment later.
+        """
+        line = self._lines.get(workflow_id)
+        if line is not None:
+            line.pass_from = asyncio.get_running_loop().time() + _BARREN_SECONDS
+
+    def _begin_pass(self, workflow_id: int, line: _Line) -> None:
+        loop = asyncio.get_running_loop()
+        line.is_due = line.pass_from > loop.time()
+        if line.is_due:
+            loop.call_at(line.pass_from, self._begin_pass, workflow_id, line)
+        else:
+            self.wake_next(workflow_id)
 
     def close(self) -> None:
         """Let nobody wait any more: the server ends."""
