@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ from tests.remote.conftest import Far
 from tests.support.program import Program
 from tests.support.running import is_alive, results, states, wait_until
 from tests.support.sshd import far_program, make_key
+from tests.support.stores import empty_postgres
+from torc import __version__
 from torc.api.runs import ListRunners, Runner
 from torc.errors import NotFound
 from torc.remote import workers
 from torc.remote.scripts import Store
+from torc.store.open import Store as PostgresStore
 
 LONG = {"name": "long", "command": "exec sleep 1000"}
 
@@ -214,6 +218,43 @@ def test_another_store_with_a_workflow_of_the_same_id_is_told_apart(far: Far, tm
     other = Store("elsewhere", {"TORC_DB": str(tmp_path / "else/.torc/torc.db")})
     (report,) = workers.check(far.torc, wf, workers.list_workers(far.torc, wf), other, far.reach)
     assert report.kind == "other_store"
+
+
+def test_workers_may_find_the_store_on_postgresql(far: Far, postgres_store: PostgresStore) -> None:
+    on_postgres = empty_postgres(postgres_store)
+    url = postgres_store.engine.url.render_as_string(hide_password=False)
+    with_store = replace(far, torc=on_postgres, store=Store("postgresql", {"TORC_DB": url}))  # type: ignore[arg-type]
+    wf = with_store.workflow({"name": "a", "command": "torc workflows list -f json > seen"}, name="on postgresql")
+    with_store.add(wf, "far")
+    assert with_store.start(wf)["far"].is_ok
+    with_store.wait_for(wf, "completed")
+    assert "on postgresql" in (far.folder / "seen").read_text()
+    wait_until(lambda: with_store.status(wf)["far"].state == "ended", "the worker has ended")
+
+
+def test_a_password_that_the_far_side_says_again_is_not_shown(far: Far) -> None:
+    wf = far.workflow(LONG)
+    far.add(wf, "far", torc=str(far.net.folder / "telling"))
+    (far.net.folder / "telling").write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec echo torc {__version__}\necho "cannot open $TORC_DB with $TORC_TOKEN"\n'
+    )
+    (far.net.folder / "telling").chmod(0o755)
+    lost = Store("postgresql://h/d", {"TORC_DB": "postgresql://u:secret1@h/d", "TORC_TOKEN": "secret2"})
+    (report,) = workers.check(far.torc, wf, workers.list_workers(far.torc, wf), lost, far.reach)
+    assert report.kind == "no_store" and "cannot open postgresql://h/d" in (report.message or "")
+    assert "secret" not in report.model_dump_json()
+
+
+def test_what_a_far_side_says_is_made_harmless_for_a_terminal(far: Far) -> None:
+    wf = far.workflow(LONG)
+    far.add(wf, "far", torc=str(far.net.folder / "says"))
+    (far.net.folder / "says").write_text("#!/bin/sh\nprintf 'torc 99.0\\033[31m\\377'\n")
+    (far.net.folder / "says").chmod(0o755)
+    report = far.start(wf)["far"]
+    assert report.kind == "no_torc" and report.message and report.message.isprintable()
+    (far.net.folder / "says").write_text("#!/bin/sh\nprintf '\\033[31mbroken\\377'; exit 1\n")
+    report = far.start(wf)["far"]
+    assert report.kind == "broken_torc" and report.message and report.message.isprintable()
 
 
 def test_a_connection_that_is_cut_while_a_worker_starts_leaves_one_worker_that_is_found(far: Far) -> None:

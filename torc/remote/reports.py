@@ -14,7 +14,7 @@ from torc.api.remotes import RemoteWorker
 from torc.api.workflows import Workflow
 from torc.errors import Conflict, Forbidden, Invalid, NotFound, TorcError, Unavailable
 from torc.remote import failures
-from torc.remote.scripts import Answer
+from torc.remote.scripts import Answer, Store
 from torc.remote.ssh import Ran, kind_of
 
 State = Literal[
@@ -27,7 +27,7 @@ State = Literal[
 ]
 #: exit codes of `torc worker` that are no fault of its own: done, jobs failed, stopped
 _ORDERLY = {0, 1, 130}
-_VERSION = re.compile(r"torc (\d+(?:\.\d+)+\S*)")
+_VERSION = re.compile(r"torc (\d+(?:\.\d+)+[A-Za-z0-9.+-]*)", re.ASCII)
 
 
 class Report(Value):
@@ -69,13 +69,28 @@ def of_answer(worker: RemoteWorker, answer: Answer) -> Report:
     is_running = alive == "yes"
     report = Report(
         host=worker.host, state="running" if is_running else "ended" if code in _ORDERLY else "died",
-        pid=_whole(answer.get("pid")), start=answer.get("start"), exit_code=None if is_running else code,
-        output_dir=answer.get("output"),
+        pid=_whole(answer.get("pid")), start=_shown(answer, "start"), exit_code=None if is_running else code,
+        output_dir=_shown(answer, "output"),
     )  # fmt: skip
     if is_running:
         return report
     said = failures.last_line(answer.rest.decode(errors="replace"))
     return report.model_copy(update={"message": _ended(code, said)})
+
+
+def of_check(worker: RemoteWorker, answer: Answer) -> Report:
+    """Tell that a worker could begin, or runs already."""
+    is_running = answer.get("alive") == "yes"
+    return Report(
+        host=worker.host, state="running" if is_running else "ready", version=check_version(worker, answer),
+        program=_shown(answer, "program"), directory=_shown(answer, "directory"), start=_shown(answer, "start"),
+        message="it runs already" if is_running else None,
+    )  # fmt: skip
+
+
+def _shown(answer: Answer, name: str) -> str | None:
+    value = answer.get(name)
+    return None if value is None else failures.printable(value)
 
 
 def _ended(code: int | None, said: str) -> str:
@@ -129,7 +144,7 @@ def check_version(worker: RemoteWorker, answer: Answer) -> str:
     found = _VERSION.fullmatch(said.strip())
     if found is None:
         raise NotFound(
-            f"{worker.host}: {answer.get('program')} is no Torc: it says `{failures.printable(said)[:200]}`",
+            f"{worker.host}: {_shown(answer, 'program')} is no Torc: it says `{failures.printable(said)[:200]}`",
             hint="name the program: --torc PATH", kind="no_torc",
         )  # fmt: skip
     if found[1].split(".")[:2] != __version__.split(".")[:2]:
@@ -140,7 +155,7 @@ def check_version(worker: RemoteWorker, answer: Answer) -> str:
     return found[1]
 
 
-def check_same_workflow(worker: RemoteWorker, answer: Answer, workflow: Workflow, where: str) -> None:
+def check_same_workflow(worker: RemoteWorker, answer: Answer, workflow: Workflow, store: Store) -> None:
     """See whether the Torc over there finds this very workflow. Raises Unavailable or Invalid."""
     text = answer.rest.decode(errors="replace")
     try:
@@ -151,13 +166,15 @@ def check_same_workflow(worker: RemoteWorker, answer: Answer, workflow: Workflow
         if found.get("created_at") == workflow.created_at and found.get("name") == workflow.name:
             return
         raise Invalid(
-            f"{worker.host}: {where} leads to another store from there: its workflow {workflow.id} is not this one",
+            f"{worker.host}: {store.name} leads to another store from there: its workflow {workflow.id} is not this one",
             hint="name the server as that machine reaches it: torc remote run --server-url URL", kind="other_store",
         )  # fmt: skip
     error = found.get("error") if isinstance(found.get("error"), dict) else {}
     said = str(error.get("message") or failures.last_line(text) or "nothing")
+    for secret in store.variables.values():
+        said = said.replace(secret, store.name)
     raise Unavailable(
-        f"{worker.host}: {where} does not answer from there: {failures.printable(said)[:500]}",
+        f"{worker.host}: {store.name} does not answer from there: {failures.printable(said)[:500]}",
         hint="name the server as that machine reaches it: --server-url URL; one on 127.0.0.1 is reached from its machine only",
         kind="no_store",
     )  # fmt: skip

@@ -187,37 +187,36 @@ def ask(reach: Reach, worker: RemoteWorker, script: str, *, more_seconds: float 
 
 
 def _checked(worker: RemoteWorker, workflow: Workflow, store: Store, reach: Reach) -> Report:
+    return reports.of_check(worker, _looked(worker, workflow, store, reach))
+
+
+def _looked(worker: RemoteWorker, workflow: Workflow, store: Store, reach: Reach) -> scripts.Answer:
+    """Give what is there for a worker. Raises TorcError where one could not begin."""
     directory = worker.directory or workflow.directory
     script = scripts.check(key_of(workflow, worker), worker.torc, directory, workflow.id, store)
     ran = reach.ssh.run(parse_destination(worker.host), script, seconds=reach.seconds)
     answer = scripts.read(ran.output)
     if answer.get("version") is None:
         reports.checked(worker, ran, answer)
-    version = reports.check_version(worker, answer)
-    reports.check_same_workflow(worker, answer, workflow, store.name)
-    is_running = answer.get("alive") == "yes"
-    return Report(
-        host=worker.host, state="running" if is_running else "ready", version=version, program=answer.get("program"),
-        directory=answer.get("directory"), start=answer.get("start"),
-        message="it runs already" if is_running else None,
-    )  # fmt: skip
+    reports.check_version(worker, answer)
+    reports.check_same_workflow(worker, answer, workflow, store)
+    return answer
 
 
 def _started(worker: RemoteWorker, workflow: Workflow, store: Store, reach: Reach, options: RunOptions) -> Report:
-    ready = _checked(worker, workflow, store, reach)
+    found = _looked(worker, workflow, store, reach)
     new = uuid.uuid4().hex
     begin = scripts.Start(
         key=key_of(workflow, worker),
         start=new,
-        program=ready.program or "torc",
-        directory=ready.directory or workflow.directory,
+        program=found.get("program") or "torc",
+        directory=found.get("directory") or workflow.directory,
         output_dir=worker.output_dir or _OUTPUT,
         log_name=f"torc_worker_wf{workflow.id}_{safe_name(worker.host)}.log",
         words=_words(worker, workflow, new, options),
     )
-    script = scripts.start(begin, store)
-    answer = ask(reach, worker, script)
-    report = reports.of_answer(worker, answer)
+    answer = ask(reach, worker, scripts.start(begin, store))
+    report, ready = reports.of_answer(worker, answer), reports.of_check(worker, found)
     return report.model_copy(
         update={
             "program": ready.program, "version": ready.version, "directory": ready.directory,
