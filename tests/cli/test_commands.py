@@ -14,6 +14,9 @@ import pytest
 from tests.cli.conftest import EMBEDDED
 from tests.support.program import Program
 from tests.support.wait import wait_until
+from torc.api.runs import Exchange, Finished, NodeCapacity, RegisterRunner, StartRun
+from torc.client.connect import connect
+from torc.client.remote import Remote
 
 CHAIN = """
 name: chain
@@ -351,3 +354,20 @@ def test_the_same_commands_work_on_a_named_database(program: Program) -> None:
     program("run", name, "--db", "other.db")
     assert len(program("workflows", "list", "-f", "json", TORC_DB="other.db").json) == 1
     assert not (program.directory / ".torc").exists()
+
+
+def test_logs_that_are_on_another_machine_are_said_to_be_there(program: Program) -> None:
+    program("create", program.write("chain.yaml", CHAIN))
+    url = program.url
+    torc = Remote(url) if url else connect(cwd=program.directory, environ={})
+    torc.send(StartRun(workflow_id=1))
+    room = NodeCapacity(num_cpus=1, memory_bytes=1 << 30)
+    register = RegisterRunner(workflow_id=1, host="faraway", pid=1, process_started="1", boot_id="b", capacity=room)
+    runner = torc.send(register).id
+    (job,) = torc.send(Exchange(workflow_id=1, runner_id=runner, free=room, limit=1)).assignments
+    done = Finished(
+        job_id=job.job_id, attempt=1, outcome="succeeded", return_code=0, started_at=1.0, ended_at=2.0, wall_seconds=1.0
+    )
+    torc.send(Exchange(workflow_id=1, runner_id=runner, free=room, finished=[done], stopping=True))
+    torc.close()
+    assert "it ran on faraway" in program("jobs", "logs", job.job_id, code=3).stderr

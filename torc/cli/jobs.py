@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from torc.api import jobs as api
+from torc.api.runs import GetRunner, ListResults
 from torc.api.workflows import GetWorkflow
 from torc.cli import render
 from torc.cli.app import App
@@ -103,10 +104,21 @@ def logs(
         wanted = [path for path, is_error in paths if (is_error and not stdout) or (not is_error and not stderr)]
         if not any(path.exists() for path in wanted):
             raise NotFound(
-                f"there are no logs of job {job_id}, attempt {number}, in {base}",
-                hint="name the folder with --output-dir",
+                f"there are no logs of job {job_id}, attempt {number}, in {base}", hint=_where(opened, job, number)
             )
         _print_files(wanted, opened if follow else None, job_id)
+
+
+def _where(opened: Any, job: Any, attempt: int) -> str:
+    """Say where else the logs of an attempt may be."""
+    import socket
+
+    for result in opened.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=100)).items:
+        if result.attempt == attempt and result.runner_id is not None:
+            host = opened.send(GetRunner(runner_id=result.runner_id)).host
+            if host != socket.gethostname():
+                return f"it ran on {host}: look there, or bring them here with `torc remote collect-logs`"
+    return "name the folder with --output-dir"
 
 
 def _paths(base: Path, job: Any, attempt: int) -> list[tuple[Path, bool]]:
