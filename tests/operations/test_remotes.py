@@ -56,11 +56,19 @@ def test_replacing_changes_what_is_there_and_keeps_its_id(torc: Embedded, wf: in
 
 def test_a_machine_is_taken_off_the_list_once(torc: Embedded, wf: int) -> None:
     (one,) = add(torc, wf, "one")
-    torc.send(RemoveRemoteWorker(worker_id=one.id))
+    torc.send(RemoveRemoteWorker(workflow_id=wf, worker_id=one.id))
     assert hosts(torc, wf) == []
     with pytest.raises(NotFound) as raised:
-        torc.send(RemoveRemoteWorker(worker_id=one.id))
+        torc.send(RemoveRemoteWorker(workflow_id=wf, worker_id=one.id))
     assert "torc remote list-workers" in (raised.value.hint or "")
+
+
+def test_a_machine_of_another_workflow_is_not_taken_off(torc: Embedded, wf: int) -> None:
+    (one,) = add(torc, wf, "one")
+    other = workflow(torc, "a", name="other")
+    with pytest.raises(NotFound, match=f"workflow {other} has no remote worker {one.id}"):
+        torc.send(RemoveRemoteWorker(workflow_id=other, worker_id=one.id))
+    assert hosts(torc, wf) == ["one"]
 
 
 def test_lists_come_in_pages(torc: Embedded, wf: int) -> None:
@@ -72,7 +80,7 @@ def test_lists_come_in_pages(torc: Embedded, wf: int) -> None:
 
 def test_changes_of_the_list_are_events(torc: Embedded, wf: int) -> None:
     (one,) = add(torc, wf, "one")
-    torc.send(RemoveRemoteWorker(worker_id=one.id))
+    torc.send(RemoveRemoteWorker(workflow_id=wf, worker_id=one.id))
     kinds = [event.type for event in torc.send(ListEvents(workflow_id=wf)).items]
     assert kinds[-2:] == ["remote_worker_created", "remote_worker_deleted"]
 
@@ -81,7 +89,7 @@ def test_a_list_goes_with_its_workflow(torc: Embedded, wf: int) -> None:
     (one,) = add(torc, wf, "one")
     torc.send(DeleteWorkflow(workflow_id=wf))
     with pytest.raises(NotFound):
-        torc.send(RemoveRemoteWorker(worker_id=one.id))
+        torc.send(RemoveRemoteWorker(workflow_id=wf, worker_id=one.id))
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,14 @@ def test_what_fails_is_told_with_what_to_do_and_the_exit_code(program: Program, 
         assert [report["kind"] for report in told.json] == ["unresolved"]
 
 
+def test_workers_may_have_a_token_of_their_own(program: Program, far: Far) -> None:
+    wf = far.workflow({"name": "a", "command": "echo $TORC_TOKEN > token.txt"})
+    far.add(wf, "far")
+    program("remote", "run", wf, **ssh_config(far), TORC_TOKEN="for-me", TORC_WORKER_TOKEN="for-workers")
+    far.wait_for(wf, "completed")
+    assert (far.folder / "token.txt").read_text() == "for-workers\n"
+
+
 def test_a_workflow_without_machines_and_a_missing_configuration_are_told(program: Program, far: Far) -> None:
     wf = far.workflow(LONG)
     assert "add-workers" in program("remote", "run", wf, code=2).stderr

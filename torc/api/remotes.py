@@ -78,8 +78,9 @@ class AddRemoteWorkers(Request[list[RemoteWorker]]):
         return self
 
 
-@request("DELETE", "/remote-workers/{worker_id}", access="write")
+@request("DELETE", "/workflows/{workflow_id}/remote-workers/{worker_id}", access="write")
 class RemoveRemoteWorker(Request[None]):
     """Take a machine off the list. What runs there goes on."""
 
+    workflow_id: int
     worker_id: int

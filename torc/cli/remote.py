@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -159,8 +160,9 @@ def remove_worker(
     from torc.remote import workers
 
     with torc(create=False) as opened:
-        for worker in workers.list_workers(opened, workflow_id(opened, workflow), hosts):
-            opened.send(RemoveRemoteWorker(worker_id=worker.id))
+        number = workflow_id(opened, workflow)
+        for worker in workers.list_workers(opened, number, hosts):
+            opened.send(RemoveRemoteWorker(workflow_id=number, worker_id=worker.id))
     if SESSION.json:
         render.show_json({"removed": render.unique(hosts)})
     else:
@@ -309,7 +311,7 @@ def _store(opened: Any, server_url: str | None) -> Any:
 
     url = server_url or getattr(opened, "url", None)
     if url is not None:
-        token = getattr(opened, "token", None)
+        token = os.environ.get("TORC_WORKER_TOKEN") or getattr(opened, "token", None)
         variables = {"TORC_API_URL": url, **({"TORC_TOKEN": token} if token else {})}
         return Store(url, variables, _authority(getattr(opened, "ca_file", None)))
     if opened.store.path is not None:

@@ -54,7 +54,11 @@ def add_remote_workers(tx: Tx, request: api.AddRemoteWorkers) -> list[api.Remote
 @answers(api.RemoveRemoteWorker)
 def remove_remote_worker(tx: Tx, request: api.RemoveRemoteWorker) -> None:
     """Take a machine off the list."""
-    try:
-        delete_part(tx, WORKER, request.worker_id)
-    except NotFound as error:
-        raise NotFound(error.message, hint="`torc remote list-workers` shows what there is") from None
+    workflow_row(tx, request.workflow_id, lock=True)
+    known = {row["id"] for row in tx.db.execute(_KNOWN, {"id": request.workflow_id}).mappings()}
+    if request.worker_id not in known:
+        raise NotFound(
+            f"workflow {request.workflow_id} has no remote worker {request.worker_id}",
+            hint="`torc remote list-workers` shows what there is",
+        )
+    delete_part(tx, WORKER, request.worker_id)
