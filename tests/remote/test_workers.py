@@ -21,6 +21,7 @@ from torc import __version__
 from torc.api.runs import ListRunners, Runner
 from torc.errors import NotFound
 from torc.remote import workers
+from torc.remote.collect import collect
 from torc.remote.scripts import Store
 from torc.store.open import Store as PostgresStore
 
@@ -68,6 +69,20 @@ def test_a_worker_outlives_the_connection_that_began_it_and_is_found_again(far: 
     assert (found.state, found.pid, found.runner_id) == ("running", runner.pid, runner.id)
     assert found.runner_is_active and is_alive(runner.pid)
     again.ssh.close()
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix", "bash"])
+def test_it_does_not_matter_which_shell_is_sh_there(far: Far, shell: str, tmp_path: Path) -> None:
+    far.net.far.stop()
+    far.net.far.config.write_text(far.net.far.config.read_text() + f"ForceCommand exec {shell} -s\n")
+    far.net.far.start()
+    wf = begun(far, "far", command="echo out; exec sleep 1000")
+    assert far.status(wf)["far"].state == "running"
+    assert far.start(wf)["far"].message == "it runs already"
+    (told,) = collect(far.torc, wf, workers.list_workers(far.torc, wf), far.reach, tmp_path / "logs")
+    assert told.is_ok and told.num_files >= 3
+    report = far.stop(wf)["far"]
+    assert (report.state, report.is_ok) == ("ended", True)
 
 
 def test_a_second_start_leaves_a_worker_that_runs_alone(far: Far) -> None:
