@@ -46,7 +46,8 @@ _REPORTS = [
     *render.columns("pid"),
     ("completed", lambda r: r.num_completed),
     ("failed", lambda r: r.num_failed),
-    *render.columns("version", "message"),
+    *render.columns("version"),
+    ("message", lambda r: r.message if r.is_ok else r.kind),  # what failed is told in full below
 ]
 
 
@@ -55,7 +56,7 @@ def add_workers(  # noqa: PLR0913, PLR0917 - options of a command
     workflow: Workflow,
     hosts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[HOST]", help="[user@]host[:port]; options for one alone: 'HOST num_cpus=4'."),
+        typer.Argument(metavar="HOST", help="[user@]host[:port]; options for one alone: 'HOST num_cpus=4'."),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", help="Machines, one a line, with options; # begins a comment.")
@@ -267,7 +268,7 @@ def collect_logs(
         ("fetched", lambda c: c.num_files),
         ("bytes", lambda c: human_bytes(c.num_bytes)),
         ("kept", lambda c: c.num_kept),
-        *render.columns("message"),
+        _REPORTS[-1],
     ]
     _show(told, shown)
 
