@@ -18,7 +18,7 @@ from tests.support.workflows import create, make
 from torc.api.events import ListEvents
 from torc.api.jobs import ActOnJobs, CreateJob
 from torc.api.runs import Exchange, ExchangeReply, Finished, NodeCapacity, RegisterRunner, StartRun
-from torc.api.workflows import CancelWorkflow
+from torc.api.workflows import CancelWorkflow, CreateWorkflow
 from torc.client.embedded import Embedded
 
 ROOM = NodeCapacity(num_cpus=1, memory_bytes=1 << 30)
@@ -216,3 +216,22 @@ def test_a_stream_of_nothing_is_refused(door: Door, http: Http) -> None:
     assert http("GET", "/api/v1/workflows/9/events/stream").status == 404
     number = make(door, "a").id
     assert http("GET", f"/api/v1/workflows/{number}/events/stream", headers={"Last-Event-ID": "x"}).status == 422
+
+
+def test_runners_are_answered_while_a_large_spec_is_compiled(door: Door, pool: ThreadPoolExecutor) -> None:
+    number = make(door, "a b").id
+    door.send(StartRun(workflow_id=number))
+    runner = _runner(door, number)
+    spec = {
+        "name": "large",
+        "parameters": {"i": "1:60000"},
+        "jobs": [{"name": "j{i}", "use_parameters": ["i"], "command": "true"}],
+    }
+    request = CreateWorkflow(spec=json.dumps({**spec, "description": "x" * 50_000}), format="json", directory="/tmp")
+    creating = pool.submit(door.send, request)
+    answered = 0
+    while not creating.done():
+        _ask(door, number, runner, limit=0)
+        answered += 1
+    assert creating.result().counts.total == 60_000
+    assert answered > 5, "they waited for the spec"

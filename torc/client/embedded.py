@@ -13,7 +13,7 @@ from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.runs import Exchange
 from torc.errors import NotFound, Unavailable
-from torc.operations.dispatch import DryRun, Tx, answer
+from torc.operations.dispatch import DryRun, Tx, answer, prepare
 from torc.store.open import Store
 
 R = TypeVar("R")
@@ -46,8 +46,14 @@ class Embedded:
         """Give back connections."""
         self.store.close()
 
-    def answer(self, request: Request[R], *, actor: str | None = None, check: Check | None = None) -> R:
-        """Answer one request at once, for another actor where one is named. `check` may look and refuse in the transaction."""
+    def answer(
+        self, request: Request[R], *, actor: str | None = None, check: Check | None = None, prepared: Any = None
+    ) -> R:
+        """Answer one request at once, for another actor where one is named.
+
+        `check` may look and refuse in the transaction; `prepared` is what `prepare` gave, where that was done before.
+        """
+        prepared = prepare(request) if prepared is None else prepared
         dialect, engine = self.store.dialect, self.store.engine
         begin = dialect.begin_read if request.access == "read" else dialect.begin_write
         end = time.monotonic() + PATIENCE_SECONDS
@@ -55,7 +61,7 @@ class Embedded:
         while True:
             try:
                 with begin(engine) as db:
-                    tx = Tx(db, dialect, time.time(), actor or self.actor)
+                    tx = Tx(db, dialect, time.time(), actor or self.actor, prepared)
                     if check is not None:
                         check(tx)
                     return answer(tx, request)

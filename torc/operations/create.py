@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torc.api.workflows import CreateWorkflow, SourceFile, SpecFormat, Workflow
 from torc.errors import Invalid
-from torc.operations.dispatch import Tx, answers
+from torc.operations.dispatch import Tx, answers, prepares
 from torc.operations.rows import workflow_of, workflow_row
 from torc.spec.compile import Limits, compile_spec
 from torc.spec.plan import Plan
@@ -30,11 +30,17 @@ def compile_text(
     return plan
 
 
+@prepares(CreateWorkflow)
+def compile_request(request: CreateWorkflow) -> Plan:
+    """Compile a spec that is to be stored."""
+    limits = Limits(max_jobs=request.max_jobs)
+    return compile_text(request.spec, request.format, request.name, request.files, limits)
+
+
 @answers(CreateWorkflow)
 def create_workflow(tx: Tx, request: CreateWorkflow) -> Workflow:
-    """Compile and store a spec."""
-    limits = Limits(max_jobs=request.max_jobs)
-    plan = compile_text(request.spec, request.format, request.name, request.files, limits)
+    """Store what was compiled."""
+    plan: Plan = tx.prepared
     owner = Owner(request.user or tx.actor.partition(":")[2] or tx.actor, request.directory, tx.now)
     workflow_id = insert_plan(tx.db, tx.dialect, plan, owner)
     tx.event(workflow_id, "workflow_created", name=plan.name, num_jobs=len(plan.jobs))

@@ -24,6 +24,7 @@ class Tx:
     dialect: Dialect
     now: float  # seconds since the epoch
     actor: str  # user:NAME, runner:ID ...
+    prepared: Any = None  # what `prepare` gave for the request
 
     def event(self, workflow_id: int, kind: str, *, job_id: int | None = None, **data: Any) -> None:
         """Append to the log."""
@@ -52,6 +53,25 @@ def answers(kind: type[Q]) -> Callable[[Callable[[Tx, Q], R]], Callable[[Tx, Q],
         return handler
 
     return enter
+
+
+PREPARATIONS: dict[type[Request[Any]], Callable[[Any], Any]] = {}
+
+
+def prepares(kind: type[Q]) -> Callable[[Callable[[Q], R]], Callable[[Q], R]]:
+    """Function decorator: enter what can be done for a kind of request before its transaction, for it takes long."""
+
+    def enter(preparation: Callable[[Q], R]) -> Callable[[Q], R]:
+        PREPARATIONS[kind] = preparation
+        return preparation
+
+    return enter
+
+
+def prepare(request: Request[Any]) -> Any:
+    """Do what needs no transaction: nobody else waits for the database meanwhile. Raises TorcError, or one of its children."""
+    preparation = PREPARATIONS.get(type(request))
+    return None if preparation is None else preparation(request)
 
 
 def answer(tx: Tx, request: Request[R]) -> R:

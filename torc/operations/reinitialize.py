@@ -11,12 +11,21 @@ from torc.core.graph import graph_of
 from torc.core.states import State
 from torc.operations.amend import Amended, amend, settle
 from torc.operations.create import compile_text
-from torc.operations.dispatch import DryRun, Tx, answers
+from torc.operations.dispatch import DryRun, Tx, answers, prepares
 from torc.operations.fingerprints import changed_fingerprints
 from torc.operations.graph import get_graph
 from torc.operations.reset import all_states, changes_of, make_due
 from torc.operations.rows import workflow_row
 from torc.operations.workflows import refuse_while_running
+from torc.spec.plan import Plan
+
+
+@prepares(ReinitializeWorkflow)
+def compile_edited(request: ReinitializeWorkflow) -> Plan | None:
+    """Compile the edited spec, where there is one."""
+    if request.spec is None:
+        return None
+    return compile_text(request.spec, request.format, request.name, request.spec_files)
 
 
 @answers(ReinitializeWorkflow)
@@ -28,7 +37,7 @@ def reinitialize_workflow(tx: Tx, request: ReinitializeWorkflow) -> Reinitialize
     facts = {fact.path: FileFact(fact.exists, fact.size_bytes, fact.mtime_ns, fact.sha256) for fact in request.files}
     amended: Amended | None = None
     if request.spec is not None:
-        plan = compile_text(request.spec, request.format, request.name, request.spec_files)
+        plan: Plan = tx.prepared
         needed = _unknown((file.path for file in plan.files), facts)
         if needed:
             return ReinitializeReply(needs_files=needed)

@@ -21,6 +21,7 @@ from torc.api.jobs import CreateJob
 from torc.api.runs import EndRunner, Exchange, RegisterRunner, StartRun
 from torc.api.workflows import RecordFiles
 from torc.client.embedded import Check, Embedded, says_something, without_reports
+from torc.operations.dispatch import PREPARATIONS, prepare
 from torc.server.waiting import Waiting
 from torc.store.feed import Feed, Reach
 from torc.store.open import Store
@@ -80,15 +81,18 @@ class Answers:
 
     async def _answer(self, request: Request[Any], actor: str, check: Check | None) -> tuple[Any, bytes]:
         is_read = request.access == "read"
-        work = partial(self._work, request, actor, check)
         loop = asyncio.get_running_loop()
+        prepared = None
+        if type(request) in PREPARATIONS:  # a large spec takes seconds: no writer waits for that
+            prepared = await loop.run_in_executor(self._readers, prepare, request)
+        work = partial(self._work, request, actor, check, prepared)
         reply, body = await loop.run_in_executor(self._readers if is_read else self._writers, work)
         if not is_read:
             self._tell(request, reply)
         return reply, body
 
-    def _work(self, request: Request[Any], actor: str, check: Check | None) -> tuple[Any, bytes]:
-        reply = self._embedded.answer(request, actor=actor, check=check)
+    def _work(self, request: Request[Any], actor: str, check: Check | None, prepared: Any) -> tuple[Any, bytes]:
+        reply = self._embedded.answer(request, actor=actor, check=check, prepared=prepared)
         return reply, type(request).reply().dump_json(reply)
 
     def _tell(self, request: Request[Any], reply: Any) -> None:

@@ -22,6 +22,8 @@ from torc.server.protocol import GuardedProtocol
 _KEEP_ALIVE_SECONDS = 75
 _GRACE_SECONDS = 20
 _BACKLOG = 2048
+#: another thread gets the interpreter after so long: with the default of 5 ms, a spec being compiled holds up all others
+_SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""
+        sys.setswitchinterval(_SWITCH_SECONDS)
         await super().startup(sockets)
         if self.started:
             self._on_ready()
