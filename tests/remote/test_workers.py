@@ -136,6 +136,19 @@ def test_a_worker_that_was_killed_is_told_and_stopping_it_frees_its_jobs(far: Fa
     assert states(far.torc, wf) == {"long0": "ready"}
 
 
+def test_a_worker_that_is_stopped_before_it_can_listen_has_ended_in_order(far: Far) -> None:
+    slow = far.net.folder / "slow"
+    inner = far_program(far.net.folder / "inner")
+    slow.write_text(f'#!/bin/sh\n[ "$1" = worker ] && exec sleep 1000\nexec {inner} "$@"\n')
+    slow.chmod(0o755)
+    wf = far.workflow(LONG)
+    far.add(wf, "far", torc=str(slow))
+    report = far.start(wf, register_seconds=0.5)["far"]
+    assert (report.is_ok, report.state, report.kind) == (False, "running", "not_registered")
+    report = far.stop(wf)["far"]
+    assert (report.is_ok, report.state, report.exit_code, report.runner_id) == (True, "ended", 143, None)
+
+
 def test_a_process_that_got_the_pid_of_a_worker_is_not_taken_for_it(far: Far) -> None:
     wf = begun(far, "far")
     (state,) = far.net.state.glob("torc/workers/*/process")

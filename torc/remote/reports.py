@@ -25,8 +25,8 @@ State = Literal[
     "never_started",
     "unknown",  # the machine cannot be asked, or does not do what it is asked
 ]
-#: exit codes of `torc worker` that are no fault of its own: done, jobs failed, stopped
-_ORDERLY = {0, 1, 130}
+#: exit codes of `torc worker` that are no fault of its own: done, jobs failed, stopped, stopped when it was about to end
+_ORDERLY = {0, 1, 130, 143}
 _VERSION = re.compile(r"torc (\d+(?:\.\d+)+[A-Za-z0-9.+-]*)", re.ASCII)
 
 
