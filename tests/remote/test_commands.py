@@ -145,7 +145,14 @@ def test_ctrl_c_ends_the_wait_at_once_and_leaves_no_ssh(program: Program, far: F
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130 and "Traceback" not in said, said
-    assert subprocess.run(["pgrep", "-s", str(running.pid)], capture_output=True, check=False).stdout == b""
+    assert not [entry for entry in Path("/proc").glob("[0-9]*") if session_of(entry) == running.pid]
+
+
+def session_of(process: Path) -> int | None:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
+    except OSError:
+        return None
 
 
 def test_help_is_there_for_every_command(program: Program) -> None:
