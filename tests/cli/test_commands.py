@@ -371,3 +371,13 @@ def test_logs_that_are_on_another_machine_are_said_to_be_there(program: Program)
     torc.send(Exchange(workflow_id=1, runner_id=runner, free=room, finished=[done], stopping=True))
     torc.close()
     assert "it ran on faraway" in program("jobs", "logs", job.job_id, code=3).stderr
+
+
+def test_prune_shows_what_it_would_delete_and_deletes_it(program: Program) -> None:
+    program("run", program.write("chain.yaml", CHAIN))
+    assert "nothing is that old" in program("workflows", "prune", "--older-than", "P1D").stderr
+    shown = program("workflows", "prune", "--older-than", "PT0S", "--dry-run")
+    assert "chain" in shown.stdout and "nothing was deleted" in shown.stderr
+    assert [w["id"] for w in program("workflows", "prune", "--older-than", "PT0S", "-f", "json").json] == [1]
+    assert program("workflows", "list", "-f", "json").json == []
+    assert "--older-than" in program("workflows", "prune", "--older-than", "soon", code=2).stderr

@@ -117,6 +117,21 @@ class DeleteWorkflow(Request[None]):
     force: bool = False
 
 
+@request("POST", "/workflows/prune", access="admin")
+class PruneWorkflows(Request[list[Workflow]]):
+    """Delete workflows that nothing has happened to for long, all or none. Gives those that were, or would be, deleted.
+
+    Those with runners at work, or jobs that are not finished while a run has begun, stay.
+    """
+
+    older_than_seconds: float = Field(
+        ge=0.0, description="since the last run ended or, where there was none, since the last change"
+    )
+    keep: int = Field(0, ge=0, le=10_000, description="of each name, so many of the newest stay whatever their age")
+    archived_only: bool = False
+    dry_run: bool = False
+
+
 @request("POST", "/workflows/{workflow_id}/archive", access="write")
 class ArchiveWorkflow(Request[Workflow]):
     """Put a workflow out of the way of lists and default choices, or bring it back."""

@@ -16,6 +16,7 @@ from torc.cli.run import run
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.specs import checked_request, create
 from torc.cli.status import Which, status
+from torc.core.quantities import parse_duration
 from torc.core.states import FINISHED, State
 from torc.errors import Invalid
 
@@ -113,6 +114,37 @@ def delete(workflow: str, force: Force = False, yes: Yes = False) -> None:
             )
         opened.send(api.DeleteWorkflow(workflow_id=number, force=force))
     _say(found, f"deleted workflow {number} ({found.name})")
+
+
+@app.command()
+def prune(
+    older_than: Annotated[
+        str, typer.Option("--older-than", help="Delete what has been at rest for so long, such as P30D.")
+    ],
+    keep: Annotated[int, typer.Option("--keep", min=0, help="Of each name, keep so many of the newest.")] = 0,
+    archived_only: Annotated[bool, typer.Option("--archived-only", help="Only what was archived.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Delete old workflows with everything stored about them. What runs or was interrupted stays; files of jobs stay.
+
+    Example: torc workflows prune --older-than P30D --keep 3 --dry-run
+    """
+    try:
+        seconds = parse_duration(older_than)
+    except ValueError as error:
+        raise Invalid(f"--older-than: {error}") from None
+    request = api.PruneWorkflows(older_than_seconds=seconds, keep=keep, archived_only=archived_only, dry_run=True)
+    with torc(create=False) as opened:
+        found = opened.send(request)
+        if found and not dry_run:
+            if not yes and sys.stdin.isatty():
+                typer.confirm(f"delete {len(found)} workflow(s)?", abort=True, err=True)
+            found = opened.send(request.model_copy(update={"dry_run": False}))
+    columns = [*render.columns("id", "name", "state"), ("last", lambda w: render.when(w.ended_at or w.updated_at))]
+    render.show_list(found, columns, empty="nothing is that old")
+    if found and not SESSION.json:
+        render.note("nothing was deleted" if dry_run else f"deleted {len(found)} workflow(s)")
 
 
 @app.command()
