@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from tests.support.workflows import workflow
+from tests.support.workflows import spec, workflow
+from torc.api.data import ListSlurmSchedulers
 from torc.api.events import ListEvents
 from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers, NewRemoteWorker, RemoteWorker, RemoveRemoteWorker
-from torc.api.workflows import DeleteWorkflow
+from torc.api.workflows import DeleteWorkflow, ReinitializeWorkflow
 from torc.client.embedded import Embedded
 from torc.errors import Conflict, NotFound
 
@@ -83,6 +85,16 @@ def test_changes_of_the_list_are_events(torc: Embedded, wf: int) -> None:
     torc.send(RemoveRemoteWorker(workflow_id=wf, worker_id=one.id))
     kinds = [event.type for event in torc.send(ListEvents(workflow_id=wf)).items]
     assert kinds[-2:] == ["remote_worker_created", "remote_worker_deleted"]
+
+
+def test_a_list_stays_when_an_edited_spec_is_brought_in(torc: Embedded, wf: int) -> None:
+    machines = add(torc, wf, "one", num_cpus=3)
+    edited = json.dumps(spec("a", "b", slurm_schedulers=[{"name": "s", "account": "x"}]))
+    asked = ReinitializeWorkflow(workflow_id=wf, spec=edited, format="json")
+    assert torc.send(asked).result is not None
+    assert torc.send(ReinitializeWorkflow(workflow_id=wf, spec=json.dumps(spec("a")), format="json")).result is not None
+    assert torc.send(ListSlurmSchedulers(workflow_id=wf)).items == []
+    assert torc.send(ListRemoteWorkers(workflow_id=wf)).items == machines
 
 
 def test_a_list_goes_with_its_workflow(torc: Embedded, wf: int) -> None:

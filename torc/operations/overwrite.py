@@ -224,8 +224,9 @@ def drop_unused(tx: Tx, workflow_id: int, ids: Ids) -> None:
         ("requirement", ids.requirements),
         ("named", [*ids.handlers, *ids.schedulers]),
     ):
+        of_specs = " AND kind IN ('failure_handler', 'slurm_scheduler')" if table == "named" else ""
         tx.db.execute(
-            text(f"DELETE FROM {table} WHERE workflow_id = :id AND id NOT IN {tx.dialect.id_list}"),
+            text(f"DELETE FROM {table} WHERE workflow_id = :id AND id NOT IN {tx.dialect.id_list}{of_specs}"),
             {"id": workflow_id, "ids": tx.dialect.ids(kept)},
         )
 
