@@ -126,7 +126,7 @@ def test_collecting_goes_on_where_it_was_cut(far: Far, tmp_path: Path) -> None:
     slow.mkdir()
     go = far.net.folder / "go"
     (slow / "tar").write_text(
-        f'#!/bin/sh\n/bin/tar "$@" | {{ head -c 20000000; until [ -e {go} ]; do sleep 0.05; done; cat; }}\n'
+        f'#!/bin/sh\n/bin/tar "$@" | {{ head -c 20000000; until [ -e {go} ] || [ ! -d {slow} ]; do sleep 0.05; done; cat; }}\n'
     )
     (slow / "tar").chmod(0o755)
     far.net.far.stop()

@@ -138,7 +138,7 @@ def test_ctrl_c_ends_the_wait_at_once_and_leaves_no_ssh(program: Program, far: F
     wf = far.workflow(LONG)
     far.add(wf, "far", torc=str(slow))
     running = subprocess.Popen(
-        [*PROGRAM, "remote", "run", str(wf)], cwd=program.directory, env=program.environ(**ssh_config(far)), text=True,
+        [*PROGRAM, "remote", "run", str(wf), "--timeout", "15s"], cwd=program.directory, env=program.environ(**ssh_config(far)), text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     wait_until(begun.exists, "the machine is asked")

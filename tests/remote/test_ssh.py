@@ -165,9 +165,12 @@ def test_a_machine_that_accepts_and_then_is_silent_is_given_up(net: Net) -> None
         ssh.close()
 
 
-def test_a_script_that_takes_too_long_is_given_up(ssh: Ssh) -> None:
-    error = failure(ssh, FAR, "sleep 1000", seconds=2)
+def test_a_script_that_takes_too_long_is_given_up_and_ends_there_too(ssh: Ssh, tmp_path: Path) -> None:
+    script = f"sleep 1000 & echo $! $$ > {tmp_path}/pids; wait"
+    error = failure(ssh, FAR, script, seconds=2)
     assert kind_of(error) == "timed_out" and "2 s" in error.message
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    wait_until(lambda: not any(map(is_alive, pids)), "what was begun there has ended")
 
 
 def test_a_connection_that_is_cut_is_told(net: Net, ssh: Ssh, tmp_path: Path) -> None:
@@ -196,7 +199,7 @@ def test_closing_ends_what_runs(net: Net) -> None:
 
     def work() -> None:
         try:
-            ssh.run(FAR, f"echo $$ > {net.folder}/pid; exec sleep 1000", seconds=600)
+            ssh.run(FAR, f"echo $$ > {net.folder}/pid; exec sleep 1000", seconds=20)
         except TorcError as error:
             raised.append(error)
 

@@ -1,6 +1,6 @@
 """OpenSSH as a subprocess: runs scripts of ours on other machines, with the caller's own configuration, keys, jump hosts and agent.
 
-The remote command is always `exec sh -s`; the script, and whatever secret is in it, goes in by standard input, so that
+The remote command is always `exec timeout SECONDS sh -s`; the script, and whatever secret is in it, goes in by standard input, so that
 it is nowhere in an argument list, and no login shell over there has to understand our quoting. What a login shell
 prints before the script begins is dropped. Not for what the scripts do.
 """
@@ -8,6 +8,7 @@ prints before the script begins is dropped. Not for what the scripts do.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import selectors
@@ -31,6 +32,7 @@ _MOST_ANSWER = 64 << 20
 _MOST_GREETING = 1 << 20
 _MOST_SAID = 64 << 10
 _END_SECONDS = 5.0
+_LATER_SECONDS = 5
 #: of a Unix socket's path (unix(7): 108), less what ssh appends while it makes one, and the 40 characters of %C
 _MOST_FOLDER = 107 - 18 - 41
 _SSH_FAILED = 255
@@ -149,7 +151,7 @@ class Ssh:
         mark = f"torc-{uuid.uuid4().hex}\n".encode()
         end = time.monotonic() + seconds
         ending = Ending()
-        with tempfile.TemporaryFile() as said, self._process(to, mark.decode() + script, said) as process:
+        with tempfile.TemporaryFile() as said, self._process(to, mark.decode() + script, said, seconds) as process:
             flow = Flow(to, process, idle_seconds, end)
             try:
                 began = flow.skip_past(mark)
@@ -181,8 +183,12 @@ class Ssh:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _process(self, to: Destination, marked: str, said: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-        words = [*self._words(to), "-T", "--", to.host, "exec sh -s"]
+    def _process(
+        self, to: Destination, marked: str, said: IO[bytes], seconds: float
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        # a script does not learn that its connection has ended; without a limit, what hangs there would hang for ever
+        command = f"exec timeout -k 5 {math.ceil(seconds) + _LATER_SECONDS} sh -s"
+        words = [*self._words(to), "-T", "--", to.host, command]
         script = _memory_file(_whole(marked))
         try:
             with self._lock:
