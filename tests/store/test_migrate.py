@@ -14,7 +14,7 @@ from tests.support.stores import DATABASES
 from torc.errors import Conflict, Unavailable
 from torc.store.alembic_runner import upgrade
 from torc.store.dialect import backup_sqlite
-from torc.store.migrate import HEAD, current_version
+from torc.store.migrate import HEAD, VERSIONS, current_version
 from torc.store.open import Store, open_store
 from torc.store.tables import WorkflowRow
 
@@ -103,3 +103,18 @@ def test_a_backup_of_a_live_database_is_whole(tmp_path: Path) -> None:
 def test_nobody_else_may_read_a_database(tmp_path: Path) -> None:
     open_store(tmp_path / "a.db").close()
     assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_older_database_is_brought_up_to_date_and_copied_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as db:
+        upgrade(db, VERSIONS[0])
+    engine.dispose()
+    old = schema(path)
+    opened = open_store(path)
+    with opened.dialect.begin_read(opened.engine) as db:
+        assert current_version(db) == HEAD
+    opened.close()
+    assert schema(path) != old
+    assert schema(tmp_path / f"a.db.before-{HEAD}") == old

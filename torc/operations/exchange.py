@@ -18,7 +18,7 @@ from torc.operations.runs import LEASE_SECONDS, expire_leases, lose
 from torc.store.claims import Wanted, choose
 from torc.store.jobs import Moves
 
-_RUNNER = "SELECT is_active, run_id FROM runner WHERE id = :id AND workflow_id = :workflow_id"
+_RUNNER = "SELECT is_active, run_id, kind, labels FROM runner WHERE id = :id AND workflow_id = :workflow_id"
 _RENEW = (
     "UPDATE runner SET lease_expires_at = :lease, num_completed = num_completed + :completed, "
     "num_failed = num_failed + :failed WHERE id = :id"
@@ -58,18 +58,18 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
         fire_reached(tx, workflow)
     if not (request.finished or request.started or request.actions_finished or request.stopping):
         fire(tx, workflow, "on_worker_start", f"runner:{request.runner_id}")
-    reply = _give_work(context)
+    reply = _give_work(context, found[0][2], loads(found[0][3], {}))
     lease = {"id": request.runner_id, "lease": tx.now + LEASE_SECONDS, "completed": completed, "failed": failed}
     tx.dialect.run(tx.db, _RENEW, lease)
     return reply
 
 
-def _give_work(context: Reports) -> ExchangeReply:
+def _give_work(context: Reports, kind: str, labels: Mapping[str, str]) -> ExchangeReply:
     tx, request, workflow = context.tx, context.request, context.workflow
     firings = unfinished(tx, workflow["id"])
     assignments: list[Assignment] = []
     if not (request.stopping or workflow["is_canceled"] or holds_jobs_back(firings, request.runner_id)):
-        assignments = _claim(context)
+        assignments = _claim(context, kind, labels)
     context.moves.finish(tx.now, tx.actor)
     counts = {State(row[0]): row[1] for row in tx.dialect.fetch(tx.db, _COUNTS, {"id": workflow["id"]})}
     done = not any(state in counts for state in (State.READY, State.PENDING, State.RUNNING))
@@ -127,7 +127,8 @@ def _is_stuck(context: Reports, counts: Mapping[State, int], something_happens: 
     return State.READY in counts and not (State.PENDING in counts or State.RUNNING in counts)
 
 
-def _claim(context: Reports) -> list[Assignment]:
+def _claim(context: Reports, kind: str, labels: Mapping[str, str]) -> list[Assignment]:
+    """Claim what this runner may take: `torc run` takes all; others what no scheduler is named for, or their own."""
     request, tx = context.request, context.tx
     wanted = Wanted(
         _capacity(request.free),
@@ -136,6 +137,8 @@ def _claim(context: Reports) -> list[Assignment]:
         request.claim_ahead,
         request.ignore_resources,
         context.settings.get("jobs_sort_method") or "none",
+        labels.get("scheduler"),
+        kind == "local",
     )
     chosen = choose(tx.db, tx.dialect, context.workflow["id"], wanted)
     if not chosen:

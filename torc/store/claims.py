@@ -1,8 +1,8 @@
 """Which ready jobs a runner gets: found through one partial index, flat however many jobs have finished.
 
-For each requirement class that has ready jobs and fits, the jobs are read in order of priority, as far as they are needed;
-`core.packing` fills the capacity from the classes merged. Nothing reads a job that cannot be given. `store.jobs` marks what
-was chosen as claimed.
+For each requirement class that has ready jobs and fits, and each scheduler that they may be bound to, the jobs are read in
+order of priority, as far as they are needed; `core.packing` fills the capacity from the classes merged. Nothing reads a job
+that cannot be given. `store.jobs` marks what was chosen as claimed.
 """
 
 from __future__ import annotations
@@ -17,20 +17,34 @@ from torc.core.packing import Candidate, SortMethod, how_many_fit, offer_key, pa
 from torc.core.resources import Capacity, ResourceRequest
 from torc.store.dialect import Dialect
 
-#: both databases find this in the index `job_ready` alone
+#: both databases find this in the index `job_ready` alone; PostgreSQL wants `scheduler_id` in the order for that
 _FIRST = (
-    "(SELECT {column} FROM job j WHERE j.workflow_id = :workflow_id AND j.requirement_id = r.id AND state = 'ready' "
-    "ORDER BY order_key, id LIMIT 1)"
+    "(SELECT {column} FROM job j WHERE j.workflow_id = :workflow_id AND j.requirement_id = r.id AND j.scheduler_id {bound} "
+    "AND state = 'ready' ORDER BY scheduler_id, order_key, id LIMIT 1)"
 )
-_CLASSES = (
-    f"SELECT * FROM (SELECT id, {_FIRST.format(column='id')} AS first_id, {_FIRST.format(column='-order_key')} AS priority, "
-    "num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement r WHERE r.workflow_id = :workflow_id) c "
-    "WHERE first_id IS NOT NULL"
+_CLASS = "num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds"
+
+
+def _classes(tables: str, bound: str, scheduler: str) -> str:
+    first, priority = (_FIRST.format(column=column, bound=bound) for column in ("id", "-order_key"))
+    inner = (
+        f"SELECT r.id, {first} AS first_id, {priority} AS priority, {scheduler} AS scheduler_id, {_CLASS} FROM {tables}"
+    )
+    return f"SELECT * FROM ({inner}) c WHERE first_id IS NOT NULL"
+
+
+_UNBOUND = _classes("requirement r WHERE r.workflow_id = :workflow_id", "IS NULL", "NULL")
+_BOUND = _classes(
+    "named s CROSS JOIN requirement r WHERE s.workflow_id = :workflow_id AND s.kind = 'slurm_scheduler' "
+    "AND r.workflow_id = :workflow_id AND (:all_schedulers OR s.name = :scheduler)",
+    "= s.id",
+    "s.id",
 )
 _NEXT = (
-    "SELECT id, -order_key FROM job WHERE workflow_id = :workflow_id AND requirement_id = :class AND state = 'ready' "
-    "ORDER BY order_key, id LIMIT :n"
+    "SELECT id, -order_key FROM job WHERE workflow_id = :workflow_id AND requirement_id = :class AND scheduler_id {bound} "
+    "AND state = 'ready' ORDER BY scheduler_id, order_key, id LIMIT :n"
 )
+_NEXT_UNBOUND, _NEXT_BOUND = _NEXT.format(bound="IS NULL"), _NEXT.format(bound="= :scheduler_id")
 
 
 class Wanted(NamedTuple):
@@ -42,6 +56,8 @@ class Wanted(NamedTuple):
     ahead: int = 0
     ignore_resources: bool = False
     method: SortMethod = "none"
+    scheduler: str | None = None  # the jobs that are bound to it, beside those that are bound to none
+    all_schedulers: bool = False  # jobs that are bound to any
 
     def can_hold(self, request: ResourceRequest) -> bool:
         """Tell whether a job with this request could be taken, now or ahead."""
@@ -56,6 +72,7 @@ class Class(NamedTuple):
     id: int
     first_id: int  # of the job that comes first
     priority: int  # of that job
+    scheduler_id: int | None  # that its jobs are bound to
     request: ResourceRequest
 
 
@@ -63,8 +80,11 @@ def choose(db: Connection, dialect: Dialect, workflow_id: int, wanted: Wanted) -
     """Choose ready jobs for a runner, in the order of offering. The caller has locked the workflow."""
     if wanted.limit <= 0 and wanted.ahead <= 0:
         return []
-    rows = dialect.fetch(db, _CLASSES, {"workflow_id": workflow_id})
-    classes = [Class(row[0], row[1], row[2], ResourceRequest(*row[3:])) for row in rows]
+    rows = dialect.fetch(db, _UNBOUND, {"workflow_id": workflow_id})
+    if wanted.scheduler is not None or wanted.all_schedulers:
+        among = {"scheduler": wanted.scheduler or "", "all_schedulers": wanted.all_schedulers}
+        rows += dialect.fetch(db, _BOUND, {"workflow_id": workflow_id, **among})
+    classes = [Class(row[0], row[1], row[2], row[3], ResourceRequest(*row[4:])) for row in rows]
     classes = [found for found in classes if wanted.can_hold(found.request)]
     offered: Iterator[Candidate] = _Streams(db, dialect, workflow_id, wanted).merged(classes)
     seen: list[Candidate] = []
@@ -122,5 +142,8 @@ class _Streams:
         if not wanted.ignore_resources:
             most = min(most, how_many_fit(request, wanted.free))
         values = {"workflow_id": self.workflow_id, "class": found.id, "n": max(1, most + wanted.ahead)}
-        for job_id, priority in self.dialect.fetch(self.db, _NEXT, values):
+        query = _NEXT_UNBOUND
+        if found.scheduler_id is not None:
+            query, values = _NEXT_BOUND, {**values, "scheduler_id": found.scheduler_id}
+        for job_id, priority in self.dialect.fetch(self.db, query, values):
             yield Candidate(job_id, request, priority)

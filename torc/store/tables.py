@@ -206,6 +206,7 @@ class JobRow(SQLModel, table=True):
             "job_ready",
             "workflow_id",
             "requirement_id",
+            "scheduler_id",
             "order_key",
             "id",
             sqlite_where=text("state = 'ready'"),
