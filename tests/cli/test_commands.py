@@ -381,3 +381,22 @@ def test_prune_shows_what_it_would_delete_and_deletes_it(program: Program) -> No
     assert [w["id"] for w in program("workflows", "prune", "--older-than", "PT0S", "-f", "json").json] == [1]
     assert program("workflows", "list", "-f", "json").json == []
     assert "--older-than" in program("workflows", "prune", "--older-than", "soon", code=2).stderr
+
+
+def test_a_run_says_which_jobs_it_left_and_why(program: Program) -> None:
+    spec = {
+        "name": "left",
+        "resource_requirements": [{"name": "huge*", "num_cpus": 64000, "memory": "1g", "runtime": "PT1M"}],
+        "slurm_schedulers": [{"name": "gpu", "account": "a"}],
+        "jobs": [
+            {"name": "large", "command": "true", "resource_requirements": "huge*"},
+            {"name": "bound", "command": "true", "scheduler": "gpu"},
+        ],
+    }
+    name = program.write("left.json", json.dumps(spec))
+    program("create", name)
+    done = program("worker", 1, code=1)
+    assert "left: job 1 (large): it asks for 64000 CPUs, 1 GiB" in done.stderr
+    assert "left: job 2 (bound): it is for the runners of gpu (--label scheduler=gpu)" in done.stderr
+    assert "bound" not in program("worker", 1, "--label", "scheduler=gpu", code=1).stderr
+    assert program("jobs", "list", 1, "--state", "completed", "-f", "json").json[0]["name"] == "bound"

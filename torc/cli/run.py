@@ -32,6 +32,7 @@ Labels = Annotated[
 Directory = Annotated[
     Path | None, typer.Option("--directory", help="Work here instead of in the directory of the workflow.")
 ]
+_MOST_LEFT = 5
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the summary.")]
 
 
@@ -161,7 +162,10 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
         outcome = run_here(opened, number, options, on_update)
     if outcome.dead_runners:
         render.note(f"{outcome.dead_runners} runner(s) of this machine had died; their jobs were taken up again")
-    return summarize(opened, number, options.output_dir, stopped=outcome.was_stopped)
+    code = summarize(opened, number, options.output_dir, stopped=outcome.was_stopped)
+    if outcome.is_stuck and outcome.runner_id is not None and not SESSION.json:
+        _tell_what_is_left(opened, number, outcome.runner_id)
+    return code
 
 
 def _place_of(opened: Any) -> dict[str, str]:
@@ -171,6 +175,26 @@ def _place_of(opened: Any) -> dict[str, str]:
         return {"TORC_API_URL": opened.url}
     place = str(store.path) if store.path is not None else store.engine.url.render_as_string(hide_password=False)
     return {"TORC_DB": place}
+
+
+def _tell_what_is_left(opened: Any, number: int, runner_id: int) -> None:
+    """Say why ready jobs were left: this runner is too small for them, or not one of those that they are for."""
+    from torc.api.data import GetRequirement
+    from torc.api.jobs import GetJob, ListJobs
+    from torc.api.runs import GetRunner
+
+    runner = opened.send(GetRunner(runner_id=runner_id))
+    has = f"{runner.capacity.num_cpus} CPUs, {render.memory(runner.capacity.memory_bytes)}, {runner.capacity.num_gpus} GPUs"
+    for listed in opened.send(ListJobs(workflow_id=number, state=State.READY, limit=_MOST_LEFT)).items:
+        job = opened.send(GetJob(job_id=listed.id))
+        wanted = opened.send(GetRequirement(requirement_id=job.requirement_id))
+        asks = f"{wanted.num_cpus} CPUs, {render.memory(wanted.memory_bytes)}, {wanted.num_gpus} GPUs"
+        why = f"it asks for {asks}; here are {has}"
+        if job.scheduler and runner.kind != "local" and runner.labels.get("scheduler") != job.scheduler:
+            why = f"it is for the runners of {job.scheduler} (--label scheduler={job.scheduler})"
+        elif runner.capacity.runtime_seconds is not None and wanted.runtime_seconds > runner.capacity.runtime_seconds:
+            why = f"it asks for {render.duration(wanted.runtime_seconds)}; this runner ends before"
+        render.note(f"left: job {job.id} ({job.name}): {why}")
 
 
 def summarize(opened: Any, number: int, output_dir: Path, *, stopped: bool = False) -> int:
