@@ -4,7 +4,8 @@
       Invalid           mend the input and try again                   HTTP 422, exit 2
       NotFound          name something that exists                     HTTP 404, exit 3
       Conflict          the state moved; look again, then decide       HTTP 409, exit 4
-      Forbidden         ask for the right, or sign in                  HTTP 403, exit 4
+      Forbidden         ask for the right                              HTTP 403, exit 4
+        Unauthorized    sign in                                        HTTP 401, exit 4
       Unavailable       wait and try again; nothing was done           HTTP 503, exit 5
 
 An error carries a stable code, a message that says what happened to what, a hint that says what to do, and details
@@ -60,6 +61,12 @@ class Forbidden(TorcError):
     code = "forbidden"
     status = 403
     exit_code = 4
+
+
+class Unauthorized(Forbidden):
+    """Nobody is known behind this call: no token or password, or one that does not hold."""
+
+    status = 401
 
 
 class Unavailable(TorcError):

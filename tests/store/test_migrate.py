@@ -12,11 +12,11 @@ from sqlalchemy import create_engine, text
 
 from tests.support.stores import DATABASES
 from torc.errors import Conflict, Unavailable
+from torc.store.accounts import AccountRow
 from torc.store.alembic_runner import upgrade
 from torc.store.dialect import backup_sqlite
 from torc.store.migrate import HEAD, VERSIONS, current_version
 from torc.store.open import Store, open_store
-from torc.store.tables import WorkflowRow
 
 
 @pytest.mark.parametrize("database", DATABASES)
@@ -33,7 +33,7 @@ def test_the_migrations_make_what_the_models_say(database: str, request: pytest.
         upgrade(db, "head")
         assert current_version(db) == HEAD
         context = MigrationContext.configure(db, opts={"compare_type": True})
-        differences = compare_metadata(context, WorkflowRow.metadata)
+        differences = compare_metadata(context, AccountRow.metadata)
         assert differences == []
         db.rollback()
     if database == "sqlite":

@@ -11,9 +11,10 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from torc.client.remote import Remote
+from torc.core.access import Caller
 from torc.server import serve
 from torc.server.app import app
-from torc.server.identity import Caller, Identity
+from torc.server.identity import Identity
 from torc.store.open import Store
 
 

@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from torc.api.workflows import CheckWorkflow, ListWorkflows
 from torc.client.embedded import Embedded
+from torc.store.accounts import AccountRow
 from torc.store.open import Store, open_store
-from torc.store.tables import WorkflowRow
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -33,7 +33,7 @@ def open_sqlite(template: Path, directory: Path) -> Embedded:
 
 def empty_postgres(store: Store) -> Embedded:
     """Empty a PostgreSQL database and give a Torc for it."""
-    tables = ", ".join(f'"{table.name}"' for table in WorkflowRow.metadata.sorted_tables)
+    tables = ", ".join(f'"{table.name}"' for table in AccountRow.metadata.sorted_tables)
     with store.dialect.begin_write(store.engine) as db:
         db.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
     return Embedded(store, "user:tester")

@@ -3,7 +3,20 @@
 Importing the package enters every request in `torc.api.base.REQUESTS`.
 """
 
-from torc.api import data, events, jobs, remotes, runs, workflows
+from torc.api import data, events, jobs, remotes, runs, sharing, users, workflows
 from torc.api.base import REQUESTS, Page, Request, Torc
 
-__all__ = ["REQUESTS", "Page", "Request", "Torc", "data", "events", "jobs", "remotes", "runs", "workflows"]
+__all__ = [
+    "REQUESTS",
+    "Page",
+    "Request",
+    "Torc",
+    "data",
+    "events",
+    "jobs",
+    "remotes",
+    "runs",
+    "sharing",
+    "users",
+    "workflows",
+]

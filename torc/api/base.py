@@ -12,12 +12,13 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from torc.core.access import Access
+
 R = TypeVar("R")
 T = TypeVar("T")
 Q = TypeVar("Q", bound="Request[Any]")
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Access = Literal["read", "write", "run", "admin"]
 
 
 @cache
@@ -42,6 +43,7 @@ class Request(BaseModel, Generic[R]):
     http_method: ClassVar[Method]
     http_path: ClassVar[str]
     access: ClassVar[Access]
+    writes: ClassVar[bool]
     reply_type: ClassVar[Any]
 
     @classmethod
@@ -61,12 +63,15 @@ class Page(BaseModel, Generic[T]):
 REQUESTS: dict[str, type[Request[Any]]] = {}
 
 
-def request(method: Method, path: str, access: Access = "read") -> Callable[[type[Q]], type[Q]]:
-    """Class decorator: enter a request in the table."""
+def request(
+    method: Method, path: str, access: Access = "read", *, writes: bool | None = None
+) -> Callable[[type[Q]], type[Q]]:
+    """Class decorator: enter a request in the table. Those that need more than the right to read write, unless it says otherwise."""
 
     def enter(kind: type[Q]) -> type[Q]:
         generic = next(c for c in kind.__mro__ if issubclass(c, Request) and c.__pydantic_generic_metadata__["args"])
         kind.http_method, kind.http_path, kind.access = method, path, access
+        kind.writes = access != "read" if writes is None else writes
         kind.reply_type = generic.__pydantic_generic_metadata__["args"][0]
         if kind.__name__ in REQUESTS:
             raise TypeError(f"two requests are called {kind.__name__}")

@@ -102,6 +102,7 @@ class UpdateWorkflow(Request[Workflow]):
 
     workflow_id: int
     name: str | None = None
+    user: str | None = Field(None, min_length=1, description="give it to somebody else: administrators")
     description: str | None = None
     project: str | None = None
     metadata: dict[str, Any] | None = None

@@ -12,8 +12,10 @@ import torc.operations  # noqa: F401 - enters every handler
 from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.runs import Exchange
+from torc.core.access import Caller
 from torc.errors import NotFound, Unavailable
-from torc.operations.dispatch import DryRun, Tx, answer, prepare
+from torc.operations.access import admit
+from torc.operations.dispatch import PREPARATIONS, DryRun, Tx, answer, prepare
 from torc.store.open import Store
 
 R = TypeVar("R")
@@ -47,33 +49,41 @@ class Embedded:
         self.store.close()
 
     def answer(
-        self, request: Request[R], *, actor: str | None = None, check: Check | None = None, prepared: Any = None
+        self, request: Request[R], *, caller: Caller | None = None, check: Check | None = None, prepared: Any = None
     ) -> R:
-        """Answer one request at once, for another actor where one is named.
+        """Answer one request at once, as far as the caller may ask it, where there is one.
 
         `check` may look and refuse in the transaction; `prepared` is what `prepare` gave, where that was done before.
         """
-        prepared = prepare(request) if prepared is None else prepared
+        if prepared is None and type(request) in PREPARATIONS:
+            prepared = self.prepare(request, caller)
+
+        def work(tx: Tx) -> R:
+            if check is not None:
+                check(tx)
+            return answer(tx, request)
+
+        try:
+            return self.transact(work, caller, writes=request.writes, prepared=prepared)
+        except DryRun as dry:  # rolled back
+            reply: R = dry.reply
+            return reply
+        except OverflowError:  # SQLite has no integers of more than 64 bits, and only ids have no bound of their own
+            raise NotFound(
+                f"nothing has an id as large as one in this {type(request).__name__}", hint="check the id"
+            ) from None
+
+    def transact(self, work: Callable[[Tx], R], caller: Caller | None, *, writes: bool, prepared: Any = None) -> R:
+        """Do something in one transaction, again when somebody else was in the way. Raises Unavailable, and what `work` does."""
         dialect, engine = self.store.dialect, self.store.engine
-        begin = dialect.begin_read if request.access == "read" else dialect.begin_write
+        begin = dialect.begin_write if writes else dialect.begin_read
+        actor = self.actor if caller is None else caller.actor
         end = time.monotonic() + PATIENCE_SECONDS
         pause = _RETRY_SECONDS
         while True:
             try:
                 with begin(engine) as db:
-                    tx = Tx(db, dialect, time.time(), actor or self.actor, prepared)
-                    if check is not None:
-                        check(tx)
-                    return answer(tx, request)
-            except DryRun as dry:  # rolled back
-                reply: R = dry.reply
-                return reply
-            except (
-                OverflowError
-            ):  # SQLite has no integers of more than 64 bits, and only ids have no bound of their own
-                raise NotFound(
-                    f"nothing has an id as large as one in this {type(request).__name__}", hint="check the id"
-                ) from None
+                    return work(Tx(db, dialect, time.time(), actor, prepared, caller))
             except DBAPIError as error:
                 if not dialect.is_transient(error):
                     raise
@@ -84,6 +94,12 @@ class Embedded:
                     ) from None
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_RETRY_SECONDS)
+
+    def prepare(self, request: Request[Any], caller: Caller | None) -> Any:
+        """Do what a request needs before its transaction, if the caller may ask it. Raises TorcError, or one of its children."""
+        if caller is not None and not caller.is_owner:  # a spec takes seconds: not for everybody
+            self.transact(lambda tx: admit(tx, request), caller, writes=False)
+        return prepare(request)
 
     def _ask(self, request: Request[Any]) -> Any:
         return self.answer(request)

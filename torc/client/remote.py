@@ -69,7 +69,7 @@ class Remote:
             try:
                 return self._ask(kind, method, url, body, waiting)
             except _Again as again:
-                may_repeat = again.was_not_done or request.access == "read" or method == "PUT"
+                may_repeat = again.was_not_done or not request.writes or method == "PUT"
                 if not may_repeat or time.monotonic() + pause > end:
                     raise again.error from None
                 _LOG.info("tries again: %s", again.error.message)

@@ -7,6 +7,7 @@ from torc.operations import (
     events,
     exchange,
     graph,
+    groups,
     jobs,
     reinitialize,
     remotes,
@@ -15,6 +16,8 @@ from torc.operations import (
     retention,
     runs,
     summary,
+    tokens,
+    users,
     workflows,
 )
 
@@ -25,6 +28,7 @@ __all__ = [
     "events",
     "exchange",
     "graph",
+    "groups",
     "jobs",
     "reinitialize",
     "remotes",
@@ -33,5 +37,7 @@ __all__ = [
     "retention",
     "runs",
     "summary",
+    "tokens",
+    "users",
     "workflows",
 ]

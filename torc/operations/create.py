@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torc.api.workflows import CreateWorkflow, SourceFile, SpecFormat, Workflow
-from torc.errors import Invalid
+from torc.errors import Forbidden, Invalid
 from torc.operations.dispatch import Tx, answers, prepares
 from torc.operations.rows import workflow_of, workflow_row
 from torc.spec.compile import Limits, compile_spec
@@ -37,11 +37,24 @@ def compile_request(request: CreateWorkflow) -> Plan:
     return compile_text(request.spec, request.format, request.name, request.files, limits)
 
 
+def _user(tx: Tx, request: CreateWorkflow, plan: Plan) -> str:
+    """Give to whom the workflow is to belong. Raises Forbidden for somebody else than the caller."""
+    named = plan.user or request.user
+    if tx.rights is not None and not tx.rights.sees_all and named not in {None, tx.rights.user}:
+        raise Forbidden(
+            f"the spec says that the workflow belongs to `{named}`, and you are `{tx.rights.user}`",
+            hint="leave out `user`: what you create is yours",
+        )
+    if named is not None:
+        return named
+    return tx.rights.user if tx.rights is not None else tx.actor.partition(":")[2] or tx.actor
+
+
 @answers(CreateWorkflow)
 def create_workflow(tx: Tx, request: CreateWorkflow) -> Workflow:
     """Store what was compiled."""
     plan: Plan = tx.prepared
-    owner = Owner(request.user or tx.actor.partition(":")[2] or tx.actor, request.directory, tx.now)
+    owner = Owner(_user(tx, request, plan), request.directory, tx.now)
     workflow_id = insert_plan(tx.db, tx.dialect, plan, owner)
     tx.event(workflow_id, "workflow_created", name=plan.name, num_jobs=len(plan.jobs))
     return workflow_of(tx, workflow_row(tx, workflow_id))

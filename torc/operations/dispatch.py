@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
-
 from torc.api.base import Request
-from torc.store.dialect import Dialect
-from torc.store.events import Happening, add_events
+from torc.operations import access, audit
+from torc.operations.transaction import DryRun, Tx
+
+__all__ = ["DryRun", "Tx", "answer", "answers", "prepare", "prepares"]
 
 R = TypeVar("R")
 Q = TypeVar("Q", bound=Request[Any])
-
-
-@dataclass(frozen=True, slots=True)
-class Tx:
-    """A transaction: where, when and on whose behalf. Handlers neither commit nor read a clock."""
-
-    db: Connection
-    dialect: Dialect
-    now: float  # seconds since the epoch
-    actor: str  # user:NAME, runner:ID ...
-    prepared: Any = None  # what `prepare` gave for the request
-
-    def event(self, workflow_id: int, kind: str, *, job_id: int | None = None, **data: Any) -> None:
-        """Append to the log."""
-        add_events(self.db, self.dialect, workflow_id, self.now, self.actor, [Happening(kind, data, job_id)])
-
-
-class DryRun(Exception):
-    """Carries the reply out of a transaction whose changes are not to be kept."""
-
-    def __init__(self, reply: Any) -> None:
-        super().__init__("dry run")
-        self.reply = reply
 
 
 Handler = Callable[[Tx, Any], Any]
@@ -75,6 +51,12 @@ def prepare(request: Request[Any]) -> Any:
 
 
 def answer(tx: Tx, request: Request[R]) -> R:
-    """Answer a request. Raises TorcError, or one of its children."""
-    reply: R = HANDLERS[type(request)](tx, request)
+    """Answer a request, if the caller may ask it. Raises TorcError, or one of its children."""
+    if tx.caller is None:
+        reply: R = HANDLERS[type(request)](tx, request)
+        return reply
+    tx = access.admit(tx, request)
+    reply = HANDLERS[type(request)](tx, request)
+    if request.writes:
+        audit.record_answer(tx, request, reply)
     return reply

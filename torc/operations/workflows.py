@@ -19,7 +19,8 @@ from torc.api.workflows import (
     UpdateWorkflow,
     Workflow,
 )
-from torc.errors import Conflict, Invalid
+from torc.errors import Conflict, Forbidden, Invalid
+from torc.operations.access import is_above, visible
 from torc.operations.dispatch import Tx, answers
 from torc.operations.fingerprints import keep_fingerprints
 from torc.operations.parts import checked
@@ -33,6 +34,7 @@ from torc.operations.rows import (
     workflow_row,
     workflows_of,
 )
+from torc.operations.users import account_named, has_accounts
 from torc.spec import model
 from torc.store.check import problems
 
@@ -62,8 +64,9 @@ def get_workflow(tx: Tx, request: GetWorkflow) -> Workflow:
 def list_workflows(tx: Tx, request: ListWorkflows) -> Page[Workflow]:
     """List workflows, newest first."""
     key = decode_cursor(request.cursor)
-    where = ["id < :before"]
-    values: dict[str, Any] = {"before": key[0] if key else 2**62, "n": request.limit + 1}
+    seen, values = visible(tx)
+    where = ["id < :before", *seen]
+    values |= {"before": key[0] if key else 2**62, "n": request.limit + 1}
     if not request.include_archived:
         where.append("NOT is_archived")
     if request.name is not None:
@@ -88,6 +91,8 @@ def update_workflow(tx: Tx, request: UpdateWorkflow) -> Workflow:
     if "settings" in changes:
         merged = {**loads(row["settings"], {}), **changes["settings"]}
         changes["settings"] = {key: value for key, value in merged.items() if value is not None}
+    if request.user is not None:
+        _check_new_owner(tx, request.user)
     _check_fields(row["name"], changes)
     if changes.get("env", loads(row["env"], {})) != loads(row["env"], {}):
         refuse_while_running(tx, row["id"], "given another environment", force=False)
@@ -96,11 +101,18 @@ def update_workflow(tx: Tx, request: UpdateWorkflow) -> Workflow:
         changes["meta"] = changes.pop("metadata")
     if changes:
         values = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in changes.items()}
-        assignments = ", ".join(f"{key} = :{key}" for key in values)
+        assignments = ", ".join(f'"{key}" = :{key}' for key in values)
         tx.db.execute(text(f"UPDATE workflow SET {assignments} WHERE id = :id"), {**values, "id": row["id"]})
         grow_version(tx, row["id"])
         tx.event(row["id"], "workflow_updated", fields=sorted(changes))
     return get_workflow(tx, GetWorkflow(workflow_id=row["id"]))
+
+
+def _check_new_owner(tx: Tx, user: str) -> None:
+    if not is_above(tx):
+        raise Forbidden("workflows are given to others by administrators", hint="ask one, or share it with a group")
+    if has_accounts(tx):
+        account_named(tx, user)
 
 
 def _check_fields(name: str, changes: dict[str, Any]) -> None:

@@ -21,7 +21,8 @@ from torc.api.jobs import CreateJob
 from torc.api.runs import EndRunner, Exchange, RegisterRunner, StartRun
 from torc.api.workflows import RecordFiles
 from torc.client.embedded import Check, Embedded, says_something, without_reports
-from torc.operations.dispatch import PREPARATIONS, prepare
+from torc.core.access import Caller
+from torc.operations.dispatch import PREPARATIONS
 from torc.server.waiting import Waiting
 from torc.store.feed import Feed, Reach
 from torc.store.open import Store
@@ -65,34 +66,36 @@ class Answers:
             await asyncio.to_thread(pool.shutdown)
 
     async def answer(
-        self, request: Request[Any], actor: str, check: Check | None = None, is_gone: Gone = never
+        self, request: Request[Any], caller: Caller | None, check: Check | None = None, is_gone: Gone = never
     ) -> tuple[Any, bytes]:
         """Answer a request; gives the reply, and the same as JSON. Raises TorcError.
 
         `is_gone` tells whether the caller is still there to get what a waiting runner is given.
         """
         if isinstance(request, Exchange | ListEvents) and request.wait_seconds > 0:
-            return await self._wait(request, actor, check, is_gone)
-        return await self._answer(request, actor, check)
+            return await self._wait(request, caller, check, is_gone)
+        return await self._answer(request, caller, check)
 
     async def read(self, question: Callable[[], T]) -> T:
         """Run something that reads from the database on a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, question)
 
-    async def _answer(self, request: Request[Any], actor: str, check: Check | None) -> tuple[Any, bytes]:
-        is_read = request.access == "read"
+    async def _answer(self, request: Request[Any], caller: Caller | None, check: Check | None) -> tuple[Any, bytes]:
+        is_read = not request.writes
         loop = asyncio.get_running_loop()
         prepared = None
         if type(request) in PREPARATIONS:  # a large spec takes seconds: no writer waits for that
-            prepared = await loop.run_in_executor(self._readers, prepare, request)
-        work = partial(self._work, request, actor, check, prepared)
+            prepared = await loop.run_in_executor(self._readers, self._embedded.prepare, request, caller)
+        work = partial(self._work, request, caller, check, prepared)
         reply, body = await loop.run_in_executor(self._readers if is_read else self._writers, work)
         if not is_read:
             self._tell(request, reply)
         return reply, body
 
-    def _work(self, request: Request[Any], actor: str, check: Check | None, prepared: Any) -> tuple[Any, bytes]:
-        reply = self._embedded.answer(request, actor=actor, check=check, prepared=prepared)
+    def _work(
+        self, request: Request[Any], caller: Caller | None, check: Check | None, prepared: Any
+    ) -> tuple[Any, bytes]:
+        reply = self._embedded.answer(request, caller=caller, check=check, prepared=prepared)
         return reply, type(request).reply().dump_json(reply)
 
     def _tell(self, request: Request[Any], reply: Any) -> None:
@@ -104,7 +107,7 @@ class Answers:
             self.waiting.changed(workflow_id, _reach(request, reply))
 
     async def _wait(
-        self, request: Exchange | ListEvents, actor: str, check: Check | None, is_gone: Gone
+        self, request: Exchange | ListEvents, caller: Caller | None, check: Check | None, is_gone: Gone
     ) -> tuple[Any, bytes]:
         """Ask again whenever something changed, until there is something to say or the time is over."""
         loop, workflow_id = asyncio.get_running_loop(), request.workflow_id
@@ -112,7 +115,7 @@ class Answers:
         in_line = isinstance(request, Exchange)
         while True:
             seen = self.waiting.generation(workflow_id, in_line=in_line)
-            reply, body = await self._answer(request, actor, check)
+            reply, body = await self._answer(request, caller, check)
             request = without_reports(request)
             if in_line and reply.waiting:
                 if not reply.assignments:

@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from torc import __version__
+from torc.api.users import GetMe
 from torc.errors import NotFound, TorcError
 from torc.server import openapi, problems
 from torc.server.answering import Answers
@@ -65,7 +66,10 @@ def app(
         return JSONResponse({"status": "ready", "version": __version__})
 
     async def tell_metrics(request: HttpRequest) -> Response:
-        await identity.identify(request)
+        try:
+            await answers.answer(GetMe(), await identity.identify(request))
+        except TorcError as error:
+            return problems.response(error)
         metrics.waiting.set(answers.waiting.num_waiting)
         metrics.listeners.set(streams.num_listeners)
         return Response(metrics.text(), media_type=MEDIA_TYPE)

@@ -1,7 +1,7 @@
 """Who calls. The seam between the network and `Request.access`: everything that the server answers, it answers to a `Caller`.
 
 Without accounts, only the owner of the server's process is answered, and only over loopback: the kernel tells whose process
-the other end of a connection belongs to.
+the other end of a connection belongs to. With accounts, everybody shows a token (`accounts`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 import pwd
 import socket
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from starlette.requests import HTTPConnection
 
+from torc.core.access import Caller
 from torc.errors import Forbidden
 
 _NETLINK_SOCK_DIAG = 4
@@ -24,19 +24,11 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks: `actor` is what the log of events says, `address` where from."""
-
-    actor: str
-    address: str
-
-
 class Identity(Protocol):
     """Tells who calls."""
 
     async def identify(self, connection: HTTPConnection) -> Caller:
-        """Tell who is at the other end. Raises Forbidden (401 or 403), or Unavailable when asked too often."""
+        """Tell who is at the other end. Raises Unauthorized, Forbidden, or TooMany when asked too often."""
         ...
 
 
@@ -63,10 +55,11 @@ class OwnerOnLoopback:
                 "this server belongs to another user of this machine",
                 hint="ask for an account there, or begin a server of your own with `torc server start`",
             )
-        return Caller(f"user:{_name(uid)}", client[0])
+        return Caller(f"user:{user_name(uid)}", client[0])
 
 
-def _name(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """Give the name of a user of this machine."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

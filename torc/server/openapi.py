@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from torc import __version__
 from torc.api.base import REQUESTS
+from torc.server.accounts import BY_PASSWORD
 from torc.server.problems import MEDIA_TYPE
 from torc.server.routes import PREFIX, Kind, by_path, has_versions, path_fields, status_of
 
@@ -38,6 +39,8 @@ _ACCESS = {
     "run": "Needs the right to run.",
     "admin": "For administrators.",
 }
+#: what names something else than its path does
+_NAMES_OTHERS = {"CreateWorkflow", "CreateToken"}
 _PROBLEM = {
     "type": "object",
     "description": "An error (RFC 9457).",
@@ -98,7 +101,12 @@ def document() -> dict[str, Any]:
         "components": {
             "schemas": {**schemas, "ErrorDocument": _PROBLEM},
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "a token, by `torc tokens create`"}
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "a token, by `torc login` or `torc tokens create`",
+                },
+                "password": {"type": "http", "scheme": "basic", "description": "for signing in: it gets a token"},
             },
             "responses": {str(status): _error(status) for status in _ERRORS},
         },
@@ -134,6 +142,8 @@ def _operation(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
             "required": bool(_own_schema(kind).get("required")),
             "content": {"application/json": {"schema": _own_schema(kind)}},
         }
+    if kind.__name__ in BY_PASSWORD:
+        operation["security"] = [{}, {"token": []}, {"password": []}]
     if has_versions(kind):
         pattern = '^(\\*|"[0-9a-f]+"(, *"[0-9a-f]+")*)$'
         operation["parameters"].append(
@@ -185,7 +195,7 @@ def _responses(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
         errors += _WITH_BODY
     if kind.http_method != "GET":
         errors += [409, 412] if has_versions(kind) else [409]
-    if kind.__name__ == "CreateWorkflow":
+    if kind.__name__ in _NAMES_OTHERS:
         errors.append(404)
     return {
         str(status): success,

@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 from starlette.requests import Request
 from starlette.responses import Response
 
-from torc.errors import Conflict, Forbidden, Invalid, TorcError, Unavailable
+from torc.errors import Conflict, Invalid, TorcError, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 _TITLES = {
@@ -30,12 +30,6 @@ class Changed(Conflict):
     """What `If-Match` named is not what is there any more."""
 
     status = 412
-
-
-class Unauthorized(Forbidden):
-    """Nobody is known behind this call: no token, or one that does not hold."""
-
-    status = 401
 
 
 class TooLarge(Invalid):
@@ -100,7 +94,7 @@ def response(error: TorcError, headers: Mapping[str, str] | None = None) -> Resp
     """Give the answer that tells an error."""
     more = dict(headers or {})
     if error.status in {429, 503}:
-        more["Retry-After"] = _RETRY_SECONDS
+        more["Retry-After"] = str(error.details.get("retry_after", _RETRY_SECONDS))
     if error.status == 401:
         more["WWW-Authenticate"] = 'Bearer realm="torc"'
     return Response(json.dumps(problem(error)), error.status, more, MEDIA_TYPE)

@@ -22,11 +22,12 @@ from starlette.routing import Route
 
 import torc.api  # noqa: F401 - enters every request
 from torc.api.base import REQUESTS, Request
+from torc.core.access import Caller
 from torc.errors import Invalid, NotFound, TorcError
 from torc.operations.dispatch import Tx, answer
 from torc.server import problems
 from torc.server.answering import Answers
-from torc.server.identity import Caller, Identity
+from torc.server.identity import Identity
 
 PREFIX = "/api/v1"
 _BODY_SECONDS = 30.0
@@ -98,7 +99,7 @@ class _Endpoint:
         wanted = http.headers.get("if-match")
         if self._twin is not None and has_versions(kind) and wanted is not None:
             check = partial(_unchanged, self._twin, dict(http.path_params), _wanted_tags(wanted))
-        _, body = await self._answers.answer(request, caller.actor, check, http.is_disconnected)
+        _, body = await self._answers.answer(request, caller, check, http.is_disconnected)
         if kind.reply_type is None or kind.reply_type is type(None):
             return Response(status_code=204)
         headers = {}

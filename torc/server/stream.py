@@ -13,13 +13,16 @@ from starlette.responses import Response, StreamingResponse
 from torc.api.base import Page
 from torc.api.events import Event, ListEvents
 from torc.api.workflows import GetWorkflow
+from torc.core.access import Caller
 from torc.errors import Invalid, TorcError
 from torc.server import problems
 from torc.server.answering import Answers
-from torc.server.identity import Caller, Identity
+from torc.server.identity import Identity
 
 _KEEP_ALIVE_SECONDS = 15.0
 _AT_ONCE = 500
+#: how often it is asked whether a listener may still listen
+_LOOK_SECONDS = 10.0
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -38,23 +41,27 @@ class Streams:
             caller = await self._identity.identify(http)
             http.scope["torc.actor"] = caller.actor
             workflow_id, after = int(http.path_params["workflow_id"]), _after(http)
-            await self._answers.answer(GetWorkflow(workflow_id=workflow_id), caller.actor)
+            await self._answers.answer(GetWorkflow(workflow_id=workflow_id), caller)
             if after is None:
                 newest = ListEvents(workflow_id=workflow_id, newest_first=True, limit=1)
-                page, _ = await self._answers.answer(newest, caller.actor)
+                page, _ = await self._answers.answer(newest, caller)
                 after = page.items[0].id if page.items else 0
         except TorcError as error:
             return problems.response(error)
         return StreamingResponse(self._follow(workflow_id, after, caller), 200, _HEADERS, "text/event-stream")
 
     async def _follow(self, workflow_id: int, after: int, caller: Caller) -> AsyncIterator[bytes]:
-        waiting = self._answers.waiting
+        waiting, loop = self._answers.waiting, asyncio.get_running_loop()
         self.num_listeners += 1
+        looked = loop.time()
         try:
             yield b"retry: 1000\n\n"
             while True:
+                if loop.time() > looked + _LOOK_SECONDS and not caller.is_owner:
+                    looked = loop.time()  # a token may have been revoked, a workflow be shared no more
+                    await self._answers.answer(GetWorkflow(workflow_id=workflow_id), caller)
                 seen = waiting.generation(workflow_id, in_line=False)
-                block = await self._block(workflow_id, after, seen, caller)
+                block = await self._block(workflow_id, after, seen)
                 if block:
                     after = _last_id(block)
                     yield block
@@ -67,19 +74,19 @@ class Streams:
         finally:
             self.num_listeners -= 1
 
-    async def _block(self, workflow_id: int, after: int, seen: int, caller: Caller) -> bytes:
-        """Give what is new after an event, as it is sent; asked once for all who have seen the same."""
+    async def _block(self, workflow_id: int, after: int, seen: int) -> bytes:
+        """Give what is new after an event, as it is sent; asked once for all who have seen the same and may."""
         key = (workflow_id, after, seen)
         task = self._asked.get(key)
         if task is None:
-            task = asyncio.create_task(self._ask(workflow_id, after, caller))
+            task = asyncio.create_task(self._ask(workflow_id, after))
             self._asked[key] = task
             task.add_done_callback(lambda _: self._asked.pop(key, None))
         return await asyncio.shield(task)
 
-    async def _ask(self, workflow_id: int, after: int, caller: Caller) -> bytes:
+    async def _ask(self, workflow_id: int, after: int) -> bytes:
         request = ListEvents(workflow_id=workflow_id, after=after, limit=_AT_ONCE)
-        page: Page[Event] = (await self._answers.answer(request, caller.actor))[0]
+        page: Page[Event] = (await self._answers.answer(request, None))[0]
         return await self._answers.read(partial(_written, page.items))
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from torc.store.tables import WorkflowRow
+from torc.store.accounts import AccountRow
 
 
 def create_all(db: Connection, version: str) -> None:
     """Make all tables, and note the schema version as Alembic does."""
-    WorkflowRow.metadata.create_all(db)
+    AccountRow.metadata.create_all(db)
     db.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
     db.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": version})

@@ -27,11 +27,13 @@ def _json_is_text(*_: object, **__: object) -> str:
     return "TEXT"
 
 
-def _id() -> Any:
+def id_column() -> Any:
+    """Give the column of an id that is handed out in a block."""
     return Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=False))
 
 
-def _ref(target: str, *, nullable: bool = False, index: bool = False, primary_key: bool = False) -> Any:
+def reference(target: str, *, nullable: bool = False, index: bool = False, primary_key: bool = False) -> Any:
+    """Give a column that refers to a row of another table, and goes with it."""
     return Field(
         default=None,
         sa_column=Column(
@@ -40,11 +42,13 @@ def _ref(target: str, *, nullable: bool = False, index: bool = False, primary_ke
     )
 
 
-def _json(*, nullable: bool = False) -> Any:
+def json_column(*, nullable: bool = False) -> Any:
+    """Give a column of JSON."""
     return Field(default=None, sa_column=Column(Json(none_as_null=True), nullable=nullable))
 
 
-def _text(*, nullable: bool = True) -> Any:
+def text_column(*, nullable: bool = True) -> Any:
+    """Give a column of text."""
     return Field(default=None, sa_column=Column(Text, nullable=nullable))
 
 
@@ -60,15 +64,16 @@ class WorkflowRow(SQLModel, table=True):
     """A workflow. Its displayed state is worked out from the flags, the runners and the counts."""
 
     __tablename__ = "workflow"
-    id: int = _id()
+    __table_args__ = (Index("workflow_user", "user", "id"),)
+    id: int = id_column()
     name: str = Field(sa_column=Column(Text, nullable=False, index=True))
-    user: str = _text(nullable=False)
-    description: str | None = _text()
-    project: str | None = _text()
-    meta: dict[str, Any] = _json()
-    env: dict[str, str] = _json()
-    settings: dict[str, Any] = _json()
-    directory: str = _text(nullable=False)
+    user: str = text_column(nullable=False)
+    description: str | None = text_column()
+    project: str | None = text_column()
+    meta: dict[str, Any] = json_column()
+    env: dict[str, str] = json_column()
+    settings: dict[str, Any] = json_column()
+    directory: str = text_column(nullable=False)
     run_id: int = 0
     version: int = 1
     is_archived: bool = False
@@ -87,7 +92,7 @@ class JobCountRow(SQLModel, table=True):
     """How many jobs of a workflow are in a state; kept by whoever moves them, in the same transaction."""
 
     __tablename__ = "job_count"
-    workflow_id: int = _ref("workflow.id", primary_key=True)
+    workflow_id: int = reference("workflow.id", primary_key=True)
     state: str = Field(primary_key=True)
     count: int = 0
 
@@ -97,9 +102,9 @@ class RequirementRow(SQLModel, table=True):
 
     __tablename__ = "requirement"
     __table_args__ = (Index("requirement_name", "workflow_id", "name", unique=True),)
-    id: int = _id()
-    workflow_id: int = _ref("workflow.id")
-    name: str = _text(nullable=False)
+    id: int = id_column()
+    workflow_id: int = reference("workflow.id")
+    name: str = text_column(nullable=False)
     num_cpus: int
     num_gpus: int
     num_nodes: int
@@ -112,19 +117,19 @@ class NamedRow(SQLModel, table=True):
 
     __tablename__ = "named"
     __table_args__ = (Index("named_name", "workflow_id", "kind", "name", unique=True),)
-    id: int = _id()
-    workflow_id: int = _ref("workflow.id")
+    id: int = id_column()
+    workflow_id: int = reference("workflow.id")
     kind: str  # failure_handler | slurm_scheduler | remote_worker
-    name: str = _text(nullable=False)
-    fields: dict[str, Any] = _json()
+    name: str = text_column(nullable=False)
+    fields: dict[str, Any] = json_column()
 
 
 class GateRow(SQLModel, table=True):
     """A distinct set of prerequisites. Open when `remaining` is 0."""
 
     __tablename__ = "gate"
-    id: int = _id()
-    workflow_id: int = _ref("workflow.id", index=True)
+    id: int = id_column()
+    workflow_id: int = reference("workflow.id", index=True)
     total: int
     remaining: int  # prerequisites that are not counted off
 
@@ -134,16 +139,16 @@ class GatePrerequisiteRow(SQLModel, table=True):
 
     __tablename__ = "gate_prerequisite"
     __table_args__ = {"sqlite_with_rowid": False}
-    job_id: int = _ref("job.id", primary_key=True)
-    gate_id: int = _ref("gate.id", primary_key=True, index=True)
+    job_id: int = reference("job.id", primary_key=True)
+    gate_id: int = reference("gate.id", primary_key=True, index=True)
 
 
 class InputSetRow(SQLModel, table=True):
     """A distinct set of files and user data that jobs read."""
 
     __tablename__ = "input_set"
-    id: int = _id()
-    workflow_id: int = _ref("workflow.id", index=True)
+    id: int = id_column()
+    workflow_id: int = reference("workflow.id", index=True)
 
 
 class InputFileRow(SQLModel, table=True):
@@ -151,8 +156,8 @@ class InputFileRow(SQLModel, table=True):
 
     __tablename__ = "input_file"
     __table_args__ = {"sqlite_with_rowid": False}
-    input_set_id: int = _ref("input_set.id", primary_key=True)
-    file_id: int = _ref("file.id", primary_key=True, index=True)
+    input_set_id: int = reference("input_set.id", primary_key=True)
+    file_id: int = reference("file.id", primary_key=True, index=True)
 
 
 class InputUserDataRow(SQLModel, table=True):
@@ -160,8 +165,8 @@ class InputUserDataRow(SQLModel, table=True):
 
     __tablename__ = "input_user_data"
     __table_args__ = {"sqlite_with_rowid": False}
-    input_set_id: int = _ref("input_set.id", primary_key=True)
-    user_data_id: int = _ref("user_data.id", primary_key=True, index=True)
+    input_set_id: int = reference("input_set.id", primary_key=True)
+    user_data_id: int = reference("user_data.id", primary_key=True, index=True)
 
 
 class FileRow(SQLModel, table=True):
@@ -169,10 +174,10 @@ class FileRow(SQLModel, table=True):
 
     __tablename__ = "file"
     __table_args__ = (Index("file_name", "workflow_id", "name", unique=True),)
-    id: int = _id()
-    workflow_id: int = _ref("workflow.id")
-    name: str = _text(nullable=False)
-    path: str = _text(nullable=False)
+    id: int = id_column()
+    workflow_id: int = reference("workflow.id")
+    name: str = text_column(nullable=False)
+    path: str = text_column(nullable=False)
     producer_job_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True, index=True))
     size_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
     mtime_ns: int | None = Field(default=None, sa_column=Column(BigInteger))
@@ -184,11 +189,11 @@ class UserDataRow(SQLModel, table=True):
 
     __tablename__ = "user_data"
     __table_args__ = (Index("user_data_name", "workflow_id", "name", unique=True),)
-    id: int = _id()
-    workflow_id: int = _ref("workflow.id")
-    name: str = _text(nullable=False)
+    id: int = id_column()
+    workflow_id: int = reference("workflow.id")
+    name: str = text_column(nullable=False)
     #: JSON as text: in a column of type JSON, SQLite would make the number 1.0 out of it and then the integer 1
-    data: str | None = _text()
+    data: str | None = text_column()
     is_ephemeral: bool = False
     producer_job_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True, index=True))
 
@@ -219,19 +224,19 @@ class JobRow(SQLModel, table=True):
             postgresql_where=text("runner_id IS NOT NULL"),
         ),
     )
-    id: int = _id()
-    workflow_id: int = _ref("workflow.id")
-    name: str = _text(nullable=False)
-    command: str = _text(nullable=False)
-    invocation_script: str | None = _text()
-    env: dict[str, str] | None = _json(nullable=True)  # NULL: none of its own
+    id: int = id_column()
+    workflow_id: int = reference("workflow.id")
+    name: str = text_column(nullable=False)
+    command: str = text_column(nullable=False)
+    invocation_script: str | None = text_column()
+    env: dict[str, str] | None = json_column(nullable=True)  # NULL: none of its own
     priority: int = 0
     order_key: int = 0  # -priority: ascending order is the order of claiming
-    requirement_id: int = _ref("requirement.id")
-    gate_id: int | None = _ref("gate.id", nullable=True)
-    input_set_id: int | None = _ref("input_set.id", nullable=True)
-    failure_handler_id: int | None = _ref("named.id", nullable=True)
-    scheduler_id: int | None = _ref("named.id", nullable=True)
+    requirement_id: int = reference("requirement.id")
+    gate_id: int | None = reference("gate.id", nullable=True)
+    input_set_id: int | None = reference("input_set.id", nullable=True)
+    failure_handler_id: int | None = reference("named.id", nullable=True)
+    scheduler_id: int | None = reference("named.id", nullable=True)
     cancel_on_blocking_job_failure: bool = True
     supports_termination: bool = False
     has_outputs: bool = False  # files to look for after success
@@ -242,9 +247,11 @@ class JobRow(SQLModel, table=True):
     runner_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True))
     started_at: float | None = None
     return_code: int | None = None
-    reason: str | None = _text()
-    recovery: dict[str, Any] | None = _json(nullable=True)  # for the retry that is due: script, last return code, rule
-    fingerprint: str | None = _text()  # of command, environment and user data at its last success
+    reason: str | None = text_column()
+    recovery: dict[str, Any] | None = json_column(
+        nullable=True
+    )  # for the retry that is due: script, last return code, rule
+    fingerprint: str | None = text_column()  # of command, environment and user data at its last success
 
 
 class AttemptRow(SQLModel, table=True):
@@ -256,15 +263,15 @@ class AttemptRow(SQLModel, table=True):
         Index("attempt_workflow", "workflow_id", "id"),
     )
     id: int = Field(default=None, sa_column=Column(Id, primary_key=True))  # by the database
-    workflow_id: int = _ref("workflow.id")
-    job_id: int = _ref("job.id")
+    workflow_id: int = reference("workflow.id")
+    job_id: int = reference("job.id")
     run_id: int
     attempt: int
     runner_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True))
     state: str
     return_code: int | None = None
-    reason: str | None = _text()
-    detail: str | None = _text()
+    reason: str | None = text_column()
+    detail: str | None = text_column()
     rule: int | None = None  # index of the failure handler's rule that this failure was retried by
     is_current: bool = True
     started_at: float | None = None
@@ -273,28 +280,28 @@ class AttemptRow(SQLModel, table=True):
     user_cpu_seconds: float
     system_cpu_seconds: float
     peak_memory_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
-    usage: dict[str, Any] | None = _json(nullable=True)  # the rest of what was measured
-    stderr_tail: str | None = _text()
+    usage: dict[str, Any] | None = json_column(nullable=True)  # the rest of what was measured
+    stderr_tail: str | None = text_column()
 
 
 class RunnerRow(SQLModel, table=True):
     """A process that runs attempts."""
 
     __tablename__ = "runner"
-    id: int = _id()
-    workflow_id: int = _ref("workflow.id", index=True)
+    id: int = id_column()
+    workflow_id: int = reference("workflow.id", index=True)
     run_id: int
     kind: str
-    host: str = _text(nullable=False)
+    host: str = text_column(nullable=False)
     pid: int
     process_started: str
     boot_id: str
-    capacity: dict[str, Any] = _json()
-    labels: dict[str, str] = _json()
+    capacity: dict[str, Any] = json_column()
+    labels: dict[str, str] = json_column()
     is_active: bool = True
     started_at: float
     ended_at: float | None = None
-    end_reason: str | None = _text()
+    end_reason: str | None = text_column()
     lease_expires_at: float
     num_completed: int = 0
     num_failed: int = 0
@@ -304,13 +311,13 @@ class ActionRow(SQLModel, table=True):
     """Something to do when something happens."""
 
     __tablename__ = "action"
-    id: int = _id()
-    workflow_id: int = _ref("workflow.id", index=True)
+    id: int = id_column()
+    workflow_id: int = reference("workflow.id", index=True)
     position: int
     trigger_type: str
     action_type: str
-    commands: list[str] = _json()
-    settings: dict[str, Any] = _json()
+    commands: list[str] = json_column()
+    settings: dict[str, Any] = json_column()
     persistent: bool = False
     remaining: int = 0  # jobs of the action that have not come that far in this run
 
@@ -320,8 +327,8 @@ class ActionJobRow(SQLModel, table=True):
 
     __tablename__ = "action_job"
     __table_args__ = {"sqlite_with_rowid": False}
-    job_id: int = _ref("job.id", primary_key=True)
-    action_id: int = _ref("action.id", primary_key=True, index=True)
+    job_id: int = reference("job.id", primary_key=True)
+    action_id: int = reference("action.id", primary_key=True, index=True)
     reached: bool = False
 
 
@@ -331,14 +338,14 @@ class FiringRow(SQLModel, table=True):
     __tablename__ = "firing"
     __table_args__ = (Index("firing_key", "action_id", "run_id", "occasion", unique=True),)
     id: int = Field(default=None, sa_column=Column(Id, primary_key=True))
-    workflow_id: int = _ref("workflow.id", index=True)
-    action_id: int = _ref("action.id")
+    workflow_id: int = reference("workflow.id", index=True)
+    action_id: int = reference("action.id")
     run_id: int
     occasion: str  # "" once a run; "runner:ID" for on_worker_*
     state: str  # due | running | done | failed
     runner_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True))
     return_code: int | None = None
-    detail: str | None = _text()
+    detail: str | None = text_column()
 
 
 class EventRow(SQLModel, table=True):
@@ -347,9 +354,9 @@ class EventRow(SQLModel, table=True):
     __tablename__ = "event"
     __table_args__ = (Index("event_workflow", "workflow_id", "id"),)
     id: int = Field(default=None, sa_column=Column(Id, primary_key=True))
-    workflow_id: int = _ref("workflow.id")
+    workflow_id: int = reference("workflow.id")
     time: float
     type: str
-    actor: str = _text(nullable=False)
+    actor: str = text_column(nullable=False)
     job_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True))
-    data: dict[str, Any] = _json()
+    data: dict[str, Any] = json_column()

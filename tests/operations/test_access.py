@@ -1,0 +1,351 @@
+"""Every request of the table, asked by every kind of caller, and what each is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.people import PASSWORD, People, gather
+from tests.support.stores import open_sqlite
+from tests.support.workflows import NODE, claim, create, finish, runner, spec, states
+from torc.api import REQUESTS
+from torc.api.base import Request
+from torc.api.data import ListFailureHandlers, ListFiles, ListRequirements, ListSlurmSchedulers, ListUserData
+from torc.api.events import ListEvents
+from torc.api.jobs import ActOnJobs, ListJobs
+from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers, RemoveRemoteWorker
+from torc.api.runs import EndRunner, Exchange, Finished, GetRunner, JobAttempt, ListResults, ListRunners
+from torc.api.sharing import CreateAccessGroup, ShareWorkflow
+from torc.api.users import CreateToken, RevokeToken
+from torc.api.workflows import GetWorkflow, ListWorkflows
+from torc.client.embedded import Embedded
+from torc.core.access import Caller
+from torc.errors import Conflict, Forbidden, NotFound, TorcError, Unauthorized
+from torc.operations.dispatch import DryRun, Tx, answer
+
+FIELDS: dict[str, Any] = {
+    "files": [{"name": "in", "path": "in"}],
+    "user_data": [{"name": "u", "data": "text"}],
+    "resource_requirements": [{"name": "big", "num_cpus": 3}],
+    "failure_handlers": [{"name": "h", "rules": [{"exit_codes": [3]}]}],
+    "slurm_schedulers": [{"name": "s", "account": "x"}],
+}
+SPEC = '{"name": "x", "jobs": [{"name": "a", "command": "true"}]}'
+
+
+@pytest.fixture(scope="module")
+def people(sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
+    """Give people around a workflow that has everything; what a test does to it is rolled back."""
+    opened = open_sqlite(sqlite_file, tmp_path_factory.mktemp("people"))
+    made = gather(opened, **FIELDS)
+    finish(opened, made.wf, "a")
+    opened.send(AddRemoteWorkers.model_validate({"workflow_id": made.wf, "workers": [{"host": "node1"}]}))
+    yield made
+    opened.close()
+
+
+def first(torc: Any, request: Any) -> int:
+    return int(torc.send(request).items[0].id)
+
+
+@pytest.fixture(scope="module")
+def examples(people: People) -> dict[str, dict[str, Any]]:
+    """Give the fields of one request of each kind, about ada's workflow, ada herself, and a group that she owns."""
+    torc, wf = people.torc, people.wf
+    of_wf: dict[str, Any] = {"workflow_id": wf}
+    job = {"job_id": first(torc, ListJobs(workflow_id=wf))}
+    user_data = {"user_data_id": first(torc, ListUserData(workflow_id=wf))}
+    file = {"file_id": first(torc, ListFiles(workflow_id=wf))}
+    requirement = {"requirement_id": first(torc, ListRequirements(workflow_id=wf))}
+    handler = {"failure_handler_id": first(torc, ListFailureHandlers(workflow_id=wf))}
+    scheduler = {"slurm_scheduler_id": first(torc, ListSlurmSchedulers(workflow_id=wf))}
+    runner_id = {"runner_id": first(torc, ListRunners(workflow_id=wf))}
+    ada = {"user_id": people.accounts["ada"]}
+    group = {"access_group_id": people.groups["adas"]}
+    here = {"host": "h", "pid": 1, "process_started": "1", "boot_id": "1", "capacity": NODE.model_dump()}
+    return {
+        "ListFiles": of_wf, "GetFile": file, "CreateFile": {**of_wf, "name": "f", "path": "f"},
+        "UpdateFile": {**file, "path": "g"}, "DeleteFile": file,
+        "ListUserData": of_wf, "GetUserData": user_data, "CreateUserData": {**of_wf, "name": "v"},
+        "SetUserData": {**user_data, "data": 1}, "DeleteUserData": user_data,
+        "ListRequirements": of_wf, "GetRequirement": requirement,
+        "CreateRequirement": {**of_wf, "name": "r"}, "UpdateRequirement": {**requirement, "num_cpus": 2},
+        "DeleteRequirement": requirement,
+        "ListFailureHandlers": of_wf, "GetFailureHandler": handler,
+        "CreateFailureHandler": {**of_wf, "name": "n", "fields": {"rules": [{"exit_codes": [1]}]}},
+        "UpdateFailureHandler": {**handler, "fields": {"rules": [{"exit_codes": [2]}]}}, "DeleteFailureHandler": handler,
+        "ListSlurmSchedulers": of_wf, "GetSlurmScheduler": scheduler,
+        "CreateSlurmScheduler": {**of_wf, "name": "t", "fields": {"account": "y"}},
+        "UpdateSlurmScheduler": {**scheduler, "fields": {"account": "z"}}, "DeleteSlurmScheduler": scheduler,
+        "ListEvents": of_wf, "GetEvent": {"event_id": first(torc, ListEvents(workflow_id=wf))},
+        "ListJobs": of_wf, "GetJob": job, "CreateJob": {**of_wf, "name": "z", "command": "true"},
+        "UpdateJob": {**job, "priority": 3}, "ActOnJobs": {**of_wf, "job_ids": [job["job_id"]], "action": "reset"},
+        "ListRemoteWorkers": of_wf, "AddRemoteWorkers": {**of_wf, "workers": [{"host": "node2"}]},
+        "RemoveRemoteWorker": {**of_wf, "worker_id": machine(people)},
+        "StartRun": of_wf, "RegisterRunner": {**of_wf, **here}, "EndRunner": {**of_wf, **runner_id},
+        "ListRunners": of_wf, "GetRunner": runner_id,
+        "Exchange": {**of_wf, **runner_id, "free": NODE.model_dump()},
+        "GetRunnerSettings": of_wf, "ListResults": of_wf,
+        "GetResult": {"result_id": first(torc, ListResults(workflow_id=wf))}, "SummarizeRun": of_wf,
+        "CreateWorkflow": {"spec": SPEC, "directory": "/"}, "ListWorkflows": {}, "GetWorkflow": of_wf,
+        "UpdateWorkflow": {**of_wf, "description": "d"}, "DeleteWorkflow": {**of_wf, "force": True},
+        "PruneWorkflows": {"older_than_seconds": 1e9}, "ArchiveWorkflow": of_wf, "CancelWorkflow": of_wf,
+        "InitializeWorkflow": of_wf, "ResetWorkflow": {**of_wf, "force": True}, "ReinitializeWorkflow": {**of_wf, "force": True},
+        "CheckWorkflow": of_wf, "GetGraph": of_wf, "RecordFiles": {**of_wf, "files": [], "since": 0.0},
+        "GetMe": {}, "CreateUser": {"name": "nina", "password": PASSWORD}, "ListUsers": {}, "GetUser": ada,
+        "UpdateUser": {**ada, "is_disabled": True}, "DeleteUser": ada, "SetPassword": {**ada, "password": PASSWORD},
+        "ImportUsers": {"htpasswd": ""}, "CreateToken": {"name": "t", "scope": "read"}, "ListTokens": {"user": "ada"},
+        "RevokeToken": {"token_id": people.token("ada").id},
+        "CreateAccessGroup": {"name": "g"}, "ListAccessGroups": {}, "GetAccessGroup": group, "DeleteAccessGroup": group,
+        "AddMembers": {**group, "users": ["eve"]}, "RemoveMember": {**group, "user_id": people.accounts["ada"]},
+        "ListShares": of_wf, "ShareWorkflow": {**of_wf, **group}, "UnshareWorkflow": {**of_wf, "access_group_id": people.groups["rita"]},
+        "ListAudit": {},
+    }  # fmt: skip
+
+
+def machine(people: People) -> int:
+    return first(people.torc, ListRemoteWorkers(workflow_id=people.wf))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def group_of_ada(people: People) -> None:
+    """Make a group that ada owns."""
+    assert isinstance(people.torc, Embedded)
+    ada = people.caller("ada")
+    people.groups["adas"] = people.torc.answer(CreateAccessGroup(name="adas"), caller=ada).id
+
+
+class _Undo(Exception):
+    """Ends a transaction without keeping it."""
+
+
+def outcome(torc: Embedded, caller: Caller, request: Request[Any]) -> str:
+    """Ask, undo what it did, and tell how it was answered."""
+
+    def work(tx: Tx) -> None:
+        answer(tx, request)
+        raise _Undo
+
+    prepared = _prepared(torc, request)
+    try:
+        torc.transact(work, caller, writes=True, prepared=prepared)
+    except (_Undo, DryRun, Conflict):
+        return "answered"
+    except Unauthorized:
+        return "unknown"
+    except Forbidden:
+        return "refused"
+    except NotFound:
+        return "hidden"
+    raise AssertionError("neither kept nor undone")
+
+
+_KEPT: dict[str, Any] = {}
+
+
+def _prepared(torc: Embedded, request: Request[Any]) -> Any:
+    name = type(request).__name__
+    if name not in _KEPT:
+        _KEPT[name] = torc.prepare(request, None)
+    return _KEPT[name]
+
+
+#: what a caller is answered about ada's workflow, by the right that a request needs
+ABOUT_THE_WORKFLOW = {
+    "ada, to write": {"read": "answered", "run": "answered", "write": "answered"},
+    "ada, to run": {"read": "answered", "run": "answered", "write": "refused"},
+    "ada, to read": {"read": "answered", "run": "refused", "write": "refused"},
+    "ada, for this workflow": {"read": "answered", "run": "answered", "write": "refused"},
+    "ada, for another workflow": {"read": "hidden", "run": "hidden", "write": "hidden"},
+    "shared to write": {"read": "answered", "run": "answered", "write": "answered"},
+    "shared to run": {"read": "answered", "run": "answered", "write": "refused"},
+    "shared to read": {"read": "answered", "run": "refused", "write": "refused"},
+    "shared to write, token to read": {"read": "answered", "run": "refused", "write": "refused"},
+    "stranger": {"read": "hidden", "run": "hidden", "write": "hidden"},
+    "administrator": {"read": "answered", "run": "answered", "write": "answered"},
+    "administrator, token to write": {"read": "hidden", "run": "hidden", "write": "hidden"},
+    "owner of the database": {"read": "answered", "run": "answered", "write": "answered"},
+    "revoked": dict.fromkeys(("read", "run", "write"), "unknown"),
+    "expired": dict.fromkeys(("read", "run", "write"), "unknown"),
+    "no such token": dict.fromkeys(("read", "run", "write"), "unknown"),
+    "token of another account": dict.fromkeys(("read", "run", "write"), "unknown"),
+}
+#: requests about other things: (to whom they are answered, how others are answered)
+ALL = set(ABOUT_THE_WORKFLOW) - {"revoked", "expired", "no such token", "token of another account"}
+ABOVE = {"administrator", "owner of the database"}
+ADAS = {"ada, to write", "ada, to run", "ada, to read", "ada, for this workflow", "ada, for another workflow"}
+STRANGERS = {"shared to write", "shared to run", "shared to read", "stranger", "administrator, token to write"}
+WRITERS = {"ada, to write", *STRANGERS, *ABOVE}
+OTHERS: dict[str, tuple[set[str], dict[str, str]]] = {
+    **dict.fromkeys(("GetMe", "ListWorkflows", "ListAccessGroups"), (ALL, {})),
+    **dict.fromkeys(("CreateWorkflow", "CreateAccessGroup"), (WRITERS, {})),
+    # the owner of the database has no account to make a token for, and says whose
+    "CreateToken": (WRITERS, {}),
+    "ListTokens": (ADAS | ABOVE, {}),
+    "GetAccessGroup": (ADAS | ABOVE, dict.fromkeys(ALL - ADAS - ABOVE, "hidden")),
+    **dict.fromkeys(
+        ("DeleteAccessGroup", "AddMembers", "RemoveMember"),
+        ({"ada, to write"} | ABOVE, dict.fromkeys(STRANGERS, "hidden")),
+    ),
+    # a token of hers is not enough for ada to set her password: she shows the old one
+    "SetPassword": (ABOVE, dict.fromkeys(ALL - ADAS - ABOVE, "hidden")),
+    "RevokeToken": (
+        {"ada, to write"} | ABOVE,
+        dict.fromkeys(STRANGERS, "hidden"),
+    ),
+    **dict.fromkeys(
+        ("ListUsers", "GetUser", "CreateUser", "UpdateUser", "DeleteUser", "ImportUsers", "PruneWorkflows", "ListAudit"),
+        (ABOVE, {}),
+    ),
+}  # fmt: skip
+#: sharing is for the owner, whatever right others have
+FOR_ITS_OWNER = {"ShareWorkflow", "UnshareWorkflow"}
+
+
+@pytest.fixture(scope="module")
+def callers(people: People) -> dict[str, Caller]:
+    """Give somebody of each kind."""
+    other = create(people.torc, spec("x", user="ada")).id
+    gone = people.caller("ada")
+    people.torc.send(RevokeToken(token_id=gone.token_id or 0))
+    accounts = people.accounts
+    return {
+        "ada, to write": people.caller("ada"),
+        "ada, to run": people.caller("ada", "run"),
+        "ada, to read": people.caller("ada", "read"),
+        "ada, for this workflow": people.caller("ada", "run", workflow_id=people.wf),
+        "ada, for another workflow": people.caller("ada", "run", workflow_id=other),
+        "shared to write": people.caller("wim"),
+        "shared to run": people.caller("rune"),
+        "shared to read": people.caller("rita"),
+        "shared to write, token to read": people.caller("wim", "read"),
+        "stranger": people.caller("eve"),
+        "administrator": people.caller("root", "admin"),
+        "administrator, token to write": people.caller("root", "write"),
+        "owner of the database": Caller("user:me", "127.0.0.1"),
+        "revoked": gone,
+        "expired": people.caller("ada", expires_in_seconds=1e-9),
+        "no such token": Caller("user:ada", "192.0.2.7", accounts["ada"], 10**9),
+        "token of another account": Caller("user:ada", "192.0.2.7", accounts["ada"], people.token("eve").id),
+    }
+
+
+def expected(kind: type[Request[Any]], who: str) -> str:
+    """Say how a caller must be answered."""
+    name = kind.__name__
+    if name in OTHERS:
+        answered, rest = OTHERS[name]
+        if who not in ALL:
+            return "unknown"
+        return "answered" if who in answered else rest.get(who, "refused")
+    found = ABOUT_THE_WORKFLOW[who][kind.access]
+    if name in FOR_ITS_OWNER and who == "shared to write":
+        return "refused"
+    return found
+
+
+@pytest.mark.parametrize("who", list(ABOUT_THE_WORKFLOW))
+def test_every_request_is_answered_to_whom_it_is_for_and_to_nobody_else(
+    who: str, people: People, callers: dict[str, Caller], examples: dict[str, dict[str, Any]]
+) -> None:
+    assert isinstance(people.torc, Embedded)
+    assert set(examples) == set(REQUESTS), "this table must have an example of every request"
+    found, wanted = {}, {}
+    for name, kind in REQUESTS.items():
+        fields = examples[name]
+        if name == "CreateToken" and who == "owner of the database":
+            fields = {**fields, "user": "ada"}
+        found[name] = outcome(people.torc, callers[who], kind.model_validate(fields))
+        wanted[name] = expected(kind, who)
+    assert found == wanted
+    assert set(wanted) >= set(OTHERS)
+
+
+def test_what_is_hidden_is_told_as_what_is_not_there(
+    people: People, callers: dict[str, Caller], examples: dict[str, dict[str, Any]]
+) -> None:
+    assert isinstance(people.torc, Embedded)
+    for name, fields in examples.items():
+        kind = REQUESTS[name]
+        path = [part[1:-1] for part in kind.http_path.split("/") if part.startswith("{")]
+        if not path or name in OTHERS:
+            continue
+        nowhere = {**fields, path[0]: 999_999_999}
+        texts = [told(people.torc, callers["stranger"], kind.model_validate(given)) for given in (fields, nowhere)]
+        assert texts[0].replace(str(fields[path[0]]), "N") == texts[1].replace("999999999", "N"), name
+
+
+def told(torc: Embedded, caller: Caller, request: Request[Any]) -> str:
+    with pytest.raises(TorcError) as caught:
+        torc.answer(request, caller=caller)
+    assert isinstance(caught.value, NotFound)
+    return f"{caught.value.message} ({caught.value.hint}) {caught.value.details}"
+
+
+def test_lists_show_what_one_may_see(people: People, callers: dict[str, Caller]) -> None:
+    assert isinstance(people.torc, Embedded)
+
+    def seen(who: str) -> set[int]:
+        assert isinstance(people.torc, Embedded)
+        return {found.id for found in people.torc.answer(ListWorkflows(), caller=callers[who]).items}
+
+    everything = seen("owner of the database")
+    assert seen("administrator") == everything
+    assert people.wf in everything and len(everything) == 2
+    assert seen("ada, to read") == everything
+    assert seen("shared to read") == seen("shared to write") == {people.wf} == seen("ada, for this workflow")
+    assert seen("stranger") == seen("administrator, token to write") == set()
+
+
+def everything(torc: Embedded, wf: int) -> list[Any]:
+    lists = [
+        ListJobs(workflow_id=wf),
+        ListEvents(workflow_id=wf),
+        ListResults(workflow_id=wf),
+        ListRunners(workflow_id=wf),
+    ]
+    return [torc.send(GetWorkflow(workflow_id=wf)), states(torc, wf), *(torc.send(asked) for asked in lists)]
+
+
+def test_an_own_workflow_is_no_way_into_the_workflow_of_another(torc: Embedded) -> None:
+    if not isinstance(torc, Embedded):
+        pytest.skip("callers are given here as a server would tell them")
+    people = gather(torc)
+    eve = people.caller("eve")
+    own = create(torc, spec("a", user="eve")).id
+    running = runner(torc, people.wf)
+    claim(torc, people.wf, running)
+    of_eve = runner(torc, own)
+    torc.send(AddRemoteWorkers.model_validate({"workflow_id": people.wf, "workers": [{"host": "node1"}]}))
+    jobs = [job.id for job in torc.send(ListJobs(workflow_id=people.wf)).items]
+    before = everything(torc, people.wf)
+    lie = Finished(
+        job_id=jobs[0], attempt=1, outcome="succeeded", return_code=0, started_at=1.0, ended_at=2.0, wall_seconds=1.0
+    )
+    attacks: list[Callable[[], Request[Any]]] = [
+        lambda: ActOnJobs(workflow_id=own, job_ids=[jobs[0]], action="cancel"),
+        lambda: EndRunner(workflow_id=own, runner_id=running),
+        lambda: Exchange(workflow_id=own, runner_id=running, free=NODE, stopping=True),
+        lambda: Exchange(workflow_id=own, runner_id=of_eve, free=NODE, finished=[lie]),
+        lambda: Exchange(
+            workflow_id=own, runner_id=of_eve, free=NODE, released=[JobAttempt(job_id=jobs[0], attempt=1)]
+        ),
+        lambda: RemoveRemoteWorker(workflow_id=own, worker_id=machine(people)),
+        lambda: ShareWorkflow(workflow_id=own, access_group_id=people.groups["wim"]),
+        lambda: CreateToken(name="x", workflow_id=people.wf),
+    ]
+    refused = []
+    for attack in attacks:
+        try:
+            torc.answer(attack(), caller=eve)
+        except (NotFound, Conflict, Forbidden):
+            refused.append(True)
+        else:
+            refused.append(False)
+    # an unknown runner is told that it is lost; reports of unknown jobs are passed over, as those of deleted jobs are
+    assert refused == [True, True, False, False, False, True, True, True]
+    assert everything(torc, people.wf) == before
+    assert torc.send(GetRunner(runner_id=running)).is_active

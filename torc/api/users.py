@@ -1,0 +1,155 @@
+"""Accounts of a server, and the tokens that programs show for them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from torc.api.base import Page, Request, Value, request
+from torc.core.access import Access
+
+UserName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$", description="letters, digits and ._@+-")
+]
+#: NIST SP 800-63B: at least 8 characters, and no rules about which; the upper bound keeps hashing cheap
+Password = Annotated[str, Field(min_length=8, max_length=1024)]
+Label = Annotated[str, Field(min_length=1, max_length=200)]
+_TEN_YEARS = 10 * 366 * 86_400
+
+
+class User(Value):
+    """Somebody who may sign in."""
+
+    id: int
+    name: str
+    is_admin: bool
+    is_disabled: bool
+    has_password: bool = Field(description="false: signs in by tokens that an administrator makes")
+    created_at: float = Field(description="seconds since the epoch, UTC; likewise the other times")
+    num_workflows: int
+
+
+class Me(Value):
+    """Who the caller is, as far as the server knows."""
+
+    user: str
+    user_id: int | None = Field(description="absent: the owner of the database, who may do everything")
+    is_admin: bool
+    scope: Access = Field(description="what the caller may do with the token that it shows")
+    workflow_id: int | None = Field(None, description="the only workflow that the token is for")
+    token_id: int | None = None
+    expires_at: float | None = None
+    access_groups: list[str] = []
+
+
+@request("GET", "/me")
+class GetMe(Request[Me]):
+    """Tell who the caller is and what it may do."""
+
+
+@request("POST", "/users", access="admin")
+class CreateUser(Request[User]):
+    """Make an account."""
+
+    name: UserName
+    password: Password | None = Field(None, repr=False, description="left out: the account signs in by tokens alone")
+    is_admin: bool = False
+
+
+@request("GET", "/users", access="admin")
+class ListUsers(Request[Page[User]]):
+    """List accounts, oldest first."""
+
+    name: str | None = Field(None, description="exact, or with * and ?")
+    limit: int = Field(100, ge=1, le=10_000)
+    cursor: str | None = None
+
+
+@request("GET", "/users/{user_id}", access="admin")
+class GetUser(Request[User]):
+    """Get one account."""
+
+    user_id: int
+
+
+@request("PATCH", "/users/{user_id}", access="admin")
+class UpdateUser(Request[User]):
+    """Make somebody an administrator or not, or keep an account from signing in: its tokens do not hold meanwhile."""
+
+    user_id: int
+    is_admin: bool | None = None
+    is_disabled: bool | None = None
+
+
+@request("DELETE", "/users/{user_id}", access="admin")
+class DeleteUser(Request[None]):
+    """Delete an account with its tokens. Refused (`conflict`) while workflows or access groups belong to it."""
+
+    user_id: int
+
+
+@request("PUT", "/users/{user_id}/password", access="read", writes=True)
+class SetPassword(Request[None]):
+    """Set a password: one's own after signing in with the old one, anybody's as an administrator."""
+
+    user_id: int
+    password: Password = Field(repr=False)
+    revoke_tokens: bool = Field(False, description="revoke all tokens of the account, too")
+
+
+@request("POST", "/users/import", access="admin")
+class ImportUsers(Request[list[User]]):
+    """Make accounts of the lines of an htpasswd file (bcrypt or argon2), all or none."""
+
+    htpasswd: str = Field(repr=False, max_length=10_000_000)
+    replace: bool = Field(False, description="set the passwords of accounts that are there already")
+
+
+class Token(Value):
+    """A token, without its secret."""
+
+    id: int
+    name: str
+    user: str
+    scope: Access
+    workflow_id: int | None = Field(None, description="the only workflow that it is for")
+    parent_id: int | None = Field(None, description="the token that it was made with, and is revoked with")
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    used_at: float | None = Field(None, description="when it was last shown, to the hour")
+
+
+class NewToken(Token):
+    """A token with its secret, which is shown this once."""
+
+    token: str = Field(repr=False, description="what to show: `Authorization: Bearer TOKEN`")
+
+
+@request("POST", "/tokens", access="write")
+class CreateToken(Request[NewToken]):
+    """Make a token. It may do no more, and lives no longer, than the one that it is made with."""
+
+    name: Label
+    scope: Access = Field("write", description="each of read, run, write and admin includes those before it")
+    expires_in_seconds: float | None = Field(None, gt=0, le=_TEN_YEARS, description="left out: as long as it may")
+    workflow_id: int | None = Field(None, description="for this workflow alone")
+    user: UserName | None = Field(None, description="for whom; administrators only. Left out: the caller")
+
+
+@request("GET", "/tokens")
+class ListTokens(Request[Page[Token]]):
+    """List tokens of the caller, or of another account for an administrator."""
+
+    user: str | None = Field(None, description="of whom; administrators may leave it out to list all")
+    include_ended: bool = Field(False, description="revoked and expired ones, too")
+    limit: int = Field(100, ge=1, le=10_000)
+    cursor: str | None = None
+
+
+@request("DELETE", "/tokens/{token_id}", access="read", writes=True)
+class RevokeToken(Request[None]):
+    """Revoke a token and those that were made with it. Each may revoke itself; others need the right to write."""
+
+    token_id: int

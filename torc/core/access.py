@@ -1,0 +1,88 @@
+"""Who may do what: one pure function, and the names that it decides about.
+
+Rights are ordered: each of read, run, write and admin includes those before it. What somebody may do to a workflow is the least of
+two rights: the one that the token carries (`Rights.scope`) and the one that they hold to the workflow (owner, or by an access group).
+Not for finding these out: `torc.operations.access` asks the database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+Access = Literal["read", "run", "write", "admin"]
+LEVELS: tuple[Access, ...] = ("read", "run", "write", "admin")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks over the network: `actor` is what the log of events says, `address` where from.
+
+    Without an account it is the owner of the database, who may do everything.
+    """
+
+    actor: str
+    address: str
+    account_id: int | None = None
+    token_id: int | None = None  # None: signed in by password
+
+    @property
+    def is_owner(self) -> bool:
+        """Tell whether it is the owner of the database."""
+        return self.account_id is None
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What an account may do with the token that it shows."""
+
+    user: str
+    account_id: int
+    is_admin: bool
+    scope: Access
+    workflow_id: int | None = None  # the token is for this workflow alone
+    token_id: int | None = None
+    expires_at: float | None = None
+
+    @property
+    def sees_all(self) -> bool:
+        """Tell whether these are the rights of an administrator, with a token that says so too."""
+        return self.is_admin and self.scope == "admin"
+
+
+class Decision(Enum):
+    """What is answered to a request."""
+
+    ALLOWED = "allowed"
+    HIDDEN = "hidden"  # as if it were not there
+    REFUSED = "refused"
+
+
+def level(access: Access) -> int:
+    """Give the place of a right in their order."""
+    return LEVELS.index(access)
+
+
+def includes(held: Access | None, needed: Access) -> bool:
+    """Tell whether one right includes another."""
+    return held is not None and level(held) >= level(needed)
+
+
+def decide(needed: Access, rights: Rights, workflow: tuple[int, Access | None] | None) -> Decision:
+    """Decide about a request that needs a right.
+
+    `workflow`: the one that it is about, and the right that the account holds to it (None: none, its existence is hidden);
+    None where it is about no workflow.
+    """
+    if workflow is not None:
+        number, held = workflow
+        if rights.workflow_id not in {None, number} or (held is None and not rights.sees_all):
+            return Decision.HIDDEN
+        if not rights.sees_all and not includes(held, needed):
+            return Decision.REFUSED
+    elif rights.workflow_id is not None and needed != "read":
+        return Decision.REFUSED
+    if needed == "admin" and not rights.sees_all:
+        return Decision.REFUSED
+    return Decision.ALLOWED if includes(rights.scope, needed) else Decision.REFUSED

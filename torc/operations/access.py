@@ -1,0 +1,169 @@
+"""Which rights a caller has, and what it may see. The decision itself is `torc.core.access.decide`.
+
+Everything is asked of the database in the transaction of the request: what was revoked a moment ago holds no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
+
+from torc.api.base import Request
+from torc.core.access import LEVELS, Access, Decision, Rights, decide, level
+from torc.errors import Forbidden, NotFound, Unauthorized
+from torc.operations.transaction import Tx
+
+_BY_TOKEN = """SELECT a.name, a.is_admin, a.is_disabled, t.scope, t.workflow_id, t.expires_at, t.revoked_at
+    FROM token t JOIN account a ON a.id = t.account_id WHERE t.id = :token_id AND a.id = :account_id"""
+_BY_PASSWORD = """SELECT name, is_admin, is_disabled, 'admin', NULL, NULL, NULL FROM account WHERE id = :account_id"""
+_HELD = """SELECT w.id, w."user", (SELECT max(s.level) FROM access_share s JOIN access_member m ON m.group_id = s.group_id
+    WHERE s.workflow_id = w.id AND m.account_id = :account_id)"""
+_SIGN_IN = "sign in again: torc login URL"
+
+
+class Subject(NamedTuple):
+    """Where the thing is that a request names, and what people call it."""
+
+    field: str
+    table: str
+    noun: str
+    command: str
+
+
+SUBJECTS = (
+    Subject("workflow_id", "workflow", "workflow", "workflows list"),
+    Subject("job_id", "job", "job", "jobs list"),
+    Subject("file_id", "file", "file", "files list"),
+    Subject("user_data_id", "user_data", "user data", "user-data list"),
+    Subject("requirement_id", "requirement", "resource requirement", "resource-requirements list"),
+    Subject("failure_handler_id", "named", "failure handler", "failure-handlers list"),
+    Subject("slurm_scheduler_id", "named", "Slurm scheduler", "slurm-schedulers list"),
+    Subject("event_id", "event", "event", "events list"),
+    Subject("runner_id", "runner", "runner", "compute-nodes list"),
+    Subject("result_id", "attempt", "result", "results list"),
+)
+
+
+def admit(tx: Tx, request: Request[Any]) -> Tx:
+    """Let a request pass, with the rights that it has. Raises Unauthorized, Forbidden, or NotFound for what is hidden."""
+    rights = rights_of(tx)
+    if rights is None:
+        return tx
+    tx = replace(tx, rights=rights)
+    subject = subject_of(type(request))
+    held = None
+    if subject is not None:
+        number = getattr(request, subject.field)
+        held = held_to(tx, number, subject)
+        if held is None:
+            raise _hidden(subject, number)
+    decision = decide(request.access, rights, held)
+    if decision is Decision.HIDDEN:
+        assert subject is not None
+        raise _hidden(subject, getattr(request, subject.field))
+    if decision is Decision.REFUSED:
+        raise _refused(request, rights, held[1] if held else None)
+    return tx
+
+
+def rights_of(tx: Tx) -> Rights | None:
+    """Give the rights of the caller's account; None: it is the owner of the database. Raises Unauthorized."""
+    caller = tx.caller
+    if caller is None or caller.account_id is None:
+        return None
+    values = {"token_id": caller.token_id, "account_id": caller.account_id}
+    found = tx.dialect.fetch(tx.db, _BY_PASSWORD if caller.token_id is None else _BY_TOKEN, values)
+    if not found:
+        raise Unauthorized("this token holds no more", hint=_SIGN_IN)
+    name, is_admin, is_disabled, scope, workflow_id, expires_at, revoked_at = found[0]
+    if is_disabled:
+        raise Unauthorized(f"the account `{name}` is disabled", hint="ask an administrator of the server")
+    if revoked_at is not None:
+        raise Unauthorized("this token was revoked", hint=_SIGN_IN)
+    if expires_at is not None and expires_at <= tx.now:
+        raise Unauthorized("this token has expired", hint=_SIGN_IN)
+    if caller.token_id is None and not is_admin:
+        scope = "write"
+    return Rights(name, caller.account_id, bool(is_admin), scope, workflow_id, caller.token_id, expires_at)
+
+
+@cache
+def subject_of(kind: type[Request[Any]]) -> Subject | None:
+    """Give what of a workflow a request is about: the first such thing in its path."""
+    fields = [part[1:-1] for part in kind.http_path.split("/") if part.startswith("{")]
+    known = {subject.field: subject for subject in SUBJECTS}
+    return next((known[field] for field in fields if field in known), None)
+
+
+def held_to(tx: Tx, number: int, subject: Subject = SUBJECTS[0]) -> tuple[int, Access | None] | None:
+    """Give the workflow of a thing and the right that the caller's account holds to it; None: there is no such thing."""
+    assert tx.rights is not None
+    source = "workflow w WHERE w.id = :id"
+    if subject.table != "workflow":
+        source = f"{subject.table} x JOIN workflow w ON w.id = x.workflow_id WHERE x.id = :id"
+    found = tx.dialect.fetch(tx.db, f"{_HELD} FROM {source}", {"id": number, "account_id": tx.rights.account_id})
+    if not found:
+        return None
+    workflow_id, user, shared = found[0]
+    if user == tx.rights.user:
+        return workflow_id, "write"
+    return workflow_id, None if shared is None else LEVELS[shared]
+
+
+def visible(tx: Tx) -> tuple[Sequence[str], dict[str, Any]]:
+    """Give the conditions on rows of `workflow` that leave what the caller may see, and their parameters."""
+    rights = tx.rights
+    if rights is None:
+        return (), {}
+    values: dict[str, Any] = {"seen_account": rights.account_id, "seen_user": rights.user}
+    conditions = [] if rights.sees_all else [_VISIBLE]
+    if rights.workflow_id is not None:
+        conditions.append("id = :seen_workflow")
+        values["seen_workflow"] = rights.workflow_id
+    return conditions, values
+
+
+_VISIBLE = """("user" = :seen_user OR id IN (SELECT s.workflow_id FROM access_share s
+    JOIN access_member m ON m.group_id = s.group_id WHERE m.account_id = :seen_account))"""
+
+
+def require_owner(tx: Tx, user: str, what: str) -> None:
+    """Refuse whoever neither owns something nor is an administrator. Raises Forbidden."""
+    if tx.rights is not None and not tx.rights.sees_all and tx.rights.user != user:
+        raise Forbidden(f"{what} belongs to {user}", hint=f"ask {user}, or an administrator")
+
+
+def is_above(tx: Tx) -> bool:
+    """Tell whether the caller is an administrator (with a token that says so) or the owner of the database."""
+    return tx.rights is None or tx.rights.sees_all
+
+
+def _hidden(subject: Subject, number: int) -> NotFound:
+    # the same whether it is not there or not for the caller: ids tell nothing
+    return NotFound(
+        f"there is no {subject.noun} {number} that you can see", hint=f"`torc {subject.command}` shows what there is"
+    )
+
+
+def _refused(request: Request[Any], rights: Rights, held: Access | None) -> Forbidden:
+    what = type(request).__name__
+    needed = request.access
+    if needed == "admin" and not rights.is_admin:
+        return Forbidden(f"{what} is for administrators", hint="ask one of the server")
+    if level(rights.scope) < level(needed):
+        return Forbidden(
+            f"{what} needs the right to {_verb(needed)}, and this token carries `{rights.scope}`",
+            hint=f"make one that carries more: torc tokens create NAME --scope {needed}",
+        )
+    if held is not None and level(held) < level(needed):
+        return Forbidden(
+            f"{what} needs the right to {_verb(needed)}, and this workflow is shared with you to {held}",
+            hint="ask its owner to share it with more rights",
+        )
+    return Forbidden(f"{what} is not for this token: it is for one workflow alone", hint="use another token")
+
+
+def _verb(access: Access) -> str:
+    return "administer" if access == "admin" else access

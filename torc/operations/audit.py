@@ -1,0 +1,60 @@
+"""The record of who did what from where: one row for each change that came over the network, in its own transaction.
+
+It names what was changed, never with what: values may hold secrets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import text
+
+from torc.api.base import Request
+from torc.api.runs import EndRunner, Exchange
+from torc.api.workflows import RecordFiles, Workflow
+from torc.operations.transaction import Tx
+
+#: what runners say all the time; what came of it stands in the events
+_UNRECORDED = (Exchange, RecordFiles, EndRunner)
+#: texts that name something, or choose
+_TOLD = {"name", "user", "users", "scope", "permission", "host", "action"}
+_LONGEST = 200
+_INSERT = text(
+    "INSERT INTO audit (time, actor, address, token_id, action, workflow_id, data) "
+    "VALUES (:time, :actor, :address, :token_id, :action, :workflow_id, :data)"
+)
+
+
+def record_answer(tx: Tx, request: Request[Any], reply: Any) -> None:
+    """Record that a request was answered."""
+    if isinstance(request, _UNRECORDED) or getattr(request, "dry_run", False):
+        return
+    workflow_id = getattr(request, "workflow_id", None) or getattr(reply, "workflow_id", None)
+    if workflow_id is None and isinstance(reply, Workflow):
+        workflow_id = reply.id
+    fields = {name: getattr(request, name) for name in sorted(request.model_fields_set)}
+    told = {name: value for name, value in fields.items() if _is_told(name, value)}
+    record(tx, type(request).__name__, {**told, "fields": sorted(fields)}, workflow_id)
+
+
+def record(tx: Tx, action: str, data: Mapping[str, Any], workflow_id: int | None = None) -> None:
+    """Add a row."""
+    assert tx.caller is not None
+    values = {
+        "time": tx.now,
+        "actor": tx.actor,
+        "address": tx.caller.address,
+        "token_id": tx.caller.token_id,
+        "action": action,
+        "workflow_id": workflow_id,
+        "data": json.dumps(data),
+    }
+    tx.db.execute(_INSERT, values)
+
+
+def _is_told(name: str, value: Any) -> bool:
+    if isinstance(value, bool | int):
+        return True
+    return name in _TOLD and len(str(value)) <= _LONGEST

@@ -1,0 +1,174 @@
+"""Tokens: `torc_ID_SECRET`. The secret is 256 random bits, so a plain SHA-256 of it is stored: nothing could be guessed from it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from typing import Any
+
+from sqlalchemy import RowMapping, text
+
+from torc.api import users as api
+from torc.api.base import Page
+from torc.core.access import Access, level
+from torc.errors import Forbidden, Invalid, NotFound
+from torc.operations.access import held_to, is_above
+from torc.operations.dispatch import Tx, answers
+from torc.operations.rows import decode_cursor, encode_cursor, workflow_row
+from torc.operations.users import account_named
+from torc.store.ids import take_ids
+
+_TOKEN = re.compile(r"torc_([0-9]{1,18})_([A-Za-z0-9_-]{43})")
+_COLUMNS = "t.*, a.name AS user_name"
+_FROM = "token t JOIN account a ON a.id = t.account_id"
+_WITH_CHILDREN = """WITH RECURSIVE made(id) AS (
+    SELECT id FROM token WHERE id = :id UNION SELECT t.id FROM token t JOIN made ON t.parent_id = made.id)
+    UPDATE token SET revoked_at = :now WHERE revoked_at IS NULL AND id IN (SELECT id FROM made)"""
+
+
+def read_token(shown: str) -> tuple[int, str] | None:
+    """Give the id and the hash of a token that was shown; None: it does not look like one."""
+    found = _TOKEN.fullmatch(shown)
+    return None if found is None else (int(found[1]), hash_of(found[2]))
+
+
+def hash_of(secret: str) -> str:
+    """Give what is stored of a secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def account_of_token(tx: Tx, token_id: int, shown_hash: str) -> tuple[int, str, float | None] | None:
+    """Give account, name of the user, and when the token was last used; None: there is no such token.
+
+    Whether it holds still is asked with each request (`access.rights_of`).
+    """
+    query = f"SELECT t.secret_hash, a.id, a.name, t.used_at FROM {_FROM} WHERE t.id = :id"
+    found = tx.dialect.fetch(tx.db, query, {"id": token_id})
+    if not found or not hmac.compare_digest(found[0][0], shown_hash):
+        return None
+    return found[0][1], found[0][2], found[0][3]
+
+
+def note_use(tx: Tx, token_id: int) -> None:
+    """Note that a token was shown."""
+    tx.db.execute(text("UPDATE token SET used_at = :now WHERE id = :id"), {"now": tx.now, "id": token_id})
+
+
+def _token(row: RowMapping) -> api.Token:
+    fields = ("id", "name", "scope", "workflow_id", "parent_id", "created_at", "expires_at", "revoked_at", "used_at")
+    return api.Token(user=row["user_name"], **{name: row[name] for name in fields})
+
+
+def _row(tx: Tx, token_id: int) -> RowMapping:
+    query = text(f"SELECT {_COLUMNS} FROM {_FROM} WHERE t.id = :id")
+    row = tx.db.execute(query, {"id": token_id}).mappings().first()
+    rights = tx.rights
+    is_own = row is not None and rights is not None and rights.account_id == row["account_id"]
+    if row is None or not (is_own or is_above(tx)):
+        raise NotFound(f"there is no token {token_id} that you can see", hint="`torc tokens list` shows them")
+    return row
+
+
+@answers(api.CreateToken)
+def create_token(tx: Tx, request: api.CreateToken) -> api.NewToken:
+    """Make a token."""
+    account_id, is_admin, expires_at = _for_whom(tx, request)
+    if request.scope == "admin" and not is_admin:
+        raise Forbidden("only an administrator's token can carry `admin`", hint="ask for write, run or read")
+    if request.workflow_id is not None:
+        if tx.rights is None or tx.rights.sees_all:
+            workflow_row(tx, request.workflow_id)
+        else:
+            _require_sight(tx, request.workflow_id)
+    secret = secrets.token_urlsafe(32)
+    number = take_ids(tx.db, "token")
+    values: dict[str, Any] = {
+        "id": number, "account_id": account_id, "parent_id": tx.rights.token_id if tx.rights else None,
+        "workflow_id": request.workflow_id, "name": request.name, "secret_hash": hash_of(secret), "scope": request.scope,
+        "created_at": tx.now, "expires_at": expires_at,
+    }  # fmt: skip
+    tx.db.execute(
+        text(f"INSERT INTO token ({', '.join(values)}) VALUES ({', '.join(':' + name for name in values)})"), values
+    )
+    made = _token(_row_of_new(tx, number))
+    return api.NewToken(**made.model_dump(), token=f"torc_{number}_{secret}")
+
+
+def _row_of_new(tx: Tx, number: int) -> RowMapping:
+    return tx.db.execute(text(f"SELECT {_COLUMNS} FROM {_FROM} WHERE t.id = :id"), {"id": number}).mappings().one()
+
+
+def _for_whom(tx: Tx, request: api.CreateToken) -> tuple[int, bool, float | None]:
+    """Give the account, whether it is an administrator's, and the end of the new token. Raises Forbidden or Invalid."""
+    rights = tx.rights
+    wanted = None if request.expires_in_seconds is None else tx.now + request.expires_in_seconds
+    if request.user is not None and (rights is None or request.user != rights.user):
+        if not is_above(tx):
+            raise Forbidden("tokens of others are made by administrators", hint="leave out the user")
+        row = account_named(tx, request.user)
+        return row["id"], bool(row["is_admin"]), _earlier(wanted, rights.expires_at if rights else None)
+    if rights is None:
+        raise Invalid("a token needs an account", hint="say whose: torc tokens create NAME --user USER")
+    if level(request.scope) > level(rights.scope):
+        _refuse_more(request.scope, rights.scope)
+    return rights.account_id, rights.is_admin, _earlier(wanted, rights.expires_at)
+
+
+def _refuse_more(wanted: Access, held: Access) -> None:
+    raise Forbidden(
+        f"a token that carries `{held}` cannot make one that carries `{wanted}`",
+        hint="sign in by password for that: torc login URL --scope " + wanted,
+    )
+
+
+def _earlier(*times: float | None) -> float | None:
+    return min((time for time in times if time is not None), default=None)
+
+
+def _require_sight(tx: Tx, workflow_id: int) -> None:
+    held = held_to(tx, workflow_id)
+    if held is None or held[1] is None:
+        raise NotFound(f"there is no workflow {workflow_id} that you can see", hint="`torc workflows list` shows them")
+
+
+@answers(api.ListTokens)
+def list_tokens(tx: Tx, request: api.ListTokens) -> Page[api.Token]:
+    """List tokens."""
+    key = decode_cursor(request.cursor)
+    conditions = ["t.id > :after"]
+    values: dict[str, Any] = {"after": key[0] if key else 0, "n": request.limit + 1}
+    if not request.include_ended:
+        conditions.append("t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > :now)")
+        values["now"] = tx.now
+    user = request.user
+    if tx.rights is not None and not tx.rights.sees_all:
+        if user not in {None, tx.rights.user}:
+            raise Forbidden("tokens of others are for administrators", hint="leave out the user")
+        user = tx.rights.user
+        if tx.rights.workflow_id is not None:
+            conditions.append("t.id = :own")
+            values["own"] = tx.rights.token_id
+    if user is not None:
+        conditions.append("a.name = :user")
+        values["user"] = user
+    query = f"SELECT {_COLUMNS} FROM {_FROM} WHERE {' AND '.join(conditions)} ORDER BY t.id LIMIT :n"
+    rows = tx.db.execute(text(query), values).mappings().all()
+    items = [_token(row) for row in rows[: request.limit]]
+    return Page(items=items, cursor=encode_cursor(items[-1].id) if len(rows) > request.limit else None)
+
+
+@answers(api.RevokeToken)
+def revoke_token(tx: Tx, request: api.RevokeToken) -> None:
+    """Revoke a token, and those that were made with it."""
+    rights = tx.rights
+    is_itself = rights is not None and rights.token_id == request.token_id
+    if (
+        rights is not None
+        and not is_itself
+        and (level(rights.scope) < level("write") or rights.workflow_id is not None)
+    ):
+        raise Forbidden("this token can revoke itself alone", hint="use one that carries `write`")
+    row = _row(tx, request.token_id)
+    tx.db.execute(text(_WITH_CHILDREN), {"id": row["id"], "now": tx.now})

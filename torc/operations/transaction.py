@@ -1,0 +1,37 @@
+"""The transaction that an answer is given in: where, when, on whose behalf, and with which rights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from torc.core.access import Caller, Rights
+from torc.store.dialect import Dialect
+from torc.store.events import Happening, add_events
+
+
+@dataclass(frozen=True, slots=True)
+class Tx:
+    """A transaction: where, when and on whose behalf. Handlers neither commit nor read a clock."""
+
+    db: Connection
+    dialect: Dialect
+    now: float  # seconds since the epoch
+    actor: str  # user:NAME, runner:ID ...
+    prepared: Any = None  # what `prepare` gave for the request
+    caller: Caller | None = None  # who asks over the network
+    rights: Rights | None = None  # of an account; without, everything is allowed
+
+    def event(self, workflow_id: int, kind: str, *, job_id: int | None = None, **data: Any) -> None:
+        """Append to the log."""
+        add_events(self.db, self.dialect, workflow_id, self.now, self.actor, [Happening(kind, data, job_id)])
+
+
+class DryRun(Exception):
+    """Carries the reply out of a transaction whose changes are not to be kept."""
+
+    def __init__(self, reply: Any) -> None:
+        super().__init__("dry run")
+        self.reply = reply

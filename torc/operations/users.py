@@ -1,0 +1,230 @@
+"""Accounts: make them, change them, delete them, import them. Not for deciding what they may do: `access`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import RowMapping, text
+
+from torc.api import users as api
+from torc.api.base import Page
+from torc.errors import Conflict, Forbidden, Invalid, NotFound
+from torc.operations.dispatch import Tx, answers, prepares
+from torc.operations.passwords import hash_password, is_known_hash
+from torc.operations.rows import decode_cursor, encode_cursor, name_condition
+from torc.store.ids import take_ids
+
+_COLUMNS = """a.id, a.name, a.is_admin, a.is_disabled, a.created_at, a.password_hash IS NOT NULL AS has_password,
+    (SELECT count(*) FROM workflow w WHERE w."user" = a.name) AS num_workflows"""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+_MOST_LINES = 100_000
+
+
+def account_row(tx: Tx, user_id: int) -> RowMapping:
+    """Give the row of an account. Raises NotFound."""
+    row = tx.db.execute(text(f"SELECT {_COLUMNS} FROM account a WHERE a.id = :id"), {"id": user_id}).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no user {user_id}", hint="`torc users list` shows them")
+    return row
+
+
+def account_named(tx: Tx, name: str) -> RowMapping:
+    """Give the row of an account by its name. Raises NotFound."""
+    row = tx.db.execute(text(f"SELECT {_COLUMNS} FROM account a WHERE a.name = :n"), {"n": name}).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no user `{name}`", hint="an administrator adds users: torc users create NAME")
+    return row
+
+
+def has_accounts(tx: Tx) -> bool:
+    """Tell whether there is any account."""
+    return tx.db.execute(text("SELECT 1 FROM account LIMIT 1")).first() is not None
+
+
+def _user(row: RowMapping) -> api.User:
+    flags = {name: bool(row[name]) for name in ("is_admin", "is_disabled", "has_password")}
+    return api.User(
+        id=row["id"], name=row["name"], created_at=row["created_at"], num_workflows=row["num_workflows"], **flags
+    )
+
+
+@answers(api.GetMe)
+def get_me(tx: Tx, _request: api.GetMe) -> api.Me:
+    """Tell who the caller is."""
+    rights = tx.rights
+    if rights is None:
+        return api.Me(user=tx.actor.partition(":")[2] or tx.actor, user_id=None, is_admin=True, scope="admin")
+    query = "SELECT g.name FROM access_group g JOIN access_member m ON m.group_id = g.id WHERE m.account_id = :id ORDER BY 1"
+    return api.Me(
+        user=rights.user,
+        user_id=rights.account_id,
+        is_admin=rights.is_admin,
+        scope=rights.scope,
+        workflow_id=rights.workflow_id,
+        token_id=rights.token_id,
+        expires_at=rights.expires_at,
+        access_groups=list(tx.db.execute(text(query), {"id": rights.account_id}).scalars()),
+    )
+
+
+@prepares(api.CreateUser)
+def hash_of_new(request: api.CreateUser) -> str | None:
+    """Hash the password of an account that is to be made."""
+    return None if request.password is None else hash_password(checked(request.name, request.password))
+
+
+@answers(api.CreateUser)
+def create_user(tx: Tx, request: api.CreateUser) -> api.User:
+    """Make an account."""
+    if tx.db.execute(text("SELECT 1 FROM account WHERE name = :n"), {"n": request.name}).first():
+        raise Conflict(f"there is a user `{request.name}` already", hint="choose another name")
+    return _user(account_row(tx, _insert(tx, request.name, tx.prepared, is_admin=request.is_admin)))
+
+
+def _insert(tx: Tx, name: str, password_hash: str | None, *, is_admin: bool = False) -> int:
+    number = take_ids(tx.db, "account")
+    tx.db.execute(
+        text(
+            "INSERT INTO account (id, name, password_hash, is_admin, is_disabled, created_at) "
+            "VALUES (:id, :name, :hash, :is_admin, :no, :now)"
+        ),
+        {"id": number, "name": name, "hash": password_hash, "is_admin": is_admin, "no": False, "now": tx.now},
+    )
+    return number
+
+
+@answers(api.ListUsers)
+def list_users(tx: Tx, request: api.ListUsers) -> Page[api.User]:
+    """List accounts."""
+    key = decode_cursor(request.cursor)
+    conditions, values = ["a.id > :after"], {"after": key[0] if key else 0, "n": request.limit + 1}
+    if request.name is not None:
+        condition, named = name_condition(tx, "a.name", request.name)
+        conditions.append(condition)
+        values |= named
+    query = f"SELECT {_COLUMNS} FROM account a WHERE {' AND '.join(conditions)} ORDER BY a.id LIMIT :n"
+    rows = tx.db.execute(text(query), values).mappings().all()
+    items = [_user(row) for row in rows[: request.limit]]
+    return Page(items=items, cursor=encode_cursor(items[-1].id) if len(rows) > request.limit else None)
+
+
+@answers(api.GetUser)
+def get_user(tx: Tx, request: api.GetUser) -> api.User:
+    """Get one account."""
+    return _user(account_row(tx, request.user_id))
+
+
+@answers(api.UpdateUser)
+def update_user(tx: Tx, request: api.UpdateUser) -> api.User:
+    """Change what an account is."""
+    row = account_row(tx, request.user_id)
+    loses = request.is_admin is False or request.is_disabled is True
+    if loses and tx.rights is not None and tx.rights.account_id == row["id"]:
+        raise Conflict("nobody can take rights from themselves", hint="ask another administrator")
+    changes = {name: value for name in ("is_admin", "is_disabled") if (value := getattr(request, name)) is not None}
+    for name, value in changes.items():
+        tx.db.execute(text(f"UPDATE account SET {name} = :value WHERE id = :id"), {"value": value, "id": row["id"]})
+    return _user(account_row(tx, row["id"]))
+
+
+@answers(api.DeleteUser)
+def delete_user(tx: Tx, request: api.DeleteUser) -> None:
+    """Delete an account."""
+    row = account_row(tx, request.user_id)
+    if tx.rights is not None and tx.rights.account_id == row["id"]:
+        raise Conflict("nobody can delete their own account", hint="ask another administrator")
+    # somebody of the same name later would find them to be theirs
+    if row["num_workflows"]:
+        raise Conflict(
+            f"{row['num_workflows']} workflow(s) belong to `{row['name']}`",
+            hint="give them to somebody else (`torc workflows update ID --user NAME`) or disable the account "
+            f"(`torc users update {row['name']} --disable`)",
+        )
+    owned = text("SELECT name FROM access_group WHERE owner_id = :id LIMIT 1")
+    group = tx.db.execute(owned, {"id": row["id"]}).scalar()
+    if group is not None:
+        raise Conflict(f"the access group `{group}` belongs to `{row['name']}`", hint="delete the group first")
+    for table in ("access_member", "token"):
+        tx.db.execute(text(f"DELETE FROM {table} WHERE account_id = :id"), {"id": row["id"]})
+    tx.db.execute(text("DELETE FROM account WHERE id = :id"), {"id": row["id"]})
+
+
+@prepares(api.SetPassword)
+def hash_of_set(request: api.SetPassword) -> str:
+    """Hash a new password."""
+    return hash_password(request.password)
+
+
+@answers(api.SetPassword)
+def set_password(tx: Tx, request: api.SetPassword) -> None:
+    """Set a password."""
+    if tx.rights is not None and not tx.rights.sees_all:
+        if tx.rights.account_id != request.user_id:
+            raise NotFound(
+                f"there is no user {request.user_id} that you can see", hint="`torc whoami` tells your own id"
+            )
+        if tx.rights.token_id is not None:
+            raise Forbidden("the old password is needed to set a new one", hint="call with it: HTTP Basic, not a token")
+    row = account_row(tx, request.user_id)
+    checked(row["name"], request.password)
+    _store_hash(tx, row["id"], tx.prepared)
+    if request.revoke_tokens:
+        revoke = text("UPDATE token SET revoked_at = :now WHERE account_id = :id AND revoked_at IS NULL")
+        tx.db.execute(revoke, {"now": tx.now, "id": row["id"]})
+
+
+def _store_hash(tx: Tx, account_id: int, password_hash: str) -> None:
+    tx.db.execute(
+        text("UPDATE account SET password_hash = :hash WHERE id = :id"), {"hash": password_hash, "id": account_id}
+    )
+
+
+def checked(name: str, password: str) -> str:
+    """Give a password back. Raises Invalid for the one that everybody would try first."""
+    if password.lower() == name.lower():
+        raise Invalid("the password is the name of the user", hint="choose another one")
+    return password
+
+
+@prepares(api.ImportUsers)
+def read_htpasswd(request: api.ImportUsers) -> dict[str, str]:
+    """Read the lines of an htpasswd file: name -> hash. Raises Invalid, with every line that cannot be used."""
+    found: dict[str, str] = {}
+    problems: list[str] = []
+    for number, line in enumerate(request.htpasswd.splitlines()[:_MOST_LINES], 1):
+        name, colon, stored = line.strip().partition(":")
+        if not name or name.startswith("#"):
+            continue
+        if not colon or not _NAME.fullmatch(name):
+            problems.append(f"line {number}: write NAME:HASH, the name of letters, digits and ._@+-")
+        elif name in found:
+            problems.append(f"line {number}: `{name}` is there twice")
+        elif not is_known_hash(stored):
+            problems.append(f"line {number}: the password of `{name}` is hashed in a way that is not safe, or unknown")
+        else:
+            found[name] = stored
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise Invalid(problems[0] + more, hint="bcrypt is taken: htpasswd -B FILE NAME", problems=problems[:100])
+    return found
+
+
+@answers(api.ImportUsers)
+def import_users(tx: Tx, request: api.ImportUsers) -> list[api.User]:
+    """Make accounts of the lines of an htpasswd file."""
+    wanted: dict[str, str] = tx.prepared
+    query = text("SELECT id FROM account WHERE name = :n")
+    known: dict[str, Any] = {name: tx.db.execute(query, {"n": name}).scalar() for name in wanted}
+    taken = [name for name, number in known.items() if number is not None]
+    if taken and not request.replace:
+        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        raise Conflict(f"there is a user `{taken[0]}`{more} already", hint="take out the line, or say --replace")
+    numbers = []
+    for name, stored in wanted.items():
+        if known[name] is None:
+            numbers.append(_insert(tx, name, stored))
+        else:
+            _store_hash(tx, known[name], stored)
+            numbers.append(known[name])
+    return [_user(account_row(tx, number)) for number in numbers]

@@ -1,0 +1,174 @@
+"""Tells who calls by the token or the password that is shown, and slows down who guesses.
+
+Which account a secret belongs to never changes, so it is remembered; whether it holds still is asked of the database with each
+request. Passwords are for signing in alone: comparing one takes 50 ms on purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import text
+from starlette.requests import HTTPConnection
+
+from torc.client.embedded import Embedded
+from torc.core.access import Caller
+from torc.errors import Unauthorized
+from torc.operations import audit, tokens
+from torc.operations.dispatch import Tx
+from torc.operations.passwords import hash_password, is_outdated, is_password
+from torc.server.identity import user_name
+from torc.server.throttle import Misses, Rate, network_of
+from torc.store.open import Store
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+#: the requests that a password may be shown for
+BY_PASSWORD = {"CreateToken", "SetPassword"}
+_MOST_REMEMBERED = 50_000
+_NOTE_SECONDS = 3600.0
+_LONGEST_SECRET = 4096
+_HINT = "show a token: torc login URL, or `Authorization: Bearer TOKEN`"
+_FREE_MISSES, _LONGEST_WAIT_SECONDS = 5, 300.0
+#: nobody can guess a token: this spares the database, and many runners may share an address
+_FREE_MISSES_OF_TOKENS, _LONGEST_WAIT_OF_TOKENS_SECONDS = 100, 10.0
+#: somebody who guesses the password of a user from many addresses must not lock the user out
+_FREE_MISSES_OF_USER, _LONGEST_WAIT_OF_USER_SECONDS = 20, 8.0
+CALLS_PER_SECOND, CALLS_AT_ONCE = 2_000.0, 10_000.0
+
+
+class Accounts:
+    """Knows everybody by the accounts in the database, and the owner of the server by the token in `.torc/server.json`."""
+
+    def __init__(
+        self, store: Store, *, owner_token: str | None = None, calls_per_second: float = CALLS_PER_SECOND
+    ) -> None:
+        self._embedded = Embedded(store, "server")
+        self._owner = None if owner_token is None else _digest(owner_token)
+        # comparing a password takes 64 MiB, so one at a time
+        self._thread = ThreadPoolExecutor(1, "torc-sign-in")
+        self._known: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._tokens = Misses(_FREE_MISSES_OF_TOKENS, _LONGEST_WAIT_OF_TOKENS_SECONDS)
+        self._addresses = Misses(_FREE_MISSES, _LONGEST_WAIT_SECONDS)
+        self._users = Misses(_FREE_MISSES_OF_USER, _LONGEST_WAIT_OF_USER_SECONDS)
+        self._rate = None
+        if calls_per_second > 0:
+            self._rate = Rate(calls_per_second, CALLS_AT_ONCE / CALLS_PER_SECOND * calls_per_second)
+
+    async def identify(self, connection: HTTPConnection) -> Caller:
+        """Tell who is at the other end. Raises Unauthorized, or TooMany."""
+        client = connection.scope.get("client")
+        address = client[0] if client else ""
+        kind, _, shown = connection.headers.get("authorization", "").partition(" ")
+        if len(shown) > _LONGEST_SECRET:
+            raise Unauthorized("what is shown is no token", hint=_HINT)
+        if kind.lower() == "bearer":
+            caller = await self._by_token(shown.strip(), address)
+        elif kind.lower() == "basic":
+            caller = await self._by_password(shown, address, connection.scope.get("torc.kind", ""))
+        else:
+            raise Unauthorized("this server wants to know who calls", hint=_HINT)
+        if self._rate is not None and not caller.is_owner:
+            self._rate.take(f"{caller.account_id} {network_of(address)}")
+        return caller
+
+    async def _by_token(self, shown: str, address: str) -> Caller:
+        digest = _digest(shown)
+        if self._owner is not None and hmac.compare_digest(digest, self._owner):
+            return Caller(f"user:{user_name(os.geteuid())}", address)
+        known, noted = self._known.get(digest, (None, 0.0))
+        if known is None or time.monotonic() > noted + _NOTE_SECONDS:
+            known = await self._look_up(shown, digest, address)
+        else:
+            self._known.move_to_end(digest)
+        return Caller(known.actor, address, known.account_id, known.token_id)
+
+    async def _look_up(self, shown: str, digest: bytes, address: str) -> Caller:
+        """Find a token in the database, and note that it was shown."""
+        network = network_of(address)
+        self._tokens.check(network)
+        read = tokens.read_token(shown)
+        found = None
+        if read is not None:
+            found = await self._run(partial(self._find, *read))
+        if found is None or read is None:
+            self._tokens.miss(network)
+            raise Unauthorized("this token is none of this server", hint=_HINT)
+        account_id, user, used_at = found
+        if used_at is None or time.time() > used_at + _NOTE_SECONDS:
+            await self._run(
+                partial(self._embedded.transact, partial(tokens.note_use, token_id=read[0]), None, writes=True)
+            )
+        caller = Caller(f"user:{user}", address, account_id, read[0])
+        self._known[digest] = caller, time.monotonic()
+        if len(self._known) > _MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return caller
+
+    def _find(self, token_id: int, shown_hash: str) -> tuple[int, str, float | None] | None:
+        find = partial(tokens.account_of_token, token_id=token_id, shown_hash=shown_hash)
+        return self._embedded.transact(find, None, writes=False)
+
+    async def _by_password(self, shown: str, address: str, kind: str) -> Caller:
+        if kind not in BY_PASSWORD:
+            raise Unauthorized("a password is for signing in alone", hint=_HINT)
+        try:
+            user, _, password = base64.b64decode(shown, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise Unauthorized("what is shown is no name and password", hint="send base64 of NAME:PASSWORD") from None
+        network = network_of(address)
+        self._addresses.check(network)
+        self._users.check(user)
+        # counted before it is compared: many at once are many, too
+        self._addresses.miss(network)
+        self._users.miss(user)
+        account_id = await self._run(partial(self._compare, user, password, address))
+        if account_id is None:
+            _LOG.warning("a wrong password came from %s", address)
+            raise Unauthorized("the name or the password is wrong", hint="an administrator can set a new password")
+        self._addresses.hit(network)
+        self._users.hit(user)
+        return Caller(f"user:{user}", address, account_id)
+
+    def _compare(self, user: str, password: str, address: str) -> int | None:
+        query = text("SELECT id, password_hash FROM account WHERE name = :name")
+
+        def find(tx: Tx) -> tuple[int | None, str | None]:
+            row = tx.db.execute(query, {"name": user}).first()
+            return (None, None) if row is None else (row[0], row[1])
+
+        account_id, stored = self._embedded.transact(find, None, writes=False)
+        if not is_password(stored, password):
+            # a name that is none may be a password, typed in the wrong place
+            caller = Caller(f"user:{user}" if account_id else "somebody", address)
+            self._embedded.transact(lambda tx: audit.record(tx, "sign_in_failed", {}), caller, writes=True)
+            return None
+        if account_id is not None and stored is not None and is_outdated(stored):
+            self._embedded.transact(
+                partial(_store, account_id=account_id, old=stored, new=hash_password(password)), None, writes=True
+            )
+        return account_id
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _store(tx: Tx, account_id: int, old: str, new: str) -> None:
+    update = text("UPDATE account SET password_hash = :new WHERE id = :id AND password_hash = :old")
+    tx.db.execute(update, {"new": new, "old": old, "id": account_id})
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
