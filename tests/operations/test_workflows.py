@@ -6,6 +6,7 @@ import pytest
 from sqlmodel import SQLModel
 
 from tests.support.workflows import claim, create, ended, exchange, finish, get, run_all, runner, spec, states, workflow
+from torc.api.base import Request
 from torc.api.data import ListFiles
 from torc.api.events import ListEvents
 from torc.api.runs import EndRunner, ListRunners
@@ -47,6 +48,24 @@ def test_a_workflow_gives_back_what_its_spec_said(torc: Embedded) -> None:
     assert made.settings == {"use_pending_failed": True, "resource_monitor": {"enabled": False}}
     assert (made.directory, made.run_id, made.version, made.state) == ("/data/x", 0, 1, "idle")
     assert made.counts.by_state == {State.READY: 1, State.BLOCKED: 1}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ListWorkflows(name="a\0b"),
+        ListWorkflows(name="a\0*"),
+        ListWorkflows(user="\0"),
+        CreateUser(name="x", password="\0" * 9),
+        CreateAccessGroup(name="\0"),
+    ],
+    ids=lambda asked: type(asked).__name__,
+)
+def test_a_character_that_is_no_text_breaks_nothing(torc: Embedded, request_: Request[object]) -> None:
+    try:
+        torc.send(request_)
+    except Invalid as error:
+        assert "NUL" in error.message
 
 
 def test_whoever_creates_owns_what_its_spec_gives_to_nobody(torc: Embedded) -> None:

@@ -153,3 +153,4 @@ class RevokeToken(Request[None]):
     """Revoke a token and those that were made with it. Each may revoke itself; others need the right to write."""
 
     token_id: int
+    keep_made: bool = Field(False, description="let those hold that were made with it: to sign out, after no theft")

@@ -42,6 +42,13 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Share": {
         "server": ("torc.cli.server:app", "Begin, stop and look at a server for this directory."),
+        "login": ("torc.cli.login:login", "Sign in to a server."),
+        "logout": ("torc.cli.login:logout", "Sign out of a server."),
+        "whoami": ("torc.cli.login:whoami", "Show who you are for the server, and what you may do."),
+        "users": ("torc.cli.users:users", "Accounts of a server."),
+        "tokens": ("torc.cli.users:tokens", "What programs show instead of a password."),
+        "access-groups": ("torc.cli.sharing:access_groups", "Groups of users that share workflows."),
+        "audit": ("torc.cli.sharing:audit", "Show who did what from where."),
     },
     "Set up": {
         "config": ("torc.cli.config:config", "Show, change and check the configuration."),

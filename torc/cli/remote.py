@@ -17,8 +17,9 @@ from torc.cli import render
 from torc.cli.app import App
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
+from torc.core.access import level
 from torc.core.quantities import human_bytes, parse_duration, parse_memory
-from torc.errors import Invalid
+from torc.errors import Invalid, NotFound
 
 app = App("Run workers on other machines over SSH, by your own ssh configuration, keys, agent and jump hosts.")
 
@@ -33,6 +34,8 @@ SshConfig = Annotated[
     typer.Option("--ssh-config", envvar="TORC_SSH_CONFIG", help="Read this file in place of ~/.ssh/config."),
 ]
 
+#: a token of workers holds so long
+_TOKEN_SECONDS = 30 * 86_400
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 _WORKERS = [
     *render.columns("id", "host", "torc", "directory", "output_dir", "num_cpus"),
@@ -195,7 +198,7 @@ def run(  # noqa: PLR0913, PLR0917
     _seconds(time_limit or "1s", "--time-limit")
     options = workers.RunOptions(words=("--time-limit", time_limit) if time_limit else ())
     with _asking(workflow, host, parallel, timeout, ssh_config) as (opened, number, found, reach):
-        store = _store(opened, server_url)
+        store = _store(opened, number, server_url)
         told = (
             workers.check(opened, number, found, store, reach)
             if dry_run
@@ -306,13 +309,13 @@ def _seconds(text: str, option: str) -> int:
     return found
 
 
-def _store(opened: Any, server_url: str | None) -> Any:
+def _store(opened: Any, number: int, server_url: str | None) -> Any:
     """Tell by what workers elsewhere find the store. Raises Invalid for a database that only this machine has."""
     from torc.remote.scripts import Store
 
     url = server_url or getattr(opened, "url", None)
     if url is not None:
-        token = os.environ.get("TORC_WORKER_TOKEN") or getattr(opened, "token", None)
+        token = os.environ.get("TORC_WORKER_TOKEN") or _token_for_workers(opened, number)
         variables = {"TORC_API_URL": url, **({"TORC_TOKEN": token} if token else {})}
         return Store(url, variables, _authority(getattr(opened, "ca_file", None)))
     if opened.store.path is not None:
@@ -322,6 +325,28 @@ def _store(opened: Any, server_url: str | None) -> Any:
         )
     engine = opened.store.engine.url
     return Store(engine.render_as_string(hide_password=True), {"TORC_DB": engine.render_as_string(hide_password=False)})
+
+
+def _token_for_workers(opened: Any, number: int) -> str | None:
+    """Make a token that can run this workflow and nothing else; where the server wants none, there is none."""
+    from torc.api.users import CreateToken, GetMe
+
+    if getattr(opened, "token", None) is None:
+        return None
+    me = opened.send(GetMe())
+    if level(me.scope) < level("write") or me.workflow_id is not None:
+        return str(opened.token)  # it can do little itself
+    user = {} if me.user_id is not None else {"user": me.user}
+    request = CreateToken(
+        name=f"workers of workflow {number}", scope="run", workflow_id=number, expires_in_seconds=_TOKEN_SECONDS, **user
+    )
+    try:
+        return str(opened.send(request).token)
+    except NotFound:
+        raise NotFound(
+            f"the server has no account `{me.user}` that workers could act for",
+            hint=f"make one (torc users create {me.user} --no-password), or set TORC_WORKER_TOKEN",
+        ) from None
 
 
 def _authority(ca_file: str | None) -> str | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import typer
 
 from torc import __version__
@@ -36,16 +39,28 @@ AllowedHost = Annotated[
 Workers = Annotated[
     int, typer.Option("--workers", min=1, max=64, help="Processes that answer; more than one on PostgreSQL only.")
 ]
+Auth = Annotated[
+    bool | None,
+    typer.Option(
+        "--auth/--no-auth", help="Have everybody sign in; --no-auth answers you alone. Beyond loopback: --auth."
+    ),
+]
+RateLimit = Annotated[
+    float,
+    typer.Option("--rate-limit", min=0, help="Calls a second for each user and address; 0: no limit. With --auth."),
+]
 AccessLog = Annotated[bool, typer.Option("--access-log/--no-access-log", help="Log each call, a JSON object a line.")]
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913, PLR0917 - options of a command
     host: Host = "127.0.0.1",
     port: Port = 0,
     tls_cert: Certificate = None,
     tls_key: Key = None,
     allowed_host: AllowedHost = None,
+    auth: Auth = None,
+    rate_limit: RateLimit = 2000.0,
     access_log: AccessLog = True,
     workers: Workers = 1,
 ) -> None:
@@ -54,25 +69,29 @@ def run(
     Example: torc server run --port 8080
     """
     from torc.client.connect import open_database
+    from torc.server import accounts, processes, serve
     from torc.server import app as server_app
-    from torc.server import identity, processes, serve
 
-    _check_reach(host)
     folder = torc_folder()
-    _check_none_runs(folder)
-    _check_workers(workers, _database(folder))
-    listen = serve.Listen(host, port, _text(tls_cert), _text(tls_key))
     database = _database(folder)
-    bound = serve.bind(listen)
-    here = place.this_process(serve.url_of(listen, bound), __version__, _shown(database), time.time(), _text(tls_cert))
+    auth = _check_beginning(folder, database, host, auth, workers)
+    listen = serve.Listen(host, port, _text(tls_cert), _text(tls_key))
+    doors = accounts.Doorkeeping(auth, secrets.token_urlsafe(32) if auth else None, rate_limit)
     opened = open_database(database)
+    if auth:
+        _check_accounts(opened)
+    bound = serve.bind(listen)
+    here = place.this_process(
+        serve.url_of(listen, bound), __version__, _shown(database), time.time(),
+        ca_file=_text(tls_cert), token=doors.owner_token,
+    )  # fmt: skip
     try:
         hosts = {*_names(host), *(allowed_host or ())}
         if workers > 1:
-            work = processes.Work(database, listen, tuple(hosts), access_log)
+            work = processes.Work(database, listen, tuple(hosts), access_log, doors)
             processes.serve_with(work, workers, bound, on_ready=lambda: _tell(folder, here))
         else:
-            application = server_app.app(opened.store, identity.OwnerOnLoopback(), hosts=hosts)
+            application = server_app.app(opened.store, doors.identity(opened.store), hosts=hosts)
             serve.log_access(wanted=access_log)
             serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here))
     finally:
@@ -86,11 +105,33 @@ def _tell(folder: Path, here: place.ServerPlace) -> None:
     render.note(f"torc server {__version__} at {here.url} (Ctrl-C ends it)")
 
 
-def _check_reach(host: str) -> None:
-    if host not in _LOOPBACK:
+def _check_beginning(folder: Path, database: str, host: str, auth: bool | None, workers: int) -> bool:
+    """Refuse what cannot be, or would let others in; tell whether everybody is to sign in."""
+    if auth is False and host not in _LOOPBACK:
         raise Forbidden(
-            f"a server on {host} could be reached by everybody", hint="listen on 127.0.0.1, and reach it through ssh -L"
+            f"a server on {host} could be reached by everybody",
+            hint="leave out --no-auth, or listen on 127.0.0.1 and reach it through ssh -L",
         )
+    auth = host not in _LOOPBACK if auth is None else auth
+    if not auth and "://" not in database and Path(database).exists() and Path(database).stat().st_uid != os.geteuid():
+        raise Forbidden(f"{database} belongs to somebody else", hint="begin the server with --auth, or as its owner")
+    _check_none_runs(folder)
+    _check_workers(workers, database)
+    return auth
+
+
+def _check_accounts(opened: Any) -> None:
+    from torc.api.users import ListUsers
+
+    if not opened.send(ListUsers(limit=1)).items:
+        raise Conflict(
+            "nobody could sign in: there are no users", hint="add yourself first: torc users create NAME --admin"
+        )
+
+
+def _tell_if_open(host: str, certificate: Path | None) -> None:
+    if host not in _LOOPBACK and certificate is None:
+        render.note("note: without --tls-cert, tokens and passwords go over the network in the clear")
 
 
 def _check_none_runs(folder: Path) -> None:
@@ -125,7 +166,13 @@ def _shown(database: str) -> str:
 
 
 def _names(host: str) -> set[str]:
-    return {"127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host}
+    found = {"127.0.0.1", "localhost", "::1", host}
+    if host not in _LOOPBACK:
+        found |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+    if host in {"0.0.0.0", "::"}:
+        addresses = [address.address for each in psutil.net_if_addrs().values() for address in each]
+        found |= {address.partition("%")[0] for address in addresses if "." in address or "::" in address}
+    return {f"[{name}]" if ":" in name else name for name in found}
 
 
 def _text(path: Path | None) -> str | None:
@@ -133,12 +180,14 @@ def _text(path: Path | None) -> str | None:
 
 
 @app.command()
-def start(
+def start(  # noqa: PLR0913, PLR0917
     host: Host = "127.0.0.1",
     port: Port = 0,
     tls_cert: Certificate = None,
     tls_key: Key = None,
     allowed_host: AllowedHost = None,
+    auth: Auth = None,
+    rate_limit: RateLimit = 2000.0,
     access_log: AccessLog = True,
     workers: Workers = 1,
 ) -> None:
@@ -146,14 +195,19 @@ def start(
 
     Example: torc server start
     """
-    _check_reach(host)
+    from torc.client.connect import open_database
+
     folder = torc_folder()
-    _check_none_runs(folder)
-    _check_workers(workers, _database(folder))
+    auth = _check_beginning(folder, _database(folder), host, auth, workers)
+    if auth:
+        opened = open_database(_database(folder))
+        _check_accounts(opened)
+        opened.close()
     argv = [sys.executable, "-m", "torc.cli.main", "server", "run", "--host", host, "--port", str(port)]
     argv += ["--tls-cert", str(tls_cert)] if tls_cert else []
     argv += ["--tls-key", str(tls_key)] if tls_key else []
     argv += [word for name in allowed_host or () for word in ("--allowed-host", name)]
+    argv += ["--auth" if auth else "--no-auth", "--rate-limit", str(rate_limit)]
     argv += [] if access_log else ["--no-access-log"]
     argv += ["--workers", str(workers)]
     _, db = SESSION.settings.place()
@@ -165,6 +219,7 @@ def start(
             argv, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     found = _await_ready(process, folder, log, began)
+    _tell_if_open(host, tls_cert)
     if SESSION.json:
         render.show_json(_described(found))
     else:

@@ -16,7 +16,7 @@ from torc.errors import Conflict, Forbidden, Invalid, NotFound
 #: option -> the setting that it sets (those without one take no value)
 OPTIONS = {"--url": "url", "--db": "db", "--format": "format", "--log-level": "log_level"}
 #: variables that are no settings
-_SECRET = ("TORC_TOKEN", "TORC_CA_FILE")
+_SHOWN = ("TORC_TOKEN", "TORC_CA_FILE", "XDG_CONFIG_HOME", "HOME")
 #: followed by text that is not ours, whatever it looks like
 _TAKE_ANYTHING = {"--command", "-c", "--data", "--fields", "--metadata", "--env", "--set", "--description"}
 
@@ -91,7 +91,7 @@ def torc(*, create: bool = True) -> Iterator[Any]:
     from torc.client.connect import connect
 
     url, db = SESSION.settings.place()
-    shown = {name: value for name in _SECRET if (value := os.environ.get(name))}
+    shown = {name: value for name in _SHOWN if (value := os.environ.get(name))}
     opened = connect(url, db, create=create, trusted=_trusted(), environ=shown)
     for note in getattr(opened, "notes", ()):
         print(f"note: {note}", file=sys.stderr)

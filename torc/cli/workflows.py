@@ -259,7 +259,7 @@ def show_changes(changes: Any, number: int) -> None:
 
 
 @app.command()
-def update(
+def update(  # noqa: PLR0913, PLR0917 - options of a command
     workflow: str,
     name: Annotated[str | None, typer.Option("--name")] = None,
     description: Annotated[str | None, typer.Option("--description")] = None,
@@ -269,6 +269,7 @@ def update(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="FIELD=JSON of the spec's workflow fields.")
     ] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Give it to somebody else; administrators only.")] = None,
 ) -> None:
     """Change fields of a workflow.
 
@@ -279,6 +280,7 @@ def update(
             api.UpdateWorkflow(
                 workflow_id=workflow_id(opened, workflow),
                 name=name,
+                user=user,
                 description=description,
                 project=project,
                 metadata=json_object(metadata, "--metadata"),

@@ -6,13 +6,14 @@ import getpass
 import importlib
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torc.api.base import Torc
-from torc.client import place
+from torc.client import credentials, place
 from torc.errors import Forbidden, Invalid
 
 DIRECTORY = ".torc"
@@ -42,19 +43,19 @@ def connect(
     """Open what the options, the environment and the working directory lead to.
 
     The order: `url`, `db`, TORC_API_URL, TORC_DB, the nearest `.torc/` at or above `cwd` that the caller owns or has
-    `trusted`: a server that runs there, else the database there; else a new `cwd/.torc/`. Servers are shown TORC_TOKEN.
+    `trusted`: a server that runs there, else the database there; else a new `cwd/.torc/`. A server is shown TORC_TOKEN, else
+    what it was signed in to with, else what it has written to its `server.json`.
     Raises Invalid, Forbidden or Unavailable.
     """
     environ = os.environ if environ is None else environ
     cwd = Path.cwd() if cwd is None else cwd
     url = url or (None if db else environ.get("TORC_API_URL"))
-    token = environ.get("TORC_TOKEN")
     if url:
-        return _remote(url, token, environ.get("TORC_CA_FILE"))
+        return _remote(url, environ, partial(_server_here, url, cwd, trusted))
     db = db or environ.get("TORC_DB")
     found = Found(db, "://" in db or Path(db).exists()) if db else find(cwd, trusted)
     if found.server is not None:
-        return _remote(found.server.url, token or found.server.token, found.server.ca_file)
+        return _remote(found.server.url, environ, partial(_server_here, found.server.url, cwd, trusted))
     if not found.exists and create and not db:
         make_directory(Path(found.database).parent)
     torc: Torc = open_database(found.database, actor, create=create, notes=found.notes)
@@ -71,10 +72,27 @@ def open_database(where: str, actor: str | None = None, *, create: bool = True, 
     return torc
 
 
-def _remote(url: str, token: str | None, ca_file: str | None) -> Torc:
+def _remote(url: str, environ: Mapping[str, str], find_here: Callable[[], place.ServerPlace | None]) -> Torc:
     remote: Any = importlib.import_module("torc.client.remote")
-    torc: Torc = remote.Remote(url, token=token, ca_file=ca_file)
+    here = find_here()
+    ca_file = environ.get("TORC_CA_FILE") or (here.ca_file if here else None)
+
+    def renew() -> str | None:
+        here = find_here()
+        return credentials.token_for(url, environ) or (here.token if here else None)
+
+    shown = environ.get("TORC_TOKEN")
+    torc: Torc = remote.Remote(url, token=shown or renew(), renew=None if shown else renew, ca_file=ca_file)
     return torc
+
+
+def _server_here(url: str, cwd: Path, trusted: Collection[Path]) -> place.ServerPlace | None:
+    """Give the server of this directory, if it is the one of a URL: jobs are told its URL, and nothing else."""
+    try:
+        server = find(cwd, trusted).server
+    except Forbidden:
+        return None
+    return server if server is not None and credentials.server_of(server.url) == credentials.server_of(url) else None
 
 
 def find(cwd: Path, trusted: Collection[Path] = ()) -> Found:

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 
 import torc.operations  # noqa: F401 - enters every handler
 from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.runs import Exchange
 from torc.core.access import Caller
-from torc.errors import NotFound, Unavailable
+from torc.errors import Invalid, NotFound, Unavailable
 from torc.operations.access import admit
 from torc.operations.dispatch import PREPARATIONS, DryRun, Tx, answer, prepare
 from torc.store.open import Store
@@ -68,6 +68,11 @@ class Embedded:
         except DryRun as dry:  # rolled back
             reply: R = dry.reply
             return reply
+        except DataError as error:  # PostgreSQL has no text with NUL in it
+            raise Invalid(
+                f"the database cannot take this {type(request).__name__}: {str(error.orig).splitlines()[0]}",
+                hint="leave out characters that are no text",
+            ) from None
         except OverflowError:  # SQLite has no integers of more than 64 bits, and only ids have no bound of their own
             raise NotFound(
                 f"nothing has an id as large as one in this {type(request).__name__}", hint="check the id"

@@ -42,13 +42,15 @@ class ServerPlace:
         return self.host != socket.gethostname() and urlsplit(self.url).hostname not in _LOOPBACK
 
 
-def this_process(url: str, version: str, database: str, started_at: float, ca_file: str | None) -> ServerPlace:
+def this_process(
+    url: str, version: str, database: str, started_at: float, *, ca_file: str | None, token: str | None = None
+) -> ServerPlace:
     """Describe the server that this process is."""
     pid = os.getpid()
     started = process_started(pid)
     assert started is not None
     return ServerPlace(
-        url, pid, socket.gethostname(), started, boot_id(), version, database, started_at, ca_file=ca_file
+        url, pid, socket.gethostname(), started, boot_id(), version, database, started_at, token, ca_file
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import random
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -16,7 +18,7 @@ from pydantic import ValidationError
 from torc import __version__
 from torc.api.base import Request
 from torc.api.runs import Exchange
-from torc.errors import BY_CODE, Invalid, TorcError, Unavailable
+from torc.errors import BY_CODE, Invalid, TorcError, Unauthorized, Unavailable
 
 R = TypeVar("R")
 _LOG = logging.getLogger(__name__)
@@ -33,23 +35,33 @@ _VERSION_HEADER = "Torc-Version"
 
 
 class Remote:
-    """Sends each request to a server; connections are kept and used again. Threads may share it."""
+    """Sends each request to a server; connections are kept and used again. Threads may share it.
+
+    `password`: name and password, for signing in (RFC 7617); everything else takes a token. `renew` looks for another token
+    when this one holds no more: somebody may have signed in again, or the server have been begun anew.
+    """
 
     def __init__(
         self,
         url: str,
         *,
         token: str | None = None,
+        password: tuple[str, str] | None = None,
+        renew: Callable[[], str | None] | None = None,
         ca_file: str | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        self.url = _checked(url)
+        self.url = checked_url(url)
         self.token, self.ca_file = token, ca_file
         self.notes: tuple[str, ...] = ()
         self._patience = patience_seconds
         self._headers = {"User-Agent": f"torc/{__version__}", "Accept-Encoding": "gzip"}
+        self._renew = renew
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
+        elif password:
+            named = ":".join(password).encode()
+            self._headers["Authorization"] = f"Basic {base64.b64encode(named).decode()}"
         self._pool = urllib3.PoolManager(
             num_pools=1,
             maxsize=_CONNECTIONS,
@@ -68,6 +80,10 @@ class Remote:
         while True:
             try:
                 return self._ask(kind, method, url, body, waiting)
+            except Unauthorized:
+                if not self._has_renewed():
+                    raise
+                continue
             except _Again as again:
                 may_repeat = again.was_not_done or not request.writes or method == "PUT"
                 if not may_repeat or time.monotonic() + pause > end:
@@ -81,6 +97,15 @@ class Remote:
     def close(self) -> None:
         """Give back connections."""
         self._pool.clear()
+
+    def _has_renewed(self) -> bool:
+        """Look for another token; tell whether there is one."""
+        token = self._renew() if self._renew is not None else None
+        if token is None or token == self.token:
+            return False
+        self.token = token
+        self._headers = {**self._headers, "Authorization": f"Bearer {token}"}
+        return True
 
     def _ask(self, kind: type[Request[R]], method: str, url: str, body: bytes | None, waiting: float) -> R:
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
@@ -139,7 +164,8 @@ class _Again(Exception):
         self.error, self.was_not_done = error, was_not_done
 
 
-def _checked(url: str) -> str:
+def checked_url(url: str) -> str:
+    """Give the URL of a server without what stands after it. Raises Invalid."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise Invalid(f"`{url[:200]}` is no URL of a server", hint="write http://HOST:PORT or https://HOST:PORT")
@@ -184,4 +210,5 @@ def _error(base: str, status: int, body: bytes) -> TorcError:
         )
     hint = found.get("hint") or (f"sign in: torc login {base}" if status == 401 else None)
     details = found.get("details") if isinstance(found.get("details"), dict) else {}
-    return BY_CODE.get(code, TorcError)(message, hint=hint, **details)
+    kind = Unauthorized if status == 401 else BY_CODE.get(code, TorcError)
+    return kind(message, hint=hint, **details)

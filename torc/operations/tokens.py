@@ -23,6 +23,7 @@ from torc.store.ids import take_ids
 _TOKEN = re.compile(r"torc_([0-9]{1,18})_([A-Za-z0-9_-]{43})")
 _COLUMNS = "t.*, a.name AS user_name"
 _FROM = "token t JOIN account a ON a.id = t.account_id"
+_ALONE = "UPDATE token SET revoked_at = :now WHERE revoked_at IS NULL AND id = :id"
 _WITH_CHILDREN = """WITH RECURSIVE made(id) AS (
     SELECT id FROM token WHERE id = :id UNION SELECT t.id FROM token t JOIN made ON t.parent_id = made.id)
     UPDATE token SET revoked_at = :now WHERE revoked_at IS NULL AND id IN (SELECT id FROM made)"""
@@ -76,7 +77,7 @@ def create_token(tx: Tx, request: api.CreateToken) -> api.NewToken:
     """Make a token."""
     account_id, is_admin, expires_at = _for_whom(tx, request)
     if request.scope == "admin" and not is_admin:
-        raise Forbidden("only an administrator's token can carry `admin`", hint="ask for write, run or read")
+        _refuse_admin()
     if request.workflow_id is not None:
         if tx.rights is None or tx.rights.sees_all:
             workflow_row(tx, request.workflow_id)
@@ -111,9 +112,15 @@ def _for_whom(tx: Tx, request: api.CreateToken) -> tuple[int, bool, float | None
         return row["id"], bool(row["is_admin"]), _earlier(wanted, rights.expires_at if rights else None)
     if rights is None:
         raise Invalid("a token needs an account", hint="say whose: torc tokens create NAME --user USER")
+    if request.scope == "admin" and not rights.is_admin:
+        _refuse_admin()
     if level(request.scope) > level(rights.scope):
         _refuse_more(request.scope, rights.scope)
     return rights.account_id, rights.is_admin, _earlier(wanted, rights.expires_at)
+
+
+def _refuse_admin() -> None:
+    raise Forbidden("only an administrator's token can carry `admin`", hint="ask for write, run or read")
 
 
 def _refuse_more(wanted: Access, held: Access) -> None:
@@ -171,4 +178,4 @@ def revoke_token(tx: Tx, request: api.RevokeToken) -> None:
     ):
         raise Forbidden("this token can revoke itself alone", hint="use one that carries `write`")
     row = _row(tx, request.token_id)
-    tx.db.execute(text(_WITH_CHILDREN), {"id": row["id"], "now": tx.now})
+    tx.db.execute(text(_ALONE if request.keep_made else _WITH_CHILDREN), {"id": row["id"], "now": tx.now})

@@ -37,6 +37,11 @@ def account_named(tx: Tx, name: str) -> RowMapping:
     return row
 
 
+def is_name(text_: str) -> bool:
+    """Tell whether an account could have this name."""
+    return _NAME.fullmatch(text_) is not None
+
+
 def has_accounts(tx: Tx) -> bool:
     """Tell whether there is any account."""
     return tx.db.execute(text("SELECT 1 FROM account LIMIT 1")).first() is not None
@@ -196,7 +201,7 @@ def read_htpasswd(request: api.ImportUsers) -> dict[str, str]:
         name, colon, stored = line.strip().partition(":")
         if not name or name.startswith("#"):
             continue
-        if not colon or not _NAME.fullmatch(name):
+        if not colon or not is_name(name):
             problems.append(f"line {number}: write NAME:HASH, the name of letters, digits and ._@+-")
         elif name in found:
             problems.append(f"line {number}: `{name}` is there twice")

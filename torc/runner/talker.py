@@ -10,7 +10,7 @@ import threading
 
 from torc.api.base import Torc
 from torc.api.runs import Exchange, ExchangeReply
-from torc.errors import NotFound, TorcError, Unavailable
+from torc.errors import NotFound, TorcError, Unauthorized, Unavailable
 from torc.runner.state import Replied, Unreachable
 
 _LOG = logging.getLogger(__name__)
@@ -82,9 +82,9 @@ class Talker:
         )  # fmt: skip
         try:
             reply: ExchangeReply = self._torc.send(request)
-        except Unavailable as error:
+        except (Unavailable, Unauthorized) as error:  # a token may be renewed
             if not self._is_away:
-                _LOG.warning("the store does not answer, jobs go on: %s", error.message)
+                _LOG.warning("the store does not answer, jobs go on: %s (%s)", error.message, error.hint)
             self._is_away = True
             return Unreachable(request)
         except NotFound:  # the workflow or this runner was deleted

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 import logging
@@ -17,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -29,7 +29,8 @@ from torc.errors import Unauthorized
 from torc.operations import audit, tokens
 from torc.operations.dispatch import Tx
 from torc.operations.passwords import hash_password, is_outdated, is_password
-from torc.server.identity import user_name
+from torc.operations.users import is_name
+from torc.server.identity import Identity, OwnerOnLoopback, user_name
 from torc.server.throttle import Misses, Rate, network_of
 from torc.store.open import Store
 
@@ -47,6 +48,21 @@ _FREE_MISSES_OF_TOKENS, _LONGEST_WAIT_OF_TOKENS_SECONDS = 100, 10.0
 #: somebody who guesses the password of a user from many addresses must not lock the user out
 _FREE_MISSES_OF_USER, _LONGEST_WAIT_OF_USER_SECONDS = 20, 8.0
 CALLS_PER_SECOND, CALLS_AT_ONCE = 2_000.0, 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Doorkeeping:
+    """How a server is to tell who calls. `owner_token` is what the owner of the server shows."""
+
+    auth: bool = False
+    owner_token: str | None = field(default=None, repr=False)
+    calls_per_second: float = CALLS_PER_SECOND
+
+    def identity(self, store: Store) -> Identity:
+        """Give what does so."""
+        if not self.auth:
+            return OwnerOnLoopback()
+        return Accounts(store, owner_token=self.owner_token, calls_per_second=self.calls_per_second)
 
 
 class Accounts:
@@ -126,7 +142,7 @@ class Accounts:
             raise Unauthorized("a password is for signing in alone", hint=_HINT)
         try:
             user, _, password = base64.b64decode(shown, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             raise Unauthorized("what is shown is no name and password", hint="send base64 of NAME:PASSWORD") from None
         network = network_of(address)
         self._addresses.check(network)
@@ -143,26 +159,27 @@ class Accounts:
         return Caller(f"user:{user}", address, account_id)
 
     def _compare(self, user: str, password: str, address: str) -> int | None:
-        query = text("SELECT id, password_hash FROM account WHERE name = :name")
-
-        def find(tx: Tx) -> tuple[int | None, str | None]:
-            row = tx.db.execute(query, {"name": user}).first()
-            return (None, None) if row is None else (row[0], row[1])
-
-        account_id, stored = self._embedded.transact(find, None, writes=False)
+        """Give the account whose password it is; None: there is none."""
+        account_id, stored = None, None
+        if is_name(user):
+            account_id, stored = self._embedded.transact(partial(_password_of, user=user), None, writes=False)
         if not is_password(stored, password):
             # a name that is none may be a password, typed in the wrong place
             caller = Caller(f"user:{user}" if account_id else "somebody", address)
             self._embedded.transact(lambda tx: audit.record(tx, "sign_in_failed", {}), caller, writes=True)
             return None
         if account_id is not None and stored is not None and is_outdated(stored):
-            self._embedded.transact(
-                partial(_store, account_id=account_id, old=stored, new=hash_password(password)), None, writes=True
-            )
+            store = partial(_store, account_id=account_id, old=stored, new=hash_password(password))
+            self._embedded.transact(store, None, writes=True)
         return account_id
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _password_of(tx: Tx, user: str) -> tuple[int | None, str | None]:
+    row = tx.db.execute(text("SELECT id, password_hash FROM account WHERE name = :name"), {"name": user}).first()
+    return (None, None) if row is None else (row[0], row[1])
 
 
 def _store(tx: Tx, account_id: int, old: str, new: str) -> None:

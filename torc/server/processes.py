@@ -21,8 +21,8 @@ from types import FrameType
 
 from torc.errors import TorcError, Unavailable
 from torc.server import serve
+from torc.server.accounts import Doorkeeping
 from torc.server.app import app
-from torc.server.identity import OwnerOnLoopback
 from torc.store.open import open_store
 
 _LOG = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Work:
     listen: serve.Listen
     hosts: tuple[str, ...]
     access_log: bool
+    doors: Doorkeeping
 
 
 class _Process:
@@ -106,12 +107,13 @@ def main(socket_fd: int, told_fd: int) -> int:
     """Be one of the processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of the terminal: the first one tells when to end
     given = json.load(sys.stdin)
-    work = Work(**{**given, "listen": serve.Listen(**given["listen"]), "hosts": tuple(given["hosts"])})
+    listen, doors = serve.Listen(**given["listen"]), Doorkeeping(**given["doors"])
+    work = Work(**{**given, "listen": listen, "doors": doors, "hosts": tuple(given["hosts"])})
     bound = socket.socket(fileno=socket_fd)
     try:
         store = open_store(work.database, create=False)
         serve.log_access(wanted=work.access_log)
-        application = app(store, OwnerOnLoopback(), hosts=work.hosts)
+        application = app(store, work.doors.identity(store), hosts=work.hosts)
         serve.serve(application, bound, work.listen, on_ready=lambda: _tell(told_fd))
         store.close()
     except TorcError as error:

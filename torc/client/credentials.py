@@ -1,0 +1,130 @@
+"""What was signed in to: a token for each server, in the keyring of the desktop or in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from torc.errors import Forbidden, Invalid, Unavailable
+
+FILE = "credentials.json"
+_SERVICE = "torc"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One server that was signed in to. `token` is None where it is in the keyring."""
+
+    user: str
+    token_id: int | None = None
+    expires_at: float | None = None
+    token: str | None = None
+
+
+def file_of(environ: Mapping[str, str]) -> Path:
+    """Give where credentials are kept."""
+    base = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".config")
+    return Path(base) / "torc" / FILE
+
+
+def server_of(url: str) -> str:
+    """Give what tells one server from another: scheme, host and port."""
+    parts = urlsplit(url.rstrip("/"))
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+def read(environ: Mapping[str, str]) -> dict[str, Credential]:
+    """Read all credentials, by server. Raises Forbidden for a file that others can read, Invalid for one that is damaged."""
+    path = file_of(environ)
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
+            info = os.fstat(file.fileno())
+            if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
+                raise Forbidden(f"others can read {path}, which holds tokens", hint=f"chmod 600 {path}")
+            return {server: Credential(**fields) for server, fields in json.load(file).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise Invalid(f"cannot read {path}: {error}", hint="remove it, and sign in again: torc login URL") from None
+
+
+def token_for(url: str, environ: Mapping[str, str]) -> str | None:
+    """Give the token for a server; None: it was not signed in to. Raises Forbidden, Invalid or Unavailable."""
+    server = server_of(url)
+    found = read(environ).get(server)
+    if found is None or found.token is not None:
+        return None if found is None else found.token
+    stored: str | None = _call("get_password", _SERVICE, server)
+    return stored
+
+
+def keep(url: str, credential: Credential, environ: Mapping[str, str], *, in_keyring: bool) -> Path | None:
+    """Keep a credential; gives the file that its token is in, or None: it is in the keyring. Raises Invalid or Unavailable."""
+    server, kept = server_of(url), credential
+    if in_keyring:
+        _call("set_password", _SERVICE, server, credential.token)
+        kept = Credential(credential.user, credential.token_id, credential.expires_at)
+    _write({**read(environ), server: kept}, file_of(environ))
+    return None if in_keyring else file_of(environ)
+
+
+def forget(url: str, environ: Mapping[str, str]) -> Credential | None:
+    """Forget a credential, and give what it was; None: there was none."""
+    server, known = server_of(url), read(environ)
+    found = known.pop(server, None)
+    if found is not None:
+        if found.token is None:
+            _call("delete_password", _SERVICE, server)
+        _write(known, file_of(environ))
+    return found
+
+
+def has_keyring() -> bool:
+    """Tell whether there is a keyring that keeps things safe."""
+    try:
+        backend = _keyring().get_keyring()
+    except Unavailable:
+        return False
+    # `fail` and `null` have a priority of 0 and less
+    return bool(getattr(backend, "priority", 0) >= 1)
+
+
+def _keyring() -> Any:
+    try:
+        return importlib.import_module("keyring")
+    except ImportError:
+        raise Unavailable(
+            "the token is in the keyring, and Python's `keyring` is not installed",
+            hint="install it (pip install keyring), or sign in again: torc login URL --no-keyring",
+        ) from None
+
+
+def _call(name: str, *arguments: Any) -> Any:
+    keyring = _keyring()
+    try:
+        return getattr(keyring, name)(*arguments)
+    except keyring.errors.KeyringError as error:
+        raise Unavailable(
+            f"the keyring does not answer: {error}", hint="keep the token in a file: torc login URL --no-keyring"
+        ) from None
+
+
+def _write(credentials: Mapping[str, Credential], path: Path) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump({server: asdict(item) for server, item in credentials.items()}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}: {error.strerror}", hint="check the folder and its disk") from None
