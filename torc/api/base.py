@@ -63,15 +63,13 @@ class Page(BaseModel, Generic[T]):
 REQUESTS: dict[str, type[Request[Any]]] = {}
 
 
-def request(
-    method: Method, path: str, access: Access = "read", *, writes: bool | None = None
-) -> Callable[[type[Q]], type[Q]]:
-    """Class decorator: enter a request in the table. Those that need more than the right to read write, unless it says otherwise."""
+def request(method: Method, path: str, access: Access = "read") -> Callable[[type[Q]], type[Q]]:
+    """Class decorator: enter a request in the table. All but GET write."""
 
     def enter(kind: type[Q]) -> type[Q]:
         generic = next(c for c in kind.__mro__ if issubclass(c, Request) and c.__pydantic_generic_metadata__["args"])
         kind.http_method, kind.http_path, kind.access = method, path, access
-        kind.writes = access != "read" if writes is None else writes
+        kind.writes = method != "GET"
         kind.reply_type = generic.__pydantic_generic_metadata__["args"][0]
         if kind.__name__ in REQUESTS:
             raise TypeError(f"two requests are called {kind.__name__}")

@@ -89,7 +89,7 @@ class DeleteUser(Request[None]):
     user_id: int
 
 
-@request("PUT", "/users/{user_id}/password", access="read", writes=True)
+@request("PUT", "/users/{user_id}/password")
 class SetPassword(Request[None]):
     """Set a password: one's own after signing in with the old one, anybody's as an administrator."""
 
@@ -148,7 +148,7 @@ class ListTokens(Request[Page[Token]]):
     cursor: str | None = None
 
 
-@request("DELETE", "/tokens/{token_id}", access="read", writes=True)
+@request("DELETE", "/tokens/{token_id}")
 class RevokeToken(Request[None]):
     """Revoke a token and those that were made with it. Each may revoke itself; others need the right to write."""
 
