@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from pathlib import Path
@@ -158,6 +159,30 @@ def session_of(process: Path) -> int | None:
 def test_help_is_there_for_every_command(program: Program) -> None:
     for command in ("add-workers", "list-workers", "remove-worker", "run", "status", "stop", "collect-logs"):
         assert f"torc remote {command}" in program("remote", command, "--help").stdout
+
+
+def test_workers_of_a_server_with_accounts_can_run_their_workflow_and_nothing_else(program: Program, far: Far) -> None:
+    own = Program(program.directory)
+    own("users", "create", "ada", "--password-stdin", stdin="correct horse\n")
+    own("server", "start", "--auth")
+    try:
+        own("login", "--user", "ada", "--password-stdin", stdin="correct horse\n")
+        look = "torc whoami -f json > me; torc workflows list -f json > seen; torc workflows cancel 1 2> refused"
+        spec = {"name": "w", "jobs": [{"name": "a", "command": f"{look}; true"}]}
+        wf = own("create", own.write("w.json", json.dumps(spec)), "-f", "json").json["id"]
+        own("create", own.write("other.json", json.dumps(spec)))
+        own("remote", "add-workers", wf, "far")
+        own("remote", "run", wf, **ssh_config(far))
+        own("logout")
+        wait_until(lambda: own("workflows", "get", wf, "-f", "json").json["state"] == "completed", "it is done")
+        me = json.loads((program.directory / "me").read_text())
+        assert (me["user"], me["scope"], me["workflow_id"]) == ("ada", "run", wf)
+        assert [found["id"] for found in json.loads((program.directory / "seen").read_text())] == [wf]
+        assert "needs the right to write" in (program.directory / "refused").read_text()
+        ended = lambda: own("remote", "status", wf, "-f", "json", **ssh_config(far)).json[0]["state"] == "ended"  # noqa: E731
+        wait_until(ended, "the worker has ended")
+    finally:
+        own("server", "stop")
 
 
 def test_workers_check_the_certificate_of_a_server_by_its_authority_and_get_nothing_of_its_key(
