@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from torc.api.sharing import CreateAccessGroup, ShareWorkflow
 from torc.api.users import CreateToken, RevokeToken
 from torc.api.workflows import GetWorkflow, ListWorkflows
 from torc.client.embedded import Embedded
+from torc.client.moving import write_export
 from torc.core.access import Caller
 from torc.errors import Conflict, Forbidden, NotFound, TorcError, Unauthorized
 from torc.operations.dispatch import DryRun, Tx, answer
@@ -95,6 +98,9 @@ def examples(people: People) -> dict[str, dict[str, Any]]:
         "PruneWorkflows": {"older_than_seconds": 1e9}, "ArchiveWorkflow": of_wf, "CancelWorkflow": of_wf,
         "InitializeWorkflow": of_wf, "ResetWorkflow": {**of_wf, "force": True}, "ReinitializeWorkflow": {**of_wf, "force": True},
         "CheckWorkflow": of_wf, "GetGraph": of_wf, "RecordFiles": {**of_wf, "files": [], "since": 0.0},
+        "ExportWorkflow": of_wf,
+        "ExportSpec": of_wf,
+        "ImportWorkflow": {"content": base64.b64encode(content(people)).decode()},
         "GetMe": {}, "CreateUser": {"name": "nina", "password": PASSWORD}, "ListUsers": {}, "GetUser": ada,
         "UpdateUser": {**ada, "is_disabled": True}, "DeleteUser": ada, "SetPassword": {**ada, "password": PASSWORD},
         "ImportUsers": {"htpasswd": ""}, "CreateToken": {"name": "t", "scope": "read"}, "ListTokens": {"user": "ada"},
@@ -104,6 +110,12 @@ def examples(people: People) -> dict[str, dict[str, Any]]:
         "ListShares": of_wf, "ShareWorkflow": {**of_wf, **group}, "UnshareWorkflow": {**of_wf, "access_group_id": people.groups["rita"]},
         "ListAudit": {},
     }  # fmt: skip
+
+
+def content(people: People) -> bytes:
+    file = io.BytesIO()
+    write_export(people.torc, people.wf, file)
+    return file.getvalue()
 
 
 def machine(people: People) -> int:
@@ -181,7 +193,7 @@ STRANGERS = {"shared to write", "shared to run", "shared to read", "stranger", "
 WRITERS = {"ada, to write", *STRANGERS, *ABOVE}
 OTHERS: dict[str, tuple[set[str], dict[str, str]]] = {
     **dict.fromkeys(("GetMe", "ListWorkflows", "ListAccessGroups"), (ALL, {})),
-    **dict.fromkeys(("CreateWorkflow", "CreateAccessGroup"), (WRITERS, {})),
+    **dict.fromkeys(("CreateWorkflow", "ImportWorkflow", "CreateAccessGroup"), (WRITERS, {})),
     # the owner of the database has no account to make a token for, and says whose
     "CreateToken": (WRITERS, {}),
     "ListTokens": (ADAS | ABOVE, {}),

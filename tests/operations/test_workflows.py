@@ -245,7 +245,7 @@ FULL = {
     ],
 }
 FULL_JOBS = {
-    "a": {"input_files": ["in"], "output_files": ["out"], "input_user_data": ["u"], "failure_handler": "h",
+    "a": {"command": "torc user-data get ${user_data.input.u}", "input_files": ["in"], "output_files": ["out"], "input_user_data": ["u"], "failure_handler": "h",
           "scheduler": "s", "resource_requirements": "big"},
     "b": {"input_files": ["out"]},
 }  # fmt: skip

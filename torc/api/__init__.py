@@ -17,6 +17,7 @@ __all__ = [
     "remotes",
     "runs",
     "sharing",
+    "transfer",
     "users",
     "workflows",
 ]

@@ -11,6 +11,7 @@ import typer
 from torc.api import workflows as api
 from torc.cli import render
 from torc.cli.app import App
+from torc.cli.moving import export, import_
 from torc.cli.plan import plan
 from torc.cli.run import run
 from torc.cli.session import SESSION, torc, workflow_id
@@ -25,6 +26,8 @@ app.command("create")(create)
 app.command("run")(run)
 app.command("status")(status)
 app.command("execution-plan")(plan)
+app.command("export")(export)
+app.command("import")(import_)
 
 Force = Annotated[bool, typer.Option("--force", help="Even while runners work on it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]

@@ -26,6 +26,7 @@ from torc.operations.overwrite import (
     link,
     put_actions,
     put_jobs,
+    put_mentions,
     put_shared,
     put_workflow,
     recount,
@@ -62,6 +63,7 @@ def amend(tx: Tx, workflow: RowMapping, plan: Plan) -> Amended:
     removed = unlink(tx, workflow_id, plan, stored)
     link(tx, workflow_id, plan, ids)
     drop_unused(tx, workflow_id, ids)
+    put_mentions(tx, workflow_id, plan, ids)
     new_actions = put_actions(tx, workflow_id, plan, ids)
     recount(tx, workflow_id)
     grow_version(tx, workflow_id)

@@ -316,6 +316,9 @@ def update_job(tx: Tx, request: UpdateJob) -> Job:
         keep_fingerprints(tx, workflow["id"], "id = :job_id", job_id=row["id"])
         assignments = ", ".join(f"{key} = :{key}" for key in values)
         tx.db.execute(text(f"UPDATE job SET {assignments} WHERE id = :id"), {**values, "id": row["id"]})
+        for field in {"command", "invocation_script"} & values.keys():  # ids in what was typed are just numbers
+            forget = text("DELETE FROM mention WHERE job_id = :id AND field = :field")
+            tx.db.execute(forget, {"id": row["id"], "field": field})
         grow_version(tx, workflow["id"])
         tx.event(workflow["id"], "job_updated", job_id=row["id"], fields=sorted(changes))
     return get_job(tx, GetJob(job_id=row["id"]))

@@ -15,7 +15,7 @@ from torc.core.states import State
 from torc.operations.dispatch import Tx
 from torc.operations.jobs import JOB_COLUMNS
 from torc.operations.rows import loads
-from torc.spec.plan import Plan, PlannedJob, fill_user_data_ids
+from torc.spec.plan import Plan, PlannedJob, fill_user_data_ids, job_mentions
 from torc.store.ids import take_ids
 
 _OF_JOBS = frozenset({"on_jobs_ready", "on_jobs_complete"})
@@ -155,6 +155,17 @@ def _same(old: tuple[Any, ...], static: Mapping[str, Any]) -> bool:
 
 
 # -- how things hang together -----------------------------------------------------------------------------------
+
+
+def put_mentions(tx: Tx, workflow_id: int, plan: Plan, ids: Ids) -> None:
+    """Note anew where commands mention user data."""
+    of = "SELECT id FROM user_data WHERE workflow_id = :id"
+    tx.db.execute(text(f"DELETE FROM mention WHERE user_data_id IN ({of})"), {"id": workflow_id})
+    _insert(tx, "mention", ("job_id", "field", "at", "user_data_id"), (
+        (number, *mention)
+        for number, job in zip(ids.jobs, plan.jobs, strict=True)
+        for mention in job_mentions(job, ids.user_data.__getitem__)
+    ))  # fmt: skip
 
 
 def unlink(tx: Tx, workflow_id: int, plan: Plan, stored: Stored) -> list[Change]:

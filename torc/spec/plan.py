@@ -11,7 +11,7 @@ fills them in.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -120,6 +120,24 @@ def with_user_data_ids(command: str, first_id: int) -> str:
     if USER_DATA_MARK not in command:
         return command
     return _MARKED.sub(lambda match: str(first_id + int(match[1])), command)
+
+
+def mentions(command: str, ids: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+    """Give (index of the first character, id) of each mention of user data in a command after its marks were replaced."""
+    if USER_DATA_MARK not in command:
+        return
+    grown = 0
+    for match in _MARKED.finditer(command):
+        number = ids(int(match[1]))
+        yield match.start() + grown, number
+        grown += len(str(number)) - len(match[0])
+
+
+def job_mentions(job: PlannedJob, ids: Callable[[int], int]) -> Iterator[tuple[str, int, int]]:
+    """Give (field, index of the first character, id) of each mention of user data in what a job runs."""
+    for name, text in (("command", job.command), ("invocation_script", job.invocation_script or "")):
+        for at, number in mentions(text, ids):
+            yield name, at, number
 
 
 def fill_user_data_ids(command: str, ids: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from torc.core.states import State
-from torc.spec.plan import Plan, PlannedJob, with_user_data_ids
+from torc.spec.plan import Plan, PlannedJob, job_mentions, with_user_data_ids
 from torc.store.dialect import Dialect
 from torc.store.ids import take_ids
 
@@ -70,6 +70,12 @@ def insert_plan(db: Connection, dialect: Dialect, plan: Plan, owner: Owner) -> i
         ("job_id", "gate_id"),
         sorted((first.job + job, first.gate + gate) for gate, jobs in enumerate(plan.gates) for job in jobs),
     )
+    if plan.user_data:
+        insert("mention", ("job_id", "field", "at", "user_data_id"), (
+            (first.job + number, *mention)
+            for number, job in enumerate(plan.jobs)
+            for mention in job_mentions(job, lambda index: first.user_data + index)
+        ))  # fmt: skip
     _insert_actions(insert, plan, first)
     states = Counter(State.READY if job.gate is None else State.BLOCKED for job in plan.jobs)
     insert(

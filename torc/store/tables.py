@@ -254,6 +254,17 @@ class JobRow(SQLModel, table=True):
     fingerprint: str | None = text_column()  # of command, environment and user data at its last success
 
 
+class MentionRow(SQLModel, table=True):
+    """A place where a command holds the id of user data: what a spec wrote as `${user_data.input.NAME}`."""
+
+    __tablename__ = "mention"
+    __table_args__ = {"sqlite_with_rowid": False}
+    job_id: int = reference("job.id", primary_key=True)
+    field: str = Field(primary_key=True)  # command | invocation_script
+    at: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})  # index of its first character
+    user_data_id: int = reference("user_data.id", index=True)
+
+
 class AttemptRow(SQLModel, table=True):
     """How one execution ended. (job, attempt) is recorded once, however often it is reported."""
 

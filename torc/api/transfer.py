@@ -1,0 +1,57 @@
+"""A workflow out of one store and into another."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from torc.api.base import Request, Value, request
+from torc.api.workflows import SpecFormat, Workflow
+
+
+class ExportPage(Value):
+    """Lines of the portable file of a workflow (`torc.core.portable`)."""
+
+    lines: list[str]
+    num_rows: int = Field(description="how many of the lines are rows")
+    cursor: str | None = Field(None, description="give it back for the next lines; absent on the last page")
+    mark: str = Field(description="the same on all pages, or the workflow has changed meanwhile: begin again")
+
+
+@request("GET", "/workflows/{workflow_id}/export")
+class ExportWorkflow(Request[ExportPage]):
+    """Give everything that is stored about a workflow, page by page, in a form that other stores take in."""
+
+    workflow_id: int
+    limit: int = Field(5_000, ge=1, le=50_000, description="at most so many rows")
+    cursor: str | None = None
+
+
+class SpecText(Value):
+    """A spec."""
+
+    format: SpecFormat
+    text: str
+
+
+@request("GET", "/workflows/{workflow_id}/spec")
+class ExportSpec(Request[SpecText]):
+    """Give a spec that makes a workflow like this one, job by job, with nothing of what has run."""
+
+    workflow_id: int
+    format: SpecFormat = "yaml"
+
+
+@request("POST", "/workflows/import", access="write")
+class ImportWorkflow(Request[Workflow]):
+    """Store a workflow that was exported, with everything that is known of it, or nothing at all.
+
+    What is taken in is checked line by line, and as a whole. Jobs that ran when it was exported are due again.
+    """
+
+    content: str = Field(repr=False, description="the file, gzip, as base64")
+    encoding: Literal["base64"] = "base64"
+    name: str | None = Field(None, min_length=1, description="another name")
+    directory: str | None = Field(None, min_length=1, description="another directory: absolute")
+    dry_run: bool = Field(False, description="check all of it, and store nothing")
