@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import stat
+
 import pytest
 
 from tests.support.program import Program
