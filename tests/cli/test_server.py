@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from tests.cli.conftest import EMBEDDED
 from tests.support.program import Program
@@ -109,7 +111,8 @@ def test_a_server_in_the_foreground_ends_with_ctrl_c_and_says_where_it_is(progra
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--host", "0.0.0.0"], 4, "could be reached by everybody"),
+        (["--host", "0.0.0.0", "--no-auth"], 4, "could be reached by everybody"),
+        (["--host", "0.0.0.0"], 4, "there are no users"),
         (["--port", "70000"], 2, "65535"),
         (["--tls-cert", "nothing.pem"], 2, "cannot use the certificate"),
         (["--db", "/nowhere/x.db"], 5, "cannot open the database"),
@@ -143,7 +146,9 @@ def _certificate(folder: Path) -> Path:
     return path
 
 
-def test_with_a_certificate_it_speaks_https_and_strangers_certificates_are_refused(program: Program) -> None:
+def test_with_a_certificate_it_speaks_https_and_strangers_certificates_are_refused(
+    program: Program, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     _certificate(program.directory)
     program("server", "start", "--tls-cert", "cert.pem", "--tls-key", "key.pem")
     try:
@@ -155,8 +160,7 @@ def test_with_a_certificate_it_speaks_https_and_strangers_certificates_are_refus
                 "run", program.write("one.yaml", ONE.replace("torc user-data list 1 -f json > seen;", ""))
             ).stdout
         )
-        elsewhere = program.directory / "elsewhere"
-        elsewhere.mkdir()
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
         refused = Program(elsewhere)("workflows", "list", "--url", url, code=5).stderr
         assert "cannot speak securely" in refused
         assert Program(elsewhere)(
@@ -208,14 +212,24 @@ def test_several_processes_answer_for_postgresql_and_one_that_dies_is_begun_anew
         for runner in runners:
             out, err = runner.communicate(timeout=60)
             assert runner.returncode == 0, out + err
+        found = _counted(str(_place(program)["url"]))
+        assert found["CreateWorkflow 201"] == found["StartRun 200"] == 1, "whichever process tells, it tells of all"
+        assert found["Exchange 200"] >= 2
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: len(set(children(pid)) - {first, second}) == 1, "another one is begun")
+        assert _counted(str(_place(program)["url"]))["CreateWorkflow 201"] == 1
         assert program("workflows", "list", "-f", "json").json[0]["state"] == "completed"
         assert program("workflows", "check", 1).stdout == "nothing is wrong\n"
         assert url not in (program.directory / ".torc/server.json").read_text()
     finally:
         program("server", "stop")
     assert not is_alive(pid) and not is_alive(second)
+
+
+def _counted(url: str) -> dict[str, float]:
+    text = urllib3.request("GET", f"{url}/metrics").data.decode()
+    pattern = r'^torc_requests_total{kind="(\w+)",status="(\d+)"} (\S+)$'
+    return {f"{kind} {status}": float(number) for kind, status, number in re.findall(pattern, text, re.MULTILINE)}
 
 
 def test_several_processes_for_sqlite_are_refused(program: Program) -> None:

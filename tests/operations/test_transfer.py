@@ -364,6 +364,7 @@ DAMAGE: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
     "a capacity that is none": (changed("runner", "capacity", {}), "Field required"),
     "an event that is no object": (changed("event", "data", []), "no object"),
     "a gate that counts wrong": (changed("gate", "remaining", 5), "cannot be"),
+    "a cycle": (changed("gate_prerequisite", "job_id", 2), "in a cycle"),
     "a time that is none": (changed("event", "time", "now"), "`time` cannot be"),
 }  # fmt: skip
 

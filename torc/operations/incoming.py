@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from torc.api.runs import NodeCapacity, Usage
+from torc.core.graph import find_cycle, graph_of
 from torc.core.portable import TABLES, damaged, read_header, read_line, read_row, read_table
 from torc.errors import Invalid
 from torc.operations.parts import checked
@@ -101,6 +103,8 @@ class _Reader:
         self._rows = 0
         self._hash = hashlib.sha256()
         self._seen: set[Any] = set()
+        self._gate_of: list[int | None] = []  # by index of the job, ids of gates
+        self._waits: dict[int, list[int]] = defaultdict(list)
 
     def take(self, number: int, line: bytes) -> None:
         """Check a line. Raises Invalid."""
@@ -141,11 +145,19 @@ class _Reader:
         self._seen.add(key)
         if table in _CHECKS:
             _check(_CHECKS[table], fields, number)
+        if table == "job":
+            self._gate_of.append(fields["gate_id"])
+        elif table == "gate_prerequisite":
+            self._waits[fields["gate_id"]].append(self.places["job"][fields["job_id"]])
         self._rows += 1
 
     def _end(self, found: Mapping[str, Any], number: int) -> None:
         if found.get("rows") != self._rows or found.get("sha256") != self._hash.hexdigest():
             raise damaged(number, "the lines before are not those that were written")
+        index = {gate: at for at, gate in enumerate(self._waits)}
+        gate_of = [None if gate is None else index.get(gate) for gate in self._gate_of]
+        if find_cycle(graph_of([tuple(jobs) for jobs in self._waits.values()], gate_of)) is not None:
+            raise damaged(number, "jobs wait for each other in a cycle")
         self.is_ended = True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -32,6 +33,7 @@ from torc.store.open import Store
 
 _LOG = logging.getLogger(__name__)
 _GZIP_FROM_BYTES = 1024
+_MEASURE_SECONDS = 1.0
 
 
 def app(
@@ -52,8 +54,16 @@ def app(
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         answers.begin()
+        measuring = asyncio.create_task(measure())
         yield
+        measuring.cancel()
         await answers.end()
+
+    async def measure() -> None:
+        while True:  # another process may be the one that tells
+            metrics.waiting.set(answers.waiting.num_waiting)
+            metrics.listeners.set(streams.num_listeners)
+            await asyncio.sleep(_MEASURE_SECONDS)
 
     async def health(_request: HttpRequest) -> Response:
         return JSONResponse({"status": "alive", "version": __version__})

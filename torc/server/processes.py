@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from torc.errors import TorcError, Unavailable
 from torc.server import serve
 from torc.server.accounts import Doorkeeping
 from torc.server.app import app
+from torc.server.metrics import FOLDER_VARIABLE, forget_process
 from torc.store.open import open_store
 
 _LOG = logging.getLogger(__name__)
@@ -45,10 +47,11 @@ class Work:
 class _Process:
     """One of the others; `ready` becomes readable when it answers, or has ended."""
 
-    def __init__(self, work: Work, bound: socket.socket) -> None:
+    def __init__(self, work: Work, bound: socket.socket, metrics: str) -> None:
         self.ready, told = os.pipe()
+        environ = {**os.environ, FOLDER_VARIABLE: metrics}
         argv = [sys.executable, "-m", "torc.server.processes", str(bound.fileno()), str(told)]
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=[bound.fileno(), told])
+        self.process = subprocess.Popen(argv, env=environ, stdin=subprocess.PIPE, pass_fds=[bound.fileno(), told])
         os.close(told)
         assert self.process.stdin is not None
         with self.process.stdin as pipe:
@@ -75,32 +78,35 @@ def serve_with(work: Work, number: int, bound: socket.socket, on_ready: Callable
 
     old = {signal_: signal.signal(signal_, end) for signal_ in (signal.SIGTERM, signal.SIGINT)}
     processes: list[_Process] = []
+    metrics = tempfile.TemporaryDirectory(prefix="torc-metrics-")
     try:
         for _ in range(number):
-            processes.append(_Process(work, bound))
+            processes.append(_Process(work, bound, metrics.name))
         for process in processes:
             if not process.is_ready(_START_SECONDS):
                 raise Unavailable("a process of the server did not begin", hint="what it said is above, or in the log")
         on_ready()
         while not is_ending:
-            _replace_dead(processes, work, bound)
+            _replace_dead(processes, work, bound, metrics.name)
             time.sleep(_LOOK_SECONDS)
     finally:
         for process in processes:
             process.process.terminate()
         for process in processes:
             process.close()
+        metrics.cleanup()
         for signal_, previous in old.items():
             signal.signal(signal_, previous)
 
 
-def _replace_dead(processes: list[_Process], work: Work, bound: socket.socket) -> None:
+def _replace_dead(processes: list[_Process], work: Work, bound: socket.socket, metrics: str) -> None:
     for at, process in enumerate(processes):
         if process.process.poll() is not None:
             process.close()
+            forget_process(process.process.pid, metrics)
             _LOG.warning("process %d ended with %d: begun anew", process.process.pid, process.process.returncode)
             time.sleep(_PAUSE_SECONDS)
-            processes[at] = _Process(work, bound)
+            processes[at] = _Process(work, bound, metrics)
 
 
 def main(socket_fd: int, told_fd: int) -> int:
