@@ -1,10 +1,12 @@
-"""Write what of the documentation is generated: the command line, the fields of the spec, the diagram of job states, the schema.
+"""Write what of the documentation is generated: the command line, the fields of the spec, the diagram of job states, the schema, the examples of
+the REST interface.
 
 `python scripts/make_docs.py` writes; with `--check` it tells what is out of date and exits 1.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -17,6 +19,8 @@ from torc.core.states import TRANSITIONS, states_mermaid
 from torc.spec.schema import schema_text, workflow_schema
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+rest_examples = importlib.import_module("scripts.rest_examples")
 
 
 def cli_page() -> str:
@@ -154,6 +158,7 @@ def pages() -> dict[Path, str]:
         spec: between(spec.read_text(encoding="utf-8"), "fields", spec_tables()),
         configuration: between(configuration.read_text(encoding="utf-8"), "settings", settings_table()),
         ROOT / "schemas/torc-workflow.schema.json": schema_text(),
+        ROOT / "torc/server/examples.json": rest_examples.examples(),
     }
 
 

@@ -2,132 +2,44 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.people import PASSWORD, People, gather
+from tests.support.people import People, gather
+from tests.support.requests import example_requests, first, furnish
 from tests.support.stores import open_sqlite
-from tests.support.workflows import NODE, claim, create, finish, runner, spec, states
+from tests.support.workflows import NODE, claim, create, runner, spec, states
 from torc.api import REQUESTS
 from torc.api.base import Request
-from torc.api.data import ListFailureHandlers, ListFiles, ListRequirements, ListSlurmSchedulers, ListUserData
 from torc.api.events import ListEvents
 from torc.api.jobs import ActOnJobs, ListJobs
 from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers, RemoveRemoteWorker
 from torc.api.runs import EndRunner, Exchange, Finished, GetRunner, JobAttempt, ListResults, ListRunners
-from torc.api.sharing import CreateAccessGroup, ShareWorkflow
+from torc.api.sharing import ShareWorkflow
 from torc.api.users import CreateToken, RevokeToken
 from torc.api.workflows import GetWorkflow, ListWorkflows
 from torc.client.embedded import Embedded
-from torc.client.moving import write_export
 from torc.core.access import Caller
 from torc.errors import Conflict, Forbidden, NotFound, TorcError, Unauthorized
 from torc.operations.dispatch import DryRun, Tx, answer
-
-FIELDS: dict[str, Any] = {
-    "files": [{"name": "in", "path": "in"}],
-    "user_data": [{"name": "u", "data": "text"}],
-    "resource_requirements": [{"name": "big", "num_cpus": 3}],
-    "failure_handlers": [{"name": "h", "rules": [{"exit_codes": [3]}]}],
-    "slurm_schedulers": [{"name": "s", "account": "x"}],
-}
-SPEC = '{"name": "x", "jobs": [{"name": "a", "command": "true"}]}'
 
 
 @pytest.fixture(scope="module")
 def people(sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
     """Give people around a workflow that has everything; what a test does to it is rolled back."""
     opened = open_sqlite(sqlite_file, tmp_path_factory.mktemp("people"))
-    made = gather(opened, **FIELDS)
-    finish(opened, made.wf, "a")
-    opened.send(AddRemoteWorkers.model_validate({"workflow_id": made.wf, "workers": [{"host": "node1"}]}))
+    made = furnish(opened)
     yield made
     opened.close()
-
-
-def first(torc: Any, request: Any) -> int:
-    return int(torc.send(request).items[0].id)
 
 
 @pytest.fixture(scope="module")
 def examples(people: People) -> dict[str, dict[str, Any]]:
     """Give the fields of one request of each kind, about ada's workflow, ada herself, and a group that she owns."""
-    torc, wf = people.torc, people.wf
-    of_wf: dict[str, Any] = {"workflow_id": wf}
-    job = {"job_id": first(torc, ListJobs(workflow_id=wf))}
-    user_data = {"user_data_id": first(torc, ListUserData(workflow_id=wf))}
-    file = {"file_id": first(torc, ListFiles(workflow_id=wf))}
-    requirement = {"requirement_id": first(torc, ListRequirements(workflow_id=wf))}
-    handler = {"failure_handler_id": first(torc, ListFailureHandlers(workflow_id=wf))}
-    scheduler = {"slurm_scheduler_id": first(torc, ListSlurmSchedulers(workflow_id=wf))}
-    runner_id = {"runner_id": first(torc, ListRunners(workflow_id=wf))}
-    ada = {"user_id": people.accounts["ada"]}
-    group = {"access_group_id": people.groups["adas"]}
-    here = {"host": "h", "pid": 1, "process_started": "1", "boot_id": "1", "capacity": NODE.model_dump()}
-    return {
-        "ListFiles": of_wf, "GetFile": file, "CreateFile": {**of_wf, "name": "f", "path": "f"},
-        "UpdateFile": {**file, "path": "g"}, "DeleteFile": file,
-        "ListUserData": of_wf, "GetUserData": user_data, "CreateUserData": {**of_wf, "name": "v"},
-        "SetUserData": {**user_data, "data": 1}, "DeleteUserData": user_data,
-        "ListRequirements": of_wf, "GetRequirement": requirement,
-        "CreateRequirement": {**of_wf, "name": "r"}, "UpdateRequirement": {**requirement, "num_cpus": 2},
-        "DeleteRequirement": requirement,
-        "ListFailureHandlers": of_wf, "GetFailureHandler": handler,
-        "CreateFailureHandler": {**of_wf, "name": "n", "fields": {"rules": [{"exit_codes": [1]}]}},
-        "UpdateFailureHandler": {**handler, "fields": {"rules": [{"exit_codes": [2]}]}}, "DeleteFailureHandler": handler,
-        "ListSlurmSchedulers": of_wf, "GetSlurmScheduler": scheduler,
-        "CreateSlurmScheduler": {**of_wf, "name": "t", "fields": {"account": "y"}},
-        "UpdateSlurmScheduler": {**scheduler, "fields": {"account": "z"}}, "DeleteSlurmScheduler": scheduler,
-        "ListEvents": of_wf, "GetEvent": {"event_id": first(torc, ListEvents(workflow_id=wf))},
-        "ListJobs": of_wf, "GetJob": job, "CreateJob": {**of_wf, "name": "z", "command": "true"},
-        "UpdateJob": {**job, "priority": 3}, "ActOnJobs": {**of_wf, "job_ids": [job["job_id"]], "action": "reset"},
-        "ListRemoteWorkers": of_wf, "AddRemoteWorkers": {**of_wf, "workers": [{"host": "node2"}]},
-        "RemoveRemoteWorker": {**of_wf, "worker_id": machine(people)},
-        "StartRun": of_wf, "RegisterRunner": {**of_wf, **here}, "EndRunner": {**of_wf, **runner_id},
-        "ListRunners": of_wf, "GetRunner": runner_id,
-        "Exchange": {**of_wf, **runner_id, "free": NODE.model_dump()},
-        "GetRunnerSettings": of_wf, "ListResults": of_wf,
-        "GetResult": {"result_id": first(torc, ListResults(workflow_id=wf))}, "SummarizeRun": of_wf,
-        "CreateWorkflow": {"spec": SPEC, "directory": "/"}, "ListWorkflows": {}, "GetWorkflow": of_wf,
-        "UpdateWorkflow": {**of_wf, "description": "d"}, "DeleteWorkflow": {**of_wf, "force": True},
-        "PruneWorkflows": {"older_than_seconds": 1e9}, "ArchiveWorkflow": of_wf, "CancelWorkflow": of_wf,
-        "InitializeWorkflow": of_wf, "ResetWorkflow": {**of_wf, "force": True}, "ReinitializeWorkflow": {**of_wf, "force": True},
-        "CheckWorkflow": of_wf, "GetGraph": of_wf, "RecordFiles": {**of_wf, "files": [], "since": 0.0},
-        "ExportWorkflow": of_wf,
-        "ExportSpec": of_wf,
-        "ImportWorkflow": {"content": base64.b64encode(content(people)).decode()},
-        "GetMe": {}, "CreateUser": {"name": "nina", "password": PASSWORD}, "ListUsers": {}, "GetUser": ada,
-        "UpdateUser": {**ada, "is_disabled": True}, "DeleteUser": ada, "SetPassword": {**ada, "password": PASSWORD},
-        "ImportUsers": {"htpasswd": ""}, "CreateToken": {"name": "t", "scope": "read"}, "ListTokens": {"user": "ada"},
-        "RevokeToken": {"token_id": people.token("ada").id},
-        "CreateAccessGroup": {"name": "g"}, "ListAccessGroups": {}, "GetAccessGroup": group, "DeleteAccessGroup": group,
-        "AddMembers": {**group, "users": ["eve"]}, "RemoveMember": {**group, "user_id": people.accounts["ada"]},
-        "ListShares": of_wf, "ShareWorkflow": {**of_wf, **group}, "UnshareWorkflow": {**of_wf, "access_group_id": people.groups["rita"]},
-        "ListAudit": {},
-    }  # fmt: skip
-
-
-def content(people: People) -> bytes:
-    file = io.BytesIO()
-    write_export(people.torc, people.wf, file)
-    return file.getvalue()
-
-
-def machine(people: People) -> int:
-    return first(people.torc, ListRemoteWorkers(workflow_id=people.wf))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def group_of_ada(people: People) -> None:
-    """Make a group that ada owns."""
-    assert isinstance(people.torc, Embedded)
-    ada = people.caller("ada")
-    people.groups["adas"] = people.torc.answer(CreateAccessGroup(name="adas"), caller=ada).id
+    return example_requests(people)
 
 
 class _Undo(Exception):
@@ -345,7 +257,7 @@ def test_an_own_workflow_is_no_way_into_the_workflow_of_another(torc: Embedded) 
         lambda: Exchange(
             workflow_id=own, runner_id=of_eve, free=NODE, released=[JobAttempt(job_id=jobs[0], attempt=1)]
         ),
-        lambda: RemoveRemoteWorker(workflow_id=own, worker_id=machine(people)),
+        lambda: RemoveRemoteWorker(workflow_id=own, worker_id=first(torc, ListRemoteWorkers(workflow_id=people.wf))),
         lambda: ShareWorkflow(workflow_id=own, access_group_id=people.groups["wim"]),
         lambda: CreateToken(name="x", workflow_id=people.wf),
     ]

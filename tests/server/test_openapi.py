@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.support.serving import Door
 from tests.support.stores import check_all, open_sqlite
 from tests.support.workflows import finish, make
-from torc.api.base import REQUESTS
+from torc.api.base import REQUESTS, Request
 from torc.server import openapi
 
 DOCUMENT = schemathesis.openapi.from_dict(openapi.document())
@@ -45,6 +46,26 @@ def test_every_operation_says_what_it_does_and_who_may_do_it() -> None:
     for path in openapi.document()["paths"].values():
         for operation in path.values():
             assert operation["summary"].endswith((".", "!", "?")), operation["operationId"]
+
+
+@pytest.mark.parametrize("kind", REQUESTS.values(), ids=lambda kind: kind.__name__)
+def test_every_operation_has_an_example_of_what_is_asked_and_answered(kind: type[Request[object]]) -> None:
+    operation = openapi.document()["paths"][openapi.PREFIX + kind.http_path][kind.http_method.lower()]
+    path = {part["name"]: 1 for part in operation["parameters"] if part["in"] == "path"}
+    if "requestBody" in operation:
+        body = operation["requestBody"]["content"]["application/json"]["example"]
+        kind.model_validate_json(json.dumps({**path, **body}), strict=True)
+    (success,) = (answer for status, answer in operation["responses"].items() if status.startswith("2"))
+    if "content" in success:
+        example = success["content"]["application/json"]["example"]
+        assert example is not None
+        kind.reply().validate_json(json.dumps(example))
+
+
+def test_every_error_has_an_example() -> None:
+    for status, error in openapi.document()["components"]["responses"].items():
+        (content,) = error["content"].values()
+        assert content["example"]["status"] == int(status)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -12,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 from torc import __version__
 from torc.api.base import REQUESTS
 from torc.server.accounts import BY_PASSWORD
-from torc.server.problems import MEDIA_TYPE
+from torc.server.problems import MEDIA_TYPE, TITLES
 from torc.server.routes import PREFIX, Kind, by_path, has_versions, path_fields, status_of
 
 _REF = "#/components/schemas/{model}"
@@ -70,6 +71,35 @@ _STREAM = {
         {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"}},
     ],
 }
+
+
+#: an example for each status: code, title, detail, hint
+_TOLD = {
+    400: ("invalid", "the body is no JSON", "send one JSON object"),
+    401: ("forbidden", "this server wants to know who calls", "show a token: `Authorization: Bearer TOKEN`"),
+    403: (
+        "forbidden",
+        "DeleteWorkflow needs the right to write, and this token carries `read`",
+        "make one that carries more",
+    ),
+    404: ("not_found", "there is no workflow 12", "`torc workflows list` shows what there is"),
+    408: ("invalid", "the body did not arrive within 30 s", "send it at once"),
+    409: ("conflict", "workflow 12 cannot be deleted: 1 runner works on it", "wait for the end, or stop it first"),
+    412: ("conflict", "it was changed since you looked at it", "get it again, then decide"),
+    413: ("invalid", "the body is larger than 67108864 bytes", "send less at once"),
+    415: ("invalid", "the body is said to be text/plain", "send JSON, with the header Content-Type: application/json"),
+    421: ("invalid", "this server is not called 'example.org'", "begin it with --allowed-host NAME, if it is"),
+    422: ("invalid", "`limit`: Input should be greater than or equal to 1", "each field is described here"),
+    429: ("unavailable", "more than 2000 calls a second come from you", "ask for more at once"),
+    503: ("unavailable", "the database cannot be used now: database is locked", "nothing was changed"),
+}
+
+
+@cache
+def _examples() -> dict[str, Any]:
+    """Read what was asked of a real store, and what it answered, by operation."""
+    found: dict[str, Any] = json.loads(files("torc.server").joinpath("examples.json").read_text(encoding="utf-8"))
+    return found
 
 
 @cache
@@ -140,7 +170,7 @@ def _operation(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
     elif properties:
         operation["requestBody"] = {
             "required": bool(_own_schema(kind).get("required")),
-            "content": {"application/json": {"schema": _own_schema(kind)}},
+            "content": {"application/json": {"schema": _own_schema(kind), "example": _body_example(kind)}},
         }
     if kind.__name__ in BY_PASSWORD:
         operation["security"] = [{}, {"token": []}, {"password": []}]
@@ -187,7 +217,8 @@ def _responses(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
     success: dict[str, Any] = {"description": "Done."}
     if status != 204:
         schema = names[f"{kind.__name__}:reply", "serialization"]
-        success["content"] = {"application/json": {"schema": schema}}
+        example = _examples()[kind.__name__]["reply"]
+        success["content"] = {"application/json": {"schema": schema, "example": example}}
     errors = list(_ALWAYS)
     if "{" in kind.http_path:
         errors.append(404)
@@ -203,6 +234,11 @@ def _responses(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
     }
 
 
+def _body_example(kind: Kind) -> dict[str, Any]:
+    asked = _examples()[kind.__name__]["request"]
+    return {name: value for name, value in asked.items() if name not in path_fields(kind)}
+
+
 def _stream() -> dict[str, Any]:
     errors = {str(error): {"$ref": f"#/components/responses/{error}"} for error in (*_ALWAYS, 404)}
     success = {
@@ -213,13 +249,12 @@ def _stream() -> dict[str, Any]:
 
 
 def _error(status: int) -> dict[str, Any]:
+    code, detail, hint = _TOLD[status]
     example = {
-        "type": "urn:torc:problem:not_found", "title": "There is nothing of that name", "status": 404,
-        "detail": "there is no workflow 12", "code": "not_found", "hint": "`torc workflows list` shows what there is",
+        "type": f"urn:torc:problem:{code}", "title": TITLES[code], "status": status, "detail": detail, "code": code,
+        "hint": hint,
     }  # fmt: skip
-    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/ErrorDocument"}}
-    if status == 404:
-        content["example"] = example
+    content = {"schema": {"$ref": "#/components/schemas/ErrorDocument"}, "example": example}
     return {"description": _ERRORS[status], "content": {MEDIA_TYPE: content}}
 
 

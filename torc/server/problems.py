@@ -14,7 +14,7 @@ from starlette.responses import Response
 from torc.errors import Conflict, Invalid, TorcError, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
-_TITLES = {
+TITLES = {
     "internal": "Something broke inside the server",
     "invalid": "The request cannot succeed as it stands",
     "not_found": "There is nothing of that name",
@@ -78,7 +78,7 @@ def problem(error: TorcError) -> dict[str, Any]:
     """Give the members of a problem document. `code`, `hint` and `details` are extensions."""
     found: dict[str, Any] = {
         "type": f"urn:torc:problem:{error.code}",
-        "title": _TITLES.get(error.code, error.code),
+        "title": TITLES.get(error.code, error.code),
         "status": error.status,
         "detail": error.message,
         "code": error.code,

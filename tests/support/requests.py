@@ -1,0 +1,113 @@
+"""One request of every kind, about one workflow that has everything: for whoever walks the table of requests."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+from tests.support.people import PASSWORD, People, gather
+from tests.support.workflows import NODE, finish
+from torc.api.data import ListFailureHandlers, ListFiles, ListRequirements, ListSlurmSchedulers, ListUserData
+from torc.api.events import ListEvents
+from torc.api.jobs import ListJobs
+from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers
+from torc.api.runs import ListResults, ListRunners
+from torc.api.sharing import CreateAccessGroup
+from torc.client.embedded import Embedded
+from torc.client.moving import write_export
+
+FIELDS: dict[str, Any] = {
+    "files": [{"name": "input", "path": "data/input.csv"}],
+    "user_data": [{"name": "settings", "data": {"seed": 42}}],
+    "resource_requirements": [{"name": "large", "num_cpus": 8, "memory": "16g", "runtime": "PT2H"}],
+    "failure_handlers": [{"name": "more_memory", "rules": [{"exit_codes": [137], "memory_multiplier": 2.0}]}],
+    "slurm_schedulers": [{"name": "cpu", "account": "project1", "walltime": "04:00:00"}],
+}
+SPEC = "name: sweep\njobs:\n  - name: train_{i}\n    command: python3 train.py {i}\n    parameters: {i: '1:3'}\n"
+
+
+def furnish(torc: Embedded) -> People:
+    """Make people around a workflow that has everything, partly run, and a group that ada owns."""
+    made = gather(torc, **FIELDS)
+    finish(torc, made.wf, "a")
+    torc.send(AddRemoteWorkers.model_validate({"workflow_id": made.wf, "workers": [{"host": "node1"}]}))
+    made.groups["adas"] = torc.answer(CreateAccessGroup(name="adas"), caller=made.caller("ada")).id
+    return made
+
+
+def first(torc: Any, request: Any) -> int:
+    return int(torc.send(request).items[0].id)
+
+
+def example_requests(people: People) -> dict[str, dict[str, Any]]:
+    """Give the fields of one request of each kind, about ada's workflow, ada herself, and a group that she owns."""
+    torc, wf = people.torc, people.wf
+    of_wf: dict[str, Any] = {"workflow_id": wf}
+    job = {"job_id": first(torc, ListJobs(workflow_id=wf))}
+    user_data = {"user_data_id": first(torc, ListUserData(workflow_id=wf))}
+    file = {"file_id": first(torc, ListFiles(workflow_id=wf))}
+    requirement = {"requirement_id": first(torc, ListRequirements(workflow_id=wf))}
+    handler = {"failure_handler_id": first(torc, ListFailureHandlers(workflow_id=wf))}
+    scheduler = {"slurm_scheduler_id": first(torc, ListSlurmSchedulers(workflow_id=wf))}
+    runner_id = {"runner_id": first(torc, ListRunners(workflow_id=wf))}
+    ada = {"user_id": people.accounts["ada"]}
+    group = {"access_group_id": people.groups["adas"]}
+    here = {
+        "host": "node1",
+        "pid": 4711,
+        "process_started": "123456",
+        "boot_id": "5f6a...",
+        "capacity": NODE.model_dump(),
+    }
+    return {
+        "ListFiles": of_wf, "GetFile": file, "CreateFile": {**of_wf, "name": "table", "path": "out/table.csv"},
+        "UpdateFile": {**file, "path": "out/table.tsv"}, "DeleteFile": file,
+        "ListUserData": of_wf, "GetUserData": user_data, "CreateUserData": {**of_wf, "name": "best", "data": {"rate": 0.1}},
+        "SetUserData": {**user_data, "data": {"seed": 43}}, "DeleteUserData": user_data,
+        "ListRequirements": of_wf, "GetRequirement": requirement,
+        "CreateRequirement": {**of_wf, "name": "small", "num_cpus": 2}, "UpdateRequirement": {**requirement, "num_cpus": 2},
+        "DeleteRequirement": requirement,
+        "ListFailureHandlers": of_wf, "GetFailureHandler": handler,
+        "CreateFailureHandler": {**of_wf, "name": "again", "fields": {"rules": [{"exit_codes": [1]}]}},
+        "UpdateFailureHandler": {**handler, "fields": {"rules": [{"exit_codes": [2]}]}}, "DeleteFailureHandler": handler,
+        "ListSlurmSchedulers": of_wf, "GetSlurmScheduler": scheduler,
+        "CreateSlurmScheduler": {**of_wf, "name": "gpu", "fields": {"account": "project1", "gres": "gpu:1"}},
+        "UpdateSlurmScheduler": {**scheduler, "fields": {"account": "project2"}}, "DeleteSlurmScheduler": scheduler,
+        "ListEvents": of_wf, "GetEvent": {"event_id": first(torc, ListEvents(workflow_id=wf))},
+        "ListJobs": of_wf, "GetJob": job, "CreateJob": {**of_wf, "name": "report", "command": "python3 report.py", "depends_on": ["c"]},
+        "UpdateJob": {**job, "priority": 3}, "ActOnJobs": {**of_wf, "job_ids": [job["job_id"]], "action": "reset"},
+        "ListRemoteWorkers": of_wf, "AddRemoteWorkers": {**of_wf, "workers": [{"host": "node2"}]},
+        "RemoveRemoteWorker": {**of_wf, "worker_id": machine(people)},
+        "StartRun": of_wf, "RegisterRunner": {**of_wf, **here}, "EndRunner": {**of_wf, **runner_id},
+        "ListRunners": of_wf, "GetRunner": runner_id,
+        "Exchange": {**of_wf, **runner_id, "free": NODE.model_dump()},
+        "GetRunnerSettings": of_wf, "ListResults": of_wf,
+        "GetResult": {"result_id": first(torc, ListResults(workflow_id=wf))}, "SummarizeRun": of_wf,
+        "CreateWorkflow": {"spec": SPEC, "format": "yaml", "directory": "/home/ada/sweep"}, "ListWorkflows": {}, "GetWorkflow": of_wf,
+        "UpdateWorkflow": {**of_wf, "description": "second try"}, "DeleteWorkflow": {**of_wf, "force": True},
+        "PruneWorkflows": {"older_than_seconds": 2592000.0}, "ArchiveWorkflow": of_wf, "CancelWorkflow": of_wf,
+        "InitializeWorkflow": of_wf, "ResetWorkflow": {**of_wf, "force": True}, "ReinitializeWorkflow": {**of_wf, "force": True},
+        "CheckWorkflow": of_wf, "GetGraph": of_wf, "RecordFiles": {**of_wf, "files": [], "since": 0.0},
+        "ExportWorkflow": of_wf,
+        "ExportSpec": of_wf,
+        "ImportWorkflow": {"content": base64.b64encode(content(people)).decode()},
+        "GetMe": {}, "CreateUser": {"name": "nina", "password": PASSWORD}, "ListUsers": {}, "GetUser": ada,
+        "UpdateUser": {**ada, "is_disabled": True}, "DeleteUser": ada, "SetPassword": {**ada, "password": PASSWORD},
+        "ImportUsers": {"htpasswd": "bob:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n"}, "CreateToken": {"name": "nightly", "scope": "read"}, "ListTokens": {"user": "ada"},
+        "RevokeToken": {"token_id": people.token("ada").id},
+        "CreateAccessGroup": {"name": "climate", "description": "the climate people"}, "ListAccessGroups": {}, "GetAccessGroup": group, "DeleteAccessGroup": group,
+        "AddMembers": {**group, "users": ["eve"]}, "RemoveMember": {**group, "user_id": people.accounts["ada"]},
+        "ListShares": of_wf, "ShareWorkflow": {**of_wf, **group}, "UnshareWorkflow": {**of_wf, "access_group_id": people.groups["rita"]},
+        "ListAudit": {},
+    }  # fmt: skip
+
+
+def content(people: People) -> bytes:
+    file = io.BytesIO()
+    write_export(people.torc, people.wf, file)
+    return file.getvalue()
+
+
+def machine(people: People) -> int:
+    return first(people.torc, ListRemoteWorkers(workflow_id=people.wf))
