@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -56,7 +57,7 @@ def login(  # noqa: PLR0913, PLR0917 - options of a command
 
     server = _server(url)
     _check_secrecy(server, insecure)
-    ca_file = os.environ.get("TORC_CA_FILE")
+    ca_file = _ca_file()
     if token_stdin:
         token = first_line("a token")
         remote = Remote(server, token=token, ca_file=ca_file)
@@ -77,6 +78,11 @@ def login(  # noqa: PLR0913, PLR0917 - options of a command
     print(f"signed in to {server} as {kept.user}{until}; the token is in {path or 'the keyring'}")
     if SESSION.settings.place()[0] is None and not _is_asked_here(server):
         render.note(f"commands ask it with --url {server}, or always: torc config set url {server}")
+
+
+def _ca_file() -> str | None:
+    found = SESSION.settings.text("ca_file")
+    return None if found is None else str(Path(found).expanduser())
 
 
 def _is_asked_here(server: str) -> bool:
@@ -135,7 +141,7 @@ def logout(url: Url = None) -> None:
         raise Invalid(f"nobody is signed in to {server}", hint="`torc whoami` tells who you are there")
     revoked = False
     if token is not None and found.token_id is not None:
-        remote = Remote(server, token=token, ca_file=os.environ.get("TORC_CA_FILE"))
+        remote = Remote(server, token=token, ca_file=_ca_file())
         try:
             remote.send(api.RevokeToken(token_id=found.token_id, keep_made=True))
             revoked = True

@@ -16,7 +16,7 @@ from torc.errors import Conflict, Forbidden, Invalid, NotFound
 #: option -> the setting that it sets (those without one take no value)
 OPTIONS = {"--url": "url", "--db": "db", "--format": "format", "--log-level": "log_level"}
 #: variables that are no settings
-_SHOWN = ("TORC_TOKEN", "TORC_CA_FILE", "XDG_CONFIG_HOME", "HOME")
+_SHOWN = ("TORC_TOKEN", "XDG_CONFIG_HOME", "HOME")
 #: followed by text that is not ours, whatever it looks like
 _TAKE_ANYTHING = {"--command", "-c", "--data", "--fields", "--metadata", "--env", "--set", "--description"}
 
@@ -92,6 +92,8 @@ def torc(*, create: bool = True) -> Iterator[Any]:
 
     url, db = SESSION.settings.place()
     shown = {name: value for name in _SHOWN if (value := os.environ.get(name))}
+    if ca_file := SESSION.settings.text("ca_file"):
+        shown["TORC_CA_FILE"] = str(Path(ca_file).expanduser())
     opened = connect(url, db, create=create, trusted=_trusted(), environ=shown)
     for note in getattr(opened, "notes", ()):
         print(f"note: {note}", file=sys.stderr)

@@ -117,7 +117,7 @@ class Remote:
         except urllib3.exceptions.SSLError as error:
             raise Unavailable(
                 f"cannot speak securely with {self.url}: {error}",
-                hint="check its certificate, or name its authority with TORC_CA_FILE",
+                hint="check its certificate, or name its authority: torc config set ca_file FILE",
             ) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _Again(self._unreachable(error), was_not_done=False) from None

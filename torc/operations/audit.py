@@ -34,7 +34,8 @@ def record_answer(tx: Tx, request: Request[Any], reply: Any) -> None:
     workflow_id = getattr(request, "workflow_id", None) or getattr(reply, "workflow_id", None)
     if workflow_id is None and isinstance(reply, Workflow):
         workflow_id = reply.id
-    fields = {name: getattr(request, name) for name in sorted(request.model_fields_set)}
+    given = {name: getattr(request, name) for name in sorted(request.model_fields_set)}
+    fields = {name: value for name, value in given.items() if value is not None}
     told = {name: value for name, value in fields.items() if _is_told(name, value)}
     record(tx, type(request).__name__, {**told, "fields": sorted(fields)}, workflow_id)
 

@@ -86,6 +86,8 @@ def url_of(listen: Listen, bound: socket.socket) -> str:
     host, port = bound.getsockname()[:2]
     if host in {"0.0.0.0", "::"}:
         host = socket.getfqdn()
+        if host.partition(".")[0] in {"localhost", "localhost6"}:  # what some hosts files make of every name
+            host = socket.gethostname()
     scheme = "https" if listen.certificate else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
