@@ -22,7 +22,7 @@ def _offers(program: Program, *words: str) -> list[str]:
 
 
 def test_commands_options_and_values_are_offered(program: Program) -> None:
-    assert _offers(program, "w") == ["watch", "worker", "workflows"]
+    assert _offers(program, "w") == ["watch", "worker", "workflows", "whoami"]
     assert _offers(program, "workflows", "li") == ["list"]
     assert _offers(program, "run", "--fail") == ["--fail-fast"]
     assert _offers(program, "--f") == ["--format"]

@@ -20,7 +20,7 @@ from tests.support.workflows import make
 from torc import __version__
 from torc.api.workflows import ArchiveWorkflow, CreateWorkflow, GetWorkflow, ListWorkflows, UpdateWorkflow
 from torc.client.remote import Remote
-from torc.errors import Conflict, Forbidden, Invalid, NotFound, TorcError, Unavailable
+from torc.errors import Conflict, Forbidden, Invalid, NotFound, TorcError, Unauthorized, Unavailable
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ PAGE = (200, {"Torc-Version": __version__}, b'{"items": [], "cursor": null}')
         (404, "not_found", NotFound),
         (409, "conflict", Conflict),
         (412, "conflict", Conflict),
-        (401, "forbidden", Forbidden),
+        (401, "forbidden", Unauthorized),
         (403, "forbidden", Forbidden),
         (500, "internal", TorcError),
         (418, "something_new", TorcError),

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -50,49 +51,13 @@ def app(
     """
     answers, metrics = Answers(store), Metrics()
     streams = Streams(answers, identity)
-
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        answers.begin()
-        measuring = asyncio.create_task(measure())
-        yield
-        measuring.cancel()
-        await answers.end()
-
-    async def measure() -> None:
-        while True:  # another process may be the one that tells
-            metrics.waiting.set(answers.waiting.num_waiting)
-            metrics.listeners.set(streams.num_listeners)
-            await asyncio.sleep(_MEASURE_SECONDS)
-
-    async def health(_request: HttpRequest) -> Response:
-        return JSONResponse({"status": "alive", "version": __version__})
-
-    async def ready(_request: HttpRequest) -> Response:
-        try:
-            await answers.read(partial(_look, store))
-        except DBAPIError:
-            return JSONResponse({"status": "the database does not answer"}, 503)
-        return JSONResponse({"status": "ready", "version": __version__})
-
-    async def tell_metrics(request: HttpRequest) -> Response:
-        try:
-            await answers.answer(GetMe(), await identity.identify(request))
-        except TorcError as error:
-            return problems.response(error)
-        metrics.waiting.set(answers.waiting.num_waiting)
-        metrics.listeners.set(streams.num_listeners)
-        return Response(metrics.text(), media_type=MEDIA_TYPE)
-
-    async def describe(_request: HttpRequest) -> Response:
-        return Response(openapi.text(), media_type="application/json")
-
+    own = _Own(store, identity, answers, streams, metrics)
     made = Starlette(
         routes=[
-            Route("/healthz", health),
-            Route("/readyz", ready),
-            Route("/metrics", tell_metrics),
-            Route(f"{PREFIX}/openapi.json", describe),
+            Route("/healthz", own.health),
+            Route("/readyz", own.ready),
+            Route("/metrics", own.tell_metrics),
+            Route(f"{PREFIX}/openapi.json", own.describe),
             Route(f"{PREFIX}/workflows/{{workflow_id:int}}/events/stream", streams.endpoint),
             *routes(answers, identity),
             *(Mount(path, other) for path, other in (mounts or {}).items()),
@@ -105,10 +70,64 @@ def app(
             Middleware(GZipMiddleware, minimum_size=_GZIP_FROM_BYTES, compresslevel=5),
         ],
         exception_handlers={TorcError: problems.on_error, 404: _no_such_path, 405: _wrong_method, Exception: _broken},
-        lifespan=lifespan,
+        lifespan=own.live,
     )
     made.state.answers = answers
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What the server tells of itself, and what it does while it lives."""
+
+    store: Store
+    identity: Identity
+    answers: Answers
+    streams: Streams
+    metrics: Metrics
+
+    @asynccontextmanager
+    async def live(self, _app: Starlette) -> AsyncIterator[None]:
+        """Be there for callers."""
+        self.answers.begin()
+        measuring = asyncio.create_task(self._measure())
+        yield
+        measuring.cancel()
+        await self.answers.end()
+
+    async def _measure(self) -> None:
+        while True:  # another process may be the one that tells
+            self._look_around()
+            await asyncio.sleep(_MEASURE_SECONDS)
+
+    def _look_around(self) -> None:
+        self.metrics.waiting.set(self.answers.waiting.num_waiting)
+        self.metrics.listeners.set(self.streams.num_listeners)
+
+    async def health(self, _request: HttpRequest) -> Response:
+        """Tell that the process lives."""
+        return JSONResponse({"status": "alive", "version": __version__})
+
+    async def ready(self, _request: HttpRequest) -> Response:
+        """Tell whether the database answers."""
+        try:
+            await self.answers.read(partial(_look, self.store))
+        except DBAPIError:
+            return JSONResponse({"status": "the database does not answer"}, 503)
+        return JSONResponse({"status": "ready", "version": __version__})
+
+    async def tell_metrics(self, request: HttpRequest) -> Response:
+        """Tell what was counted."""
+        try:
+            await self.answers.answer(GetMe(), await self.identity.identify(request))
+        except TorcError as error:
+            return problems.response(error)
+        self._look_around()
+        return Response(self.metrics.text(), media_type=MEDIA_TYPE)
+
+    async def describe(self, _request: HttpRequest) -> Response:
+        """Tell what there is to ask."""
+        return Response(openapi.text(), media_type="application/json")
 
 
 def _look(store: Store) -> None:
