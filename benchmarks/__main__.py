@@ -16,7 +16,19 @@ from benchmarks.machine import describe
 from benchmarks.rows import Row, table
 from benchmarks.sizes import FULL, QUICK, TINY, Sizes
 
-MEASURES = ("throughput", "creation", "barrier", "claims", "startup", "parsing", "overhead", "gaps", "serving", "idle")
+MEASURES = (
+    "throughput",
+    "creation",
+    "barrier",
+    "claims",
+    "startup",
+    "parsing",
+    "overhead",
+    "gaps",
+    "serving",
+    "idle",
+    "diagnosis",
+)
 SIZES: dict[str, Sizes] = {"full": FULL, "quick": QUICK, "tiny": TINY}
 
 

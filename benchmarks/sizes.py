@@ -27,6 +27,7 @@ class Sizes:
     serving_sizes: tuple[int, ...]
     idle_runners: int
     listeners: int
+    failed_jobs: int
 
 
 FULL = Sizes(
@@ -47,6 +48,7 @@ FULL = Sizes(
     serving_sizes=(1000, 1_000_000),
     idle_runners=10_000,
     listeners=1000,
+    failed_jobs=10_000,
 )
 QUICK = Sizes(
     rounds=2,
@@ -66,6 +68,7 @@ QUICK = Sizes(
     serving_sizes=(1000, 50_000),
     idle_runners=1000,
     listeners=100,
+    failed_jobs=2000,
 )
 TINY = Sizes(
     rounds=1,
@@ -85,4 +88,5 @@ TINY = Sizes(
     serving_sizes=(40,),
     idle_runners=3,
     listeners=2,
+    failed_jobs=5,
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torc.api.diagnosis import DiagnoseWorkflow
 from torc.api.runs import Assignment, Exchange, Finished, ListResults, NodeCapacity, RegisterRunner, Result, StartRun
 from torc.api.workflows import CreateWorkflow, GetWorkflow, ListWorkflows
 from torc.client.connect import connect
@@ -59,6 +61,29 @@ class Conversation:
             taken = self.exchange([], min(count, LARGEST_BATCH))
             self.exchange(taken, 0)
             count -= len(taken)
+
+    def fail_all(self, stderr: Callable[[int], str]) -> None:
+        """Claim all jobs and report that each failed, with what it is to have written."""
+        at = 0
+        while taken := self.exchange([], LARGEST_BATCH):
+            now = time.time()
+            reports = []
+            for job in taken:
+                reports.append(
+                    Finished(
+                        job_id=job.job_id, attempt=job.attempt, outcome="failed", return_code=1, started_at=now,
+                        ended_at=now, wall_seconds=1.0, stderr_tail=stderr(at), stderr_line=1,
+                    )
+                )  # fmt: skip
+                at += 1
+            exchange = Exchange(
+                workflow_id=self._workflow_id, runner_id=self._runner_id, finished=reports, free=CAPACITY
+            )
+            self._torc.send(exchange)
+
+    def diagnose(self) -> int:
+        """Group the failed jobs, and give the number of groups."""
+        return self._torc.send(DiagnoseWorkflow(workflow_id=self._workflow_id)).num_groups
 
     def num_ready(self) -> int:
         """Count what is ready, to check that a measure measures what it says."""

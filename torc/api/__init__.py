@@ -3,7 +3,7 @@
 Importing the package enters every request in `torc.api.base.REQUESTS`.
 """
 
-from torc.api import data, events, jobs, remotes, runs, sharing, users, workflows
+from torc.api import data, diagnosis, events, jobs, remotes, runs, sharing, users, workflows
 from torc.api.base import REQUESTS, Page, Request, Torc
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Request",
     "Torc",
     "data",
+    "diagnosis",
     "events",
     "jobs",
     "remotes",

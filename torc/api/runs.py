@@ -187,6 +187,9 @@ class Finished(Value):
     stderr_tail: str | None = Field(
         None, description="last lines of stderr of an attempt that did not succeed, <= 4 KiB"
     )
+    stderr_line: int | None = Field(None, description="number of the first of these lines in the file, from 1")
+    stdout_tail: str | None = Field(None, description="likewise of stdout, where it is a file of its own")
+    stdout_line: int | None = None
 
 
 class ActionFinished(Value):
@@ -289,6 +292,9 @@ class Result(Value):
     wall_seconds: float
     usage: Usage
     stderr_tail: str | None = None
+    stderr_line: int | None = Field(None, description="number of the first of these lines in the file, from 1")
+    stdout_tail: str | None = None
+    stdout_line: int | None = None
     is_current: bool = Field(description="false when the job had moved on (a late report of a lost runner)")
 
 

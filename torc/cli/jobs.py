@@ -14,6 +14,7 @@ from torc.api.runs import GetRunner, ListResults
 from torc.api.workflows import GetWorkflow
 from torc.cli import render
 from torc.cli.app import App
+from torc.cli.diagnosis import explain
 from torc.cli.run import output_folder
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
@@ -32,6 +33,7 @@ _LIST = [
     ("command", lambda job: job.command.strip().splitlines()[0] if job.command.strip() else ""),
 ]
 _FOLLOW_SECONDS = 0.2
+app.command("explain")(explain)
 
 
 @app.command("list")

@@ -11,6 +11,7 @@ import typer
 from torc.api import workflows as api
 from torc.cli import render
 from torc.cli.app import App
+from torc.cli.diagnosis import diagnose
 from torc.cli.moving import export, import_
 from torc.cli.plan import plan
 from torc.cli.run import run
@@ -26,6 +27,7 @@ app.command("create")(create)
 app.command("run")(run)
 app.command("status")(status)
 app.command("execution-plan")(plan)
+app.command("diagnose")(diagnose)
 app.command("export")(export)
 app.command("import")(import_)
 

@@ -81,7 +81,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "attempt": _columns(
         "job_id:@job run_id:count attempt:count runner_id:?~runner state:state return_code:?int reason:?text detail:?text "
         "rule:?int is_current:bool started_at:?float ended_at:float wall_seconds:float user_cpu_seconds:float "
-        "system_cpu_seconds:float peak_memory_bytes:count usage:?json stderr_tail:?text"
+        "system_cpu_seconds:float peak_memory_bytes:count usage:?json stderr_tail:?text "
+        "stderr_line:?count stdout_tail:?text stdout_line:?count"
     ),
     "event": _columns("time:float type:text actor:text job_id:?~job data:json"),
 }

@@ -21,13 +21,15 @@ from torc.store.jobs import End, JobNow, Moves
 _ATTEMPT = (
     "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, return_code, reason, detail, rule, "
     "is_current, started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, usage, "
-    "stderr_tail) VALUES (:workflow_id, :job_id, :run_id, :attempt, :runner_id, :state, :return_code, :reason, :detail, "
+    "stderr_tail, stderr_line, stdout_tail, stdout_line) "
+    "VALUES (:workflow_id, :job_id, :run_id, :attempt, :runner_id, :state, :return_code, :reason, :detail, "
     ":rule, :is_current, :started_at, :ended_at, :wall_seconds, :user_cpu_seconds, :system_cpu_seconds, "
-    ":peak_memory_bytes, :usage, :stderr_tail) ON CONFLICT (job_id, attempt) DO UPDATE SET "
+    ":peak_memory_bytes, :usage, :stderr_tail, :stderr_line, :stdout_tail, :stdout_line) ON CONFLICT (job_id, attempt) DO UPDATE SET "
     "return_code = excluded.return_code, detail = 'reported ' || excluded.state || ' after its runner was given up', "
     "started_at = excluded.started_at, ended_at = excluded.ended_at, wall_seconds = excluded.wall_seconds, "
     "user_cpu_seconds = excluded.user_cpu_seconds, system_cpu_seconds = excluded.system_cpu_seconds, "
-    "peak_memory_bytes = excluded.peak_memory_bytes, usage = excluded.usage, stderr_tail = excluded.stderr_tail "
+    "peak_memory_bytes = excluded.peak_memory_bytes, usage = excluded.usage, stderr_tail = excluded.stderr_tail, "
+    "stderr_line = excluded.stderr_line, stdout_tail = excluded.stdout_tail, stdout_line = excluded.stdout_line "
     f"WHERE attempt.reason = '{RUNNER_LOST}' AND attempt.detail IS NULL"
 )
 _LET_GO = (
@@ -177,6 +179,9 @@ def _attempt_row(reports: Reports, item: Finished, decision: Decision, *, is_cur
         "peak_memory_bytes": usage.peak_memory_bytes,
         "usage": _more_usage(item),
         "stderr_tail": item.stderr_tail,
+        "stderr_line": item.stderr_line,
+        "stdout_tail": item.stdout_tail,
+        "stdout_line": item.stdout_line,
     }
 
 

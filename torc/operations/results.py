@@ -20,7 +20,8 @@ def result_of(row: RowMapping) -> Result:
     """Make the value of a result."""
     keys = (
         "id", "workflow_id", "job_id", "job_name", "run_id", "attempt", "runner_id", "return_code", "reason", "detail",
-        "started_at", "ended_at", "wall_seconds", "stderr_tail",
+        "started_at", "ended_at", "wall_seconds", "stderr_tail", "stderr_line",
+        "stdout_tail", "stdout_line",
     )  # fmt: skip
     return Result(
         **{key: row[key] for key in keys},

@@ -17,14 +17,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from torc.api.runs import Assignment, Usage
 from torc.errors import Unavailable
 from torc.runner import spawner
+from torc.runner.state import Tails
 
 Environ = Mapping[bytes, bytes]
 _TAIL_BYTES = 4096
+#: lines of a log are counted up to this size: some 50 ms
+_MOST_COUNTED_BYTES = 64 << 20
 _SHELL = "/bin/sh"
 #: runs the recovery script, then the job, in one process; no exit code could tell which one failed, so a file does
 _RECOVER = 'sh -c "$1" || { code=$?; : > "$3"; exit $code; }; unset TORC_RETURN_CODE; exec sh -c "$2"'
@@ -304,16 +307,39 @@ def end_now(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
+def tails(files: Files) -> Tails:
+    """Give the ends of what an attempt wrote."""
+    stderr, stderr_line = numbered_tail(files.stderr)
+    stdout, stdout_line = (None, None) if files.stdout == files.stderr else numbered_tail(files.stdout)
+    return Tails(stderr, stderr_line, stdout, stdout_line)
+
+
 def tail(path: str) -> str | None:
     """Give the last lines of a file, at most 4 KiB; None when there is nothing in it."""
+    return numbered_tail(path)[0]
+
+
+def numbered_tail(path: str) -> tuple[str | None, int | None]:
+    """Give the last lines of a file and the number of the first of them, where the file is not too large to count."""
     try:
         with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            data = file.read()
+            start = max(0, size - _TAIL_BYTES)
+            file.seek(start)
+            data = file.read(_TAIL_BYTES)
+            cut = (data.find(b"\n") + 1) if start else 0
+            before = _count_lines(file, start + cut) if start <= _MOST_COUNTED_BYTES else None
     except OSError:
-        return None
-    text = data.decode("utf-8", errors="replace").replace("\x00", "")
-    if size > _TAIL_BYTES:
-        text = text.partition("\n")[2] or text
-    return text.rstrip() or None
+        return None, None
+    text = data[cut:].decode("utf-8", errors="replace").replace("\x00", "").rstrip()
+    return (text, None if before is None else before + 1) if text else (None, None)
+
+
+def _count_lines(file: BinaryIO, end: int) -> int:
+    """Count the ends of lines before a place."""
+    file.seek(0)
+    found = 0
+    while end > 0 and (block := file.read(min(end, 1 << 20))):
+        found += block.count(b"\n")
+        end -= len(block)
+    return found

@@ -48,6 +48,7 @@ from torc.runner.state import (
     Start,
     State,
     Stop,
+    Tails,
     Tick,
     TooLarge,
     Withdraw,
@@ -347,7 +348,7 @@ class Loop:
             event.at - attempt.begun,
             self._sampler.close(attempt.pid, event.usage),
             missing,
-            launch.tail(attempt.files.stderr) if failed else None,
+            launch.tails(attempt.files) if failed else Tails(),
             bool(failed and assignment.recovery_script) and os.path.exists(launch.recovery_mark(attempt.files)),
         )
 

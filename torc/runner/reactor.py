@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
+from typing import Any
 
 from torc.api.runs import ActionFinished, Assignment, Finished, JobAttempt, Outcome, Reason, Started
 from torc.core.quantities import human_bytes, human_duration
@@ -29,6 +30,7 @@ from torc.runner.state import (
     Start,
     State,
     Stop,
+    Tails,
     Tick,
     TooLarge,
     Unreachable,
@@ -203,12 +205,22 @@ def _exited(state: State, event: Exited, settings: Settings, now: float) -> list
         usage=event.usage,
         reason=reason,
         detail=detail,
-        stderr_tail=None if outcome == "succeeded" else event.stderr_tail,
+        **_ends(event.tails if outcome != "succeeded" else None),
     )
     effects = _finished(state, finished, now)
     if settings.fail_fast and outcome in {"failed", "terminated"} and not state.is_stopping:
         effects += _stop(state, settings, now, at_once=False)
     return effects
+
+
+def _ends(tails: Tails | None) -> dict[str, Any]:
+    """Give the fields of a report that hold what was written."""
+    if tails is None:
+        return {}
+    return {
+        "stderr_tail": tails.stderr, "stderr_line": tails.stderr_line,
+        "stdout_tail": tails.stdout, "stdout_line": tails.stdout_line,
+    }  # fmt: skip
 
 
 def _ending(job: Running, event: Exited) -> tuple[Outcome, Reason | None, str | None]:

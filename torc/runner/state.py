@@ -73,6 +73,16 @@ class NoRoom:
 
 
 @dataclass(frozen=True, slots=True)
+class Tails:
+    """The ends of what an attempt wrote, and the number of the first line of each in its file."""
+
+    stderr: str | None = None
+    stderr_line: int | None = None
+    stdout: str | None = None
+    stdout_line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """An attempt ended."""
 
@@ -82,7 +92,7 @@ class Exited:
     wall_seconds: float
     usage: Usage
     missing: tuple[str, ...] = ()  # declared outputs that are not there
-    stderr_tail: str | None = None
+    tails: Tails = Tails()
     recovery_failed: bool = False
 
 

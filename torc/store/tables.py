@@ -293,6 +293,9 @@ class AttemptRow(SQLModel, table=True):
     peak_memory_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
     usage: dict[str, Any] | None = json_column(nullable=True)  # the rest of what was measured
     stderr_tail: str | None = text_column()
+    stderr_line: int | None = None  # number of its first line in the file
+    stdout_tail: str | None = text_column()
+    stdout_line: int | None = None
 
 
 class RunnerRow(SQLModel, table=True):

@@ -1,0 +1,73 @@
+"""Jobs that really fail, and what the program says of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from tests.support.program import Program
+
+SPEC = """
+name: failing
+resource_requirements: [{name: short, runtime: PT1S}]
+jobs:
+  - {name: module, command: 'echo begins >&2; python3 -c "import not_there_at_all"'}
+  - {name: 'file{i}', command: 'cat /nowhere/part_{i}.csv', parameters: {i: '1:4'}}
+  - {name: shell, command: 'frobnicate --all'}
+  - {name: crash, command: 'kill -SEGV $$'}
+  - {name: memory, command: 'python3 -c "x = bytearray(10**16)"'}
+  - {name: size, command: 'ulimit -f 4; head -c 1000000 /dev/zero > big'}
+  - {name: full, command: 'cat failing.yaml > /dev/full'}
+  - {name: syntax, command: 'python3 -c "for x in"'}
+  - {name: network, command: 'python3 fetch.py'}
+  - {name: stdout, command: 'for i in $(seq 3000); do echo line $i; done; echo "ERROR: SCF did not converge in 100 cycles"; exit 3'}
+  - {name: late, command: 'sleep 60', resource_requirements: short}
+  - {name: assertion, command: 'python3 -c "assert 1 == 2, 1"'}
+  - {name: behind, command: 'true', depends_on: [shell]}
+"""
+WANTED = {
+    "module": "missing_module", "file1": "missing_file", "file4": "missing_file", "shell": "missing_file", "crash": "unknown",
+    "memory": "out_of_memory", "size": "disk_full", "full": "disk_full", "syntax": "syntax_error", "network": "network",
+    "stdout": "assertion", "late": "timeout", "assertion": "assertion",
+}  # fmt: skip
+
+
+def test_jobs_that_really_fail_are_explained(program: Program) -> None:
+    program.write("fetch.py", "import urllib.request\nurllib.request.urlopen('http://127.0.0.1:9/')\n")
+    running = program.start("run", program.write("failing.yaml", SPEC), "-q")  # it shows the tracebacks of jobs
+    running.communicate(timeout=100)
+    assert running.returncode == 1
+    listed = {job["name"]: job["id"] for job in program("jobs", "list", "-f", "json").json}
+    told: dict[str, Any] = {name: program("jobs", "explain", listed[name], "-f", "json").json for name in WANTED}
+    assert {name: found["diagnosis"]["category"] for name, found in told.items()} == WANTED
+    quote = told["stdout"]["diagnosis"]["quotes"][0]
+    assert (quote["log"], quote["line"]) == ("stdout", 3001)
+    assert told["module"]["diagnosis"]["quotes"][-1]["text"].startswith("ModuleNotFoundError")
+    shown = program("jobs", "explain", listed["file1"])
+    assert "missing_file, 8" in shown.stdout and "stderr:1: cat: /nowhere/part_1.csv" in shown.stdout
+    assert "check the path" in shown.stderr
+    behind = program("jobs", "explain", listed["behind"]).stdout
+    assert f"it was canceled because shell (job {listed['shell']}) failed" in behind
+    groups = program("workflows", "diagnose", "-f", "json").json
+    assert groups["num_canceled"] == 1
+    largest = groups["groups"][0]
+    assert (largest["count"], largest["category"], largest["program"]) == (4, "missing_file", "cat")
+    table = program("workflows", "diagnose").stdout
+    assert "4 x missing_file in cat" in table
+    if os.environ.get("TORC_TEST_SHOW"):
+        print(table)
+
+
+def test_nothing_has_failed(program: Program) -> None:
+    program("run", program.write("one.yaml", "name: one\njobs: [{name: a, command: 'true'}]\n"), "-q")
+    assert "no job has failed" in program("workflows", "diagnose").stderr
+    assert "it has completed" in program("jobs", "explain", "1").stdout
+    assert "no job 99" in program("jobs", "explain", "99", code=3).stderr
+
+
+@pytest.mark.parametrize("command", ["explain", "diagnose"])
+def test_help_says_what_they_are_for(program: Program, command: str) -> None:
+    noun = "jobs" if command == "explain" else "workflows"
+    assert f"torc {noun} {command} 12" in program(noun, command, "--help").stdout

@@ -1,0 +1,162 @@
+"""Why an attempt failed: the collection of logs, what no log may do, and what groups failures."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import get_args
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from benchmarks.failures import Case, cases
+from torc.core.diagnosis import REMEDIES, Facts, Log, clean, diagnose, normalised, program_of
+from torc.core.symptoms import ADVICE, SYMPTOMS, Category
+
+CASES = list(cases())
+CATEGORIES = set(get_args(Category))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_log_of_the_collection_is_understood(case: Case) -> None:
+    found = diagnose(case.facts)
+    assert (found.category == case.category) is not case.is_missed, found
+    if case.facts.logs and found.category != "unknown" and found.quotes:
+        first = found.quotes[0]
+        (log,) = (log for log in case.facts.logs if log.name == first.log)
+        assert first.text in clean(log.text)[(first.line or 1) - 1], "a quote stands where it is said to stand"
+
+
+def test_the_collection_is_large_and_has_all_categories() -> None:
+    counted = Counter(case.category for case in CASES)
+    assert len(CASES) >= 60 and set(counted) == CATEGORIES
+    assert min(counted.values()) >= 3
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_every_symptom_can_be_found() -> None:
+    for symptom in SYMPTOMS:
+        assert symptom.needle == symptom.needle.lower() != ""
+        assert 0 < symptom.weight < 1
+        re.compile(symptom.pattern)
+    assert set(ADVICE) == CATEGORIES
+    assert set(REMEDIES) < CATEGORIES
+
+
+def test_what_the_runner_did_itself_is_certain_whatever_the_log_says() -> None:
+    log = (Log("stderr", "Connection refused\nModuleNotFoundError: No module named 'x'\n"),)
+    for reason, category in (
+        ("timeout", "timeout"),
+        ("out_of_memory", "out_of_memory"),
+        ("canceled", "killed_by_user"),
+    ):
+        found = diagnose(Facts(reason=reason, detail="so it was", return_code=-9, logs=log))
+        assert (found.category, found.confidence >= 0.98) == (category, True)
+        assert any("so it was" in figure for figure in found.figures)
+
+
+@pytest.mark.parametrize(
+    ("peak", "category"), [(7 << 30, "out_of_memory"), (8 << 30, "out_of_memory"), (1 << 20, "killed_by_user")]
+)
+def test_figures_tell_who_killed(peak: int, category: str) -> None:
+    assert (
+        diagnose(Facts(return_code=-9, memory_request=7 << 30, peak_memory=peak)).category == category
+        or peak == 1 << 20
+    )
+
+
+def test_a_kill_far_below_what_was_asked_for_is_not_said_to_be_sure() -> None:
+    assert diagnose(Facts(return_code=-9, memory_request=8 << 30, peak_memory=1 << 20)).confidence < 0.5
+    assert diagnose(Facts(return_code=137, memory_request=8 << 30, peak_memory=8 << 30)).confidence > 0.85
+
+
+def test_a_warning_counts_less_than_an_error() -> None:
+    text = "WARNING: connection reset by peer, will retry\nKeyError: 'id'\n"
+    assert diagnose(Facts(return_code=1, logs=(Log("stderr", text),))).category == "assertion"
+    text = "requests failed: connection reset by peer\nKeyError: 'id'\n"
+    assert diagnose(Facts(return_code=1, logs=(Log("stderr", text),))).category == "network"
+
+
+def test_standard_output_counts_too() -> None:
+    logs = (
+        Log("stderr", "srun: error: n1: task 0: Exited with exit code 1\n"),
+        Log("stdout", "No space left on device\n", 812),
+    )
+    found = diagnose(Facts(return_code=1, logs=logs))
+    assert found.category == "disk_full"
+    assert [(quote.log, quote.line) for quote in found.quotes] == [("stdout", 812)]
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=300) | st.lists(
+    st.sampled_from([*(symptom.needle for symptom in SYMPTOMS), "\n", "\r", "\x1b[31m", " ", ": ", "İ", "ß"]),
+    max_size=40,
+).map("".join)
+
+
+@given(
+    text=texts,
+    code=st.none() | st.integers(-70, 300),
+    memory=st.none() | st.integers(0, 1 << 40),
+    peak=st.none() | st.integers(0, 1 << 40),
+    command=texts,
+    first=st.none() | st.integers(1, 10**9),
+)
+@example(text="İ" * 50 + "\nout of memory", code=1, memory=None, peak=None, command="", first=1)
+def test_any_text_gives_a_diagnosis(
+    text: str, code: int | None, memory: int | None, peak: int | None, command: str, first: int | None
+) -> None:
+    facts = Facts(
+        return_code=code, memory_request=memory, peak_memory=peak, command=command, logs=(Log("stderr", text, first),)
+    )
+    found = diagnose(facts)
+    assert found.category in CATEGORIES and 0 < found.confidence < 1
+    assert found.what and found.advice
+    lines = clean(text)
+    for quote in found.quotes:
+        assert quote.text and not re.search(r"[\x00-\x08\x1b]", quote.text)
+        if first is not None and quote.line is not None:
+            assert quote.text in lines[quote.line - first]
+    assert found == diagnose(facts)
+
+
+def test_escapes_and_what_was_written_over_are_taken_out() -> None:
+    assert clean("\x1b[31mred\x1b[0m\r\n 10%\r 20%\r 100%\nbell\x07") == ["red", " 100%", "bell"]
+    assert clean("\x1b]0;title\x07plain") == ["plain"]
+
+
+def test_failures_that_are_alike_have_one_fingerprint() -> None:
+    def one(number: int) -> str:
+        text = f"step {number}\nFileNotFoundError: [Errno 2] No such file or directory: '/scratch/u{number}/part_{number}.csv'\n"
+        return diagnose(
+            Facts(return_code=1, command=f"python3 load.py {number}", logs=(Log("stderr", text),))
+        ).fingerprint
+
+    assert len({one(number) for number in range(50)}) == 1
+    assert one(1).startswith("missing_file | load.py | FileNotFoundError: [Errno #]")
+    other = diagnose(Facts(return_code=1, command="python3 load.py 1", logs=(Log("stderr", "MemoryError"),)))
+    assert other.fingerprint != one(1)
+
+
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        ("python3 train.py --lr 0.1", "train.py"),
+        ("/usr/bin/python3.11 -u /home/x/train.py", "train.py"),
+        ("python3 -c 'print(1)'", "python3 -c"),
+        ("python -m package.tool --x", "package.tool"),
+        ("cd /data && A=1 srun -n 4 ./bin/lmp -in in.melt", "lmp"),
+        ("mpirun -np 8 ./wrf.exe", "wrf.exe"),
+        ("echo begin; module load x; samtools sort a.bam", "samtools"),
+        ("#!/bin/bash\nset -e\nRscript fit.R 7", "fit.R"),
+        ("bash", "bash"),
+        ("", ""),
+        ("&& ;;", ""),
+    ],
+)
+def test_the_program_of_a_command(command: str, program: str) -> None:
+    assert program_of(command) == program
+
+
+def test_what_differs_from_job_to_job_is_taken_out() -> None:
+    assert normalised("rank 17: 0x7f2a /a/b/c.dat 'x' 1.5e-3") == "rank #: <hex> <path> '...' #"

@@ -1,0 +1,98 @@
+"""Why jobs failed, and why others do not run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from torc.api.base import Request, Value, request
+from torc.core.states import State
+from torc.core.symptoms import Category
+
+Remedy = Literal["more memory", "more time", "again", "none"]
+
+
+class Quote(Value):
+    """A line of a log that says something."""
+
+    log: str = Field(description="stderr or stdout")
+    line: int | None = Field(description="its number in the file, from 1, where that is known")
+    text: str
+
+
+class Diagnosis(Value):
+    """Why an attempt failed, as far as can be told."""
+
+    category: Category
+    confidence: float = Field(description="0 to 1: how sure it is")
+    what: str = Field(description="what happened, in words")
+    advice: str = Field(description="what usually helps")
+    remedy: Remedy = Field(description="what a retry has to change; none: it would fail again")
+    quotes: list[Quote] = Field([], description="the lines that speak for it, in order")
+    figures: list[str] = Field([], description="exit code or signal, memory and time against what was asked for")
+    program: str = Field("", description="what the command runs")
+    fingerprint: str = Field("", description="the same for failures that are alike: category, program, last error")
+
+
+class Cause(Value):
+    """A job that keeps another one from running."""
+
+    job_id: int
+    job_name: str
+    state: State
+    reason: str | None = None
+
+
+class Explanation(Value):
+    """Why a job stands as it does."""
+
+    job_id: int
+    job_name: str
+    workflow_id: int
+    state: State
+    attempt: int
+    summary: str = Field(description="a sentence")
+    hint: str | None = Field(None, description="what to do about it")
+    causes: list[Cause] = Field([], description="the first jobs that it waits for, or that it was canceled for")
+    num_causes: int = 0
+    diagnosis: Diagnosis | None = Field(None, description="of the last attempt, when that failed")
+
+
+@request("GET", "/jobs/{job_id}/explanation")
+class ExplainJob(Request[Explanation]):
+    """Say why a job failed, with the evidence; or, of one that does not run, what it waits for."""
+
+    job_id: int
+
+
+class FailureGroup(Value):
+    """Failures that are alike."""
+
+    category: Category
+    program: str
+    fingerprint: str
+    count: int
+    remedy: Remedy
+    job_ids: list[int] = Field(description="the first `jobs_per_group` of them")
+    sample: Explanation = Field(description="one of them in full: the surest")
+
+
+class Diagnoses(Value):
+    """Why the jobs of a workflow failed."""
+
+    workflow_id: int
+    num_failed: int
+    by_category: dict[str, int]
+    groups: list[FailureGroup] = Field(description="largest first, the first `limit`")
+    num_groups: int
+    num_canceled: int = Field(description="jobs that were canceled because of these")
+
+
+@request("GET", "/workflows/{workflow_id}/diagnosis")
+class DiagnoseWorkflow(Request[Diagnoses]):
+    """Group the failed jobs of a workflow by what is wrong with them, largest group first, one explained of each."""
+
+    workflow_id: int
+    limit: int = Field(50, ge=1, le=1000, description="at most so many groups")
+    jobs_per_group: int = Field(20, ge=0, le=10_000)

@@ -1,0 +1,85 @@
+"""`torc jobs explain` and `torc workflows diagnose`: why jobs failed, or do not run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from torc.api import diagnosis as api
+from torc.cli import render
+from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.status import Which
+
+_SHOWN_JOBS = 8
+
+
+def explain(job_id: Annotated[int, typer.Argument(help="Id of the job.")]) -> None:
+    """Say why a job failed, with the evidence; or, of one that does not run, what it waits for.
+
+    Example: torc jobs explain 12
+    """
+    with torc(create=False) as opened:
+        found = opened.send(api.ExplainJob(job_id=job_id))
+    if SESSION.json:
+        render.show_json(found)
+        return
+    state = render.colored(found.state, found.state) if render.uses_color() else found.state
+    print(f"job {found.job_id} ({found.job_name}) {state}: {found.summary}")
+    for line in _evidence(found.diagnosis):
+        print(f"  {line}")
+    for cause in found.causes:
+        why = f": {cause.reason}" if cause.reason else ""
+        print(f"  job {cause.job_id} ({cause.job_name}) {cause.state}{why}")
+    if found.num_causes > len(found.causes):
+        print(f"  and {found.num_causes - len(found.causes)} more")
+    if found.hint:
+        render.note(f"  hint: {found.hint}")
+
+
+def diagnose(
+    workflow: Which = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many groups.")] = 20,
+) -> None:
+    """Group the failed jobs of a workflow by what is wrong with them, largest group first.
+
+    Example: torc workflows diagnose 12
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        found = opened.send(api.DiagnoseWorkflow(workflow_id=number, limit=limit))
+    if SESSION.json:
+        render.show_json(found)
+        return
+    if not found.num_failed:
+        render.note("no job has failed")
+        return
+    kinds = ", ".join(f"{count} {category}" for category, count in found.by_category.items())
+    canceled = f"; {found.num_canceled} more were canceled" if found.num_canceled else ""
+    print(f"{found.num_failed} failed jobs in {found.num_groups} groups ({kinds}){canceled}")
+    for group in found.groups:
+        _show_group(group)
+    if found.num_groups > len(found.groups):
+        render.note(f"there are {found.num_groups - len(found.groups)} more groups: raise --limit")
+    render.note(f"torc jobs explain ID tells more of one; torc jobs logs ID shows what it wrote (workflow {number})")
+
+
+def _show_group(group: Any) -> None:
+    sample = group.sample
+    print(f"\n{group.count} x {render.bold(group.category)} in {group.program or '?'}: {sample.summary}")
+    ids = ", ".join(map(str, group.job_ids[:_SHOWN_JOBS]))
+    print(f"  jobs {ids}{', ...' if group.count > _SHOWN_JOBS else ''}; of job {sample.job_id}:")
+    for line in _evidence(sample.diagnosis):
+        print(f"    {line}")
+    print(f"  {sample.hint}")
+
+
+def _evidence(found: Any) -> list[str]:
+    """Give the evidence, a line each."""
+    if found is None:
+        return []
+    told = [f"{found.category}, {round(100 * found.confidence)}% sure", *found.figures]
+    for quote in found.quotes:
+        where = f"{quote.log}:{quote.line}" if quote.line is not None else quote.log
+        told.append(f"{where}: {quote.text[:200]}")
+    return told

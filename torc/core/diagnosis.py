@@ -1,0 +1,448 @@
+"""Why an attempt failed: from what is known of it to a category with a confidence and the evidence. What programs print: `symptoms`.
+
+Three kinds of evidence are weighed. What the runner or the cluster did itself is certain (it killed the job at a limit, the
+node died). What the program printed is as sure as the symptom that it matches; a line that says it is a warning, or that it
+will be tried again, counts for less. How the process ended (exit code, signal, memory and time against what was asked for) is sure
+where the figures speak, and otherwise a guess. Evidence for the same category adds up: 1 - (1 - a)(1 - b).
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Literal, NamedTuple
+
+from torc.core.quantities import human_bytes, human_duration
+from torc.core.symptoms import ADVICE, SYMPTOMS, Category, Symptom
+
+Remedy = Literal["more memory", "more time", "again", "none"]
+#: what a retry has to change
+REMEDIES: Mapping[Category, Remedy] = {
+    "out_of_memory": "more memory", "timeout": "more time", "node_failure": "again", "preempted": "again",
+    "network": "again", "license": "again",
+}  # fmt: skip
+_SIGNAL_BASE = 128
+_MOST_TEXT = 256 * 1024
+_MOST_LINES = 5
+#: lines that a pattern is tried on, and those that it may give
+_MOST_TRIED, _MOST_GIVEN = 20, 3
+_LONGEST_LINE = 500
+#: a peak from here on of what was asked for means that it was used up: samples and accounting miss the last moment
+_NEARLY = 0.9
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(\x07|\x1b\\)|[@-Z\\-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_MILD = re.compile(
+    r"\bwarn(ing)?s?\b|deprecat|\bretry|retries left|attempt \d+ ?(of|/)|will (be )?(retried|ignored?|try)|ignor(ing|ed)|"
+    r"non-fatal|falling back|trying again|recover(ed|ing)|skipp(ing|ed)|\bINFO\b|\bDEBUG\b",
+    re.IGNORECASE,
+)
+#: what launchers and libraries of messages say when another process has ended
+_OF_LAUNCHERS = re.compile(r"btl_tcp|PMIX|PRTE|\borte|prterun|mpirun|mpiexec|hydra|srun: error", re.IGNORECASE)
+_MILDLY = 0.6
+#: of a line that says something else more surely
+_ALSO = 0.3
+#: categories whose messages mean what they say, whatever stands beside them
+_MEANT = frozenset({"preempted", "node_failure", "timeout", "license", "killed_by_user"})
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The end of what an attempt wrote. `first_line` is the number of its first line in the file, where that is known."""
+
+    name: str
+    text: str
+    first_line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of an attempt. Memory is in bytes, times in seconds; a return code is negative for a signal."""
+
+    ending: str = "failed"  # failed | terminated | canceled
+    reason: str | None = None
+    detail: str | None = None
+    return_code: int | None = None
+    command: str = ""
+    memory_request: int | None = None
+    peak_memory: int | None = None
+    runtime_request: float | None = None
+    wall_seconds: float | None = None
+    slurm_state: str | None = None
+    logs: tuple[Log, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A line that says something, and where it stands."""
+
+    log: str
+    line: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Why an attempt failed. `figures` are facts in words; `what` and `advice` are sentences for people."""
+
+    category: Category
+    confidence: float
+    what: str
+    advice: str
+    remedy: Remedy
+    quotes: tuple[Quote, ...] = ()
+    figures: tuple[str, ...] = ()
+    program: str = ""
+    fingerprint: str = ""
+
+
+class _Clue(NamedTuple):
+    """Something that speaks for a category. `at` is the place of the line, later is larger."""
+
+    category: Category
+    weight: float
+    figure: str | None = None
+    quote: Quote | None = None
+    at: int = 0
+    what: str | None = None
+
+
+@dataclass(slots=True)
+class _Case:
+    """The clues of a category."""
+
+    clues: list[_Clue] = field(default_factory=list)
+
+    def score(self) -> float:
+        """Put the best clue of the figures and the two best of the lines together."""
+        figures = sorted((clue.weight for clue in self.clues if clue.quote is None), reverse=True)[:1]
+        lines = sorted((clue.weight for clue in self.clues if clue.quote is not None), reverse=True)
+        # a second line of the same kind is seldom news
+        doubt = 1.0
+        for weight in (*figures, *lines[:1], *(0.3 * weight for weight in lines[1:2])):
+            doubt *= 1.0 - weight
+        return 1.0 - doubt
+
+
+def diagnose(facts: Facts) -> Diagnosis:
+    """Tell why an attempt failed."""
+    clues = [*_certain(facts), *_of_ending(facts), *_of_logs(facts.logs)]
+    cases: dict[Category, _Case] = {}
+    for clue in clues:
+        cases.setdefault(clue.category, _Case()).clues.append(clue)
+    if not cases:
+        cases["unknown"] = _Case([_Clue("unknown", 0.2)])
+    category, case = max(cases.items(), key=lambda item: (item[1].score(), item[0] != "unknown"))
+    quotes = _quotes(case.clues)
+    own = next((clue.what for clue in sorted(case.clues, key=lambda clue: -clue.weight) if clue.what), None)
+    what, advice = ADVICE[category]
+    figures = tuple(dict.fromkeys(clue.figure for clue in case.clues if clue.figure is not None))
+    program = program_of(facts.command)
+    last = quotes[-1].text if quotes else _last_line(facts.logs)
+    return Diagnosis(
+        category=category,
+        confidence=round(min(case.score(), 0.99 if category != "unknown" else 0.6), 2),
+        what=own or what,
+        advice=advice,
+        remedy=REMEDIES.get(category, "none"),
+        quotes=quotes,
+        figures=figures or _figures(facts),
+        program=program,
+        fingerprint=" | ".join((category, program, normalised(last))),
+    )
+
+
+# -- what is certain --------------------------------------------------------------------------------------------
+
+_BY_REASON: Mapping[str, tuple[Category, str]] = {
+    "timeout": ("timeout", "it was stopped at its time limit"),
+    "out_of_memory": ("out_of_memory", "it was stopped for using more memory than it asked for"),
+    "runner_lost": ("node_failure", "its runner was lost"),
+    "runner_stopped": ("killed_by_user", "its runner was stopped"),
+    "canceled": ("killed_by_user", "it was canceled"),
+    "missing_output": ("missing_file", "it ended well, and files that it should have written are not there"),
+}
+_BY_SLURM: Mapping[str, Category] = {
+    "OUT_OF_MEMORY": "out_of_memory", "TIMEOUT": "timeout", "DEADLINE": "timeout", "NODE_FAIL": "node_failure",
+    "BOOT_FAIL": "node_failure", "PREEMPTED": "preempted", "CANCELLED": "killed_by_user",
+}  # fmt: skip
+
+
+def _certain(facts: Facts) -> Iterable[_Clue]:
+    """Give what runner and cluster did themselves."""
+    found = _BY_REASON.get(facts.reason or "")
+    if found is not None:
+        category, text = found
+        yield _Clue(category, 0.99, ": ".join(filter(None, (text, facts.detail))))
+    state = (facts.slurm_state or "").partition(" ")[0].rstrip("+")
+    if state in _BY_SLURM:
+        yield _Clue(_BY_SLURM[state], 0.98, f"Slurm says {facts.slurm_state}")
+    if facts.reason == "not_started" and facts.detail:
+        yield from _of_logs([Log("why it was not started", facts.detail)])
+
+
+# -- how it ended -----------------------------------------------------------------------------------------------
+
+
+def _of_ending(facts: Facts) -> Iterable[_Clue]:
+    """Give what exit code, signal and figures speak for."""
+    number = _signal_of(facts.return_code)
+    name = _name_of(number)
+    use = _share(facts.peak_memory, facts.memory_request)
+    if use is not None and use >= 1.0:
+        yield _Clue("out_of_memory", 0.35, _memory(facts))
+    if number == signal.SIGKILL:
+        if use is not None and use >= _NEARLY:
+            yield _Clue("out_of_memory", 0.9, f"killed ({name}), {_memory(facts)}")
+        else:
+            weight = 0.45 if use is None or use >= 0.5 else 0.3
+            yield _Clue("out_of_memory", weight, f"killed ({name}), as the kernel does when memory is used up")
+            yield _Clue("killed_by_user", 0.3, f"killed ({name})")
+    spent = _share(facts.wall_seconds, facts.runtime_request)
+    if spent is not None and spent >= 0.99:
+        yield _Clue("timeout", 0.8 if number in {signal.SIGTERM, signal.SIGKILL, signal.SIGXCPU} else 0.3, _time(facts))
+    for category, weight, text in _BY_SIGNAL.get(number or 0, ()):
+        yield _Clue(
+            category, weight, f"{text} ({name})", what=f"the program crashed: {text}" if category == "unknown" else None
+        )
+    for category, weight, text in _BY_CODE.get(facts.return_code or 0, ()):
+        yield _Clue(category, weight, f"exit code {facts.return_code}: {text}")
+
+
+_BY_SIGNAL: Mapping[int, tuple[tuple[Category, float, str], ...]] = {
+    signal.SIGTERM: (("killed_by_user", 0.45, "asked to end"),),
+    signal.SIGINT: (("killed_by_user", 0.8, "interrupted"),),
+    signal.SIGHUP: (("killed_by_user", 0.45, "its terminal was closed"),),
+    signal.SIGSEGV: (("unknown", 0.5, "segmentation fault"),),
+    signal.SIGBUS: (("unknown", 0.45, "bus error"),),
+    signal.SIGILL: (("unknown", 0.5, "illegal instruction"),),
+    signal.SIGABRT: (("unknown", 0.35, "aborted"),),
+    signal.SIGFPE: (("assertion", 0.6, "floating-point exception"),),
+    signal.SIGXCPU: (("timeout", 0.9, "CPU time limit"),),
+    signal.SIGXFSZ: (("disk_full", 0.85, "file size limit"),),
+    signal.SIGPIPE: (("unknown", 0.3, "what read its output had ended"),),
+}
+_BY_CODE: Mapping[int, tuple[tuple[Category, float, str], ...]] = {
+    124: (("timeout", 0.6, "as `timeout` ends"),),
+    126: (("permission", 0.5, "cannot be executed"),),
+    127: (("missing_file", 0.5, "command not found"),),
+}
+
+
+def _signal_of(return_code: int | None) -> int | None:
+    """Give the signal that a process, or the child of a shell, died by."""
+    if return_code is None:
+        return None
+    if return_code < 0:
+        return -return_code
+    number = return_code - _SIGNAL_BASE
+    return number if 0 < number <= signal.SIGRTMAX and return_code != 255 else None
+
+
+def _name_of(number: int | None) -> str:
+    try:
+        return signal.Signals(number or 0).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole or not part else part / whole
+
+
+def _memory(facts: Facts) -> str:
+    assert facts.peak_memory is not None and facts.memory_request is not None
+    return f"{human_bytes(facts.peak_memory)} used at most, {human_bytes(facts.memory_request)} asked for"
+
+
+def _time(facts: Facts) -> str:
+    assert facts.wall_seconds is not None and facts.runtime_request is not None
+    return f"ran {human_duration(int(facts.wall_seconds))}, {human_duration(int(facts.runtime_request))} asked for"
+
+
+def _figures(facts: Facts) -> tuple[str, ...]:
+    number = _signal_of(facts.return_code)
+    if number is not None:
+        return (f"ended by {_name_of(number)}",)
+    return () if facts.return_code is None else (f"exit code {facts.return_code}",)
+
+
+# -- what it printed --------------------------------------------------------------------------------------------
+
+
+def _of_logs(logs: Sequence[Log]) -> Iterable[_Clue]:
+    """Give what the lines speak for. A pattern is tried only on lines that hold the needle of its symptom."""
+    for log in logs:
+        lines = clean(log.text)
+        lowered_lines = [line.lower() for line in lines]  # a letter may become two
+        lowered, starts = "\n".join(lowered_lines), _starts(lowered_lines)
+        clues: list[_Clue] = []
+        for needle, numbers in _by_needle().items():
+            if needle in lowered:
+                found = _lines_with(needle, lowered, starts)
+                for number in numbers:
+                    clues += _matches(log, lines, found, number)
+        yield from _one_meaning_a_line(clues)
+
+
+def _one_meaning_a_line(clues: Sequence[_Clue]) -> Iterable[_Clue]:
+    """Keep what a line says most surely: a library that cannot be opened is no missing file of the user's."""
+    best: dict[int, _Clue] = {}
+    for clue in clues:
+        if clue.at not in best or clue.weight > best[clue.at].weight:
+            best[clue.at] = clue
+    for clue in clues:
+        is_best = clue.category == best[clue.at].category
+        yield clue if is_best else clue._replace(weight=clue.weight * _ALSO)
+
+
+def _lines_with(needle: str, lowered: str, starts: Sequence[int]) -> list[int]:
+    """Give the indexes of the lines that hold a needle, the last ones first."""
+    found: list[int] = []
+    end = len(lowered)
+    while len(found) < _MOST_TRIED and (at := lowered.rfind(needle, 0, end)) >= 0:
+        line = bisect_right(starts, at) - 1
+        found.append(line)
+        end = starts[line]
+    return found
+
+
+def _matches(log: Log, lines: Sequence[str], candidates: Sequence[int], number: int) -> Iterable[_Clue]:
+    symptom, pattern, given = SYMPTOMS[number], _compiled(number), 0
+    for at in candidates:
+        if pattern.search(lines[at]) is None:
+            continue
+        # of two lines that say as much, the later one tells what ended it
+        weight = symptom.weight * _doubt(symptom, lines[at]) - 0.02 * (1 - (at + 1) / len(lines))
+        where = None if log.first_line is None else log.first_line + at
+        quote = Quote(log.name, where, lines[at].strip()[:_LONGEST_LINE])
+        yield _Clue(symptom.category, max(weight, 0.01), None, quote, at, symptom.what)
+        given += 1
+        if given == _MOST_GIVEN:
+            return
+
+
+def _doubt(symptom: Symptom, line: str) -> float:
+    """Give how much of a symptom's weight stays in a line that takes it back, or tells of another process."""
+    if symptom.category in _MEANT:
+        return 1.0
+    return (_MILDLY if _MILD.search(line) else 1.0) * (_MILDLY if _OF_LAUNCHERS.search(line) else 1.0)
+
+
+@cache
+def _by_needle() -> dict[str, list[int]]:
+    """Give the numbers of the symptoms by needle: some share one."""
+    found: dict[str, list[int]] = {}
+    for number, symptom in enumerate(SYMPTOMS):
+        found.setdefault(symptom.needle, []).append(number)
+    return found
+
+
+@cache
+def _compiled(number: int) -> re.Pattern[str]:
+    return re.compile(SYMPTOMS[number].pattern, re.IGNORECASE)
+
+
+def clean(text: str) -> list[str]:
+    """Give the lines of a log without escapes, and of lines that were written over, what was left of them."""
+    lines = _ESCAPES.sub("", text[-_MOST_TEXT:]).split("\n")
+    return [_CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in lines]
+
+
+def _starts(lines: Sequence[str]) -> list[int]:
+    starts, at = [], 0
+    for line in lines:
+        starts.append(at)
+        at += len(line) + 1
+    return starts
+
+
+def _quotes(clues: Sequence[_Clue]) -> tuple[Quote, ...]:
+    """Give the lines that say most, in the order in which they stand."""
+    best: dict[tuple[str, int], _Clue] = {}
+    for clue in sorted(clues, key=lambda clue: -clue.weight):
+        if clue.quote is not None:
+            best.setdefault((clue.quote.log, clue.at), clue)
+    chosen = list(best.values())[:_MOST_LINES]
+    return tuple(clue.quote for clue in sorted(chosen, key=lambda clue: clue.at) if clue.quote is not None)
+
+
+def _last_line(logs: Sequence[Log]) -> str:
+    for log in logs:
+        for line in reversed(clean(log.text)):
+            if line.strip():
+                return line.strip()
+    return ""
+
+
+# -- groups -----------------------------------------------------------------------------------------------------
+
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=\S*\Z")
+_SEGMENTS = re.compile(r"&&|\|\||[;|&\n]")
+_INTERPRETERS = {
+    "python",
+    "bash",
+    "sh",
+    "zsh",
+    "csh",
+    "Rscript",
+    "R",
+    "julia",
+    "perl",
+    "ruby",
+    "node",
+    "java",
+    "matlab",
+    "octave",
+}
+_LAUNCHERS = {
+    "env", "exec", "time", "nice", "nohup", "srun", "mpirun", "mpiexec", "timeout", "sudo", "command", "stdbuf", "xvfb-run",
+}  # fmt: skip
+#: what only prepares what is run
+_PREPARES = {
+    "cd", "export", "source", ".", "module", "ml", "set", "echo", "printf", "mkdir", "ulimit", "unset", "sleep", "date", "true",
+    ":", "for", "if", "while", "do", "then", "else", "until", "case", "test", "[", "trap", "umask", "shopt", "touch",
+}  # fmt: skip
+_NORMAL = (
+    (re.compile(r"0x[0-9a-fA-F]+"), "<hex>"),
+    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<id>"),
+    (re.compile(r"(/[\w.@+-]+){2,}/?"), "<path>"),
+    (re.compile(r"'[^']{0,200}'|\"[^\"]{0,200}\"|`[^`]{0,200}`"), "'...'"),
+    (re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?"), "#"),
+    (re.compile(r"\s+"), " "),
+)  # fmt: skip
+
+
+def program_of(command: str) -> str:
+    """Name the program that a command runs: the script of an interpreter, without its folder."""
+    names = [name for segment in _SEGMENTS.split(command) if (name := _program(segment)) is not None]
+    return next((name for name in names if name not in _PREPARES), names[0] if names else "")
+
+
+def _program(segment: str) -> str | None:
+    """Name the program of one simple command."""
+    interpreter = None
+    for word in segment.strip().lstrip("({").split():
+        name = word.strip("'\"").rpartition("/")[2]
+        plain = re.sub(r"[\d.]+\Z", "", name)
+        if word.startswith("#"):
+            break
+        if interpreter is not None and word in {"-c", "-e"}:
+            return f"{interpreter} {word}"
+        if not name or _ASSIGNMENT.match(word) or word.startswith("-") or word.isdigit() or name in _LAUNCHERS:
+            continue
+        if interpreter is None and plain in _INTERPRETERS:
+            interpreter = name
+            continue
+        return name
+    return interpreter
+
+
+def normalised(line: str) -> str:
+    """Give a line without what differs from job to job: numbers, paths, what stands in quotes."""
+    for pattern, text in _NORMAL:
+        line = pattern.sub(text, line)
+    return line.strip()[:200]
