@@ -1,5 +1,5 @@
-"""Write what of the documentation is generated: the command line, the fields of the spec, the diagram of job states, the schema, the examples of
-the REST interface.
+"""Write what of the documentation is generated: the command line, the fields of the spec, the diagram of job states, the schema,
+the examples of the REST interface.
 
 `python scripts/make_docs.py` writes; with `--check` it tells what is out of date and exits 1.
 """

@@ -7,12 +7,12 @@ from collections import Counter
 from typing import get_args
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.failures import Case, cases
 from torc.core.diagnosis import REMEDIES, Facts, Log, clean, diagnose, normalised, program_of
-from torc.core.symptoms import ADVICE, SYMPTOMS, Category
+from torc.core.symptoms import ADVICE, SYMPTOMS, Category, Symptom
 
 CASES = list(cases())
 CATEGORIES = set(get_args(Category))
@@ -37,11 +37,18 @@ def test_the_collection_is_large_and_has_all_categories() -> None:
 
 def test_every_symptom_can_be_found() -> None:
     for symptom in SYMPTOMS:
-        assert symptom.needle == symptom.needle.lower() != ""
+        assert symptom.needles == symptom.needles.lower() and all(symptom.needles.split("|"))
         assert 0 < symptom.weight < 1
-        re.compile(symptom.pattern)
     assert set(ADVICE) == CATEGORIES
     assert set(REMEDIES) < CATEGORIES
+
+
+@pytest.mark.parametrize("symptom", SYMPTOMS, ids=lambda symptom: symptom.pattern[:40])
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_needle_stands_in_whatever_a_pattern_matches(symptom: Symptom, data: st.DataObject) -> None:
+    text = data.draw(st.from_regex(re.compile(symptom.pattern, re.ASCII)))
+    assert any(needle in text.lower() for needle in symptom.needles.split("|"))
 
 
 def test_what_the_runner_did_itself_is_certain_whatever_the_log_says() -> None:
@@ -89,7 +96,9 @@ def test_standard_output_counts_too() -> None:
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=300) | st.lists(
-    st.sampled_from([*(symptom.needle for symptom in SYMPTOMS), "\n", "\r", "\x1b[31m", " ", ": ", "İ", "ß"]),
+    st.sampled_from(
+        [*(symptom.needles.split("|")[0] for symptom in SYMPTOMS), "\n", "\r", "\x1b[31m", " ", ": ", "İ", "ß"]
+    ),
     max_size=40,
 ).map("".join)
 

@@ -274,17 +274,20 @@ def _figures(facts: Facts) -> tuple[str, ...]:
 
 
 def _of_logs(logs: Sequence[Log]) -> Iterable[_Clue]:
-    """Give what the lines speak for. A pattern is tried only on lines that hold the needle of its symptom."""
+    """Give what the lines speak for. A pattern is tried only on lines that hold a needle of its symptom."""
     for log in logs:
         lines = clean(log.text)
         lowered_lines = [line.lower() for line in lines]  # a letter may become two
         lowered, starts = "\n".join(lowered_lines), _starts(lowered_lines)
         clues: list[_Clue] = []
+        tried: set[tuple[int, int]] = set()  # a line may hold several needles of a symptom
         for needle, numbers in _by_needle().items():
             if needle in lowered:
                 found = _lines_with(needle, lowered, starts)
                 for number in numbers:
-                    clues += _matches(log, lines, found, number)
+                    fresh = [at for at in found if (number, at) not in tried]
+                    tried.update((number, at) for at in fresh)
+                    clues += _matches(log, lines, fresh, number)
         yield from _one_meaning_a_line(clues)
 
 
@@ -337,7 +340,8 @@ def _by_needle() -> dict[str, list[int]]:
     """Give the numbers of the symptoms by needle: some share one."""
     found: dict[str, list[int]] = {}
     for number, symptom in enumerate(SYMPTOMS):
-        found.setdefault(symptom.needle, []).append(number)
+        for needle in symptom.needles.split("|"):
+            found.setdefault(needle, []).append(number)
     return found
 
 
