@@ -71,3 +71,31 @@ def test_nothing_has_failed(program: Program) -> None:
 def test_help_says_what_they_are_for(program: Program, command: str) -> None:
     noun = "jobs" if command == "explain" else "workflows"
     assert f"torc {noun} {command} 12" in program(noun, command, "--help").stdout
+
+
+OOM = """
+name: grows
+enforce_memory: true
+resource_monitor: {enabled: true, sample_interval_seconds: 0.1}
+resource_requirements: [{name: tight, memory: 40m, runtime: PT1M}]
+failure_handlers:
+  - name: more
+    rules: [{match_categories: [out_of_memory], memory_multiplier: 6, max_retries: 1}]
+jobs:
+  - name: a
+    command: 'python3 -c "import time; x = bytearray(120_000_000); time.sleep(1.5)"'
+    resource_requirements: tight
+    failure_handler: more
+"""
+
+
+def test_a_job_that_ran_out_of_memory_is_given_more_and_ends_well(program: Program) -> None:
+    done = program("run", program.write("grows.yaml", OOM), "-q")
+    assert "1 completed" in done.stdout
+    first, second = program("results", "list", "-f", "json").json
+    assert (first["state"], first["reason"]) == ("terminated", "out_of_memory")
+    assert second["state"] == "completed"
+    raised = [
+        event for event in program("events", "list", "-f", "json").json if event["type"] == "job_resources_raised"
+    ]
+    assert len(raised) == 1 and raised[0]["data"]["requirement"] == "tight__raised_1"

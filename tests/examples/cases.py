@@ -52,6 +52,11 @@ def _sweep_product(folder: Path) -> None:
     assert float(best.split()[0]) == min(losses)
 
 
+def _more_memory(folder: Path) -> None:
+    sizes = {path.stem: path.read_text() for path in (folder / "example_output/more_memory").glob("*.txt")}
+    assert sizes == {str(size): str(size << 20) for size in (1, 2, 4, 120)}
+
+
 def _sweep_zip(folder: Path) -> None:
     table = dict(line.split(" ", 1) for line in lines(folder, "sweep_zip/table.txt"))
     assert set(table) == {"tromso", "lisbon", "quito"}
@@ -184,6 +189,7 @@ CASES = [
     Case("yaml/mixed_resources.yaml", {"completed": 17}, ("--num-cpus", "4", "--memory", "2g")),
     Case("yaml/retry.yaml", {"completed": 4}, look=_retry),
     Case("yaml/failure.yaml", {"completed": 3, "failed": 1, "canceled": 2}, look=_failure),
+    Case("yaml/more_memory.yaml", {"completed": 4}, look=_more_memory),
     Case("yaml/limits.yaml", {"completed": 1, "terminated": 2}, look=_limits),
     Case("yaml/parameter_study.yaml", {"completed": 80}, look=_parameter_study),
     Case("json/monte_carlo_pi.json", {"completed": 21}, look=_monte_carlo_pi),

@@ -43,6 +43,8 @@ class Rule:
     match_categories: frozenset[str] = frozenset()
     max_retries: int = DEFAULT_MAX_RETRIES
     recovery_script: str | None = None
+    memory_multiplier: float | None = None  # of what the next attempt asks for
+    runtime_multiplier: float | None = None
 
     def matches(self, outcome: Outcome) -> bool:
         """Tell whether the rule is for this outcome. Death by signal N is exit code 128 + N, as shells count."""
@@ -72,6 +74,8 @@ def rules_of(fields: Mapping[str, Any]) -> tuple[Rule, ...]:
             match_categories=frozenset(rule.get("match_categories") or ()),
             max_retries=DEFAULT_MAX_RETRIES if rule.get("max_retries") is None else rule["max_retries"],
             recovery_script=rule.get("recovery_script"),
+            memory_multiplier=rule.get("memory_multiplier"),
+            runtime_multiplier=rule.get("runtime_multiplier"),
         )
         for rule in fields.get("rules") or ()
     )

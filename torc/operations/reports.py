@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import RowMapping
 
 from torc.api.runs import Exchange, Finished, JobAttempt
-from torc.core.retry import RUNNER_LOST, Decision, Outcome, decide, rules_of
+from torc.core.retry import RUNNER_LOST, Decision
 from torc.core.states import HELD, Event, State
 from torc.operations.dispatch import Tx
-from torc.operations.rows import loads
+from torc.operations.handling import handle
 from torc.store.jobs import End, JobNow, Moves
 
 #: Once for each (job, attempt). What is known of an attempt that was given up with its runner is filled in when it is
@@ -35,10 +35,6 @@ _ATTEMPT = (
 _LET_GO = (
     "UPDATE job SET runner_id = NULL WHERE id = :job_id AND attempt = :attempt AND runner_id = :runner_id "
     "AND state = 'canceled'"
-)
-_HANDLER = "SELECT fields FROM named WHERE id = :id"
-_USED = (
-    "SELECT rule, count(*) FROM attempt WHERE job_id = :job_id AND run_id = :run_id AND rule IS NOT NULL GROUP BY rule"
 )
 
 _ATTEMPT_STATE = {
@@ -119,7 +115,8 @@ def _take_finished(
         decision = Decision(Event.CANCELED)
         is_current = _is_at(ours, item, HELD)
         if is_current:
-            decision = _decide(reports, item, job)
+            wait = bool(reports.settings.get("use_pending_failed"))
+            decision = handle(reports.tx, reports.workflow, item, job, use_pending_failed=wait)
             ends[decision.event][item.job_id] = _end(item, decision)
         elif _is_at(ours, item, {State.CANCELED}):
             is_current = True
@@ -133,20 +130,6 @@ def _take_finished(
     for event, ended in ends.items():
         reports.moves.end(event, ended, jobs)
     return completed, failed
-
-
-def _decide(reports: Reports, item: Finished, job: JobNow) -> Decision:
-    outcome = Outcome(item.outcome, item.return_code, item.reason)
-    if item.outcome not in {"failed", "terminated"}:
-        return decide(outcome)
-    tx = reports.tx
-    rules: Any = ()
-    used: dict[int, int] = {}
-    if job.failure_handler_id is not None:
-        found = tx.dialect.fetch(tx.db, _HANDLER, {"id": job.failure_handler_id})
-        rules = rules_of(loads(found[0][0], {}))
-        used = dict(tx.dialect.fetch(tx.db, _USED, {"job_id": job.id, "run_id": reports.workflow["run_id"]}))
-    return decide(outcome, rules, used, use_pending_failed=bool(reports.settings.get("use_pending_failed")))
 
 
 def _end(item: Finished, decision: Decision) -> End:

@@ -1,0 +1,40 @@
+"""More memory and time for the next attempt."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torc.core.correction import raised
+from torc.core.resources import ResourceRequest
+
+GIB = 1 << 30
+ASKED = ResourceRequest(num_cpus=4, memory_bytes=2 * GIB, runtime_seconds=600)
+
+
+def test_a_factor_times_what_was_asked_for_or_what_was_used_where_that_is_more() -> None:
+    assert raised(ASKED, memory_factor=1.5).memory_bytes == 3 * GIB
+    assert raised(ASKED, memory_factor=1.5, peak_memory=GIB).memory_bytes == 3 * GIB
+    assert raised(ASKED, memory_factor=1.5, peak_memory=4 * GIB).memory_bytes == 6 * GIB
+    assert raised(ASKED, runtime_factor=1.4).runtime_seconds == 840
+    assert raised(ASKED, runtime_factor=2, wall_seconds=700.5).runtime_seconds == 1401
+    assert raised(ASKED) == ASKED
+
+
+@given(
+    memory=st.integers(1, 1 << 50),
+    runtime=st.integers(1, 10**8),
+    factor=st.floats(0.01, 1e6),
+    peak=st.none() | st.integers(0, 1 << 50),
+    wall=st.none() | st.floats(0, 1e8),
+)
+def test_a_raised_request_is_one(
+    memory: int, runtime: int, factor: float, peak: int | None, wall: float | None
+) -> None:
+    request = ResourceRequest(memory_bytes=memory, runtime_seconds=runtime)
+    found = raised(request, memory_factor=factor, runtime_factor=factor, peak_memory=peak, wall_seconds=wall)
+    assert found.memory_bytes % (1 << 20) == 0 and 0 < found.memory_bytes <= 1 << 60
+    assert 0 < found.runtime_seconds < 2**31
+    if factor >= 1 and memory >= 1 << 20:
+        assert found.memory_bytes >= memory and found.runtime_seconds >= runtime
+    assert found._replace(memory_bytes=memory, runtime_seconds=runtime) == request
