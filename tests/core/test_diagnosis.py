@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.failures import Case, cases
-from torc.core.diagnosis import REMEDIES, Facts, Log, clean, diagnose, normalised, program_of
+from torc.core.alike import normalised, program_of
+from torc.core.diagnosis import REMEDIES, Facts, Log, clean, diagnose
 from torc.core.symptoms import ADVICE, SYMPTOMS, Category, Symptom
 
 CASES = list(cases())
