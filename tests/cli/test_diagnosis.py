@@ -99,3 +99,13 @@ def test_a_job_that_ran_out_of_memory_is_given_more_and_ends_well(program: Progr
         event for event in program("events", "list", "-f", "json").json if event["type"] == "job_resources_raised"
     ]
     assert len(raised) == 1 and raised[0]["data"]["requirement"] == "tight__raised_1"
+
+
+def test_who_asks_for_far_too_much_is_told(program: Program) -> None:
+    spec = "name: much\nresource_requirements: [{name: huge, memory: 2g, runtime: PT2H}]\n"
+    jobs = "jobs: [{name: a, command: 'true', resource_requirements: huge}]\n"
+    program("run", program.write("much.yaml", spec + jobs), "-q")
+    shown = program("reports", "check-resource-utilization", "--all").stdout
+    assert "no job used more than it asked for" in shown
+    assert "huge: asks for 2 GiB, used at most" in shown and "asks for 2h 00m, ran at most 1.0s" in shown
+    assert program("reports", "check-resource-utilization", "-f", "json").json["classes"][0]["num_attempts"] == 1

@@ -89,6 +89,7 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "PruneWorkflows": {"older_than_seconds": 2592000.0}, "ArchiveWorkflow": of_wf, "CancelWorkflow": of_wf,
         "InitializeWorkflow": of_wf, "ResetWorkflow": {**of_wf, "force": True}, "ReinitializeWorkflow": {**of_wf, "force": True},
         "CheckWorkflow": of_wf, "GetGraph": of_wf, "RecordFiles": {**of_wf, "files": [], "since": 0.0},
+        "CheckUtilization": of_wf,
         "ExplainJob": job,
         "DiagnoseWorkflow": of_wf,
         "ExportWorkflow": of_wf,

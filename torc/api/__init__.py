@@ -3,7 +3,19 @@
 Importing the package enters every request in `torc.api.base.REQUESTS`.
 """
 
-from torc.api import data, diagnosis, events, jobs, remotes, runs, sharing, users, workflows
+from torc.api import (
+    data,
+    diagnosis,
+    events,
+    jobs,
+    remotes,
+    runs,
+    sharing,
+    transfer,
+    users,
+    utilization,
+    workflows,
+)
 from torc.api.base import REQUESTS, Page, Request, Torc
 
 __all__ = [
@@ -20,5 +32,6 @@ __all__ = [
     "sharing",
     "transfer",
     "users",
+    "utilization",
     "workflows",
 ]

@@ -15,12 +15,14 @@ from torc.cli.app import App
 from torc.cli.run import output_folder, summarize
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
+from torc.cli.utilization import check_resource_utilization
 from torc.core.states import State
 
 results = App("How attempts ended, and what they used.")
 events = App("What happened, and who did it.")
 compute_nodes = App("The runners of a workflow.")
 reports = App("Sums over a run.")
+reports.command("check-resource-utilization")(check_resource_utilization)
 
 Limit = Annotated[int, typer.Option("--limit", min=1)]
 _WAIT_SECONDS = 10.0

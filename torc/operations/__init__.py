@@ -22,6 +22,7 @@ from torc.operations import (
     tokens,
     transfer,
     users,
+    utilization,
     workflows,
 )
 
@@ -47,5 +48,6 @@ __all__ = [
     "tokens",
     "transfer",
     "users",
+    "utilization",
     "workflows",
 ]

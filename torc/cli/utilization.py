@@ -1,0 +1,82 @@
+"""`torc reports check-resource-utilization`: what jobs used against what they asked for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from torc.api.utilization import CheckUtilization
+from torc.cli import render
+from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.status import Which
+from torc.core.quantities import human_duration
+
+
+def _amount(resource: str, value: float) -> str:
+    if resource == "memory":
+        return render.memory(int(value))
+    return human_duration(max(1, int(value))) if resource == "runtime" else f"{value:.1f}"
+
+
+_EXCEEDED = [
+    ("job", render.attribute("job_id")),
+    ("name", render.attribute("job_name")),
+    *render.columns("attempt"),
+    ("class", render.attribute("requirement")),
+    *render.columns("resource"),
+    ("asked", lambda e: _amount(e.resource, e.asked)),
+    ("used", lambda e: _amount(e.resource, e.used)),
+    ("above by", lambda e: f"{100 * (e.used / e.asked - 1):.0f}%"),
+]
+_CLASSES = [
+    ("class", render.attribute("requirement")),
+    ("attempts", render.attribute("num_attempts")),
+    ("memory", lambda c: render.memory(c.memory_bytes)),
+    ("median", lambda c: render.memory(int(c.memory.median))),
+    ("95%", lambda c: render.memory(int(c.memory.p95))),
+    ("most", lambda c: render.memory(int(c.memory.most))),
+    ("runtime", lambda c: human_duration(c.runtime_seconds)),
+    ("median", lambda c: render.duration(c.wall.median)),
+    ("most", lambda c: render.duration(c.wall.most)),
+    ("CPUs", render.attribute("num_cpus")),
+    ("busy", lambda c: f"{c.cpus.p95:.1f}"),
+]
+
+
+def check_resource_utilization(
+    workflow: Which = None,
+    all_: Annotated[bool, typer.Option("--all", help="All classes, with how much of each was used.")] = False,
+    run: Annotated[int | None, typer.Option("--run", "--run-id", help="Only this run.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1)] = 100,
+) -> None:
+    """Tell which jobs used more than they asked for, and which classes ask for far too much.
+
+    Example: torc reports check-resource-utilization 3 --all
+    """
+    with torc(create=False) as opened:
+        request = CheckUtilization(workflow_id=workflow_id(opened, workflow), run_id=run, limit=min(limit, 10_000))
+        found = opened.send(request)
+    if SESSION.json:
+        render.show_json(found)
+        return
+    if not found.num_attempts:
+        render.note("nothing has run yet")
+        return
+    if found.exceeded:
+        print(f"{found.num_exceeded} times more was used than asked for:")
+        render.show_list(found.exceeded, _EXCEEDED, more=found.num_exceeded > len(found.exceeded))
+    else:
+        print(f"no job used more than it asked for ({found.num_attempts} attempts)")
+    if all_:
+        print()
+        render.show_list(found.classes, _CLASSES)
+    _advise(found.classes)
+
+
+def _advise(classes: list[Any]) -> None:
+    told = [f"{item.requirement}: {text}" for item in classes for text in item.advice]
+    if told:
+        print("\nfar too much is asked for:")
+        for text in told:
+            print(f"  {text}")

@@ -1,0 +1,75 @@
+"""What jobs used against what they asked for, by requirement class."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict
+
+from sqlalchemy import text
+
+from torc.api import utilization as api
+from torc.core.resources import ResourceRequest
+from torc.core.utilization import Used, advice, exceeded, spread
+from torc.operations.dispatch import Tx, answers
+from torc.operations.rows import workflow_row
+
+_ATTEMPTS = (
+    "SELECT a.job_id, j.name, a.attempt, j.requirement_id, a.peak_memory_bytes, a.wall_seconds, "
+    "a.user_cpu_seconds + a.system_cpu_seconds FROM attempt a JOIN job j ON j.id = a.job_id "
+    "WHERE a.workflow_id = :id AND a.is_current AND a.started_at IS NOT NULL{run} ORDER BY a.id"
+)
+_CLASSES = text(
+    "SELECT id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement WHERE workflow_id = :id"
+)
+#: what is asked for where nothing is said
+_NO_MEMORY = ResourceRequest().memory_bytes
+
+
+@answers(api.CheckUtilization)
+def check_utilization(tx: Tx, request: api.CheckUtilization) -> api.Utilization:
+    """Set what was used against what was asked for."""
+    workflow_id = workflow_row(tx, request.workflow_id)["id"]
+    classes = {row[0]: (row[1], ResourceRequest(*row[2:])) for row in tx.db.execute(_CLASSES, {"id": workflow_id})}
+    values = {"id": workflow_id, **({} if request.run_id is None else {"run_id": request.run_id})}
+    query = _ATTEMPTS.format(run="" if request.run_id is None else " AND a.run_id = :run_id")
+    used_by: dict[int, list[Used]] = defaultdict(list)
+    above: list[api.Exceeded] = []
+    for job_id, job, attempt, class_id, memory, wall, cpu in tx.dialect.fetch(tx.db, query, values):
+        used = Used(memory, wall, cpu)
+        used_by[class_id].append(used)
+        name, asked = classes[class_id]
+        for resource, wanted, amount in exceeded(asked, used, asks_memory=asked.memory_bytes > _NO_MEMORY):
+            above.append(
+                api.Exceeded.model_validate({
+                    "job_id": job_id, "job_name": job, "attempt": attempt, "requirement": name, "resource": resource,
+                    "asked": wanted, "used": amount,
+                })
+            )  # fmt: skip
+    above.sort(key=lambda item: -item.used / item.asked)
+    return api.Utilization(
+        workflow_id=workflow_id,
+        num_attempts=sum(map(len, used_by.values())),
+        classes=sorted(
+            (_class(*classes[class_id], used) for class_id, used in used_by.items()),
+            key=lambda item: -item.num_attempts,
+        ),
+        exceeded=above[: request.limit],
+        num_exceeded=len(above),
+    )
+
+
+def _class(name: str, asked: ResourceRequest, used: list[Used]) -> api.ClassUse:
+    memory = spread([item.memory_bytes for item in used])
+    wall = spread([item.wall_seconds for item in used])
+    cpus = spread([item.cpus for item in used])
+    return api.ClassUse(
+        requirement=name,
+        num_attempts=len(used),
+        num_cpus=asked.num_cpus,
+        memory_bytes=asked.memory_bytes,
+        runtime_seconds=asked.runtime_seconds,
+        memory=api.Spread(**asdict(memory)),
+        wall=api.Spread(**asdict(wall)),
+        cpus=api.Spread(**asdict(cpus)),
+        advice=advice(asked, memory, wall, cpus),
+    )
