@@ -83,13 +83,14 @@ failure_handlers:
     rules: [{match_categories: [out_of_memory], memory_multiplier: 6, max_retries: 1}]
 jobs:
   - name: a
-    command: 'python3 -c "import time; x = bytearray(120_000_000); time.sleep(1.5)"'
+    command: 'python3 hold.py $TORC_ATTEMPT_ID'  # until it is stopped, the first time
     resource_requirements: tight
     failure_handler: more
 """
 
 
 def test_a_job_that_ran_out_of_memory_is_given_more_and_ends_well(program: Program) -> None:
+    program.write("hold.py", "import sys, time\nblock = bytearray(120_000_000)\ntime.sleep(60 if sys.argv[1] == '1' else 0)\n")
     done = program("run", program.write("grows.yaml", OOM), "-q")
     assert "1 completed" in done.stdout
     first, second = program("results", "list", "-f", "json").json
@@ -109,3 +110,10 @@ def test_who_asks_for_far_too_much_is_told(program: Program) -> None:
     assert "no job used more than it asked for" in shown
     assert "huge: asks for 2 GiB, used at most" in shown and "asks for 2h 00m, ran at most 1.0s" in shown
     assert program("reports", "check-resource-utilization", "-f", "json").json["classes"][0]["num_attempts"] == 1
+    spec = "name: thrice\nresource_requirements: [{name: huge, memory: 2g, runtime: PT2H}]\n"
+    jobs = "jobs: [{name: 'a{i}', command: 'true', resource_requirements: huge, parameters: {i: '1:3'}}]\n"
+    program("run", program.write("thrice.yaml", spec + jobs), "-q")
+    assert "nothing was changed" in program("workflows", "correct-resources", "thrice", "--dry-run").stderr
+    done = program("workflows", "correct-resources", "thrice").stdout
+    assert "64 MiB" in done and "1m" in done
+    assert "no class asks for more" in program("workflows", "correct-resources", "thrice").stderr

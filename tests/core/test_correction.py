@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc.core.correction import raised
+from torc.core.correction import fitted, raised
 from torc.core.resources import ResourceRequest
 
 GIB = 1 << 30
@@ -38,3 +38,15 @@ def test_a_raised_request_is_one(
     if factor >= 1 and memory >= 1 << 20:
         assert found.memory_bytes >= memory and found.runtime_seconds >= runtime
     assert found._replace(memory_bytes=memory, runtime_seconds=runtime) == request
+
+
+@given(
+    memory=st.integers(1, 1 << 50), runtime=st.integers(1, 10**8), peak=st.integers(0, 1 << 50), wall=st.floats(0, 1e8)
+)
+def test_what_is_fitted_is_lower_and_holds_what_was_used(memory: int, runtime: int, peak: int, wall: float) -> None:
+    request = ResourceRequest(memory_bytes=memory, runtime_seconds=runtime)
+    found = fitted(request, memory_bytes=peak, wall_seconds=wall, factor=1.5)
+    assert found.memory_bytes <= memory and found.runtime_seconds <= runtime
+    assert found.memory_bytes == memory or found.memory_bytes >= 1.5 * peak
+    assert found.runtime_seconds == runtime or found.runtime_seconds >= 1.5 * wall
+    assert found.memory_bytes > 0 and found.runtime_seconds > 0

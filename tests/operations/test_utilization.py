@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tests.support.workflows import ended, exchange, runner, workflow
 from torc.api.base import Torc
-from torc.api.utilization import CheckUtilization
+from torc.api.data import ListRequirements
+from torc.api.events import ListEvents
+from torc.api.utilization import CheckUtilization, CorrectResources
 
 GIB = 1 << 30
 CLASSES = [{"name": "large", "memory": "64g", "runtime": "PT1H"}, {"name": "small", "memory": "1g", "runtime": "PT1M"}]
@@ -32,3 +34,31 @@ def test_classes_and_jobs_are_set_against_what_they_asked_for(torc: Torc) -> Non
     assert torc.send(CheckUtilization(workflow_id=wf, run_id=2)).num_attempts == 0
     none = torc.send(CheckUtilization(workflow_id=wf, limit=0))
     assert (none.exceeded, none.num_exceeded) == ([], 1)
+
+
+def test_classes_are_lowered_to_what_was_used_at_most_with_room(torc: Torc) -> None:
+    names = [f"j{number}" for number in range(5)]
+    own = {name: {"resource_requirements": "large"} for name in names[:4]} | {"j4": {"resource_requirements": "small"}}
+    wf = workflow(torc, " ".join(names), resource_requirements=CLASSES, jobs=own)
+    number = runner(torc, wf)
+    given = {item.name: item for item in exchange(torc, wf, number, limit=10).assignments}
+    reports = [
+        ended(given[name], usage={"peak_memory_bytes": (at + 1) * GIB}) if at < 3 else ended(given[name], "failed", 1)
+        for at, name in enumerate(names)
+    ]
+    exchange(torc, wf, number, finished=reports, stopping=True)
+    dry = torc.send(CorrectResources(workflow_id=wf, dry_run=True))
+    assert not dry.applied and [item.requirement for item in dry.corrections] == ["large"]
+    assert {item.memory_bytes for item in torc.send(ListRequirements(workflow_id=wf)).items} >= {64 * GIB}
+    done = torc.send(CorrectResources(workflow_id=wf))
+    assert done.applied and done.corrections == dry.corrections
+    (made,) = done.corrections
+    assert (made.new_memory_bytes, made.new_runtime_seconds, made.num_attempts) == (9 * GIB // 2, 60, 3)
+    classes = {item.name: item for item in torc.send(ListRequirements(workflow_id=wf)).items}
+    assert (classes["large"].memory_bytes, classes["large"].runtime_seconds) == (9 * GIB // 2, 60)
+    assert classes["small"].memory_bytes == GIB, "a class of which nothing completed stays"
+    assert [
+        event.data["learnt_from"] for event in torc.send(ListEvents(workflow_id=wf, type="resources_lowered")).items
+    ] == [3]
+    again = torc.send(CorrectResources(workflow_id=wf))
+    assert (again.applied, again.corrections) == (False, [])

@@ -90,6 +90,7 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "InitializeWorkflow": of_wf, "ResetWorkflow": {**of_wf, "force": True}, "ReinitializeWorkflow": {**of_wf, "force": True},
         "CheckWorkflow": of_wf, "GetGraph": of_wf, "RecordFiles": {**of_wf, "files": [], "since": 0.0},
         "CheckUtilization": of_wf,
+        "CorrectResources": {**of_wf, "factor": 1.5, "min_attempts": 1},
         "ExplainJob": job,
         "DiagnoseWorkflow": of_wf,
         "ExportWorkflow": of_wf,

@@ -60,3 +60,35 @@ class CheckUtilization(Request[Utilization]):
     workflow_id: int
     run_id: int | None = Field(None, description="only this run; left out: all of them")
     limit: int = Field(100, ge=0, le=10_000)
+
+
+class Correction(Value):
+    """A requirement class that asks for more than its jobs use."""
+
+    requirement_id: int
+    requirement: str
+    num_attempts: int = Field(description="that this was learnt from")
+    memory_bytes: int
+    new_memory_bytes: int
+    runtime_seconds: int
+    new_runtime_seconds: int
+
+
+class Corrections(Value):
+    """What was lowered or, in a dry run, would be."""
+
+    applied: bool
+    corrections: list[Correction]
+
+
+@request("POST", "/workflows/{workflow_id}/correct-resources", access="write")
+class CorrectResources(Request[Corrections]):
+    """Lower what requirement classes ask for to what their jobs have used at most, with some room.
+
+    Only of classes that enough attempts have completed of. Attempts that did not complete teach nothing: they may have been cut off.
+    """
+
+    workflow_id: int
+    factor: float = Field(1.5, ge=1.0, le=100.0, description="times what was used at most")
+    min_attempts: int = Field(3, ge=1)
+    dry_run: bool = False

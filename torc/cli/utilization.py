@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from torc.api.utilization import CheckUtilization
+from torc.api.utilization import CheckUtilization, CorrectResources
 from torc.cli import render
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
@@ -80,3 +80,42 @@ def _advise(classes: list[Any]) -> None:
         print("\nfar too much is asked for:")
         for text in told:
             print(f"  {text}")
+
+
+_CORRECTIONS = [
+    ("class", render.attribute("requirement")),
+    ("learnt from", render.attribute("num_attempts")),
+    ("memory", lambda c: render.memory(c.memory_bytes)),
+    ("new", lambda c: render.memory(c.new_memory_bytes) if c.new_memory_bytes != c.memory_bytes else "as it is"),
+    ("runtime", lambda c: human_duration(c.runtime_seconds)),
+    (
+        "new",
+        lambda c: human_duration(c.new_runtime_seconds) if c.new_runtime_seconds != c.runtime_seconds else "as it is",
+    ),
+]
+
+
+def correct_resources(
+    workflow: Which = None,
+    factor: Annotated[float, typer.Option("--factor", min=1.0, help="Times what was used at most.")] = 1.5,
+    min_attempts: Annotated[
+        int, typer.Option("--min-attempts", min=1, help="That must have completed of a class.")
+    ] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+) -> None:
+    """Lower what classes ask for to what their jobs have used at most, with some room.
+
+    Example: torc workflows correct-resources 3 --dry-run
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        fields = {"workflow_id": number, "factor": factor, "min_attempts": min_attempts, "dry_run": dry_run}
+        found = opened.send(CorrectResources.model_validate(fields))
+    if SESSION.json:
+        render.show_json(found)
+        return
+    render.show_list(
+        found.corrections, _CORRECTIONS, empty="no class asks for more than its jobs use, as far as can be told"
+    )
+    if found.corrections and dry_run:
+        render.note("nothing was changed")

@@ -1,4 +1,7 @@
-"""What a job is to ask for after it failed for want of memory or time. Not for deciding whether it is tried again (`retry`)."""
+"""What jobs are to ask for: more after they failed for want of it, as much as they use where they asked for far more.
+
+Not for deciding whether a job is tried again (`retry`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from math import ceil
 from torc.core.resources import ResourceRequest
 
 _MEBIBYTE = 1 << 20
+_ROUND_BYTES, _ROUND_SECONDS = 64 << 20, 60
 _MOST_BYTES = 1 << 60
 _MOST_SECONDS = 2**31 - 1
 
@@ -31,3 +35,16 @@ def raised(
     if runtime_factor is not None:
         runtime = max(1, min(ceil(max(runtime, wall_seconds or 0.0) * runtime_factor), _MOST_SECONDS))
     return request._replace(memory_bytes=max(memory, _MEBIBYTE), runtime_seconds=runtime)
+
+
+def fitted(request: ResourceRequest, *, memory_bytes: float, wall_seconds: float, factor: float) -> ResourceRequest:
+    """Give a request that is no more than a factor times what was used at most; what is less already stays.
+
+    Memory is rounded up to 64 MiB and time to minutes: what was measured once is no more exact than that.
+    """
+    memory = ceil(memory_bytes * factor / _ROUND_BYTES) * _ROUND_BYTES
+    runtime = ceil(wall_seconds * factor / _ROUND_SECONDS) * _ROUND_SECONDS
+    return request._replace(
+        memory_bytes=min(request.memory_bytes, max(memory, _ROUND_BYTES)),
+        runtime_seconds=min(request.runtime_seconds, max(runtime, _ROUND_SECONDS)),
+    )

@@ -41,7 +41,7 @@ _MEMORY = [
     _S("out_of_memory", 0.92, "defaultcpuallocator: ", r"DefaultCPUAllocator: (can't|not enough)"),
     _S("out_of_memory", 0.93, "java.lang.outofmemoryerror|outofmemoryerror()", r"java\.lang\.OutOfMemoryError|^\s*OutOfMemoryError\(\)"),
     _S("out_of_memory", 0.9, "insufficient memory for the java runtime", r"insufficient memory for the Java Runtime"),
-    _S("out_of_memory", 0.9, "beyond allocated memory|exceeding memory limits|running beyond ", r"running beyond (physical|virtual) memory limits|exceeding memory limits|beyond allocated memory"),
+    _S("out_of_memory", 0.9, "beyond allocated memory|memory limits|running beyond ", r"running beyond (physical|virtual) memory limits|exceeding (physical |virtual )?memory limits|beyond allocated memory"),
     _S("out_of_memory", 0.93, "bad_array_new_length|std::bad_alloc", r"std::bad_alloc|bad_array_new_length"),
     _S("out_of_memory", 0.9, "annot allocate |ould not allocate ", r"cannot allocate (memory|vector of size|a block|region)|could not allocate \d"),
     _S("out_of_memory", 0.85, "alloc", r"(failed|unable|not able) to (re)?allocate .{0,40}(memory|bytes|[kmgt]i?b)\b|(memory|m)alloc(ation)? .{0,20}fail"),
@@ -54,6 +54,7 @@ _MEMORY = [
     _S("out_of_memory", 0.8, "impossible d'allouer|moire insuffisante", r"m(é|e)moire insuffisante|impossible d'allouer"),
     _S("out_of_memory", 0.9, "% memory budget|killedworker", r"exceeded \d+% memory budget|KilledWorker"),
     _S("out_of_memory", 0.85, "% memory budget", r"exceeded \d+% memory budget"),
+    _S("out_of_memory", 0.9, "causing the operating system to kill|killed by signal: killed|memory budget|sigkill(-9)", r"(worker|process).{0,120}(killed by signal: killed|memory budget|SIGKILL\(-9\))|usage.{0,40}causing the operating system to kill"),
     _S("out_of_memory", 0.7, "killed", r"(^|: |\s)killed\s*($|\()|signal 9 \(killed\)|killed \(signal 9\)"),
     _S("out_of_memory", 0.75, "exit code -9|sig", r"(worker|process|executor|child|subprocess|pid).{0,80}(sigkill|signal: 9|signal 9)|exit code -9\b"),
     _S("out_of_memory", 0.6, "process in the process pool was terminated abruptly|terminated unexpectedly", r"process in the process pool was terminated abruptly|terminated unexpectedly"),
@@ -100,6 +101,7 @@ _CLUSTER = [
 ]  # fmt: skip
 
 _FILES = [
+    _S("missing_module", 0.92, " is required but does not seem to be installed", r"package .{1,80} is required but does not seem to be installed"),
     _S("missing_file", 0.85, "no such file or directory", r"no such file or directory"),
     _S("missing_file", 0.85, "filenotfounderror|filenotfoundexception|nosuchfileerror|nosuchfileexception", r"^\s*(\S+\.)?(FileNotFoundError|FileNotFoundException|NoSuchFileException|NoSuchFileError)\b"),
     _S("missing_file", 0.75, "not found|t exist", r"(input|data|config(uration)?|restart|checkpoint|reference|model|script|include|index)? ?\b(file|directory|path|dataset)\b.{0,100}(not found|does ?n[o']t exist)|command not found|: not found\s*$"),
@@ -211,6 +213,8 @@ _NETWORK = [
 ]  # fmt: skip
 
 _GPU = [
+    _S("gpu", 0.93, "no visible |unable to initialize backend '", r"no visible (gpu|cuda|accelerator)|unable to initialize backend '(cuda|rocm|gpu)"),
+    _S("gpu", 0.93, "cudnn library|dnn library ", r"(loaded runtime )?cudnn library:? .{0,80}(but|compiled|mismatch)|DNN library (is not found|initialization failed)"),
     _S("gpu", 0.97, "cuda out of memory|cuda_error_out_of_memory", r"cuda out of memory|CUDA_ERROR_OUT_OF_MEMORY", "the memory of the GPU was used up"),
     _S("gpu", 0.97, "cuda_error_out_of_memory", r"CUDA_ERROR_OUT_OF_MEMORY", "the memory of the GPU was used up"),
     _S("gpu", 0.97, "hip out of memory", r"hip out of memory", "the memory of the GPU was used up"),
@@ -247,6 +251,7 @@ _GPU = [
 ]  # fmt: skip
 
 _LICENSES = [
+    _S("license", 0.9, "request denied: |use limit (", r"request denied: .{0,40}(use|token) ?limit|use limit \(\d+\) exceeded"),
     _S("license", 0.95, "licen", r"(cannot|can't|could not|unable to|failed to|error).{0,60}(check ?out|obtain|acquire|get|find|connect to|verif\w*|open) .{0,40}licen[sc]e|licen[sc]e.{0,80}(check ?out (has )?failed|not (available|found|valid)|denied|expired|unavailable|error|failed|could not|cannot|in use|exhausted|limit)"),
     _S("license", 0.93, " error|flexnet|lmgrd", r"FLEX(net|lm)( licensing)? error|lmgrd|FLEXnet"),
     _S("license", 0.93, "licensed number of users already reached", r"licensed number of users already reached"),
@@ -260,6 +265,7 @@ _LICENSES = [
 ]  # fmt: skip
 
 _SYNTAX = [
+    _S("assertion", 0.93, "error tokenizing data|expected ", r"Error tokenizing data|expected \d+ (fields|columns|bytes)"),
     _S("syntax_error", 0.95, "syntaxerror", r"^\s*SyntaxError\b|SyntaxError:"),
     _S("syntax_error", 0.95, "indentationerror|taberror", r"^\s*(IndentationError|TabError)\b"),
     _S("syntax_error", 0.92, "syntax error", r"syntax error"),
@@ -317,7 +323,7 @@ _CHECKS = [
     _S("assertion", 0.8, "fortran runtime error: end of file|premature end|truncated|unexpected end of ", r"Fortran runtime error: end of file|premature end|unexpected end of (file|data)|truncated"),
     _S("assertion", 0.6, "fortran runtime error", r"Fortran runtime error"),
     _S("assertion", 0.75, "truncated", r"truncated"),
-    _S("assertion", 0.75, "bad magic number|checksum mismatch|corrupt|crc error", r"corrupt(ed)?|checksum mismatch|crc error|bad magic number"),
+    _S("assertion", 0.8, "bad magic number|checksum mismatch|corrupt|crc error", r"corrupt(ed)?|checksum mismatch|crc error|bad magic number"),
     _S("assertion", 0.75, "checksum ", r"checksum (mismatch|error|failed)"),
     _S("assertion", 0.75, "bond atom|lost atoms|out of range atoms", r"lost atoms|bond atoms? missing|out of range atoms"),
     _S("assertion", 0.75, "constraint |too many ", r"constraint (failed|violation)|too many (LINCS|SHAKE) warnings"),

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from sqlalchemy import text
 
 from torc.api import utilization as api
+from torc.core.correction import fitted
 from torc.core.resources import ResourceRequest
 from torc.core.utilization import Used, advice, exceeded, spread
-from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import workflow_row
+from torc.operations.dispatch import DryRun, Tx, answers
+from torc.operations.rows import grow_version, workflow_row
 
 _ATTEMPTS = (
     "SELECT a.job_id, j.name, a.attempt, j.requirement_id, a.peak_memory_bytes, a.wall_seconds, "
@@ -73,3 +74,41 @@ def _class(name: str, asked: ResourceRequest, used: list[Used]) -> api.ClassUse:
         cpus=api.Spread(**asdict(cpus)),
         advice=advice(asked, memory, wall, cpus),
     )
+
+
+_COMPLETED = text(
+    "SELECT j.requirement_id, count(*), max(a.peak_memory_bytes), max(a.wall_seconds) FROM attempt a "
+    "JOIN job j ON j.id = a.job_id WHERE a.workflow_id = :id AND a.is_current AND a.state = 'completed' "
+    "GROUP BY j.requirement_id ORDER BY j.requirement_id"
+)
+_LOWER = text("UPDATE requirement SET memory_bytes = :memory, runtime_seconds = :runtime WHERE id = :id")
+
+
+@answers(api.CorrectResources)
+def correct_resources(tx: Tx, request: api.CorrectResources) -> api.Corrections:
+    """Lower what classes ask for."""
+    workflow_id = workflow_row(tx, request.workflow_id, lock=True)["id"]
+    classes = {row[0]: (row[1], ResourceRequest(*row[2:])) for row in tx.db.execute(_CLASSES, {"id": workflow_id})}
+    found: list[api.Correction] = []
+    for class_id, number, memory, wall in tx.db.execute(_COMPLETED, {"id": workflow_id}).all():
+        name, old = classes[class_id]
+        new = fitted(old, memory_bytes=memory, wall_seconds=wall, factor=request.factor)
+        if number < request.min_attempts or new == old:
+            continue
+        found.append(
+            api.Correction(
+                requirement_id=class_id, requirement=name, num_attempts=number, memory_bytes=old.memory_bytes,
+                new_memory_bytes=new.memory_bytes, runtime_seconds=old.runtime_seconds, new_runtime_seconds=new.runtime_seconds,
+            )
+        )  # fmt: skip
+        tx.db.execute(_LOWER, {"memory": new.memory_bytes, "runtime": new.runtime_seconds, "id": class_id})
+        tx.event(
+            workflow_id, "resources_lowered", requirement=name, memory_bytes=[old.memory_bytes, new.memory_bytes],
+            runtime_seconds=[old.runtime_seconds, new.runtime_seconds], learnt_from=number,
+        )  # fmt: skip
+    if found:
+        grow_version(tx, workflow_id)
+    made = api.Corrections(applied=bool(found) and not request.dry_run, corrections=found)
+    if request.dry_run:
+        raise DryRun(made)
+    return made
