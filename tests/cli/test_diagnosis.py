@@ -90,7 +90,9 @@ jobs:
 
 
 def test_a_job_that_ran_out_of_memory_is_given_more_and_ends_well(program: Program) -> None:
-    program.write("hold.py", "import sys, time\nblock = bytearray(120_000_000)\ntime.sleep(60 if sys.argv[1] == '1' else 0)\n")
+    program.write(
+        "hold.py", "import sys, time\nblock = bytearray(120_000_000)\ntime.sleep(60 if sys.argv[1] == '1' else 0)\n"
+    )
     done = program("run", program.write("grows.yaml", OOM), "-q")
     assert "1 completed" in done.stdout
     first, second = program("results", "list", "-f", "json").json
