@@ -89,6 +89,7 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "PruneWorkflows": {"older_than_seconds": 2592000.0}, "ArchiveWorkflow": of_wf, "CancelWorkflow": of_wf,
         "InitializeWorkflow": of_wf, "ResetWorkflow": {**of_wf, "force": True}, "ReinitializeWorkflow": {**of_wf, "force": True},
         "CheckWorkflow": of_wf, "GetGraph": of_wf, "RecordFiles": {**of_wf, "files": [], "since": 0.0},
+        "RecoverWorkflow": {**of_wf, "dry_run": True},
         "CheckUtilization": of_wf,
         "CorrectResources": {**of_wf, "factor": 1.5, "min_attempts": 1},
         "ExplainJob": job,

@@ -19,6 +19,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("torc.cli.status:status", "Show how a workflow stands."),
         "watch": ("torc.cli.status:watch", "Follow a workflow to its end."),
         "worker": ("torc.cli.run:worker", "Run a further runner for a stored workflow."),
+        "recover": ("torc.cli.recover:recover", "Put right what failed for want of memory or time, and go on."),
         "remote": ("torc.cli.remote:app", "Run workers on other machines over SSH."),
     },
     "Write specs": {

@@ -149,6 +149,11 @@ def _parsed(parse: Any, text: str | None, option: str) -> int | None:
         raise Invalid(f"{option}: {error}") from None
 
 
+def run_stored(opened: Any, number: int) -> int:
+    """Run a stored workflow here, as the settings say; gives the exit code."""
+    return _run(opened, number, _options(None, None, None, None, None, None, None, "local"), False)
+
+
 def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
     from dataclasses import replace
 

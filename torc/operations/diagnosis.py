@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import RowMapping, text
@@ -20,7 +20,7 @@ from torc.operations.rows import loads, workflow_row
 _FAILED = ("failed", "terminated", "pending_failed")
 _ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.attempt, j.reason AS job_reason, a.state AS ending, a.reason, a.detail,
     a.return_code, a.wall_seconds, a.peak_memory_bytes, a.stderr_tail, a.stderr_line, a.stdout_tail, a.stdout_line,
-    r.memory_bytes, r.runtime_seconds
+    j.requirement_id, r.name AS requirement_name, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds
     FROM job j JOIN requirement r ON r.id = j.requirement_id
     LEFT JOIN attempt a ON a.job_id = j.id AND a.attempt = j.attempt"""
 #: what is asked for where nothing is said: no bound that anybody has chosen
@@ -106,15 +106,8 @@ def _told(found: Diagnosis) -> api.Diagnosis:
 def diagnose_workflow(tx: Tx, request: api.DiagnoseWorkflow) -> api.Diagnoses:
     """Group failed jobs."""
     workflow_id = workflow_row(tx, request.workflow_id)["id"]
-    among = ", ".join(f"'{state}'" for state in _FAILED)
-    query = text(f"{_ATTEMPTS} WHERE j.workflow_id = :id AND j.state IN ({among}) ORDER BY j.id")
     groups: dict[str, list[tuple[RowMapping, Diagnosis]]] = defaultdict(list)
-    known: dict[Facts, Diagnosis] = {}
-    for job in tx.db.execute(query, {"id": workflow_id}).mappings():
-        facts = facts_of(job)
-        found = known.get(facts)
-        if found is None:
-            found = known[facts] = diagnose(facts)
+    for job, found in failed_jobs(tx, workflow_id):
         groups[found.fingerprint].append((job, found))
     ordered = sorted(groups.values(), key=lambda members: (-len(members), members[0][0]["id"]))
     counted = Counter(members[0][1].category for members in groups.values() for _ in members)
@@ -129,6 +122,19 @@ def diagnose_workflow(tx: Tx, request: api.DiagnoseWorkflow) -> api.Diagnoses:
         num_groups=len(ordered),
         num_canceled=canceled or 0,
     )
+
+
+def failed_jobs(tx: Tx, workflow_id: int) -> Iterator[tuple[RowMapping, Diagnosis]]:
+    """Give the failed jobs of a workflow, each with its last attempt and why that failed."""
+    among = ", ".join(f"'{state}'" for state in _FAILED)
+    query = text(f"{_ATTEMPTS} WHERE j.workflow_id = :id AND j.state IN ({among}) ORDER BY j.id")
+    known: dict[Facts, Diagnosis] = {}
+    for job in tx.db.execute(query, {"id": workflow_id}).mappings():
+        facts = facts_of(job)
+        found = known.get(facts)
+        if found is None:
+            found = known[facts] = diagnose(facts)
+        yield job, found
 
 
 def _group(workflow_id: int, members: Sequence[tuple[RowMapping, Diagnosis]], most: int) -> api.FailureGroup:

@@ -95,14 +95,19 @@ def _raise_request(tx: Tx, workflow_id: int, item: Finished, asked: Any, rule: R
     )
     if new == old:
         return
-    values = {**new._asdict(), "workflow_id": workflow_id}
-    found = tx.dialect.fetch(tx.db, _EQUAL, values)
-    number, name = found[0] if found else _new_class(tx, values, asked[1])
+    number, name = class_for(tx, workflow_id, new, asked[1])
     tx.dialect.run(tx.db, "UPDATE job SET requirement_id = :class WHERE id = :id", {"class": number, "id": item.job_id})
     tx.event(
         workflow_id, "job_resources_raised", job_id=item.job_id, requirement=name,
         memory_bytes=[old.memory_bytes, new.memory_bytes], runtime_seconds=[old.runtime_seconds, new.runtime_seconds],
     )  # fmt: skip
+
+
+def class_for(tx: Tx, workflow_id: int, request: ResourceRequest, base: str) -> tuple[int, str]:
+    """Give (id, name) of a requirement class with just this request: one that is there, or a new one named after `base`."""
+    values = {**request._asdict(), "workflow_id": workflow_id}
+    found = tx.dialect.fetch(tx.db, _EQUAL, values)
+    return (found[0][0], found[0][1]) if found else _new_class(tx, values, base)
 
 
 def _new_class(tx: Tx, values: Mapping[str, Any], base: str) -> tuple[int, str]:
