@@ -1,0 +1,1 @@
+"""What goes on by itself, within limits that somebody set: following a workflow, and recovering it."""

@@ -1,0 +1,1 @@
+"""What Slurm commands print, as values. Pure: text in, values out."""

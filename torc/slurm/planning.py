@@ -1,0 +1,1 @@
+"""Which allocations to ask for, when, and of which size. Pure."""

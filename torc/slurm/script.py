@@ -1,0 +1,1 @@
+"""The batch script of an allocation, as text. Pure."""
