@@ -1,0 +1,38 @@
+"""What the runner of an allocation keeps for itself, so that it outlives the job that it must report on.
+
+Planners ask for it beside what the jobs need, and runners in allocations leave it alone: the same rule on both sides, so that
+what was planned fits.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+#: of the memory of a node, between these two
+_SHARE = 0.03
+LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES = 128 << 20, 512 << 20
+#: from the start of an allocation to its first job, and from the last job's end to that of the allocation
+START_SECONDS, END_SECONDS = 60, 60
+
+
+def memory_headroom(total_bytes: int) -> int:
+    """Give the memory that a runner keeps of what its node gives it."""
+    return min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, ceil(total_bytes * _SHARE)))
+
+
+def memory_for_jobs(total_bytes: int) -> int:
+    """Give the memory that is left for jobs of what a node gives."""
+    return max(0, total_bytes - memory_headroom(total_bytes))
+
+
+def memory_with_headroom(jobs_bytes: int) -> int:
+    """Give the least memory to ask of a node for jobs that need so much together."""
+    total = jobs_bytes + memory_headroom(jobs_bytes)
+    while memory_for_jobs(total) < jobs_bytes:
+        total += jobs_bytes - memory_for_jobs(total)
+    return total
+
+
+def time_for_jobs(walltime_seconds: int) -> int:
+    """Give the time of an allocation in which jobs can run."""
+    return max(0, walltime_seconds - START_SECONDS - END_SECONDS)
