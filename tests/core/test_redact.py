@@ -1,0 +1,162 @@
+"""What may be shown of text that others wrote: known secrets go, everything else stays as it is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.failures import Case, cases
+from torc.core.redact import cleaned, redact, redact_json, says_secret
+
+A40 = "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3hJ5kL7n"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJraW0ifQ.sflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV"
+#: secret -> kind; none of these is or was in use
+FORMS = {
+    "AKIAQYLPMN5HHHFPZAM2": "aws key",
+    f"ghp_{A40}": "github token",
+    f"github_pat_11AB_{A40}": "github token",
+    f"glpat-{A40[:20]}": "gitlab token",
+    "xoxb-123456789012-abcdefABCDEF": "slack token",
+    f"sk-proj-{A40}": "api key",
+    f"sk-ant-api03-{A40}-x_y": "api key",
+    f"hf_{A40[:34]}": "hugging face token",
+    f"AIza{A40[:35]}": "google key",
+    JWT: "json web token",
+    f"torc_12_{A40}-_x": "torc token",
+    f"npm_{A40[:36]}": "package token",
+}
+#: line -> the same, redacted
+LINES = {
+    "password=hunter2": "password=[redacted: password]",
+    "mysql --user kim --password hunter2 --host db": "mysql --user kim --password [redacted: password] --host db",
+    "PGPASSWORD=abc psql": "PGPASSWORD=[redacted: password] psql",
+    "export AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMIK7MDENGbPxRfiCY": "export AWS_SECRET_ACCESS_KEY=[redacted: secret]",
+    "API_TOKEN_2='ab cd ef'": "API_TOKEN_2='[redacted: secret]'",
+    '{"accessToken": "ab12cd34ef56", "n": 3}': '{"accessToken": "[redacted: secret]", "n": 3}',
+    '  "db_password": "correct horse \\" battery",': '  "db_password": "[redacted: password]",',
+    "api_key: 0123456789abcdef0123": "api_key: [redacted: secret]",
+    "password: tr0ub4dor": "password: [redacted: password]",
+    "Authorization: Bearer abc.def-123": "Authorization: Bearer [redacted: credentials]",
+    "curl -H 'authorization: Basic a2ltOnB3'": "curl -H 'authorization: Basic [redacted: credentials]'",
+    "Cookie: torc_session=abc; other=1": "Cookie: [redacted: cookie]",
+    "git clone https://kim:p@ss@example.org/x.git": "git clone https://[redacted: credentials]@example.org/x.git",
+    "postgresql+psycopg://torc:pw@db/torc": "postgresql+psycopg://[redacted: credentials]@db/torc",
+    f"https://{A40}@github.com/x": "https://[redacted: credentials]@github.com/x",
+    "https://x.blob/core?sig=aGVsbG8gd29ybGQhISE%3D&se=1": "https://x.blob/core?sig=[redacted: signature]&se=1",
+    "wandb login --api-key 0123456789abcdef0123456789abcdef01234567": "wandb login --api-key [redacted: secret]",
+}  # fmt: skip
+#: as programs print, and as specs hold
+ORDINARY = """\
+epoch 3 tokens=4096 max_tokens: 8192 token_type=bearer tokens/s=1832.5 num_key_value_heads=8
+Unexpected token: '}' in config.json; wrong password: try again; Enter passphrase for key '/home/kim/.ssh/id':
+KeyError: 'chr7' key=value sort_key=position KEY=3 primary_key=True key: sample_17
+TOKENIZERS_PARALLELISM=false TORC_JOB_KEY=12 CUDA_VISIBLE_DEVICES=0,1 PWD=/home/kim PASS=17 FAIL=2
+login(user, password=password, token=token, secret=None) in client.py line 88, token = tokenizer.encode(text)
+mysql --password "$DB_PASSWORD" --token ${TOKEN} --token-file /run/secrets/token --password-stdin
+ssh://kim@node1:22/x https://host:8080/path?q=a:b@c postgresql://${USER}:${PASSWORD}@db/x git@github.com:a/b.git
+scikit-learn sk-learn risk-assessment-of-something-long hf_hub_download dapifoo eyJ.x ghp_short AKIDSEQ
+MKVLAAKIAQYLPMNHHHFPZAMSTKIAAAASIAQYLPMNHHHFPZAMRKKAKIAQYLPM password: 
+srun: error: slurm_receive_msg: Zero Bytes were transmitted; munge: Invalid credential; credential: expired
+"""
+
+
+@pytest.mark.parametrize("secret", FORMS)
+def test_a_secret_of_a_known_form_goes(secret: str) -> None:
+    assert redact(f"before {secret} after") == f"before [redacted: {FORMS[secret]}] after"
+    assert secret not in redact(f"X='{secret}',y") and secret not in redact(f"login {secret}\n")
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_secret_with_its_name_before_it_goes(line: str) -> None:
+    assert redact(line) == LINES[line]
+    assert redact(f"a\n{line}\nb") == f"a\n{LINES[line]}\nb"
+
+
+def test_private_keys_go_also_where_the_text_begins_or_ends_in_the_middle_of_one() -> None:
+    body = "\n".join(["MIIEpAIBAAKCAQEA" + "x" * 48] * 3)
+    key = f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----"
+    assert redact(f"a\n{key}\nb\n{key}") == "a\n[redacted: private key]\nb\n[redacted: private key]"
+    assert redact(key[40:] + "\nb") == "[redacted: private key]\nb"
+    assert redact("a\n" + key[:-40] + "\nall done") == "a\n[redacted: private key]\nall done"
+    assert redact("-----BEGIN PUBLIC KEY-----") == "-----BEGIN PUBLIC KEY-----"
+
+
+def test_ordinary_text_stays() -> None:
+    for line in ORDINARY.splitlines():
+        assert redact(line) == line
+    assert redact(ORDINARY) == ORDINARY
+
+
+@pytest.mark.parametrize("case", list(cases()), ids=lambda case: case.name)
+def test_the_logs_of_the_collection_stay(case: Case) -> None:
+    facts = case.facts
+    for text in (facts.command, *(log.text for log in facts.logs)):
+        assert redact(text) == text
+
+
+def test_names_tell_and_so_do_fields_of_json() -> None:
+    assert all(
+        map(
+            says_secret,
+            ("DB_PASSWORD", "api-key", "HF_TOKEN", "token", "client_secret", "SIGNING_KEY", "PGPASSWORD", "TOKEN_2"),
+        )
+    )
+    assert not any(
+        map(
+            says_secret,
+            ("TOKENIZERS", "monkey", "num_tokens_seen", "PATH", "keyboard", "KEY_FILE_DIR_NAMES_X", "secretary"),
+        )
+    )
+    found = redact_json(
+        {"env": {"HF_TOKEN": "abc", "N": "3", "EMPTY_TOKEN": ""}, "tags": ["a", f"ghp_{A40}"], "n": 1, "token": None}
+    )
+    assert found == {
+        "env": {"HF_TOKEN": "[redacted: secret]", "N": "3", "EMPTY_TOKEN": ""}, "tags": ["a", "[redacted: github token]"], "n": 1,
+        "token": None,
+    }  # fmt: skip
+    assert redact("it was s3cr3t!", ["s3cr3t!", "it"]) == "it was [redacted: secret]"
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [*FORMS, *LINES, "password", "=", ":", " ", '"', "'", "\\", "token", "KEY", "_", "-", "--", "\n", "://", "@", "[redacted: x]",
+         "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "abcd1234efgh", "/", "$", "{", "(", ",", "eyJ", "Bearer ", "\r", "x" * 30]
+    ), max_size=12,
+).map("".join)  # fmt: skip
+
+
+@settings(max_examples=400)
+@given(st.one_of(PIECES, st.text(max_size=60)))
+def test_once_is_enough(text: str) -> None:
+    once = redact(text)
+    assert redact(once) == once
+
+
+@settings(max_examples=200)
+@given(
+    st.text(alphabet=st.sampled_from("ab\n\r\x1b[]m0;\x07\x00\t é\u202e\x9b\ud800"), max_size=80), st.integers(0, 90)
+)
+def test_cleaned_text_is_short_and_plain(text: str, limit: int) -> None:
+    once = cleaned(text, limit)
+    assert len(once) <= limit and cleaned(once, limit) == once
+    assert all(character.isprintable() or character in "\n\t" for character in once)
+
+
+def test_text_is_cut_at_the_border_of_a_line() -> None:
+    lines = [f"line {number}" for number in range(20)]
+    kept = cleaned("\n".join(lines), 60).splitlines()
+    assert kept[0] == "[the beginning is left out]" and kept[1:] == lines[-len(kept) + 1 :]
+    assert cleaned("a\x1b[31mred\x1b[0m\r\n10%\r20%\rdone\n\x1b]0;title\x07x") == "ared\ndone\nx"
+    assert cleaned("x" * 100, 40).endswith("x" * 12)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["password=", "token=/", "token=\"", "token='a", "eyJ-", "a://", "a:a", "://a", "key_", "A_KEY=", "sk-", "-----BEGIN PRIVATE KEY-----",
+     "AAAAAAAAAAAAAAAAAAAA\n", "\x1b]", "\x1b[", "Cookie: ", "signature", "Bearer ", "Authorization: ", "--token", " ", "pass", "SECRET_", "\\\""],
+)  # fmt: skip
+def test_megabytes_that_nearly_match_take_no_longer_than_others(unit: str) -> None:
+    # a pattern that reads on and then fails, at each place anew, would be at this for hours
+    text = unit * (1_000_000 // len(unit)) + "-----END PRIVATE KEY-----"
+    assert len(redact(text)) > 0 and len(cleaned(text, 1000)) <= 1000

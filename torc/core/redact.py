@@ -1,0 +1,248 @@
+"""What may be shown of text that others wrote: without known secrets, without terminal escapes, no longer than wanted.
+
+Secrets are known by their form (tokens of well-known services, private keys) or by the name before them (`password=`,
+`AWS_SECRET_ACCESS_KEY=`, `--token`). This is a net under what people share on purpose, no proof that nothing secret is left.
+The time is linear in the length of the text: no pattern can fail after it has read far. Not for what is stored: logs stay as
+they were written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+_SHORTEST_LITERAL = 6
+_LONGEST_KEY = 16 * 1024
+
+
+class _Form(NamedTuple):
+    """Something that is secret by its form. It is looked for only where one of its needles stands."""
+
+    kind: str
+    needles: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+
+def _form(kind: str, needles: str, pattern: str) -> _Form:
+    return _Form(kind, tuple(needles.split()), re.compile(pattern))
+
+
+#: the first group, where there is one, stays
+_FORMS = (
+    _form("torc token", "torc_", r"torc_[0-9]{1,18}_[A-Za-z0-9_-]{43,}"),
+    _form("aws key", "AKIA ASIA", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9])"),
+    _form("github token", "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})"),
+    _form("gitlab token", "glpat- gldt- glrt- glcbt- glptt-", r"gl(?:pat|dt|rt|cbt|ptt)-[A-Za-z0-9_.-]{20,}"),
+    _form("slack token", "xox xapp-", r"(?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{10,}"),
+    _form("slack webhook", "hooks.slack.com/", r"(hooks\.slack\.com/)(?:services|workflows)/[A-Za-z0-9/_-]{8,}"),
+    _form("api key", "sk-", r"(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]{0,60}[0-9])[A-Za-z0-9_-]{20,}"),
+    _form("stripe key", "_live_", r"(?<![A-Za-z0-9])[sr]k_live_[A-Za-z0-9]{16,}"),
+    _form("hugging face token", "hf_", r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,}"),
+    _form("google key", "AIza ya29.", r"(?<![A-Za-z0-9])(?:AIza[0-9A-Za-z_-]{35}|ya29\.[0-9A-Za-z_-]{20,})"),
+    _form("package token", "pypi- npm_", r"(?<![A-Za-z0-9])(?:pypi-AgE[A-Za-z0-9_-]{50,}|npm_[A-Za-z0-9]{36,})"),
+    _form("docker token", "dckr_pat_", r"dckr_pat_[A-Za-z0-9_-]{20,}"),
+    _form("databricks token", "dapi", r"(?<![A-Za-z0-9])dapi[0-9a-f]{32}(?![A-Za-z0-9])"),
+    _form("json web token", "eyJ", r"(?<![A-Za-z0-9_.-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
+    _form(
+        "credentials", "uthorization",
+        r"([Aa]uthorization[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?(?i:bearer|basic|token) )[A-Za-z0-9._~+/=:-]{4,}",
+    ),
+    _form("credentials", "earer", r"((?<![A-Za-z0-9])[Bb]earer[ \t])[A-Za-z0-9._~+/=-]{16,}"),
+    _form("cookie", "ookie:", r"((?<![A-Za-z0-9])[Cc]ookie:[ \t]{0,4})[^\s;=]{1,100}=[^\n\r]+"),
+    # a variable in the place of the password is no secret
+    _form("credentials", "://", r"((?<=://)(?=[^\s/@:]{0,256}:(?!\$)[^\s/]{1,1024}@))[^\s/?#\"'<>`]{1,1280}(?=@)"),
+    _form("credentials", "://", r"((?<=://))[A-Za-z0-9_-]{20,256}(?=@)"),
+    _form("signature", "ig= ignature=", r"((?<![A-Za-z0-9])(?:[Ss]ig|[A-Za-z-]{0,8}[Ss]ignature)=)[A-Za-z0-9%+/=_-]{16,}"),
+)  # fmt: skip
+
+#: names of what is secret: `PGPASSWORD`, `dbPassword`; `API_TOKEN`, `TOKEN_2`, `accessToken`, `ssh-key`; `SIGNING_KEY`
+_PASSWORD = r"passwords?|passwd|passphrase|(?<![A-Za-z])pwd"
+_SECRET = (
+    r"secrets?(?:[_-]?(?:access[_-]?)?key)?|tokens?|credentials?|"
+    r"(?:api|access|private|secret|auth|account|encryption|signing|shared|license|ssh)[_-]?key"
+)
+_NAME = re.compile(
+    rf"(?:(?P<password>(?i:{_PASSWORD}))|(?P<secret>(?<![A-Za-z])(?i:{_SECRET})|(?<=[a-z])(?:Token|Secret|ApiKey|AccessKey|PrivateKey)"
+    rf"|(?P<capital>(?<=_)(?:KEY|PASS)|SSHPASS)))(?:_[A-Z0-9][A-Z0-9_]{{0,40}})?(?![A-Za-z0-9_-])"
+)
+_SIGN = re.compile(r"[\"']?[ \t]{0,4}(?P<mark>[:=])[ \t]{0,4}|[ \t]{1,4}")
+_VALUE = re.compile(r"(?P<quote>[\"'])?(?P<value>(?(quote)(?:[^\"'\\\n]|\\.)*|[^\s\"'`,;&<>()\[\]{}|]+))")
+_NEEDLES = ("passw", "passphrase", "pwd", "secret", "token", "credential", "key", "_pass", "sshpass")
+#: a value as long as this, that is no secret, is not searched for names
+_LONG = 200
+_SECRET_NAME = re.compile(
+    rf"(?:passwords?|passwd|passphrase|(?:^|[_.-])(?:pwd|pass|key|{_SECRET})|sshpass)(?:[_-](?-i:[A-Z0-9]{{1,12}}))?$",
+    re.IGNORECASE,
+)
+#: these are no secrets but stand for one, or for none
+_EMPTY = re.compile(
+    r"(?:none|null|nil|true|false|yes|no|undefined|unset|empty|required|optional|missing|invalid|expired|string|str|bytes|"
+    r"x{3,}|\*+|\.{2,}|\$\{.*|\$\(.*|\$[A-Z_][A-Z0-9_]*|%.*|password|passwd|passphrase|token|secret|key|[A-Z_]*(?:PASSWORD|TOKEN|SECRET|KEY)|"
+    r"\[redacted.*)$",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"[+-]?[0-9]{1,7}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?[a-zA-Z%]{0,4}$")
+_OPTION = re.compile(r"(?:^|\s)--?[a-z-]*$")
+_OPENED = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
+_CLOSED = re.compile(r"-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
+_BASE64_LINES = re.compile(r"(?:\s*[A-Za-z0-9+/=]{16,})*")
+_BASE64_LINE = re.compile(r"[ \t]*[A-Za-z0-9+/=]{1,100}\s*$")
+
+
+def redact(text: str, literals: Iterable[str] = ()) -> str:
+    """Replace what is known to be secret by `[redacted: kind]`. `literals` are secrets that are known to the letter."""
+    for literal in sorted({known for known in literals if len(known) >= _SHORTEST_LITERAL}, key=len, reverse=True):
+        text = text.replace(literal, "[redacted: secret]")
+    text = _without_private_keys(text)
+    for form in _FORMS:
+        if any(needle in text for needle in form.needles):
+            text = form.pattern.sub(_replacer(form), text)
+    lowered = text.lower()
+    return _without_named(text) if any(needle in lowered for needle in _NEEDLES) else text
+
+
+def redact_json(value: Any, literals: Iterable[str] = ()) -> Any:
+    """Do so in all that JSON holds; a text under a name that says secret goes, whatever it looks like."""
+    known = tuple(literals)
+    if isinstance(value, str):
+        return redact(value, known)
+    if isinstance(value, Mapping):
+        return {
+            key: "[redacted: secret]" if _is_hidden(key, item) else redact_json(item, known)
+            for key, item in value.items()
+        }
+    return [redact_json(item, known) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _is_hidden(key: Any, item: Any) -> bool:
+    return isinstance(item, str) and item != "" and says_secret(str(key)) and not _EMPTY.match(item)
+
+
+def says_secret(name: str) -> bool:
+    """Tell whether the name of a variable or field says that its value is secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def _replacer(form: _Form) -> Callable[[re.Match[str]], str]:
+    def replaced(match: re.Match[str]) -> str:
+        return f"{match[1] if match.re.groups else ''}[redacted: {form.kind}]"
+
+    return replaced
+
+
+def _without_named(text: str) -> str:
+    """Replace values behind names that say secret."""
+    parts, done, at = [], 0, 0
+    while (name := _NAME.search(text, at)) is not None:
+        at = name.end()
+        sign = _SIGN.match(text, at)
+        found = _VALUE.match(text, sign.end()) if sign else None
+        if sign is None or found is None:
+            continue
+        begin, end = found.span("value")
+        if _is_secret(text, name, sign, found):
+            parts += [text[done:begin], f"[redacted: {'password' if name['password'] else 'secret'}]"]
+            done = at = end
+        elif end - begin > _LONG:
+            at = end
+    return "".join([*parts, text[done:]])
+
+
+def _is_secret(text: str, name: re.Match[str], sign: re.Match[str], found: re.Match[str]) -> bool:
+    """Tell whether a value behind such a name is to be taken for a secret."""
+    value, quoted = found["value"], found["quote"] is not None
+    if not value or _EMPTY.match(value) or text.startswith("[redacted: ", found.start("value")):
+        return False
+    if sign["mark"] is None:
+        if not _is_option(text, name.start()) or value.startswith("-"):
+            return False  # two words beside each other
+    elif sign["mark"] == ":" and not quoted and not _ends_line(text, found.end()):
+        return False  # a sentence: `wrong password: try again`
+    if name["password"]:
+        # no call, and not the place where it is written
+        return text[found.end() : found.end() + 1] not in {"(", "["} and not value.startswith(("/", "./", "~/"))
+    if _NUMBER.match(value):
+        return False
+    if name[0].isupper() and sign["mark"] == "=":
+        return len(value) >= 4
+    return name["capital"] is None and _looks_made_up(value)
+
+
+def _is_option(text: str, start: int) -> bool:
+    """Tell whether the word is the end of an option, as in `--api-token VALUE`."""
+    return _OPTION.search(text[max(0, start - 40) : start]) is not None
+
+
+def _looks_made_up(value: str) -> bool:
+    """Tell whether a value may be a token: long enough, and no word of a language, and no path."""
+    if len(value) >= 8 and any(map(str.isdigit, value)):
+        return not value.startswith(("/", "./", "~/"))
+    return len(value) >= 24 and "/" not in value and "." not in value
+
+
+def _ends_line(text: str, at: int) -> bool:
+    following = text[at : at + 3].lstrip(" \t")
+    return not following or following[0] in "\r\n,}"
+
+
+# -- private keys -----------------------------------------------------------------------------------------------
+
+
+def _without_private_keys(text: str) -> str:
+    """Replace private keys in PEM, also where the text begins or ends in the middle of one."""
+    if "PRIVATE KEY" not in text:
+        return text
+    parts, done = [], 0
+    while (opened := _OPENED.search(text, done)) is not None:
+        parts += [_without_end(text[done : opened.start()]), "[redacted: private key]"]
+        closed = _CLOSED.search(text, opened.end(), min(len(text), opened.end() + _LONGEST_KEY))
+        rest = _BASE64_LINES.match(text, opened.end())
+        done = closed.end() if closed else rest.end() if rest else opened.end()
+    return "".join([*parts, _without_end(text[done:])])
+
+
+def _without_end(text: str) -> str:
+    """Replace the rest of a key whose beginning is missing."""
+    parts, done = [], 0
+    for closed in _CLOSED.finditer(text):
+        lines = text[done : closed.start()].splitlines(keepends=True)
+        while lines and _BASE64_LINE.match(lines[-1]):
+            lines.pop()
+        parts += [*lines, "[redacted: private key]"]
+        done = closed.end()
+    return "".join([*parts, text[done:]])
+
+
+# -- what a terminal would obey ---------------------------------------------------------------------------------
+
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?|\x9b[0-?]*[ -/]*[@-~]"
+)
+#: control characters but tab and newline, those that turn the direction of writing or are not seen, and halves of pairs
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+def cleaned(text: str, limit: int | None = None) -> str:
+    """Give text without terminal escapes and control characters; of lines that were written over, what was left of them.
+
+    `limit`: at most so many characters; the beginning goes, whole lines of it where that can be, and a line says so.
+    """
+    text = _ESCAPES.sub("", text)
+    if "\r" in text:
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return _cut(_UNSEEN.sub("", text), limit)
+
+
+def _cut(text: str, limit: int | None) -> str:
+    if limit is None or len(text) <= limit:
+        return text
+    told = "[the beginning is left out]\n"
+    room = max(limit - len(told), 0)
+    kept = text[len(text) - room :] if room else ""
+    if room and text[len(text) - room - 1] != "\n":
+        after = kept.partition("\n")[2]
+        kept = after or kept  # of a single long line, its end
+    return (told + kept)[:limit]
