@@ -59,7 +59,7 @@ def draw(graph: Graph, names: Sequence[str], details: Sequence[str] = (), *, mos
     order, stage = topological_order(graph), stages(graph)
     if len(order) <= most_nodes:
         return _grouped(graph, names, details, stage, [[job] for job in order])
-    for stem in (_numbers_starred, _first_word):
+    for stem in (numbers_starred, first_word):
         groups = _group_alike(
             graph, order, [(stem(name), details[job] if details else "") for job, name in enumerate(names)]
         )
@@ -72,13 +72,15 @@ def draw(graph: Graph, names: Sequence[str], details: Sequence[str] = (), *, mos
     return _grouped(graph, names, details, stage, by_stage)
 
 
-def _numbers_starred(name: str) -> str:
+def numbers_starred(name: str) -> str:
+    """Give a name with a star for each number in it: jobs of a sweep share it."""
     return _NUMBERS.sub("*", name)
 
 
-def _first_word(name: str) -> str:
+def first_word(name: str) -> str:
+    """Give how a name begins."""
     match = _FIRST_WORD.match(name)
-    return _numbers_starred(match[0]) if match else name
+    return numbers_starred(match[0]) if match else name
 
 
 def _group_alike(graph: Graph, order: Sequence[int], kinds: Sequence[Hashable]) -> list[list[int]]:
@@ -137,7 +139,7 @@ def _label(names: Sequence[str]) -> str:
     """Give what the names have in common, with a star for what they have not."""
     if len(names) == 1:
         return names[0]
-    patterns = {_numbers_starred(name) for name in names}
+    patterns = {numbers_starred(name) for name in names}
     if len(patterns) == 1:
         return patterns.pop()
     low, high = min(patterns), max(patterns)
