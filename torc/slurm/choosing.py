@@ -1,0 +1,206 @@
+"""Which partition jobs of a class go to, and why not to others. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from torc.core.headroom import END_SECONDS, START_SECONDS, memory_for_jobs, memory_with_headroom
+from torc.core.quantities import human_bytes, human_duration
+from torc.core.resources import Capacity, ResourceRequest
+from torc.slurm.cluster import Cluster, Partition
+
+_FEATURE = re.compile(r"[A-Za-z0-9_.:-]+")
+_MOST_NAMED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user wants of the partition. Empty: anything."""
+
+    partitions: tuple[str, ...] = ()
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A partition that cannot take a class, and why. `closeness` orders them: how far the worst is off, as a factor."""
+
+    partition: str
+    reasons: tuple[str, ...]
+    closeness: float
+
+
+def capacity(partition: Partition) -> Capacity:
+    """Give what a node of a partition has for jobs: the runner keeps some memory."""
+    return Capacity(partition.cpus_per_node, memory_for_jobs(partition.memory_bytes_per_node), partition.gpus_per_node)
+
+
+def most_nodes(partition: Partition) -> int:
+    """Give how many nodes one allocation may have, and a user at once."""
+    limits = (partition.max_nodes_per_job, partition.max_nodes_per_user)
+    return max(1, min([partition.num_nodes, *(limit for limit in limits if limit is not None)]))
+
+
+def choose(request: ResourceRequest, cluster: Cluster, wishes: Wishes) -> Partition | None:
+    """Choose where jobs go: of the partitions that fit, the default one, else the smallest. None: nothing fits."""
+    fitting = [
+        partition
+        for partition in cluster.partitions
+        if not asked_otherwise(partition, wishes) and not reasons_against(request, partition)
+    ]
+    return min(fitting, key=lambda partition: _preference(request, partition), default=None)
+
+
+def _preference(request: ResourceRequest, partition: Partition) -> tuple[object, ...]:
+    wasted_gpus = partition.gpus_per_node - request.num_gpus
+    return (
+        wasted_gpus > 0 and request.num_gpus == 0 and not partition.is_default,
+        not partition.is_default,
+        wasted_gpus,
+        partition.memory_bytes_per_node,
+        partition.cpus_per_node,
+        partition.max_walltime_seconds if partition.max_walltime_seconds is not None else float("inf"),
+        partition.name,
+    )
+
+
+def asked_otherwise(partition: Partition, wishes: Wishes) -> list[str]:
+    """Say why a partition is not to be used, whatever it has."""
+    found = []
+    if wishes.partitions and partition.name not in wishes.partitions:
+        found.append("another one was named")
+    if partition.requires_explicit_request and partition.name not in wishes.partitions:
+        found.append("it is used only when named (--partition)")
+    if partition.allowed_accounts is not None and wishes.account and wishes.account not in partition.allowed_accounts:
+        found.append(f"account {wishes.account} may not use it (these may: {_named(partition.allowed_accounts)})")
+    if partition.allowed_qos is not None and wishes.qos and wishes.qos not in partition.allowed_qos:
+        found.append(f"qos {wishes.qos} is not allowed there (these are: {_named(partition.allowed_qos)})")
+    feature = wishes.constraint
+    if feature and _FEATURE.fullmatch(feature) and partition.features and feature not in partition.features:
+        found.append(f"no node of it has the feature {feature}")
+    return found
+
+
+def _named(names: frozenset[str]) -> str:
+    first = sorted(names)[:_MOST_NAMED]
+    return ", ".join(first) + (", ..." if len(names) > len(first) else "")
+
+
+def reasons_against(request: ResourceRequest, partition: Partition) -> list[str]:
+    """Say why no allocation of a partition can run jobs of a class; empty: one can."""
+    return [reason for reason, _ in _shortages(request, partition)]
+
+
+def _shortages(request: ResourceRequest, partition: Partition) -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    if request.num_cpus > partition.cpus_per_node:
+        found.append((
+            f"{request.num_cpus} CPUs on a node (it has {partition.cpus_per_node})",
+            request.num_cpus / max(1, partition.cpus_per_node),
+        ))  # fmt: skip
+    memory = memory_for_jobs(partition.memory_bytes_per_node)
+    if request.memory_bytes > memory:
+        kept = human_bytes(partition.memory_bytes_per_node - memory)
+        found.append((
+            f"{human_bytes(request.memory_bytes)} of memory on a node (it has {human_bytes(partition.memory_bytes_per_node)}, "
+            f"of which the runner keeps {kept})",
+            request.memory_bytes / max(1, memory),
+        ))  # fmt: skip
+    if request.num_gpus > partition.gpus_per_node:
+        found.append((
+            f"{request.num_gpus} GPUs on a node (it has {partition.gpus_per_node or 'none'})",
+            request.num_gpus / partition.gpus_per_node if partition.gpus_per_node else 1e6,
+        ))  # fmt: skip
+    if request.num_nodes > most_nodes(partition):
+        found.append((
+            f"{request.num_nodes} nodes (an allocation may have {most_nodes(partition)})",
+            request.num_nodes / most_nodes(partition),
+        ))  # fmt: skip
+    longest = partition.max_walltime_seconds
+    needed = request.runtime_seconds + START_SECONDS + END_SECONDS
+    if longest is not None and needed > longest:
+        found.append((
+            f"{human_duration(request.runtime_seconds)} and {human_duration(START_SECONDS + END_SECONDS)} for the runner "
+            f"(its limit is {human_duration(longest)})",
+            needed / max(1, longest),
+        ))  # fmt: skip
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A class that nothing on the cluster runs, as asked for."""
+
+    requirement: int
+    name: str
+    num_jobs: int
+    message: str
+    hint: str
+    misfits: tuple[Misfit, ...]
+
+
+def refuse(request: ResourceRequest, cluster: Cluster, wishes: Wishes, about: tuple[int, str, int]) -> Refusal:
+    """Say why a class cannot run, and what comes nearest. `about`: its index, its name, how many jobs it has."""
+    number, name, num_jobs = about
+    misfits = []
+    elsewhere = []
+    for partition in cluster.partitions:
+        otherwise, short = asked_otherwise(partition, wishes), _shortages(request, partition)
+        if not short:
+            elsewhere.append(partition)
+        reasons = (*otherwise, *(f"needs {reason}" for reason, _ in short))
+        misfits.append(Misfit(partition.name, reasons, max((by for _, by in short), default=1.0)))
+    misfits.sort(key=lambda misfit: (misfit.closeness, misfit.partition))
+    jobs = f"{num_jobs:,} job{'' if num_jobs == 1 else 's'} of class {name}"
+    message = f"{jobs} fit{'s' if num_jobs == 1 else ''} into no partition of {cluster.display_name}" + (
+        f" that was named ({', '.join(wishes.partitions)})" if wishes.partitions else ""
+    )
+    if not misfits:
+        hint = "the cluster has no partition: check the profile (torc hpc show)"
+    elif elsewhere:
+        fits = min(elsewhere, key=lambda partition: _preference(request, partition))
+        why = "; ".join(asked_otherwise(fits, wishes))
+        hint = f"{fits.name} fits, but {why}: " + _way_out(fits, wishes)
+    else:
+        nearest = misfits[0]
+        hint = f"nearest is {nearest.partition}, where it {'; it '.join(nearest.reasons)}" + _smaller(
+            request, cluster, nearest
+        )
+    return Refusal(number, name, num_jobs, message, hint, tuple(misfits))
+
+
+def _way_out(fits: Partition, wishes: Wishes) -> str:
+    plain = replace(wishes, partitions=(fits.name,))
+    if not asked_otherwise(fits, plain):
+        return f"--partition {fits.name}"
+    return "ask for another account, qos or constraint"
+
+
+def _smaller(request: ResourceRequest, cluster: Cluster, nearest: Misfit) -> str:
+    """Say what the class may ask for at most."""
+    partition = cluster.partition(nearest.partition)
+    if partition is None:
+        return ""
+    most = []
+    memory = memory_for_jobs(partition.memory_bytes_per_node)
+    if request.memory_bytes > memory:
+        most.append(f"memory {memory // (1 << 20)}m")
+    if request.num_cpus > partition.cpus_per_node:
+        most.append(f"num_cpus {partition.cpus_per_node}")
+    if request.num_gpus > partition.gpus_per_node:
+        most.append(f"num_gpus {partition.gpus_per_node}")
+    if request.num_nodes > most_nodes(partition):
+        most.append(f"num_nodes {most_nodes(partition)}")
+    longest = partition.max_walltime_seconds
+    if longest is not None and request.runtime_seconds > longest - START_SECONDS - END_SECONDS:
+        most.append(f"runtime {max(0, longest - START_SECONDS - END_SECONDS)}s")
+    return f". At most it may ask for {', '.join(most)}" if most else ""
+
+
+def memory_to_ask(jobs_bytes: int, partition: Partition) -> int:
+    """Give the memory of a node to ask for: that of its jobs and of the runner, in whole MiB, as sbatch counts."""
+    asked = -(-memory_with_headroom(jobs_bytes) >> 20) << 20
+    return min(asked, partition.memory_bytes_per_node)
