@@ -10,7 +10,7 @@ import pytest
 from tests.support.running import results, run, store
 from torc.client.embedded import Embedded
 from torc.runner import local as local_runner
-from torc.runner.loop import Place
+from torc.runner.place import Place
 
 _YEAR = 365 * 86400.0
 

@@ -57,9 +57,8 @@ class Reactor:
     def __init__(self, num_cpus: int = 2, num_gpus: int = 0, **settings: Any) -> None:
         self.now = 1000.0
         gpus = tuple(map(str, range(num_gpus)))
-        self.settings = Settings(
-            workflow_id=1, runner_id=1, total=Capacity(num_cpus, 8 * GIB, num_gpus), gpus=gpus, **settings
-        )
+        settings.setdefault("total", Capacity(num_cpus, 8 * GIB, num_gpus))
+        self.settings = Settings(workflow_id=1, runner_id=1, gpus=gpus, **settings)
         self.state, self.effects = begin(self.settings, self.now)
 
     def tell(self, event: Event) -> None:

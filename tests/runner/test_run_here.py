@@ -17,7 +17,7 @@ from torc.api.jobs import CreateJob
 from torc.client.embedded import Embedded
 from torc.errors import Invalid, Unavailable
 from torc.runner.local import RunOptions, run_here
-from torc.runner.loop import View
+from torc.runner.place import View
 
 
 def test_a_workflow_runs_to_its_end_in_order_on_each_database(torc: Embedded, tmp_path: Path) -> None:

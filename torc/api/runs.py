@@ -33,6 +33,7 @@ class NodeCapacity(Value):
     memory_bytes: int = Field(ge=0)
     num_gpus: int = Field(0, ge=0)
     runtime_seconds: float | None = None
+    others: list[NodeCapacity] = Field([], description="the further nodes of a runner that has several")
 
 
 class Runner(Value):
@@ -190,6 +191,7 @@ class Finished(Value):
     stderr_line: int | None = Field(None, description="number of the first of these lines in the file, from 1")
     stdout_tail: str | None = Field(None, description="likewise of stdout, where it is a file of its own")
     stdout_line: int | None = None
+    slurm_state: str | None = Field(None, description="what Slurm says of the step that it was, such as OUT_OF_MEMORY")
 
 
 class ActionFinished(Value):

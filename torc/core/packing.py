@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from torc.core.quantities import human_bytes, human_duration
-from torc.core.resources import Capacity, ResourceRequest
+from torc.core.resources import Capacity, Pool, ResourceRequest
 
 SortMethod = Literal["none", "gpus_runtime_memory", "gpus_memory_runtime"]
 SortKey = tuple[int, int, int]
@@ -40,7 +40,7 @@ def offer_key(candidate: Candidate, method: SortMethod = "none") -> tuple[int, S
 
 def pack(
     candidates: Iterable[Candidate],
-    capacity: Capacity,
+    capacity: Capacity | Pool,
     limit: int,
     *,
     method: SortMethod = "none",
@@ -55,12 +55,12 @@ def pack(
 
 
 def pack_sorted(
-    candidates: Iterable[Candidate], capacity: Capacity, limit: int, *, ignore_resources: bool = False
+    candidates: Iterable[Candidate], capacity: Capacity | Pool, limit: int, *, ignore_resources: bool = False
 ) -> list[Candidate]:
     """Choose like `pack` from candidates in order of offering; takes no more of them than it needs to."""
     chosen: list[Candidate] = []
     too_large: set[ResourceRequest] = set()  # room only shrinks: what does not fit once does not fit later
-    if limit <= 0 or (is_full(capacity) and not ignore_resources):
+    if limit <= 0 or (capacity.is_full and not ignore_resources):
         return chosen
     for candidate in candidates:
         request = candidate.request
@@ -72,18 +72,15 @@ def pack_sorted(
                 continue
             capacity = capacity.take(request)
         chosen.append(candidate)
-        if len(chosen) == limit or (is_full(capacity) and not ignore_resources):
+        if len(chosen) == limit or (capacity.is_full and not ignore_resources):
             break
     return chosen
 
 
-def is_full(capacity: Capacity) -> bool:
-    """Tell whether no request at all can fit: each asks for a CPU and some memory."""
-    return capacity.num_cpus < 1 or capacity.memory_bytes < 1
-
-
-def how_many_fit(request: ResourceRequest, capacity: Capacity) -> int:
-    """Give how many jobs with this request can run side by side on a node."""
+def how_many_fit(request: ResourceRequest, capacity: Capacity | Pool) -> int:
+    """Give how many jobs with this request can run side by side on a node, or on several; of several nodes each, at most so many."""
+    if isinstance(capacity, Pool):
+        return sum(how_many_fit(request._replace(num_nodes=1), node) for node in capacity.nodes) // request.num_nodes
     if not capacity.fits(request):
         return 0
     pairs = (
@@ -94,10 +91,15 @@ def how_many_fit(request: ResourceRequest, capacity: Capacity) -> int:
     return min(free // asked for free, asked in pairs if asked)
 
 
-def never_fits(request: ResourceRequest, capacity: Capacity) -> str | None:
-    """Say why a node with this whole capacity can never start the request; None: it can."""
+def never_fits(request: ResourceRequest, capacity: Capacity | Pool) -> str | None:
+    """Say why a node, or several, with this whole capacity can never start the request; None: it can."""
     if capacity.fits(request):
         return None
+    if isinstance(capacity, Pool):
+        if request.num_nodes > len(capacity.nodes):
+            return f"needs {request.num_nodes} nodes (there are {len(capacity.nodes)})"
+        of_each = request._replace(num_nodes=1)
+        return next((why for node in capacity.nodes if (why := never_fits(of_each, node))), None)
     problems = []
     if request.num_nodes > 1:
         problems.append(f"{request.num_nodes} nodes (this is one)")

@@ -32,8 +32,22 @@ class Capacity:
             and request.memory_bytes <= self.memory_bytes
             and request.num_gpus <= self.num_gpus
             and request.num_nodes <= 1
-            and (self.runtime_seconds is None or request.runtime_seconds <= self.runtime_seconds)
+            and self.lasts_for(request)
         )
+
+    def lasts_for(self, request: ResourceRequest) -> bool:
+        """Tell whether the request can end before this goes away."""
+        return self.runtime_seconds is None or request.runtime_seconds <= self.runtime_seconds
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether no request at all can fit: each asks for a CPU and some memory."""
+        return self.num_cpus < 1 or self.memory_bytes < 1
+
+    @property
+    def slots(self) -> int:
+        """Tell how many jobs can run here at most."""
+        return self.num_cpus
 
     def take(self, request: ResourceRequest) -> Capacity:
         """Give what is left after the request. The caller has asked `fits` before."""
@@ -52,3 +66,45 @@ class Capacity:
             self.num_gpus + request.num_gpus,
             self.runtime_seconds,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What is free on several nodes that one runner has: a job gets one of them, or as many as it asks for."""
+
+    nodes: tuple[Capacity, ...]
+
+    def place(self, request: ResourceRequest) -> tuple[int, ...] | None:
+        """Choose the nodes for a request: of those that fit the fullest, so that whole nodes stay; None: it does not fit."""
+        of_each = request._replace(num_nodes=1)
+        fitting = [at for at, node in enumerate(self.nodes) if node.fits(of_each)]
+        if len(fitting) < request.num_nodes:
+            return None
+        fitting.sort(key=lambda at: (self.nodes[at].num_gpus, self.nodes[at].num_cpus, self.nodes[at].memory_bytes, at))
+        return tuple(sorted(fitting[: request.num_nodes]))
+
+    def fits(self, request: ResourceRequest) -> bool:
+        """Tell whether the request can start here now."""
+        return self.place(request) is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether no request at all can fit."""
+        return all(node.is_full for node in self.nodes)
+
+    @property
+    def slots(self) -> int:
+        """Tell how many jobs can run here at most."""
+        return sum(node.num_cpus for node in self.nodes)
+
+    def take(self, request: ResourceRequest) -> Pool:
+        """Give what is left after the request. The caller has asked `fits` before."""
+        return self.take_at(request, self.place(request) or ())
+
+    def take_at(self, request: ResourceRequest, places: tuple[int, ...]) -> Pool:
+        """Give what is left after the request on these nodes."""
+        return Pool(tuple(node.take(request) if at in places else node for at, node in enumerate(self.nodes)))
+
+    def give_back_at(self, request: ResourceRequest, places: tuple[int, ...]) -> Pool:
+        """Give what is free once the request has ended on these nodes."""
+        return Pool(tuple(node.give_back(request) if at in places else node for at, node in enumerate(self.nodes)))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import RowMapping, text
 
 from torc.api import diagnosis as api
+from torc.api.runs import NodeCapacity
 from torc.core.diagnosis import Diagnosis, Facts, Log, diagnose
 from torc.core.packing import never_fits
-from torc.core.resources import Capacity, ResourceRequest
+from torc.core.resources import ResourceRequest
 from torc.core.states import State
 from torc.errors import NotFound
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import loads, workflow_row
+from torc.operations.rows import capacity_of, loads, workflow_row
 
 _FAILED = ("failed", "terminated", "pending_failed")
 _ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.attempt, j.reason AS job_reason, a.state AS ending, a.reason, a.detail,
@@ -174,7 +175,7 @@ def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
             f"torc worker {workflow_id} --label scheduler={needs['scheduler']}",
         )  # fmt: skip
     request = ResourceRequest(*(needs[field] for field in ResourceRequest._fields))
-    short = [never_fits(request, _capacity(loads(r["capacity"], {}))) for r in allowed]
+    short = [never_fits(request, capacity_of(NodeCapacity.model_validate(loads(r["capacity"], {})))) for r in allowed]
     if all(short):
         largest = "; ".join(
             f"runner {r['id']} on {r['host']}: {why}" for r, why in zip(allowed[:3], short, strict=False)
@@ -190,10 +191,6 @@ def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
 
 def _may_take(runner: RowMapping, scheduler: str | None) -> bool:
     return runner["kind"] == "local" or scheduler is None or loads(runner["labels"], {}).get("scheduler") == scheduler
-
-
-def _capacity(fields: Mapping[str, Any]) -> Capacity:
-    return Capacity(fields["num_cpus"], fields["memory_bytes"], fields["num_gpus"], fields.get("runtime_seconds"))
 
 
 def _held(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:

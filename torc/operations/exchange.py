@@ -6,14 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torc.api.runs import Assignment, Exchange, ExchangeReply, JobAttempt, NodeCapacity
+from torc.api.runs import Assignment, Exchange, ExchangeReply, JobAttempt
 from torc.core.packing import Candidate
-from torc.core.resources import Capacity
 from torc.core.states import Event, State
 from torc.operations.actions import finish_actions, fire, fire_reached, holds_jobs_back, take_due, unfinished
 from torc.operations.dispatch import Tx, answers
 from torc.operations.reports import Reports, record_late, take_reports
-from torc.operations.rows import loads, workflow_row
+from torc.operations.rows import capacity_of, loads, workflow_row
 from torc.operations.runs import LEASE_SECONDS, expire_leases, lose
 from torc.store.claims import Wanted, choose
 from torc.store.jobs import Moves
@@ -30,6 +29,7 @@ _DUE_AGAIN = "UPDATE firing SET state = 'due', runner_id = NULL WHERE id = :id"
 _STOPPING = "SELECT id, attempt FROM job WHERE runner_id = :id AND state = 'canceled'"
 _COUNTS = "SELECT state, count FROM job_count WHERE workflow_id = :id AND count > 0"
 _INTERRUPTED = "SELECT 1 FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted LIMIT 1"
+_ALL_INTERRUPTED = "SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted"
 _END_RUN = "UPDATE workflow SET ended_at = :now, updated_at = :now WHERE id = :id AND ended_at IS NULL AND is_begun"
 #: nothing more happens to jobs in these by itself
 _AT_REST = frozenset({State.COMPLETED, State.FAILED, State.CANCELED, State.TERMINATED, State.DISABLED})
@@ -70,6 +70,8 @@ def _give_work(context: Reports, kind: str, labels: Mapping[str, str]) -> Exchan
     assignments: list[Assignment] = []
     if not (request.stopping or workflow["is_canceled"] or holds_jobs_back(firings, request.runner_id)):
         assignments = _claim(context, kind, labels)
+        if not assignments and kind == "slurm" and _take_up_interrupted(context):
+            assignments = _claim(context, kind, labels)
     context.moves.finish(tx.now, tx.actor)
     counts = {State(row[0]): row[1] for row in tx.dialect.fetch(tx.db, _COUNTS, {"id": workflow["id"]})}
     done = not any(state in counts for state in (State.READY, State.PENDING, State.RUNNING))
@@ -115,6 +117,18 @@ def _take_back(context: Reports, held: Sequence[JobAttempt]) -> None:
         tx.dialect.run_many(tx.db, _DUE_AGAIN, unknown)
 
 
+def _take_up_interrupted(context: Reports) -> bool:
+    """Make jobs due again that the end of another allocation has interrupted: a runner with room goes on with them at once."""
+    request, tx = context.request, context.tx
+    if not request.limit or capacity_of(request.free).is_full:
+        return False
+    counts = {row[0] for row in tx.dialect.fetch(tx.db, _COUNTS, {"id": context.workflow["id"]})}
+    if State.TERMINATED not in counts:
+        return False
+    found = [row[0] for row in tx.dialect.fetch(tx.db, _ALL_INTERRUPTED, {"id": context.workflow["id"]})]
+    return bool(context.moves.apply(Event.RESUMED, found))
+
+
 def _is_interrupted(context: Reports) -> bool:
     """Tell whether a terminated job is to be continued, so that the run has not come to its end."""
     return bool(context.tx.dialect.fetch(context.tx.db, _INTERRUPTED, {"id": context.workflow["id"]}))
@@ -131,14 +145,15 @@ def _claim(context: Reports, kind: str, labels: Mapping[str, str]) -> list[Assig
     """Claim what this runner may take: `torc run` takes all; others what no scheduler is named for, or their own."""
     request, tx = context.request, context.tx
     wanted = Wanted(
-        _capacity(request.free),
+        capacity_of(request.free),
         request.limit,
-        _capacity(request.total or request.free),
+        capacity_of(request.total or request.free),
         request.claim_ahead,
         request.ignore_resources,
         context.settings.get("jobs_sort_method") or "none",
         labels.get("scheduler"),
         kind == "local",
+        ends=kind == "slurm",
     )
     chosen = choose(tx.db, tx.dialect, context.workflow["id"], wanted)
     if not chosen:
@@ -147,10 +162,6 @@ def _claim(context: Reports, kind: str, labels: Mapping[str, str]) -> list[Assig
     outputs = _outputs(tx, [row[0] for row in rows if row[6]])
     by_id = {row[0]: row for row in rows}
     return [_assignment(by_id[job.id], job, outputs.get(job.id, [])) for job in chosen]
-
-
-def _capacity(node: NodeCapacity) -> Capacity:
-    return Capacity(node.num_cpus, node.memory_bytes, node.num_gpus, node.runtime_seconds)
 
 
 def _assignment(row: Any, job: Candidate, outputs: list[str]) -> Assignment:

@@ -10,7 +10,9 @@ from typing import Any
 
 from sqlalchemy import RowMapping, text
 
+from torc.api.runs import NodeCapacity
 from torc.api.workflows import Counts, Workflow, WorkflowState
+from torc.core.resources import Capacity, Pool
 from torc.core.states import SATISFIED, UNSUCCESSFUL, State
 from torc.errors import Invalid, NotFound
 from torc.operations.dispatch import Tx
@@ -132,3 +134,12 @@ def name_condition(tx: Tx, column: str, name: str) -> tuple[str, dict[str, str]]
     if "*" in name or "?" in name:
         return tx.dialect.matches(column), {"pattern": tx.dialect.pattern(name)}
     return f"{column} = :name", {"name": name}
+
+
+def capacity_of(node: NodeCapacity) -> Capacity | Pool:
+    """Give what a runner says that it has, or has free, as what packing takes."""
+    first = Capacity(node.num_cpus, node.memory_bytes, node.num_gpus, node.runtime_seconds)
+    if not node.others:
+        return first
+    others = (Capacity(at.num_cpus, at.memory_bytes, at.num_gpus, at.runtime_seconds) for at in node.others)
+    return Pool((first, *others))

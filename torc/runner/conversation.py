@@ -18,7 +18,7 @@ from torc.api.runs import (
     JobAttempt,
     NodeCapacity,
 )
-from torc.core.resources import Capacity
+from torc.core.resources import Capacity, Pool
 from torc.runner.state import Effect, Keep, Kill, Leave, Reports, RunAction, Send, Settings, State
 
 #: a report waits at most so long for company
@@ -174,9 +174,10 @@ def has_room(state: State, settings: Settings) -> bool:
 
 def has_slot(state: State, settings: Settings) -> bool:
     """Tell whether any job at all could start: one that asks for nothing but a CPU."""
-    if settings.max_parallel_jobs is not None:
-        return len(state.running) - state.num_lined_up < settings.max_parallel_jobs
-    return state.free.num_cpus >= 1
+    most = settings.max_parallel_jobs
+    if most is not None and len(state.running) - state.num_lined_up >= most:
+        return False
+    return settings.counts_only or state.free.slots >= 1
 
 
 def _num_reports(state: State) -> int:
@@ -187,7 +188,7 @@ def _ahead(state: State, settings: Settings) -> int:
     """Tell how many jobs to have in hand beyond what runs: none for long jobs, other runners must get them."""
     if state.mean_seconds is None:
         return 0
-    slots = settings.max_parallel_jobs or settings.total.num_cpus
+    slots = settings.max_parallel_jobs or settings.total.slots
     return min(MOST_AHEAD, int(slots * AHEAD_SECONDS / max(state.mean_seconds, 0.0005)))
 
 
@@ -214,7 +215,7 @@ def _send(state: State, settings: Settings, now: float) -> Send:
         free=_free(state, settings, now),
         total=_node(settings.total, settings, now),
         limit=0 if is_paused else _limit(state, settings),
-        ignore_resources=settings.max_parallel_jobs is not None,
+        ignore_resources=settings.counts_only,
         claim_ahead=0 if is_paused else ahead,
         stopping=state.is_stopping,
         wait_seconds=settings.wait_seconds if waits else 0.0,
@@ -239,9 +240,13 @@ def _limit(state: State, settings: Settings) -> int:
 
 def _free(state: State, settings: Settings, now: float) -> NodeCapacity:
     """Tell what is free beside what claimed jobs will take."""
-    if settings.max_parallel_jobs is not None:
+    if settings.counts_only:
         return _node(settings.total, settings, now)
     free, queued = state.free, [item.request for item in state.queue]
+    if isinstance(free, Pool):
+        for request in queued:
+            free = free.take(request) if free.fits(request) else free
+        return _node(free, settings, now)
     rest = Capacity(
         max(0, free.num_cpus - sum(request.num_cpus for request in queued)),
         max(0, free.memory_bytes - sum(request.memory_bytes for request in queued)),
@@ -250,10 +255,19 @@ def _free(state: State, settings: Settings, now: float) -> NodeCapacity:
     return _node(rest, settings, now)
 
 
-def _node(capacity: Capacity, settings: Settings, now: float) -> NodeCapacity:
-    return NodeCapacity(
-        num_cpus=capacity.num_cpus,
-        memory_bytes=capacity.memory_bytes,
-        num_gpus=capacity.num_gpus,
-        runtime_seconds=None if settings.leave_at is None else max(0.0, settings.leave_at - now),
+def _node(capacity: Capacity | Pool, settings: Settings, now: float) -> NodeCapacity:
+    return node_capacity(capacity, None if settings.leave_at is None else max(0.0, settings.leave_at - now))
+
+
+def node_capacity(capacity: Capacity | Pool, runtime_seconds: float | None) -> NodeCapacity:
+    """Say what a runner has, or has free, with so much time left."""
+    first, *others = capacity.nodes if isinstance(capacity, Pool) else (capacity,)
+    found = NodeCapacity(
+        num_cpus=first.num_cpus,
+        memory_bytes=first.memory_bytes,
+        num_gpus=first.num_gpus,
+        runtime_seconds=runtime_seconds,
     )
+    if not others:
+        return found
+    return found.model_copy(update={"others": [node_capacity(other, runtime_seconds) for other in others]})

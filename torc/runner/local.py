@@ -18,7 +18,6 @@ from typing import Any
 from torc.api.base import Torc
 from torc.api.runs import (
     GetRunnerSettings,
-    NodeCapacity,
     RegisterRunner,
     Runner,
     RunnerKind,
@@ -30,8 +29,10 @@ from torc.core.quantities import human_bytes
 from torc.core.resources import Capacity
 from torc.errors import NotFound, Unavailable
 from torc.runner import diary, files, hardware, orphans
+from torc.runner.conversation import node_capacity
 from torc.runner.hardware import Identity
-from torc.runner.loop import Loop, Place, View
+from torc.runner.loop import Loop
+from torc.runner.place import Place, View
 from torc.runner.state import Settings
 
 #: variables of a job that must not leak into the jobs of another runner
@@ -187,12 +188,7 @@ def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity,
             pid=here.pid,
             process_started=here.process_started,
             boot_id=here.boot_id,
-            capacity=NodeCapacity(
-                num_cpus=total.num_cpus,
-                memory_bytes=total.memory_bytes,
-                num_gpus=total.num_gpus,
-                runtime_seconds=options.time_limit_seconds,
-            ),
+            capacity=node_capacity(total, options.time_limit_seconds),
         )
     )
 

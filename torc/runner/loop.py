@@ -5,29 +5,27 @@ The store is spoken to on a thread of its own, so that a slow store never keeps 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
 import select
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from torc.api.base import Torc
 from torc.api.runs import Assignment
-from torc.runner import launch, spawner
+from torc.runner import launch, signals, spawner
 from torc.runner.actions import ActionRun
 from torc.runner.journal import Journal
 from torc.runner.leftovers import Leftovers, become_subreaper
 from torc.runner.measure import Sampler
 from torc.runner.orphans import Sessions
+from torc.runner.place import Place, View
 from torc.runner.reactor import begin, next_wake, react
 from torc.runner.state import (
     ActionExited,
@@ -63,36 +61,10 @@ _AGAIN_SECONDS = 0.01
 _SPAWNERS = 2
 #: what a node runs out of: no job's fault, and it may pass
 _NO_ROOM = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
-#: SIGHUP: the terminal was closed; under nohup(1) it is ignored, and stays so
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: limits of memory are of little use when they are looked at seldom
 _ENFORCE_SECONDS = 0.1
 #: another thread gets the interpreter after so long: the default of 5 ms would let a finished job wait
 _SWITCH_SECONDS = 0.0005
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where attempts run and write."""
-
-    run_id: int
-    output_dir: str
-    mark: str  # names this runner in TORC_RUNNER, beside runners that it runs in
-    environ: Mapping[str, str]
-    sample_seconds: float = 1.0
-    enforce_memory: bool = False
-    clock: Callable[[], float] = time.time
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What a display may show of a runner."""
-
-    running: tuple[tuple[int, str, float, int], ...]  # job id, name, elapsed seconds, memory in bytes
-    queued: int
-    num_completed: int
-    num_failed: int
-    unreachable_seconds: float | None
 
 
 @dataclass(slots=True)
@@ -145,7 +117,7 @@ class Loop:
         interval = sys.getswitchinterval()
         become_subreaper()
         self._epoll.register(self._talker.fileno(), select.EPOLLIN)
-        with _signals(self._signalled, self._talker.wake_fd):
+        with signals.counted(self._signalled, self._talker.wake_fd):
             sys.setswitchinterval(_SWITCH_SECONDS)
             try:
                 self._spawners = launch.Spawners(self._base_environ, 1 if self._slots() == 1 else _SPAWNERS)
@@ -233,7 +205,7 @@ class Loop:
 
     def _slots(self) -> int:
         """Tell how many jobs can run at once at most."""
-        return self.settings.max_parallel_jobs or self.settings.total.num_cpus
+        return self.settings.max_parallel_jobs or self.settings.total.slots
 
     def _start(self, effect: Start) -> None:
         assignment = effect.assignment
@@ -426,22 +398,6 @@ class Loop:
         while self._signals_taken < self.signals:
             self._signals_taken += 1
             self._handle(Stop(at_once=self._signals_taken > 1))
-
-
-@contextlib.contextmanager
-def _signals(handler: Callable[[int, FrameType | None], Any], wake: int) -> Iterator[None]:
-    """Have SIGINT and SIGTERM counted and wake the loop, where this is the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    old_wake = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    old = {number: signal.signal(number, handler) for number in _STOPPING if signal.getsignal(number) != signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, previous in old.items():
-            signal.signal(number, previous)
-        signal.set_wakeup_fd(old_wake, warn_on_full_buffer=False)
 
 
 def _encoded(environ: Mapping[str, str]) -> dict[bytes, bytes]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from torc.api.runs import ActionFinished, Assignment, Finished, JobAttempt, Outcome, Reason, Started
 from torc.core.quantities import human_bytes, human_duration
+from torc.core.resources import Pool
 from torc.runner import conversation
 from torc.runner.conversation import HOLD_SECONDS, has_report, has_slot
 from torc.runner.state import (
@@ -123,6 +124,7 @@ def _fill(state: State, settings: Settings, now: float, effects: list[Effect]) -
         and state.mean_seconds is not None
         and state.mean_seconds < LINE_UP_SECONDS
         and not settings.fail_fast
+        and settings.lines_up
     ):
         _line_up(state, settings, now, effects)
 
@@ -162,21 +164,25 @@ def _fill_room(state: State, settings: Settings, now: float, effects: list[Effec
 
 
 def _fits(state: State, settings: Settings, assignment: Assignment) -> bool:
-    return settings.max_parallel_jobs is not None or state.free.fits(assignment.request)
+    return settings.counts_only or state.free.fits(assignment.request)
 
 
 def _start(state: State, settings: Settings, assignment: Assignment, now: float) -> Start:
     request = assignment.request
     gpus: tuple[str, ...] = ()
-    if request.num_gpus:
+    nodes: tuple[int, ...] = ()
+    if isinstance(state.free, Pool):
+        nodes = state.free.place(request) or ()
+        state.free = state.free.take_at(request, nodes)
+    elif not settings.counts_only:
+        state.free = state.free.take(request)
+    if request.num_gpus and not nodes:
         gpus = tuple(state.free_gpus[: request.num_gpus])
         del state.free_gpus[: request.num_gpus]
-    if settings.max_parallel_jobs is None:
-        state.free = state.free.take(request)
     deadline = now + request.runtime_seconds
-    state.running[assignment.job_id] = Running(assignment, gpus, begun=now, deadline=deadline)
+    state.running[assignment.job_id] = Running(assignment, gpus, begun=now, deadline=deadline, nodes=nodes)
     state.wake_at = min(state.wake_at, deadline)
-    return Start(assignment, gpus)
+    return Start(assignment, gpus, nodes=nodes)
 
 
 def _launched(state: State, job_id: int, started_at: float, now: float) -> None:
@@ -205,6 +211,7 @@ def _exited(state: State, event: Exited, settings: Settings, now: float) -> list
         usage=event.usage,
         reason=reason,
         detail=detail,
+        slurm_state=event.slurm_state,
         **_ends(event.tails if outcome != "succeeded" else None),
     )
     effects = _finished(state, finished, now)
@@ -228,6 +235,8 @@ def _ending(job: Running, event: Exited) -> tuple[Outcome, Reason | None, str | 
         return job.outcome, job.reason, job.detail
     if event.recovery_failed:
         return "failed", "recovery_failed", f"the recovery script ended with {event.return_code}"
+    if event.reason is not None:
+        return "failed", event.reason, event.detail
     if event.return_code != 0:
         return "failed", None, None
     if event.missing:
@@ -302,7 +311,9 @@ def _vacate(state: State, settings: Settings, job: Running, now: float) -> None:
         state.num_lined_up -= 1
         for waiting in rest:
             state.running[waiting].after = first
-    elif settings.max_parallel_jobs is None:
+    elif isinstance(state.free, Pool):
+        state.free = state.free.give_back_at(job.assignment.request, job.nodes)
+    elif not settings.counts_only:
         state.free = state.free.give_back(job.assignment.request)
     if job.gpus:
         state.free_gpus = sorted([*state.free_gpus, *job.gpus], key=settings.gpus.index)

@@ -20,7 +20,7 @@ from torc.api.runs import (
     Started,
     Usage,
 )
-from torc.core.resources import Capacity
+from torc.core.resources import Capacity, Pool
 
 
 class Reports(NamedTuple):
@@ -94,6 +94,9 @@ class Exited:
     missing: tuple[str, ...] = ()  # declared outputs that are not there
     tails: Tails = Tails()
     recovery_failed: bool = False
+    slurm_state: str | None = None
+    reason: Reason | None = None  # what a cluster or the kernel did to it
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,7 @@ class Start:
     assignment: Assignment
     gpus: tuple[str, ...]
     after: int | None = None
+    nodes: tuple[int, ...] = ()  # of a pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +212,9 @@ class Settings:
 
     workflow_id: int
     runner_id: int
-    total: Capacity
+    total: Capacity | Pool
     gpus: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES names them
-    max_parallel_jobs: int | None = None  # resources are ignored then
+    max_parallel_jobs: int | None = None  # resources are ignored then, but in a pool
     fail_fast: bool = False
     grace_seconds: float = 10.0
     leave_at: float | None = None  # on the monotonic clock
@@ -219,7 +223,13 @@ class Settings:
     lingers_seconds: float = 0.0  # waits so long for more work when nothing is left
     stays: bool = False  # until its time is over, though nothing is left
     min_seconds: float = 0.0  # asks for no more work when less of its time is left
+    lines_up: bool = True  # short jobs may begin at the very end of others
     unreachable_seconds: float = inf  # leaves when the store has been away for longer, and nothing runs
+
+    @property
+    def counts_only(self) -> bool:
+        """Tell whether jobs are taken by number alone."""
+        return self.max_parallel_jobs is not None and not isinstance(self.total, Pool)
 
 
 @dataclass(slots=True)
@@ -235,6 +245,7 @@ class Running:
     reason: Reason | None = None
     detail: str | None = None
     kill_at: float | None = None  # when SIGKILL follows
+    nodes: tuple[int, ...] = ()  # of a pool
     after: int | None = None  # the job in whose line it stands; it holds no resources of its own before it is its turn
     line: list[int] = field(default_factory=list)  # jobs that begin at its end, one after the other, with its resources
 
@@ -243,7 +254,7 @@ class Running:
 class State:
     """Everything that the decisions depend on. Times are on the monotonic clock."""
 
-    free: Capacity
+    free: Capacity | Pool
     free_gpus: list[str]
     running: dict[int, Running] = field(default_factory=dict)
     num_lined_up: int = 0  # of those in `running`, which wait for the end of another

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from torc.core.packing import Candidate, SortMethod, how_many_fit, offer_key, pack_sorted
-from torc.core.resources import Capacity, ResourceRequest
+from torc.core.resources import Capacity, Pool, ResourceRequest
 from torc.store.dialect import Dialect
 
 #: both databases find this in the index `job_ready` alone; PostgreSQL wants `scheduler_id` in the order for that
@@ -50,20 +50,25 @@ _NEXT_UNBOUND, _NEXT_BOUND = _NEXT.format(bound="IS NULL"), _NEXT.format(bound="
 class Wanted(NamedTuple):
     """What a runner can take now, and what it may take ahead for when something ends."""
 
-    free: Capacity
+    free: Capacity | Pool
     limit: int
-    total: Capacity
+    total: Capacity | Pool
     ahead: int = 0
     ignore_resources: bool = False
     method: SortMethod = "none"
     scheduler: str | None = None  # the jobs that are bound to it, beside those that are bound to none
     all_schedulers: bool = False  # jobs that are bound to any
+    ends: bool = False  # its time and its nodes count, where the rest of its resources does not
 
     def can_hold(self, request: ResourceRequest) -> bool:
         """Tell whether a job with this request could be taken, now or ahead."""
         if self.ignore_resources:
-            return True
+            return not self.ends or self._lasts_for(request)
         return self.free.fits(request) or (self.ahead > 0 and self.total.fits(request))
+
+    def _lasts_for(self, request: ResourceRequest) -> bool:
+        node = self.free.nodes[0] if isinstance(self.free, Pool) else self.free
+        return node.lasts_for(request) and request.num_nodes == 1
 
 
 class Class(NamedTuple):
