@@ -22,6 +22,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "recover": ("torc.cli.recover:recover", "Put right what failed for want of memory or time, and go on."),
         "remote": ("torc.cli.remote:app", "Run workers on other machines over SSH."),
     },
+    "Slurm": {
+        "hpc": ("torc.cli.hpc:hpc", "What clusters offer, and a cluster of your own to try things."),
+    },
     "Write specs": {
         "validate": ("torc.cli.specs:validate", "Check a spec and show every problem with its place."),
         "plan": ("torc.cli.plan:plan", "Show stages, critical path, resources and expected makespan."),

@@ -1,0 +1,38 @@
+"""Fixtures of Slurm: one real cluster for all tests of this folder that ask for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.slurm import Slurm, running
+
+#: of an outer job, or of somebody's settings: not for tests
+_FOREIGN = ("SLURM_", "SBATCH_", "SALLOC_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one test process have all tests that need the cluster, so that there is one."""
+    for item in items:
+        if "slurm" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+
+
+@pytest.fixture(scope="session")
+def cluster_of_session() -> Iterator[Slurm]:
+    """Give the cluster. Tests take `slurm`."""
+    with running() as slurm:
+        yield slurm
+
+
+@pytest.fixture
+def slurm(cluster_of_session: Slurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
+    """Give the cluster, with all nodes idle and no job. The environment means it for this test only."""
+    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+        monkeypatch.delenv(name)
+    for name, value in cluster_of_session.environment.items():
+        monkeypatch.setenv(name, value)
+    yield cluster_of_session
+    cluster_of_session.tidy()
