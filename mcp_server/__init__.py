@@ -1,1 +1,4 @@
-"""The room of the MCP server: the same operations for assistants. Nothing lives here yet."""
+"""The MCP server: what a person can do with Torc, for assistants. It builds requests and renders replies; it holds no rule.
+
+Nothing here is imported by the command line, but by `torc mcp` and, where it is mounted, by `torc server`.
+"""

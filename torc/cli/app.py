@@ -65,8 +65,12 @@ class Group(TyperGroup):
 class App(typer.Typer):
     """A typer of ours: no colors in help but ours, no options of its own."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(cls=Group, help=text, no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+    def __init__(self, text: str, *, alone: Callable[..., Any] | None = None) -> None:
+        super().__init__(
+            cls=Group, help=text, no_args_is_help=alone is None, rich_markup_mode=None, add_completion=False
+        )
+        if alone is not None:  # what the group does without a command
+            self.callback(cls=Group, help=text, invoke_without_command=True)(alone)
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
         """Enter a function as a command."""

@@ -53,6 +53,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "tokens": ("torc.cli.users:tokens", "What programs show instead of a password."),
         "access-groups": ("torc.cli.sharing:access_groups", "Groups of users that share workflows."),
         "audit": ("torc.cli.sharing:audit", "Show who did what from where."),
+        "mcp": ("torc.cli.mcp:app", "Let assistants work with Torc over MCP."),
     },
     "Set up": {
         "config": ("torc.cli.config:config", "Show, change and check the configuration."),

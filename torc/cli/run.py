@@ -161,7 +161,7 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
     from torc.cli.live import display
     from torc.runner.local import run_here
 
-    options = replace(options, store_variables=_place_of(opened))
+    options = replace(options, store_variables=store_variables(opened))
     workflow = opened.send(GetWorkflow(workflow_id=number))
     with display(opened, workflow, quiet=quiet or SESSION.json or SESSION.settings.is_on("run.quiet")) as on_update:
         outcome = run_here(opened, number, options, on_update)
@@ -173,7 +173,7 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
     return code
 
 
-def _place_of(opened: Any) -> dict[str, str]:
+def store_variables(opened: Any) -> dict[str, str]:
     """Give the variables by which the jobs' own `torc` finds the same."""
     store = getattr(opened, "store", None)
     if store is None:

@@ -88,19 +88,24 @@ def _checked(found: dict[str, Value]) -> dict[str, Value]:
 @contextmanager
 def torc(*, create: bool = True) -> Iterator[Any]:
     """Open the Torc that the options, the settings and the directory lead to."""
-    from torc.client.connect import connect
-
-    url, db = SESSION.settings.place()
-    shown = {name: value for name in _SHOWN if (value := os.environ.get(name))}
-    if ca_file := SESSION.settings.text("ca_file"):
-        shown["TORC_CA_FILE"] = str(Path(ca_file).expanduser())
-    opened = connect(url, db, create=create, trusted=_trusted(), environ=shown)
+    opened = open_torc(create=create)
     for note in getattr(opened, "notes", ()):
         print(f"note: {note}", file=sys.stderr)
     try:
         yield opened
     finally:
         opened.close()
+
+
+def open_torc(actor: str | None = None, *, create: bool = True) -> Any:
+    """Do so without closing it; `actor` is who the log says it was, where that is not the user."""
+    from torc.client.connect import connect
+
+    url, db = SESSION.settings.place()
+    shown = {name: value for name in _SHOWN if (value := os.environ.get(name))}
+    if ca_file := SESSION.settings.text("ca_file"):
+        shown["TORC_CA_FILE"] = str(Path(ca_file).expanduser())
+    return connect(url, db, actor=actor, create=create, trusted=_trusted(), environ=shown)
 
 
 def _trusted() -> tuple[Path, ...]:

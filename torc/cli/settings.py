@@ -21,6 +21,7 @@ Value = str | int | bool | list[str] | None
 FILE = "config.toml"
 SYSTEM = Path("/etc/torc") / FILE
 FORMATS = ("table", "json")
+MCP_POLICIES = ("read-only", "propose", "auto-within-budget")
 LOG_LEVELS = ("error", "warning", "info", "debug")
 
 
@@ -149,6 +150,18 @@ SETTINGS: dict[str, Setting] = {
     "run.time_limit": Setting("TORC_RUN_TIME_LIMIT", None, _duration, "Stop after this time, such as PT8H.", True),
     "run.fail_fast": Setting("TORC_RUN_FAIL_FAST", False, _yes_no, "Stop at the first failed job.", True),
     "run.quiet": Setting("TORC_RUN_QUIET", False, _yes_no, "No progress, only the summary.", True),
+    "mcp.policy": Setting(
+        "TORC_MCP_POLICY",
+        "propose",
+        _one_of(*MCP_POLICIES),
+        "What assistants may do: read-only, propose (a plan first) or auto-within-budget (the user is not asked).",
+    ),
+    "mcp.max_retries": Setting(
+        "TORC_MCP_MAX_RETRIES", 10, _whole(0), "How often assistants may have jobs of a workflow run again."
+    ),
+    "mcp.max_node_hours": Setting(
+        "TORC_MCP_MAX_NODE_HOURS", 1000, _whole(0), "Node-hours that assistants may ask for, for each workflow."
+    ),
 }
 
 

@@ -1,0 +1,34 @@
+"""Serve one client on standard input and output. The store is opened when a tool first needs it, so that the client gets its
+list of tools at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mcp_server.desk import Desk, Policy
+from mcp_server.server import Server
+from torc.api.base import Torc
+
+
+def serve(
+    open_torc: Callable[[str], Torc],
+    place_of: Callable[[Torc], Mapping[str, str]],
+    policy: Policy,
+    output_dir: Path,
+) -> None:
+    """Serve until the client leaves. `open_torc` takes the actor that the log is to name."""
+    opened: dict[str, Torc] = {}
+
+    def open_desk(client: str, _request: Any) -> Desk:
+        if client not in opened:
+            opened[client] = open_torc(f"assistant:{client}")
+        torc = opened[client]
+        return Desk(torc, policy, client, output_dir=output_dir, place=place_of(torc))
+
+    try:
+        Server(open_desk).run("stdio")
+    finally:
+        for torc in opened.values():
+            torc.close()

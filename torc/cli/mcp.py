@@ -1,0 +1,43 @@
+"""`torc mcp`: the MCP server for assistants."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import typer
+
+from torc.cli import render
+from torc.cli.app import App
+from torc.cli.run import output_folder, store_variables
+from torc.cli.session import SESSION, open_torc
+
+
+def _alone(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        serve()
+
+
+app = App("Let assistants work with Torc over MCP. Without a command: serve.", alone=_alone)
+
+
+@app.command()
+def serve() -> None:
+    """Serve one assistant on standard input and output: what its configuration starts.
+
+    Example: torc mcp serve
+    """
+    if sys.stdin.isatty():
+        render.note("waiting for an assistant's client on standard input; Ctrl-C ends it")
+    room: Any = importlib.import_module("mcp_server.stdio")  # a face like this one, loaded for this command alone
+    room.serve(open_torc, store_variables, mcp_policy(), output_folder())
+
+
+def mcp_policy() -> Any:
+    """Give what the configuration lets assistants do."""
+    desk: Any = importlib.import_module("mcp_server.desk")
+    settings = SESSION.settings
+    return desk.Policy(
+        settings.text("mcp.policy"), settings.number("mcp.max_retries"), settings.number("mcp.max_node_hours")
+    )
