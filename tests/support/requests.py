@@ -92,6 +92,7 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "RecoverWorkflow": {**of_wf, "dry_run": True},
         "CheckUtilization": of_wf,
         "CorrectResources": {**of_wf, "factor": 1.5, "min_attempts": 1},
+        "GetProvenance": of_wf,
         "ExplainJob": job,
         "DiagnoseWorkflow": of_wf,
         "ExportWorkflow": of_wf,

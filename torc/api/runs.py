@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from torc.api.base import Page, Request, Value, request
+from torc.api.provenance import Surroundings
 from torc.api.workflows import Workflow
 from torc.core.resources import ResourceRequest
 from torc.core.states import State
@@ -83,6 +84,7 @@ class RegisterRunner(Request[Runner]):
     boot_id: str
     capacity: NodeCapacity
     labels: dict[str, str] = {}
+    surroundings: Surroundings | None = Field(None, description="where it runs, for the record")
 
 
 @request("POST", "/workflows/{workflow_id}/runners/{runner_id}/end", access="run")

@@ -84,6 +84,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         "system_cpu_seconds:float peak_memory_bytes:count usage:?json stderr_tail:?text "
         "stderr_line:?count stdout_tail:?text stdout_line:?count"
     ),
+    "provenance": _columns("kind:text run_id:count runner_id:?~runner hash:text facts:json"),
     "event": _columns("time:float type:text actor:text job_id:?~job data:json"),
 }
 #: the fields of the workflow in the header

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torc.api.workflows import CreateWorkflow, SourceFile, SpecFormat, Workflow
 from torc.errors import Forbidden, Invalid
 from torc.operations.dispatch import Tx, answers, prepares
+from torc.operations.provenance import record_spec
 from torc.operations.rows import workflow_of, workflow_row
 from torc.spec.compile import Limits, compile_spec
 from torc.spec.plan import Plan
@@ -56,5 +57,6 @@ def create_workflow(tx: Tx, request: CreateWorkflow) -> Workflow:
     plan: Plan = tx.prepared
     owner = Owner(_user(tx, request, plan), request.directory, tx.now)
     workflow_id = insert_plan(tx.db, tx.dialect, plan, owner)
+    record_spec(tx, workflow_id, request)
     tx.event(workflow_id, "workflow_created", name=plan.name, num_jobs=len(plan.jobs))
     return workflow_of(tx, workflow_row(tx, workflow_id))

@@ -14,6 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from torc.api.base import Value
+from torc.api.provenance import Environment, Surroundings, WrittenSpec
 from torc.api.runs import NodeCapacity, Usage
 from torc.core.graph import find_cycle, graph_of
 from torc.core.portable import TABLES, damaged, read_header, read_line, read_row, read_table
@@ -236,6 +238,11 @@ def _attempt(fields: Mapping[str, Any]) -> None:
     Usage.model_validate(fields["usage"] or {})
 
 
+def _provenance(fields: Mapping[str, Any]) -> None:
+    kinds: dict[str, type[Value]] = {"spec": WrittenSpec, "environment": Environment, "runner": Surroundings}
+    kinds[fields["kind"]].model_validate(fields["facts"])
+
+
 def _event(fields: Mapping[str, Any]) -> None:
     if not isinstance(fields["data"], dict):
         raise ValueError("`data` is no object")
@@ -252,5 +259,6 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "action": _action,
     "firing": _firing,
     "attempt": _attempt,
+    "provenance": _provenance,
     "event": _event,
 }

@@ -27,6 +27,7 @@ from torc.core.states import Event, State
 from torc.errors import Conflict, NotFound
 from torc.operations.actions import begin_actions, release_firings
 from torc.operations.dispatch import Tx, answers
+from torc.operations.provenance import record_surroundings
 from torc.operations.rows import decode_cursor, encode_cursor, loads, workflow_of, workflow_row
 from torc.store.ids import take_ids
 from torc.store.jobs import End, JobNow, Moves
@@ -110,6 +111,8 @@ def register_runner(tx: Tx, request: RegisterRunner) -> Runner:
             **request.model_dump(include={"workflow_id", "kind", "host", "pid", "process_started", "boot_id"}),
         },
     )
+    if request.surroundings is not None:
+        record_surroundings(tx, row["id"], row["run_id"], runner_id, request.surroundings)
     tx.event(row["id"], "runner_registered", runner_id=runner_id, host=request.host)
     return runner_of(runner_row(tx, runner_id))
 

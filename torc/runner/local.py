@@ -34,6 +34,7 @@ from torc.runner.hardware import Identity
 from torc.runner.loop import Loop
 from torc.runner.place import Place, View
 from torc.runner.state import Settings
+from torc.runner.surroundings import surroundings
 
 #: variables of a job that must not leak into the jobs of another runner
 _LOG = logging.getLogger(__name__)
@@ -189,6 +190,7 @@ def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity,
             process_started=here.process_started,
             boot_id=here.boot_id,
             capacity=node_capacity(total, options.time_limit_seconds),
+            surroundings=surroundings(os.environ, options.output_dir),
         )
     )
 

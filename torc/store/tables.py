@@ -362,6 +362,20 @@ class FiringRow(SQLModel, table=True):
     detail: str | None = text_column()
 
 
+class ProvenanceRow(SQLModel, table=True):
+    """Where results come from: the spec as written (`spec`), what runners ran in (`environment`, once each), and where (`runner`)."""
+
+    __tablename__ = "provenance"
+    __table_args__ = (Index("provenance_workflow", "workflow_id", "kind", "hash"),)
+    id: int = Field(default=None, sa_column=Column(Id, primary_key=True))
+    workflow_id: int = reference("workflow.id")
+    kind: str
+    run_id: int = 0
+    runner_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True, index=True))
+    hash: str
+    facts: dict[str, Any] = json_column()
+
+
 class EventRow(SQLModel, table=True):
     """Something that happened."""
 
