@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.support.people import PASSWORD, People, gather
 from tests.support.workflows import NODE, finish
+from torc.api.allocations import ListAllocations, NewAllocation, RecordAllocations
 from torc.api.data import ListFailureHandlers, ListFiles, ListRequirements, ListSlurmSchedulers, ListUserData
 from torc.api.events import ListEvents
 from torc.api.jobs import ListJobs
@@ -32,6 +33,8 @@ def furnish(torc: Embedded) -> People:
     made = gather(torc, **FIELDS)
     finish(torc, made.wf, "a")
     torc.send(AddRemoteWorkers.model_validate({"workflow_id": made.wf, "workers": [{"host": "node1"}]}))
+    new = NewAllocation(name="sweep", scheduler="cpu", walltime_seconds=14400, num_nodes=2, account="project1")
+    torc.send(RecordAllocations(workflow_id=made.wf, allocations=[new]))
     made.groups["adas"] = torc.answer(CreateAccessGroup(name="adas"), caller=made.caller("ada")).id
     return made
 
@@ -51,6 +54,8 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
     handler = {"failure_handler_id": first(torc, ListFailureHandlers(workflow_id=wf))}
     scheduler = {"slurm_scheduler_id": first(torc, ListSlurmSchedulers(workflow_id=wf))}
     runner_id = {"runner_id": first(torc, ListRunners(workflow_id=wf))}
+    allocation = {"allocation_id": first(torc, ListAllocations(workflow_id=wf))}
+    seen = {"cluster_state": "RUNNING", "cluster_job_id": "4711", "nodes": ["n1", "n2"], "started_at": 1795453209.6}
     ada = {"user_id": people.accounts["ada"]}
     group = {"access_group_id": people.groups["adas"]}
     here = {
@@ -89,6 +94,10 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "PruneWorkflows": {"older_than_seconds": 2592000.0}, "ArchiveWorkflow": of_wf, "CancelWorkflow": of_wf,
         "InitializeWorkflow": of_wf, "ResetWorkflow": {**of_wf, "force": True}, "ReinitializeWorkflow": {**of_wf, "force": True},
         "CheckWorkflow": of_wf, "GetGraph": of_wf, "RecordFiles": {**of_wf, "files": [], "since": 0.0},
+        "RecordAllocations": {**of_wf, "allocations": [{"name": "sweep", "scheduler": "cpu", "walltime_seconds": 3600}]},
+        "ReportSubmissions": {**of_wf, "submissions": [{**allocation, "cluster_job_id": "4711"}]},
+        "ObserveAllocations": {**of_wf, "observations": [{**allocation, **seen}]},
+        "CancelAllocations": of_wf, "ListAllocations": of_wf, "GetAllocation": allocation, "ListFailedNodes": of_wf,
         "RecoverWorkflow": {**of_wf, "dry_run": True},
         "CheckUtilization": of_wf,
         "CorrectResources": {**of_wf, "factor": 1.5, "min_attempts": 1},

@@ -4,6 +4,7 @@ Importing the package enters every request in `torc.api.base.REQUESTS`.
 """
 
 from torc.api import (
+    allocations,
     data,
     diagnosis,
     events,
@@ -25,6 +26,7 @@ __all__ = [
     "Page",
     "Request",
     "Torc",
+    "allocations",
     "data",
     "diagnosis",
     "events",

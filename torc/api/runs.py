@@ -59,6 +59,8 @@ class Runner(Value):
     num_completed: int = 0
     num_failed: int = 0
     labels: dict[str, str] = {}
+    allocation_id: int | None = Field(None, description="the allocation of a cluster that it lives in")
+    node: str | None = Field(None, description="as the cluster names it")
 
 
 @request("POST", "/workflows/{workflow_id}/runs", access="run")
@@ -85,6 +87,8 @@ class RegisterRunner(Request[Runner]):
     capacity: NodeCapacity
     labels: dict[str, str] = {}
     surroundings: Surroundings | None = Field(None, description="where it runs, for the record")
+    allocation_id: int | None = Field(None, description="the allocation of a cluster that it lives in")
+    node: str | None = Field(None, description="as the cluster names it")
 
 
 @request("POST", "/workflows/{workflow_id}/runners/{runner_id}/end", access="run")
@@ -299,6 +303,7 @@ class Result(Value):
     stderr_line: int | None = Field(None, description="number of the first of these lines in the file, from 1")
     stdout_tail: str | None = None
     stdout_line: int | None = None
+    slurm_state: str | None = Field(None, description="what the cluster said of its step or allocation")
     is_current: bool = Field(description="false when the job had moved on (a late report of a lost runner)")
 
 

@@ -1,6 +1,7 @@
 """Answers to requests: plain functions of a transaction and a request. Importing the package enters all of them."""
 
 from torc.operations import (
+    allocations,
     classes,
     create,
     data,
@@ -29,6 +30,7 @@ from torc.operations import (
 )
 
 __all__ = [
+    "allocations",
     "classes",
     "create",
     "data",

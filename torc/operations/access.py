@@ -43,6 +43,7 @@ SUBJECTS = (
     Subject("event_id", "event", "event", "events list"),
     Subject("runner_id", "runner", "runner", "compute-nodes list"),
     Subject("result_id", "attempt", "result", "results list"),
+    Subject("allocation_id", "allocation", "allocation", "slurm list"),
 )
 
 

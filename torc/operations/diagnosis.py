@@ -21,7 +21,7 @@ from torc.operations.rows import capacity_of, loads, workflow_row
 _FAILED = ("failed", "terminated", "pending_failed")
 _ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.attempt, j.reason AS job_reason, a.state AS ending, a.reason, a.detail,
     a.return_code, a.wall_seconds, a.peak_memory_bytes, a.stderr_tail, a.stderr_line, a.stdout_tail, a.stdout_line,
-    j.requirement_id, r.name AS requirement_name, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds
+    a.slurm_state, j.requirement_id, r.name AS requirement_name, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds
     FROM job j JOIN requirement r ON r.id = j.requirement_id
     LEFT JOIN attempt a ON a.job_id = j.id AND a.attempt = j.attempt"""
 #: what is asked for where nothing is said: no bound that anybody has chosen
@@ -91,6 +91,7 @@ def facts_of(job: RowMapping) -> Facts:
         peak_memory=job["peak_memory_bytes"] or None,
         runtime_request=None if runtime == _DEFAULT_RUNTIME and job["reason"] != "timeout" else runtime,
         wall_seconds=job["wall_seconds"],
+        slurm_state=job["slurm_state"],
         logs=tuple(logs),
     )
 

@@ -11,9 +11,10 @@ from torc.core.packing import Candidate
 from torc.core.states import Event, State
 from torc.operations.actions import finish_actions, fire, fire_reached, holds_jobs_back, take_due, unfinished
 from torc.operations.dispatch import Tx, answers
+from torc.operations.lost import Loss, lose
 from torc.operations.reports import Reports, record_late, take_reports
 from torc.operations.rows import capacity_of, loads, workflow_row
-from torc.operations.runs import LEASE_SECONDS, expire_leases, lose
+from torc.operations.runs import LEASE_SECONDS, expire_leases
 from torc.store.claims import Wanted, choose
 from torc.store.jobs import Moves
 
@@ -110,7 +111,7 @@ def _take_back(context: Reports, held: Sequence[JobAttempt]) -> None:
     context.moves.apply(Event.RELEASED, [row[0] for row in unknown_jobs if row[2] == State.PENDING])
     forgotten = [row[0] for row in unknown_jobs if row[2] == State.RUNNING]
     if forgotten:
-        lose(tx, context.workflow, request.runner_id, context.moves.now(forgotten), context.moves, "report lost")
+        lose(tx, context.workflow, request.runner_id, context.moves.now(forgotten), context.moves, Loss("report lost"))
     taken = tx.dialect.fetch(tx.db, _TAKEN, {"id": request.runner_id})
     unknown = [{"id": row[0]} for row in taken if row[0] not in request.held_actions]
     if unknown:

@@ -77,6 +77,7 @@ def _facts(item: Finished, asked: Any) -> Facts:
         peak_memory=item.usage.peak_memory_bytes or None,
         runtime_request=None if request.runtime_seconds == default.runtime_seconds else request.runtime_seconds,
         wall_seconds=item.wall_seconds,
+        slurm_state=item.slurm_state,
         logs=tuple(logs),
     )
 

@@ -21,10 +21,11 @@ from torc.store.jobs import End, JobNow, Moves
 _ATTEMPT = (
     "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, return_code, reason, detail, rule, "
     "is_current, started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, usage, "
-    "stderr_tail, stderr_line, stdout_tail, stdout_line) "
+    "stderr_tail, stderr_line, stdout_tail, stdout_line, slurm_state) "
     "VALUES (:workflow_id, :job_id, :run_id, :attempt, :runner_id, :state, :return_code, :reason, :detail, "
     ":rule, :is_current, :started_at, :ended_at, :wall_seconds, :user_cpu_seconds, :system_cpu_seconds, "
-    ":peak_memory_bytes, :usage, :stderr_tail, :stderr_line, :stdout_tail, :stdout_line) ON CONFLICT (job_id, attempt) DO UPDATE SET "
+    ":peak_memory_bytes, :usage, :stderr_tail, :stderr_line, :stdout_tail, :stdout_line, :slurm_state) "
+    "ON CONFLICT (job_id, attempt) DO UPDATE SET slurm_state = coalesce(attempt.slurm_state, excluded.slurm_state), "
     "return_code = excluded.return_code, detail = 'reported ' || excluded.state || ' after its runner was given up', "
     "started_at = excluded.started_at, ended_at = excluded.ended_at, wall_seconds = excluded.wall_seconds, "
     "user_cpu_seconds = excluded.user_cpu_seconds, system_cpu_seconds = excluded.system_cpu_seconds, "
@@ -165,6 +166,7 @@ def _attempt_row(reports: Reports, item: Finished, decision: Decision, *, is_cur
         "stderr_line": item.stderr_line,
         "stdout_tail": item.stdout_tail,
         "stdout_line": item.stdout_line,
+        "slurm_state": item.slurm_state,
     }
 
 

@@ -21,7 +21,7 @@ def result_of(row: RowMapping) -> Result:
     keys = (
         "id", "workflow_id", "job_id", "job_name", "run_id", "attempt", "runner_id", "return_code", "reason", "detail",
         "started_at", "ended_at", "wall_seconds", "stderr_tail", "stderr_line",
-        "stdout_tail", "stdout_line",
+        "stdout_tail", "stdout_line", "slurm_state",
     )  # fmt: skip
     return Result(
         **{key: row[key] for key in keys},

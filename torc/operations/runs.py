@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import RowMapping, text
@@ -22,32 +21,23 @@ from torc.api.runs import (
     StartRun,
 )
 from torc.api.workflows import Workflow
-from torc.core.retry import DIED, RUNNER_LOST, decide_lost
 from torc.core.states import Event, State
 from torc.errors import Conflict, NotFound
 from torc.operations.actions import begin_actions, release_firings
 from torc.operations.dispatch import Tx, answers
+from torc.operations.homes import enter_allocation
+from torc.operations.lost import Loss, lose
 from torc.operations.provenance import record_surroundings
 from torc.operations.rows import decode_cursor, encode_cursor, loads, workflow_of, workflow_row
 from torc.store.ids import take_ids
-from torc.store.jobs import End, JobNow, Moves
+from torc.store.jobs import Moves
 
 #: a runner that does not renew its lease for so long has lost its jobs
 LEASE_SECONDS = 60.0
 
+_PLAIN = ("workflow_id", "kind", "host", "pid", "process_started", "boot_id", "allocation_id", "node")
 _RUNNER = text("SELECT * FROM runner WHERE id = :id")
 _HELD = text("SELECT id FROM job WHERE runner_id = :runner_id")
-_LOSSES = text(
-    "SELECT count(*) FROM attempt a JOIN runner r ON r.id = a.runner_id WHERE a.job_id = :job_id AND a.run_id = :run_id "
-    "AND a.reason = 'runner_lost' AND a.is_current AND coalesce(r.end_reason, '') <> :died"
-)
-_LOST_ATTEMPT = text(
-    "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, reason, is_current, started_at, "
-    "ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes) "
-    "SELECT workflow_id, id, :run_id, attempt, :runner_id, 'terminated', 'runner_lost', true, started_at, :now, "
-    "CASE WHEN started_at IS NULL OR started_at > :now THEN 0 ELSE :now - started_at END, 0, 0, 0 "
-    "FROM job WHERE id = :job_id ON CONFLICT (job_id, attempt) DO NOTHING"
-)
 
 
 @answers(StartRun)
@@ -94,12 +84,15 @@ def register_runner(tx: Tx, request: RegisterRunner) -> Runner:
     row = workflow_row(tx, request.workflow_id, lock=True)
     if not row["is_begun"] and row["run_id"] == 0:
         raise Conflict(f"workflow {row['id']} has not been started", hint="begin a run first")
+    if request.allocation_id is not None:
+        enter_allocation(tx, row["id"], request.allocation_id, request.node)
     runner_id = take_ids(tx.db, "runner")
     tx.db.execute(
         text(
             "INSERT INTO runner (id, workflow_id, run_id, kind, host, pid, process_started, boot_id, capacity, labels, "
-            "is_active, started_at, lease_expires_at, num_completed, num_failed) VALUES (:id, :workflow_id, :run_id, "
-            ":kind, :host, :pid, :process_started, :boot_id, :capacity, :labels, true, :now, :lease, 0, 0)"
+            "is_active, started_at, lease_expires_at, num_completed, num_failed, allocation_id, node) VALUES (:id, "
+            ":workflow_id, :run_id, :kind, :host, :pid, :process_started, :boot_id, :capacity, :labels, true, :now, "
+            ":lease, 0, 0, :allocation_id, :node)"
         ),
         {
             "id": runner_id,
@@ -108,7 +101,7 @@ def register_runner(tx: Tx, request: RegisterRunner) -> Runner:
             "labels": json.dumps(request.labels),
             "now": tx.now,
             "lease": tx.now + LEASE_SECONDS,
-            **request.model_dump(include={"workflow_id", "kind", "host", "pid", "process_started", "boot_id"}),
+            **{name: getattr(request, name) for name in _PLAIN},
         },
     )
     if request.surroundings is not None:
@@ -127,12 +120,15 @@ def end_runner(tx: Tx, request: EndRunner) -> Runner:
     return runner_of(runner_row(tx, request.runner_id))
 
 
-def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str) -> None:
-    """End a runner: what it claimed goes back, what it ran is lost to it."""
+def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str, *, cluster_state: str | None = None) -> int:
+    """End a runner: what it claimed goes back, what it ran is lost to it. Gives how many jobs it held.
+
+    `cluster_state`: how the allocation ended that it lived in, in the word of the cluster.
+    """
     moves = Moves(tx.db, tx.dialect, workflow["id"])
     held = moves.now([row[0] for row in tx.db.execute(_HELD, {"runner_id": runner["id"]})])
     moves.apply(Event.RELEASED, [job.id for job in held.values() if job.state is State.PENDING])
-    lose(tx, workflow, runner["id"], held, moves, reason)
+    lose(tx, workflow, runner["id"], held, moves, Loss(reason, cluster_state))
     tx.db.execute(text("UPDATE job SET runner_id = NULL WHERE runner_id = :runner_id"), {"runner_id": runner["id"]})
     tx.db.execute(
         text("UPDATE runner SET is_active = false, ended_at = :now, end_reason = :reason WHERE id = :id"),
@@ -141,26 +137,7 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str) -> No
     release_firings(tx, runner["id"])
     moves.finish(tx.now, tx.actor, has_job_actions=bool(workflow["has_job_actions"]))
     tx.event(workflow["id"], "runner_ended", runner_id=runner["id"], reason=reason, jobs_held=len(held))
-
-
-def lose(tx: Tx, workflow: RowMapping, runner_id: int, held: Mapping[int, JobNow], moves: Moves, reason: str) -> None:
-    """Give up those of the jobs that run: their runner, or its memory of them, is no more."""
-    ends: dict[Event, dict[int, End]] = defaultdict(dict)
-    for job in held.values():
-        if job.state is State.RUNNING:
-            event = _lose(tx, workflow, runner_id, job, reason)
-            ends[event][job.id] = End(reason=RUNNER_LOST if event is Event.TERMINATED else None)
-    for event, jobs in ends.items():
-        moves.end(event, jobs, held)
-
-
-def _lose(tx: Tx, workflow: RowMapping, runner_id: int, job: JobNow, how: str) -> Event:
-    counted = {"job_id": job.id, "run_id": workflow["run_id"], "died": DIED}
-    losses = tx.db.execute(_LOSSES, counted).scalar_one()
-    tx.db.execute(
-        _LOST_ATTEMPT, {"job_id": job.id, "run_id": workflow["run_id"], "runner_id": runner_id, "now": tx.now}
-    )
-    return decide_lost(losses, how).event
+    return len(held)
 
 
 def active_runners(tx: Tx, workflow_id: int) -> list[RowMapping]:

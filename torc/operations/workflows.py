@@ -136,7 +136,7 @@ def delete_workflow(tx: Tx, request: DeleteWorkflow) -> None:
     if not request.force:
         refuse_while_running(tx, row["id"], "deleted")
     for table in (
-        "event", "firing", "attempt", "runner", "action_job WHERE action_id IN (SELECT id FROM action", "action",
+        "event", "firing", "attempt", "runner", "allocation", "action_job WHERE action_id IN (SELECT id FROM action", "action",
         "gate_prerequisite WHERE gate_id IN (SELECT id FROM gate", "job", "job_count", "gate",
         "input_file WHERE input_set_id IN (SELECT id FROM input_set",
         "input_user_data WHERE input_set_id IN (SELECT id FROM input_set", "input_set", "file", "user_data",

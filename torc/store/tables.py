@@ -296,6 +296,7 @@ class AttemptRow(SQLModel, table=True):
     stderr_line: int | None = None  # number of its first line in the file
     stdout_tail: str | None = text_column()
     stdout_line: int | None = None
+    slurm_state: str | None = None  # what the cluster said of its step or allocation
 
 
 class RunnerRow(SQLModel, table=True):
@@ -319,6 +320,50 @@ class RunnerRow(SQLModel, table=True):
     lease_expires_at: float
     num_completed: int = 0
     num_failed: int = 0
+    allocation_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True, index=True))
+    node: str | None = text_column()  # as the cluster names it
+
+
+class AllocationRow(SQLModel, table=True):
+    """An allocation of a cluster: recorded before it is asked for, followed to its end."""
+
+    __tablename__ = "allocation"
+    __table_args__ = (Index("allocation_workflow", "workflow_id", "state"),)
+    id: int = id_column()
+    workflow_id: int = reference("workflow.id")
+    run_id: int
+    mark: str = text_column(nullable=False)
+    name: str = text_column(nullable=False)
+    scheduler: str | None = text_column()
+    firing_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True))
+    request: dict[str, Any] = json_column()
+    num_nodes: int
+    walltime_seconds: int
+    partition: str | None = text_column()
+    account: str | None = text_column()
+    qos: str | None = text_column()
+    cpus_per_node: int | None = None
+    memory_bytes_per_node: int | None = Field(default=None, sa_column=Column(BigInteger))
+    gpus_per_node: int = 0
+    # -- what was seen of it
+    cluster: str | None = text_column()
+    cluster_job_id: str | None = text_column()
+    state: str  # submitting | pending | running | ended
+    cluster_state: str | None = None
+    reason: str | None = text_column()
+    nodes: list[str] = json_column()
+    failed_nodes: list[str] | None = json_column(nullable=True)  # one of them failed under it
+    created_at: float
+    submitted_at: float | None = None
+    expected_start_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    seen_at: float | None = None
+    cancel_requested_at: float | None = None
+    exit_code: str | None = None
+    restarts: int = 0
+    node_seconds_used: float = 0.0
+    node_seconds_wasted: float | None = None
 
 
 class ActionRow(SQLModel, table=True):

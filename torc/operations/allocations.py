@@ -1,0 +1,289 @@
+"""Allocations: recorded before they are asked for, followed to their end, and what their end means for those who lived in them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import RowMapping, text
+
+from torc.api import allocations as api
+from torc.api.base import Page
+from torc.core.allocations import (
+    FORGOTTEN,
+    NOT_SUBMITTED,
+    REQUEUED,
+    AllocationState,
+    Change,
+    Observation,
+    Standing,
+    busy_seconds,
+    given_up,
+    is_forgotten,
+    node_seconds,
+    nodes_to_exclude,
+    observe,
+)
+from torc.core.attribution import OF_NODES, was_killed_for_memory
+from torc.errors import Conflict
+from torc.operations.access import visible
+from torc.operations.dispatch import Tx, answers
+from torc.operations.homes import allocation_row, allocations_of, standing_of, write_standing
+from torc.operations.rows import decode_cursor, encode_cursor, loads, workflow_row
+from torc.operations.runs import give_up
+from torc.store.ids import take_ids
+
+_COPIED = (
+    "name", "scheduler", "num_nodes", "walltime_seconds", "partition", "account", "qos", "cpus_per_node",
+    "memory_bytes_per_node", "gpus_per_node",
+)  # fmt: skip
+_INSERT = text(
+    "INSERT INTO allocation (id, workflow_id, run_id, mark, firing_id, request, nodes, state, created_at, "
+    f"restarts, node_seconds_used, {', '.join(_COPIED)}) VALUES (:id, :workflow_id, :run_id, :mark, :firing_id, :request, "
+    f"'[]', 'submitting', :now, 0, 0, {', '.join(':' + name for name in _COPIED)})"
+)
+_OF_FIRING = text("SELECT * FROM allocation WHERE workflow_id = :id AND firing_id = :firing_id ORDER BY id")
+_RUNNERS = text("SELECT * FROM runner WHERE allocation_id = :id AND is_active ORDER BY id")
+_RAN = text(
+    "SELECT a.runner_id, a.started_at, a.ended_at FROM attempt a JOIN runner r ON r.id = a.runner_id "
+    "WHERE r.allocation_id = :id AND a.started_at IS NOT NULL"
+)
+_ENDED_BEFORE = text(
+    "SELECT a.id, a.return_code FROM attempt a JOIN runner r ON r.id = a.runner_id "
+    "WHERE r.allocation_id = :id AND a.slurm_state IS NULL AND a.return_code IN (-9, 137)"
+)
+_LAST_SPOKE = text(
+    "SELECT node, max(lease_expires_at) FROM runner WHERE allocation_id = :id AND node IS NOT NULL GROUP BY node ORDER BY 2"
+)
+#: seconds by which runners on nodes that failed fell silent before the others
+_SILENT_BEFORE = 5.0
+
+
+@answers(api.RecordAllocations)
+def record_allocations(tx: Tx, request: api.RecordAllocations) -> list[api.Allocation]:
+    """Record what is going to be submitted."""
+    row = workflow_row(tx, request.workflow_id, lock=True)
+    if request.firing_id is not None:
+        known = tx.db.execute(_OF_FIRING, {"id": row["id"], "firing_id": request.firing_id}).mappings().all()
+        if known:
+            return allocations_of(tx, known)
+    if row["is_archived"] or row["is_canceled"]:
+        what = "archived" if row["is_archived"] else "canceled"
+        raise Conflict(f"workflow {row['id']} is {what}", hint=f"reset it first: torc workflows reset {row['id']}")
+    first = take_ids(tx.db, "allocation", len(request.allocations))
+    for at, new in enumerate(request.allocations):
+        number = first + at
+        values: dict[str, Any] = {name: getattr(new, name) for name in _COPIED}
+        values |= {
+            "id": number, "workflow_id": row["id"], "run_id": row["run_id"], "firing_id": request.firing_id, "now": tx.now,
+            "mark": f"torc-wf{row['id']}-al{number}-{secrets.token_hex(4)}", "request": json.dumps(new.request),
+        }  # fmt: skip
+        tx.db.execute(_INSERT, values)
+    tx.event(row["id"], "allocations_recorded", first=first, number=len(request.allocations))
+    found = text("SELECT * FROM allocation WHERE id >= :first AND id < :end ORDER BY id")
+    rows = tx.db.execute(found, {"first": first, "end": first + len(request.allocations)}).mappings().all()
+    return allocations_of(tx, rows)
+
+
+@answers(api.ReportSubmissions)
+def report_submissions(tx: Tx, request: api.ReportSubmissions) -> list[api.Allocation]:
+    """Take in what became of asking for allocations."""
+    workflow = workflow_row(tx, request.workflow_id, lock=True)
+    for item in request.submissions:
+        row = allocation_row(tx, item.allocation_id, workflow["id"])
+        standing = standing_of(row)
+        if item.error is not None:
+            if row["cluster_job_id"] is None:
+                _end(tx, workflow, row, given_up(standing, NOT_SUBMITTED, item.error, tx.now))
+        elif item.cluster_job_id is not None and row["cluster_job_id"] != item.cluster_job_id:
+            _submitted(tx, row, standing, item.cluster_job_id, item.cluster)
+    ids = [item.allocation_id for item in request.submissions]
+    return allocations_of(tx, [allocation_row(tx, number) for number in ids])
+
+
+def _submitted(tx: Tx, row: RowMapping, standing: Standing, cluster_job_id: str, cluster: str | None) -> None:
+    if standing.state is AllocationState.SUBMITTING:
+        standing = Standing(AllocationState.PENDING, "PENDING")
+    more = {"cluster_job_id": cluster_job_id, "submitted_at": row["submitted_at"] or tx.now, "seen_at": tx.now}
+    write_standing(tx, row, standing, cluster=cluster or row["cluster"], **more)
+    tx.event(row["workflow_id"], "allocation_submitted", allocation_id=row["id"], cluster_job_id=cluster_job_id)
+
+
+@answers(api.ObserveAllocations)
+def observe_allocations(tx: Tx, request: api.ObserveAllocations) -> api.Observed:
+    """Take in what the cluster says."""
+    workflow = workflow_row(tx, request.workflow_id, lock=True)
+    changed: list[int] = []
+    ended = lost = 0
+    for item in request.observations:
+        row = allocation_row(tx, item.allocation_id, workflow["id"])
+        standing = standing_of(row)
+        if row["cluster_job_id"] is None and item.cluster_job_id is not None:
+            _submitted(tx, row, standing, item.cluster_job_id, None)
+            row = allocation_row(tx, row["id"])
+            standing = standing_of(row)
+        fields = item.model_dump(exclude={"allocation_id", "cluster_job_id"})
+        change = observe(standing, Observation(**{**fields, "nodes": tuple(item.nodes)}), tx.now)
+        if change.standing != standing:
+            runners, jobs = _take(tx, workflow, row, change)
+            ended, lost = ended + runners, lost + jobs
+            changed.append(row["id"])
+        else:
+            tx.db.execute(text("UPDATE allocation SET seen_at = :now WHERE id = :id"), {"now": tx.now, "id": row["id"]})
+    for number in request.silent:
+        row = allocation_row(tx, number, workflow["id"])
+        if _is_over(tx, row):
+            word = FORGOTTEN if row["cluster_job_id"] is not None else NOT_SUBMITTED
+            gone = given_up(standing_of(row), word, "the cluster knows nothing of it", tx.now)
+            runners, jobs = _take(tx, workflow, row, Change(gone))
+            ended, lost = ended + runners, lost + jobs
+            changed.append(number)
+    rows = [allocation_row(tx, number) for number in dict.fromkeys(changed)]
+    return api.Observed(changed=allocations_of(tx, rows), runners_ended=ended, jobs_lost=lost)
+
+
+def _is_over(tx: Tx, row: RowMapping) -> bool:
+    return is_forgotten(
+        standing_of(row),
+        known_to_cluster=row["cluster_job_id"] is not None,
+        last_seen_at=row["seen_at"] or row["created_at"],
+        walltime_seconds=row["walltime_seconds"],
+        now=tx.now,
+    )
+
+
+def _take(tx: Tx, workflow: RowMapping, row: RowMapping, change: Change) -> tuple[int, int]:
+    """Write a change, and end who lived in what is over. Gives (runners, jobs) that were lost."""
+    was_over = row["state"] == AllocationState.ENDED.value
+    if change.ended:
+        return _end(tx, workflow, row, change.standing, tell=not was_over)
+    lost = (0, 0)
+    if change.requeued:
+        lost = _end_runners(tx, workflow, row["id"], REQUEUED)
+        tx.event(workflow["id"], "allocation_requeued", allocation_id=row["id"])
+    standing = change.standing
+    used = node_seconds(standing.started_at, standing.ended_at, row["num_nodes"], tx.now)
+    write_standing(tx, row, standing, seen_at=tx.now, node_seconds_used=used)
+    if standing.state.value != row["state"]:
+        tx.event(
+            workflow["id"], f"allocation_{standing.state.value}", allocation_id=row["id"], nodes=list(standing.nodes)
+        )
+    return lost
+
+
+def _end(tx: Tx, workflow: RowMapping, row: RowMapping, standing: Standing, *, tell: bool = True) -> tuple[int, int]:
+    word = standing.cluster_state or ""
+    failed = _failed_nodes(tx, row, standing) if word in OF_NODES else []
+    lost = _end_runners(tx, workflow, row["id"], word)
+    for attempt_id, return_code in tx.db.execute(_ENDED_BEFORE, {"id": row["id"]}).all():
+        if was_killed_for_memory(word, return_code):
+            tx.db.execute(
+                text("UPDATE attempt SET slurm_state = :word WHERE id = :id"), {"word": word, "id": attempt_id}
+            )
+    used = node_seconds(standing.started_at, standing.ended_at, row["num_nodes"], tx.now)
+    wasted = max(0.0, used - _busy(tx, row))
+    more = {"seen_at": tx.now, "node_seconds_used": used, "node_seconds_wasted": wasted}
+    write_standing(tx, row, standing, failed_nodes=json.dumps(failed) if failed else None, **more)
+    if tell:
+        tx.event(
+            workflow["id"], "allocation_ended", allocation_id=row["id"], cluster_job_id=row["cluster_job_id"], state=word,
+            reason=standing.reason, runners=lost[0], jobs_lost=lost[1],
+        )  # fmt: skip
+    return lost
+
+
+def _busy(tx: Tx, row: RowMapping) -> float:
+    """Give the node-seconds in which something ran; each runner stands for its share of the nodes."""
+    busy: dict[int, list[tuple[float, float]]] = {}
+    for runner_id, started_at, ended_at in tx.db.execute(_RAN, {"id": row["id"]}):
+        busy.setdefault(runner_id, []).append((started_at, ended_at))
+    runners = tx.db.execute(
+        text("SELECT count(*) FROM runner WHERE allocation_id = :id"), {"id": row["id"]}
+    ).scalar_one()
+    share = max(1.0, float(row["num_nodes"]) / max(1, runners))
+    return float(share * sum(map(busy_seconds, busy.values())))
+
+
+def _end_runners(tx: Tx, workflow: RowMapping, allocation_id: int, word: str) -> tuple[int, int]:
+    runners = tx.db.execute(_RUNNERS, {"id": allocation_id}).mappings().all()
+    jobs = sum(give_up(tx, workflow, runner, f"allocation ended: {word}", cluster_state=word) for runner in runners)
+    return len(runners), jobs
+
+
+def _failed_nodes(tx: Tx, row: RowMapping, standing: Standing) -> list[str]:
+    """Name the nodes of which one failed: where runners fell silent before the others, else all."""
+    spoke = tx.db.execute(_LAST_SPOKE, {"id": row["id"]}).all()
+    if not spoke:
+        return list(standing.nodes)
+    latest = spoke[-1][1]
+    silent = [node for node, when in spoke if latest - when > _SILENT_BEFORE]
+    return silent or [node for node, _ in spoke]
+
+
+@answers(api.CancelAllocations)
+def cancel_allocations(tx: Tx, request: api.CancelAllocations) -> list[api.Allocation]:
+    """Mark allocations to be cancelled."""
+    workflow = workflow_row(tx, request.workflow_id, lock=True)
+    query = text("SELECT * FROM allocation WHERE workflow_id = :id AND state <> 'ended' ORDER BY id")
+    rows = tx.db.execute(query, {"id": workflow["id"]}).mappings().all()
+    if request.allocation_ids is not None:
+        wanted = set(request.allocation_ids)
+        for number in wanted:
+            allocation_row(tx, number, workflow["id"])
+        rows = [row for row in rows if row["id"] in wanted]
+    if request.queued_only:
+        rows = [row for row in rows if row["state"] != AllocationState.RUNNING.value]
+    fresh = [row["id"] for row in rows if row["cancel_requested_at"] is None]
+    if fresh:
+        mark = text("UPDATE allocation SET cancel_requested_at = :now WHERE id = :id")
+        tx.db.execute(mark, [{"now": tx.now, "id": number} for number in fresh])
+        tx.event(workflow["id"], "allocations_cancel_requested", allocation_ids=fresh[:1000], number=len(fresh))
+    return allocations_of(tx, [allocation_row(tx, row["id"]) for row in rows])
+
+
+@answers(api.ListAllocations)
+def list_allocations(tx: Tx, request: api.ListAllocations) -> Page[api.Allocation]:
+    """List allocations, newest first."""
+    seen, values = visible(tx)
+    if request.workflow_id is not None:
+        seen = [*seen, "id = :workflow_id"]
+        values["workflow_id"] = request.workflow_id
+    key = decode_cursor(request.cursor)
+    values |= {"before": key[0] if key else 2**62, "active": request.active_only, "n": request.limit + 1}
+    where = ["a.id < :before", "(a.state <> 'ended' OR NOT :active)"]
+    if seen:
+        where.append(f"a.workflow_id IN (SELECT id FROM workflow WHERE {' AND '.join(seen)})")
+    query = f"SELECT a.* FROM allocation a WHERE {' AND '.join(where)} ORDER BY a.id DESC LIMIT :n"
+    rows = tx.db.execute(text(query), values).mappings().all()
+    more = len(rows) > request.limit
+    rows = rows[: request.limit]
+    return Page(items=allocations_of(tx, rows), cursor=encode_cursor(rows[-1]["id"]) if more else None)
+
+
+@answers(api.GetAllocation)
+def get_allocation(tx: Tx, request: api.GetAllocation) -> api.Allocation:
+    """Get one allocation."""
+    return allocations_of(tx, [allocation_row(tx, request.allocation_id)])[0]
+
+
+@answers(api.ListFailedNodes)
+def list_failed_nodes(tx: Tx, request: api.ListFailedNodes) -> list[api.FailedNode]:
+    """List the nodes that failed, the worst first."""
+    workflow_row(tx, request.workflow_id)
+    query = text("SELECT failed_nodes, ended_at FROM allocation WHERE workflow_id = :id AND failed_nodes IS NOT NULL")
+    failures = [
+        (node, float(ended_at))
+        for nodes, ended_at in tx.db.execute(query, {"id": request.workflow_id})
+        for node in loads(nodes, [])
+    ]
+    return _told(failures, nodes_to_exclude(failures, tx.now))
+
+
+def _told(failures: list[tuple[str, float]], excluded: tuple[str, ...]) -> list[api.FailedNode]:
+    times: Mapping[str, list[float]] = {node: [at for name, at in failures if name == node] for node, _ in failures}
+    return [
+        api.FailedNode(node=node, num_failures=len(seen), last_failed_at=max(seen), is_excluded=node in excluded)
+        for node, seen in sorted(times.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]

@@ -1,0 +1,99 @@
+"""Jobs that lost their runner: what becomes of each, by how the runner or its allocation ended."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sqlalchemy import RowMapping, text
+
+from torc.api.runs import Finished
+from torc.core.attribution import FAULTLESS, Running, is_faultless, meaning
+from torc.core.retry import DIED, RUNNER_LOST, decide_lost
+from torc.core.states import Event, State
+from torc.operations.dispatch import Tx
+from torc.operations.handling import handle
+from torc.operations.rows import loads
+from torc.store.jobs import End, JobNow, Moves
+
+_FAULTLESS = ", ".join(f"'{word}'" for word in sorted(FAULTLESS))
+_LOSSES = text(
+    "SELECT count(*) FROM attempt a JOIN runner r ON r.id = a.runner_id WHERE a.job_id = :job_id AND a.run_id = :run_id "
+    "AND a.reason = 'runner_lost' AND a.is_current AND coalesce(r.end_reason, '') <> :died "
+    f"AND coalesce(a.slurm_state, '') NOT IN ({_FAULTLESS})"
+)
+_ATTEMPT = text(
+    "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, reason, detail, rule, is_current, "
+    "started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, slurm_state) "
+    "SELECT workflow_id, id, :run_id, attempt, :runner_id, 'terminated', :reason, :detail, :rule, true, started_at, :now, "
+    "CASE WHEN started_at IS NULL OR started_at > :now THEN 0 ELSE :now - started_at END, 0, 0, 0, :slurm_state "
+    "FROM job WHERE id = :job_id ON CONFLICT (job_id, attempt) DO NOTHING"
+)
+_ASKED = (
+    "SELECT j.started_at, r.runtime_seconds FROM job j JOIN requirement r ON r.id = j.requirement_id WHERE j.id = :id"
+)
+
+
+class Loss(NamedTuple):
+    """How a runner ended, and the allocation that it lived in, in the word of the cluster."""
+
+    reason: str
+    cluster_state: str | None = None
+
+
+class _Told(NamedTuple):
+    """What becomes of a job, and what its attempt says."""
+
+    event: Event
+    end: End
+    reason: str
+    detail: str | None = None
+    rule: int | None = None
+
+
+def lose(tx: Tx, workflow: RowMapping, runner_id: int, held: Mapping[int, JobNow], moves: Moves, how: Loss) -> None:
+    """Give up those of the jobs that run: their runner, or its memory of them, is no more."""
+    ends: dict[Event, dict[int, End]] = defaultdict(dict)
+    for job in held.values():
+        if job.state is State.RUNNING:
+            told = _told(tx, workflow, job, how)
+            values = {
+                "job_id": job.id, "run_id": workflow["run_id"], "runner_id": runner_id, "now": tx.now,
+                "reason": told.reason, "detail": told.detail, "rule": told.rule, "slurm_state": how.cluster_state,
+            }  # fmt: skip
+            tx.db.execute(_ATTEMPT, values)
+            ends[told.event][job.id] = told.end
+    for event, jobs in ends.items():
+        moves.end(event, jobs, held)
+
+
+def _told(tx: Tx, workflow: RowMapping, job: JobNow, how: Loss) -> _Told:
+    if how.cluster_state is None:
+        return _lost(tx, workflow, job, how)
+    started_at, runtime_request = tx.dialect.fetch(tx.db, _ASKED, {"id": job.id})[0]
+    wall = None if started_at is None else max(0.0, tx.now - started_at)
+    what = meaning(how.cluster_state, Running(wall, runtime_request))
+    if what == "interrupted":
+        return _Told(Event.INTERRUPTED, End(reason="runner_stopped"), "runner_stopped")
+    if what == "lost":
+        return _lost(tx, workflow, job, how)
+    detail = f"its allocation ended: {how.cluster_state}"
+    item = Finished(
+        job_id=job.id, attempt=job.attempt, outcome="terminated", return_code=None, started_at=started_at, ended_at=tx.now,
+        wall_seconds=wall or 0.0, reason=what, detail=detail, slurm_state=how.cluster_state,
+    )  # fmt: skip
+    settings = loads(workflow["settings"], {})
+    decision = handle(tx, workflow, item, job, use_pending_failed=bool(settings.get("use_pending_failed")))
+    recovery = None
+    if decision.event is Event.RETRIED:
+        recovery = json.dumps({"script": decision.recovery_script, "return_code": None})
+    return _Told(decision.event, End(None, detail, started_at, recovery), what, detail, decision.rule)
+
+
+def _lost(tx: Tx, workflow: RowMapping, job: JobNow, how: Loss) -> _Told:
+    counted = {"job_id": job.id, "run_id": workflow["run_id"], "died": DIED}
+    losses = tx.db.execute(_LOSSES, counted).scalar_one()
+    event = decide_lost(losses, DIED if is_faultless(how.cluster_state) else how.reason).event
+    return _Told(event, End(reason=RUNNER_LOST if event is Event.TERMINATED else None), RUNNER_LOST)
