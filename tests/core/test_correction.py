@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc.core.correction import fitted, raised
+from torc.core.correction import alike, fitted, is_chosen, raised
 from torc.core.resources import ResourceRequest
 
 GIB = 1 << 30
@@ -50,3 +50,22 @@ def test_what_is_fitted_is_lower_and_holds_what_was_used(memory: int, runtime: i
     assert found.memory_bytes == memory or found.memory_bytes >= 1.5 * peak
     assert found.runtime_seconds == runtime or found.runtime_seconds >= 1.5 * wall
     assert found.memory_bytes > 0 and found.runtime_seconds > 0
+
+
+def test_jobs_that_need_about_as_much_go_together_and_a_giant_alone() -> None:
+    assert alike([10.0, 11.0, 400.0, 12.0]) == [[0, 1, 3], [2]]
+    assert alike([]) == [] and alike([5.0]) == [[0]]
+
+
+@given(amounts=st.lists(st.floats(1, 2**40), max_size=60))
+def test_there_are_few_classes_and_everybody_is_in_one(amounts: list[float]) -> None:
+    parts = alike(amounts)
+    assert len(parts) <= 4 and sorted(at for part in parts for at in part) == list(range(len(amounts)))
+    tops = [max(amounts[at] for at in part) for part in parts]
+    assert all(min(amounts[at] for at in part) >= top for part, top in zip(parts[1:], tops, strict=False))
+
+
+def test_groups_are_named_by_their_parts_or_a_pattern() -> None:
+    assert is_chosen("small/timeout", [], []) and is_chosen("small/timeout", ["small"], [])
+    assert is_chosen("small/timeout", ["*/timeout"], []) and not is_chosen("small/timeout", ["sm"], [])
+    assert not is_chosen("small/timeout/2m", ["small"], ["small/timeout"])

@@ -16,7 +16,7 @@ from torc.api.base import Torc
 from torc.api.data import ListRequirements
 from torc.api.events import ListEvents
 from torc.api.jobs import ListJobs
-from torc.api.recovery import RecoverWorkflow, Recovery
+from torc.api.recovery import GetRecoverySpent, RecoverWorkflow, Recovery
 from torc.api.runs import EndRunner, RegisterRunner, StartRun
 from torc.api.workflows import CheckWorkflow
 from torc.core.states import State
@@ -128,11 +128,79 @@ def test_no_more_is_asked_for_than_the_largest_runner_has(torc: Torc) -> None:
 
     fail(5 * GIB // 4)
     (proposal,) = recover(torc, wf).proposals
-    assert proposal.new_memory_bytes == 5 * GIB // 4 and "as much as the largest runner has" in proposal.reason
+    assert proposal.new_memory_bytes == 5 * GIB // 4 and "as much as the largest node has" in proposal.reason
     fail(5 * GIB // 4)
     again = recover(torc, wf)
-    assert again.proposals == [] and "no runner that was there has more memory" in again.left[0].reason
+    assert again.proposals == [] and "no runner or partition has more memory" in again.left[0].reason
     assert get(torc, wf).state == "failed"
+
+
+def test_a_giant_gets_a_class_of_its_own_and_does_not_raise_the_others(torc: Torc) -> None:
+    names = [f"s{at}" for at in range(6)]
+    own = {name: {"resource_requirements": "small"} for name in [*names, "giant"]}
+    wf = workflow(torc, " ".join(own), resource_requirements=CLASSES, jobs=own)
+    number = runner(torc, wf)
+    given = exchange(torc, wf, number, limit=100).assignments
+    peaks = {"giant": 40 * GIB} | {name: GIB + at for at, name in enumerate(names)}
+    exchange(torc, wf, number, finished=[_report(item, "memory", peaks[item.name]) for item in given])
+    torc.send(EndRunner(workflow_id=wf, runner_id=number))
+    proposed = recover(torc, wf, dry_run=True)
+    told = {p.key: (p.num_jobs, p.new_memory_bytes // (1 << 20)) for p in proposed.proposals}
+    assert told == {"small/out_of_memory/1.5GiB": (6, 1537), "small/out_of_memory/60GiB": (1, 60 * 1024)}
+    done = recover(torc, wf, skip=["small/out_of_memory/60GiB"], reason="the giant is looked at by hand")
+    assert (done.num_retried, done.num_left, done.left[0].reason) == (6, 1, "not chosen")
+    (told_why,) = torc.send(ListEvents(workflow_id=wf, type="workflow_recovered")).items
+    assert told_why.data["reason"] == "the giant is looked at by hand" and told_why.actor.startswith("user:")
+    assert states(torc, wf).endswith("giant:failed")
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"only": ["small/timeout"]}, {"t1"}),
+        ({"only": ["small"], "skip": ["*/network"]}, {"m1", "m2", "t1"}),
+        ({"skip": ["small"]}, set()),
+        ({"only": ["*/out_of_memory"]}, {"m1", "m2"}),
+    ],
+)
+def test_groups_are_chosen_by_their_keys(torc: Torc, choice: dict[str, Any], expected: set[str]) -> None:
+    wf = failing(torc, KINDS)
+    recover(torc, wf, **choice)
+    assert {name for name, job in jobs(torc, wf).items() if job.state is State.READY} == expected
+
+
+def spent(torc: Torc, wf: int, automation: str | None = None) -> tuple[int, float]:
+    found = torc.send(GetRecoverySpent(workflow_id=wf, automation=automation))
+    return found.rounds, found.node_hours
+
+
+def test_the_budget_is_kept_in_the_store_and_each_program_has_its_own(torc: Torc) -> None:
+    wf = failing(torc, {"m1": "memory", "n1": "net"}, "n1 -> behind")
+    first = recover(torc, wf, automation="watch", dry_run=True)
+    costs = {p.key: p.cost_node_hours for p in first.proposals}
+    assert costs["small/network"] > costs["small/out_of_memory"] > 0, "what is behind it will run, too"
+    assert first.cost_node_hours == pytest.approx(sum(costs.values()))
+    cheap = recover(torc, wf, automation="watch", max_node_hours=1.01 * costs["small/out_of_memory"], dry_run=True)
+    assert [p.key for p in cheap.proposals] == ["small/out_of_memory"]
+    assert "node-hours" in cheap.left[0].reason and "of the budget" in cheap.left[0].reason
+    assert recover(torc, wf, automation="watch", max_retries=1, mark=first.mark).num_retried == 2
+    assert spent(torc, wf, "watch") == (1, 0.0) and spent(torc, wf) == (0, 0.0)
+    run_all(torc, wf, ("m1",))
+    assert spent(torc, wf, "watch")[1] == pytest.approx(2 * (1 / 500 / 3600) + 1 / 1000 / 3600)
+    again = recover(torc, wf, automation="watch", max_retries=1, retry_unknown=True)
+    assert not again.applied and again.left[0].reason == "the budget of 1 recoveries is spent"
+    by_hand = recover(torc, wf, max_retries=1, retry_unknown=True, dry_run=True)
+    assert by_hand.num_retried == 1 and by_hand.spent.rounds == 0
+    fresh = recover(torc, wf, automation="watch", max_retries=1, retry_unknown=True, new_budget=True)
+    assert fresh.applied and spent(torc, wf, "watch") == (1, 0.0)
+
+
+def test_a_caller_who_knows_the_cluster_may_raise_the_bounds(torc: Torc) -> None:
+    wf = failing(torc, {"t1": "time", "m1": "memory"})
+    proposed = recover(torc, wf, dry_run=True, max_runtime_seconds=700)
+    assert {p.new_runtime_seconds for p in proposed.proposals} == {600, 700}
+    left = recover(torc, wf, dry_run=True, max_runtime_seconds=600).left
+    assert left[0].category == "timeout" and "no partition lets them run longer" in left[0].reason
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -98,7 +98,7 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "ReportSubmissions": {**of_wf, "submissions": [{**allocation, "cluster_job_id": "4711"}]},
         "ObserveAllocations": {**of_wf, "observations": [{**allocation, **seen}]},
         "CancelAllocations": of_wf, "ListAllocations": of_wf, "GetAllocation": allocation, "ListFailedNodes": of_wf,
-        "RecoverWorkflow": {**of_wf, "dry_run": True},
+        "RecoverWorkflow": {**of_wf, "dry_run": True}, "GetRecoverySpent": of_wf,
         "CheckUtilization": of_wf,
         "CorrectResources": {**of_wf, "factor": 1.5, "min_attempts": 1},
         "GetProvenance": of_wf,

@@ -17,7 +17,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("torc.cli.run:run", "Run a spec, or go on with a stored workflow, on this machine."),
         "create": ("torc.cli.specs:create", "Store a workflow from a spec, without running it."),
         "status": ("torc.cli.status:status", "Show how a workflow stands."),
-        "watch": ("torc.cli.status:watch", "Follow a workflow to its end."),
+        "watch": ("torc.cli.watch:watch", "Follow a workflow to its end, and recover it when asked."),
         "worker": ("torc.cli.run:worker", "Run a further runner for a stored workflow."),
         "recover": ("torc.cli.recover:recover", "Put right what failed for want of memory or time, and go on."),
         "remote": ("torc.cli.remote:app", "Run workers on other machines over SSH."),

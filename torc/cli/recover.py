@@ -1,17 +1,18 @@
-"""`torc recover`: diagnose what failed, show what would help, do it, and go on."""
+"""`torc recover`: diagnose what failed, show what would help, do it, and go on. What `torc watch --recover` shares with it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from torc.api.recovery import RecoverWorkflow
 from torc.cli import render
-from torc.cli.run import output_folder, run_stored
+from torc.cli.run import OutputDir, output_folder, run_stored
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
 from torc.cli.users import checked
@@ -19,11 +20,11 @@ from torc.core.quantities import human_duration
 from torc.errors import Conflict
 
 _PROPOSALS = [
-    ("jobs", render.attribute("num_jobs")),
-    ("why", render.attribute("category")),
-    ("class", render.attribute("requirement")),
+    ("group", render.attribute("key")),
+    ("jobs", lambda p: f"{p.num_jobs} + {p.num_behind} behind" if p.num_behind else str(p.num_jobs)),
     ("memory", lambda p: _change(render.memory(p.memory_bytes), render.memory(p.new_memory_bytes))),
     ("time", lambda p: _change(human_duration(p.runtime_seconds), human_duration(p.new_runtime_seconds))),
+    ("node-hours", lambda p: f"{p.cost_node_hours:.3g}"),
     ("because", render.attribute("reason")),
 ]
 _LEFT = [
@@ -32,6 +33,37 @@ _LEFT = [
     ("such as", lambda left: left.job_ids[0]),
     ("left", render.attribute("reason")),
 ]
+MemoryMultiplier = Annotated[
+    float, typer.Option("--memory-multiplier", min=1.0, help="Times what was used, or asked for.")
+]
+RuntimeMultiplier = Annotated[float, typer.Option("--runtime-multiplier", min=1.0, help="Likewise, of time.")]
+RetryUnknown = Annotated[bool, typer.Option("--retry-unknown", help="Also jobs of which nothing says why they failed.")]
+Retry = Annotated[
+    list[str] | None, typer.Option("--retry", metavar="CATEGORY", help="Also those of this category; repeat.")
+]
+MaxAttempts = Annotated[int, typer.Option("--max-attempts", min=1, help="Leave jobs that were tried so often.")]
+MaxRetries = Annotated[
+    int | None,
+    typer.Option(
+        "--max-retries", min=0, show_default=False, help="At most so many recoveries; `torc watch`: 3, else no bound."
+    ),
+]
+MaxNodeHours = Annotated[
+    float | None,
+    typer.Option("--max-node-hours", min=0.0, help="Leave what would cost more than is left of so many node-hours."),
+]
+NewBudget = Annotated[
+    bool, typer.Option("--new-budget", help="Do not count what earlier recoveries of this workflow have spent.")
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="GROUP", help="Only this group: CLASS/CATEGORY, CLASS, or '*/CATEGORY'; repeat."),
+]
+Skip = Annotated[list[str] | None, typer.Option("--skip", metavar="GROUP", help="Not this group; repeat.")]
+Hook = Annotated[
+    str | None, typer.Option("--recovery-hook", help="A command to run before: its failure stops the recovery.")
+]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the log of the workflow.")]
 
 
 def _change(old: str, new: str) -> str:
@@ -41,24 +73,19 @@ def _change(old: str, new: str) -> str:
 def recover(  # noqa: PLR0913, PLR0917 - options of a command
     workflow: Which = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
-    memory_multiplier: Annotated[
-        float, typer.Option("--memory-multiplier", min=1.0, help="Times what was used, or asked for.")
-    ] = 1.5,
-    runtime_multiplier: Annotated[
-        float, typer.Option("--runtime-multiplier", min=1.0, help="Likewise, of time.")
-    ] = 1.4,
-    retry_unknown: Annotated[
-        bool, typer.Option("--retry-unknown", help="Also jobs of which nothing says why they failed.")
-    ] = False,
-    retry: Annotated[
-        list[str] | None, typer.Option("--retry", metavar="CATEGORY", help="Also those of this category; repeat.")
-    ] = None,
-    max_attempts: Annotated[
-        int, typer.Option("--max-attempts", min=1, help="Leave jobs that were tried so often.")
-    ] = 10,
-    recovery_hook: Annotated[
-        str | None, typer.Option("--recovery-hook", help="A command to run before: its failure stops the recovery.")
-    ] = None,
+    only: Only = None,
+    skip: Skip = None,
+    memory_multiplier: MemoryMultiplier = 1.5,
+    runtime_multiplier: RuntimeMultiplier = 1.4,
+    retry_unknown: RetryUnknown = False,
+    retry: Retry = None,
+    max_attempts: MaxAttempts = 10,
+    max_retries: MaxRetries = None,
+    max_node_hours: MaxNodeHours = None,
+    new_budget: NewBudget = False,
+    recovery_hook: Hook = None,
+    reason: Reason = None,
+    output_dir: OutputDir = None,
     no_run: Annotated[
         bool, typer.Option("--no-run", help="Make them due again, and leave running them to others.")
     ] = False,
@@ -66,17 +93,19 @@ def recover(  # noqa: PLR0913, PLR0917 - options of a command
 ) -> None:
     """Give jobs that ran out of memory or time more of it, and run them again with those that a retry helps.
 
-    Example: torc recover 12 --dry-run
+    On a terminal, each group is asked about. Example: torc recover 12 --dry-run
     """
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
         fields = {
             "workflow_id": number, "memory_multiplier": memory_multiplier, "runtime_multiplier": runtime_multiplier,
-            "retry_unknown": retry_unknown, "retry": retry or [], "max_attempts": max_attempts,
+            "retry_unknown": retry_unknown, "retry": retry or [], "max_attempts": max_attempts, "only": only or [],
+            "skip": skip or [], "max_retries": max_retries, "max_node_hours": max_node_hours, "new_budget": new_budget,
+            "reason": reason,
         }  # fmt: skip
         request = checked(RecoverWorkflow, **fields)
         if not dry_run:
-            _find_orphans(opened, number)
+            _find_orphans(opened, number, output_folder(output_dir))
         found = opened.send(request.model_copy(update={"dry_run": True}))
         if dry_run or not found.num_retried:
             _show(found)
@@ -90,33 +119,54 @@ def recover(  # noqa: PLR0913, PLR0917 - options of a command
         if not SESSION.json:
             _show(found)
         if not yes and sys.stdin.isatty():
-            typer.confirm(f"run {found.num_retried} job(s) again?", abort=True, err=True)
+            request = request.model_copy(update={"only": _accepted(found), "skip": []})
         if recovery_hook is not None:
-            _run_hook(recovery_hook, number)
+            run_hook(recovery_hook, number, output_folder(output_dir), found)
         done = opened.send(request.model_copy(update={"mark": found.mark}))
         if no_run:
             if SESSION.json:
                 render.show_json(done)
             render.note(f"{done.num_retried} job(s) are due again: torc run {number}")
             return
-        raise typer.Exit(run_stored(opened, number))
+        raise typer.Exit(run_stored(opened, number, output_dir))
 
 
-def _find_orphans(opened: Any, number: int) -> None:
+def _accepted(found: Any) -> list[str]:
+    """Ask about each group; gives the keys of those that are wanted."""
+    keys = []
+    for group in found.proposals:
+        asked = f"run {group.num_jobs} job(s) of {group.key} again, for about {group.cost_node_hours:.3g} node-hours?"
+        if typer.confirm(asked, default=True, err=True):
+            keys.append(group.key)
+    if not keys:
+        raise typer.Abort
+    return keys
+
+
+def _find_orphans(opened: Any, number: int, folder: Path) -> None:
     """Give up runners of this machine that died, so that what they ran is known to have failed."""
     from torc.runner import hardware, orphans
 
-    dead = orphans.give_up_dead_runners(opened, number, hardware.identity(), output_folder())
+    dead = orphans.give_up_dead_runners(opened, number, hardware.identity(), folder)
     if dead:
         render.note(f"note: {len(dead)} runner(s) of this machine had died")
 
 
-def _run_hook(command: str, number: int) -> None:
-    """Run what the user wants to be run before. Raises Conflict when it fails."""
-    environ = {**os.environ, "TORC_WORKFLOW_ID": str(number)}
-    code = subprocess.run(["/bin/sh", "-c", command], env=environ, stdout=sys.stderr, check=False).returncode
-    if code != 0:
-        raise Conflict(f"the recovery hook ended with {code}", hint="nothing was changed; mend it, or leave it out")
+def run_hook(command: str, number: int, folder: Path, proposal: Any) -> None:
+    """Run what the user wants to be run before, with the proposal as JSON to read. Raises Conflict when it fails."""
+    environ = {**os.environ, "TORC_WORKFLOW_ID": str(number), "TORC_OUTPUT_DIR": str(folder.absolute())}
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env=environ,
+        stdout=sys.stderr,
+        check=False,
+        text=True,
+        input=proposal.model_dump_json(),
+    )
+    if done.returncode != 0:
+        raise Conflict(
+            f"the recovery hook ended with {done.returncode}", hint="nothing was changed; mend it, or leave it out"
+        )
 
 
 def _show(found: Any) -> None:
@@ -124,8 +174,13 @@ def _show(found: Any) -> None:
         render.show_json(found)
         return
     if found.proposals:
-        print(f"{found.num_retried} job(s) would run again:")
+        print(f"{found.num_retried} job(s) would run again, for about {found.cost_node_hours:.3g} node-hours:")
         render.show_list(found.proposals, _PROPOSALS)
+    show_left(found, "would stay as they are")
+
+
+def show_left(found: Any, how: str) -> None:
+    """Print what is left as it is, and why."""
     if found.left:
-        print(f"{found.num_left} job(s) would stay as they are:")
+        print(f"{found.num_left} job(s) {how}:")
         render.show_list(found.left, _LEFT)

@@ -149,9 +149,17 @@ def _parsed(parse: Any, text: str | None, option: str) -> int | None:
         raise Invalid(f"{option}: {error}") from None
 
 
-def run_stored(opened: Any, number: int) -> int:
+def run_stored(opened: Any, number: int, output_dir: Path | None = None) -> int:
     """Run a stored workflow here, as the settings say; gives the exit code."""
-    return _run(opened, number, _options(None, None, None, None, None, None, None, "local"), False)
+    return _run(opened, number, _options(None, None, None, None, output_dir, None, None, "local"), False)
+
+
+def options_for(opened: Any, output_dir: Path | None = None) -> Any:
+    """Give how to run here, as the settings say, for whoever runs without a command of its own."""
+    from dataclasses import replace
+
+    options = _options(None, None, None, None, output_dir, None, None, "local")
+    return replace(options, store_variables=store_variables(opened))
 
 
 def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:

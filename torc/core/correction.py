@@ -5,6 +5,8 @@ Not for deciding whether a job is tried again (`retry`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from math import ceil
 
 from torc.core.resources import ResourceRequest
@@ -48,3 +50,37 @@ def fitted(request: ResourceRequest, *, memory_bytes: float, wall_seconds: float
         memory_bytes=min(request.memory_bytes, max(memory, _ROUND_BYTES)),
         runtime_seconds=min(request.runtime_seconds, max(runtime, _ROUND_SECONDS)),
     )
+
+
+#: jobs that need up to so many times what the least of them needs share a class, as long as there are few classes
+_RATIOS = (1.5, 2.0, 4.0, 8.0, 32.0)
+_MOST_CLASSES = 4
+
+
+def alike(amounts: Sequence[float]) -> list[list[int]]:
+    """Part jobs by how much each needs, the least first: giants get a class of their own, and nobody gets many times its need.
+
+    Gives indexes. There are few parts: where amounts differ by orders of magnitude, more of them go together.
+    """
+    ordered = sorted(range(len(amounts)), key=lambda at: (amounts[at], at))
+    parts: list[list[int]] = []
+    for ratio in _RATIOS:
+        parts = []
+        for at in ordered:
+            if parts and amounts[at] <= ratio * amounts[parts[-1][0]]:
+                parts[-1].append(at)
+            else:
+                parts.append([at])
+        if len(parts) <= _MOST_CLASSES:
+            return parts
+    rest = [at for part in parts[_MOST_CLASSES - 1 :] for at in part]
+    return [*parts[: _MOST_CLASSES - 1], rest]
+
+
+def is_chosen(key: str, only: Sequence[str], skip: Sequence[str]) -> bool:
+    """Tell whether a group is wanted. A choice names its key, the first parts of it, or a pattern with `*` and `?`."""
+    return (not only or any(_names(choice, key) for choice in only)) and not any(_names(choice, key) for choice in skip)
+
+
+def _names(choice: str, key: str) -> bool:
+    return key == choice or key.startswith(f"{choice}/") or fnmatchcase(key, choice)

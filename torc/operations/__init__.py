@@ -2,6 +2,7 @@
 
 from torc.operations import (
     allocations,
+    budget,
     classes,
     create,
     data,
@@ -31,6 +32,7 @@ from torc.operations import (
 
 __all__ = [
     "allocations",
+    "budget",
     "classes",
     "create",
     "data",

@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 
 from torc.api import recovery as api
-from torc.core.correction import raised
-from torc.core.diagnosis import Diagnosis
-from torc.core.quantities import human_bytes, human_duration
-from torc.core.resources import ResourceRequest
+from torc.core.correction import is_chosen
 from torc.core.states import State
 from torc.errors import Conflict
+from torc.operations import remedies
+from torc.operations.budget import BEGUN, RECOVERED, Prices, spent
 from torc.operations.diagnosis import failed_jobs
 from torc.operations.dispatch import DryRun, Tx, answers
 from torc.operations.handling import class_for
+from torc.operations.remedies import Failed, Limits, Remedy
 from torc.operations.reset import all_states, downstream, make_due
-from torc.operations.rows import loads, workflow_row
+from torc.operations.rows import workflow_row
 from torc.operations.workflows import refuse_while_running
 
 _MOST_IDS = 100
-_LARGEST = text("SELECT capacity FROM runner WHERE workflow_id = :id")
 _MARK = text("SELECT coalesce(max(id), 0) FROM attempt WHERE workflow_id = :id")
-
-
-class _Failed(NamedTuple):
-    """A job that failed, why, and what it used."""
-
-    row: RowMapping
-    found: Diagnosis
-
-    @property
-    def asked(self) -> ResourceRequest:
-        """Give what it asked for."""
-        return ResourceRequest(*(self.row[field] for field in ResourceRequest._fields))
+_LeftOut = defaultdict[tuple[Any, str], list[Failed]]
+_NOT_CHOSEN = "not chosen"
 
 
 @answers(api.RecoverWorkflow)
@@ -50,122 +39,143 @@ def recover_workflow(tx: Tx, request: api.RecoverWorkflow) -> api.Recovery:
             f"workflow {workflow['id']} has changed since the recovery was proposed",
             hint="look at a new proposal, then decide",
         )
-    again, left = _sort(tx, workflow["id"], request)
-    largest = _largest(tx, workflow["id"])
-    proposals: list[api.Proposal] = []
-    for (action, _), members in sorted(again.items()):
-        proposal = _propose(action, members, request, largest)
-        if proposal is None:
-            reason = f"no runner that was there has more memory than they asked for ({human_bytes(largest or 0)})"
-            left[members[0].found.category, reason] += members
-            continue
-        proposals.append(proposal)
-        _give(tx, workflow["id"], proposal, members)
-    chosen = [member.row["id"] for proposal in proposals for member in _members(again, proposal)]
+    if request.new_budget:
+        tx.event(workflow["id"], BEGUN, automation=request.automation)
+    prices = Prices(tx, workflow["id"])
+    before = all_states(tx, workflow["id"])
+    round_ = _Round(tx, request, prices, spent(tx, prices, request.automation), before)
+    chosen = round_.decide()
     made = api.Recovery(
         applied=bool(chosen) and not request.dry_run,
         mark=mark,
-        proposals=proposals,
-        left=[_left(category, reason, members) for (category, reason), members in sorted(left.items())],
-        num_retried=len(chosen),
-        num_left=sum(map(len, left.values())),
+        proposals=[proposal for _, proposal, _ in chosen],
+        left=[_left(category, reason, members) for (category, reason), members in sorted(round_.left.items())],
+        num_retried=sum(proposal.num_jobs for _, proposal, _ in chosen),
+        num_left=sum(map(len, round_.left.values())),
+        cost_node_hours=round(sum(proposal.cost_node_hours for _, proposal, _ in chosen), 6),
+        spent=round_.spent,
     )
-    if chosen:
-        before = all_states(tx, workflow["id"])
-        asked = set(chosen)
-        behind = {job for job in downstream(tx, chosen) if job in asked or before[job] is State.CANCELED}
-        make_due(tx, workflow["id"], behind, before)
-        tx.event(workflow["id"], "workflow_recovered", num_jobs=len(chosen), num_left=made.num_left, mark=mark)
     if request.dry_run:
         raise DryRun(made)
+    if chosen:
+        for remedy, proposal, _ in chosen:
+            _give(tx, workflow["id"], remedy, proposal, request)
+        make_due(tx, workflow["id"], {job for _, _, due in chosen for job in due}, before)
+        tx.event(
+            workflow["id"], RECOVERED, num_jobs=made.num_retried, num_left=made.num_left, mark=mark, run_id=workflow["run_id"],
+            reason=request.reason, automation=request.automation, cost_node_hours=made.cost_node_hours,
+            groups=[proposal.key for proposal in made.proposals],
+        )  # fmt: skip
     return made
 
 
-_Groups = dict[tuple[str, int], list[_Failed]]
-_LeftOut = defaultdict[tuple[Any, str], list[_Failed]]
+_Chosen = tuple[Remedy, api.Proposal, set[int]]
 
 
-def _sort(tx: Tx, workflow_id: int, request: api.RecoverWorkflow) -> tuple[_Groups, _LeftOut]:
-    """Sort failed jobs into those that a retry helps, by what it has to change and their class, and the others."""
-    again: _Groups = defaultdict(list)
-    left: _LeftOut = defaultdict(list)
-    for row, found in failed_jobs(tx, workflow_id):
-        member = _Failed(row, found)
-        action = found.remedy
-        if action == "none" and (
-            found.category in request.retry or (request.retry_unknown and found.category == "unknown")
-        ):
-            action = "again"
-        if action == "none":
-            left[found.category, found.advice].append(member)
-        elif row["attempt"] >= request.max_attempts:
-            left[found.category, f"tried {request.max_attempts} times"].append(member)
-        else:
-            again[action, row["requirement_id"]].append(member)
-    return again, left
+class _Round:
+    """What one recovery decides about each failed job."""
+
+    def __init__(
+        self, tx: Tx, request: api.RecoverWorkflow, prices: Prices, already: api.Spent, before: Mapping[int, State]
+    ) -> None:
+        self.tx, self.request, self.prices, self.spent, self.before = tx, request, prices, already, before
+        self.left: _LeftOut = defaultdict(list)
+
+    def decide(self) -> list[_Chosen]:
+        """Give what is to be done, and to which jobs it makes due; the others are in `left`."""
+        request = self.request
+        limits = Limits.of(self.prices.largest, request)
+        found = self._helped()
+        chosen: list[tuple[str, Remedy]] = []
+        for (requirement, category), members in sorted(found.items()):
+            made, helpless = remedies.propose(members, request, limits)
+            for reason, those in helpless.items():
+                self.left[category, reason] += those
+            for remedy in made:
+                key = f"{requirement}/{category}" + (f"/{remedy.gives}" if len(made) > 1 else "")
+                if is_chosen(key, request.only, request.skip):
+                    chosen.append((key, remedy))
+                else:
+                    self.left[category, _NOT_CHOSEN] += remedy.members
+        if request.max_retries is not None and self.spent.rounds >= request.max_retries:
+            for _, remedy in chosen:
+                reason = f"the budget of {request.max_retries} recoveries is spent"
+                self.left[remedy.category, reason] += remedy.members
+            return []
+        return self._within_budget(chosen)
+
+    def _helped(self) -> dict[tuple[str, Any], list[Failed]]:
+        """Give the jobs that a retry helps, by class and category."""
+        request, found = self.request, defaultdict[tuple[str, Any], list[Failed]](list)
+        for row, diagnosis in failed_jobs(self.tx, request.workflow_id):
+            member = Failed(row, diagnosis)
+            asked_for = diagnosis.category in request.retry or (
+                request.retry_unknown and diagnosis.category == "unknown"
+            )
+            if diagnosis.remedy == "none" and not asked_for:
+                self.left[diagnosis.category, diagnosis.advice].append(member)
+            elif row["attempt"] >= request.max_attempts:
+                self.left[diagnosis.category, f"tried {request.max_attempts} times"].append(member)
+            else:
+                found[row["requirement_name"], diagnosis.category].append(member)
+        return found
+
+    def _within_budget(self, chosen: Sequence[tuple[str, Remedy]]) -> list[_Chosen]:
+        """Take what the budget of node-hours has room for, the cheapest first. What is given is in the order of `chosen`."""
+        priced = [(key, remedy, *self._price(remedy)) for key, remedy in chosen]
+        room = None if self.request.max_node_hours is None else self.request.max_node_hours - self.spent.node_hours
+        taken: dict[str, _Chosen] = {}
+        for key, remedy, due, cost in sorted(priced, key=lambda item: (item[3], item[0])):
+            if room is not None and cost > room:
+                reason = f"needs about {cost:.3g} node-hours, {max(room, 0.0):.3g} are left of the budget"
+                self.left[remedy.category, reason] += remedy.members
+                continue
+            room = None if room is None else room - cost
+            taken[key] = remedy, _proposal(key, remedy, due, cost), due
+        return [taken[key] for key, _ in chosen if key in taken]
+
+    def _price(self, remedy: Remedy) -> tuple[set[int], float]:
+        """Give the jobs that are due with a remedy, and what all of them would cost in node-hours."""
+        own = {member.row["id"] for member in remedy.members}
+        due = {job for job in downstream(self.tx, own) if job in own or self.before[job] is State.CANCELED}
+        like = remedy.members[0].row["requirement_id"]
+        each = self.prices.node_hours(remedy.new, like, to_its_limit=remedy.action == "more time")
+        cost = len(own) * each
+        if behind := due - own:
+            query = f"SELECT requirement_id, count(*) FROM job WHERE id IN {self.tx.dialect.id_list} GROUP BY requirement_id"
+            rows = self.tx.dialect.fetch(self.tx.db, query, {"ids": self.tx.dialect.ids(behind)})
+            cost += sum(n * self.prices.node_hours(self.prices.classes[number], number) for number, n in rows)
+        return due, cost
 
 
-def _largest(tx: Tx, workflow_id: int) -> int | None:
-    """Give the memory of the largest runner that ever worked on a workflow; None: there was none."""
-    found = [loads(row[0], {}).get("memory_bytes", 0) for row in tx.db.execute(_LARGEST, {"id": workflow_id})]
-    return max(found, default=None)
-
-
-def _propose(
-    action: str, members: Sequence[_Failed], request: api.RecoverWorkflow, largest: int | None
-) -> api.Proposal | None:
-    """Propose for jobs of one class; None: more memory than any runner has would be needed."""
-    old = members[0].asked
-    peak = max((member.row["peak_memory_bytes"] or 0 for member in members), default=0)
-    wall = max((member.row["wall_seconds"] or 0.0 for member in members), default=0.0)
-    new = raised(
-        old,
-        memory_factor=request.memory_multiplier if action == "more memory" else None,
-        runtime_factor=request.runtime_multiplier if action == "more time" else None,
-        peak_memory=peak,
-        wall_seconds=wall,
-    ) if action != "again" else old  # fmt: skip
-    capped = ""
-    if action == "more memory" and largest is not None and new.memory_bytes > largest:
-        if largest <= max(old.memory_bytes, peak):
-            return None
-        new, capped = new._replace(memory_bytes=largest), ", as much as the largest runner has"
-    reason = {
-        "more memory": f"they used up to {human_bytes(max(peak, 1))} of {human_bytes(old.memory_bytes)}{capped}",
-        "more time": f"they ran up to {human_duration(max(1, int(wall)))} of {human_duration(old.runtime_seconds)}",
-        "again": members[0].found.what,
-    }[action]
+def _proposal(key: str, remedy: Remedy, due: set[int], cost: float) -> api.Proposal:
+    members, old, new = remedy.members, remedy.old, remedy.new
     return api.Proposal.model_validate({
-        "action": action, "category": members[0].found.category, "requirement": members[0].row["requirement_name"],
+        "key": key, "action": remedy.action, "category": remedy.category, "requirement": members[0].row["requirement_name"],
         "num_jobs": len(members), "job_ids": [member.row["id"] for member in members[:_MOST_IDS]],
-        "memory_bytes": old.memory_bytes, "new_memory_bytes": new.memory_bytes, "runtime_seconds": old.runtime_seconds,
-        "new_runtime_seconds": new.runtime_seconds, "reason": reason,
+        "num_behind": len(due) - len(members), "memory_bytes": old.memory_bytes, "new_memory_bytes": new.memory_bytes,
+        "runtime_seconds": old.runtime_seconds, "new_runtime_seconds": new.runtime_seconds, "cost_node_hours": round(cost, 6),
+        "reason": remedy.reason,
     })  # fmt: skip
 
 
-def _members(again: _Groups, proposal: api.Proposal) -> list[_Failed]:
-    """Give the jobs of a proposal: its first one tells which group it was made of."""
-    first = proposal.job_ids[0]
-    return next(members for members in again.values() if members[0].row["id"] == first)
-
-
-def _give(tx: Tx, workflow_id: int, proposal: api.Proposal, members: Sequence[_Failed]) -> None:
-    """Give jobs the class that is proposed for them."""
-    old = members[0].asked
-    new = old._replace(memory_bytes=proposal.new_memory_bytes, runtime_seconds=proposal.new_runtime_seconds)
+def _give(tx: Tx, workflow_id: int, remedy: Remedy, proposal: api.Proposal, request: api.RecoverWorkflow) -> None:
+    """Give jobs the class that is proposed for them: the others of theirs keep what they have."""
+    old, new = remedy.old, remedy.new
     if new == old:
         return
     number, name = class_for(tx, workflow_id, new, proposal.requirement)
     tx.dialect.run_many(
         tx.db, "UPDATE job SET requirement_id = :class WHERE id = :id",
-        [{"class": number, "id": member.row["id"]} for member in members],
+        [{"class": number, "id": member.row["id"]} for member in remedy.members],
     )  # fmt: skip
     tx.event(
-        workflow_id, "resources_raised", requirement=proposal.requirement, new_requirement=name, num_jobs=len(members),
+        workflow_id, "resources_raised", requirement=proposal.requirement, new_requirement=name, num_jobs=proposal.num_jobs,
         memory_bytes=[old.memory_bytes, new.memory_bytes], runtime_seconds=[old.runtime_seconds, new.runtime_seconds],
+        because=proposal.reason, reason=request.reason, automation=request.automation,
     )  # fmt: skip
 
 
-def _left(category: Any, reason: str, members: Sequence[_Failed]) -> api.Left:
+def _left(category: Any, reason: str, members: Sequence[Failed]) -> api.Left:
     ids = [member.row["id"] for member in members[:_MOST_IDS]]
     return api.Left(category=category, num_jobs=len(members), job_ids=ids, reason=reason)

@@ -1,0 +1,110 @@
+"""One watch a workflow: whoever watches holds a lock in the output directory, which ends with its process, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from torc.errors import Conflict, Unavailable
+
+#: who only looks holds the lock for a moment, too
+_PATIENCE_SECONDS = 0.5
+
+
+class Holder(NamedTuple):
+    """Who watches a workflow."""
+
+    pid: int
+    host: str
+    since: float  # seconds since the epoch
+
+
+@contextlib.contextmanager
+def held(output_dir: Path, workflow_id: int) -> Iterator[Path]:
+    """Be the only one who watches a workflow. Raises Conflict when somebody does already."""
+    path = path_of(output_dir, workflow_id)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot write to the output directory {output_dir}: {error.strerror}",
+            hint="name another one with --output-dir, or make room",
+        ) from None
+    try:
+        _take(handle, output_dir, workflow_id)
+        os.ftruncate(handle, 0)
+        me = Holder(os.getpid(), socket.gethostname(), time.time())
+        os.write(handle, json.dumps(me._asdict()).encode())
+        yield path
+        os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
+
+
+def _take(handle: int, output_dir: Path, workflow_id: int) -> None:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    try:
+        while not _try(handle):
+            if time.monotonic() > end:
+                break
+            time.sleep(_PATIENCE_SECONDS / 50)
+        else:
+            return
+        who = holder(output_dir, workflow_id)
+        by = f" by process {who.pid} on {who.host}" if who is not None else ""
+        raise Conflict(
+            f"workflow {workflow_id} is being watched already{by}",
+            hint=f"end that with: torc watch {workflow_id} --stop",
+        ) from None
+    except OSError as error:  # a file system without locks
+        raise Unavailable(
+            f"{output_dir} has no locks: {error.strerror}", hint="name another output directory with --output-dir"
+        ) from None
+
+
+def _try(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def path_of(output_dir: Path, workflow_id: int) -> Path:
+    """Give the file of the lock."""
+    return output_dir / f"watch_{workflow_id}.lock"
+
+
+def holder(output_dir: Path, workflow_id: int) -> Holder | None:
+    """Tell who watches a workflow; None: nobody."""
+    path = path_of(output_dir, workflow_id)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(path)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return None
+
+
+def _read(path: Path) -> Holder | None:
+    """Read who it is; None: it has not said yet."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Holder(int(found["pid"]), str(found["host"]), float(found["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

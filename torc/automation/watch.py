@@ -1,0 +1,194 @@
+"""`torc watch --recover`: follow a workflow, and when its run has ended with failures that a recovery helps, recover and go on.
+
+All that it has to remember is in the store: it may be killed at any time and begun again. Not for what helps whom
+(`torc.operations.recovery`), nor for how work gets done (`hands`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torc.api.base import Torc
+from torc.api.events import ListEvents
+from torc.api.recovery import Recovery
+from torc.api.runs import ListRunners
+from torc.api.workflows import GetWorkflow, Workflow
+from torc.automation.hands import Hands
+from torc.automation.policy import Policy
+from torc.core.quantities import human_bytes, human_duration
+from torc.core.states import State
+from torc.errors import Conflict, Unavailable
+
+_LOG = logging.getLogger("torc.automation")
+#: clocks of two machines differ by no more
+_SLACK_SECONDS = 30.0
+#: work that changed nothing is begun again so often
+_VAIN_TRIES = 3
+
+#: completed; failures are left that no recovery helps, or not within the budget; nothing there is large enough; stopped
+Ending = Literal["completed", "left", "stuck", "stopped", "canceled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """How it ended. `last` is the last recovery that was looked at: it tells what was left, and why."""
+
+    ending: Ending
+    workflow: Workflow
+    num_rounds: int
+    last: Recovery | None = None
+
+
+@dataclass(slots=True)
+class Watch:
+    """Follows one workflow. `hook` is run before each recovery, and raises when that is not to be."""
+
+    torc: Torc
+    workflow_id: int
+    policy: Policy
+    hands: Hands
+    hook: Callable[[Recovery], None] = lambda proposal: None
+    poll_seconds: float = 10.0
+    num_rounds: int = 0
+    last: Recovery | None = None
+    _after: int = 0  # the last event that was seen
+    _vain: int = 0
+    _told: str = ""
+    _told_at: float = field(default=0.0)
+
+    def run(self) -> Watched:
+        """Follow, recover and go on, until there is no more to do. A store that is away is waited for."""
+        while True:
+            try:
+                ending = self._step()
+            except Unavailable as error:
+                _LOG.warning("%s; tries again in %s", error, human_duration(int(self.poll_seconds) or 1))
+                threading.Event().wait(self.poll_seconds)
+                continue
+            if ending is not None:
+                workflow = self._look()
+                _LOG.info("ends: %s, %s", ending, _counts(workflow))
+                return Watched(ending, workflow, self.num_rounds, self.last)
+
+    def _step(self) -> Ending | None:
+        """Do the next thing; gives how it ended, when it has."""
+        is_busy = self.hands.is_busy(self.workflow_id)
+        workflow = self._look()
+        self._tell(workflow)
+        if is_busy or (workflow.state == "running" and self._somebody_lives()):
+            self._wait()
+            return None
+        if workflow.state in {"completed", "canceled"}:
+            return "completed" if workflow.state == "completed" else "canceled"
+        if workflow.ended_at is None:
+            return self._work(workflow)
+        return self._recover()
+
+    # -- following ----------------------------------------------------------------------------------------------
+
+    def _look(self) -> Workflow:
+        return self.torc.send(GetWorkflow(workflow_id=self.workflow_id))
+
+    def _somebody_lives(self) -> bool:
+        """Tell whether a runner is there whose lease has not ended long ago: on another machine, nobody else would notice."""
+        runners = self.torc.send(ListRunners(workflow_id=self.workflow_id, active_only=True)).items
+        return any(runner.lease_expires_at + _SLACK_SECONDS > time.time() for runner in runners)
+
+    def _wait(self) -> None:
+        """Wait until something happens, or it is time to look again."""
+        if not self._after:
+            newest = self.torc.send(ListEvents(workflow_id=self.workflow_id, newest_first=True, limit=1)).items
+            self._after = newest[0].id if newest else 0
+        request = ListEvents(
+            workflow_id=self.workflow_id, after=self._after, wait_seconds=min(self.poll_seconds, 60.0), limit=10_000
+        )
+        events = self.torc.send(request).items
+        if events:
+            self._after = events[-1].id
+
+    def _tell(self, workflow: Workflow) -> None:
+        """Say how it stands, when that has changed; not more often than it is looked at without events."""
+        line = f"{workflow.state}: {_counts(workflow)}"
+        now = time.monotonic()
+        if line != self._told and (workflow.state != "running" or now >= self._told_at + self.poll_seconds):
+            self._told, self._told_at = line, now
+            _LOG.info("%s", line)
+
+    # -- working ------------------------------------------------------------------------------------------------
+
+    def _work(self, workflow: Workflow) -> Ending | None:
+        _LOG.info("goes on")
+        how = self.hands.work(self.workflow_id)
+        if how == "stopped":
+            return "stopped"
+        after = self._look()
+        if how == "stuck" and after.ended_at is None and after.state != "running":
+            _LOG.warning("ready jobs are left that ask for more than there is")
+            return "stuck"
+        self._vain = self._vain + 1 if after.counts == workflow.counts and after.ended_at is None else 0
+        return "stuck" if self._vain >= _VAIN_TRIES else None
+
+    # -- recovering ---------------------------------------------------------------------------------------------
+
+    def _recover(self) -> Ending | None:
+        """Propose, let the hook have its say, and do it; what changed meanwhile is looked at anew."""
+        proposal = self._ask()
+        if proposal is None:
+            return None
+        self.last = proposal
+        for line in lines_of(proposal):
+            _LOG.info("%s", line)
+        if not proposal.num_retried:
+            return "left"
+        self.hook(proposal)
+        done = self._ask(proposal.mark)
+        if done is not None:
+            self.num_rounds += 1
+            _LOG.info("recovery %d: %d jobs are due again", done.spent.rounds + 1, done.num_retried)
+        return None
+
+    def _ask(self, mark: str | None = None) -> Recovery | None:
+        """Ask for a proposal, or with its mark for what it says; None: the workflow has changed meanwhile."""
+        is_new = self.policy.new_budget and not self.num_rounds
+        try:
+            request = self.policy.request(self.workflow_id, self.hands.limits(), mark=mark, new_budget=is_new)
+            return self.torc.send(request)
+        except Conflict as error:
+            _LOG.info("%s: looks again", error)
+            return None
+
+
+def _counts(workflow: Workflow) -> str:
+    return ", ".join(f"{n} {State(state)}" for state, n in sorted(workflow.counts.by_state.items()) if n)
+
+
+def lines_of(recovery: Recovery) -> Iterable[str]:
+    """Put a recovery into words: what is given to whom and why, what is left and why, and what it costs."""
+    for group in recovery.proposals:
+        yield (
+            f"{group.num_jobs} x {group.key}: {changes(group.memory_bytes, group.new_memory_bytes, human_bytes, 'memory')}"
+            + (
+                f"{changes(group.runtime_seconds, group.new_runtime_seconds, human_duration, 'time')}again, for {group.reason}"
+            )
+        )
+    for left in recovery.left:
+        yield f"{left.num_jobs} x {left.category} left ({_some(left.job_ids, left.num_jobs)}): {left.reason}"
+    spent = recovery.spent
+    yield (
+        f"cost about {recovery.cost_node_hours:.3g} node-hours; {spent.rounds} recoveries and {spent.node_hours:.3g} "
+        "node-hours were spent before"
+    )
+
+
+def changes(old: int, new: int, human: Callable[[int], str], what: str) -> str:
+    """Say what a resource is raised from and to; nothing where it stays."""
+    return "" if old == new else f"{what} {human(old)} -> {human(new)}, "
+
+
+def _some(ids: list[int], number: int) -> str:
+    return f"job{'s' if number > 1 else ''} {', '.join(map(str, ids[:5]))}" + (", ..." if number > 5 else "")

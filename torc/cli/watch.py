@@ -1,0 +1,295 @@
+"""`torc watch`: follow a workflow to its end and, when asked, recover it and go on, in the background too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.api.events import ListEvents
+from torc.api.workflows import GetWorkflow
+from torc.cli import render
+from torc.cli.recover import (
+    Hook,
+    MaxAttempts,
+    MaxNodeHours,
+    MaxRetries,
+    MemoryMultiplier,
+    NewBudget,
+    Only,
+    Reason,
+    Retry,
+    RetryUnknown,
+    RuntimeMultiplier,
+    Skip,
+    run_hook,
+    show_left,
+)
+from torc.cli.run import OutputDir, options_for, output_folder, summarize
+from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.status import Which
+from torc.core.quantities import parse_duration
+from torc.errors import Conflict, Invalid, NotFound, TorcError, Unavailable
+
+_WAIT_SECONDS = 2.0
+#: how long a watch in the background may take to begin, and to end
+_PATIENCE_SECONDS = 60.0
+_LOOK_SECONDS = 0.05
+#: tells a watch that it is the one in the background
+_DETACHED = "TORC_WATCH_DETACHED"
+_STOPPED = 130
+
+
+def watch(  # noqa: PLR0913, PLR0917 - options of a command
+    workflow: Which = None,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Recover what failed, and go on, until done or the budget is spent.")
+    ] = False,
+    max_retries: MaxRetries = None,
+    max_node_hours: MaxNodeHours = None,
+    new_budget: NewBudget = False,
+    memory_multiplier: MemoryMultiplier = 1.5,
+    runtime_multiplier: RuntimeMultiplier = 1.4,
+    retry_unknown: RetryUnknown = False,
+    retry: Retry = None,
+    max_attempts: MaxAttempts = 10,
+    only: Only = None,
+    skip: Skip = None,
+    recovery_hook: Hook = None,
+    reason: Reason = None,
+    poll_interval: Annotated[
+        str, typer.Option("--poll-interval", help="How often to look when nothing is heard, such as 30s.")
+    ] = "10s",
+    output_dir: OutputDir = None,
+    background: Annotated[
+        bool, typer.Option("--background", help="Go on in the background, also when the terminal is closed.")
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the watch of this workflow; what runs is stopped.")] = False,
+) -> None:
+    """Follow a workflow to its end, and exit as `torc run` would; with --recover, recover what failed and go on.
+
+    Example: torc watch 3 --recover --max-retries 5 --max-node-hours 20 --background
+    """
+    folder = output_folder(output_dir)
+    if (background or new_budget or max_retries is not None or max_node_hours is not None) and not recover:
+        raise Invalid("this needs --recover: without it, a watch only looks on", hint="torc watch 3 --recover ...")
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        if stop:
+            _stop(folder, number)
+            return
+        if not recover:
+            raise typer.Exit(_follow(opened, number, folder))
+        policy = _policy(
+            max_retries=max_retries, max_node_hours=max_node_hours, new_budget=new_budget, memory_multiplier=memory_multiplier,
+            runtime_multiplier=runtime_multiplier, retry_unknown=retry_unknown, retry=retry or (), max_attempts=max_attempts,
+            only=only or (), skip=skip or (), reason=reason,
+        )  # fmt: skip
+        seconds = _seconds(poll_interval)
+        if background and not os.environ.pop(_DETACHED, None):
+            _detach(folder, number)
+            return
+        raise typer.Exit(_recover(opened, number, folder, policy, recovery_hook, seconds, is_alone=background))
+
+
+# -- following --------------------------------------------------------------------------------------------------
+
+
+def _follow(opened: Any, number: int, folder: Path) -> int:
+    last = opened.send(ListEvents(workflow_id=number, newest_first=True, limit=1)).items
+    after = last[0].id if last else 0
+    shown = None
+    while True:
+        found = opened.send(GetWorkflow(workflow_id=number))
+        line = _line(found)
+        if line != shown:
+            print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr)
+            shown = line
+        if found.state not in {"running"}:
+            break
+        page = opened.send(ListEvents(workflow_id=number, after=after, wait_seconds=_WAIT_SECONDS, limit=10_000))
+        after = page.items[-1].id if page.items else after
+    return summarize(opened, number, folder)
+
+
+def _line(workflow: Any) -> str:
+    counts = ", ".join(f"{count:,} {state}" for state, count in sorted(workflow.counts.by_state.items()))
+    return f"{workflow.name} {workflow.state}: {counts}"
+
+
+# -- recovering -------------------------------------------------------------------------------------------------
+
+
+def _policy(**fields: Any) -> Any:
+    from torc.api.recovery import RecoverWorkflow
+    from torc.automation.hands import Limits
+    from torc.automation.policy import DEFAULT_MAX_RETRIES, Policy
+    from torc.cli.users import checked
+
+    given = fields["max_retries"]
+    policy = Policy(**{**fields, "max_retries": DEFAULT_MAX_RETRIES if given is None else given})
+    names = set(RecoverWorkflow.model_fields) & set(fields)  # said now what would be refused in the middle of a night
+    checked(
+        RecoverWorkflow, workflow_id=1, **{name: value for name, value in fields.items() if name in names and value}
+    )
+    policy.request(1, Limits())
+    return policy
+
+
+def _seconds(text: str) -> float:
+    try:
+        return max(0.1, float(parse_duration(text)))
+    except ValueError as error:
+        raise Invalid(f"--poll-interval: {error}", hint="such as 30s or 5m") from None
+
+
+def _recover(
+    opened: Any, number: int, folder: Path, policy: Any, hook: str | None, seconds: float, *, is_alone: bool
+) -> int:
+    from torc.automation import diary, lock
+    from torc.automation.watch import Watch
+
+    quiet = is_alone or SESSION.json
+    with lock.held(folder, number), diary.kept(folder, number, None if quiet else sys.stderr), _stoppable():
+        try:
+            watched = Watch(
+                opened, number, policy, _hands(opened, folder, quiet=quiet), _hook(hook, number, folder), seconds
+            ).run()
+        except KeyboardInterrupt:
+            _log("stopped")
+            print(f"stopped; go on with: torc watch {number} --recover", file=sys.stderr)
+            return _STOPPED
+        except TorcError as error:
+            _log(f"ends: {error}")
+            raise
+        code = summarize(opened, number, folder, stopped=watched.ending == "stopped")
+        if watched.last is not None and watched.ending == "left" and not SESSION.json:
+            print()
+            show_left(watched.last, "were left")
+        return code
+
+
+def _hands(opened: Any, folder: Path, *, quiet: bool) -> Any:
+    """Give what gets work going: this machine."""
+    from torc.automation.here import Here
+    from torc.cli.live import display
+
+    options = options_for(opened, folder)
+    return Here(opened, options, lambda workflow: display(opened, workflow, quiet=quiet or not sys.stderr.isatty()))
+
+
+def _hook(command: str | None, number: int, folder: Path) -> Any:
+    if command is None:
+        return lambda proposal: None
+    return lambda proposal: run_hook(command, number, folder, proposal)
+
+
+def _stoppable() -> Any:
+    """Have SIGTERM end a watch as Ctrl-C does; a runner takes both itself while it works."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def within() -> Any:
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGTERM, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    return within()
+
+
+def _log(line: str) -> None:
+    import logging
+
+    logging.getLogger("torc.automation").info("%s", line)
+
+
+# -- in the background ------------------------------------------------------------------------------------------
+
+
+def _detach(folder: Path, number: int) -> None:
+    """Begin the same watch in a session of its own, and tell where it is. Raises what it ended with, if it does at once."""
+    from torc.automation import diary, lock
+
+    who = lock.holder(folder, number)
+    if who is not None:
+        raise Conflict(
+            f"workflow {number} is being watched already by process {who.pid} on {who.host}",
+            hint=f"end that with: torc watch {number} --stop",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = diary.path_of(folder, number)
+    began = path.stat().st_size if path.exists() else 0
+    url, db = SESSION.settings.place()  # what they name may hold a password: not for the list of processes
+    place = {"TORC_API_URL": url} if url else {"TORC_DB": db} if db else {}
+    environ = {**os.environ, **place, _DETACHED: "1"}
+    with open(path, "ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "torc.cli.main", *_without_place(sys.argv[1:])],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environ,
+        )  # fmt: skip
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while (who := lock.holder(folder, number)) is None or who.pid != child.pid:
+        if child.poll() is not None:
+            said = path.read_bytes()[began:].decode(errors="replace").strip()
+            if child.returncode:
+                raise Unavailable(f"the watch ended at once with {child.returncode}: {said}", hint=f"its log is {path}")
+            break
+        if time.monotonic() > end:
+            raise Unavailable(f"the watch (process {child.pid}) has not begun yet", hint=f"look into {path}")
+        time.sleep(_LOOK_SECONDS)
+    told = {"workflow_id": number, "pid": child.pid, "log": str(path)}
+    if SESSION.json:
+        render.show_json(told)
+    else:
+        print(f"watching workflow {number} in the background: process {child.pid}, log {path}")
+        render.note(f"end it with: torc watch {number} --stop")
+
+
+def _without_place(arguments: list[str]) -> list[str]:
+    """Leave out --url and --db: they are handed on by the environment."""
+    kept: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        name, equals, _ = argument.partition("=")
+        if name not in {"--url", "--db"}:
+            kept.append(argument)
+        elif not equals:
+            next(waiting, None)
+    return kept
+
+
+def _stop(folder: Path, number: int) -> None:
+    from socket import gethostname
+
+    from torc.automation import lock
+
+    who = lock.holder(folder, number)
+    if who is None:
+        raise NotFound(
+            f"nobody watches workflow {number} with the output directory {folder}", hint="name it with --output-dir"
+        )
+    if who.host != gethostname():
+        raise Conflict(
+            f"workflow {number} is being watched on {who.host}, by process {who.pid}",
+            hint=f"end it there: ssh {who.host}",
+        )
+    os.kill(who.pid, signal.SIGTERM)
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while (still := lock.holder(folder, number)) is not None and still.pid == who.pid:
+        if time.monotonic() > end:
+            raise Unavailable(
+                f"process {who.pid} has not ended yet", hint="jobs may be saving their work; look again later"
+            )
+        time.sleep(_LOOK_SECONDS)
+    print(f"the watch of workflow {number} (process {who.pid}) has ended")
