@@ -12,6 +12,7 @@ from torc.api.allocations import ListAllocations, NewAllocation, RecordAllocatio
 from torc.api.data import ListFailureHandlers, ListFiles, ListRequirements, ListSlurmSchedulers, ListUserData
 from torc.api.events import ListEvents
 from torc.api.jobs import ListJobs
+from torc.api.planning import GetDemand
 from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers
 from torc.api.runs import ListResults, ListRunners
 from torc.api.sharing import CreateAccessGroup
@@ -99,6 +100,8 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "ObserveAllocations": {**of_wf, "observations": [{**allocation, **seen}]},
         "CancelAllocations": of_wf, "ListAllocations": of_wf, "GetAllocation": allocation, "ListFailedNodes": of_wf,
         "RecoverWorkflow": {**of_wf, "dry_run": True}, "GetRecoverySpent": of_wf,
+        "GetDemand": of_wf,
+        "SetAllocationPlan": {**of_wf, "schedulers": [{"name": "planned", "fields": {"account": "project1", "walltime": "01:30:00"}, **cells_left(people)}]},
         "CheckUtilization": of_wf,
         "CorrectResources": {**of_wf, "factor": 1.5, "min_attempts": 1},
         "GetProvenance": of_wf,
@@ -116,6 +119,12 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "ListShares": of_wf, "ShareWorkflow": {**of_wf, **group}, "UnshareWorkflow": {**of_wf, "access_group_id": people.groups["rita"]},
         "ListAudit": {},
     }  # fmt: skip
+
+
+def cells_left(people: People) -> dict[str, Any]:
+    found = people.torc.send(GetDemand(workflow_id=people.wf)).cells
+    cells = [(cell.stage, cell.requirement_id) for cell in found]
+    return {"cells": cells, "trigger": cells[:1]}
 
 
 def content(people: People) -> bytes:

@@ -247,9 +247,17 @@ class SlurmScheduler(Part):
     mem: Text | None = Field(None, description="Memory per node, as for sbatch --mem.")
     gres: Text | None = Field(None, description="Generic resources, as for sbatch --gres.")
     qos: Text | None = Field(None, description="Quality of service.")
+    cpus_per_node: Positive | None = Field(None, description="CPUs of each node; default: whole nodes.")
+    gpus_per_node: Positive | None = Field(
+        None, description="GPUs of each node, asked for by --gres or --gpus-per-node as the cluster wants it."
+    )
+    constraint: Text | None = Field(None, description="Features of the nodes, as for sbatch --constraint.")
     ntasks_per_node: Positive | None = Field(None, description="Tasks per node.")
     tmp: Text | None = Field(None, description="Local disk per node, as for sbatch --tmp.")
     extra: Text | None = Field(None, description="Further sbatch options, as one text.")
+    planned: bool = Field(
+        False, description="Made by `torc submit`, which plans anew what has this, and obeys what has not."
+    )
 
 
 class Action(Part):

@@ -1,0 +1,67 @@
+"""Slurm schedulers of specs: what is planned can be written as one, and what one says is what is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.slurm.test_planning import CLUSTER, demand, request
+from torc.core.headroom import memory_for_jobs
+from torc.errors import Invalid
+from torc.slurm.choosing import Wishes
+from torc.slurm.planning import PlanOptions, plan
+from torc.slurm.schedulers import fields_of, memory_bytes, request_of, walltime_seconds, walltime_text
+from torc.spec.model import SlurmScheduler
+
+GIB = 1 << 30
+
+
+def test_what_is_planned_comes_back_as_it_was() -> None:
+    options = PlanOptions(wishes=Wishes(account="climate", qos="high", constraint="ssd"))
+    made = plan(demand((request(cpus=4, gpus=1, gib=8), {0: 6})), CLUSTER, options)
+    (planned,) = made.allocations
+    fields = fields_of(planned, CLUSTER, options)
+    SlurmScheduler.model_validate({"name": planned.name, **fields})
+    assert fields["mem"] == "33280M"  # four jobs of 8 GiB, and 3 % for the runner, but at most 512 MiB
+    asked = request_of(planned.name, fields, job_name="wf1", gpu_option="gpus")
+    assert asked.walltime_seconds == planned.walltime_seconds
+    assert (asked.account, asked.qos, asked.constraint, asked.partition) == ("climate", "high", "ssd", "gpu")
+    assert (asked.num_nodes, asked.cpus_per_node, asked.gpus_per_node) == (1, 16, 4)
+    assert (asked.gpu_option, asked.scheduler, asked.name) == ("gpus", planned.name, "wf1")
+    assert memory_for_jobs(asked.memory_bytes_per_node or 0) >= 32 * GIB
+
+
+def test_a_scheduler_comes_before_the_defaults_and_the_action_says_how_runners_work() -> None:
+    asked = request_of(
+        "mine", {"account": "a", "nodes": 2, "walltime": "90", "mem": "2G", "gres": "gpu:1", "extra": "--exclusive"},
+        job_name="x", defaults={"account": "b", "qos": "low", "mail_user": "me@x.org", "requeue": True, "nice": 5},
+        settings={"start_one_worker_per_node": False, "max_parallel_jobs": 7, "num_allocations": 2},
+    )  # fmt: skip
+    assert (asked.account, asked.qos, asked.walltime_seconds, asked.memory_bytes_per_node) == (
+        "a",
+        "low",
+        5400,
+        2 * GIB,
+    )
+    assert asked.options == (("mail-user", "me@x.org"), ("nice", "5"), ("requeue", None))
+    assert (asked.gres, asked.extra, asked.start_one_worker_per_node) == ("gpu:1", "--exclusive", False)
+    assert asked.max_parallel_jobs == 7
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(60, "00:01:00"), (5400, "01:30:00"), (86400, "1-00:00:00"), (950461, "11-00:01:01")]
+)
+def test_walltimes_are_written_as_sbatch_reads_them(seconds: int, text: str) -> None:
+    assert walltime_text(seconds) == text
+    assert walltime_seconds(text, "x") == seconds
+
+
+def test_numbers_without_unit_mean_what_sbatch_means() -> None:
+    assert walltime_seconds("10", "x") == 600
+    assert walltime_seconds("UNLIMITED", "x") == 365 * 86400
+    assert memory_bytes("100", "x") == 100 << 20
+    assert memory_bytes(0, "x") == 0
+    assert memory_bytes("1.5g", "x") == 3 << 29
+    with pytest.raises(Invalid, match="scheduler x"):
+        memory_bytes("much", "x")
+    with pytest.raises(Invalid, match="scheduler x"):
+        walltime_seconds("long", "x")

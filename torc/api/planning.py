@@ -1,0 +1,87 @@
+"""Planning of allocations: what is left of a workflow in sums, and the plan that is kept with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from torc.api.base import Request, Value, request
+
+
+class DemandClass(Value):
+    """A requirement class."""
+
+    requirement_id: int
+    name: str
+    num_cpus: int
+    num_gpus: int
+    num_nodes: int
+    memory_bytes: int
+    runtime_seconds: int
+
+
+class DemandCell(Value):
+    """The jobs of one class in one stage; stage 0 waits for nothing that has not finished."""
+
+    stage: int
+    requirement_id: int
+    num_jobs: int
+
+
+class WorkflowDemand(Value):
+    """What is left to do of a workflow, in sums."""
+
+    workflow_id: int
+    workflow_name: str
+    mark: str = Field(
+        description="tells the state that this was made from: give it back to have no other one planned for"
+    )
+    classes: list[DemandClass]
+    cells: list[DemandCell] = Field(description="in order of stage, then class")
+    num_schedulers: int = Field(description="Slurm schedulers that the spec has, beside those that were planned")
+    num_schedule_nodes: int = Field(description="its actions that submit allocations of those")
+
+
+@request("GET", "/workflows/{workflow_id}/demand")
+class GetDemand(Request[WorkflowDemand]):
+    """Get what is left to do of a workflow in sums: how many jobs of which class how far from now. Plans are made from it."""
+
+    workflow_id: int
+
+
+class PlannedScheduler(Value):
+    """Allocations of one kind, the jobs that they are for, and those that make them due."""
+
+    name: str
+    fields: dict[str, Any] = Field(description="as a spec has them for a Slurm scheduler")
+    num_allocations: int = Field(1, ge=1, le=100_000)
+    cells: list[tuple[int, int]] = Field(
+        min_length=1, description="(stage, requirement_id) of the jobs that they are for"
+    )
+    trigger: list[tuple[int, int]] = Field(
+        min_length=1, description="(stage, requirement_id) of the jobs that make them due once they are ready"
+    )
+    max_parallel_jobs: int | None = Field(None, ge=1)
+
+
+class StoredPlan(Value):
+    """What a plan became."""
+
+    num_schedulers: int
+    num_actions: int
+    num_jobs_bound: int
+
+
+@request("PUT", "/workflows/{workflow_id}/allocation-plan", access="write")
+class SetAllocationPlan(Request[StoredPlan]):
+    """Keep a plan of allocations with a workflow: Slurm schedulers, and actions that submit them when their jobs are ready.
+
+    An earlier plan is replaced; schedulers and actions of the spec stay, but those of its actions that would submit allocations for
+    jobs that are left do not. Refused (`conflict`) when the workflow is not as `mark` says.
+    """
+
+    workflow_id: int
+    schedulers: list[PlannedScheduler] = Field(min_length=1, max_length=10_000)
+    bind: bool = Field(False, description="only these allocations run these jobs")
+    mark: str | None = None
