@@ -104,7 +104,7 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "SetAllocationPlan": {**of_wf, "schedulers": [{"name": "planned", "fields": {"account": "project1", "walltime": "01:30:00"}, **cells_left(people)}]},
         "CheckUtilization": of_wf,
         "CorrectResources": {**of_wf, "factor": 1.5, "min_attempts": 1},
-        "GetProvenance": of_wf,
+        "GetProvenance": of_wf, "ListAttempts": of_wf,
         "ExplainJob": job,
         "DiagnoseWorkflow": of_wf,
         "ExportWorkflow": of_wf,

@@ -5,6 +5,7 @@ Importing the package enters every request in `torc.api.base.REQUESTS`.
 
 from torc.api import (
     allocations,
+    attempts,
     data,
     diagnosis,
     events,
@@ -28,6 +29,7 @@ __all__ = [
     "Request",
     "Torc",
     "allocations",
+    "attempts",
     "data",
     "diagnosis",
     "events",

@@ -20,6 +20,8 @@ class File(Value):
         None, description="name of the job that writes it; none: it must exist before the start"
     )
     num_consumers: int | None = Field(None, description="jobs that read it (GetFile only)")
+    size_bytes: int | None = Field(None, description="when a run last looked; likewise the hash")
+    sha256: str | None = None
 
 
 @request("GET", "/workflows/{workflow_id}/files")

@@ -42,7 +42,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "results": ("torc.cli.results:results", "How attempts ended, and what they used."),
         "events": ("torc.cli.results:events", "What happened, and who did it."),
         "compute-nodes": ("torc.cli.results:compute_nodes", "The runners of a workflow."),
-        "reports": ("torc.cli.results:reports", "Sums over a run."),
+        "reports": ("torc.cli.reports:reports", "Report on a run: tables, a page, an archive for publication."),
     },
     "Share": {
         "server": ("torc.cli.server:app", "Begin, stop and look at a server for this directory."),

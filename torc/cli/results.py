@@ -1,4 +1,4 @@
-"""`torc results`, `events`, `compute-nodes` and `reports`: what happened and what it cost."""
+"""`torc results`, `events` and `compute-nodes`: what happened and what it cost."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ from torc.api.events import GetEvent, ListEvents
 from torc.api.runs import GetResult, GetRunner, ListResults, ListRunners
 from torc.cli import render
 from torc.cli.app import App
-from torc.cli.run import output_folder, summarize
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
-from torc.cli.utilization import check_resource_utilization
 from torc.core.states import State
 
 results = App("How attempts ended, and what they used.")
 events = App("What happened, and who did it.")
 compute_nodes = App("The runners of a workflow.")
-reports = App("Sums over a run.")
-reports.command("check-resource-utilization")(check_resource_utilization)
 
 Limit = Annotated[int, typer.Option("--limit", min=1)]
 _WAIT_SECONDS = 10.0
@@ -189,22 +185,3 @@ def get_compute_node(runner_id: int) -> None:
     """
     with torc(create=False) as opened:
         render.show_one(opened.send(GetRunner(runner_id=runner_id)), _RUNNERS)
-
-
-@reports.command("summary")
-def report_summary(workflow: Which = None) -> None:
-    """Sum up the current run: times, rates, failures.
-
-    Example: torc reports summary 3
-    """
-    with torc(create=False) as opened:
-        summarize(opened, workflow_id(opened, workflow), output_folder())
-
-
-@reports.command("results")
-def report_results(workflow: Which = None) -> None:
-    """List the last attempt of each job.
-
-    Example: torc reports results 3 -f json
-    """
-    list_results(workflow, None, None, None, False, True, 1_000_000)

@@ -28,7 +28,7 @@ _READ = "EXISTS (SELECT 1 FROM input_file i WHERE i.file_id = t.id)"
 def _file(row: RowMapping, num_consumers: int | None = None) -> api.File:
     return api.File(
         id=row["id"], workflow_id=row["workflow_id"], name=row["name"], path=row["path"], producer=row["producer"],
-        num_consumers=num_consumers,
+        num_consumers=num_consumers, size_bytes=row["size_bytes"], sha256=row["sha256"],
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping, text
 
+from torc.api.attempts import AttemptLine, ListAttempts
 from torc.api.base import Page
 from torc.api.runs import GetResult, ListResults, Result, Usage
 from torc.core.states import State
@@ -65,3 +66,28 @@ def get_result(tx: Tx, request: GetResult) -> Result:
     if row is None:
         raise NotFound(f"there is no result {request.result_id}", hint="`torc results list` shows what there is")
     return result_of(row)
+
+
+_LINES = (
+    "SELECT a.id, a.job_id, j.name, a.attempt, a.run_id, r.name, a.state, a.return_code, coalesce(a.detail, a.reason), a.runner_id, "
+    "a.started_at, a.ended_at, a.wall_seconds, a.user_cpu_seconds + a.system_cpu_seconds, a.peak_memory_bytes "
+    "FROM attempt a JOIN job j ON j.id = a.job_id JOIN requirement r ON r.id = j.requirement_id "
+    "WHERE a.workflow_id = :workflow_id AND a.id > :after{run} ORDER BY a.id LIMIT :n"
+)
+
+
+@answers(ListAttempts)
+def list_attempts(tx: Tx, request: ListAttempts) -> Page[AttemptLine]:
+    """List attempts, a short line each."""
+    workflow_row(tx, request.workflow_id)
+    key = decode_cursor(request.cursor)
+    values = {"workflow_id": request.workflow_id, "after": key[0] if key else 0, "n": request.limit + 1}
+    if request.run_id is not None:
+        values["run_id"] = request.run_id
+    query = _LINES.format(run="" if request.run_id is None else " AND a.run_id = :run_id")
+    rows = tx.dialect.fetch(tx.db, query, values)
+    items = [AttemptLine(**dict(zip(_LINE_FIELDS, row[1:], strict=True))) for row in rows[: request.limit]]
+    return Page(items=items, cursor=encode_cursor(rows[request.limit - 1][0]) if len(rows) > request.limit else None)
+
+
+_LINE_FIELDS = tuple(AttemptLine.model_fields)

@@ -75,6 +75,7 @@ STYLE = (
     f"@media (prefers-color-scheme:dark){{:root{{{_variables(dark=True)}}}}}\n"
     f":root[data-theme=light]{{color-scheme:light;{_variables(dark=False)}}}\n"
     f":root[data-theme=dark]{{color-scheme:dark;{_variables(dark=True)}}}\n"
+    f"@media print{{:root:not(#x){{color-scheme:light;{_variables(dark=False)}}}}}\n"
     ".chart{display:block;width:100%;height:auto;max-width:1200px}\n.chart .item.away{opacity:.08}\n"
     ".chart .fill:hover,.chart .dot:hover{filter:brightness(1.15)}.chart path.stroke:hover{stroke-width:3}\n"
     "#tip{position:fixed;z-index:9;pointer-events:none;display:none;max-width:34rem;white-space:pre-line;padding:.4rem .6rem;"

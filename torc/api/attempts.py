@@ -1,0 +1,37 @@
+"""Attempts as short lines, for charts and reports of many jobs: no ends of logs. In full they are results (`torc.api.runs`)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from torc.api.base import Page, Request, Value, request
+from torc.core.states import State
+
+
+class AttemptLine(Value):
+    """One execution of a job, ended or going on."""
+
+    job_id: int
+    job_name: str
+    attempt: int
+    run_id: int
+    requirement: str = Field(description="name of the requirement class")
+    state: State = Field(description="what it ended as; running")
+    return_code: int | None = None
+    why: str | None = Field(None, description="why it did not complete, where more than a return code is known")
+    runner_id: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+@request("GET", "/workflows/{workflow_id}/attempts")
+class ListAttempts(Request[Page[AttemptLine]]):
+    """List the attempts of a workflow that have ended, in the order of their end."""
+
+    workflow_id: int
+    run_id: int | None = None
+    limit: int = Field(1000, ge=1, le=50_000)
+    cursor: str | None = None

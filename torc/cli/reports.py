@@ -1,0 +1,86 @@
+"""`torc reports ...`: how a run went, as tables, JSON, or one page that can be attached to a paper."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.cli import render
+from torc.cli.app import App
+from torc.cli.results import list_results
+from torc.cli.run import output_folder, summarize
+from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.status import Which
+from torc.cli.utilization import check_resource_utilization
+
+reports = App("Report on a run: tables, a page, an archive for publication.")
+reports.command("check-resource-utilization")(check_resource_utilization)
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", "-o", help="Write one HTML page that needs nothing beside itself.", metavar="FILE"),
+]
+
+
+@reports.command("summary")
+def report_summary(workflow: Which = None, html: Html = None) -> None:
+    """Sum up the current run: times, rates, failures, efficiency, where the results come from.
+
+    Example: torc reports summary 3 --html report.html
+    """
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        if html is None and not SESSION.json:
+            summarize(opened, number, output_folder())
+            return
+        report = _gathered(opened, number)
+    if SESSION.json:
+        _show_json(report)
+    if html is not None:
+        _write_page(report, html, with_attempts=False)
+
+
+@reports.command("results")
+def report_results(workflow: Which = None, html: Html = None) -> None:
+    """List the last attempt of each job; the page shows all attempts of the run, beside what the summary tells.
+
+    Example: torc reports results 3 --html results.html
+    """
+    if html is None:
+        list_results(workflow, None, None, None, False, True, 1_000_000)
+        return
+    with torc(create=False) as opened:
+        report = _gathered(opened, workflow_id(opened, workflow))
+    _write_page(report, html, with_attempts=True)
+
+
+def _gathered(opened: Any, number: int) -> Any:
+    from torc import __version__
+    from torc.reports.gather import gather
+
+    return gather(opened, number, time.time(), __version__)
+
+
+def _show_json(report: Any) -> None:
+    from torc.core.charts.efficiency import efficiency
+    from torc.core.redact import redact_json
+    from torc.reports.gather import charted
+
+    made = report.summary.model_dump(mode="json")
+    made["figures"] = {figure.name: figure.value for figure in efficiency(charted(report))}
+    for name in ("utilization", "diagnoses", "provenance"):
+        made[name] = getattr(report, name).model_dump(mode="json")
+    for name in ("inputs", "outputs"):
+        made[name] = [file.model_dump(mode="json") for file in getattr(report, name)]
+    print(json.dumps(redact_json(made), indent=2, ensure_ascii=False))
+
+
+def _write_page(report: Any, path: Path, *, with_attempts: bool) -> None:
+    from torc.reports.files import write_whole
+    from torc.reports.page import page
+
+    write_whole(path, page(report, with_attempts=with_attempts).encode("utf-8", "replace"))
+    render.note(f"wrote {path}: open it in a browser, print it, or attach it")

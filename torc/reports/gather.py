@@ -1,0 +1,144 @@
+"""Everything that a report of a run tells, asked from a Torc with limits, so that a million jobs make no page of gigabytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torc.api.attempts import AttemptLine, ListAttempts
+from torc.api.base import Page, Torc
+from torc.api.data import File, ListFiles, ListRequirements, Requirement
+from torc.api.diagnosis import Diagnoses, DiagnoseWorkflow
+from torc.api.provenance import GetProvenance, Provenance
+from torc.api.runs import RunSummary, SummarizeRun
+from torc.api.transfer import ExportSpec
+from torc.api.utilization import CheckUtilization, Utilization
+from torc.core.charts.records import Attempt
+from torc.core.resources import ResourceRequest
+from torc.core.states import State
+from torc.reports.checksums import with_hashes
+
+T = TypeVar("T")
+
+#: a spec that was resolved job by job is left out beyond so many jobs
+_MOST_RESOLVED_JOBS = 2000
+_PAGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """At most so many of each."""
+
+    attempts: int = 200_000
+    files: int = 500
+    groups: int = 30
+    runners: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run, and where it comes from. `attempts` are those of the current run, the first of them where there are too many."""
+
+    summary: RunSummary
+    attempts: tuple[AttemptLine, ...]
+    is_cut: bool
+    requirements: dict[str, Requirement]
+    utilization: Utilization
+    diagnoses: Diagnoses
+    provenance: Provenance
+    inputs: tuple[File, ...]
+    outputs: tuple[File, ...]
+    resolved_spec: str | None
+    made_at: float
+    version: str
+
+    @property
+    def num_jobs(self) -> int:
+        """Give how many jobs the workflow has."""
+        return self.summary.workflow.counts.total
+
+
+def gather(torc: Torc, workflow_id: int, now: float, version: str, limits: Limits = Limits()) -> Report:
+    """Ask for all that a report tells. `now`: seconds since the epoch."""
+    summary = torc.send(SummarizeRun(workflow_id=workflow_id, limit=0))
+    run_id = summary.workflow.run_id
+    attempts, is_cut = _first(
+        lambda cursor: torc.send(ListAttempts(workflow_id=workflow_id, run_id=run_id, limit=_PAGE, cursor=cursor)),
+        limits.attempts,
+    )
+    files = {
+        name: _first(
+            lambda cursor, chosen=chosen: torc.send(  # type: ignore[misc]
+                ListFiles(workflow_id=workflow_id, limit=min(limits.files, _PAGE), cursor=cursor, **chosen)
+            ),
+            limits.files,
+        )[0]
+        for name, chosen in (("inputs", {"required_existing": True}), ("outputs", {"written": True}))
+    }
+    requirements = pages(
+        lambda cursor: torc.send(ListRequirements(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))
+    )
+    return Report(
+        summary=summary,
+        attempts=tuple(attempts),
+        is_cut=is_cut,
+        requirements={item.name: item for item in requirements},
+        utilization=torc.send(CheckUtilization(workflow_id=workflow_id, run_id=run_id, limit=20)),
+        diagnoses=torc.send(DiagnoseWorkflow(workflow_id=workflow_id, limit=limits.groups, jobs_per_group=12)),
+        provenance=torc.send(GetProvenance(workflow_id=workflow_id, limit=limits.runners)),
+        inputs=tuple(with_hashes(summary.workflow.directory, files["inputs"])),
+        outputs=tuple(with_hashes(summary.workflow.directory, files["outputs"])),
+        resolved_spec=_resolved(torc, summary),
+        made_at=now,
+        version=version,
+    )
+
+
+def _resolved(torc: Torc, summary: RunSummary) -> str | None:
+    if summary.workflow.counts.total > _MOST_RESOLVED_JOBS:
+        return None
+    return torc.send(ExportSpec(workflow_id=summary.workflow.id)).text
+
+
+def charted(report: Report) -> list[Attempt]:
+    """Give the attempts as charts take them: times since the run began."""
+    started = [line.started_at for line in report.attempts if line.started_at is not None]
+    if not started:
+        return []
+    zero = min(started)
+    asked = {name: _asked(item) for name, item in report.requirements.items()}
+    return [
+        Attempt(
+            job_id=line.job_id, attempt=line.attempt, name=line.job_name, group=line.requirement, state=line.state.value,
+            start=line.started_at - zero, end=line.started_at - zero + line.wall_seconds,
+            request=asked.get(line.requirement, ResourceRequest()), cpu_seconds=line.cpu_seconds,
+            peak_memory_bytes=line.peak_memory_bytes, why=line.why or "",
+        )
+        for line in report.attempts
+        if line.started_at is not None and line.state is not State.CANCELED
+    ]  # fmt: skip
+
+
+def _asked(item: Requirement) -> ResourceRequest:
+    return ResourceRequest(item.num_cpus, item.num_gpus, item.num_nodes, item.memory_bytes, item.runtime_seconds)
+
+
+def pages(ask: Callable[[str | None], Page[T]]) -> Iterator[T]:
+    """Give the items of all pages of a list."""
+    cursor: str | None = None
+    while True:
+        page = ask(cursor)
+        yield from page.items
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _first(ask: Callable[[str | None], Page[Any]], most: int) -> tuple[list[Any], bool]:
+    found: list[Any] = []
+    for item in pages(ask):
+        if len(found) == most:
+            return found, True
+        found.append(item)
+    return found, False
