@@ -1,19 +1,50 @@
-"""What is measured of jobs: samples of whole trees, and peaks that are theirs and not the runner's."""
+"""What is measured of jobs: samples of whole trees, peaks that are theirs and not the runner's, limits, and time series."""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.running import run_jobs, wait_until
-from torc.api.runs import Usage
+import pytest
+
+from tests.support.running import kill_with_spawner, results, run, run_jobs, start_process, store, wait_until
+from torc.api.runs import Assignment, Usage
 from torc.client.embedded import Embedded
-from torc.runner.measure import Sampler
+from torc.core.resources import ResourceRequest
+from torc.runner import cgroup
+from torc.runner.gpus import Gpus, loads_in
+from torc.runner.local import RunOptions, run_here
+from torc.runner.measure import Trees, proportional_bytes
+from torc.runner.monitor import Monitor, Monitoring
+from torc.runner.place import View
+from torc.runner.series import recorded
 
 MIB = 1 << 20
+HOLD = "import sys; x = b'x' * (40 << 20); open(sys.argv[1], 'w').close(); sys.stdin.read()"
+NAME = (7, 1)
+
+
+@contextmanager
+def two_that_hold_memory(folder: Path, between: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """Run a session of a shell and two processes of 40 MiB each."""
+    python = f'{sys.executable} -c "$0"'
+    command = f"exec 3<&0; {between} {python} {folder}/one <&3 & {python} {folder}/two <&3; wait"
+    environ = {**os.environ, "TORC_RUNNER": "outer mark", "TORC_JOB_ID": "7", "TORC_ATTEMPT_ID": "1"}
+    with subprocess.Popen(
+        ["/bin/sh", "-c", command, HOLD], stdin=subprocess.PIPE, start_new_session=True, env=environ
+    ) as job:
+        wait_until(lambda: all((folder / name).exists() for name in ("one", "two")), "both processes hold memory")
+        try:
+            yield job
+        finally:
+            job.communicate()
 
 
 def test_a_job_smaller_than_the_runner_is_not_recorded_with_the_size_of_the_runner(
@@ -25,19 +56,207 @@ def test_a_job_smaller_than_the_runner_is_not_recorded_with_the_size_of_the_runn
 
 
 def test_a_sample_sums_the_processes_of_a_session_and_no_others(tmp_path: Path) -> None:
-    hold = "import sys; x = b'x' * (40 << 20); open(sys.argv[1], 'w').close(); sys.stdin.read()"
-    command = f'{sys.executable} -c "$0" {tmp_path}/one & {sys.executable} -c "$0" {tmp_path}/two < /dev/stdin; wait'
-    with subprocess.Popen(["/bin/sh", "-c", f"exec 3<&0; {command.replace(' & ', ' <&3 & ')}", hold],
-                          stdin=subprocess.PIPE, start_new_session=True) as job:  # fmt: skip
-        wait_until(lambda: all((tmp_path / name).exists() for name in ("one", "two")), "both processes hold memory")
-        sampler = Sampler(1.0)
-        sampler.sample({job.pid}, now := time.monotonic())
-        assert sampler.due >= now + 1.0
-        assert 80 * MIB < sampler.memory_of(job.pid) < 160 * MIB
+    trees = Trees("mark")
+    with two_that_hold_memory(tmp_path) as job:
+        sample = trees.look({job.pid: NAME})[job.pid]
+        assert 80 * MIB < sample.memory_bytes < 160 * MIB and len(sample.pids) == 3
+        assert sample.cpu_seconds > 0
+    assert trees.look({job.pid: NAME})[job.pid].memory_bytes == 0, "a session that is gone uses nothing"
+
+
+def test_what_left_the_session_of_its_job_is_counted_for_it(tmp_path: Path) -> None:
+    with two_that_hold_memory(tmp_path, between="setsid") as job:
+        assert len(Trees("mark").look({job.pid: NAME})[job.pid].pids) == 3
+        assert len(Trees("mark").look({job.pid: (8, 1)})[job.pid].pids) == 2, "another job's"
+        assert len(Trees("other").look({job.pid: NAME})[job.pid].pids) == 2, "another runner's"
+
+
+def test_memory_that_processes_share_counts_once_where_a_limit_is_at_stake(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; x = b'x' * (60 << 20); children = [os.fork() for _ in range(2)] if True else 0\n"
+        "open(f'{sys.argv[1]}/{os.getpid()}', 'w').close(); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, start_new_session=True
+    ) as job:
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 4, "all processes are there")
+        sample = Trees("mark").look({job.pid: NAME})[job.pid]
+        assert sample.memory_bytes > 240 * MIB and proportional_bytes(sample) < 130 * MIB
+        for limit, is_over in ((150, False), (50, True)):
+            monitor = Monitor(Monitoring(enforce_memory=True), "mark")
+            request = ResourceRequest(memory_bytes=limit * MIB)
+            monitor.prepare(1, Assignment(job_id=7, name="a", attempt=1, command="", request=request), (), [])
+            monitor.began(1, job.pid, time.monotonic(), time.time())
+            over = monitor.look(time.monotonic())
+            assert [each.job_id for each in over] == ([7] if is_over else [])
+            monitor.close()
         job.communicate()
-    sampler.sample({job.pid}, time.monotonic())
-    assert sampler.memory_of(job.pid) == 0, "a session that is gone uses nothing"
-    usage = sampler.close(job.pid, Usage())
-    assert 80 * MIB < usage.peak_memory_bytes < 160 * MIB, "the peak stays"
-    assert usage.average_memory_bytes == usage.peak_memory_bytes // 2
-    assert usage.max_processes == 3
+
+
+def test_a_look_takes_no_more_than_its_share_of_the_time() -> None:
+    monitor = Monitor(Monitoring(interval_seconds=0.001), "mark")
+    assert monitor.due() is None, "nothing runs"
+    monitor.prepare(1, Assignment(job_id=1, name="a", attempt=1, command="", request=ResourceRequest()), (), [])
+    assert monitor.due() is None, "it has not begun"
+    monitor.began(1, os.getpid(), time.monotonic(), time.time())
+    now, before = time.monotonic(), time.thread_time()
+    monitor.look(now)
+    due = monitor.due()
+    assert due is not None and due - now > 50 * min(time.thread_time() - before, 0.001)
+    monitor.close()
+
+
+def test_an_attempt_is_summed_up(local: Embedded, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    program = f"{sys.executable} -c \"import os, time; x = b'x' * (50 << 20)\nwhile not os.path.exists('{seen}'): time.sleep(.01)\""
+    monitor = {"enabled": True, "sample_interval_seconds": 0.05}
+    number = store(local, tmp_path, [{"name": "a", "command": f"{program} & wait"}], resource_monitor=monitor)
+
+    def look(view: View) -> None:
+        if any(memory > 50 * MIB for *_, memory in view.running):
+            seen.touch()
+
+    run_here(local, number, RunOptions(output_dir=tmp_path / "out", wait_seconds=0.2, display_seconds=0.05), look)
+    usage = results(local, number)["a"].usage
+    assert usage.max_processes == 2 and usage.average_memory_bytes is not None
+    assert 50 * MIB < usage.peak_memory_bytes < 120 * MIB
+    assert usage.read_bytes is not None and usage.written_bytes is not None
+
+
+def test_nothing_is_sampled_where_the_spec_says_so(local: Embedded, tmp_path: Path) -> None:
+    usage = run_jobs(
+        local, tmp_path, {"name": "a", "command": "sleep 0.2"}, fields={"resource_monitor": {"enabled": False}}
+    )["a"].usage
+    assert usage.max_processes is None and usage.peak_memory_bytes > 0, "but for what the kernel counts anyway"
+
+
+# -- time series ------------------------------------------------------------------------------------------------
+
+SERIES = {"enabled": True, "granularity": "time_series", "sample_interval_seconds": 0.05}
+
+
+def test_time_series_hold_each_attempt_from_its_start_to_its_end(local: Embedded, tmp_path: Path) -> None:
+    jobs = [{"name": "a", "command": "sleep 0.4"}, {"name": "b", "command": "true"}]
+    run_jobs(local, tmp_path, *jobs, fields={"resource_monitor": SERIES})
+    found = {each.job_name: each for each in recorded(tmp_path / "out", 1)}
+    assert set(found) == {"a", "b"} and all(each.points for each in found.values())
+    seconds = [point.seconds for point in found["a"].points]
+    assert seconds == sorted(seconds) and seconds[-1] >= 0.4
+    assert found["a"].request == ResourceRequest() and found["a"].points[-1].cpu_seconds > 0
+    assert [path.suffix for path in (tmp_path / "out").glob("resource_metrics_*_wf1_r1_*")] == [".db"]
+
+
+def test_time_series_survive_the_death_of_their_runner(local: Embedded, tmp_path: Path) -> None:
+    number = store(
+        local, tmp_path, [{"name": "a", "command": "test $TORC_ATTEMPT_ID = 2 || sleep 600"}], resource_monitor=SERIES
+    )
+    process = start_process(tmp_path / "torc.db", number, tmp_path / "out")
+    wait_until(lambda: any(each.points for each in recorded(tmp_path / "out", number)), "samples are on disk")
+    kill_with_spawner(process)
+    process.communicate()
+    assert [each.attempt for each in recorded(tmp_path / "out", number)] == [1]
+    run(local, number, tmp_path)
+    assert sorted(each.attempt for each in recorded(tmp_path / "out", number, 1)) == [1, 2]
+    assert results(local, number)["a"].state.value == "completed"
+
+
+# -- control groups ---------------------------------------------------------------------------------------------
+
+GREEDY = f"{sys.executable} -c \"x = b'x' * (300 << 20)\""
+
+
+@pytest.fixture
+def groups() -> Iterator[cgroup.Groups]:
+    found = cgroup.delegated(f"{os.getpid()}.test")
+    if found is None:
+        pytest.skip("this machine delegates no control group with an account of memory")
+    yield found
+    found.close()
+
+
+def ours(groups: cgroup.Groups) -> list[str]:
+    return [path.name for path in groups.root.glob("torc-*")]
+
+
+def test_the_kernel_keeps_a_job_within_its_memory_and_the_reason_is_told(
+    local: Embedded, tmp_path: Path, groups: cgroup.Groups
+) -> None:
+    request = {"memory": "100m"}
+    jobs = [
+        {"name": "greedy", "command": GREEDY, "resource_requirements": request},
+        {"name": "modest", "command": "echo fine", "resource_requirements": request},
+    ]
+    found = run_jobs(local, tmp_path, *jobs, fields={"enforce_memory": True})
+    greedy, usage = found["greedy"], found["greedy"].usage
+    assert (greedy.state.value, greedy.reason) == ("terminated", "out_of_memory")
+    assert greedy.detail == "needed more memory than the 100 MiB asked for: the kernel killed it at 100 MiB"
+    assert usage.memory_limit_bytes == 100 * MIB and usage.oom_kills and 95 * MIB < usage.peak_memory_bytes <= 100 * MIB
+    assert found["modest"].state.value == "completed"
+    assert ours(groups) == []
+
+
+def test_a_peak_between_two_samples_is_seen_by_the_kernel_and_files_are_no_part_of_it(
+    local: Embedded, tmp_path: Path, groups: cgroup.Groups
+) -> None:
+    command = f"dd if=/dev/zero of={tmp_path}/data bs=1M count=80 2>/dev/null; {GREEDY} & wait"
+    usage = run_jobs(
+        local, tmp_path, {"name": "a", "command": command}, fields={"resource_monitor": {"sample_interval_seconds": 60}}
+    )["a"].usage
+    assert 300 * MIB < usage.peak_memory_bytes < 360 * MIB
+    assert (
+        usage.peak_memory_with_cache_bytes is not None and usage.peak_memory_with_cache_bytes > usage.peak_memory_bytes
+    )
+
+
+def test_groups_of_runners_that_died_are_removed(groups: cgroup.Groups) -> None:
+    left = groups.root / "torc-1.1@1.00000000-5"  # no process 1 began then
+    left.mkdir()
+    again = cgroup.delegated(f"{os.getpid()}.again")
+    assert again is not None and not left.exists()
+    again.close()
+
+
+def test_where_no_group_can_be_made_attempts_start_as_ever(tmp_path: Path) -> None:
+    made = cgroup.Groups(tmp_path / "missing", cgroup._V2, "mark")
+    assert made.make(1, MIB) is None
+
+
+# -- GPUs -------------------------------------------------------------------------------------------------------
+
+
+def test_loads_of_gpus_are_read_as_nvidia_smi_writes_them() -> None:
+    assert loads_in("1, GPU-5a, 50, 1024") == {
+        "1": loads_in("1, GPU-5a, 50, 1024")["GPU-5a"],
+        "GPU-5a": loads_in("1, GPU-5a, 50, 1024")["1"],
+    }
+    found = loads_in("0, GPU-5a, [N/A], 12")["0"]
+    assert (found.busy, found.memory_bytes) == (0.0, 12 * MIB)
+    assert loads_in("No devices were found") == {}
+
+
+def test_an_attempt_is_told_the_load_of_the_gpus_that_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, GPU-aa11, 50, 1000'\necho '1, GPU-bb22, 100, 24'\nexec sleep 600\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    gpus = Gpus(1.0)
+    wait_until(lambda: gpus.load(["0"]) is not None, "the program has reported")
+    both = gpus.load(["0", "GPU-bb"])
+    assert both is not None and (both.busy, both.memory_bytes) == (1.5, 1024 * MIB)
+    assert gpus.load(["5"]) is None and len(gpus.pids) == 1
+    gpus.close()
+
+
+def test_without_gpus_nothing_is_known_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    gpus = Gpus(1.0)
+    assert gpus.load(["0"]) is None and gpus.pids == set()
+    gpus.close()
+
+
+def test_usage_without_a_look_is_that_of_the_kernel() -> None:
+    monitor = Monitor(Monitoring(), "mark")
+    monitor.prepare(1, Assignment(job_id=1, name="a", attempt=1, command="", request=ResourceRequest()), (), [])
+    usage = Usage(user_cpu_seconds=1.0, peak_memory_bytes=5)
+    assert monitor.ended(1, usage, 0, (0.0, 0.0)) == (usage, None)
+    monitor.close()

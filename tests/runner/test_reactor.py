@@ -26,6 +26,7 @@ from tests.runner.reacting import (
 )
 from torc.api.runs import ExchangeReply
 from torc.runner.conversation import HOLD_SECONDS, REPORT_SECONDS
+from torc.runner.state import OutOfMemory
 
 
 def test_it_asks_for_work_at_once_with_all_that_is_free() -> None:
@@ -123,6 +124,24 @@ def test_a_job_over_its_memory_is_killed_for_good_and_told_both_numbers() -> Non
     (item,) = r.reported()
     assert (item.outcome, item.reason) == ("terminated", "out_of_memory")
     assert "2" in item.detail and "1" in item.detail
+
+
+def test_what_the_kernel_killed_for_its_memory_is_told_with_peak_and_limit() -> None:
+    r = Reactor()
+    r.replied(job(1), job(2), job(3))
+    r.ended(1, 137, out_of_memory=OutOfMemory(GIB, GIB))
+    r.ended(2, -9, out_of_memory=OutOfMemory(GIB, None))
+    r.ended(3, 0, out_of_memory=OutOfMemory(GIB, GIB))
+    at_limit, on_node, survived = r.reported()
+    assert (at_limit.outcome, at_limit.reason) == (
+        "terminated",
+        "out_of_memory",
+    ) and "1 GiB asked for" in at_limit.detail
+    assert (on_node.outcome, on_node.reason) == (
+        "failed",
+        "out_of_memory",
+    ) and "this machine had no memory left" in on_node.detail
+    assert survived.outcome == "succeeded", "it did without the process that was killed"
 
 
 def test_missing_outputs_make_a_success_a_failure_that_names_them() -> None:

@@ -132,6 +132,13 @@ class Usage(Value):
     written_bytes: int | None = None
     average_memory_bytes: int | None = Field(None, description="mean of the samples of the whole tree")
     max_processes: int | None = None
+    peak_memory_with_cache_bytes: int | None = Field(
+        None, description="of the attempt's control group, where it had one: files that were read or written count"
+    )
+    memory_limit_bytes: int | None = Field(None, description="which the kernel kept it within, where it had one")
+    oom_kills: int | None = Field(None, description="processes of it that the kernel killed for want of memory")
+    average_gpus_busy: float | None = Field(None, description="of those that it was given; 0.5: one, half of the time")
+    peak_gpu_memory_bytes: int | None = Field(None, description="in use on the GPUs that it was given")
 
 
 class Assignment(Value):

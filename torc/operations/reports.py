@@ -38,6 +38,8 @@ _LET_GO = (
     "AND state = 'canceled'"
 )
 
+#: what of the usage has a column of its own
+_COLUMNS = {"user_cpu_seconds", "system_cpu_seconds", "peak_memory_bytes"}
 _ATTEMPT_STATE = {
     "succeeded": State.COMPLETED,
     "failed": State.FAILED,
@@ -171,12 +173,5 @@ def _attempt_row(reports: Reports, item: Finished, decision: Decision, *, is_cur
 
 
 def _more_usage(item: Finished) -> str | None:
-    usage = item.usage
-    more = {
-        "read_bytes": usage.read_bytes,
-        "written_bytes": usage.written_bytes,
-        "average_memory_bytes": usage.average_memory_bytes,
-        "max_processes": usage.max_processes,
-    }
-    known = {key: value for key, value in more.items() if value is not None}
+    known = item.usage.model_dump(exclude=_COLUMNS, exclude_none=True)
     return json.dumps(known) if known else None

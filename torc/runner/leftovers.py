@@ -91,7 +91,7 @@ class Leftovers:
             return False
         if session in self._ended:
             return True
-        environ = _environ_of(pid)
+        environ = environ_of(pid)
         if self._mark in environ.get(b"TORC_RUNNER", b"").split():
             self._ours.add(pid)
             return (environ.get(b"TORC_JOB_ID", b""), environ.get(b"TORC_ATTEMPT_ID", b"")) not in attempts
@@ -105,7 +105,8 @@ def _session_of(pid: int) -> int:
         return 0
 
 
-def _environ_of(pid: int) -> dict[bytes, bytes]:
+def environ_of(pid: int) -> dict[bytes, bytes]:
+    """Give the variables of a process that Torc set; none where they cannot be read."""
     try:
         entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:

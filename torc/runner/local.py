@@ -32,7 +32,9 @@ from torc.runner import diary, files, hardware, orphans
 from torc.runner.conversation import node_capacity
 from torc.runner.hardware import Identity
 from torc.runner.loop import Loop
+from torc.runner.monitor import Monitoring
 from torc.runner.place import Place, View
+from torc.runner.series import path_of
 from torc.runner.state import Settings
 from torc.runner.surroundings import surroundings
 
@@ -126,7 +128,7 @@ def _run_once(
             wait_seconds=options.wait_seconds,
             heartbeat_seconds=options.heartbeat_seconds,
         ),
-        _place(settings, options, here),
+        _place(settings, options, here, runner.id),
     )
     reason = "failed"
     try:
@@ -210,7 +212,7 @@ def _end(torc: Torc, runner: Runner, reason: str, loop: Loop, output_dir: Path) 
         ) from None
 
 
-def _place(settings: RunnerSettings, options: RunOptions, here: Identity) -> Place:
+def _place(settings: RunnerSettings, options: RunOptions, here: Identity, runner_id: int) -> Place:
     mark = f"{hardware.mark(here.pid, here.process_started)}.{uuid.uuid4().hex[:8]}"
     environ = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
     environ["PATH"] = _with_torc(environ.get("PATH", os.defpath))
@@ -223,14 +225,14 @@ def _place(settings: RunnerSettings, options: RunOptions, here: Identity) -> Pla
         "TORC_RUNNER": f"{os.environ.get('TORC_RUNNER', '')} {mark}".strip(),
         **options.store_variables,
     }
-    monitor = settings.settings.get("resource_monitor") or {}
+    series = path_of(options.output_dir, here.host, settings.workflow_id, settings.run_id, runner_id)
+    meta = {"host": here.host, "workflow_id": settings.workflow_id, "run_id": settings.run_id, "runner_id": runner_id}
     return Place(
         run_id=settings.run_id,
         output_dir=str(options.output_dir),
         mark=mark,
         environ=environ,
-        sample_seconds=float(monitor.get("sample_interval_seconds", 1.0)),
-        enforce_memory=bool(settings.settings.get("enforce_memory")),
+        monitoring=Monitoring.of(settings.settings, series, meta),
     )
 
 

@@ -12,18 +12,17 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from torc.api.base import Torc
 from torc.api.runs import Assignment
-from torc.runner import launch, signals, spawner
+from torc.runner import launch, signals, spawner, variables
 from torc.runner.actions import ActionRun
 from torc.runner.journal import Journal
 from torc.runner.leftovers import Leftovers, become_subreaper
-from torc.runner.measure import Sampler
+from torc.runner.monitor import Monitor
 from torc.runner.orphans import Sessions
 from torc.runner.place import Place, View
 from torc.runner.reactor import begin, next_wake, react
@@ -61,8 +60,6 @@ _AGAIN_SECONDS = 0.01
 _SPAWNERS = 2
 #: what a node runs out of: no job's fault, and it may pass
 _NO_ROOM = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
-#: limits of memory are of little use when they are looked at seldom
-_ENFORCE_SECONDS = 0.1
 #: another thread gets the interpreter after so long: the default of 5 ms would let a finished job wait
 _SWITCH_SECONDS = 0.0005
 
@@ -93,7 +90,7 @@ class Loop:
         output_dir = Path(place.output_dir)
         self.journal = Journal(output_dir, settings.workflow_id, settings.runner_id)
         self._sessions = Sessions(output_dir, settings.workflow_id, settings.runner_id)
-        self._base_environ = _encoded(place.environ)
+        self._base_environ = variables.encoded(place.environ)
         self.state, self._first = begin(settings, time.monotonic())
         self.attempts: dict[int, _Attempt] = {}  # by job
         self.actions: dict[int, ActionRun] = {}  # by firing
@@ -104,8 +101,7 @@ class Loop:
         self._talker = Talker(torc)
         self._epoll = select.epoll()
         self._left = False
-        seconds = min(place.sample_seconds, _ENFORCE_SECONDS) if place.enforce_memory else place.sample_seconds
-        self._sampler = Sampler(seconds)
+        self._monitor = Monitor(place.monitoring, place.mark)
         self._leftovers = Leftovers(place.mark)
         self._next_sweep = 0.0
         self._signals_taken = 0
@@ -140,7 +136,7 @@ class Loop:
         """Tell what is going on; from any thread."""
         now = time.monotonic()
         running = tuple(
-            (job_id, attempt.assignment.name, now - attempt.begun, self._sampler.memory_of(attempt.pid))
+            (job_id, attempt.assignment.name, now - attempt.begun, self._monitor.memory_of(attempt.key))
             for job_id, attempt in list(self.attempts.items())
             if attempt.pid
         )
@@ -153,8 +149,9 @@ class Loop:
     def _turn(self) -> None:
         now = time.monotonic()
         wake = next_wake(self.state, self.settings, now)
-        if self.attempts:
-            wake = min(wake or now + 60.0, max(self._sampler.due, now))
+        due = self._monitor.due()
+        if due is not None:
+            wake = min(wake or now + 60.0, max(due, now))
         timeout = 60.0 if wake is None else max(0.0, wake - now)
         for fd, _ in self._epoll.poll(timeout, 64):
             if fd == self._talker.fileno():
@@ -216,11 +213,13 @@ class Loop:
         place = key if effect.after is None else self.attempts[effect.after].place
         attempt = _Attempt(effect, files, key, place, time.monotonic())
         try:
-            argv = launch.command_line(assignment, files)
-            self.spawners.start(key, argv, files, self._environ(effect), place=place)
+            argv = self._monitor.prepare(key, assignment, effect.gpus, launch.command_line(assignment, files))
+            more = variables.of_attempt(effect, has_gpus=bool(self.settings.gpus))
+            self.spawners.start(key, argv, files, more, place=place)
         except OSError as error:
             self._failed(attempt, error.errno or spawner.NO_ERRNO, f"{error.strerror}: {error.filename}")
         except ValueError as error:  # a lone surrogate
+            self._monitor.forget(key)
             self._not_started(attempt, spawner.NO_ERRNO, str(error))
         else:
             self.attempts[assignment.job_id] = self._started[key] = attempt
@@ -253,6 +252,7 @@ class Loop:
         subject.pid = event.pid
         if isinstance(subject, _Attempt):
             subject.begun = event.at
+            self._monitor.began(event.key, event.pid, event.at, self.place.clock())
             _LOG.debug("began job %d, attempt %d: pid %d", *subject.name, event.pid)
         self._sessions.add(event.pid)
         self._leftovers.began(event.pid)
@@ -263,6 +263,7 @@ class Loop:
             self._go_on(subject)
             return
         self.attempts.pop(subject.assignment.job_id, None)
+        self._monitor.forget(subject.key)
         if number == spawner.WITHDRAWN:
             self._handle(Withdrawn(subject.assignment.job_id))
         else:
@@ -275,21 +276,6 @@ class Loop:
             self._handle(NoRoom(job_id, f"cannot start: {why}"))
         else:
             self._handle(NotLaunched(job_id, self.place.clock(), f"cannot start: {why}"))
-
-    def _environ(self, effect: Start) -> dict[bytes, bytes]:
-        """Give what an attempt's environment has beside the base."""
-        assignment, request = effect.assignment, effect.assignment.request
-        environ = _encoded(assignment.env)
-        environ[b"TORC_JOB_ID"] = b"%d" % assignment.job_id
-        environ[b"TORC_JOB_NAME"] = os.fsencode(assignment.name)
-        environ[b"TORC_ATTEMPT_ID"] = b"%d" % assignment.attempt
-        environ[b"TORC_NUM_CPUS"] = b"%d" % request.num_cpus
-        environ[b"TORC_MEMORY_BYTES"] = b"%d" % request.memory_bytes
-        if effect.gpus or self.settings.gpus:
-            environ[b"CUDA_VISIBLE_DEVICES"] = os.fsencode(",".join(effect.gpus))
-        if assignment.recovery_script and assignment.previous_return_code is not None:
-            environ[b"TORC_RETURN_CODE"] = b"%d" % assignment.previous_return_code
-        return environ
 
     def _kill(self, job_id: int, for_good: bool) -> None:
         attempt = self.attempts.get(job_id)
@@ -313,15 +299,18 @@ class Loop:
         if return_code == 0 and assignment.outputs:
             missing = tuple(path for path in assignment.outputs if not os.path.lexists(path))
         failed = return_code != 0 or bool(missing)
+        at = self.place.clock()
+        usage, killed = self._monitor.ended(attempt.key, event.usage, return_code, (event.at, at))
         return Exited(
             assignment.job_id,
             return_code,
-            self.place.clock(),
+            at,
             event.at - attempt.begun,
-            self._sampler.close(attempt.pid, event.usage),
+            usage,
             missing,
             launch.tails(attempt.files) if failed else Tails(),
             bool(failed and assignment.recovery_script) and os.path.exists(launch.recovery_mark(attempt.files)),
+            out_of_memory=killed,
         )
 
     def _go_on(self, action: ActionRun) -> None:
@@ -336,13 +325,10 @@ class Loop:
             self.spawners.start(action.key, *command, {}, place=action.key)
 
     def _sample(self, now: float) -> None:
-        if self.attempts and now >= self._sampler.due:
-            self._sampler.sample({attempt.pid for attempt in self.attempts.values() if attempt.pid}, now)
-            if self.place.enforce_memory:
-                for job_id, attempt in list(self.attempts.items()):
-                    memory = self._sampler.memory_of(attempt.pid)
-                    if memory > attempt.assignment.request.memory_bytes:
-                        self._handle(TooLarge(job_id, memory))
+        due = self._monitor.due()
+        if due is not None and now >= due:
+            for over in self._monitor.look(now):
+                self._handle(TooLarge(over.job_id, over.memory_bytes))
         if now >= self._next_sweep:
             self._next_sweep = now + _LEFTOVERS_SECONDS
             self._sweep()
@@ -356,7 +342,7 @@ class Loop:
 
         This process gets it as children, beside the spawners, whose children the jobs are.
         """
-        pids = self.spawners.pids
+        pids = self.spawners.pids | self._monitor.pids
         if self._leftovers.number() <= len(pids):
             return
         names = {(b"%d" % job_id, b"%d" % at.assignment.attempt) for job_id, at in self.attempts.items()}
@@ -376,6 +362,7 @@ class Loop:
         deadline = time.monotonic() + _LEFTOVERS_SECONDS
         while self._leftovers.sweep((), ()) and time.monotonic() < deadline:
             select.select([], [], [], _AGAIN_SECONDS)
+        self._monitor.close()
         self._leftovers.close()
         self._sessions.close()
         self._epoll.close()
@@ -398,7 +385,3 @@ class Loop:
         while self._signals_taken < self.signals:
             self._signals_taken += 1
             self._handle(Stop(at_once=self._signals_taken > 1))
-
-
-def _encoded(environ: Mapping[str, str]) -> dict[bytes, bytes]:
-    return {os.fsencode(name): os.fsencode(value) for name, value in environ.items()}

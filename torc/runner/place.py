@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torc.runner.monitor import Monitoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +17,7 @@ class Place:
     output_dir: str
     mark: str  # names this runner in TORC_RUNNER, beside runners that it runs in
     environ: Mapping[str, str]
-    sample_seconds: float = 1.0
-    enforce_memory: bool = False
+    monitoring: Monitoring = field(default_factory=Monitoring)
     clock: Callable[[], float] = time.time
 
 

@@ -25,6 +25,7 @@ from torc.runner.state import (
     Launched,
     NoRoom,
     NotLaunched,
+    OutOfMemory,
     Replied,
     Running,
     Settings,
@@ -233,6 +234,8 @@ def _ends(tails: Tails | None) -> dict[str, Any]:
 def _ending(job: Running, event: Exited) -> tuple[Outcome, Reason | None, str | None]:
     if job.outcome is not None:
         return job.outcome, job.reason, job.detail
+    if event.out_of_memory is not None and event.return_code != 0:
+        return _out_of_memory(event.out_of_memory)
     if event.recovery_failed:
         return "failed", "recovery_failed", f"the recovery script ended with {event.return_code}"
     if event.reason is not None:
@@ -244,6 +247,20 @@ def _ending(job: Running, event: Exited) -> tuple[Outcome, Reason | None, str | 
         named = ", ".join(event.missing[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
         return "failed", "missing_output", f"did not write {named}"
     return "succeeded", None, None
+
+
+def _out_of_memory(what: OutOfMemory) -> tuple[Outcome, Reason, str]:
+    if what.limit_bytes is not None:
+        return "terminated", "out_of_memory", _over(what.peak_bytes, what.limit_bytes)
+    used = human_bytes(what.peak_bytes)
+    return "failed", "out_of_memory", f"this machine had no memory left, and the kernel killed it; it used {used}"
+
+
+def _over(peak_bytes: int, limit_bytes: int) -> str:
+    used, limit = human_bytes(peak_bytes), human_bytes(limit_bytes)
+    if peak_bytes > limit_bytes:
+        return f"used {used} of memory, {limit} were asked for"
+    return f"needed more memory than the {limit} asked for: the kernel killed it at {used}"
 
 
 def _not_launched(state: State, settings: Settings, event: NotLaunched, now: float) -> list[Effect]:
@@ -380,8 +397,7 @@ def _too_large(state: State, job_id: int, peak_bytes: int) -> list[Effect]:
     job = state.running.get(job_id)
     if job is None or job.outcome is not None:
         return []
-    limit = human_bytes(job.assignment.request.memory_bytes)
-    _condemn(job, "terminated", "out_of_memory", f"used {human_bytes(peak_bytes)} of memory, {limit} were asked for")
+    _condemn(job, "terminated", "out_of_memory", _over(peak_bytes, job.assignment.request.memory_bytes))
     return [Kill(job_id, for_good=True)]
 
 

@@ -83,6 +83,14 @@ class Tails:
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """The kernel killed something of an attempt for want of memory: at the limit of the attempt, or (None) of the node."""
+
+    peak_bytes: int
+    limit_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """An attempt ended."""
 
@@ -97,6 +105,7 @@ class Exited:
     slurm_state: str | None = None
     reason: Reason | None = None  # what a cluster or the kernel did to it
     detail: str | None = None
+    out_of_memory: OutOfMemory | None = None
 
 
 @dataclass(frozen=True, slots=True)

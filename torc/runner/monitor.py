@@ -1,0 +1,278 @@
+"""What a runner knows of what its attempts use: samples, sums, time series, control groups, and who is over a limit.
+
+Sampling takes at most a two-hundredth of the time: where a look takes long, the next one comes later. Not for looking itself
+(`measure`, `cgroup`, `gpus`), and not for stopping anything: the loop does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import thread_time
+from typing import Any, NamedTuple
+
+from torc.api.runs import Assignment, Usage
+from torc.runner import cgroup
+from torc.runner.gpus import Gpus, Load
+from torc.runner.measure import Sample, Trees, proportional_bytes
+from torc.runner.series import Point, Writer
+from torc.runner.state import OutOfMemory
+
+_LOG = logging.getLogger(__name__)
+_SHARE = 0.005
+#: limits of memory are of little use when they are looked at seldom
+_ENFORCE_SECONDS = 0.1
+#: what a process that the kernel killed ends with, itself or as told by a shell
+_KILLED = frozenset({-9, 137})
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """What is to be watched."""
+
+    is_on: bool = True
+    interval_seconds: float = 1.0
+    enforce_memory: bool = False
+    wants_groups: bool = False
+    series: Path | None = None  # where time series are kept
+    meta: Mapping[str, object] | None = None  # what is said there of the runner
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], series: Path, meta: Mapping[str, object]) -> Monitoring:
+        """Read the settings of a workflow: resource_monitor and enforce_memory."""
+        monitor = settings.get("resource_monitor") or {}
+        is_on = bool(monitor.get("enabled", True))
+        enforce = bool(settings.get("enforce_memory"))
+        interval = float(monitor.get("sample_interval_seconds", 5.0 if monitor else 1.0))
+        keeps = is_on and monitor.get("granularity") == "time_series"
+        return cls(
+            is_on, interval, enforce, bool(monitor and is_on) or enforce, series if keeps else None,
+            {**meta, "sample_interval_seconds": interval},
+        )  # fmt: skip
+
+
+class _Track:
+    """What has been seen of one attempt."""
+
+    __slots__ = (
+        "assignment", "begun", "cpu_seconds", "gpu_memory", "gpu_total", "gpus", "group", "memory", "num_gpu_samples",
+        "num_processes", "num_samples", "number", "peak", "read_bytes", "session", "total", "written_bytes",
+    )  # fmt: skip
+
+    def __init__(self, assignment: Assignment, gpus: tuple[str, ...], group: cgroup.Group | None) -> None:
+        self.assignment, self.gpus, self.group = assignment, gpus, group
+        self.session = self.number = 0
+        self.begun = 0.0
+        self.memory = self.peak = self.total = self.num_samples = self.num_processes = 0
+        self.read_bytes = self.written_bytes = self.gpu_memory = self.num_gpu_samples = 0
+        self.cpu_seconds = self.gpu_total = 0.0
+
+
+class Over(NamedTuple):
+    """A job that uses more memory than it asked for."""
+
+    job_id: int
+    memory_bytes: int
+
+
+class Monitor:
+    """Watches the attempts of one runner. Keys are those by which the loop knows what it started."""
+
+    def __init__(self, monitoring: Monitoring, mark: str) -> None:
+        self._settings = monitoring
+        enforced = monitoring.enforce_memory
+        self._interval = min(monitoring.interval_seconds, _ENFORCE_SECONDS) if enforced else monitoring.interval_seconds
+        self._looks = monitoring.is_on or enforced
+        self._trees = Trees(mark)
+        self._gpus = Gpus(monitoring.interval_seconds)
+        self._writer = None if monitoring.series is None else Writer(monitoring.series, monitoring.meta or {})
+        # a delegated group must be found before anything else runs in it
+        self._groups = cgroup.delegated(mark) if monitoring.wants_groups else None
+        self._tracks: dict[int, _Track] = {}
+        self._running: dict[int, _Track] = {}  # by session
+        if self._looks:
+            self._trees.look({})  # whose the other sessions are is asked once: not at the expense of the first sample
+        self._due = self._record_due = 0.0  # on the monotonic clock
+        self._num_kills = _node_kills()
+        self._has_told = False
+
+    @property
+    def pids(self) -> set[int]:
+        """Give the processes that this runs."""
+        return self._gpus.pids
+
+    def prepare(self, key: int, assignment: Assignment, gpus: tuple[str, ...], argv: list[str]) -> list[str]:
+        """Take in an attempt that is about to start; gives the program to start it with."""
+        if not self._has_told and self._groups is not None:
+            self._has_told = True
+            _LOG.info("each attempt gets a control group in %s", self._groups.root)
+        limit = assignment.request.memory_bytes if self._settings.enforce_memory else None
+        group = None if self._groups is None else self._groups.make(key, limit)
+        self._tracks[key] = _Track(assignment, gpus, group)
+        return argv if group is None else group.entering(argv)
+
+    def began(self, key: int, session: int, begun: float, started_at: float) -> None:
+        """Take in that it runs: `begun` on the monotonic clock, `started_at` in seconds since the epoch."""
+        track = self._tracks[key]
+        track.session, track.begun = session, begun
+        self._running[session] = track
+        if self._writer is not None:
+            assignment = track.assignment
+            name = (assignment.job_id, assignment.attempt, assignment.name)
+            track.number = self._writer.begin(name, started_at, assignment.request)
+
+    def forget(self, key: int) -> None:
+        """Take in that it could not be started."""
+        track = self._tracks.pop(key, None)
+        if track is not None and track.group is not None and self._groups is not None:
+            self._groups.drop(track.group)
+
+    def memory_of(self, key: int) -> int:
+        """Give the memory of an attempt in bytes when it was last looked at; from any thread."""
+        track = self._tracks.get(key)
+        return 0 if track is None else track.memory
+
+    def due(self) -> float | None:
+        """Tell when to look, on the monotonic clock; None: never."""
+        return self._due if self._looks and self._running else None
+
+    def look(self, now: float) -> list[Over]:
+        """Look at all attempts; gives those to be stopped for their memory."""
+        started = thread_time()
+        names = {session: (each.assignment.job_id, each.assignment.attempt) for session, each in self._running.items()}
+        is_recorded = self._writer is not None and now >= self._record_due
+        found = []
+        for session, sample in self._trees.look(names).items():
+            track = self._running[session]
+            over = self._take(track, sample)
+            if over is not None:
+                found.append(over)
+            load = self._gpus.load(track.gpus) if track.gpus else None
+            _take_load(track, load)
+            if is_recorded and self._writer is not None:
+                self._writer.add(track.number, _point(track, len(sample.pids), now - track.begun, load))
+        if is_recorded:
+            self._record_due = now + self._settings.interval_seconds
+        self._due = now + max(self._interval, (thread_time() - started) / _SHARE)
+        return found
+
+    def ended(
+        self, key: int, usage: Usage, return_code: int, ends: tuple[float, float]
+    ) -> tuple[Usage, OutOfMemory | None]:
+        """Take in the end of an attempt, at `ends` (on the monotonic clock, since the epoch), with the kernel's account of it.
+
+        Gives all that is known of what it used, and whether the kernel killed something of it for its memory.
+        """
+        track = self._tracks.pop(key)
+        self._running.pop(track.session, None)
+        account = None
+        if track.group is not None and self._groups is not None:
+            account = track.group.account()
+            self._groups.drop(track.group)
+        usage = _summed_up(track, usage, account)
+        if self._writer is not None:
+            cpu_seconds = usage.user_cpu_seconds + usage.system_cpu_seconds
+            self._writer.add(
+                track.number,
+                Point(
+                    ends[0] - track.begun, max(cpu_seconds, track.cpu_seconds), track.memory or usage.peak_memory_bytes,
+                    0, usage.read_bytes or 0, usage.written_bytes or 0,
+                ),
+            )  # fmt: skip
+            self._writer.end(track.number, ends[1], return_code)
+        return usage, self._killed(track, usage, account, return_code)
+
+    def close(self) -> None:
+        """Write what is left, and remove the groups."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._groups is not None:
+            self._groups.close()
+        self._gpus.close()
+
+    def _take(self, track: _Track, sample: Sample) -> Over | None:
+        limit = track.assignment.request.memory_bytes
+        memory, over = sample.memory_bytes, None
+        if track.group is not None and track.group.limit_bytes is not None and track.group.num_kills():
+            # version 1 kills one process alone: what is left of a job is no job
+            over = Over(track.assignment.job_id, track.group.account().peak_bytes)
+        elif self._settings.enforce_memory and memory > limit and not _is_limited(track):
+            memory = proportional_bytes(sample)  # what is shared was counted for each
+            over = Over(track.assignment.job_id, memory) if memory > limit else None
+        track.memory = memory
+        track.peak = max(track.peak, memory)
+        track.total += memory
+        track.num_samples += 1
+        track.num_processes = max(track.num_processes, len(sample.pids))
+        track.cpu_seconds = max(track.cpu_seconds, sample.cpu_seconds)
+        track.read_bytes = max(track.read_bytes, sample.read_bytes)
+        track.written_bytes = max(track.written_bytes, sample.written_bytes)
+        return over
+
+    def _killed(
+        self, track: _Track, usage: Usage, account: cgroup.Account | None, return_code: int
+    ) -> OutOfMemory | None:
+        if return_code == 0:
+            return None
+        limit = None if track.group is None else track.group.limit_bytes
+        if account is not None and account.oom_kills:
+            return OutOfMemory(usage.peak_memory_bytes, limit)
+        if return_code in _KILLED and account is None and _node_kills() > self._num_kills:
+            self._num_kills += 1
+            return OutOfMemory(usage.peak_memory_bytes, None)
+        return None
+
+
+def _is_limited(track: _Track) -> bool:
+    """Tell whether the kernel keeps an attempt within its limit."""
+    return (
+        track.group is not None
+        and track.group.limit_bytes is not None
+        and track.group.account().peak_with_cache_bytes > 0
+    )
+
+
+def _take_load(track: _Track, load: Load | None) -> None:
+    if load is not None:
+        track.gpu_total += load.busy
+        track.gpu_memory = max(track.gpu_memory, load.memory_bytes)
+        track.num_gpu_samples += 1
+
+
+def _point(track: _Track, num_processes: int, seconds: float, load: Load | None) -> Point:
+    return Point(
+        seconds, track.cpu_seconds, track.memory, num_processes, track.read_bytes, track.written_bytes,
+        None if load is None else load.busy, None if load is None else load.memory_bytes,
+    )  # fmt: skip
+
+
+def _summed_up(track: _Track, usage: Usage, account: cgroup.Account | None) -> Usage:
+    """Add what was seen of an attempt to the kernel's account of it."""
+    more: dict[str, Any] = {}
+    if track.num_samples:
+        more["average_memory_bytes"] = track.total // track.num_samples
+        more["max_processes"] = track.num_processes
+        more["read_bytes"] = max(usage.read_bytes or 0, track.read_bytes)
+        more["written_bytes"] = max(usage.written_bytes or 0, track.written_bytes)
+    peak = max(usage.peak_memory_bytes, track.peak)
+    if account is not None and account.peak_with_cache_bytes:
+        peak = max(peak if not account.oom_kills else 0, account.peak_bytes)
+        more["peak_memory_with_cache_bytes"] = account.peak_with_cache_bytes
+        more["oom_kills"] = account.oom_kills or None
+    if track.group is not None and track.group.limit_bytes is not None:
+        more["memory_limit_bytes"] = track.group.limit_bytes
+    if track.num_gpu_samples:
+        more["average_gpus_busy"] = round(track.gpu_total / track.num_gpu_samples, 3)
+        more["peak_gpu_memory_bytes"] = track.gpu_memory
+    return usage.model_copy(update={"peak_memory_bytes": peak, **more})
+
+
+def _node_kills() -> int:
+    """Count what the kernel has killed on this node for want of memory since it was booted (/proc/vmstat, oom_kill)."""
+    try:
+        with open("/proc/vmstat", encoding="ascii") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
+    except OSError:
+        return 0
