@@ -75,8 +75,9 @@ class Slurm:
 
     def tidy(self) -> None:
         """Put right what a test broke, and end what it left."""
-        self.sandbox.start(install=False)
+        self.sandbox.start_controller()
         self.call("scontrol", "update", "nodename=ALL", "state=resume", check=False)
+        self.sandbox.start(install=False)
         if jobs := set(self.call("squeue", "-h", "-o", "%A").split()):
             self.call("scancel", *jobs, check=False)
             wait_until(lambda: not self.call("squeue", "-h"), timeout=60, what="no job is left")

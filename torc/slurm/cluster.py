@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+#: more than any cluster has
+UNKNOWN_NODES = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:
     """A set of nodes that are asked for alike. What is None is not limited, or not known."""
 
     name: str
-    num_nodes: int  # that can be used
+    num_nodes: int  # that can be used; UNKNOWN_NODES where a profile does not say
     cpus_per_node: int
     memory_bytes_per_node: int
     gpus_per_node: int = 0
@@ -26,6 +29,9 @@ class Partition:
     features: frozenset[str] = frozenset()
     allowed_accounts: frozenset[str] | None = None
     allowed_qos: frozenset[str] | None = None
+    min_nodes_per_job: int = 1
+    gpu_memory_bytes: int | None = None
+    local_disk_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,8 @@ def issued() -> dict[str, int]:
 def environment(program: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Give the environment for a command: the caller's, without what is meant for Slurm's commands in other places."""
     kept = {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_FOREIGN)}
+    if not kept.get("SLURM_CONF"):  # an empty one would be taken for a path
+        kept.pop("SLURM_CONF", None)
     if program in _HAND_ON_ENVIRONMENT:
         return kept
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}

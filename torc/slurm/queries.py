@@ -66,13 +66,13 @@ def accounting(
 
 
 def nodes(*, patience: float = PATIENCE_SECONDS) -> list[Record]:
-    """Ask for all nodes, as `scontrol show nodes` tells them."""
-    return parse.parse_scontrol(commands.run(["scontrol", "--all", "--oneliner", "show", "nodes"], patience=patience))
+    """Ask for all nodes that are shown to the caller, as `scontrol show nodes` tells them."""
+    return parse.parse_scontrol(commands.run(["scontrol", "--oneliner", "show", "nodes"], patience=patience))
 
 
 def partitions(*, patience: float = PATIENCE_SECONDS) -> list[Record]:
-    """Ask for all partitions, as `scontrol show partitions` tells them."""
-    ask = ["scontrol", "--all", "--oneliner", "show", "partitions"]
+    """Ask for all partitions that the caller may use, as `scontrol show partitions` tells them."""
+    ask = ["scontrol", "--oneliner", "show", "partitions"]
     return parse.parse_scontrol(commands.run(ask, patience=patience))
 
 

@@ -1,0 +1,134 @@
+"""The cluster that this machine belongs to, as it tells of itself: partitions, nodes, limits, the caller's accounts.
+
+Three or four commands, whatever its size. Not for profiles in files.
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torc.errors import Invalid, Unavailable
+from torc.slurm import commands, fields, queries
+from torc.slurm.cluster import Cluster, Partition
+from torc.slurm.parse import Record
+
+#: of a node that will run nothing soon
+_UNUSABLE = {
+    "DOWN",
+    "DRAIN",
+    "DRAINED",
+    "DRAINING",
+    "FAIL",
+    "FAILING",
+    "FUTURE",
+    "INVALID_REG",
+    "NOT_RESPONDING",
+    "UNKNOWN",
+}
+_SETTING = re.compile(r"^\s*(\w+)\s*=\s*(.*?)\s*$")
+_PATIENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """An account that a user may name, with the qos that go with it. `partition`: where alone, or anywhere."""
+
+    account: str
+    partition: str | None
+    qos: frozenset[str]
+    is_default: bool
+
+
+def live_cluster(*, patience: float = _PATIENCE_SECONDS) -> Cluster:
+    """Ask the cluster of this machine what it has. Raises Unavailable, or Invalid where there are no Slurm commands."""
+    config = configuration(patience=patience)
+    cluster = cluster_from(config, queries.partitions(patience=patience), queries.nodes(patience=patience))
+    default = next((found.account for found in associations(config, patience=patience) if found.is_default), None)
+    return Cluster(cluster.name, cluster.display_name, cluster.partitions, default_account=default)
+
+
+def configuration(*, patience: float = _PATIENCE_SECONDS) -> dict[str, str]:
+    """Ask for the settings of the controller."""
+    text = commands.run(["scontrol", "show", "config"], patience=patience)
+    return {match[1]: match[2] for line in text.splitlines() if (match := _SETTING.match(line))}
+
+
+def associations(config: Mapping[str, str] | None = None, *, patience: float = _PATIENCE_SECONDS) -> list[Association]:
+    """Ask which accounts the caller may name; none where the cluster keeps no accounts, or where they cannot be had now."""
+    config = configuration(patience=patience) if config is None else config
+    if not config.get("AccountingStorageType", "").endswith("slurmdbd"):
+        return []
+    user = getpass.getuser()
+    ask = ["sacctmgr", "--noheader", "--parsable2", "show", "user", f"user={user}", "withassoc"]
+    if cluster := config.get("ClusterName"):
+        ask.append(f"cluster={cluster}")
+    try:
+        text = commands.run([*ask, "format=Account,Partition,QOS,DefaultAccount"], patience=patience)
+    except (Invalid, Unavailable):
+        return []
+    rows = [line.split("|") for line in text.splitlines() if line.count("|") == 3]
+    return [
+        Association(account, partition or None, fields.names(qos), account == default)
+        for account, partition, qos, default in rows
+    ]
+
+
+def cluster_from(config: Mapping[str, str], partitions: Iterable[Record], nodes: Iterable[Record]) -> Cluster:
+    """Make a cluster of what scontrol tells. Partitions that take no jobs, or have no node, are left out."""
+    of: dict[str, list[Record]] = {}
+    for node in nodes:
+        for name in fields.names(node.text("Partitions")):
+            of.setdefault(name, []).append(node)
+    name = config.get("ClusterName", "") or "cluster"
+    linear = config.get("SelectType", "") == "select/linear"
+    found = [
+        _partition(record, of[record.text("PartitionName")], linear)
+        for record in partitions
+        if record.text("State") in {"UP", ""} and of.get(record.text("PartitionName"))
+    ]
+    return Cluster(name, name, tuple(found))
+
+
+def _partition(record: Record, nodes: Sequence[Record], linear: bool) -> Partition:
+    usable = [
+        node for node in nodes if not _UNUSABLE & set(node.text("State").replace("*", "+NOT_RESPONDING").split("+"))
+    ]
+    # nodes of a partition may differ: what most have is what is planned for; ties go to the larger ones
+    (cpus, memory, gpus, gpu_type), _ = max(
+        Counter(map(_shape, usable or nodes)).items(), key=lambda item: (item[1], item[0][:3])
+    )
+    alike = [node for node in usable if _shape(node) == (cpus, memory, gpus, gpu_type)]
+    most_cpus, most_memory = record.number("MaxCPUsPerNode"), fields.memory(record.text("MaxMemPerNode"))
+    return Partition(
+        name=record.text("PartitionName"),
+        num_nodes=len(alike),
+        cpus_per_node=min(cpus, most_cpus or cpus),
+        memory_bytes_per_node=min(memory, most_memory or memory),
+        gpus_per_node=gpus,
+        gpu_type=gpu_type,
+        max_walltime_seconds=fields.duration(record.text("MaxTime")),
+        default_walltime_seconds=fields.duration(record.text("DefaultTime")),
+        max_nodes_per_job=record.number("MaxNodes"),
+        is_default=record.text("Default") == "YES",
+        is_shared=not linear and not record.text("OverSubscribe").startswith("EXCLUSIVE"),
+        requires_explicit_request=record.text("ReqResv") == "YES" or record.text("RootOnly") == "YES",
+        features=frozenset().union(*(fields.names(node.text("AvailableFeatures")) for node in alike or nodes)),
+        allowed_accounts=_allowed(record.text("AllowAccounts")),
+        allowed_qos=_allowed(record.text("AllowQos")),
+        min_nodes_per_job=max(1, record.number("MinNodes") or 1),
+    )
+
+
+def _shape(node: Record) -> tuple[int, int, int, str | None]:
+    cpus = node.number("CPUEfctv") or node.number("CPUTot") or 1
+    memory = (fields.memory(node.text("RealMemory")) or 0) - (fields.memory(node.text("MemSpecLimit")) or 0)
+    gpus, gpu_type = fields.gpus(node.text("Gres"))
+    return cpus, max(memory, 1 << 20), gpus, gpu_type
+
+
+def _allowed(text: str) -> frozenset[str] | None:
+    return None if text in {"", "ALL"} else fields.names(text)
