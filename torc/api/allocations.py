@@ -61,11 +61,32 @@ class Allocation(NewAllocation):
 
 @request("POST", "/workflows/{workflow_id}/allocations", access="run")
 class RecordAllocations(Request[list[Allocation]]):
-    """Record allocations that are going to be submitted. With a firing, those that it has already are given instead."""
+    """Record allocations that are going to be submitted. With a firing, only when it is due, and it is done then: else none."""
 
     workflow_id: int
     allocations: list[NewAllocation] = Field(min_length=1, max_length=10_000)
     firing_id: int | None = None
+
+
+class DueScheduling(Value):
+    """An action that asks for allocations, and is due."""
+
+    firing_id: int
+    action_id: int
+    trigger_type: str
+    scheduler: str | None = None
+    fields: dict[str, Any] = Field({}, description="of the Slurm scheduler, as a spec has them")
+    num_allocations: int = 1
+    settings: dict[str, Any] = Field({}, description="of the action")
+    defaults: dict[str, Any] = Field({}, description="slurm_defaults of the workflow")
+    job_name: str = Field("", description="for people, in the queue")
+
+
+@request("GET", "/workflows/{workflow_id}/due-scheduling")
+class ListDueScheduling(Request[list[DueScheduling]]):
+    """List the schedule_nodes actions that are due. RecordAllocations with the firing takes one, exactly once."""
+
+    workflow_id: int
 
 
 class Submission(Value):
@@ -140,6 +161,9 @@ class ListAllocations(Request[Page[Allocation]]):
 
     workflow_id: int | None = None
     active_only: bool = Field(False, description="those that have not ended")
+    to_follow: bool = Field(
+        False, description="those that have not ended, or ended just now and not in the accounting yet"
+    )
     limit: int = Field(1000, ge=1, le=10_000)
     cursor: str | None = None
 

@@ -21,6 +21,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "worker": ("torc.cli.run:worker", "Run a further runner for a stored workflow."),
         "recover": ("torc.cli.recover:recover", "Put right what failed for want of memory or time, and go on."),
         "remote": ("torc.cli.remote:app", "Run workers on other machines over SSH."),
+        "slurm": ("torc.cli.slurm:app", "Run in allocations of a Slurm cluster."),
     },
     "Slurm": {
         "hpc": ("torc.cli.hpc:hpc", "What clusters offer, and a cluster of your own to try things."),

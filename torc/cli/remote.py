@@ -315,7 +315,7 @@ def _store(opened: Any, number: int, server_url: str | None) -> Any:
 
     url = server_url or getattr(opened, "url", None)
     if url is not None:
-        token = os.environ.get("TORC_WORKER_TOKEN") or _token_for_workers(opened, number)
+        token = os.environ.get("TORC_WORKER_TOKEN") or token_for_workers(opened, number)
         variables = {"TORC_API_URL": url, **({"TORC_TOKEN": token} if token else {})}
         return Store(url, variables, _authority(getattr(opened, "ca_file", None)))
     if opened.store.path is not None:
@@ -327,7 +327,7 @@ def _store(opened: Any, number: int, server_url: str | None) -> Any:
     return Store(engine.render_as_string(hide_password=True), {"TORC_DB": engine.render_as_string(hide_password=False)})
 
 
-def _token_for_workers(opened: Any, number: int) -> str | None:
+def token_for_workers(opened: Any, number: int) -> str | None:
     """Make a token that can run this workflow and nothing else; where the server wants none, there is none."""
     from torc.api.users import CreateToken, GetMe, ListUsers
 

@@ -1,7 +1,8 @@
-"""Actions that run commands: when they are due, who carries them out, each exactly once.
+"""Actions: when they are due, who carries them out, each exactly once.
 
-A firing is a row with a unique key (action, run, occasion): it is made when the action is due, taken by one runner, and
-marked when that runner reports. A firing whose runner was lost is due again.
+A firing is a row with a unique key (action, run, occasion): it is made when the action is due. One that runs commands is taken by one
+runner, and marked when that runner reports; when its runner was lost, it is due again. One that asks for allocations holds nobody up:
+it is taken in the transaction that records them, by whoever follows the workflow.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from torc.operations.rows import loads
 _FIRE = text(
     "INSERT INTO firing (workflow_id, action_id, run_id, occasion, state) "
     "SELECT workflow_id, id, :run_id, :occasion, 'due' FROM action WHERE workflow_id = :id AND trigger_type = :trigger "
-    "AND action_type = 'run_commands' ON CONFLICT (action_id, run_id, occasion) DO NOTHING"
+    "ON CONFLICT (action_id, run_id, occasion) DO NOTHING"
 )
 _FIRE_REACHED = text(
     "INSERT INTO firing (workflow_id, action_id, run_id, occasion, state) "
     "SELECT workflow_id, id, :run_id, '', 'due' FROM action WHERE workflow_id = :id AND remaining <= 0 "
-    "AND trigger_type IN ('on_jobs_ready', 'on_jobs_complete') AND action_type = 'run_commands' "
+    "AND trigger_type IN ('on_jobs_ready', 'on_jobs_complete') "
     "ON CONFLICT (action_id, run_id, occasion) DO NOTHING"
 )
 _UNFINISHED = (
     "SELECT f.id, f.action_id, a.trigger_type, a.commands, f.state, f.occasion FROM firing f "
     "JOIN action a ON a.id = f.action_id WHERE f.workflow_id = :id AND f.state IN ('due', 'running') "
-    "ORDER BY a.position, f.id"
+    "AND a.action_type = 'run_commands' ORDER BY a.position, f.id"
 )
 _TAKE = text("UPDATE firing SET state = 'running', runner_id = :runner_id WHERE id = :id")
 _DONE = text(
@@ -85,7 +86,7 @@ class Unfinished(NamedTuple):
 
 
 def unfinished(tx: Tx, workflow_id: int) -> list[Unfinished]:
-    """Give the firings that are due or being carried out."""
+    """Give the firings that run commands, and are due or being carried out."""
     return [Unfinished(*row) for row in tx.dialect.fetch(tx.db, _UNFINISHED, {"id": workflow_id})]
 
 
@@ -156,3 +157,18 @@ def release_firings(tx: Tx, runner_id: int) -> None:
         ),
         {"mine": f"runner:{runner_id}"},
     )
+
+
+_TAKE_SCHEDULING = text(
+    "UPDATE firing SET state = 'done', return_code = 0, detail = :detail "
+    "WHERE id = :id AND workflow_id = :workflow_id AND state = 'due'"
+)
+
+
+def take_scheduling(tx: Tx, workflow_id: int, firing_id: int, number: int) -> bool:
+    """Take a firing that asks for allocations, when it is due; the caller records them in the same transaction."""
+    values = {"id": firing_id, "workflow_id": workflow_id, "detail": f"{number} allocations"}
+    taken = tx.db.execute(_TAKE_SCHEDULING, values).rowcount
+    if taken:
+        tx.event(workflow_id, "action_finished", firing_id=firing_id, return_code=0, detail=values["detail"])
+    return bool(taken)

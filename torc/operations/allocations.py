@@ -29,6 +29,7 @@ from torc.core.allocations import (
 from torc.core.attribution import OF_NODES, was_killed_for_memory
 from torc.errors import Conflict
 from torc.operations.access import visible
+from torc.operations.actions import take_scheduling
 from torc.operations.dispatch import Tx, answers
 from torc.operations.homes import allocation_row, allocations_of, standing_of, write_standing
 from torc.operations.rows import decode_cursor, encode_cursor, loads, workflow_row
@@ -44,7 +45,6 @@ _INSERT = text(
     f"restarts, node_seconds_used, {', '.join(_COPIED)}) VALUES (:id, :workflow_id, :run_id, :mark, :firing_id, :request, "
     f"'[]', 'submitting', :now, 0, 0, {', '.join(':' + name for name in _COPIED)})"
 )
-_OF_FIRING = text("SELECT * FROM allocation WHERE workflow_id = :id AND firing_id = :firing_id ORDER BY id")
 _RUNNERS = text("SELECT * FROM runner WHERE allocation_id = :id AND is_active ORDER BY id")
 _RAN = text(
     "SELECT a.runner_id, a.started_at, a.ended_at FROM attempt a JOIN runner r ON r.id = a.runner_id "
@@ -57,6 +57,12 @@ _ENDED_BEFORE = text(
 _LAST_SPOKE = text(
     "SELECT node, max(lease_expires_at) FROM runner WHERE allocation_id = :id AND node IS NOT NULL GROUP BY node ORDER BY 2"
 )
+#: the accounting may be late by so much
+_SETTLES_SECONDS = 1800.0
+_TO_FOLLOW = (
+    "(a.state <> 'ended' OR (a.exit_code IS NULL AND a.cluster_job_id IS NOT NULL AND a.started_at IS NOT NULL "
+    "AND a.ended_at > :lately))"
+)
 #: seconds by which runners on nodes that failed fell silent before the others
 _SILENT_BEFORE = 5.0
 
@@ -65,10 +71,9 @@ _SILENT_BEFORE = 5.0
 def record_allocations(tx: Tx, request: api.RecordAllocations) -> list[api.Allocation]:
     """Record what is going to be submitted."""
     row = workflow_row(tx, request.workflow_id, lock=True)
-    if request.firing_id is not None:
-        known = tx.db.execute(_OF_FIRING, {"id": row["id"], "firing_id": request.firing_id}).mappings().all()
-        if known:
-            return allocations_of(tx, known)
+    firing, number = request.firing_id, len(request.allocations)
+    if firing is not None and not take_scheduling(tx, row["id"], firing, number):
+        return []
     if row["is_archived"] or row["is_canceled"]:
         what = "archived" if row["is_archived"] else "canceled"
         raise Conflict(f"workflow {row['id']} is {what}", hint=f"reset it first: torc workflows reset {row['id']}")
@@ -253,6 +258,9 @@ def list_allocations(tx: Tx, request: api.ListAllocations) -> Page[api.Allocatio
     key = decode_cursor(request.cursor)
     values |= {"before": key[0] if key else 2**62, "active": request.active_only, "n": request.limit + 1}
     where = ["a.id < :before", "(a.state <> 'ended' OR NOT :active)"]
+    if request.to_follow:
+        where.append(_TO_FOLLOW)
+        values["lately"] = tx.now - _SETTLES_SECONDS
     if seen:
         where.append(f"a.workflow_id IN (SELECT id FROM workflow WHERE {' AND '.join(seen)})")
     query = f"SELECT a.* FROM allocation a WHERE {' AND '.join(where)} ORDER BY a.id DESC LIMIT :n"

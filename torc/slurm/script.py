@@ -1,1 +1,170 @@
-"""The batch script of an allocation, as text. Pure."""
+"""The batch script of an allocation, as text. Pure.
+
+What users wrote is data: it is checked and quoted, never read by a shell. The one exception is `extra`, the user's own sbatch
+options, which stands on a line of its own before ours, so that ours hold.
+
+The script starts one runner a node (or one for all) in step 0 and waits. Slurm warns the script alone (`--signal=B:TERM@N`); it hands
+the warning on to step 0 as SIGURG, which jobs ignore unless they ask for it: a signal to a step reaches all processes in it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from torc.errors import Invalid
+from torc.slurm.request import AllocationRequest
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PLAIN = re.compile(r"^[A-Za-z0-9_@%+=:,./\-\[\]&|()*]+$")
+_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+_OPTION = re.compile(r"^[A-Za-z][A-Za-z0-9-]*$")
+_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_LONGEST_NAME = 48
+#: sent so long before the end; Slurm is up to 60 s early with it (sbatch(1), --signal)
+WARNING_SECONDS = 120
+_SHORTEST_WARNED = 2 * WARNING_SECONDS
+#: of the user's environment, not for jobs: they read the file
+_SECRETS = ("TORC_TOKEN", "TORC_WORKER_TOKEN")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the runners of an allocation need to know."""
+
+    workflow_id: int
+    allocation_id: int
+    mark: str
+    program: tuple[str, ...]  # torc, as it is called on the nodes
+    directory: str  # in which it begins
+    output_dir: str
+    variables: Mapping[str, str] = field(default_factory=dict)  # TORC_API_URL, TORC_TOKEN_FILE ...
+
+
+def job_name(request: AllocationRequest, mark: str) -> str:
+    """Give what squeue shows: what people called it, then the mark by which it is found."""
+    return f"{_NAME.sub('-', request.name)[:_LONGEST_NAME].strip('-')}.{mark}"
+
+
+def mark_of(name: str) -> str:
+    """Give the mark in the name of a cluster's job."""
+    return name.rpartition(".")[2]
+
+
+def render(request: AllocationRequest, facts: Facts) -> str:
+    """Write the script. Raises Invalid for what no line of a script can hold."""
+    options = [f"#SBATCH {_option(name, value)}" for name, value in _options(request, facts)]
+    extra = [f"#SBATCH {_line(request.extra, 'extra')}"] if request.extra and request.extra.strip() else []
+    exports = [f"export {_variable(name)}={shlex.quote(_line(value, name))}" for name, value in facts.variables.items()]
+    return "\n".join([
+        "#!/bin/bash",
+        f"# allocation {facts.allocation_id} of workflow {facts.workflow_id}, written by torc",
+        *extra, *options, "",
+        f"unset {' '.join(_SECRETS)}",
+        *exports, "",
+        "# before its end, Slurm warns this script: the runners take no more jobs then, and end theirs in time",
+        """trap 'scancel --signal=URG "$SLURM_JOB_ID.0"' TERM""",
+        f"{_srun(request, facts)} &",
+        "runners=$!",
+        'wait "$runners"; code=$?',
+        'while kill -0 "$runners" 2>/dev/null; do wait "$runners"; code=$?; done',
+        'exit "$code"', "",
+    ])  # fmt: skip
+
+
+def _options(request: AllocationRequest, facts: Facts) -> Iterator[tuple[str, str | None]]:
+    """Give the options in the order in which they are written: of two that say the same, the later one holds."""
+    for name, value in request.options:
+        if not _OPTION.match(name):
+            raise Invalid(f"`{name}` is no sbatch option", hint="write long options without `--`, as in slurm_defaults")
+        yield name, value
+    yield "job-name", job_name(request, facts.mark)
+    yield "comment", facts.mark
+    yield "chdir", facts.directory
+    stem = f"{facts.output_dir.rstrip('/')}/slurm_output_wf{facts.workflow_id}_sl".replace("%", "%%")
+    yield "output", f"{stem}%j.o"
+    yield "error", f"{stem}%j.e"
+    yield "open-mode", "append"
+    yield "time", walltime(request.walltime_seconds)
+    yield "nodes", str(request.num_nodes)
+    plain = {
+        "account": request.account, "partition": request.partition, "qos": request.qos, "constraint": request.constraint,
+        "exclude": ",".join(request.exclude) or None, "tmp": request.tmp, "gres": _gres(request),
+    }  # fmt: skip
+    yield from ((name, value) for name, value in plain.items() if value is not None)
+    if request.ntasks_per_node is not None:
+        yield "ntasks-per-node", str(request.ntasks_per_node)
+    elif request.cpus_per_node is not None:
+        yield "ntasks-per-node", "1"
+        yield "cpus-per-task", str(request.cpus_per_node)
+    else:
+        yield "exclusive", None
+    if request.memory_bytes_per_node is not None:
+        yield "mem", f"{-(-request.memory_bytes_per_node // (1 << 20))}M" if request.memory_bytes_per_node else "0"
+    elif request.cpus_per_node is None:
+        yield "mem", "0"
+    if request.gpus_per_node and request.gpu_option != "gres" and request.gres is None:
+        yield "gpus-per-node", _gpus(request)
+    if request.walltime_seconds >= _SHORTEST_WARNED:
+        yield "signal", f"B:TERM@{WARNING_SECONDS}"
+    yield "no-requeue", None
+
+
+def _gres(request: AllocationRequest) -> str | None:
+    if request.gres is not None or not request.gpus_per_node or request.gpu_option != "gres":
+        return request.gres
+    return f"gpu:{_gpus(request)}"
+
+
+def _gpus(request: AllocationRequest) -> str:
+    return f"{request.gpu_type}:{request.gpus_per_node}" if request.gpu_type else str(request.gpus_per_node)
+
+
+def _srun(request: AllocationRequest, facts: Facts) -> str:
+    """Write the start of the runners. One that ends must not end the others, whatever the site has set."""
+    number = request.num_nodes if request.start_one_worker_per_node else 1
+    words = [
+        "srun", f"--nodes={number}", f"--ntasks={number}", "--ntasks-per-node=1", "--wait=0", "--kill-on-bad-exit=0",
+        "--overlap", "--mem=0", "--cpu-bind=none", "--job-name=torc-runners",
+        *facts.program, "slurm", "run-node", str(facts.workflow_id), f"--allocation={facts.allocation_id}",
+    ]  # fmt: skip
+    if request.scheduler is not None:
+        words.append(f"--scheduler={request.scheduler}")
+    if request.max_parallel_jobs is not None:
+        words.append(f"--max-parallel-jobs={request.max_parallel_jobs}")
+    words.append(f"--output-dir={facts.output_dir}")
+    return " ".join(shlex.quote(_line(word, "command")) for word in words)
+
+
+def _option(name: str, value: str | None) -> str:
+    return f"--{name}" if value is None else f"--{name}={_quoted(_line(value, name))}"
+
+
+def _quoted(value: str) -> str:
+    """Quote a value as sbatch reads its lines: double quotes, with backslashes before what means something in them."""
+    if _PLAIN.match(value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _line(value: str, what: str) -> str:
+    if _CONTROL.search(value):
+        raise Invalid(
+            f"{what}: {value[:60]!r} has a line break or another control character", hint="write it on one line"
+        )
+    return value
+
+
+def _variable(name: str) -> str:
+    if not _VARIABLE.match(name):
+        raise Invalid(f"`{name}` is no name of a variable", hint="letters, digits and _")
+    return name
+
+
+def walltime(seconds: int) -> str:
+    """Write a time limit as sbatch takes it: D-HH:MM:SS."""
+    days, rest = divmod(seconds, 86_400)
+    return f"{days}-{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"

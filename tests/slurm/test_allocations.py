@@ -1,0 +1,210 @@
+"""Allocations on a real cluster: submitted once whatever is killed, followed with few commands, told of as they end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.slurm import Slurm as RealCluster
+from tests.support.stores import open_sqlite
+from tests.support.wait import wait_until
+from tests.support.workflows import NODE, claim, run_all, states, workflow
+from torc.api.allocations import Allocation, GetAllocation, ListAllocations, ListDueScheduling, RecordAllocations
+from torc.api.runs import ListResults, RegisterRunner, StartRun
+from torc.client.embedded import Embedded
+from torc.core.clusters import Asked
+from torc.errors import Unavailable
+from torc.slurm import commands
+from torc.slurm.follow import Follower
+from torc.slurm.request import AllocationRequest
+from torc.slurm.slurm import Slurm
+from torc.slurm.submit import cancel, new_allocation, submit
+from torc.slurm.watch import Pace, poll
+
+SMALL = AllocationRequest("sweep", 600, cpus_per_node=1, memory_bytes_per_node=100 << 20)
+#: waits for ever: a partition of it has no room for a second one
+HOLD = "#!/bin/sh\nexec sleep 600\n"
+
+
+class Here:
+    """A store, a folder with a difficult name, and the cluster."""
+
+    def __init__(self, torc: Embedded, folder: Path) -> None:
+        self.torc, self.folder = torc, folder
+        hold = folder / "hold it.sh"
+        hold.write_text(HOLD)
+        hold.chmod(0o755)
+        self.slurm = Slurm(
+            1, (str(hold),), str(folder), str(folder), {"TORC_DB": str(folder / "torc.db")}, patience=2.0
+        )
+
+    def ask(self, number: int, *requests: AllocationRequest) -> list[Allocation]:
+        self.torc.send(StartRun(workflow_id=number))
+        return submit(self.torc, number, requests or [SMALL], self.slurm)
+
+    def now(self, allocation: Allocation) -> Allocation:
+        return self.torc.send(GetAllocation(allocation_id=allocation.id))
+
+    def until(self, allocation: Allocation, *words: str) -> Allocation:
+        """Poll until the cluster's word of an allocation is one of these."""
+
+        def is_so() -> bool:
+            poll(self.torc, self.slurm, heal=False)
+            return self.now(allocation).cluster_state in words
+
+        wait_until(is_so, timeout=90, what=f"allocation {allocation.id} is {words}")
+        return self.now(allocation)
+
+    def inhabit(self, allocation: Allocation) -> int:
+        return self.torc.send(
+            RegisterRunner(
+                workflow_id=allocation.workflow_id, kind="slurm", host="h", pid=1, process_started="1", boot_id="b",
+                capacity=NODE, allocation_id=allocation.id, node=self.now(allocation).nodes[0],
+            )
+        ).id  # fmt: skip
+
+
+@pytest.fixture
+def here(slurm: RealCluster, sqlite_file: Path, tmp_path: Path) -> Any:
+    folder = tmp_path / "a folder # with 100% $HOME"
+    folder.mkdir()
+    torc = open_sqlite(sqlite_file, folder)
+    yield Here(torc, folder)
+    torc.close()
+
+
+def test_from_the_submission_to_the_end_with_few_commands(here: Here, slurm: RealCluster) -> None:
+    number = workflow(here.torc, "a")
+    made = here.ask(number, SMALL, SMALL)
+    refused = here.ask(number, AllocationRequest("bad", 600, partition="no such one"))[0]
+    assert refused.cluster_state == "NOT_SUBMITTED" and "partition" in (refused.reason or "").lower()
+    for item in made:
+        here.until(item, "RUNNING")
+    before = commands.issued()
+    poll(here.torc, here.slurm)
+    after = commands.issued()
+    assert {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)} == {
+        "squeue": 1
+    }
+    first = here.now(made[0])
+    assert first.nodes[0] in slurm.nodes and first.started_at is not None
+    assert cancel(here.torc, number, here.slurm, allocation_ids=[first.id])[0].id == first.id
+    slurm.call("scancel", here.now(made[1]).cluster_job_id or "")
+    ends = [here.until(item, "CANCELLED") for item in made]
+    wait_until(
+        lambda: bool(poll(here.torc, here.slurm)) and here.now(first).exit_code, what="the accounting", timeout=60
+    )
+    assert all(item.node_seconds_used > 0 for item in ends)
+    assert poll(here.torc, here.slurm).open == []
+    assert list(here.folder.glob("slurm_output_wf1_sl*.e"))
+
+
+def test_what_was_submitted_and_not_recorded_is_found_and_what_was_submitted_twice_is_cancelled_once(
+    here: Here, slurm: RealCluster
+) -> None:
+    number = workflow(here.torc, "a")
+    here.torc.send(StartRun(workflow_id=number))
+    recorded = here.torc.send(RecordAllocations(workflow_id=number, allocations=[new_allocation(SMALL)]))[0]
+    first = here.slurm.submit(here.slurm.render(SMALL, recorded.mark, recorded.id)).cluster_job_id
+    second = here.slurm.submit(here.slurm.render(SMALL, recorded.mark, recorded.id)).cluster_job_id
+    poll(here.torc, here.slurm)
+    assert here.now(recorded).cluster_job_id == first
+    slurm.wait_for(second, "CANCELLED")
+    assert here.until(recorded, "RUNNING").cluster_job_id == first
+    assert here.slurm.look([Asked("torc-wf1-al9-00000000", None, 0.0)]).observations == {}
+
+
+def test_a_node_that_fails_takes_its_runners_along_and_is_left_out(here: Here, slurm: RealCluster) -> None:
+    number = workflow(here.torc, "a")
+    item = here.ask(number)[0]
+    node = here.until(item, "RUNNING").nodes[0]
+    claim(here.torc, number, here.inhabit(item))
+    slurm.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    here.until(item, "NODE_FAIL")
+    assert states(here.torc, number) == "a:ready"
+    (told,) = here.torc.send(ListResults(workflow_id=number)).items
+    assert (told.reason, told.slurm_state) == ("runner_lost", "NODE_FAIL")
+    again = here.ask(number)[0]
+    assert again.request["exclude"] == [node]
+    assert here.until(again, "RUNNING").nodes != [node]
+
+
+def test_a_requeue_is_told_apart_from_an_end(here: Here, slurm: RealCluster) -> None:
+    number = workflow(here.torc, "a")
+    item = here.ask(number)[0]
+    here.until(item, "RUNNING")
+    claim(here.torc, number, here.inhabit(item))
+    job = here.now(item).cluster_job_id or ""
+    slurm.call("scontrol", "update", f"jobid={job}", "requeue=1")
+    slurm.call("scontrol", "requeue", job)
+    wait_until(
+        lambda: bool(poll(here.torc, here.slurm)) and here.now(item).restarts == 1, what="the requeue", timeout=60
+    )
+    assert states(here.torc, number) == "a:ready"
+    (told,) = here.torc.send(ListResults(workflow_id=number)).items
+    assert (told.reason, told.slurm_state) == ("runner_lost", "REQUEUED")
+
+
+@pytest.mark.slow
+def test_a_controller_that_is_away_is_no_news(here: Here, slurm: RealCluster) -> None:
+    number = workflow(here.torc, "a")
+    item = here.ask(number)[0]
+    here.until(item, "RUNNING")
+    claim(here.torc, number, here.inhabit(item))
+    slurm.sandbox.stop_controller()
+    try:
+        with pytest.raises(Unavailable):
+            poll(here.torc, here.slurm)
+        follower = Follower(here.torc, number, here.slurm)
+        assert [found.id for found in follower.step().open] == [item.id] and not follower.pace.is_due()
+        with pytest.raises(Unavailable):
+            here.ask(number)
+    finally:
+        slurm.sandbox.start_controller()
+    assert states(here.torc, number) == "a:running" and here.now(item).state == "running"
+    waiting = here.torc.send(ListAllocations(workflow_id=number)).items[0]
+    assert waiting.state == "submitting", "to be submitted by whoever follows"
+    wait_until(lambda: bool(poll(here.torc, here.slurm)), what="the controller", timeout=60)
+    assert here.until(item, "RUNNING").state == "running"
+
+
+def test_actions_ask_for_nodes_once_and_what_nobody_needs_is_cancelled(here: Here, slurm: RealCluster) -> None:
+    schedulers = [{"name": "cpu", "walltime": "00:10:00", "mem": "100M", "cpus_per_node": 1}]
+    actions = [
+        {"trigger_type": "on_workflow_start", "action_type": "schedule_nodes", "scheduler": "cpu", "scheduler_type": "slurm"},
+        {"trigger_type": "on_jobs_ready", "action_type": "schedule_nodes", "scheduler": "cpu", "scheduler_type": "slurm",
+         "jobs": ["b"], "num_allocations": 2},
+    ]  # fmt: skip
+    number = workflow(here.torc, "a -> b", slurm_schedulers=schedulers, actions=actions)
+    here.torc.send(StartRun(workflow_id=number))
+    followers = [Follower(here.torc, number, here.slurm, pace=Pace(least=0.0)) for _ in range(2)]
+    due = here.torc.send(ListDueScheduling(workflow_id=number))
+    assert [(item.trigger_type, item.scheduler, item.num_allocations) for item in due] == [
+        ("on_workflow_start", "cpu", 1)
+    ]
+    assert [len(follower.step().submitted) for follower in followers] == [1, 0]
+    slurm.call("scontrol", "update", "partitionname=debug", "state=down")  # what is asked for now waits
+    try:
+        run_all(here.torc, number)
+    finally:
+        slurm.call("scontrol", "update", "partitionname=debug", "state=up")
+    assert all(follower.step().workflow.state == "completed" for follower in followers)
+    open_ = here.torc.send(ListAllocations(workflow_id=number, active_only=True)).items
+    assert [item.id for item in open_ if item.cancel_requested_at is None and item.state != "running"] == []
+
+
+def test_allocations_that_wait_are_cancelled_when_no_work_is_left(here: Here, slurm: RealCluster) -> None:
+    number = workflow(here.torc, "a")
+    slurm.call("scontrol", "update", "partitionname=debug", "state=down")
+    try:
+        item = here.ask(number)[0]
+        follower = Follower(here.torc, number, here.slurm, pace=Pace(least=0.0))
+        wait_until(lambda: follower.step().open[0].reason == "PartitionDown", what="the reason", timeout=60)
+        assert follower.step().to_come == 1
+        run_all(here.torc, number)
+        follower.step()
+        assert here.until(item, "CANCELLED").node_seconds_used == 0
+    finally:
+        slurm.call("scontrol", "update", "partitionname=debug", "state=up")

@@ -1,0 +1,195 @@
+"""`torc slurm schedule-nodes|list|show|sync|cancel`: the allocations of a workflow, by hand."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from torc.cli import render
+from torc.cli.run import OutputDir
+from torc.cli.session import SESSION, torc, workflow_id
+from torc.errors import Invalid, NotFound
+
+Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
+
+
+def schedule_nodes(
+    workflow: Which = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", "-s", help="Slurm scheduler of the workflow; default: its only one.")
+    ] = None,
+    num_allocations: Annotated[int, typer.Option("--num-allocations", "-n", min=1, help="Allocations to submit.")] = 1,
+    max_parallel_jobs: Annotated[
+        int | None,
+        typer.Option("--max-parallel-jobs", min=1, help="Limit for each runner; resources are ignored then."),
+    ] = None,
+    one_runner: Annotated[
+        bool, typer.Option("--one-runner", help="One runner for all nodes of an allocation, instead of one on each.")
+    ] = False,
+    output_dir: OutputDir = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the batch script and stop.")] = False,
+) -> None:
+    """Submit allocations of one of the workflow's Slurm schedulers.
+
+    Example: torc slurm schedule-nodes 3 --scheduler cpu --num-allocations 2
+    """
+    from torc.api.runs import StartRun
+    from torc.cli.clusters import slurm_for
+    from torc.slurm.submit import submit
+
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        settings = {"max_parallel_jobs": max_parallel_jobs, "start_one_worker_per_node": not one_runner}
+        request = _request(opened, number, scheduler, settings)
+        cluster = slurm_for(opened, number, output_dir, with_token=not dry_run)
+        if dry_run:
+            print(cluster.render(request, "torc-dry-run", 0), end="")
+            return
+        opened.send(StartRun(workflow_id=number))
+        made = submit(opened, number, [request] * num_allocations, cluster)
+        _show(made)
+    if any(item.cluster_job_id is None for item in made):
+        raise typer.Exit(1)
+
+
+def _request(opened: Any, number: int, scheduler: str | None, settings: dict[str, Any]) -> Any:
+    """Give the request that a scheduler of the workflow stands for. Raises NotFound and Invalid."""
+    from torc.api.data import ListSlurmSchedulers
+    from torc.api.workflows import GetWorkflow
+    from torc.slurm.schedulers import request_of
+
+    known = {item.name: item for item in opened.send(ListSlurmSchedulers(workflow_id=number, limit=10_000)).items}
+    if not known:
+        raise NotFound(
+            f"workflow {number} has no Slurm scheduler",
+            hint="write `slurm_schedulers` in the spec, or add one: torc slurm-schedulers create",
+        )
+    if scheduler is None and len(known) > 1:
+        raise Invalid(
+            "several Slurm schedulers are there: say which one", hint=f"--scheduler {' | '.join(sorted(known))}"
+        )
+    name = scheduler or next(iter(known))
+    if name not in known:
+        raise NotFound(f"workflow {number} has no Slurm scheduler `{name}`", hint=f"it has {', '.join(sorted(known))}")
+    row = opened.send(GetWorkflow(workflow_id=number))
+    defaults = row.settings.get("slurm_defaults") or {}
+    given = {key: value for key, value in settings.items() if value is not None}
+    return request_of(name, known[name].fields, job_name=f"{row.name}-{name}", defaults=defaults, settings=given)
+
+
+def list_(
+    workflow: Which = None,
+    all_: Annotated[bool, typer.Option("--all", "-a", help="Those that have ended, too.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Show at most so many.")] = 100,
+) -> None:
+    """List the allocations of a workflow: where they stand, why they wait, when they are expected to start.
+
+    What is shown is what was last seen; `torc slurm sync` looks at the cluster now.
+
+    Example: torc slurm list 3 --all
+    """
+    from torc.api.allocations import ListAllocations
+
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        found = opened.send(ListAllocations(workflow_id=number, active_only=not all_, limit=limit))
+        _show(found.items, more=found.cursor is not None)
+
+
+def show(
+    allocation: Annotated[int, typer.Argument(help="Id of the allocation, as `torc slurm list` shows it.")],
+) -> None:
+    """Show all that is known of an allocation.
+
+    Example: torc slurm show 7
+    """
+    from torc.api.allocations import GetAllocation
+
+    with torc(create=False) as opened:
+        found = opened.send(GetAllocation(allocation_id=allocation))
+        if SESSION.json:
+            render.show_json(found)
+            return
+        for name, value in found.model_dump(mode="json", exclude={"request"}).items():
+            if value not in (None, [], ""):
+                shown = render.when(value) if name.endswith("_at") else value
+                print(f"{name:<24} {', '.join(value) if isinstance(value, list) else shown}")
+
+
+def sync(
+    workflow: Annotated[
+        str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: all that you can see.")
+    ] = None,
+) -> None:
+    """Look at the cluster now, and take in what it says: jobs whose allocation has ended are told so.
+
+    Example: torc slurm sync 3
+    """
+    from torc.slurm.slurm import Slurm
+    from torc.slurm.watch import poll
+
+    with torc(create=False) as opened:
+        numbers = None if workflow is None else [workflow_id(opened, workflow)]
+        polled = poll(opened, Slurm(), numbers, heal=False)
+        if SESSION.json:
+            render.show_json(polled.changed)
+            return
+        _show(polled.changed, empty="nothing has changed")
+        if polled.runners_ended:
+            print(
+                f"{polled.runners_ended} runner(s) were in allocations that ended; {polled.jobs_lost} job(s) with them"
+            )
+
+
+def cancel(
+    workflow: Which = None,
+    allocation: Annotated[
+        list[int] | None, typer.Option("--allocation", "-a", help="Only this one; repeat.", metavar="ID")
+    ] = None,
+    queued_only: Annotated[bool, typer.Option("--queued-only", help="Leave those that run.")] = False,
+) -> None:
+    """Cancel the allocations of a workflow: their jobs are interrupted and can go on in others.
+
+    Example: torc slurm cancel 3 --queued-only
+    """
+    from torc.slurm.slurm import Slurm
+    from torc.slurm.submit import cancel as cancel_allocations
+    from torc.slurm.watch import poll
+
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        cluster = Slurm()
+        made = cancel_allocations(opened, number, cluster, allocation_ids=allocation, queued_only=queued_only)
+        poll(opened, cluster, [number], heal=False)
+        if SESSION.json:
+            render.show_json(made)
+        else:
+            print(f"cancelled {len(made)} allocation(s)" if made else "no allocation is left to cancel")
+
+
+def _show(items: Any, *, more: bool = False, empty: str = "no allocations") -> None:
+    columns: list[render.Column] = [
+        ("id", lambda item: item.id), ("job", lambda item: item.cluster_job_id or ""),
+        ("scheduler", lambda item: item.scheduler or ""), ("nodes", lambda item: item.num_nodes),
+        ("walltime", lambda item: render.duration(item.walltime_seconds)),
+        ("state", lambda item: item.state.value if item.state.value != "ended" else f"ended {item.cluster_state or ''}"),
+        ("since", _since), ("where, or why it waits", _where),
+    ]  # fmt: skip
+    render.show_list(items, columns, empty=empty, more=more)
+
+
+def _since(item: Any) -> str:
+    at = item.ended_at or item.started_at or item.submitted_at or item.created_at
+    return render.duration(max(0.0, float(int(time.time() - at))))
+
+
+def _where(item: Any) -> str:
+    if item.state.value == "running":
+        return ", ".join(item.nodes)
+    expected = f"; expected {render.when(item.expected_start_at)}" if item.expected_start_at else ""
+    return f"{item.reason or ''}{expected}".strip("; ")
+
+
+COMMANDS = {"schedule-nodes": schedule_nodes, "list": list_, "show": show, "sync": sync, "cancel": cancel}

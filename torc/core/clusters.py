@@ -1,0 +1,59 @@
+"""The seam to clusters: what is asked of one, and what a module for a scheduler has to do. Values and protocols only.
+
+`torc.slurm` does it for Slurm. Recording, following and attributing (`torc.api.allocations`, `torc.core.allocations`) know no
+scheduler; docs/other-schedulers.md shows how PBS or Flux would be added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
+
+from torc.core.allocations import Observation
+
+RequestT_contra = TypeVar("RequestT_contra", contravariant=True)
+
+
+class Asked(NamedTuple):
+    """An allocation that the cluster was, or may have been, asked for."""
+
+    mark: str  # unique: by it what was submitted and not reported is found
+    cluster_job_id: str | None  # None: nobody knows whether it was submitted
+    created_at: float
+
+
+class Submitted(NamedTuple):
+    """The cluster's id of an allocation."""
+
+    cluster_job_id: str
+    cluster: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one poll has brought, by mark. Who is not in it was not spoken of, which says nothing."""
+
+    observations: Mapping[str, Observation]
+    found: Mapping[str, str]  # mark -> id of the cluster, of those that had none
+    surplus: tuple[str, ...] = ()  # ids of the cluster that a mark has beside the first: submitted twice
+
+
+class Cluster(Protocol[RequestT_contra]):
+    """What a scheduler does for us. Each raises `Unavailable` when it cannot say, which never means "gone"; `Invalid` when refused."""
+
+    def render(self, request: RequestT_contra, mark: str, allocation_id: int) -> str:
+        """Write what is submitted, as people can read it."""
+        ...
+
+    def submit(self, script: str) -> Submitted:
+        """Ask for an allocation, once. `details["uncertain"]` of Unavailable tells that it may have been heard."""
+        ...
+
+    def look(self, asked: Collection[Asked]) -> Seen:
+        """Ask queue and accounting for all of these, with one command each."""
+        ...
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """End allocations, waiting or running; those that are over are no error."""
+        ...

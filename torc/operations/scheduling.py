@@ -1,0 +1,45 @@
+"""The schedule_nodes actions that are due, with the schedulers that they name."""
+
+from __future__ import annotations
+
+import re
+
+from sqlalchemy import text
+
+from torc.api.allocations import DueScheduling, ListDueScheduling
+from torc.operations.dispatch import Tx, answers
+from torc.operations.rows import loads, workflow_row
+
+_DUE = text(
+    "SELECT f.id, f.action_id, a.trigger_type, a.settings FROM firing f JOIN action a ON a.id = f.action_id "
+    "WHERE f.workflow_id = :id AND f.run_id = :run_id AND f.state = 'due' AND a.action_type = 'schedule_nodes' "
+    "ORDER BY a.position, f.id"
+)
+_SCHEDULERS = text("SELECT name, fields FROM named WHERE workflow_id = :id AND kind = 'slurm_scheduler'")
+
+
+@answers(ListDueScheduling)
+def list_due_scheduling(tx: Tx, request: ListDueScheduling) -> list[DueScheduling]:
+    """List what is due; nothing, when the run is over. An action for local schedulers asks for nothing."""
+    row = workflow_row(tx, request.workflow_id)
+    if row["is_canceled"] or row["is_archived"] or row["ended_at"] is not None:
+        return []
+    due = tx.db.execute(_DUE, {"id": row["id"], "run_id": row["run_id"]}).all()
+    schedulers = (
+        {name: loads(fields, {}) for name, fields in tx.db.execute(_SCHEDULERS, {"id": row["id"]})} if due else {}
+    )
+    defaults = loads(row["settings"], {}).get("slurm_defaults") or {}
+    made = []
+    for firing_id, action_id, trigger, kept in due:
+        settings = loads(kept, {})
+        name = settings.get("scheduler")
+        if settings.get("scheduler_type") == "local" or name not in schedulers:
+            continue
+        made.append(
+            DueScheduling(
+                firing_id=firing_id, action_id=action_id, trigger_type=trigger, scheduler=name, fields=schedulers[name],
+                num_allocations=settings.get("num_allocations") or 1, settings=settings, defaults=defaults,
+                job_name=re.sub(r"[^\w.-]+", "-", f"{row['name']}-{name}"),
+            )
+        )  # fmt: skip
+    return made

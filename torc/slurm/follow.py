@@ -1,0 +1,129 @@
+"""Follows one workflow on a cluster: looks at its allocations, submits those that have become due, cancels those that nobody needs.
+
+Every step may be cut off and begun again by anybody, anywhere: what is to be done is in the store. Not for asking again for what
+was lost (`autoscale`, and `torc.automation`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torc.api.allocations import Allocation, DueScheduling, ListAllocations, ListDueScheduling
+from torc.api.base import Torc
+from torc.api.workflows import GetWorkflow, Workflow
+from torc.core.allocations import AllocationState
+from torc.core.clusters import Cluster
+from torc.core.states import State
+from torc.errors import Invalid, Unavailable
+from torc.slurm.request import AllocationRequest
+from torc.slurm.schedulers import request_of
+from torc.slurm.submit import cancel, submit
+from torc.slurm.watch import Pace, poll
+
+_log = logging.getLogger(__name__)
+#: jobs in these may still need a runner
+_TO_DO = (State.READY, State.BLOCKED, State.UNINITIALIZED, State.PENDING, State.RUNNING, State.PENDING_FAILED)
+
+
+class Followed(NamedTuple):
+    """How a step went."""
+
+    workflow: Workflow
+    open: list[Allocation]  # that have not ended
+    submitted: list[Allocation]  # in this step
+    changed: list[Allocation]
+
+    @property
+    def to_come(self) -> int:
+        """Count the allocations whose runners have not spoken yet."""
+        return sum(item.state is not AllocationState.RUNNING or item.num_runners == 0 for item in self.open)
+
+
+@dataclass(slots=True)
+class Follower:
+    """Follows a workflow. Steps cost nothing while no look at the cluster is due."""
+
+    torc: Torc
+    workflow_id: int
+    cluster: Cluster[AllocationRequest]
+    gpu_option: str = "gres"
+    pace: Pace = field(default_factory=Pace)
+    _refused: set[int] = field(default_factory=set)  # firings that cannot be carried out, told once
+
+    def step(self) -> Followed:
+        """Do what is due. A cluster that cannot answer is asked again later."""
+        changed: list[Allocation] = []
+        submitted: list[Allocation] = []
+        try:
+            if self.pace.is_due():
+                changed = poll(self.torc, self.cluster, [self.workflow_id]).changed
+                self.pace.looked(changed=bool(changed))
+            submitted = self._carry_out()
+            workflow = self.torc.send(GetWorkflow(workflow_id=self.workflow_id))
+            if not has_work(workflow):
+                cancel_useless(self.torc, self.workflow_id, self.cluster)
+        except Unavailable as error:
+            self.pace.failed(error)
+            workflow = self.torc.send(GetWorkflow(workflow_id=self.workflow_id))
+        if submitted:
+            self.pace.looked(changed=True)
+        return Followed(workflow, open_allocations(self.torc, self.workflow_id), submitted, changed)
+
+    def _carry_out(self) -> list[Allocation]:
+        made: list[Allocation] = []
+        for item in self.torc.send(ListDueScheduling(workflow_id=self.workflow_id)):
+            try:
+                made += carry_out(self.torc, self.workflow_id, item, self.cluster, gpu_option=self.gpu_option)
+            except Invalid as error:
+                if item.firing_id not in self._refused:
+                    _log.error("action %d: %s", item.action_id, error.message)
+                self._refused.add(item.firing_id)
+        return made
+
+
+def carry_out(
+    torc: Torc, workflow_id: int, due: DueScheduling, cluster: Cluster[AllocationRequest], *, gpu_option: str = "gres"
+) -> list[Allocation]:
+    """Submit what an action asks for; nothing, when somebody else did. Raises Invalid and Unavailable."""
+    request = request_of(
+        due.scheduler or "", due.fields, job_name=due.job_name, defaults=due.defaults, settings=due.settings,
+        gpu_option=gpu_option,
+    )  # fmt: skip
+    made = submit(torc, workflow_id, [request] * due.num_allocations, cluster, firing_id=due.firing_id)
+    if made:
+        _log.info("submitted %d x %s: %s", len(made), due.scheduler, told(made))
+    return made
+
+
+def carry_out_due(torc: Torc, workflow_id: int, cluster: Cluster[AllocationRequest]) -> list[Allocation]:
+    """Submit all that is due: for runners in allocations, while nobody follows from outside. Raises Invalid and Unavailable."""
+    due = torc.send(ListDueScheduling(workflow_id=workflow_id))
+    return [made for item in due for made in carry_out(torc, workflow_id, item, cluster)]
+
+
+def has_work(workflow: Workflow) -> bool:
+    """Tell whether jobs are left that may still need a runner."""
+    return workflow.ended_at is None and any(workflow.counts[state] for state in _TO_DO)
+
+
+def cancel_useless(torc: Torc, workflow_id: int, cluster: Cluster[AllocationRequest]) -> list[Allocation]:
+    """Cancel the allocations that still wait in the queue. Raises Unavailable."""
+    waiting = [item for item in open_allocations(torc, workflow_id) if item.state is not AllocationState.RUNNING]
+    if not waiting:
+        return []
+    _log.info("no work is left: cancels %s", told(waiting))
+    return cancel(torc, workflow_id, cluster, queued_only=True)
+
+
+def open_allocations(torc: Torc, workflow_id: int) -> list[Allocation]:
+    """Give the allocations of a workflow that have not ended."""
+    return torc.send(ListAllocations(workflow_id=workflow_id, active_only=True, limit=10_000)).items
+
+
+def told(items: Sequence[Allocation]) -> str:
+    """Name allocations by the cluster's ids."""
+    names = [item.cluster_job_id or f"(allocation {item.id}: {item.reason or 'not submitted yet'})" for item in items]
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -1,0 +1,131 @@
+"""Slurm as a cluster to ask for allocations: what `torc.core.clusters.Cluster` asks for, with one squeue and one sacct a look.
+
+An allocation is known by its id or, before that is recorded, by its mark, with which the name of its job ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from torc.core.allocations import AllocationState, Observation, merged, phase_of
+from torc.core.clusters import Asked, Seen, Submitted
+from torc.errors import Invalid, Unavailable
+from torc.slurm import commands, parse, queries, script
+from torc.slurm.parse import AccountingRow, QueueRow
+from torc.slurm.request import AllocationRequest
+from torc.slurm.script import Facts, mark_of
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 500
+#: the queue forgets what has ended (MinJobAge, 300 s by default): what is older and was not found is looked for in the accounting
+_QUEUE_REMEMBERS = 60.0
+_GONE = ("invalid job id", "already completing or completed")
+_NO_REASON = {"", "none", "(null)"}
+
+
+@dataclass(frozen=True, slots=True)
+class Slurm:
+    """The Slurm cluster that commands on this machine reach."""
+
+    workflow_id: int = 0
+    program: tuple[str, ...] = ("torc",)
+    directory: str = "/"
+    output_dir: str = "/tmp"
+    variables: Mapping[str, str] = field(default_factory=dict)
+    #: how long a look is tried again while the controller is busy
+    patience: float = commands.PATIENCE_SECONDS
+
+    def render(self, request: AllocationRequest, mark: str, allocation_id: int) -> str:
+        """Write the batch script. Raises Invalid."""
+        facts = Facts(
+            self.workflow_id, allocation_id, mark, self.program, self.directory, self.output_dir, self.variables
+        )
+        return script.render(request, facts)
+
+    def submit(self, script: str) -> Submitted:
+        """Call sbatch. Raises Invalid, with Slurm's words, or Unavailable."""
+        text = commands.run(["sbatch", "--parsable"], stdin=script, patience=self.patience)
+        found = parse.parse_submitted(text)
+        if found is None:
+            raise Unavailable(f"sbatch answered {text.strip()[:100]!r}, which names no job", uncertain=True)
+        return Submitted(found.job, found.cluster)
+
+    def look(self, asked: Collection[Asked]) -> Seen:
+        """Ask squeue and, for what it does not know or has seen end, sacct."""
+        by_id = {item.cluster_job_id: item.mark for item in asked if item.cluster_job_id is not None}
+        unknown = {item.mark for item in asked if item.cluster_job_id is None}
+        rows = self._queue(by_id, unknown)
+        found, surplus = _found(rows, unknown)
+        by_id |= {number: mark for mark, number in found.items()}
+        queue = {by_id[row.id.job]: _of_queue(row) for row in rows if row.id.job in by_id}
+        late = {
+            number: mark
+            for number, mark in by_id.items()
+            if mark not in queue or phase_of(queue[mark].cluster_state) is AllocationState.ENDED
+        }
+        accounts = self._accounts(late, min((item.created_at for item in asked), default=0.0))
+        marks = queue.keys() | accounts.keys()
+        seen = {mark: told for mark in marks if (told := merged(queue.get(mark), accounts.get(mark))) is not None}
+        return Seen(seen, found, surplus)
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """Call scancel. Raises Unavailable."""
+        every = list(ids)
+        for at in range(0, len(every), _AT_ONCE):
+            try:
+                commands.run(["scancel", *every[at : at + _AT_ONCE]], patience=self.patience)
+            except Invalid as error:
+                if not any(words in error.message.lower() for words in _GONE):
+                    raise
+                _log.info("%s", error.message)
+
+    def _queue(self, by_id: Mapping[str, str], unknown: Collection[str]) -> list[QueueRow]:
+        """Ask for the jobs of these ids or, where some have none yet, for all of ours."""
+        if unknown:
+            rows = queries.queue(user=str(os.geteuid()), patience=self.patience)
+            known = {row.id.job for row in rows}
+            elsewhere = [number for number in by_id if "@" in number and number not in known]
+            return rows + (queries.queue(elsewhere, patience=self.patience) if elsewhere else [])
+        return queries.queue(list(by_id), patience=self.patience) if by_id else []
+
+    def _accounts(self, late: Mapping[str, str], since: float) -> dict[str, Observation]:
+        if not late:
+            return {}
+        rows = queries.accounting(list(late), since, patience=self.patience)
+        own = [row for row in rows or () if row.id.step is None and row.id.job in late]
+        return {late[row.id.job]: _of_accounting(row) for row in own}
+
+
+def _found(rows: Iterable[QueueRow], unknown: Collection[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Find by their marks what nobody has reported: the oldest job of each, and those that are there beside it."""
+    jobs: dict[str, list[int]] = {}
+    for row in rows:
+        mark = mark_of(row.name)
+        if mark in unknown:
+            jobs.setdefault(mark, []).append(row.id.base)
+    first = {mark: str(min(numbers)) for mark, numbers in jobs.items()}
+    return first, tuple(str(number) for numbers in jobs.values() for number in sorted(numbers)[1:])
+
+
+def _of_queue(row: QueueRow) -> Observation:
+    waiting = phase_of(row.state) is AllocationState.PENDING
+    return Observation(
+        source="queue",
+        cluster_state=row.state,
+        reason=None if row.reason.lower() in _NO_REASON else row.reason,
+        nodes=row.nodes,
+        started_at=None if waiting else row.starts_at,
+        ended_at=row.ends_at if phase_of(row.state) is AllocationState.ENDED else None,
+        expected_start_at=row.starts_at if waiting else None,
+    )
+
+
+def _of_accounting(row: AccountingRow) -> Observation:
+    code = None if row.exit_code is None else f"{row.exit_code}:{row.exit_signal or 0}"
+    return Observation(
+        source="accounting", cluster_state=row.state, nodes=row.nodes, started_at=row.started_at, ended_at=row.ended_at,
+        exit_code=code, reason=None if row.canceled_by is None else f"cancelled by user {row.canceled_by}",
+    )  # fmt: skip

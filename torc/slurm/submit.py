@@ -1,0 +1,123 @@
+"""Asks for allocations: recorded in the store, then submitted, then reported, so that a kill between two of these loses nothing.
+
+What was recorded and not reported is found by its mark (`watch`), or submitted again when the cluster surely knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from torc.api.allocations import (
+    Allocation,
+    CancelAllocations,
+    ListFailedNodes,
+    NewAllocation,
+    RecordAllocations,
+    ReportSubmissions,
+    Submission,
+)
+from torc.api.base import Torc
+from torc.core.allocations import AllocationState
+from torc.core.clusters import Cluster
+from torc.errors import Invalid, Unavailable
+from torc.slurm.request import AllocationRequest
+
+_log = logging.getLogger(__name__)
+#: what was recorded so long ago and is nowhere to be found was never submitted: no sbatch lives so long
+SURELY_NOT_SECONDS = 180.0
+
+
+def submit(
+    torc: Torc,
+    workflow_id: int,
+    requests: Sequence[AllocationRequest],
+    cluster: Cluster[AllocationRequest],
+    *,
+    firing_id: int | None = None,
+) -> list[Allocation]:
+    """Ask the cluster for allocations, and give them as they are recorded; those of a firing only once.
+
+    Those that the cluster refused have ended, with its words as the reason. Raises Unavailable when the cluster could not be
+    asked: what was recorded is submitted by whoever follows.
+    """
+    avoided = [found.node for found in torc.send(ListFailedNodes(workflow_id=workflow_id)) if found.is_excluded]
+    asked = [replace(request, exclude=tuple(dict.fromkeys([*request.exclude, *avoided]))) for request in requests]
+    for at, request in enumerate(asked):  # what cannot be written is refused before anything is recorded
+        cluster.render(request, f"mark{at}", 0)
+    recorded = torc.send(
+        RecordAllocations(
+            workflow_id=workflow_id, allocations=[new_allocation(request) for request in asked], firing_id=firing_id
+        )
+    )
+    return submit_recorded(torc, recorded, cluster)
+
+
+def submit_recorded(
+    torc: Torc, recorded: Iterable[Allocation], cluster: Cluster[AllocationRequest], *, age: float = 0.0
+) -> list[Allocation]:
+    """Submit what is recorded and not submitted, at least `age` seconds ago. Raises Unavailable."""
+    made: list[Allocation] = []
+    for item in recorded:
+        if item.state is not AllocationState.SUBMITTING or item.cluster_job_id is not None:
+            made.append(item)
+        elif time.time() - item.created_at >= age:
+            made.append(_submit(torc, item, cluster))
+    return made
+
+
+def _submit(torc: Torc, item: Allocation, cluster: Cluster[AllocationRequest]) -> Allocation:
+    request = request_of(item)
+    try:
+        done = cluster.submit(cluster.render(request, item.mark, item.id))
+    except Invalid as error:
+        words = str(error.details.get("words") or error.message)
+        told = Submission(allocation_id=item.id, error=words)
+    else:
+        told = Submission(allocation_id=item.id, cluster_job_id=done.cluster_job_id, cluster=done.cluster)
+    reported = torc.send(ReportSubmissions(workflow_id=item.workflow_id, submissions=[told]))[0]
+    if reported.cancel_requested_at is not None and reported.cluster_job_id is not None:
+        cluster.cancel([reported.cluster_job_id])
+    return reported
+
+
+def cancel(
+    torc: Torc,
+    workflow_id: int,
+    cluster: Cluster[AllocationRequest],
+    *,
+    allocation_ids: Collection[int] | None = None,
+    queued_only: bool = False,
+) -> list[Allocation]:
+    """Cancel allocations that have not ended; marked first, so that a kill in between is made good by whoever follows."""
+    ids = None if allocation_ids is None else list(allocation_ids)
+    marked = torc.send(CancelAllocations(workflow_id=workflow_id, allocation_ids=ids, queued_only=queued_only))
+    known = [item.cluster_job_id for item in marked if item.cluster_job_id is not None]
+    if known:
+        cluster.cancel(known)
+    return marked
+
+
+def new_allocation(request: AllocationRequest) -> NewAllocation:
+    """Give what is recorded of a request."""
+    return NewAllocation(
+        name=request.name[:200], scheduler=request.scheduler, num_nodes=request.num_nodes,
+        walltime_seconds=request.walltime_seconds, partition=request.partition, account=request.account, qos=request.qos,
+        cpus_per_node=request.cpus_per_node, memory_bytes_per_node=request.memory_bytes_per_node,
+        gpus_per_node=request.gpus_per_node, request=asdict(request),
+    )  # fmt: skip
+
+
+def request_of(item: NewAllocation) -> AllocationRequest:
+    """Give the request that was recorded: of a newer Torc, without what this one does not know."""
+    known: dict[str, Any] = {name: item.request[name] for name in AllocationRequest.__slots__ if name in item.request}
+    known |= {"name": item.name, "walltime_seconds": item.walltime_seconds}
+    known["exclude"] = tuple(known.get("exclude") or ())
+    known["options"] = tuple((name, value) for name, value in known.get("options") or ())
+    return AllocationRequest(**known)
+
+
+__all__ = ["SURELY_NOT_SECONDS", "Unavailable", "cancel", "new_allocation", "request_of", "submit", "submit_recorded"]

@@ -1,0 +1,145 @@
+"""Follows allocations: one look at the cluster for all of all workflows, and what it says goes into the store.
+
+Looks at most every 15 seconds, less often while nothing changes or the cluster is busy. What was looked at by somebody else just
+now is not looked at again: several followers are no heavier than one.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torc.api.allocations import Allocation, AllocationObservation, ListAllocations, ObserveAllocations, Observed
+from torc.api.base import Torc
+from torc.core.allocations import AllocationState
+from torc.core.clusters import Asked, Cluster, Seen
+from torc.errors import Unavailable
+from torc.slurm.request import AllocationRequest
+from torc.slurm.submit import SURELY_NOT_SECONDS, submit_recorded
+
+_log = logging.getLogger(__name__)
+POLL_SECONDS = 15.0
+_LONGEST_POLL = 60.0
+_LONGEST_PAUSE = 300.0
+_GROWTH = 1.3
+
+
+class Polled(NamedTuple):
+    """What a look has brought."""
+
+    open: list[Allocation]  # that had not ended before it
+    changed: list[Allocation]
+    runners_ended: int = 0
+    jobs_lost: int = 0
+
+
+def poll(
+    torc: Torc, cluster: Cluster[AllocationRequest], workflow_ids: Collection[int] | None = None, *, heal: bool = True
+) -> Polled:
+    """Look at all allocations that have not ended, of some workflows or of all that can be seen. Raises Unavailable.
+
+    With `heal`, what was recorded and surely never submitted is submitted, and what is marked and not cancelled is cancelled.
+    """
+    known = _to_follow(torc, workflow_ids)
+    if not known:
+        return Polled([], [])
+    seen = cluster.look([Asked(item.mark, item.cluster_job_id, item.created_at) for item in known])
+    if seen.surplus:
+        _log.warning("submitted twice, cancelled once: %s", ", ".join(seen.surplus))
+        cluster.cancel(seen.surplus)
+    told = [_observe(torc, workflow_id, items, seen) for workflow_id, items in _by_workflow(known)]
+    changed = [item for reply in told for item in reply.changed]
+    if heal:
+        _heal(torc, cluster, known, seen)
+    return Polled(
+        [item for item in known if item.state is not AllocationState.ENDED],
+        changed,
+        sum(reply.runners_ended for reply in told),
+        sum(reply.jobs_lost for reply in told),
+    )
+
+
+def _to_follow(torc: Torc, workflow_ids: Collection[int] | None) -> list[Allocation]:
+    found: list[Allocation] = []
+    for workflow_id in [None] if workflow_ids is None else sorted(set(workflow_ids)):
+        cursor = None
+        while True:
+            page = torc.send(ListAllocations(workflow_id=workflow_id, to_follow=True, cursor=cursor))
+            found += page.items
+            cursor = page.cursor
+            if cursor is None:
+                break
+    return found
+
+
+def _by_workflow(known: Iterable[Allocation]) -> list[tuple[int, list[Allocation]]]:
+    groups: dict[int, list[Allocation]] = {}
+    for item in known:
+        groups.setdefault(item.workflow_id, []).append(item)
+    return sorted(groups.items())
+
+
+def _observe(torc: Torc, workflow_id: int, items: Iterable[Allocation], seen: Seen) -> Observed:
+    observations, silent = [], []
+    for item in items:
+        told = seen.observations.get(item.mark)
+        if told is None:
+            silent.append(item.id)
+            continue
+        observations.append(
+            AllocationObservation(
+                allocation_id=item.id, source=told.source, cluster_state=told.cluster_state, reason=told.reason,
+                cluster_job_id=seen.found.get(item.mark), nodes=list(told.nodes), started_at=told.started_at,
+                ended_at=told.ended_at, expected_start_at=told.expected_start_at, exit_code=told.exit_code,
+                restarts=told.restarts,
+            )
+        )  # fmt: skip
+    return torc.send(ObserveAllocations(workflow_id=workflow_id, observations=observations, silent=silent))
+
+
+def _heal(torc: Torc, cluster: Cluster[AllocationRequest], known: Iterable[Allocation], seen: Seen) -> None:
+    """Make good what a kill has left half done."""
+    marked = [
+        number
+        for item in known
+        if item.cancel_requested_at is not None and item.state is not AllocationState.ENDED
+        if (number := item.cluster_job_id or seen.found.get(item.mark)) is not None
+    ]
+    if marked:
+        cluster.cancel(marked)
+    lost = [item for item in known if item.mark not in seen.observations and item.cancel_requested_at is None]
+    submit_recorded(torc, lost, cluster, age=SURELY_NOT_SECONDS)
+
+
+@dataclass(slots=True)
+class Pace:
+    """When to look again: at once after a change, less and less often without, and with patience when the cluster is busy."""
+
+    least: float = POLL_SECONDS
+    seconds: float = field(default=0.0)
+    _due: float = field(default=0.0)
+
+    def is_due(self) -> bool:
+        """Tell whether it is time for a look."""
+        return time.monotonic() >= self._due
+
+    def wait(self) -> float:
+        """Give the seconds until then."""
+        return max(0.0, self._due - time.monotonic())
+
+    def looked(self, *, changed: bool) -> None:
+        """Take in how a look went."""
+        self.seconds = (
+            self.least if changed else min(max(self.least, self.seconds * _GROWTH), max(_LONGEST_POLL, self.least))
+        )
+        self._due = time.monotonic() + self.seconds
+
+    def failed(self, error: Unavailable) -> None:
+        """Take in that the cluster had no answer."""
+        self.seconds = min(max(self.least, self.seconds * 2), _LONGEST_PAUSE)
+        self._due = time.monotonic() + self.seconds * random.uniform(0.7, 1.0)
+        _log.warning("%s; looks again in %.0f s", error.message, self.wait())
