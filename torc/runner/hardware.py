@@ -104,6 +104,31 @@ def _cgroup_memory() -> list[int]:
     return [int(limit) for limit in found if limit.isdigit()]
 
 
+def oom_kills() -> int | None:
+    """Count what the kernel has killed for want of memory in this process's control group; None: it is in none, or cannot tell."""
+    for line in _lines_of(_PROC / "cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if path == "/":
+            continue
+        if controllers == "":
+            table = _lines_of(_CGROUPS / path.lstrip("/") / "memory.events")
+        elif "memory" in controllers.split(","):
+            table = _lines_of(_CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control")
+        else:
+            continue
+        for name, _, number in (entry.partition(" ") for entry in table):
+            if name == "oom_kill" and number.isdigit():
+                return int(number)
+    return None
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
 def _cgroup_files(name: str, controller: str = "") -> Iterator[str]:
     """Read a file of this process's group and of each one above it: the strictest limit holds. `controller`: of version 1."""
     try:

@@ -273,11 +273,16 @@ def command_line(assignment: Assignment, files: Files) -> list[str]:
         command = f"{assignment.invocation_script} {command}"
     if not assignment.recovery_script:
         return shell(command, files)
+    return recovering(assignment.recovery_script, shell(command, files)[-1], files)
+
+
+def recovering(script: str, command: str, files: Files) -> list[str]:
+    """Give the program that runs a recovery script and then, where that is well, a shell command. Raises as `command_line`."""
     mark = recovery_mark(files)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(mark)
-    script = _short(assignment.recovery_script, files.stdout.removesuffix(".o") + ".recovery.sh")
-    return [_SHELL, "-c", _RECOVER, "sh", script, shell(command, files)[-1], mark]
+    script = _short(script, files.stdout.removesuffix(".o") + ".recovery.sh")
+    return [_SHELL, "-c", _RECOVER, "sh", script, command, mark]
 
 
 def shell(command: str, files: Files) -> list[str]:

@@ -26,14 +26,14 @@ from torc.api.runs import (
 )
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.core.quantities import human_bytes
-from torc.core.resources import Capacity
+from torc.core.resources import Capacity, Pool
 from torc.errors import NotFound, Unavailable
 from torc.runner import diary, files, hardware, orphans
 from torc.runner.conversation import node_capacity
 from torc.runner.hardware import Identity
 from torc.runner.loop import Loop
 from torc.runner.monitor import Monitoring
-from torc.runner.place import Place, View
+from torc.runner.place import Given, Place, View
 from torc.runner.series import path_of
 from torc.runner.state import Settings
 from torc.runner.surroundings import surroundings
@@ -62,6 +62,8 @@ class RunOptions:
     store_variables: Mapping[str, str] = field(default_factory=dict)  # TORC_DB or TORC_API_URL for the jobs
     display_seconds: float = 0.25
     heartbeat_seconds: float = 15.0
+    leave_at: float | None = None  # on the monotonic clock; else as `time_limit_seconds` says
+    given: Given | None = None  # by an allocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,9 @@ def run_here(
     when files are missing that no job writes; Unavailable when this machine or the store does not let it go on.
     """
     here = hardware.identity()
-    leave_at = None if options.time_limit_seconds is None else time.monotonic() + options.time_limit_seconds
+    leave_at = options.leave_at
+    if leave_at is None and options.time_limit_seconds is not None:
+        leave_at = time.monotonic() + options.time_limit_seconds
     options = replace(options, output_dir=options.output_dir.absolute())
     _make(options.output_dir)
     dead = orphans.give_up_dead_runners(torc, workflow_id, here, options.output_dir)
@@ -123,23 +127,28 @@ def _run_once(
             gpus=gpus,
             max_parallel_jobs=options.max_parallel_jobs,
             fail_fast=options.fail_fast,
-            grace_seconds=options.grace_seconds,
+            grace_seconds=options.given.grace_seconds if options.given else options.grace_seconds,
+            lines_up=options.given is None or options.given.lines_up,
             **_habits(settings, options, leave_at),
             wait_seconds=options.wait_seconds,
             heartbeat_seconds=options.heartbeat_seconds,
         ),
         _place(settings, options, here, runner.id),
+        options.given.launcher() if options.given else None,
     )
     reason = "failed"
     try:
         with (
-            diary.kept(options.output_dir, here.host, workflow.id, settings.run_id),
+            diary.kept(
+                options.output_dir, options.given.node if options.given else here.host, workflow.id, settings.run_id
+            ),
             _in_directory(settings.directory),
             _updates(loop, on_update, options.display_seconds),
         ):
             _LOG.info(
-                "runner %d works with %d CPUs, %s of memory, %d GPUs",
-                runner.id, total.num_cpus, human_bytes(total.memory_bytes), len(gpus),
+                "runner %d works with %s",
+                runner.id, ", ".join(f"{at.num_cpus} CPUs, {human_bytes(at.memory_bytes)} of memory, {at.num_gpus} GPUs"
+                                     for at in (total.nodes if isinstance(total, Pool) else (total,))),
             )  # fmt: skip
             state = loop.run()
             _LOG.info(
@@ -181,7 +190,7 @@ def _settings(torc: Torc, workflow_id: int, options: RunOptions) -> RunnerSettin
     return settings if options.directory is None else settings.model_copy(update={"directory": options.directory})
 
 
-def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity, total: Capacity) -> Runner:
+def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity, total: Capacity | Pool) -> Runner:
     return torc.send(
         RegisterRunner(
             workflow_id=workflow_id,
@@ -214,7 +223,8 @@ def _end(torc: Torc, runner: Runner, reason: str, loop: Loop, output_dir: Path) 
 
 def _place(settings: RunnerSettings, options: RunOptions, here: Identity, runner_id: int) -> Place:
     mark = f"{hardware.mark(here.pid, here.process_started)}.{uuid.uuid4().hex[:8]}"
-    environ = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
+    given = options.given
+    environ = {key: value for key, value in (given.environ if given else os.environ).items() if key not in _FOREIGN}
     environ["PATH"] = _with_torc(environ.get("PATH", os.defpath))
     environ |= settings.env
     environ |= {
@@ -227,12 +237,16 @@ def _place(settings: RunnerSettings, options: RunOptions, here: Identity, runner
     }
     series = path_of(options.output_dir, here.host, settings.workflow_id, settings.run_id, runner_id)
     meta = {"host": here.host, "workflow_id": settings.workflow_id, "run_id": settings.run_id, "runner_id": runner_id}
+    monitoring = Monitoring.of(settings.settings, series, meta)
     return Place(
         run_id=settings.run_id,
         output_dir=str(options.output_dir),
         mark=mark,
         environ=environ,
-        monitoring=Monitoring.of(settings.settings, series, meta),
+        monitoring=monitoring if given is None or given.lines_up else monitoring.of_steps(),
+        gpu_variables=given.gpu_variables if given else ("CUDA_VISIBLE_DEVICES",),
+        see_seconds=given.see_seconds if given else 0.0,
+        signal_seconds=given.signal_seconds if given else 0.0,
     )
 
 
@@ -245,7 +259,9 @@ def _with_torc(path: str) -> str:
     )
 
 
-def _capacity(options: RunOptions) -> tuple[Capacity, tuple[str, ...]]:
+def _capacity(options: RunOptions) -> tuple[Capacity | Pool, tuple[str, ...]]:
+    if options.given:
+        return options.given.capacity, options.given.gpus
     found, gpus = hardware.node()
     if options.num_gpus is not None:
         gpus = gpus[: options.num_gpus] if len(gpus) >= options.num_gpus else tuple(map(str, range(options.num_gpus)))

@@ -24,8 +24,10 @@ from torc.runner.journal import Journal
 from torc.runner.leftovers import Leftovers, become_subreaper
 from torc.runner.monitor import Monitor
 from torc.runner.orphans import Sessions
+from torc.runner.patience import Patience, missing
 from torc.runner.place import Place, View
 from torc.runner.reactor import begin, next_wake, react
+from torc.runner.starting import Direct, Ending
 from torc.runner.state import (
     ActionExited,
     Effect,
@@ -38,6 +40,7 @@ from torc.runner.state import (
     Leave,
     NoRoom,
     NotLaunched,
+    Over,
     Replied,
     RunAction,
     Send,
@@ -85,7 +88,7 @@ class _Attempt:
 class Loop:
     """Runs one runner to its end."""
 
-    def __init__(self, torc: Torc, settings: Settings, place: Place) -> None:
+    def __init__(self, torc: Torc, settings: Settings, place: Place, launcher: Direct | None = None) -> None:
         self.torc, self.settings, self.place = torc, settings, place
         output_dir = Path(place.output_dir)
         self.journal = Journal(output_dir, settings.workflow_id, settings.runner_id)
@@ -102,6 +105,8 @@ class Loop:
         self._epoll = select.epoll()
         self._left = False
         self._monitor = Monitor(place.monitoring, place.mark)
+        self._launcher = launcher or Direct()
+        self._patience = Patience(place.see_seconds, place.signal_seconds)
         self._leftovers = Leftovers(place.mark)
         self._next_sweep = 0.0
         self._signals_taken = 0
@@ -118,6 +123,8 @@ class Loop:
             try:
                 self._spawners = launch.Spawners(self._base_environ, 1 if self._slots() == 1 else _SPAWNERS)
                 self._epoll.register(self._spawners.fileno(), select.EPOLLIN)
+                if self._launcher.fileno() is not None:
+                    self._epoll.register(self._launcher.fileno() or 0, select.EPOLLIN)
                 self._talker.begin()
                 self._perform(self._first)
                 while not self._left:
@@ -152,15 +159,19 @@ class Loop:
         due = self._monitor.due()
         if due is not None:
             wake = min(wake or now + 60.0, max(due, now))
-        timeout = 60.0 if wake is None else max(0.0, wake - now)
-        for fd, _ in self._epoll.poll(timeout, 64):
+        wake = min(now + 60.0 if wake is None else wake, self._patience.due)
+        for fd, _ in self._epoll.poll(max(0.0, wake - now), 64):
             if fd == self._talker.fileno():
                 self._talker.calm()
+            elif fd == self._launcher.fileno():
+                self._take_begun()
             else:
                 self._take_events()
         self._take_replies()
         self._take_signals()
         now = time.monotonic()
+        for exited in self._patience.ready(now, is_stopping=self.state.is_stopping):
+            self._handle(exited)
         self._sample(now)
         wake = next_wake(self.state, self.settings, now)
         if wake is not None and wake <= now:
@@ -214,8 +225,9 @@ class Loop:
         attempt = _Attempt(effect, files, key, place, time.monotonic())
         try:
             argv = self._monitor.prepare(key, assignment, effect.gpus, launch.command_line(assignment, files))
-            more = variables.of_attempt(effect, has_gpus=bool(self.settings.gpus))
-            self.spawners.start(key, argv, files, more, place=place)
+            names = self.place.gpu_variables if effect.gpus or self.settings.gpus else ()
+            what = self._launcher.prepare(key, effect, argv, files, variables.of_attempt(effect, names))
+            self.spawners.start(key, what.argv, what.files, what.environ, place=place)
         except OSError as error:
             self._failed(attempt, error.errno or spawner.NO_ERRNO, f"{error.strerror}: {error.filename}")
         except ValueError as error:  # a lone surrogate
@@ -241,7 +253,8 @@ class Loop:
             subject = self._started[event.key] if isinstance(event, launch.Began) else self._started.pop(event.key)
             match event:
                 case launch.Began() if isinstance(subject, _Attempt):
-                    self._handle(Launched(subject.assignment.job_id, self.place.clock()))
+                    if self._launcher.runs(event.key):
+                        self._handle(Launched(subject.assignment.job_id, self.place.clock()))
                 case launch.Failed(_, number, why):
                     self._failed(subject, number, why)
                 case launch.Ended():
@@ -264,6 +277,7 @@ class Loop:
             return
         self.attempts.pop(subject.assignment.job_id, None)
         self._monitor.forget(subject.key)
+        self._launcher.dropped(subject.key)
         if number == spawner.WITHDRAWN:
             self._handle(Withdrawn(subject.assignment.job_id))
         else:
@@ -281,7 +295,14 @@ class Loop:
         attempt = self.attempts.get(job_id)
         if attempt is not None:
             _LOG.info("stops job %d, attempt %d with %s", *attempt.name, "SIGKILL" if for_good else "SIGTERM")
-            self.spawners.stop(attempt.key, for_good=for_good)
+            self._launcher.stop(self.spawners, attempt.key, for_good=for_good)
+
+    def _take_begun(self, ended: _Attempt | None = None) -> None:
+        """Take in which attempts run now, where that is later than the start of a process; one of them may have ended already."""
+        for key in self._launcher.begun():
+            subject = ended if ended is not None and key == ended.key else self._started.get(key)
+            if isinstance(subject, _Attempt):
+                self._handle(Launched(subject.assignment.job_id, self.place.clock()))
 
     def _ended(self, subject: _Attempt | ActionRun, event: launch.Ended) -> None:
         if isinstance(subject, ActionRun):
@@ -289,27 +310,36 @@ class Loop:
             self._go_on(subject)
         else:
             del self.attempts[subject.assignment.job_id]
-            level = logging.INFO if event.return_code else logging.DEBUG
-            _LOG.log(level, "ended job %d, attempt %d: return code %d", *subject.name, event.return_code)
-            self._handle(self._exited(subject, event))
+            ending = self._launcher.ending(subject.key, subject.begun, event)
+            self._take_begun(subject)
+            level = logging.INFO if ending.return_code else logging.DEBUG
+            _LOG.log(level, "ended job %d, attempt %d: return code %d", *subject.name, ending.return_code)
+            exited = self._exited(subject, ending, event.at)
+            if ending.not_begun is not None:
+                self._not_started(subject, errno.EAGAIN if ending.may_pass else spawner.NO_ERRNO, ending.not_begun)
+            elif self._patience.keeps(exited, time.monotonic(), is_stopping=self.state.is_stopping):
+                self._handle(Over(exited.job_id))
+            else:
+                self._handle(exited)
 
-    def _exited(self, attempt: _Attempt, event: launch.Ended) -> Exited:
-        assignment, return_code = attempt.assignment, event.return_code
-        missing: tuple[str, ...] = ()
-        if return_code == 0 and assignment.outputs:
-            missing = tuple(path for path in assignment.outputs if not os.path.lexists(path))
-        failed = return_code != 0 or bool(missing)
+    def _exited(self, attempt: _Attempt, ending: Ending, ended: float) -> Exited:
+        assignment, return_code = attempt.assignment, ending.return_code
+        lost = missing(assignment.outputs, look_again=self.place.see_seconds > 0) if return_code == 0 else ()
+        failed = return_code != 0 or bool(lost)
         at = self.place.clock()
-        usage, killed = self._monitor.ended(attempt.key, event.usage, return_code, (event.at, at))
+        usage, killed = self._monitor.ended(attempt.key, ending.usage, return_code, (ended, at))
         return Exited(
             assignment.job_id,
             return_code,
             at,
-            event.at - attempt.begun,
+            ending.wall_seconds,
             usage,
-            missing,
+            lost,
             launch.tails(attempt.files) if failed else Tails(),
             bool(failed and assignment.recovery_script) and os.path.exists(launch.recovery_mark(attempt.files)),
+            slurm_state=ending.slurm_state,
+            reason=ending.reason,
+            detail=ending.detail,
             out_of_memory=killed,
         )
 
@@ -363,6 +393,7 @@ class Loop:
         while self._leftovers.sweep((), ()) and time.monotonic() < deadline:
             select.select([], [], [], _AGAIN_SECONDS)
         self._monitor.close()
+        self._launcher.close()
         self._leftovers.close()
         self._sessions.close()
         self._epoll.close()

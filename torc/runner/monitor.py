@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import thread_time
 from typing import Any, NamedTuple
 
 from torc.api.runs import Assignment, Usage
-from torc.runner import cgroup
+from torc.runner import cgroup, hardware
 from torc.runner.gpus import Gpus, Load
 from torc.runner.measure import Sample, Trees, proportional_bytes
 from torc.runner.series import Point, Writer
@@ -51,6 +51,10 @@ class Monitoring:
             is_on, interval, enforce, bool(monitor and is_on) or enforce, series if keeps else None,
             {**meta, "sample_interval_seconds": interval},
         )  # fmt: skip
+
+    def of_steps(self) -> Monitoring:
+        """Give what is to be watched where Slurm has the jobs in control groups of its own, and keeps the limits."""
+        return replace(self, wants_groups=False, enforce_memory=False)
 
 
 class _Track:
@@ -270,7 +274,13 @@ def _summed_up(track: _Track, usage: Usage, account: cgroup.Account | None) -> U
 
 
 def _node_kills() -> int:
-    """Count what the kernel has killed on this node for want of memory since it was booted (/proc/vmstat, oom_kill)."""
+    """Count what the kernel has killed for want of memory: in the control group of this process, else on the whole node.
+
+    The latter is counted since it was booted (/proc/vmstat, oom_kill), and what it killed may have been others'.
+    """
+    kills = hardware.oom_kills()
+    if kills is not None:
+        return kills
     try:
         with open("/proc/vmstat", encoding="ascii") as file:
             return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from torc.core.resources import Capacity, Pool
 from torc.runner.monitor import Monitoring
+from torc.runner.starting import Direct
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,9 @@ class Place:
     environ: Mapping[str, str]
     monitoring: Monitoring = field(default_factory=Monitoring)
     clock: Callable[[], float] = time.time
+    gpu_variables: tuple[str, ...] = ("CUDA_VISIBLE_DEVICES",)
+    see_seconds: float = 0.0  # what a job wrote may show so much later here
+    signal_seconds: float = 0.0  # a signal that ended a job may reach the runner so much later
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +35,21 @@ class View:
     num_completed: int
     num_failed: int
     unreachable_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What an allocation gives to a runner, beside what is set for all runners."""
+
+    capacity: Capacity | Pool
+    gpus: tuple[str, ...]  # by name, where the runner gives them to jobs
+    node: str  # as the cluster names it
+    allocation_id: int | None
+    environ: Mapping[str, str]
+    launcher: Callable[[], Direct]
+    grace_seconds: float
+    gpu_variables: tuple[str, ...] = ("CUDA_VISIBLE_DEVICES",)
+    lines_up: bool = True
+    see_seconds: float = 0.0
+    signal_seconds: float = 3.0
+    idle_seconds: float = 60.0

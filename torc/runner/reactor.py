@@ -26,6 +26,7 @@ from torc.runner.state import (
     NoRoom,
     NotLaunched,
     OutOfMemory,
+    Over,
     Replied,
     Running,
     Settings,
@@ -83,6 +84,8 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
             return _exited(state, event, settings, now)
         case Launched(job_id, started_at):
             _launched(state, job_id, started_at, now)
+        case Over(job_id):
+            state.running[job_id].deadline = inf
         case Replied(reply):
             effects = conversation.take_reply(state, reply, now)
             for item in reply.cancel:
@@ -266,18 +269,22 @@ def _over(peak_bytes: int, limit_bytes: int) -> str:
 def _not_launched(state: State, settings: Settings, event: NotLaunched, now: float) -> list[Effect]:
     job = state.running.pop(event.job_id)
     _vacate(state, settings, job, now)
-    finished = Finished(
-        job_id=event.job_id,
+    return _finished(state, _nothing(job, "failed", event.at, "not_started", event.why), now)
+
+
+def _nothing(job: Running, outcome: Outcome, at: float, reason: Reason | None, detail: str | None) -> Finished:
+    """Report an attempt that did not come to run."""
+    return Finished(
+        job_id=job.assignment.job_id,
         attempt=job.assignment.attempt,
-        outcome="failed",
+        outcome=outcome,
         return_code=None,
-        started_at=None,
-        ended_at=event.at,
+        started_at=job.started_at,
+        ended_at=at,
         wall_seconds=0.0,
-        reason="not_started",
-        detail=event.why,
+        reason=reason,
+        detail=detail,
     )
-    return _finished(state, finished, now)
 
 
 def _no_room(state: State, job_id: int, why: str, settings: Settings, now: float) -> list[Effect]:
@@ -285,6 +292,8 @@ def _no_room(state: State, job_id: int, why: str, settings: Settings, now: float
     job = state.running.pop(job_id)
     _vacate(state, settings, job, now)
     if job.outcome is not None:  # somebody wanted it stopped meanwhile
+        if job.started_at is not None:
+            return _finished(state, _nothing(job, job.outcome, job.started_at, job.reason, job.detail), now)
         conversation.release(state, [job.assignment], now)
         return []
     state.queue.appendleft(job.assignment)

@@ -109,6 +109,13 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
+class Over:
+    """The process of an attempt has ended; how it went is told by `Exited`, later."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class ActionExited:
     """The commands of an action ended."""
 
@@ -145,7 +152,18 @@ class Stop:
 
 
 Event = (
-    Replied | Unreachable | Launched | NotLaunched | NoRoom | Withdrawn | Exited | ActionExited | TooLarge | Tick | Stop
+    Replied
+    | Unreachable
+    | Launched
+    | NotLaunched
+    | NoRoom
+    | Withdrawn
+    | Over
+    | Exited
+    | ActionExited
+    | TooLarge
+    | Tick
+    | Stop
 )
 
 # -- what the loop is told to do --------------------------------------------------------------------------------

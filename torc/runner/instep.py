@@ -1,0 +1,127 @@
+"""What `srun` starts for a job of one node: begins the job in the step, waits for it, and tells the runner what it used. A program.
+
+Standard output is the way to the runner, through `srun` from whatever node: a line when the job has begun, one when it has
+ended. So the job's own output goes straight to its files, and what Slurm has to say is not mixed with it. It keeps SIGTERM to
+itself: the job gets it too, and has its time of grace. Not for jobs of several nodes: `srun` starts those as they are.
+
+Arguments: key, stdout, stderr, folder for a TMPDIR of the job or nothing, program and its arguments. It imports nothing of Torc
+but `spawner`, which lies beside it, and little else: it is in the memory of the step.
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+if __package__:
+    from torc.runner import spawner
+else:
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import spawner  # type: ignore[import-not-found, no-redef, unused-ignore]
+
+MARK = "torc-step"
+_KEPT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCONT, signal.SIGUSR1, signal.SIGUSR2)
+_DEFAULTED = (*_KEPT, signal.SIGPIPE)
+
+
+def main(arguments: list[str]) -> int:
+    """Run a job; gives the code to exit with, as a shell would."""
+    key, stdout, stderr, scratch, *argv = arguments
+    asked: list[int] = []
+    for number in _KEPT:
+        signal.signal(number, lambda number, frame: asked.append(number))
+    environ = dict(os.environ)
+    folder = make_scratch(scratch) if scratch else ""
+    if folder:
+        environ["TMPDIR"] = folder
+    try:
+        began = time.monotonic()
+        try:
+            pid = _spawn(argv, environ, stdout, stderr)
+        except OSError as error:
+            _tell(key, "failed", error.errno or 0, (error.strerror or "").replace(" ", "_"))
+            return 126
+        watched = os.pidfd_open(pid)
+        place, step = os.environ.get("SLURMD_NODENAME", "-"), os.environ.get("SLURM_STEP_ID", "-")
+        _tell(key, "began", pid, place, step)
+        select.select([watched], [], [])
+        os.close(watched)
+        killed = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if signal.SIGTERM in asked or (killed is not None and killed.si_status == signal.SIGTERM):
+            _outwait(pid)
+        spawner.signal_group(pid, signal.SIGKILL)
+        _, status, used = os.wait4(pid, 0)
+        wall = time.monotonic() - began
+        _tell(
+            key, "ended", status, wall, used.ru_utime, used.ru_stime, used.ru_maxrss, used.ru_inblock, used.ru_oublock
+        )  # fmt: skip
+    finally:
+        if folder:
+            _remove(folder)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def make_scratch(base: str) -> str:
+    """Make a folder that only its owner can read; gives none where that cannot be done."""
+    folder = os.path.join(base, f"torc-{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        os.mkdir(folder, 0o700)
+    except OSError:
+        return ""
+    return folder
+
+
+def _spawn(argv: list[str], environ: dict[str, str], stdout: str, stderr: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, stdout, flags, 0o666),
+            (os.POSIX_SPAWN_OPEN, 2, stderr, flags, 0o666),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_DEFAULTED,
+    )
+
+
+def _outwait(session: int) -> None:
+    """Wait for processes that save their work when the one that began them has ended already."""
+    while (member := spawner.open_member(session)) is not None:
+        select.select([member], [], [])
+        os.close(member)
+
+
+def _remove(folder: str) -> None:
+    for root, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            _try(os.unlink, os.path.join(root, name))
+        for name in folders:
+            path = os.path.join(root, name)
+            _try(os.unlink if os.path.islink(path) else os.rmdir, path)
+    _try(os.rmdir, folder)
+
+
+def _try(remove: Callable[[str], None], path: str) -> None:
+    try:
+        remove(path)
+    except OSError:
+        return
+
+
+def _tell(*words: object) -> None:
+    data = " ".join([MARK, *map(str, words)]).encode() + b"\n"
+    try:
+        os.write(1, data)
+    except OSError:
+        return  # `srun` is gone
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,81 @@
+"""Ends of attempts that are not told yet, because what they mean is not known for a moment.
+
+A shared file system may show an output seconds after it was written on another node. And what ends an allocation signals its jobs
+and its runner at once: the runner may see a job end before it learns that all is to end, and a job that was interrupted so
+has not failed. Nothing waits here: the loop asks when something is due.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass, replace
+from math import inf
+
+from torc.runner.state import Exited
+
+#: looks at what is missing so often, more and more seldom
+_FIRST_SECONDS, _LONGEST_SECONDS = 0.05, 1.0
+_INTERRUPTED = {-signal.SIGTERM, 128 + signal.SIGTERM}
+
+
+@dataclass(slots=True)
+class _Kept:
+    exited: Exited
+    until: float
+    look_at: float
+    pause: float = _FIRST_SECONDS
+
+
+class Patience:
+    """Keeps ends for so long; zero seconds: not at all."""
+
+    def __init__(self, see_seconds: float, signal_seconds: float) -> None:
+        self._see_seconds, self._signal_seconds = see_seconds, signal_seconds
+        self._kept: list[_Kept] = []
+
+    @property
+    def due(self) -> float:
+        """Tell when to ask `ready` again, on the monotonic clock."""
+        return min((kept.look_at for kept in self._kept), default=inf)
+
+    def keeps(self, exited: Exited, now: float, *, is_stopping: bool) -> bool:
+        """Take an end to be told later, or leave it to be told now."""
+        if exited.return_code == 0 and exited.missing:
+            seconds = self._see_seconds
+        elif exited.return_code in _INTERRUPTED and not is_stopping:
+            seconds = self._signal_seconds
+        else:
+            return False
+        if seconds > 0:
+            self._kept.append(_Kept(exited, now + seconds, now + min(_FIRST_SECONDS, seconds)))
+        return seconds > 0
+
+    def ready(self, now: float, *, is_stopping: bool) -> list[Exited]:
+        """Give what can be told now."""
+        told: list[Exited] = []
+        for kept in [kept for kept in self._kept if kept.look_at <= now or is_stopping]:
+            if kept.exited.missing:
+                kept.exited = replace(kept.exited, missing=missing(kept.exited.missing))
+                is_known = not kept.exited.missing
+            else:
+                is_known = is_stopping
+            if is_known or now >= kept.until:
+                self._kept.remove(kept)
+                told.append(kept.exited)
+            else:
+                kept.pause = min(2 * kept.pause, _LONGEST_SECONDS)
+                kept.look_at = min(now + kept.pause, kept.until)
+        return told
+
+
+def missing(paths: tuple[str, ...] | list[str], *, look_again: bool = True) -> tuple[str, ...]:
+    """Give the paths that are not there. `look_again`: ask the file system's server, whatever was seen before."""
+    absent = tuple(path for path in paths if not os.path.lexists(path))
+    if not absent or not look_again:
+        return absent
+    for folder in {os.path.dirname(path) or "." for path in absent}:
+        with contextlib.suppress(OSError):  # opening a folder makes an NFS client ask for it anew
+            os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    return tuple(path for path in absent if not os.path.lexists(path))

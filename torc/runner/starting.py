@@ -1,0 +1,91 @@
+"""How attempts become processes: here `Direct`, as children of this node's spawners. `steps` has them started by Slurm.
+
+Not for deciding when and where: `reactor` does. Not for the processes themselves: `launch` and `spawner` have those.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from torc.api.runs import Reason, Usage
+from torc.runner.instep import make_scratch
+from torc.runner.launch import Ended, Environ, Files, Spawners
+from torc.runner.state import Start
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What to have started."""
+
+    argv: list[str]
+    files: Files
+    environ: Environ
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended, as far as whoever started it knows. `not_begun`: it never ran, and why; `may_pass`: it may another time."""
+
+    return_code: int
+    wall_seconds: float
+    usage: Usage
+    slurm_state: str | None = None
+    reason: Reason | None = None
+    detail: str | None = None
+    not_begun: str | None = None
+    may_pass: bool = False
+
+
+class Direct:
+    """Starts jobs on this node. With a folder for scratch, each attempt gets a TMPDIR of its own in it, and it is removed after."""
+
+    def __init__(self, scratch: str | None = None) -> None:
+        self._scratch = scratch
+        self._folders: dict[int, str] = {}
+        self._remover = ThreadPoolExecutor(1, "torc-scratch") if scratch else None
+
+    def fileno(self) -> int | None:
+        """Give a descriptor to wait on beside those of the spawners."""
+        return None
+
+    def begun(self) -> list[int]:
+        """Take in what comes from there; gives the attempts that have begun to run by it."""
+        return []
+
+    def runs(self, key: int) -> bool:
+        """Tell whether an attempt runs as soon as its process was started; else `begun` tells."""
+        del key
+        return True
+
+    def prepare(self, key: int, start: Start, argv: list[str], files: Files, environ: Environ) -> Prepared:
+        """Say what to have started for an attempt. Raises OSError, as `launch.command_line`."""
+        del start
+        if self._scratch and (folder := make_scratch(self._scratch)):
+            self._folders[key] = folder
+            environ = {**environ, b"TMPDIR": os.fsencode(folder)}
+        return Prepared(argv, files, environ)
+
+    def stop(self, spawners: Spawners, key: int, *, for_good: bool) -> None:
+        """End an attempt: kindly, or for good."""
+        spawners.stop(key, for_good=for_good)
+
+    def ending(self, key: int, began: float, event: Ended) -> Ending:
+        """Say how an attempt ended. What it had of scratch is removed."""
+        self.dropped(key)
+        return Ending(event.return_code, event.at - began, event.usage)
+
+    def dropped(self, key: int) -> None:
+        """Note that an attempt is no more, however it ended."""
+        folder = self._folders.pop(key, None)
+        if folder is not None and self._remover is not None:
+            self._remover.submit(shutil.rmtree, folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Give everything back."""
+        for key in list(self._folders):
+            self.dropped(key)
+        if self._remover is not None:
+            self._remover.shutdown()
