@@ -81,8 +81,13 @@ def _num_cpus() -> int:
     return count
 
 
+def memory_limit() -> int:
+    """Give the memory that this process and others of its control groups may use together."""
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_memory()])
+
+
 def _memory_bytes() -> int:
-    total = min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_memory()])
+    total = memory_limit()
     return total - min(int(total * _HEADROOM), _MOST_HEADROOM)
 
 

@@ -1,0 +1,159 @@
+"""Run jobs inside an allocation of Slurm: what `torc slurm run-node` calls, once on each node, or once for all of them.
+
+A runner for each node is the rule. Where the workflow has jobs of several nodes that fit into the allocation, its first runner has
+all nodes as a pool and starts everything as steps, and the others leave at once. Not for asking Slurm: answers are handed in.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torc.api.base import Torc
+from torc.api.data import ListRequirements
+from torc.api.runs import GetRunnerSettings
+from torc.core.allotment import Allotment, environ_of_jobs, seconds_kept
+from torc.core.quantities import human_duration
+from torc.core.resources import Capacity, Pool
+from torc.errors import Invalid
+from torc.runner.local import RunOptions, RunOutcome, run_here
+from torc.runner.place import Given
+from torc.runner.starting import Direct
+from torc.runner.steps import Allocated, Steps
+
+_LOG = logging.getLogger(__name__)
+#: kept of the time before the end for reporting, after jobs have had theirs for saving
+_REPORT_SECONDS = 5.0
+_LEAST_GRACE = 2.0
+_IDLE_SECONDS = 60.0
+_SEE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """How to run in an allocation. What is left out is found out. `pool`: one runner for all nodes, or one for each."""
+
+    output_dir: Path
+    allocation_id: int | None = None
+    scheduler: str | None = None
+    max_parallel_jobs: int | None = None
+    pool: bool | None = None
+    execution: str | None = None
+    scratch: str | None = None
+    tasks_per_node: int = 1
+    see_seconds: float = _SEE_SECONDS
+    store_variables: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_in_allocation(
+    torc: Torc,
+    workflow_id: int,
+    allotment: Allotment,
+    options: NodeOptions,
+    signal_step: Callable[[str, str, str | None], None],
+) -> RunOutcome | None:
+    """Run jobs here until nothing is left, or the allocation ends; None: another runner has this node.
+
+    `signal_step` sends SIGTERM to a step: (id of the allocation, name of the step, its number where that is known).
+    """
+    settings = torc.send(GetRunnerSettings(workflow_id=workflow_id)).settings
+    is_pool = _is_pool(torc, workflow_id, allotment, options.pool)
+    if is_pool and allotment.task > 0:
+        return None
+    kept, leave_at = _end(allotment, settings.get("compute_node_expiration_buffer_seconds"))
+    by_step = is_pool or (options.execution or settings.get("execution")) == "step"
+    scratch = options.scratch or allotment.scratch
+    wait = settings.get("compute_node_wait_for_new_jobs_seconds")
+    _widen_affinity()
+    given = Given(
+        capacity=_capacity(allotment, is_pool),
+        gpus=() if by_step else allotment.gpus,
+        node=allotment.node,
+        allocation_id=options.allocation_id,
+        environ=environ_of_jobs(os.environ),
+        launcher=_launcher(allotment, options, is_pool, scratch, signal_step) if by_step else lambda: Direct(scratch),
+        grace_seconds=max(_LEAST_GRACE, kept - _REPORT_SECONDS),
+        gpu_variables=allotment.gpu_variables,
+        lines_up=not by_step,
+        see_seconds=options.see_seconds,
+        idle_seconds=float(_IDLE_SECONDS if wait is None else wait),
+    )
+    return run_here(
+        torc,
+        workflow_id,
+        RunOptions(
+            output_dir=options.output_dir,
+            max_parallel_jobs=options.max_parallel_jobs,
+            kind="slurm",
+            labels={**options.labels, **({"scheduler": options.scheduler} if options.scheduler else {})},
+            leave_at=leave_at,
+            store_variables=options.store_variables,
+            given=given,
+        ),
+    )
+
+
+def _is_pool(torc: Torc, workflow_id: int, allotment: Allotment, wanted: bool | None) -> bool:
+    """Tell whether the first runner has all nodes of the allocation."""
+    if len(allotment.nodes) == 1:
+        return False
+    if wanted is not None or allotment.is_alone:
+        return True if wanted is None else wanted
+    classes = torc.send(ListRequirements(workflow_id=workflow_id, limit=10_000)).items
+    return any(1 < each.num_nodes <= len(allotment.nodes) for each in classes)
+
+
+def _capacity(allotment: Allotment, is_pool: bool) -> Capacity | Pool:
+    return Pool(allotment.capacities) if is_pool else allotment.here
+
+
+def _end(allotment: Allotment, buffer_seconds: float | None) -> tuple[float, float | None]:
+    """Give how long before the end nothing runs any more, and when that is, on the monotonic clock."""
+    if allotment.end_time is None:
+        _LOG.warning("nobody tells when allocation %s ends: only its signals will", allotment.job_id)
+        return seconds_kept(0.0, buffer_seconds), None
+    left = allotment.end_time - time.time()
+    kept = seconds_kept(left, buffer_seconds)
+    _LOG.info("allocation %s ends in %s; jobs may run until %s before", allotment.job_id, human_duration(left), kept)
+    return kept, time.monotonic() + max(0.0, left - kept)
+
+
+def _launcher(
+    allotment: Allotment,
+    options: NodeOptions,
+    is_pool: bool,
+    scratch: str | None,
+    signal_step: Callable[[str, str, str | None], None],
+) -> Callable[[], Direct]:
+    srun = shutil.which("srun")
+    if srun is None:
+        raise Invalid(
+            "`srun` is not installed on this node", hint="set `execution: direct`, or have Slurm's commands in PATH"
+        )
+    allocated = Allocated(
+        srun=srun,
+        job_id=allotment.job_id,
+        node=allotment.node,
+        nodes=allotment.nodes,
+        signal_step=lambda name, number: signal_step(allotment.job_id, name, number),
+        counts_memory=allotment.counts_memory,
+        counts_only=options.max_parallel_jobs is not None and not is_pool,
+        scratch=scratch,
+        tasks_per_node=options.tasks_per_node,
+    )
+    return lambda: Steps(allocated)
+
+
+def _widen_affinity() -> None:
+    """Use all CPUs of the allocation: `srun` may have bound the runner to one of them, and jobs would inherit that."""
+    count = os.cpu_count() or 1
+    try:
+        os.sched_setaffinity(0, range(count))  # the kernel leaves out what the control group does not allow
+    except OSError:
+        return
