@@ -92,5 +92,5 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
         if outcome is None:
             render.note(f"the runner of {allotment.nodes[0]} has all nodes of this allocation")
             return
-        if not SESSION.json:
+        if allotment.task == 0 and not SESSION.json:
             summarize(opened, number, options.output_dir)

@@ -201,6 +201,8 @@ def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity,
             process_started=here.process_started,
             boot_id=here.boot_id,
             capacity=node_capacity(total, options.time_limit_seconds),
+            allocation_id=options.given.allocation_id if options.given else None,
+            node=options.given.node if options.given else None,
             surroundings=surroundings(os.environ, options.output_dir),
         )
     )

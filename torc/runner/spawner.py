@@ -33,6 +33,8 @@ _DEFAULTED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, sign
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _CHUNK = 1 << 15
 _PATIENCE_SECONDS = 5
+#: of 1000: when memory runs out, the kernel ends jobs before their runner, which must report on them (proc(5), oom_score_adj)
+_OOM_SCORE = b"500"
 #: what the runner need not decide anything about waits so long for company
 _LATER_SECONDS = 0.006
 
@@ -294,6 +296,16 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def offer_to_kernel() -> None:
+    """Have what is started from here ended first where memory runs out."""
+    try:
+        with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+            if int(file.read()) < int(_OOM_SCORE):
+                file.write(_OOM_SCORE)
+    except OSError:
+        return
+
+
 def main(fd: int) -> None:
     """Serve the runner at the other end of a socket; kill what was started when it is gone, however this ends.
 
@@ -301,6 +313,7 @@ def main(fd: int) -> None:
     """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    offer_to_kernel()
     os.set_inheritable(fd, False)
     gc.disable()  # nothing here is cyclic
     spawner = Spawner(fd)

@@ -25,6 +25,7 @@ _PASSING = re.compile(
     r"already complet|invalid job id|expired|zero bytes|socket|task launch",
     re.IGNORECASE,
 )
+_EXIT_CODE = re.compile(r"Exited with exit code (\d+)")
 _NOISE = re.compile(r"^(srun|slurmstepd[^:]*): (error: |info: )?")
 #: of several lines the one that says why
 _LEAST_TELLING = re.compile(r"retrying|queued and waiting|Job step creation temporarily disabled", re.IGNORECASE)
@@ -39,6 +40,12 @@ def state_of(words: str) -> str | None:
 def was_not_created(words: str) -> bool:
     """Tell whether a step did not come to be."""
     return bool(_NOT_CREATED.search(words))
+
+
+def exit_code(words: str) -> int | None:
+    """Give the exit code of the first of several tasks that failed: `srun` itself returns that of those that it ended then."""
+    found = _EXIT_CODE.search(words)
+    return None if found is None else int(found[1])
 
 
 def may_pass(words: str) -> bool:

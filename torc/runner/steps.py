@@ -188,6 +188,8 @@ class Steps(Direct):
         self._refused = 0
         if step.ended is not None:
             plain = _as_told(plain, step.ended)
+        elif step.is_wide and event.return_code != 0:
+            plain = replace(plain, return_code=step_words.exit_code(words) or event.return_code)
         if state == "OUT_OF_MEMORY" and event.return_code != 0:
             asked = human_bytes(step.start.assignment.request.memory_bytes)
             code = plain.return_code or event.return_code
