@@ -108,4 +108,5 @@ def _allotment() -> Allotment:
         )
     return found if found.end_time is not None else replace(found, end_time=end_time(found.job_id))
 
+
 COMMANDS = {"run-node": run_node}
