@@ -105,7 +105,17 @@ def test_names_tell_and_so_do_fields_of_json() -> None:
     assert not any(
         map(
             says_secret,
-            ("TOKENIZERS", "monkey", "num_tokens_seen", "PATH", "keyboard", "KEY_FILE_DIR_NAMES_X", "secretary"),
+            (
+                "TOKENIZERS",
+                "monkey",
+                "num_tokens_seen",
+                "PATH",
+                "keyboard",
+                "KEY_FILE_DIR_NAMES_X",
+                "secretary",
+                "PWD",
+                "OLDPWD",
+            ),
         )
     )
     found = redact_json(

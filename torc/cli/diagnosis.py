@@ -8,10 +8,13 @@ import typer
 
 from torc.api import diagnosis as api
 from torc.cli import render
+from torc.cli.run import output_folder
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
 
 _SHOWN_JOBS = 8
+#: surer diagnoses gain nothing from more of the logs
+_SURE = 0.9
 
 
 def explain(job_id: Annotated[int, typer.Argument(help="Id of the job.")]) -> None:
@@ -20,7 +23,7 @@ def explain(job_id: Annotated[int, typer.Argument(help="Id of the job.")]) -> No
     Example: torc jobs explain 12
     """
     with torc(create=False) as opened:
-        found = opened.send(api.ExplainJob(job_id=job_id))
+        found = _with_logs(opened, opened.send(api.ExplainJob(job_id=job_id)))
     if SESSION.json:
         render.show_json(found)
         return
@@ -35,6 +38,31 @@ def explain(job_id: Annotated[int, typer.Argument(help="Id of the job.")]) -> No
         print(f"  and {found.num_causes - len(found.causes)} more")
     if found.hint:
         render.note(f"  hint: {found.hint}")
+
+
+def _with_logs(opened: Any, found: api.Explanation) -> api.Explanation:
+    """Use more of the logs than runners report, where they are here and say more."""
+    told = found.diagnosis
+    if told is None or told.confidence >= _SURE:
+        return found
+    from torc.api.jobs import GetJob
+    from torc.api.workflows import GetWorkflow
+    from torc.reports import analysis, logfiles
+
+    workflow = opened.send(GetWorkflow(workflow_id=found.workflow_id))
+    folders = logfiles.folders(opened, workflow, None, output_folder())
+    finding = analysis.of_job(opened, opened.send(GetJob(job_id=found.job_id)), folders)
+    if finding is None or finding.diagnosis.confidence <= told.confidence:
+        return found
+    better = finding.diagnosis
+    quotes = [api.Quote(log=quote.log, line=quote.line, text=quote.text) for quote in better.quotes]
+    fields = {name: getattr(better, name) for name in api.Diagnosis.model_fields} | {
+        "quotes": quotes,
+        "figures": list(better.figures),
+    }
+    return found.model_copy(
+        update={"summary": better.what, "hint": better.advice, "diagnosis": api.Diagnosis.model_validate(fields)}
+    )
 
 
 def diagnose(

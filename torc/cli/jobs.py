@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from torc.api import jobs as api
-from torc.api.runs import GetRunner, ListResults
-from torc.api.workflows import GetWorkflow
 from torc.cli import render
 from torc.cli.app import App
 from torc.cli.diagnosis import explain
-from torc.cli.run import output_folder
+from torc.cli.joblogs import logs
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
 from torc.cli.workflows import DryRun, pairs, show_changes
-from torc.core.states import FINISHED, State
-from torc.errors import NotFound
+from torc.core.states import State
 
 app = App("List, inspect and change jobs; read their logs.")
 Ids = Annotated[list[int], typer.Argument(metavar="JOB_ID...", help="Ids of jobs of one workflow.")]
@@ -32,8 +26,8 @@ _LIST = [
     ("why", render.attribute("reason")),
     ("command", lambda job: job.command.strip().splitlines()[0] if job.command.strip() else ""),
 ]
-_FOLLOW_SECONDS = 0.2
 app.command("explain")(explain)
+app.command("logs")(logs)
 
 
 @app.command("list")
@@ -75,74 +69,6 @@ def get(job_id: int) -> None:
         ("started", lambda job: render.when(job.started_at)),
     ]  # fmt: skip
     render.show_one(job, fields)
-
-
-@app.command()
-def logs(
-    job_id: int,
-    stderr: Annotated[bool, typer.Option("--stderr", "-e", help="Only standard error.")] = False,
-    stdout: Annotated[bool, typer.Option("--stdout", help="Only standard output.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the job writes, until it ends.")] = False,
-    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Default: the last one.")] = None,
-    output_dir: Annotated[Path | None, typer.Option("--output-dir", "-o", help="As given to `torc run`.")] = None,
-) -> None:
-    """Print what a job wrote.
-
-    Example: torc jobs logs 12 --stderr
-    """
-    with torc(create=False) as opened:
-        job = opened.send(api.GetJob(job_id=job_id))
-        number = attempt or job.attempt
-        if not number:
-            raise NotFound(
-                f"job {job_id} ({job.name}) has not run yet", hint=f"`torc jobs get {job_id}` shows its state"
-            )
-        workflow = opened.send(GetWorkflow(workflow_id=job.workflow_id))
-        folder = output_folder(output_dir)
-        base = Path(workflow.directory) / folder
-        if not base.exists():
-            base = folder
-        paths = _paths(base, job, number)
-        wanted = [path for path, is_error in paths if (is_error and not stdout) or (not is_error and not stderr)]
-        if not any(path.exists() for path in wanted):
-            raise NotFound(
-                f"there are no logs of job {job_id}, attempt {number}, in {base}", hint=_where(opened, job, number)
-            )
-        _print_files(wanted, opened if follow else None, job_id)
-
-
-def _where(opened: Any, job: Any, attempt: int) -> str:
-    """Say where else the logs of an attempt may be."""
-    import socket
-
-    for result in opened.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=100)).items:
-        if result.attempt == attempt and result.runner_id is not None:
-            host = opened.send(GetRunner(runner_id=result.runner_id)).host
-            if host != socket.gethostname():
-                return f"it ran on {host}: look there, or bring them here with `torc remote collect-logs`"
-    return "name the folder with --output-dir"
-
-
-def _paths(base: Path, job: Any, attempt: int) -> list[tuple[Path, bool]]:
-    found = sorted((base / "job_stdio").glob(f"job_wf{job.workflow_id}_j{job.id}_r*_a{attempt}.[oe]"))
-    return [(path, path.suffix == ".e") for path in reversed(found)]
-
-
-def _print_files(paths: list[Path], opened: Any, job_id: int) -> None:
-    streams = [open(path, "rb") for path in paths if path.exists()]  # noqa: SIM115 - closed below
-    try:
-        while True:
-            ended = opened is None or opened.send(api.GetJob(job_id=job_id)).state in FINISHED
-            for stream in streams:
-                while block := stream.read(65536):
-                    sys.stdout.buffer.write(block)
-            sys.stdout.flush()
-            if ended:
-                return
-            time.sleep(_FOLLOW_SECONDS)
-    finally:
-        for stream in streams:
-            stream.close()
 
 
 @app.command()

@@ -29,6 +29,7 @@ _LAUNCHERS = {
 _PREPARES = {
     "cd", "export", "source", ".", "module", "ml", "set", "echo", "printf", "mkdir", "ulimit", "unset", "sleep", "date", "true",
     ":", "for", "if", "while", "do", "then", "else", "until", "case", "test", "[", "trap", "umask", "shopt", "touch",
+    "done", "fi", "esac", "exit", "return",
 }  # fmt: skip
 _NORMAL = (
     (re.compile(r"0x[0-9a-fA-F]+"), "<hex>"),

@@ -121,7 +121,7 @@ def _is_hidden(key: Any, item: Any) -> bool:
 
 def says_secret(name: str) -> bool:
     """Tell whether the name of a variable or field says that its value is secret."""
-    return _SECRET_NAME.search(name) is not None
+    return name != "PWD" and _SECRET_NAME.search(name) is not None
 
 
 def _replacer(form: _Form) -> Callable[[re.Match[str]], str]:

@@ -1,0 +1,182 @@
+"""`torc jobs logs`: print what a job wrote, and follow it to its end, over all its attempts."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import typer
+
+from torc.api.jobs import GetJob, Job
+from torc.api.runs import ListResults
+from torc.api.workflows import GetWorkflow
+from torc.cli import render
+from torc.cli.run import output_folder
+from torc.cli.session import torc
+from torc.core.states import FINISHED
+from torc.errors import Invalid, NotFound
+
+_FOLLOW_SECONDS = 0.2
+#: a job is asked after once in so many looks at its files
+_LOOKS_PER_QUESTION = 5
+
+
+def logs(
+    job_id: int,
+    stderr: Annotated[bool, typer.Option("--stderr", "-e", help="Only standard error.")] = False,
+    stdout: Annotated[bool, typer.Option("--stdout", help="Only standard output.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as the job writes, to its end, over all its attempts.")
+    ] = False,
+    attempt: Annotated[int | None, typer.Option("--attempt", "-a", min=1, help="Default: the last one.")] = None,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Only so many of the last lines.")] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", help="Where the logs are; default: where its runner wrote them."),
+    ] = None,
+) -> None:
+    """Print what a job wrote.
+
+    Example: torc jobs logs 12 --stderr --tail 50
+    """
+    if stderr and stdout:
+        raise Invalid("only standard error, and only standard output: that is nothing", hint="leave one of them out")
+    wanted = ".o" if stdout else ".e" if stderr else ".o.e"
+    with torc(create=False) as opened:
+        reader = _Reader(opened, job_id, wanted, tail, output_dir)
+        job = opened.send(GetJob(job_id=job_id))
+        if follow:
+            reader.follow(job, attempt)
+            return
+        number = attempt or job.attempt
+        if not number:
+            raise NotFound(
+                f"job {job_id} ({job.name}) has not run yet",
+                hint=f"`torc jobs explain {job_id}` says why; `torc jobs logs {job_id} -f` waits for it",
+            )
+        reader.print(job, number)
+
+
+class _Reader:
+    """Prints the logs of a job."""
+
+    def __init__(self, opened: Any, job_id: int, wanted: str, tail: int | None, output_dir: Path | None) -> None:
+        self._opened, self._job_id, self._wanted, self._tail = opened, job_id, wanted, tail
+        self._output_dir = output_dir
+
+    def print(self, job: Job, attempt: int) -> None:
+        """Print what is there of an attempt. Raises NotFound."""
+        paths = self._paths(job, attempt)
+        if not paths:
+            raise self._missing(job, attempt)
+        streams = self._open(paths)
+        for path, stream in zip(paths, streams, strict=True):
+            if len(paths) > 1 and sys.stdout.isatty():
+                render.note(f"==> {'standard error' if path.suffix == '.e' else 'standard output'}")
+            _copy(stream)
+            stream.close()
+
+    def follow(self, job: Job, attempt: int | None) -> None:
+        """Print an attempt as it goes on and, where none was asked for, those after it. Raises NotFound."""
+        told_to_wait = False
+        number = attempt or job.attempt
+        while not number or (job.state not in FINISHED and not self._paths(job, number)):
+            if job.state in FINISHED:
+                raise NotFound(
+                    f"job {job.id} ({job.name}) is {job.state} and has not run",
+                    hint=f"`torc jobs explain {job.id}` says why",
+                )
+            if not told_to_wait and job.attempt == 0:
+                render.note(f"job {job.id} ({job.name}) is {job.state}: waiting for it to begin")
+                told_to_wait = True
+            elif not told_to_wait and (found := self._elsewhere(job, number)) is not None:
+                raise found
+            time.sleep(_FOLLOW_SECONDS)
+            job = self._opened.send(GetJob(job_id=job.id))
+            number = attempt or job.attempt
+        while True:
+            job = self._follow_one(job, number)
+            if attempt is not None or job.attempt == number:
+                return
+            number = job.attempt
+            render.note(f"==> attempt {number}")
+
+    def _follow_one(self, job: Job, number: int) -> Job:
+        """Follow an attempt to its end; gives the job as it is then. Raises NotFound."""
+        paths = self._paths(job, number)
+        if not paths and job.attempt == number:
+            raise self._missing(job, number)
+        streams = self._open(paths)
+        try:
+            looks = 0
+            while True:
+                if looks % _LOOKS_PER_QUESTION == 0:
+                    job = self._opened.send(GetJob(job_id=job.id))
+                has_ended = job.state in FINISHED or job.attempt != number
+                for stream in streams:
+                    _copy(stream)
+                if has_ended:
+                    return job
+                looks += 1
+                time.sleep(_FOLLOW_SECONDS)
+        finally:
+            for stream in streams:
+                stream.close()
+
+    def _paths(self, job: Job, attempt: int) -> list[Path]:
+        from torc.reports import logfiles
+
+        workflow = self._opened.send(GetWorkflow(workflow_id=job.workflow_id))
+        folders = logfiles.folders(self._opened, workflow, self._output_dir, output_folder())
+        found = logfiles.of_attempt(folders, workflow.id, job.id, attempt, self._run_of(job, attempt, workflow.run_id))
+        return [log.path for log in found if log.path.suffix in self._wanted]
+
+    def _run_of(self, job: Job, attempt: int, present: int) -> int | None:
+        results = self._opened.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=1000)).items
+        ended = next((result.run_id for result in results if result.attempt == attempt), None)
+        return ended if ended is not None else present if attempt == job.attempt else None
+
+    def _missing(self, job: Job, attempt: int) -> NotFound:
+        elsewhere = self._elsewhere(job, attempt)
+        if elsewhere is not None:
+            return elsewhere
+        last = f"it has run {job.attempt} times" if job.attempt != 1 else "it has run once"
+        if attempt > job.attempt:
+            return NotFound(f"job {job.id} ({job.name}) has no attempt {attempt}", hint=last)
+        place = self._output_dir or "the folders where its runners wrote"
+        return NotFound(
+            f"there are no logs of job {job.id} ({job.name}), attempt {attempt}, in {place}",
+            hint="name the folder with --output-dir",
+        )
+
+    def _elsewhere(self, job: Job, attempt: int) -> NotFound | None:
+        """Say on which other machine the logs are, if they are."""
+        from torc.reports.logfiles import where_else
+
+        found = where_else(self._opened, job.workflow_id, job.id, attempt, socket.gethostname(), job.runner_id)
+        if found is None:
+            return None
+        host, folder = found
+        return NotFound(
+            f"job {job.id} ({job.name}), attempt {attempt}, ran on {host}, and its logs are there{f', in {folder}' if folder else ''}",
+            hint=f"look there, or bring them here: torc remote collect-logs {job.workflow_id} -o logs, then --output-dir logs",
+        )
+
+    def _open(self, paths: Sequence[Path]) -> list[BinaryIO]:
+        from torc.reports.logfiles import place_of_last_lines
+
+        streams: list[BinaryIO] = [open(path, "rb") for path in paths]  # noqa: SIM115 - closed by the caller
+        if self._tail is not None:
+            for stream in streams:
+                stream.seek(place_of_last_lines(stream, self._tail))
+        return streams
+
+
+def _copy(stream: BinaryIO) -> None:
+    while block := stream.read(1 << 16):
+        sys.stdout.buffer.write(block)
+    sys.stdout.flush()

@@ -1,0 +1,212 @@
+"""Known symptoms in logs as they lie on this machine: more of them than runners report, and logs of runners and Slurm too.
+
+With a Torc, what it knows of failed attempts (commands, figures, reasons) is weighed along; without, a folder of logs will do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torc.api.base import Torc
+from torc.api.data import ListRequirements, Requirement
+from torc.api.jobs import Job, ListJobs
+from torc.api.runs import ListResults, Result
+from torc.api.workflows import Workflow
+from torc.core.diagnosis import Diagnosis, Facts, Log, diagnose
+from torc.core.resources import ResourceRequest
+from torc.core.states import State
+from torc.reports.gather import pages
+from torc.reports.logfiles import LogFile, end_of, named, of_attempt, walk
+
+#: of logs that nobody says belong to a failure, a surer line is wanted
+_SURE = 0.5
+_NOTHING_ASKED = ResourceRequest()
+_PAGE = 1000
+_ENDED_BADLY = (State.FAILED, State.TERMINATED, State.PENDING_FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the logs of an attempt, or a log of anything else, say went wrong."""
+
+    what: str  # job 12 (train_3), attempt 1; or the kind of log
+    job_id: int | None
+    diagnosis: Diagnosis
+    files: tuple[Path, ...]
+
+
+@dataclass(slots=True)
+class Group:
+    """Findings that are alike; the surest is shown."""
+
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def sample(self) -> Finding:
+        """Give the surest."""
+        return max(self.findings, key=lambda finding: (finding.diagnosis.confidence, len(finding.diagnosis.quotes)))
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What was found in logs, the largest groups first."""
+
+    groups: tuple[Group, ...]
+    num_files: int
+    num_without_logs: int
+    folders: tuple[Path, ...]
+
+    @property
+    def by_category(self) -> dict[str, int]:
+        """Count by category."""
+        counted = Counter(finding.diagnosis.category for group in self.groups for finding in group.findings)
+        return dict(counted.most_common())
+
+
+def grouped(findings: Iterable[Finding], folders: Sequence[Path], num_without_logs: int = 0) -> Analysis:
+    """Put findings together that are alike."""
+    groups: dict[str, Group] = defaultdict(Group)
+    files: set[Path] = set()
+    for finding in findings:
+        groups[finding.diagnosis.fingerprint].findings.append(finding)
+        files.update(finding.files)
+    ordered = sorted(groups.values(), key=lambda group: (-len(group.findings), group.findings[0].what))
+    return Analysis(tuple(ordered), len(files), num_without_logs, tuple(folders))
+
+
+# -- a folder ---------------------------------------------------------------------------------------------------
+
+
+def of_folder(folder: Path) -> Analysis:
+    """Look through a folder of logs, whoever wrote them."""
+    attempts: dict[str, list[LogFile]] = defaultdict(list)
+    findings: list[Finding] = []
+    number = 0
+    for log in walk(folder):
+        number += 1
+        if log.kind == "job":
+            attempts[str(log.path.with_suffix(""))].append(log)
+        elif (found := _of_other(log, folder)) is not None:
+            findings.append(found)
+    for logs in attempts.values():
+        told = _diagnosed(Facts(), logs, folder)
+        if _is_sure(told):
+            what = f"job {logs[0].job} of workflow {logs[0].workflow}, attempt {logs[0].attempt}"
+            findings.append(Finding(what, logs[0].job, told, tuple(log.path for log in logs)))
+    made = grouped(findings, [folder])
+    return Analysis(made.groups, number, 0, made.folders)
+
+
+def _of_other(log: LogFile, folder: Path) -> Finding | None:
+    found = _diagnosed(Facts(command=""), [log], folder)
+    what = "a log" if log.kind == "other" else f"log of {'a ' if log.kind != 'slurm' else ''}{log.kind}"
+    return Finding(what, None, found, (log.path,)) if _is_sure(found) else None
+
+
+def _is_sure(found: Diagnosis) -> bool:
+    return bool(found.quotes) and found.category != "unknown" and found.confidence >= _SURE
+
+
+def _diagnosed(facts: Facts, logs: Sequence[LogFile], folder: Path) -> Diagnosis:
+    ends = []
+    for log in sorted(logs, key=lambda log: not log.is_error):
+        end = end_of(log.path)
+        if end is not None:
+            ends.append(Log(_short(log.path, folder), end.text, end.first_line))
+    return diagnose(replace(facts, logs=tuple(ends) or facts.logs))
+
+
+def _short(path: Path, folder: Path) -> str:
+    try:
+        return str(path.relative_to(folder))
+    except ValueError:
+        return str(path)
+
+
+# -- a workflow -------------------------------------------------------------------------------------------------
+
+
+def of_workflow(torc: Torc, workflow: Workflow, folders: Sequence[Path], most_jobs: int) -> Analysis:
+    """Look through the logs of failed jobs of a workflow, at most so many, and of its runners and allocations."""
+    jobs: dict[int, Job] = {}
+    for state in _ENDED_BADLY:
+        listed = pages(partial(_page, torc, ListJobs(workflow_id=workflow.id, state=state, limit=_PAGE)))
+        jobs |= {job.id: job for job in islice(listed, most_jobs - len(jobs))}
+    classes = _classes(torc, workflow.id)
+    failed = ListResults(workflow_id=workflow.id, failed_only=True, latest_only=True, limit=_PAGE)
+    findings, without = [], 0
+    for result in pages(partial(_page, torc, failed)) if jobs else ():
+        if result.job_id in jobs:
+            finding = _finding(jobs[result.job_id], result, classes, folders)
+            findings.append(finding)
+            without += not finding.files
+    findings += [
+        found for log in _others(folders, workflow.id) if (found := _of_other(log, _here(folders))) is not None
+    ]
+    return grouped(findings, folders, without)
+
+
+def of_job(torc: Torc, job: Job, folders: Sequence[Path]) -> Finding | None:
+    """Tell why the last attempt of a job failed, by all of its logs that are here; None: none is here."""
+    results = torc.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=1000)).items
+    result = next((result for result in results if result.attempt == job.attempt), None)
+    if result is None or result.state not in _ENDED_BADLY:
+        return None
+    finding = _finding(job, result, _classes(torc, job.workflow_id), folders)
+    return finding if finding.files else None
+
+
+def _finding(job: Job, result: Result, classes: Mapping[int, Requirement], folders: Sequence[Path]) -> Finding:
+    logs = of_attempt(folders, job.workflow_id, job.id, result.attempt, result.run_id)
+    found = _diagnosed(_facts(job, result, classes.get(job.requirement_id)), logs, _here(folders))
+    what = f"job {job.id} ({job.name}), attempt {result.attempt}"
+    return Finding(what, job.id, found, tuple(log.path for log in logs))
+
+
+def _facts(job: Job, result: Result, asked: Requirement | None) -> Facts:
+    """Give what the store knows; what is asked for where nothing is said is no bound that anybody has chosen."""
+    memory = asked.memory_bytes if asked is not None else 0
+    runtime = asked.runtime_seconds if asked is not None else _NOTHING_ASKED.runtime_seconds
+    tails = (("stderr", result.stderr_tail, result.stderr_line), ("stdout", result.stdout_tail, result.stdout_line))
+    return Facts(
+        ending=result.state.value,
+        reason=result.reason,
+        detail=result.detail,
+        return_code=result.return_code,
+        command=job.command,
+        memory_request=memory if memory > _NOTHING_ASKED.memory_bytes else None,
+        peak_memory=result.usage.peak_memory_bytes or None,
+        runtime_request=None if runtime == _NOTHING_ASKED.runtime_seconds and result.reason != "timeout" else runtime,
+        wall_seconds=result.wall_seconds,
+        slurm_state=result.slurm_state,
+        logs=tuple(Log(name, text, line) for name, text, line in tails if text),
+    )
+
+
+def _classes(torc: Torc, workflow_id: int) -> dict[int, Requirement]:
+    listed = ListRequirements(workflow_id=workflow_id, limit=_PAGE)
+    return {item.id: item for item in pages(partial(_page, torc, listed))}
+
+
+def _page(torc: Torc, request: Any, cursor: str | None) -> Any:
+    return torc.send(request.model_copy(update={"cursor": cursor}))
+
+
+def _here(folders: Sequence[Path]) -> Path:
+    """Give what paths are shown relative to."""
+    return folders[0].parent if folders else Path.cwd()
+
+
+def _others(folders: Sequence[Path], workflow_id: int) -> Iterator[LogFile]:
+    """Give the logs of runners and allocations, which lie beside the folder of those of jobs."""
+    for folder in folders:
+        for path in sorted(path for pattern in ("*.log", "slurm_output_*") for path in folder.glob(pattern)):
+            log = named(path)
+            if log.kind in {"runner", "worker", "slurm"} and log.workflow == workflow_id:
+                yield log
