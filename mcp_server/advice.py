@@ -103,14 +103,13 @@ def example(schema: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """Write a call that would be valid: what must be given, as far as can be told with what was given."""
     properties, shown = schema.get("properties", {}), {}
     for name in schema.get("required", []):
-        field = properties.get(name, {})
-        value = field.get("examples", [None])[0]
-        shown[name] = value if value is not None else _sample(field, given.get(name))
+        shown[name] = _sample(properties.get(name, {}), given.get(name))
     return ", ".join(f"{name}={json.dumps(value)}" for name, value in shown.items())
 
 
 def _sample(field: Mapping[str, Any], given: Any) -> Any:
-    kinds = {part.get("type") for part in (field, *field.get("anyOf", ()))}
+    told = field.get("type")
+    kinds = set(told if isinstance(told, list) else [told]) | {part.get("type") for part in field.get("anyOf", ())}
     if choices := allowed(field):
         return choices[0]
     if "integer" in kinds:

@@ -42,6 +42,7 @@ class Desk:
     torc: Torc
     policy: Policy = Policy()
     client: str = "unknown client"
+    user: str | None = None  # whom what is created belongs to, where the Torc does not know
     is_here: bool = True
     output_dir: Path = Path("torc_output")
     directory: Path = field(default_factory=Path.cwd)

@@ -36,7 +36,6 @@ def tool(title: str, effect: Effect = "reads", *, idempotent: bool | None = None
             function,
             title,
             ToolAnnotations(
-                title=title,
                 read_only_hint=reads,
                 destructive_hint=None if reads else effect == "destroys",
                 idempotent_hint=reads if idempotent is None else idempotent,
@@ -49,24 +48,28 @@ def tool(title: str, effect: Effect = "reads", *, idempotent: bool | None = None
 
 
 def slim(schema: dict[str, Any], *, is_output: bool = False) -> dict[str, Any]:
-    """Leave out of a schema what tells a model nothing: titles, the null beside a type, defaults that are null."""
-    if not is_output:  # errors name the choices of a field: they stand in the field itself
-        named = schema.get("$defs", {})
-        schema = _inlined({key: value for key, value in schema.items() if key != "$defs"}, named)
-    made: dict[str, Any] = _slim(schema, is_output)
+    """Leave out of a schema what tells a model little: titles, the null beside a type, defaults that are null; of an output
+    also what is required, and what stands deeper than in the objects of its lists."""
+    named = schema.get("$defs", {})
+    whole = _inlined({key: value for key, value in schema.items() if key != "$defs"}, named, 1 if is_output else 9)
+    made: dict[str, Any] = _slim(whole, is_output)
     return made
 
 
-def _inlined(part: Any, named: dict[str, Any]) -> Any:
+def _inlined(part: Any, named: dict[str, Any], levels: int) -> Any:
+    """Put what is referred to where it is referred to: errors name the choices of a field, which must stand in it."""
     if isinstance(part, list):
-        return [_inlined(item, named) for item in part]
+        return [_inlined(item, named, levels) for item in part]
     if not isinstance(part, dict):
         return part
-    rest = {key: _inlined(value, named) for key, value in part.items() if key != "$ref"}
+    rest = {key: _inlined(value, named, levels) for key, value in part.items() if key != "$ref"}
     if "$ref" not in part:
         return rest
-    meant = _inlined(named[part["$ref"].rpartition("/")[2]], named)
-    return {**{key: value for key, value in meant.items() if key != "description"}, **rest}
+    meant = named[part["$ref"].rpartition("/")[2]]
+    if not levels and "properties" in meant:
+        return {"type": "object", **rest}
+    inner = _inlined(meant, named, levels - ("properties" in meant))
+    return {**{key: value for key, value in inner.items() if key != "description"}, **rest}
 
 
 def _slim(part: Any, is_output: bool) -> Any:
@@ -77,15 +80,18 @@ def _slim(part: Any, is_output: bool) -> Any:
     choices = part.get("anyOf")
     if isinstance(choices, list):
         real = [choice for choice in choices if choice != {"type": "null"}]
-        if len(real) == 1 and len(real) < len(choices):
-            part = {**real[0], **{key: value for key, value in part.items() if key != "anyOf"}}
+        others = {key: value for key, value in part.items() if key != "anyOf"}
+        if len(real) == 1:
+            part = {**real[0], **others}
+        elif all(set(choice) == {"type"} for choice in real):
+            part = {"type": [choice["type"] for choice in real], **others}
+        else:
+            part = {"anyOf": real, **others}
     made = {}
     for key, value in part.items():
-        if key in {"properties", "$defs"} and isinstance(value, dict):
+        if key == "properties" and isinstance(value, dict):
             made[key] = {name: _slim(item, is_output) for name, item in value.items()}
-        elif _says_nothing(key, value, part, is_output):
-            continue
-        else:
+        elif not _says_nothing(key, value, part, is_output):
             made[key] = _slim(value, is_output)
     return made
 
@@ -96,4 +102,8 @@ def _says_nothing(key: str, value: Any, part: dict[str, Any], is_output: bool) -
         return True
     if not is_output:
         return False
-    return (key == "description" and "properties" in part) or (key == "additionalProperties" and value is False)
+    return (
+        key == "required"
+        or (key == "description" and "properties" in part)
+        or (key == "additionalProperties" and not value)
+    )

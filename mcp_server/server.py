@@ -17,7 +17,17 @@ from mcp.server.mcpserver.tools.base import Tool
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import AnyUrl, ValidationError
 
-from mcp_server import advice, comparing, logs, looking  # noqa: F401 - enters the tools
+from mcp_server import (  # noqa: F401 - enters the tools
+    advice,
+    comparing,
+    failures,
+    forecast,
+    logs,
+    looking,
+    recovery,
+    running,
+    specs,
+)
 from mcp_server.desk import OpenDesk, client_name, get_up, sit_down
 from mcp_server.present import without_nothing
 from mcp_server.registry import TOOLS, Entry, slim

@@ -10,6 +10,7 @@ from typing import Any
 from mcp_server.desk import Desk, Policy
 from mcp_server.server import Server
 from torc.api.base import Torc
+from torc.client.connect import user_name
 
 
 def serve(
@@ -25,7 +26,9 @@ def serve(
         if client not in opened:
             opened[client] = open_torc(f"assistant:{client}")
         torc = opened[client]
-        return Desk(torc, policy, client, output_dir=output_dir, place=place_of(torc))
+        place = place_of(torc)
+        user = user_name() if "TORC_DB" in place else None  # a server knows whose token it is shown
+        return Desk(torc, policy, client, user, output_dir=output_dir, place=place)
 
     try:
         Server(open_desk).run("stdio")

@@ -76,6 +76,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         value = re.sub(r"torc_(\d+)_[A-Za-z0-9_-]{43}", r"torc_\1_" + "A" * 43, value)
         value = re.sub(r"-al(\d+)-[0-9a-f]{8}$", r"-al\1-5f6a7b8c", value)
+        value = re.sub(r"plan_[A-Za-z0-9_-]{16}", "plan_" + "A" * 16, value)
         value = re.sub(r"^H4sI.*", "H4sIAAAAAAAA...", value)
         value = re.sub(r"\b1[0-9]{9}\.[0-9]+", str(_NOW), value)
         return value if len(value) <= _LONGEST else value[:_LONGEST] + "..."

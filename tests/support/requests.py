@@ -11,6 +11,7 @@ from tests.support.workflows import NODE, finish
 from torc.api.allocations import ListAllocations, NewAllocation, RecordAllocations
 from torc.api.data import ListFailureHandlers, ListFiles, ListRequirements, ListSlurmSchedulers, ListUserData
 from torc.api.events import ListEvents
+from torc.api.interventions import ProposeIntervention
 from torc.api.jobs import ListJobs
 from torc.api.planning import GetDemand
 from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers
@@ -102,6 +103,9 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "RecoverWorkflow": {**of_wf, "dry_run": True}, "GetRecoverySpent": of_wf,
         "GetDemand": of_wf,
         "SetAllocationPlan": {**of_wf, "schedulers": [{"name": "planned", "fields": {"account": "project1", "walltime": "01:30:00"}, **cells_left(people)}]},
+        "ProposeIntervention": {**of_wf, "action": "reset_jobs", "arguments": {"failed_only": True}, "client": "editor"},
+        "ApplyIntervention": {**of_wf, **proposed(people), "client": "editor", "reason": "the disk has room again"},
+        "ListInterventions": of_wf, "GetSpending": of_wf, "FindIntervention": {**of_wf, **proposed(people)},
         "CheckUtilization": of_wf,
         "CorrectResources": {**of_wf, "factor": 1.5, "min_attempts": 1},
         "GetProvenance": of_wf, "ListAttempts": of_wf,
@@ -135,3 +139,8 @@ def content(people: People) -> bytes:
 
 def machine(people: People) -> int:
     return first(people.torc, ListRemoteWorkers(workflow_id=people.wf))
+
+
+def proposed(people: People) -> dict[str, Any]:
+    made = people.torc.send(ProposeIntervention(workflow_id=people.wf, action="cancel_workflow", client="editor"))
+    return {"token": made.token, "action": made.action}

@@ -9,12 +9,10 @@ import typer
 
 from torc.cli import render
 from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
+from torc.client import workloads
 from torc.core.analysis import Analysis, analyze
 from torc.core.drawing import as_json, dot, draw, mermaid
-from torc.core.graph import graph_of
 from torc.core.quantities import human_bytes, human_duration
-from torc.core.resources import ResourceRequest
-from torc.core.simulate import Workload
 from torc.errors import Invalid
 
 _MOST_PATH = 12
@@ -55,36 +53,14 @@ def show_plan(spec: str, graph: str | None) -> None:
 def _of_spec(spec: str) -> Any:
     from torc.cli.specs import compiled
 
-    made = compiled(spec)[0]
-    workload = Workload(
-        graph=graph_of(list(made.gates), [job.gate for job in made.jobs]),
-        requests=[item.request for item in made.requirements],
-        request_of=[job.requirement for job in made.jobs],
-        priorities=[job.priority for job in made.jobs],
-        cancels=[job.cancel_on_blocking_job_failure for job in made.jobs],
-        method=made.settings.get("jobs_sort_method", "none"),
-    )
-    return made.name, workload, [job.name for job in made.jobs], None, [item.name for item in made.requirements]
+    return workloads.of_plan(compiled(spec)[0])
 
 
 def _of_stored(named: str) -> Any:
     from torc.api.workflows import GetGraph
 
     with torc(create=False) as opened:
-        stored = opened.send(GetGraph(workflow_id=workflow_id(opened, named)))
-    workload = Workload(
-        graph=graph_of([tuple(gate) for gate in stored.gates], [job.gate for job in stored.jobs]),
-        requests=[
-            ResourceRequest(item.num_cpus, item.num_gpus, item.num_nodes, item.memory_bytes, item.runtime_seconds)
-            for item in stored.requirements
-        ],
-        request_of=[job.requirement for job in stored.jobs],
-        priorities=[job.priority for job in stored.jobs],
-        cancels=[job.cancel_on_blocking_job_failure for job in stored.jobs],
-        method=stored.workflow.settings.get("jobs_sort_method", "none"),
-    )
-    states = [job.state for job in stored.jobs]
-    return stored.workflow.name, workload, [j.name for j in stored.jobs], states, [i.name for i in stored.requirements]
+        return workloads.of_stored(opened.send(GetGraph(workflow_id=workflow_id(opened, named))))
 
 
 def _print(name: str, analysis: Analysis, names: list[str], classes: list[str], here: Any) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from torc.store.accounts import AccountRow
+from torc.store.interventions import InterventionRow
 
 
 def create_all(db: Connection, version: str) -> None:
     """Make all tables, and note the schema version as Alembic does."""
+    assert InterventionRow.metadata is AccountRow.metadata
     AccountRow.metadata.create_all(db)
     db.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
     db.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": version})

@@ -3,9 +3,9 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from torc.store import accounts
+from torc.store import accounts, interventions
 
-assert accounts.AccountRow.metadata is SQLModel.metadata
+assert accounts.AccountRow.metadata is interventions.InterventionRow.metadata is SQLModel.metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=SQLModel.metadata,

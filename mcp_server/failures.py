@@ -1,0 +1,267 @@
+"""Tools about failures: what failed and why, what was used against what was asked for. They change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import Field
+
+from mcp_server.desk import desk, find_workflow
+from mcp_server.logs import log_file, open_log
+from mcp_server.looking import Cursor, ExplainedJob, JobId, JobLine, Limit, WorkflowId, explained, job_line
+from mcp_server.present import Quoted, Reply, page_that_fits, plain, quoted, what_fits
+from mcp_server.registry import tool
+from torc.api.base import Page
+from torc.api.diagnosis import DiagnoseWorkflow, ExplainJob, FailureGroup
+from torc.api.jobs import GetJob, Job, ListJobs
+from torc.api.runs import ListResults
+from torc.api.utilization import CheckUtilization, ClassUse, Exceeded, Spread
+from torc.core.quantities import human_bytes, human_duration
+from torc.core.states import State
+
+_FAILED = (State.FAILED, State.TERMINATED, State.PENDING_FAILED)
+_MOST_BYTES_OF_LOG = 256 << 10
+
+
+class FailedJob(JobLine):
+    """A failed job, and why."""
+
+    category: str
+    summary: str
+    remedy: str | None = None
+
+
+class FailedJobs(Reply):
+    """Failed jobs."""
+
+    jobs: list[FailedJob]
+    cursor: str | None = Field(None, description="for the next page, with the same `status`")
+    next: str
+
+
+@tool("List failed jobs")
+def list_failed_jobs(
+    workflow_id: WorkflowId,
+    status: Annotated[
+        State, Field(description="failed, terminated (stopped at a limit) or pending_failed (waits for a decision)")
+    ] = State.FAILED,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> FailedJobs:
+    """List failed jobs one by one, each with its cause. With more than a few, diagnose_workflow groups them and is shorter.
+    Next: explain_job for the evidence, propose_recovery."""
+    number = find_workflow(workflow_id).id
+
+    def ask(most: int) -> Page[Job]:
+        return desk().torc.send(ListJobs(workflow_id=number, state=status, limit=min(most, 100), cursor=cursor))
+
+    shown, following = page_that_fits(ask, _failed_job, limit)
+    return FailedJobs(
+        jobs=shown, cursor=following, next="diagnose_workflow groups them; propose_recovery says what can be done"
+    )
+
+
+def _failed_job(job: Job) -> FailedJob:
+    found = desk().torc.send(ExplainJob(job_id=job.id))
+    told = found.diagnosis
+    return FailedJob(
+        **job_line(job).model_dump(), summary=plain(found.summary, 200), remedy=told.remedy if told else None,
+        category=told.category if told else "unknown",
+    )  # fmt: skip
+
+
+@tool("Jobs that wait for a decision")
+def list_pending_failed_jobs(workflow_id: WorkflowId, limit: Limit = 20, cursor: Cursor = None) -> FailedJobs:
+    """List jobs that failed and wait for a decision (pending_failed, where the workflow uses it), each with its cause. Next:
+    classify_and_resolve_failures decides."""
+    found = list_failed_jobs(workflow_id, State.PENDING_FAILED, limit, cursor)
+    return found.model_copy(update={"next": "classify_and_resolve_failures retries or cancels them"})
+
+
+class Group(Reply):
+    """Failures that are alike, one of them explained."""
+
+    count: int
+    category: str
+    program: str
+    remedy: str
+    job_ids: list[int]
+    sample: ExplainedJob
+
+
+class DiagnosedWorkflow(Reply):
+    """Why the jobs of a workflow failed, largest group first."""
+
+    num_failed: int
+    num_canceled: int = Field(description="because of these")
+    by_category: dict[str, int]
+    groups: list[Group]
+    num_groups: int
+    next: str
+
+
+@tool("Diagnose a workflow")
+def diagnose_workflow(
+    workflow_id: WorkflowId, max_groups: Annotated[int, Field(ge=1, le=50)] = 10
+) -> DiagnosedWorkflow:
+    """Say why jobs failed: groups of failures that are alike, each with evidence from its logs. The first tool to call after
+    a failure, whatever the number of jobs. Next: propose_recovery."""
+    found = desk().torc.send(
+        DiagnoseWorkflow(workflow_id=find_workflow(workflow_id).id, limit=max_groups, jobs_per_group=10)
+    )
+    following = (
+        "propose_recovery says what would help, and what a retry does not help" if found.num_failed else "no job failed"
+    )
+    return DiagnosedWorkflow(
+        num_failed=found.num_failed, num_canceled=found.num_canceled, by_category=found.by_category,
+        groups=what_fits([_group(group) for group in found.groups], 11_000), num_groups=found.num_groups, next=following,
+    )  # fmt: skip
+
+
+def _group(group: FailureGroup) -> Group:
+    return Group(
+        count=group.count, category=group.category, program=plain(group.program, 80), remedy=group.remedy,
+        job_ids=group.job_ids, sample=explained(group.sample, most_quotes=3),
+    )  # fmt: skip
+
+
+class LogFindings(Reply):
+    """What the logs of failed jobs say."""
+
+    looked_at: int
+    findings: list[Quoted]
+    note: str | None = None
+    next: str
+
+
+@tool("Look through the logs of a workflow")
+def analyze_workflow_logs(
+    workflow_id: WorkflowId,
+    grep: Annotated[
+        str, Field(min_length=1, max_length=200, description="lines with this text, any case; `a|b`: either")
+    ] = "error|exception|killed|denied|no such|cannot|failed",
+    max_jobs: Annotated[int, Field(ge=1, le=200, description="so many failed jobs are looked at")] = 30,
+) -> LogFindings:
+    """Look for texts in the ends of the logs of failed jobs. Reads up to 256 KiB a job; use diagnose_workflow first, and this
+    for what it does not know."""
+    workflow = find_workflow(workflow_id)
+    torc = desk().torc
+    texts = [text.lower() for text in grep.split("|") if text]
+    jobs = [
+        job for state in _FAILED for job in torc.send(ListJobs(workflow_id=workflow.id, state=state, limit=max_jobs)).items
+    ][:max_jobs]  # fmt: skip
+    findings: list[Quoted] = []
+    seen: set[str] = set()
+    for job in jobs:
+        for stream in ("stderr", "stdout"):
+            path = log_file(workflow, job, stream, job.attempt) if desk().is_here else None
+            if path is None:
+                continue
+            with open_log(path) as file:
+                file.seek(max(0, path.stat().st_size - _MOST_BYTES_OF_LOG))
+                lines = file.read(_MOST_BYTES_OF_LOG).decode("utf-8", "replace").splitlines()
+            matching = [line for line in lines if any(text in line.lower() for text in texts)]
+            fresh = [line for line in matching if _shape(line) not in seen]
+            seen.update(map(_shape, fresh))
+            if fresh:
+                findings.append(quoted("\n".join(fresh[-5:]), f"{stream} of job {job.id}, attempt {job.attempt}", 800))
+    shown = what_fits(findings, 11_000)
+    return LogFindings(
+        looked_at=len(jobs), findings=shown, next="get_job_logs reads one log; propose_recovery says what can be done",
+        note="lines that differ by numbers alone are shown once"
+        + ("" if len(shown) == len(findings) else f"; {len(findings) - len(shown)} findings would be too long"),
+    )  # fmt: skip
+
+
+def _shape(line: str) -> str:
+    return "".join("#" if character.isdigit() else character for character in line)[:300]
+
+
+class ClassUsage(Reply):
+    """What a class asked for and used."""
+
+    requirement: str
+    attempts: int
+    memory: str = Field(description="asked; median, p95 and most used")
+    runtime: str
+    cpus: str
+    advice: list[str] | None = None
+
+
+class Usage(Reply):
+    """What jobs used against what they asked for."""
+
+    attempts: int
+    classes: list[ClassUsage]
+    exceeded: list[str] = Field(description="attempts that used more than they asked for, furthest first")
+    num_exceeded: int
+    next: str
+
+
+@tool("Check use of resources")
+def check_resource_utilization(
+    workflow_id: WorkflowId,
+    run_id: Annotated[int | None, Field(description="only this run")] = None,
+    limit: Annotated[int, Field(ge=0, le=100)] = 20,
+) -> Usage:
+    """Set what jobs used against what they asked for: who used more, which classes ask for far too much. Next:
+    suggest_resources, update_job_resources."""
+    found = desk().torc.send(CheckUtilization(workflow_id=find_workflow(workflow_id).id, run_id=run_id, limit=limit))
+    return Usage(
+        attempts=found.num_attempts, classes=what_fits([_class_usage(use) for use in found.classes], 8_000),
+        exceeded=[_exceeded(item) for item in found.exceeded], num_exceeded=found.num_exceeded,
+        next="suggest_resources says what to ask for; update_job_resources changes it",
+    )  # fmt: skip
+
+
+def _class_usage(use: ClassUse) -> ClassUsage:
+    return ClassUsage(
+        requirement=plain(use.requirement, 80), attempts=use.num_attempts,
+        memory=f"{human_bytes(use.memory_bytes)}; {_spread(use.memory, human_bytes)}",
+        runtime=f"{human_duration(use.runtime_seconds)}; {_spread(use.wall, human_duration)}",
+        cpus=f"{use.num_cpus}; {_spread(use.cpus, _one_digit)}", advice=[plain(text, 200) for text in use.advice] or None,
+    )  # fmt: skip
+
+
+def _spread(found: Spread, show: Callable[[float], str]) -> str:
+    return ", ".join(map(show, (found.median, found.p95, found.most)))
+
+
+def _one_digit(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def _exceeded(item: Exceeded) -> str:
+    shows: dict[str, Callable[[float], str]] = {"memory": human_bytes, "runtime": human_duration}
+    shown = shows.get(item.resource, _one_digit)
+    return f"job {item.job_id} ({plain(item.job_name, 60)}): {item.resource} {shown(item.used)} of {shown(item.asked)}"
+
+
+class JobUsage(Reply):
+    """What the attempts of one job, or of a class, used."""
+
+    usage: ClassUsage | None = None
+    job: JobLine | None = None
+    attempts: list[str] | None = None
+    next: str
+
+
+@tool("Analyze use of resources")
+def analyze_resource_usage(job_id: JobId) -> JobUsage:
+    """Show what the attempts of one job used, beside its class. For a whole workflow use check_resource_utilization."""
+    torc = desk().torc
+    job = torc.send(GetJob(job_id=job_id))
+    found = torc.send(CheckUtilization(workflow_id=job.workflow_id, limit=0))
+    of_class = next((use for use in found.classes if use.requirement == job.requirement_name), None)
+    results = torc.send(ListResults(workflow_id=job.workflow_id, job_id=job_id, limit=1000)).items
+    attempts = [
+        f"attempt {result.attempt}: {result.state.value}, {human_duration(result.wall_seconds)}, "
+        f"{human_bytes(result.usage.peak_memory_bytes)} at most, "
+        f"{(result.usage.user_cpu_seconds + result.usage.system_cpu_seconds) / max(0.001, result.wall_seconds):.1f} CPUs busy"
+        for result in results[-10:]
+    ]
+    return JobUsage(
+        job=job_line(job), usage=None if of_class is None else _class_usage(of_class), attempts=attempts or None,
+        next="update_job_resources changes what its class asks for",
+    )  # fmt: skip

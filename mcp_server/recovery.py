@@ -1,0 +1,300 @@
+"""Tools that put right what failed: propose what would help, then do it. The plan goes through `plans`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from mcp.server.elicitation import ElicitationResult
+from mcp.server.mcpserver.resolve import Resolve
+from pydantic import Field
+
+from mcp_server import plans
+from mcp_server.desk import desk, find_workflow
+from mcp_server.forecast import expected_hours
+from mcp_server.looking import WorkflowId
+from mcp_server.plans import Change, Confirmation, Made, Outcome, PlanToken, Reason, asking
+from mcp_server.present import Reply, plain
+from mcp_server.registry import tool
+from mcp_server.running import begin
+from torc.api.data import ListRequirements, Requirement, UpdateRequirement
+from torc.api.jobs import ActOnJobs, GetJob, ListJobs
+from torc.api.recovery import Proposal, RecoverWorkflow, Recovery
+from torc.api.workflows import Workflow
+from torc.core.quantities import human_bytes, human_duration, parse_duration, parse_memory
+from torc.core.states import State
+from torc.core.symptoms import Category
+from torc.errors import Conflict, Invalid, NotFound
+from torc.runner import hardware, orphans
+
+Recover = Annotated[ElicitationResult[Confirmation], Resolve(asking("recover_workflow"))]
+Resolution = Annotated[ElicitationResult[Confirmation], Resolve(asking("classify_and_resolve_failures"))]
+Update = Annotated[ElicitationResult[Confirmation], Resolve(asking("update_job_resources"))]
+MemoryFactor = Annotated[float, Field(ge=1.0, le=16.0, description="times what was asked for or used")]
+RuntimeFactor = Annotated[float, Field(ge=1.0, le=16.0, description="likewise, of time")]
+RetryUnknown = Annotated[bool, Field(description="also jobs of which nothing says why they failed")]
+OnlyGroups = Annotated[list[str] | None, Field(description="only groups with these keys, as `changes` names them")]
+RetryAlso = Annotated[list[Category] | None, Field(description="also jobs of these categories, as they are")]
+
+
+class Left(Reply):
+    """Failed jobs that a retry does not help."""
+
+    jobs: int
+    category: str
+    job_ids: list[int]
+    why: str
+
+
+class Proposed(Reply):
+    """What would help, and what a retry does not help."""
+
+    retried: int
+    changes: list[Change]
+    left: list[Left]
+    num_left: int
+    node_hours: float = Field(description="that the retries take at most")
+    plan_token: str | None = Field(None, description="for recover_workflow; absent where assistants may only read")
+    next: str
+
+
+@tool("Propose a recovery")
+def propose_recovery(
+    workflow_id: WorkflowId,
+    memory_multiplier: MemoryFactor = 1.5,
+    runtime_multiplier: RuntimeFactor = 1.4,
+    retry_unknown: RetryUnknown = False,
+    retry_categories: RetryAlso = None,
+    only: OnlyGroups = None,
+) -> Proposed:
+    """Say what would help the jobs that failed: more memory or time (old -> new, with the reason) or a retry as they are; and
+    which need a person, such as a missing file. Changes nothing. Show it to the user. Next: recover_workflow with the token."""
+    workflow = find_workflow(workflow_id)
+    request = RecoverWorkflow(
+        workflow_id=workflow.id, memory_multiplier=memory_multiplier, runtime_multiplier=runtime_multiplier,
+        retry_unknown=retry_unknown, retry=retry_categories or [], only=only or [],
+    )  # fmt: skip
+    found = _dry_run(workflow, request)
+    left = [
+        Left(jobs=item.num_jobs, category=item.category, job_ids=item.job_ids[:10], why=plain(item.reason, 240))
+        for item in found.left[:15]
+    ]
+    changes = [_change(proposal) for proposal in found.proposals]
+    token = None
+    if found.num_retried and desk().policy.name != "read-only":
+        token = plans.propose("recover_workflow", workflow.id, _made(workflow, found, request)).plan_token
+    following = "recover_workflow(workflow_id, plan_token, reason) does it, when the user agrees"
+    if not found.num_retried:
+        following = "a retry helps none of them: see `left`, mend the cause, then reset_jobs"
+    return Proposed(
+        retried=found.num_retried, changes=changes, left=left, num_left=found.num_left, node_hours=round(found.cost_node_hours, 3),
+        plan_token=token, next=following,
+    )  # fmt: skip
+
+
+@tool("Recover a workflow", "changes", idempotent=False)
+def recover_workflow(
+    workflow_id: WorkflowId,
+    agreed: Recover,
+    plan_token: PlanToken = None,
+    reason: Reason = None,
+    memory_multiplier: MemoryFactor = 1.5,
+    runtime_multiplier: RuntimeFactor = 1.4,
+    retry_unknown: RetryUnknown = False,
+) -> Outcome:
+    """Do what propose_recovery proposed: raise requests, make the jobs due again and, on this machine, run them. Without
+    plan_token it makes the plan itself. Next: wait_for_workflow."""
+    workflow = find_workflow(workflow_id)
+    if plan_token is None:
+        request = RecoverWorkflow(
+            workflow_id=workflow.id, memory_multiplier=memory_multiplier, runtime_multiplier=runtime_multiplier,
+            retry_unknown=retry_unknown,
+        )  # fmt: skip
+        found = _dry_run(workflow, request)
+        if not found.num_retried:
+            why = "; ".join(f"{item.num_jobs} {item.category}: {plain(item.reason, 160)}" for item in found.left[:5])
+            raise Conflict(
+                f"a retry helps none of the failed jobs of workflow {workflow.id}: {why or 'no job has failed'}",
+                hint="mend the cause, then reset_jobs",
+            )
+        made = _made(workflow, found, request)
+        return plans.propose("recover_workflow", workflow.id, made)
+    wanted = plans.apply("recover_workflow", workflow.id, plan_token, reason, agreed)
+    request = RecoverWorkflow.model_validate({**wanted, "workflow_id": workflow.id, "reason": plain(reason, 1000)})
+    done = desk().torc.send(request)
+    changes = [_change(proposal) for proposal in done.proposals]
+    summary = f"{done.num_retried} jobs of workflow {workflow.id} are due again; {done.num_left} stay as they are"
+    if not desk().is_here:
+        return plans.done(summary, "whoever runs the workflow goes on with it: run_workflow, submit_workflow", changes)
+    begun = begin(workflow, ["run", str(workflow.id), "--quiet"])
+    return begun.model_copy(
+        update={"summary": f"{summary}. {begun.summary}", "changes": changes, "num_changes": len(changes)}
+    )
+
+
+def _dry_run(workflow: Workflow, request: RecoverWorkflow) -> Recovery:
+    """Ask what would be done; runners of this machine that died are given up first, so that what they ran counts as failed."""
+    here = desk()
+    if here.is_here and here.policy.name != "read-only":
+        orphans.give_up_dead_runners(here.torc, workflow.id, hardware.identity(), here.output_dir)
+    return here.torc.send(request.model_copy(update={"dry_run": True}))
+
+
+def _made(workflow: Workflow, found: Recovery, request: RecoverWorkflow) -> Made:
+    return Made(
+        summary=f"Recover workflow {workflow.id} ({plain(workflow.name, 80)}): run {found.num_retried} failed jobs again",
+        changes=[_change(proposal) for proposal in found.proposals], node_hours=found.cost_node_hours, retries=1,
+        do={**request.model_dump(mode="json", exclude={"workflow_id", "dry_run"}), "mark": found.mark},
+    )  # fmt: skip
+
+
+def _change(proposal: Proposal) -> Change:
+    old, new = [], []
+    if proposal.memory_bytes != proposal.new_memory_bytes:
+        old.append(f"memory {human_bytes(proposal.memory_bytes)}")
+        new.append(f"memory {human_bytes(proposal.new_memory_bytes)}")
+    if proposal.runtime_seconds != proposal.new_runtime_seconds:
+        old.append(f"time {human_duration(proposal.runtime_seconds)}")
+        new.append(f"time {human_duration(proposal.new_runtime_seconds)}")
+    behind = f" and {proposal.num_behind} behind them" if proposal.num_behind else ""
+    what = f"{plain(proposal.key, 120)}: {proposal.num_jobs} jobs{behind}, such as {proposal.job_ids[0]}"
+    return Change(
+        what=what,
+        old=", ".join(old) or "failed",
+        new=", ".join(new) or "run again as they are",
+        why=plain(proposal.reason, 200),
+    )
+
+
+class Decision(Reply):
+    """What is to become of jobs that wait for a decision."""
+
+    job_ids: list[int] = Field(min_length=1, max_length=1000)
+    action: Literal["retry", "cancel"] = Field(
+        description="retry: run again as they are; cancel: give up, with those behind"
+    )
+    why: str = Field("", max_length=200)
+
+
+@tool("Decide about failed jobs", "destroys", idempotent=False)
+def classify_and_resolve_failures(
+    workflow_id: WorkflowId,
+    agreed: Resolution,
+    decisions: Annotated[
+        list[Decision] | None, Field(description="for jobs that list_pending_failed_jobs gives", max_length=50)
+    ] = None,
+    plan_token: PlanToken = None,
+    reason: Reason = None,
+) -> Outcome:
+    """Decide about jobs in pending_failed: retry what was transient, cancel what will fail again. Plan first, then with
+    plan_token. For other failed jobs use recover_workflow or reset_jobs."""
+    workflow = find_workflow(workflow_id)
+    if plan_token is None:
+        if not decisions:
+            raise Invalid("decisions: is required for a plan", hint='decisions=[{"job_ids": [3], "action": "retry"}]')
+        return plans.propose("classify_and_resolve_failures", workflow.id, _decided(workflow, decisions))
+    wanted = plans.apply("classify_and_resolve_failures", workflow.id, plan_token, reason, agreed)
+    made: list[Change] = []
+    for decision in wanted["decisions"]:
+        action: Any = "reset" if decision["action"] == "retry" else "cancel"
+        done = desk().torc.send(
+            ActOnJobs(workflow_id=workflow.id, job_ids=decision["job_ids"], action=action, limit=25)
+        )
+        made += plans.of_jobs(done.changes)
+    return plans.done(f"decided about jobs of workflow {workflow.id}", "run_workflow runs what is due again", made)
+
+
+def _decided(workflow: Workflow, decisions: list[Decision]) -> Made:
+    waiting = {
+        job.id: job
+        for job in desk().torc.send(ListJobs(workflow_id=workflow.id, state=State.PENDING_FAILED, limit=10_000)).items
+    }
+    changes = []
+    retried: set[int] = set()
+    for decision in decisions:
+        for job_id in decision.job_ids:
+            if job_id not in waiting:
+                near = ", ".join(map(str, list(waiting)[:10])) or "none"
+                raise NotFound(f"decisions: job {job_id} does not wait for a decision", hint=f"those that do: {near}")
+            if decision.action == "retry":
+                retried.add(job_id)
+            changes.append(
+                Change(
+                    what=f"job {job_id} ({plain(waiting[job_id].name, 60)})", old="pending_failed",
+                    new="due again" if decision.action == "retry" else "canceled", why=plain(decision.why, 120) or None,
+                )
+            )  # fmt: skip
+    return Made(
+        summary=f"Retry {len(retried)} and cancel {len(changes) - len(retried)} failed jobs of workflow {workflow.id}",
+        changes=changes, do={"decisions": [decision.model_dump(include={"job_ids", "action"}) for decision in decisions]},
+        node_hours=expected_hours(workflow.id, retried) if retried else 0.0, retries=1 if retried else 0,
+    )  # fmt: skip
+
+
+@tool("Change what jobs ask for", "changes", idempotent=True)
+def update_job_resources(  # noqa: PLR0913, PLR0917 - fields of a class
+    workflow_id: WorkflowId,
+    agreed: Update,
+    requirement: Annotated[str | None, Field(description="name of the class to change")] = None,
+    job_id: Annotated[int | None, Field(description="or a job of it")] = None,
+    memory: Annotated[str | None, Field(description="such as 8g")] = None,
+    runtime: Annotated[str | None, Field(description="such as 2h or PT2H")] = None,
+    num_cpus: Annotated[int | None, Field(ge=1, le=100_000)] = None,
+    num_gpus: Annotated[int | None, Field(ge=0, le=10_000)] = None,
+    plan_token: PlanToken = None,
+    reason: Reason = None,
+) -> Outcome:
+    """Change what a requirement class asks for, for all its jobs that have not started. Plan first (old -> new, how many jobs),
+    then with plan_token. Next: run_workflow; for jobs that failed, recover_workflow does both."""
+    workflow = find_workflow(workflow_id)
+    if plan_token is None:
+        found = _class_of(workflow, requirement, job_id)
+        new = {
+            "memory_bytes": _parsed("memory", memory, parse_memory), "runtime_seconds": _parsed("runtime", runtime, parse_duration),
+            "num_cpus": num_cpus, "num_gpus": num_gpus,
+        }  # fmt: skip
+        wanted = {name: value for name, value in new.items() if value is not None and value != getattr(found, name)}
+        if not wanted:
+            raise Invalid(
+                f"memory, runtime, num_cpus, num_gpus: nothing is given that class {found.name} does not ask for already",
+                hint="update_job_resources(workflow_id=1, requirement='large', memory='16g')",
+            )
+        return plans.propose("update_job_resources", workflow.id, _plan_of_class(found, wanted))
+    do = plans.apply("update_job_resources", workflow.id, plan_token, reason, agreed)
+    desk().torc.send(UpdateRequirement.model_validate(do))
+    return plans.done("the class is changed", "run_workflow runs what is due; reset_jobs makes failed jobs due again")
+
+
+def _parsed(name: str, text: str | None, parse: Any) -> int | None:
+    try:
+        return None if text is None else int(parse(text))
+    except ValueError as error:
+        raise Invalid(f"{name}: {error}", hint="memory='8g', runtime='2h'") from None
+
+
+def _class_of(workflow: Workflow, requirement: str | None, job_id: int | None) -> Requirement:
+    torc = desk().torc
+    if (requirement is None) == (job_id is None):
+        raise Invalid("requirement: give either requirement or job_id", hint="get_job_details names the class of a job")
+    if job_id is not None:
+        requirement = torc.send(GetJob(job_id=job_id)).requirement_name
+    known = torc.send(ListRequirements(workflow_id=workflow.id, limit=1000)).items
+    found = next((item for item in known if item.name == requirement), None)
+    if found is None:
+        names = ", ".join(plain(item.name, 60) for item in known[:15])
+        raise NotFound(f"requirement: workflow {workflow.id} has no class {requirement!r}", hint=f"classes are {names}")
+    return found
+
+
+def _plan_of_class(found: Requirement, wanted: dict[str, int]) -> Made:
+    show = {"memory_bytes": human_bytes, "runtime_seconds": human_duration}
+    changes = [
+        Change(
+            what=f"{name.removesuffix('_bytes').removesuffix('_seconds')} of class {plain(found.name, 60)}",
+            old=show.get(name, str)(getattr(found, name)), new=show.get(name, str)(value),
+        )
+        for name, value in wanted.items()
+    ]  # fmt: skip
+    return Made(
+        summary=f"Change what class {plain(found.name, 60)} asks for", changes=changes,
+        do={"requirement_id": found.id, **wanted}, follows_progress=True,
+    )  # fmt: skip

@@ -1,0 +1,343 @@
+"""Tools that run workflows: begin, wait, stop, make due again. What spends or stops goes through a plan (`plans`)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+from mcp.server.elicitation import ElicitationResult
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.resolve import Resolve
+from pydantic import Field
+
+from mcp_server import plans, texts
+from mcp_server.desk import desk, find_workflow, require_here, require_idle
+from mcp_server.forecast import expected_hours
+from mcp_server.looking import Attempt, Status, WorkflowId, attempt_line, status_of
+from mcp_server.plans import Change, Confirmation, Made, Outcome, PlanToken, Reason, asking
+from mcp_server.present import Reply, plain
+from mcp_server.registry import tool
+from mcp_server.texts import Spec, SpecPath
+from torc.api.events import ListEvents
+from torc.api.jobs import ActOnJobs, GetJob, ListJobs
+from torc.api.runs import SummarizeRun
+from torc.api.workflows import (
+    CancelWorkflow,
+    Changes,
+    GetWorkflow,
+    ReinitializeWorkflow,
+    ResetWorkflow,
+    Workflow,
+)
+from torc.core.quantities import human_duration, parse_duration, parse_memory
+from torc.core.states import FINISHED, State
+from torc.errors import Conflict, Invalid
+from torc.runner import background, files
+
+Run = Annotated[ElicitationResult[Confirmation], Resolve(asking("run_workflow"))]
+Worker = Annotated[ElicitationResult[Confirmation], Resolve(asking("spawn_worker"))]
+Cancel = Annotated[ElicitationResult[Confirmation], Resolve(asking("cancel_workflow"))]
+Reset = Annotated[ElicitationResult[Confirmation], Resolve(asking("reset_jobs"))]
+Reinitialize = Annotated[ElicitationResult[Confirmation], Resolve(asking("reinitialize_workflow"))]
+MaxJobs = Annotated[int | None, Field(ge=1, description="run this many at once, whatever they ask for")]
+NumCpus = Annotated[int | None, Field(ge=1, description="CPUs to use; default: all of this machine")]
+Memory = Annotated[str | None, Field(description="memory to use, such as 8g")]
+TimeLimit = Annotated[str | None, Field(description="stop after this time, such as 30m")]
+_STEP_SECONDS = 2.0
+_MOST_LISTED = 10_000
+
+
+def _options(max_jobs: int | None, num_cpus: int | None, memory: str | None, time_limit: str | None) -> list[str]:
+    """Give the options of `torc run` and `torc worker`. Raises Invalid."""
+    for name, value, parse in (("memory", memory, parse_memory), ("time_limit", time_limit, parse_duration)):
+        if value is not None:
+            try:
+                parse(value)
+            except ValueError as error:
+                raise Invalid(f"{name}: {error}", hint="memory='8g', time_limit='2h'") from None
+    given = (
+        ("--max-parallel-jobs", max_jobs), ("--num-cpus", num_cpus), ("--memory", memory), ("--time-limit", time_limit)
+    )  # fmt: skip
+    return [word for option, value in given if value is not None for word in (option, str(value))]
+
+
+@tool("Run a workflow here", "changes", idempotent=False)
+def run_workflow(  # noqa: PLR0913, PLR0917 - options of a command
+    workflow_id: WorkflowId,
+    agreed: Run,
+    max_parallel_jobs: MaxJobs = None,
+    num_cpus: NumCpus = None,
+    memory: Memory = None,
+    time_limit: TimeLimit = None,
+    fail_fast: Annotated[bool, Field(description="stop at the first failed job")] = False,
+    plan_token: PlanToken = None,
+    reason: Reason = None,
+) -> Outcome:
+    """Run a stored workflow on this machine, in the background: it goes on when you leave. First call: the plan, with
+    commands and node-hours; second call with plan_token: run. Next: wait_for_workflow. For Slurm use submit_workflow."""
+    require_here("running jobs")
+    workflow = find_workflow(workflow_id)
+    if plan_token is None:
+        require_idle(workflow, "run again")
+        options = [*_options(max_parallel_jobs, num_cpus, memory, time_limit), *(["--fail-fast"] if fail_fast else [])]
+        return plans.propose(
+            "run_workflow", workflow.id, _plan_to_run(workflow, options, f"Run workflow {workflow.id}")
+        )
+    wanted = plans.apply("run_workflow", workflow.id, plan_token, reason, agreed)
+    return begin(workflow, ["run", str(workflow.id), "--quiet", *wanted["options"]])
+
+
+@tool("Add a runner", "changes", idempotent=False)
+def spawn_worker(  # noqa: PLR0913, PLR0917
+    workflow_id: WorkflowId,
+    agreed: Worker,
+    max_parallel_jobs: MaxJobs = None,
+    num_cpus: NumCpus = None,
+    memory: Memory = None,
+    time_limit: TimeLimit = None,
+    plan_token: PlanToken = None,
+    reason: Reason = None,
+) -> Outcome:
+    """Begin a further runner on this machine for a workflow, beside those that work on it, in the background. Plan first, as
+    with run_workflow. Only useful where CPUs are idle."""
+    require_here("running jobs")
+    workflow = find_workflow(workflow_id)
+    if plan_token is None:
+        options = _options(max_parallel_jobs, num_cpus, memory, time_limit)
+        made = _plan_to_run(workflow, options, f"Begin a further runner for workflow {workflow.id}")
+        return plans.propose("spawn_worker", workflow.id, made.model_copy(update={"follows_progress": True}))
+    wanted = plans.apply("spawn_worker", workflow.id, plan_token, reason, agreed)
+    return begin(workflow, ["worker", str(workflow.id), "--quiet", *wanted["options"]])
+
+
+def _plan_to_run(workflow: Workflow, options: list[str], summary: str) -> Made:
+    due = sum(count for state, count in workflow.counts.by_state.items() if state not in FINISHED)
+    if not due:
+        raise Conflict(
+            f"workflow {workflow.id} is finished: nothing of it is due",
+            hint="reset_jobs or reinitialize_workflow make jobs due again",
+        )
+    shown = f"{summary} ({plain(workflow.name, 80)}): {due} jobs on this machine, in {plain(workflow.directory, 200)}"
+    return Made(
+        summary=shown + (f", with {' '.join(options)}" if options else ""),
+        changes=[Change(what="jobs to run", old=str(due), new="finished")],
+        commands=due_commands(workflow.id), do={"options": options}, node_hours=expected_hours(workflow.id),
+    )  # fmt: skip
+
+
+def due_commands(workflow_id: int, most: int = 10) -> list[str]:
+    """Show commands of jobs that are due: one of each kind, as far as the first jobs tell."""
+    kinds: dict[str, str] = {}
+    for state in (State.READY, State.BLOCKED, State.UNINITIALIZED):
+        for job in desk().torc.send(ListJobs(workflow_id=workflow_id, state=state, limit=500)).items:
+            kind = "".join("#" if character.isdigit() else character for character in job.command)
+            kinds.setdefault(kind, f"{plain(job.name, 60)}: {plain(job.command, 300)}")
+    return list(kinds.values())[:most]
+
+
+def begin(workflow: Workflow, command: list[str]) -> Outcome:
+    """Begin a process for a workflow."""
+    here = desk()
+    directory = Path(workflow.directory)
+    if not directory.is_dir():
+        directory = here.directory
+    begun = background.begin(
+        here.torc,
+        workflow.id,
+        command,
+        here.place,
+        directory=directory,
+        output_dir=(directory / here.output_dir).absolute(),
+    )
+    summary = f"`torc {command[0]}` runs in the background (pid {begun.pid})"
+    if begun.ended:
+        summary = f"`torc {command[0]}` has ended already (pid {begun.pid}): the log tells how"
+    return plans.done(
+        summary, "wait_for_workflow waits for its end; get_workflow_status shows progress", log=str(begun.log)
+    )
+
+
+class Waited(Reply):
+    """How a workflow stands after waiting."""
+
+    status: Status
+    ended: bool
+    waited: str
+    first_failures: list[Attempt] | None = None
+    next: str
+
+
+@tool("Wait for a workflow")
+async def wait_for_workflow(
+    workflow_id: WorkflowId,
+    ctx: Context[Any, Any],
+    timeout_seconds: Annotated[float, Field(ge=0, le=3600, description="return after this time at the latest")] = 50.0,
+    until_first_failure: Annotated[bool, Field(description="return as soon as a job has failed")] = False,
+) -> Waited:
+    """Wait until a running workflow ends, with progress notifications. Costs nothing but time: call it again while `ended` is
+    false. Many clients give up on a call after 60 s: keep the timeout below that."""
+    begun = time.monotonic()
+    workflow = await anyio.to_thread.run_sync(find_workflow, workflow_id)
+    torc, number = desk().torc, workflow.id
+    failed_before = _num_failed(workflow)
+    after = await anyio.to_thread.run_sync(_last_event, number)
+    while workflow.state == "running":
+        finished = sum(workflow.counts[state] for state in FINISHED)
+        await ctx.report_progress(
+            finished, workflow.counts.total, f"{finished} of {workflow.counts.total} jobs finished"
+        )
+        left = timeout_seconds - (time.monotonic() - begun)
+        if left <= 0 or (until_first_failure and _num_failed(workflow)):
+            break
+        request = ListEvents(workflow_id=number, after=after, wait_seconds=min(_STEP_SECONDS, left), limit=1000)
+        page = await anyio.to_thread.run_sync(torc.send, request, abandon_on_cancel=True)
+        after = page.items[-1].id if page.items else after
+        workflow = await anyio.to_thread.run_sync(torc.send, GetWorkflow(workflow_id=number))
+    status = status_of(workflow)
+    failures = None
+    if _num_failed(workflow) > (0 if workflow.state != "running" else failed_before):
+        summary = await anyio.to_thread.run_sync(torc.send, SummarizeRun(workflow_id=number, limit=5))
+        failures = [attempt_line(result) for result in summary.failed]
+    ended = workflow.state != "running"
+    return Waited(
+        status=status, ended=ended, waited=human_duration(time.monotonic() - begun), first_failures=failures,
+        next=status.next if ended else "call wait_for_workflow again, or diagnose_workflow when jobs have failed",
+    )  # fmt: skip
+
+
+def _num_failed(workflow: Workflow) -> int:
+    return sum(workflow.counts[state] for state in (State.FAILED, State.TERMINATED, State.PENDING_FAILED))
+
+
+def _last_event(workflow_id: int) -> int:
+    page = desk().torc.send(ListEvents(workflow_id=workflow_id, newest_first=True, limit=1))
+    return page.items[0].id if page.items else 0
+
+
+@tool("Cancel a workflow", "destroys", idempotent=True)
+def cancel_workflow(
+    workflow_id: WorkflowId, agreed: Cancel, plan_token: PlanToken = None, reason: Reason = None
+) -> Outcome:
+    """Stop a workflow: running jobs are killed, all that have not finished are canceled. Plan first; with plan_token it is
+    done. reset_jobs makes them due again later."""
+    workflow = find_workflow(workflow_id)
+    if plan_token is None:
+        left = {state: count for state, count in workflow.counts.by_state.items() if state not in FINISHED and count}
+        if not left:
+            raise Conflict(
+                f"workflow {workflow.id} is finished: there is nothing to cancel", hint="get_workflow_status"
+            )
+        made = Made(
+            summary=f"Cancel workflow {workflow.id} ({plain(workflow.name, 80)}): {sum(left.values())} jobs, "
+            f"of which {left.get(State.RUNNING, 0)} are running and would be killed",
+            changes=[Change(what=f"{count} jobs", old=state.value, new="canceled") for state, count in left.items()],
+            follows_progress=True,
+        )  # fmt: skip
+        return plans.propose("cancel_workflow", workflow.id, made)
+    plans.apply("cancel_workflow", workflow.id, plan_token, reason, agreed)
+    canceled = desk().torc.send(CancelWorkflow(workflow_id=workflow.id))
+    return plans.done(
+        f"workflow {workflow.id} is canceled: {canceled.counts[State.CANCELED]} jobs",
+        "runners stop their jobs within seconds",
+    )
+
+
+@tool("Make jobs due again", "destroys", idempotent=False)
+def reset_jobs(
+    workflow_id: WorkflowId,
+    agreed: Reset,
+    job_ids: Annotated[
+        list[int] | None,
+        Field(max_length=1000, description="these jobs and all behind them; left out: see failed_only"),
+    ] = None,
+    failed_only: Annotated[
+        bool, Field(description="true: unsuccessful jobs and all behind them; false: every job")
+    ] = True,
+    plan_token: PlanToken = None,
+    reason: Reason = None,
+) -> Outcome:
+    """Make jobs due again, as they are: they lose their state, and run with the next run_workflow. Plan first, then with
+    plan_token. Where jobs lacked memory or time, recover_workflow is better: it raises what they ask for."""
+    workflow = find_workflow(workflow_id)
+    torc = desk().torc
+    if plan_token is None:
+        require_idle(workflow, "reset")
+        request = _reset(workflow.id, job_ids, failed_only=failed_only)
+        found = torc.send(request.model_copy(update={"dry_run": True, "limit": _MOST_LISTED}))
+        do = {"job_ids": job_ids, "failed_only": failed_only}
+        return plans.propose("reset_jobs", workflow.id, _plan_of_changes(workflow, found, "Make due again", do))
+    wanted = plans.apply("reset_jobs", workflow.id, plan_token, reason, agreed)
+    made = torc.send(_reset(workflow.id, wanted["job_ids"], failed_only=wanted["failed_only"]))
+    return _changed(workflow, made)
+
+
+def _reset(workflow_id: int, job_ids: list[int] | None, *, failed_only: bool) -> ActOnJobs | ResetWorkflow:
+    if job_ids is None:
+        return ResetWorkflow(workflow_id=workflow_id, failed_only=failed_only)
+    for job_id in job_ids[:20]:
+        job = desk().torc.send(GetJob(job_id=job_id))
+        if job.workflow_id != workflow_id:
+            raise Invalid(
+                f"job_ids: job {job_id} is of workflow {job.workflow_id}, not of {workflow_id}",
+                hint="list_jobs_by_status",
+            )
+    return ActOnJobs(workflow_id=workflow_id, job_ids=job_ids, action="run-again")
+
+
+def _plan_of_changes(workflow: Workflow, found: Changes, what: str, do: dict[str, Any]) -> Made:
+    if not found.total:
+        raise Conflict(f"workflow {workflow.id}: nothing would change", hint="get_workflow_status shows how it stands")
+    ids = {change.job_id for change in found.changes}
+    hours = expected_hours(workflow.id, ids) * found.total / max(1, len(ids))
+    return Made(
+        summary=f"{what} {found.total} jobs of workflow {workflow.id} ({plain(workflow.name, 80)})",
+        changes=plans.of_jobs(found.changes), num_changes=found.total, do=do, node_hours=hours, retries=1,
+    )  # fmt: skip
+
+
+def _changed(workflow: Workflow, made: Changes) -> Outcome:
+    shown = plans.done(
+        f"{made.total} jobs of workflow {workflow.id} changed", "run_workflow or submit_workflow runs what is due",
+        plans.of_jobs(made.changes),
+    )  # fmt: skip
+    return shown.model_copy(update={"num_changes": made.total})
+
+
+@tool("Find what changed and make it due", "destroys", idempotent=True)
+def reinitialize_workflow(
+    workflow_id: WorkflowId,
+    agreed: Reinitialize,
+    spec: Spec = None,
+    path: SpecPath = None,
+    plan_token: PlanToken = None,
+    reason: Reason = None,
+) -> Outcome:
+    """Make those jobs due again whose inputs, commands or outputs changed since their success, and all behind them. With an
+    edited spec, the workflow becomes what it says: jobs are matched by name, removed ones lose their results. Plan first."""
+    require_here("looking at the files of a workflow")
+    workflow = find_workflow(workflow_id)
+    torc = desk().torc
+    if plan_token is None:
+        require_idle(workflow, "reinitialized")
+        edited: dict[str, Any] = {}
+        if spec is not None or path is not None:
+            source = texts.source_of(spec, path)
+            texts.checked(source)
+            edited = {
+                "spec": source.text, "format": source.format, "name": source.name,
+                "spec_files": [file.model_dump() for file in texts.source_files(source)],
+            }  # fmt: skip
+        found = files.reinitialize(torc, _reinitialize(workflow.id, edited, dry_run=True))
+        return plans.propose(
+            "reinitialize_workflow", workflow.id, _plan_of_changes(workflow, found, "Change and make due again", edited)
+        )
+    wanted = plans.apply("reinitialize_workflow", workflow.id, plan_token, reason, agreed)
+    return _changed(workflow, files.reinitialize(torc, _reinitialize(workflow.id, wanted, dry_run=False)))
+
+
+def _reinitialize(workflow_id: int, edited: dict[str, Any], *, dry_run: bool) -> ReinitializeWorkflow:
+    return ReinitializeWorkflow.model_validate({
+        "workflow_id": workflow_id, "dry_run": dry_run, "limit": _MOST_LISTED, **edited,
+    })  # fmt: skip

@@ -1,0 +1,61 @@
+"""What a plan or a stored workflow asks for, in the form that analysis and simulation take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torc.api.workflows import Graph
+from torc.core.graph import graph_of
+from torc.core.resources import ResourceRequest
+from torc.core.simulate import Workload
+from torc.core.states import State
+from torc.spec.plan import Plan
+
+
+class Described(NamedTuple):
+    """A workload with the names of its jobs and classes. `states`: of a stored workflow."""
+
+    name: str
+    workload: Workload
+    jobs: Sequence[str]
+    states: Sequence[State] | None
+    classes: Sequence[str]
+
+
+def of_plan(plan: Plan) -> Described:
+    """Describe a plan, all of it still to be done."""
+    workload = Workload(
+        graph=graph_of(list(plan.gates), [job.gate for job in plan.jobs]),
+        requests=[item.request for item in plan.requirements],
+        request_of=[job.requirement for job in plan.jobs],
+        priorities=[job.priority for job in plan.jobs],
+        cancels=[job.cancel_on_blocking_job_failure for job in plan.jobs],
+        method=plan.settings.get("jobs_sort_method", "none"),
+    )
+    return Described(
+        plan.name, workload, [job.name for job in plan.jobs], None, [item.name for item in plan.requirements]
+    )
+
+
+def of_stored(stored: Graph) -> Described:
+    """Describe a stored workflow as it is now."""
+    workload = Workload(
+        graph=graph_of([tuple(gate) for gate in stored.gates], [job.gate for job in stored.jobs]),
+        requests=[
+            ResourceRequest(item.num_cpus, item.num_gpus, item.num_nodes, item.memory_bytes, item.runtime_seconds)
+            for item in stored.requirements
+        ],
+        request_of=[job.requirement for job in stored.jobs],
+        priorities=[job.priority for job in stored.jobs],
+        cancels=[job.cancel_on_blocking_job_failure for job in stored.jobs],
+        method=stored.workflow.settings.get("jobs_sort_method", "none"),
+    )
+    states = [job.state for job in stored.jobs]
+    return Described(
+        stored.workflow.name,
+        workload,
+        [job.name for job in stored.jobs],
+        states,
+        [item.name for item in stored.requirements],
+    )
