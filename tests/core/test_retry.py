@@ -6,7 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc.core.retry import DIED, MAX_LOSSES, Decision, Ending, Outcome, Rule, decide, decide_lost, rules_of
+from torc.core.retry import (
+    DIED,
+    JITTER,
+    LONGEST_DELAY_SECONDS,
+    MAX_LOSSES,
+    Decision,
+    Ending,
+    Outcome,
+    Rule,
+    decide,
+    decide_lost,
+    delay_of,
+    rules_of,
+)
 from torc.core.states import Event, State, transition
 
 EXIT_10 = Rule(exit_codes=frozenset({10, 137}), max_retries=2, recovery_script="fix.sh")
@@ -116,6 +129,17 @@ def test_rules_are_read_from_the_fields_of_a_spec() -> None:
     assert rules_of(fields) == (
         Rule(frozenset({10, 11}), False, frozenset(), 0, "fix.sh"),
         Rule(frozenset(), True, frozenset(), 3, None),
-        Rule(frozenset(), False, frozenset({"network"}), 3, None),
+        Rule(frozenset(), False, frozenset({"network"}), 3, None, delay_seconds=5.0),
     )
     assert rules_of({}) == ()
+
+
+def test_a_delay_grows_with_each_retry_and_is_never_shorter_than_the_rule_says() -> None:
+    rule = Rule(match_all_exit_codes=True, max_retries=99, delay_seconds=10.0, backoff=2.0)
+    assert [delay_of(rule, used, 0.0) for used in (0, 1, 2)] == [10.0, 20.0, 40.0]
+    assert delay_of(rule, 0, 1.0) == 10.0 * (1 + JITTER)
+    assert delay_of(rule, 10**6, 0.0) == LONGEST_DELAY_SECONDS
+    assert delay_of(Rule(delay_seconds=2 * LONGEST_DELAY_SECONDS, backoff=1e300), 5, 0.0) == 2 * LONGEST_DELAY_SECONDS
+    assert delay_of(Rule(), 3, 0.5) == 0.0
+    decision = decide(Outcome("failed", 1), [rule], {0: 1}, jitter=0.5)
+    assert (decision.event, decision.delay_seconds) == (Event.RETRIED, 20.0 * (1 + JITTER / 2))

@@ -523,3 +523,35 @@ def test_a_store_that_is_away_for_longer_than_is_borne_is_left_when_nothing_runs
         r.later(5.1)
     else:
         raise AssertionError("it waits for ever")
+
+
+def test_it_asks_again_when_a_retry_is_due_and_not_before() -> None:
+    r = Reactor(num_cpus=1, wait_seconds=30.0)
+    r.answered(waiting=1, due_seconds=12.0)
+    waits = r.sent()
+    assert 12.0 <= waits.wait_seconds < 12.1, "the store answers when it is due, if nothing comes before"
+    r.later(12.01)
+    assert r.take(Send) == []
+    assert r.replied(job(1, attempt=2)) == [1]
+
+
+def test_a_busy_runner_is_woken_for_a_retry_by_a_timer() -> None:
+    r = Reactor(num_cpus=2)
+    assert r.replied(job(1), waiting=1, due_seconds=0.2) == [1]
+    r.later(REPORT_SECONDS)
+    r.answered(waiting=1, due_seconds=0.3)
+    r.later(0.01)
+    r.answered(waiting=1, due_seconds=0.1)
+    r.later(0.09)
+    assert r.take(Send) == []
+    r.later(0.03)
+    assert r.sent().limit > 0
+
+
+def test_a_full_runner_asks_for_no_retry_that_it_has_no_room_for() -> None:
+    r = Reactor(num_cpus=1)
+    assert r.replied(job(1), waiting=1, due_seconds=1.0) == [1]
+    r.later(REPORT_SECONDS)
+    r.answered(waiting=1, due_seconds=1.0)
+    r.later(10.0)
+    assert r.take(Send) == []

@@ -31,6 +31,7 @@ class Job(Value):
     supports_termination: bool = False
     runner_id: int | None = Field(None, description="the runner that holds it, while pending or running")
     started_at: float | None = Field(None, description="start of the current or last attempt")
+    due_at: float | None = Field(None, description="of a retry that has to wait: nobody gets it before")
     return_code: int | None = Field(None, description="of the last finished attempt")
     reason: str | None = Field(None, description="why it is in this state, where the state does not say it")
     depends_on: list[str] | None = Field(None, description="names of all its prerequisites, whatever declared them")

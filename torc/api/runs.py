@@ -229,6 +229,9 @@ class ExchangeReply(Value):
         False,
         description="ready jobs are left, this runner could be given none of them, and nothing runs or is due anywhere",
     )
+    due_seconds: float | None = Field(
+        None, description="until the next retry that has to wait is due; none: no job waits so"
+    )
     lease_seconds: float
     runner_is_lost: bool = Field(False, description="the lease had ended: stop everything, register anew")
 

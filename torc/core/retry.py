@@ -21,6 +21,10 @@ RUNNER_LOST = "runner_lost"
 #: how a runner ended whose process was found to be gone by somebody who runs the workflow again
 DIED = "died"
 RECOVERY_FAILED = "recovery_failed"
+#: a delay grows no further
+LONGEST_DELAY_SECONDS = 86400.0
+#: the share of a delay by which it may be longer, so that many jobs that failed together do not come back together
+JITTER = 0.25
 _SIGNAL_BASE = 128  # a shell reports a child that died by signal N as 128 + N
 
 
@@ -45,6 +49,8 @@ class Rule:
     recovery_script: str | None = None
     memory_multiplier: float | None = None  # of what the next attempt asks for
     runtime_multiplier: float | None = None
+    delay_seconds: float = 0.0  # before the next attempt
+    backoff: float = 1.0  # times which, with each retry by this rule
 
     def matches(self, outcome: Outcome) -> bool:
         """Tell whether the rule is for this outcome. Death by signal N is exit code 128 + N, as shells count."""
@@ -63,6 +69,7 @@ class Decision:
     event: Event
     rule: int | None = None
     recovery_script: str | None = None
+    delay_seconds: float = 0.0  # until the next attempt is due
 
 
 def rules_of(fields: Mapping[str, Any]) -> tuple[Rule, ...]:
@@ -76,6 +83,8 @@ def rules_of(fields: Mapping[str, Any]) -> tuple[Rule, ...]:
             recovery_script=rule.get("recovery_script"),
             memory_multiplier=rule.get("memory_multiplier"),
             runtime_multiplier=rule.get("runtime_multiplier"),
+            delay_seconds=rule.get("delay_seconds") or 0.0,
+            backoff=rule.get("backoff") or 1.0,
         )
         for rule in fields.get("rules") or ()
     )
@@ -94,12 +103,13 @@ def decide(
     used: Mapping[int, int] | None = None,
     *,
     use_pending_failed: bool = False,
+    jitter: float = 0.0,
 ) -> Decision:
     """Decide what a finished attempt means for its job.
 
     `used` tells how often the job was retried by each rule (by index) in this run. The first rule that matches and has
     retries left is taken. Attempts that were stopped at a limit may be retried by a rule too; without one they stay
-    terminated. No rule is asked after a recovery script failed.
+    terminated. No rule is asked after a recovery script failed. `jitter` (0 to 1) spreads retries that would be due at once.
     """
     plain = _PLAIN_EVENTS.get(outcome.ending)
     if plain is not None:
@@ -108,10 +118,23 @@ def decide(
         counts = used or {}
         for index, rule in enumerate(rules):
             if rule.matches(outcome) and counts.get(index, 0) < rule.max_retries:
-                return Decision(Event.RETRIED, index, rule.recovery_script)
+                delay = delay_of(rule, counts.get(index, 0), jitter)
+                return Decision(Event.RETRIED, index, rule.recovery_script, delay)
     if outcome.ending == "terminated":
         return Decision(Event.TERMINATED)
     return Decision(Event.AWAITED_DECISION if use_pending_failed else Event.FAILED)
+
+
+def delay_of(rule: Rule, num_retries: int, jitter: float) -> float:
+    """Give the seconds before a retry by a rule, after so many by it: never less than the rule says, up to a quarter more."""
+    if rule.delay_seconds <= 0.0:
+        return 0.0
+    grown, longest = rule.delay_seconds, max(rule.delay_seconds, LONGEST_DELAY_SECONDS)
+    for _ in range(num_retries):
+        grown = min(grown * rule.backoff, longest)
+        if grown == longest:
+            break
+    return grown * (1.0 + JITTER * jitter)
 
 
 def decide_lost(losses: int, how: str = "") -> Decision:

@@ -12,6 +12,7 @@ from torc.api import diagnosis as api
 from torc.api.runs import NodeCapacity
 from torc.core.diagnosis import Diagnosis, Facts, Log, diagnose
 from torc.core.packing import never_fits
+from torc.core.quantities import human_duration
 from torc.core.resources import ResourceRequest
 from torc.core.states import State
 from torc.errors import NotFound
@@ -19,7 +20,8 @@ from torc.operations.dispatch import Tx, answers
 from torc.operations.rows import capacity_of, loads, workflow_row
 
 _FAILED = ("failed", "terminated", "pending_failed")
-_ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.attempt, j.reason AS job_reason, a.state AS ending, a.reason, a.detail,
+_ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.attempt, j.due_at,
+    j.reason AS job_reason, a.state AS ending, a.reason, a.detail,
     a.return_code, a.wall_seconds, a.peak_memory_bytes, a.stderr_tail, a.stderr_line, a.stdout_tail, a.stdout_line,
     a.slurm_state, j.requirement_id, r.name AS requirement_name, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds
     FROM job j JOIN requirement r ON r.id = j.requirement_id
@@ -155,7 +157,19 @@ def _group(workflow_id: int, members: Sequence[tuple[RowMapping, Diagnosis]], mo
 # -- not failed -------------------------------------------------------------------------------------------------
 
 
+def _retry(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
+    """Say when a retry that has to wait is due, and why the attempt before failed."""
+    found = diagnose(facts_of(job))
+    left = human_duration(max(1, round(job["due_at"] - tx.now)))
+    return _plain(
+        workflow_id, job, f"retry due in {left}: its failure handler waits between attempts; the last one failed: {found.what}",
+        f"torc jobs reset {job['id']} makes it due now", diagnosis=_told(found),
+    )  # fmt: skip
+
+
 def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
+    if job["due_at"] is not None and job["due_at"] > tx.now:
+        return _retry(tx, workflow_id, job)
     runners = tx.db.execute(
         text("SELECT id, kind, host, capacity, labels FROM runner WHERE workflow_id = :id AND is_active ORDER BY id"),
         {"id": workflow_id},

@@ -69,7 +69,9 @@ def _give_work(context: Reports, kind: str, labels: Mapping[str, str]) -> Exchan
     tx, request, workflow = context.tx, context.request, context.workflow
     firings = unfinished(tx, workflow["id"])
     assignments: list[Assignment] = []
+    next_due: float | None = None
     if not (request.stopping or workflow["is_canceled"] or holds_jobs_back(firings, request.runner_id)):
+        next_due = context.moves.wake_due(tx.now)
         assignments = _claim(context, kind, labels)
         if not assignments and kind == "slurm" and _take_up_interrupted(context):
             assignments = _claim(context, kind, labels)
@@ -94,7 +96,8 @@ def _give_work(context: Reports, kind: str, labels: Mapping[str, str]) -> Exchan
         actions=actions,
         done=done and not ours,
         waiting=counts.get(State.READY, 0),
-        stuck=_is_stuck(context, counts, bool(assignments or firings)),
+        stuck=_is_stuck(context, counts, bool(assignments or firings or next_due is not None)),
+        due_seconds=None if next_due is None else max(0.0, next_due - tx.now),
         lease_seconds=LEASE_SECONDS,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from zlib import crc32
 
 from sqlalchemy import RowMapping
 
@@ -50,7 +51,8 @@ def handle(tx: Tx, workflow: RowMapping, item: Finished, job: JobNow, *, use_pen
     if any(rule.match_categories for rule in rules):  # else nobody wants to know
         category = diagnose(_facts(item, asked)).category
     outcome = Outcome(item.outcome, item.return_code, item.reason, category)
-    decision = decide(outcome, rules, used, use_pending_failed=use_pending_failed)
+    jitter = crc32(f"{job.id}.{item.attempt}".encode()) / 2**32  # spread over jobs, and the same for a repeated report
+    decision = decide(outcome, rules, used, use_pending_failed=use_pending_failed, jitter=jitter)
     if decision.event is Event.RETRIED and decision.rule is not None:
         _raise_request(tx, workflow["id"], item, asked, rules[decision.rule])
     return decision

@@ -50,7 +50,7 @@ def job_of(row: RowMapping, **relations: list[str]) -> Job:
         key: row[key]
         for key in (
             "id", "workflow_id", "name", "command", "state", "attempt", "priority", "requirement_id", "requirement_name",
-            "invocation_script", "runner_id", "started_at", "return_code", "reason",
+            "invocation_script", "runner_id", "started_at", "due_at", "return_code", "reason",
         )
     }  # fmt: skip
     return Job(

@@ -89,7 +89,8 @@ def _told(tx: Tx, workflow: RowMapping, job: JobNow, how: Loss) -> _Told:
     recovery = None
     if decision.event is Event.RETRIED:
         recovery = json.dumps({"script": decision.recovery_script, "return_code": None})
-    return _Told(decision.event, End(None, detail, started_at, recovery), what, detail, decision.rule)
+    due_at = tx.now + decision.delay_seconds if decision.delay_seconds else None
+    return _Told(decision.event, End(None, detail, started_at, recovery, due_at), what, detail, decision.rule)
 
 
 def _lost(tx: Tx, workflow: RowMapping, job: JobNow, how: Loss) -> _Told:

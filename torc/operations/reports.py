@@ -120,7 +120,7 @@ def _take_finished(
         if is_current:
             wait = bool(reports.settings.get("use_pending_failed"))
             decision = handle(reports.tx, reports.workflow, item, job, use_pending_failed=wait)
-            ends[decision.event][item.job_id] = _end(item, decision)
+            ends[decision.event][item.job_id] = _end(item, decision, reports.tx.now)
         elif _is_at(ours, item, {State.CANCELED}):
             is_current = True
             stopped.append(item)
@@ -135,11 +135,12 @@ def _take_finished(
     return completed, failed
 
 
-def _end(item: Finished, decision: Decision) -> End:
+def _end(item: Finished, decision: Decision, now: float) -> End:
     recovery = None
     if decision.event is Event.RETRIED:
         recovery = json.dumps({"script": decision.recovery_script, "return_code": item.return_code})
-    return End(item.return_code, item.detail or item.reason, item.started_at, recovery)
+    due_at = now + decision.delay_seconds if decision.delay_seconds else None
+    return End(item.return_code, item.detail or item.reason, item.started_at, recovery, due_at)
 
 
 def _attempt_row(reports: Reports, item: Finished, decision: Decision, *, is_current: bool) -> dict[str, Any]:

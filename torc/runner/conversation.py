@@ -34,6 +34,8 @@ POLL_SECONDS = 0.5
 HOLD_SECONDS = 1.0
 #: with nothing left to do, ask so often whether there is something new
 LINGER_POLL_SECONDS = 1.0
+#: asks so long after a retry is due: two clocks are never quite the same
+_DUE_SLACK_SECONDS = 0.005
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _MOST_ASSIGNMENTS = 1000
 
@@ -46,6 +48,7 @@ def take_reply(state: State, reply: ExchangeReply, now: float) -> list[Effect]:
     sent, state.in_flight = state.in_flight, None
     state.unreachable_since, state.not_before, state.may_have_missed = None, 0.0, False
     state.is_done = reply.done
+    state.retry_at = inf if reply.due_seconds is None else now + reply.due_seconds + _DUE_SLACK_SECONDS
     state.is_stuck = reply.stuck or (state.is_stuck and state.is_stopping)
     state.is_starving = bool(reply.assignments) or (reply.waiting > 0 and not state.running)
     if reply.runner_is_lost:
@@ -164,7 +167,9 @@ def _wish(state: State, settings: Settings, last: float) -> float:
         return min(last + LINGER_POLL_SECONDS, _lingers_until(state, settings))
     if hungry and (state.is_starving or is_idle):
         return 0.0
-    return last + (POLL_SECONDS if hungry else settings.heartbeat_seconds)
+    if not hungry:
+        return last + settings.heartbeat_seconds
+    return min(last + POLL_SECONDS, max(last, state.retry_at))
 
 
 def has_room(state: State, settings: Settings) -> bool:
@@ -218,7 +223,7 @@ def _send(state: State, settings: Settings, now: float) -> Send:
         ignore_resources=settings.counts_only,
         claim_ahead=0 if is_paused else ahead,
         stopping=state.is_stopping,
-        wait_seconds=settings.wait_seconds if waits else 0.0,
+        wait_seconds=min(settings.wait_seconds, max(0.0, state.retry_at - now)) if waits else 0.0,
     )
     state.started, state.finished, state.released, state.actions_finished = {}, [], [], []
     state.oldest_report = None

@@ -297,6 +297,7 @@ class State:
     in_flight: Exchange | None = None
     last_exchange: float | None = None
     not_before: float = 0.0
+    retry_at: float = inf  # when the next retry that has to wait is due
     may_have_missed: bool = False  # what was in an answer that did not arrive
     is_starving: bool = True  # the store may have work that was not asked for yet
     is_done: bool = False

@@ -20,7 +20,7 @@ from torc.store.dialect import Dialect
 #: both databases find this in the index `job_ready` alone; PostgreSQL wants `scheduler_id` in the order for that
 _FIRST = (
     "(SELECT {column} FROM job j WHERE j.workflow_id = :workflow_id AND j.requirement_id = r.id AND j.scheduler_id {bound} "
-    "AND state = 'ready' ORDER BY scheduler_id, order_key, id LIMIT 1)"
+    "AND state = 'ready' AND due_at IS NULL ORDER BY scheduler_id, order_key, id LIMIT 1)"
 )
 _CLASS = "num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds"
 
@@ -42,7 +42,7 @@ _BOUND = _classes(
 )
 _NEXT = (
     "SELECT id, -order_key FROM job WHERE workflow_id = :workflow_id AND requirement_id = :class AND scheduler_id {bound} "
-    "AND state = 'ready' ORDER BY scheduler_id, order_key, id LIMIT :n"
+    "AND state = 'ready' AND due_at IS NULL ORDER BY scheduler_id, order_key, id LIMIT :n"
 )
 _NEXT_UNBOUND, _NEXT_BOUND = _NEXT.format(bound="IS NULL"), _NEXT.format(bound="= :scheduler_id")
 

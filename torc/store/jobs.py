@@ -61,6 +61,7 @@ class End(NamedTuple):
     reason: str | None = None
     started_at: float | None = None
     recovery: str | None = None  # JSON
+    due_at: float | None = None  # of a retry that has to wait
 
 
 #: what a runner has to know of a job
@@ -72,8 +73,10 @@ _COUNT_STATE = (
 )
 _END = (
     "UPDATE job SET state = :state, counted = :counted, runner_id = NULL, return_code = :return_code, "
-    "reason = :reason, started_at = coalesce(:started_at, started_at), recovery = :recovery WHERE id = :id"
+    "reason = :reason, started_at = coalesce(:started_at, started_at), recovery = :recovery, due_at = :due_at WHERE id = :id"
 )
+_FIRST_DUE = "SELECT min(due_at) FROM job WHERE workflow_id = :id AND due_at IS NOT NULL"
+_WAKE = "UPDATE job SET due_at = NULL WHERE workflow_id = :id AND due_at IS NOT NULL AND due_at <= :now"
 _START = "UPDATE job SET state = :state, started_at = :started_at WHERE id = :id"
 _REACHED = (
     "UPDATE action_job SET reached = true WHERE job_id IN {ids} AND NOT reached AND action_id IN "
@@ -157,7 +160,8 @@ class Moves:
             self._note(event, job.state, target, (job_id,))
             rows.append(
                 {"id": job_id, "state": target.value, "counted": counted, "return_code": end.return_code,
-                 "reason": end.reason, "started_at": end.started_at, "recovery": end.recovery}
+                 "reason": end.reason, "started_at": end.started_at, "recovery": end.recovery,
+                 "due_at": end.due_at}
             )  # fmt: skip
         if rows:
             self.dialect.run_many(self.db, _END, rows)
@@ -184,6 +188,16 @@ class Moves:
         )
         self._note(Event.CLAIMED, State.READY, target, [row[0] for row in rows])
         return rows
+
+    def wake_due(self, now: float) -> float | None:
+        """Let retries whose time has come be claimed; gives when the next one is due. Flat: it reads an index of those that wait."""
+        values = {"id": self.workflow_id, "now": now}
+        first = self.dialect.fetch(self.db, _FIRST_DUE, values)[0][0]
+        if first is None or first > now:
+            return None if first is None else float(first)
+        self.dialect.run(self.db, _WAKE, values)
+        after = self.dialect.fetch(self.db, _FIRST_DUE, values)[0][0]
+        return None if after is None else float(after)
 
     # -- what follows -------------------------------------------------------------------------------------------
 
@@ -275,6 +289,7 @@ class Moves:
         self._uncount(counted)
         shut = gates.count_on(self.db, self.dialect, counted)
         ready, waiting = self._parted(due)
+        self._hurry([job.id for job in ready if job.state is State.READY])
         self._back(Event.RESET_READY, [job for job in ready if job.state is not State.READY], reason)
         self._back(Event.RESET_BLOCKED, waiting, reason)
         behind = gates.behind(self.db, self.dialect, shut, State.READY)
@@ -286,6 +301,12 @@ class Moves:
             update = f"UPDATE job SET counted = false WHERE id IN {self.dialect.id_list}"
             self.dialect.run(self.db, update, {"ids": self.dialect.ids(ids)})
 
+    def _hurry(self, ids: Collection[int]) -> None:
+        """Let retries that have to wait be due now."""
+        if ids:
+            update = f"UPDATE job SET due_at = NULL WHERE id IN {self.dialect.id_list} AND due_at IS NOT NULL"
+            self.dialect.run(self.db, update, {"ids": self.dialect.ids(ids)})
+
     def _back(self, event: Event, jobs: Iterable[JobNow], reason: str | None) -> None:
         groups: dict[State, list[int]] = defaultdict(list)
         for job in jobs:
@@ -295,7 +316,7 @@ class Moves:
             self.dialect.run(
                 self.db,
                 "UPDATE job SET state = :state, counted = false, reason = :reason, return_code = NULL, started_at = NULL, "
-                f"recovery = NULL, fingerprint = NULL WHERE id IN {self.dialect.id_list}",
+                f"recovery = NULL, due_at = NULL, fingerprint = NULL WHERE id IN {self.dialect.id_list}",
                 {"state": target.value, "reason": reason, "ids": self.dialect.ids(ids)},
             )
             self._note(event, source, target, ids)

@@ -214,8 +214,15 @@ class JobRow(SQLModel, table=True):
             "scheduler_id",
             "order_key",
             "id",
-            sqlite_where=text("state = 'ready'"),
-            postgresql_where=text("state = 'ready'"),
+            sqlite_where=text("state = 'ready' AND due_at IS NULL"),
+            postgresql_where=text("state = 'ready' AND due_at IS NULL"),
+        ),
+        Index(
+            "job_due",
+            "workflow_id",
+            "due_at",
+            sqlite_where=text("due_at IS NOT NULL"),
+            postgresql_where=text("due_at IS NOT NULL"),
         ),
         Index(
             "job_held",
@@ -251,6 +258,7 @@ class JobRow(SQLModel, table=True):
     recovery: dict[str, Any] | None = json_column(
         nullable=True
     )  # for the retry that is due: script, last return code, rule
+    due_at: float | None = None  # ready, but nobody gets it before: a retry that has to wait
     fingerprint: str | None = text_column()  # of command, environment and user data at its last success
 
 
