@@ -10,6 +10,7 @@ import pytest
 
 from torc.api.workflows import ListWorkflows
 from torc.client.connect import connect, find
+from torc.client.credentials import write_token
 from torc.client.remote import Remote
 from torc.errors import Forbidden, Invalid, Unavailable
 
@@ -130,3 +131,18 @@ def test_the_author_of_changes_is_the_user_unless_named(tmp_path: Path) -> None:
     torc = connect(cwd=tmp_path, environ={})
     assert torc.actor.startswith("user:")  # type: ignore[attr-defined]
     torc.close()
+
+
+def test_a_file_with_a_token_is_shown_to_the_server_unless_others_can_read_it(tmp_path: Path) -> None:
+    file = tmp_path / "tokens" / "wf1"
+    write_token(file, "torc_1_secret")
+    assert mode(file) == 0o600
+    assert mode(file.parent) == 0o700
+    environ = {"TORC_API_URL": "http://127.0.0.1:1", "TORC_TOKEN_FILE": str(file)}
+    assert connect(cwd=tmp_path, environ=environ).token == "torc_1_secret"  # type: ignore[attr-defined]
+    assert connect(cwd=tmp_path, environ={**environ, "TORC_TOKEN": "other"}).token == "other"  # type: ignore[attr-defined]
+    file.chmod(0o644)
+    with pytest.raises(Forbidden, match="others can read"):
+        connect(cwd=tmp_path, environ=environ)
+    with pytest.raises(Invalid, match="TORC_TOKEN_FILE"):
+        connect(cwd=tmp_path, environ={**environ, "TORC_TOKEN_FILE": str(tmp_path / "none")})

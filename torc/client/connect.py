@@ -44,7 +44,7 @@ def connect(
 
     The order: `url`, `db`, TORC_API_URL, TORC_DB, the nearest `.torc/` at or above `cwd` that the caller owns or has
     `trusted`: a server that runs there, else the database there; else a new `cwd/.torc/`. A server is shown TORC_TOKEN, else
-    what it was signed in to with, else what it has written to its `server.json`.
+    what the file TORC_TOKEN_FILE holds, else what it was signed in to with, else what it has written to its `server.json`.
     Raises Invalid, Forbidden or Unavailable.
     """
     environ = os.environ if environ is None else environ
@@ -81,7 +81,7 @@ def _remote(url: str, environ: Mapping[str, str], find_here: Callable[[], place.
         here = find_here()
         return credentials.token_for(url, environ) or (here.token if here else None)
 
-    shown = environ.get("TORC_TOKEN")
+    shown = environ.get("TORC_TOKEN") or credentials.read_token(environ.get("TORC_TOKEN_FILE"))
     torc: Torc = remote.Remote(url, token=shown or renew(), renew=None if shown else renew, ca_file=ca_file)
     return torc
 

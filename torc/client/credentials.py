@@ -16,6 +16,7 @@ from torc.errors import Forbidden, Invalid, Unavailable
 
 FILE = "credentials.json"
 _SERVICE = "torc"
+_LONGEST_TOKEN = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,34 @@ def read(environ: Mapping[str, str]) -> dict[str, Credential]:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise Invalid(f"cannot read {path}: {error}", hint="remove it, and sign in again: torc login URL") from None
+
+
+def read_token(path: str | None) -> str | None:
+    """Read a file that holds one token. Raises Forbidden for one that others can read or have written, Invalid when there is none."""
+    if not path:
+        return None
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
+            info = os.fstat(file.fileno())
+            if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
+                raise Forbidden(f"others can read {path}, or own it, and it holds a token", hint=f"chmod 600 {path}")
+            return file.read(_LONGEST_TOKEN).strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(
+            f"cannot read {path}, which TORC_TOKEN_FILE names: {error}", hint="name a file with a token"
+        ) from None
+
+
+def write_token(path: Path, token: str) -> None:
+    """Write a file for `read_token`: for its owner alone, all of it at once. Raises Unavailable."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(token + "\n")
+        os.replace(fresh, path)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}: {error.strerror}", hint="check the folder and its disk") from None
 
 
 def token_for(url: str, environ: Mapping[str, str]) -> str | None:
