@@ -13,6 +13,8 @@ _SHARE = 0.03
 LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES = 128 << 20, 512 << 20
 #: from the start of an allocation to its first job, and from the last job's end to that of the allocation
 START_SECONDS, END_SECONDS = 60, 60
+#: before the end, Slurm's warning comes so early at most; after it no further job starts
+LAST_START_SECONDS = 180
 
 
 def memory_headroom(total_bytes: int) -> int:

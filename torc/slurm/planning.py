@@ -13,7 +13,7 @@ from typing import Literal
 
 from torc.core.allocating import Packing, pack_nodes, shortest
 from torc.core.demand import Cell, Demand
-from torc.core.headroom import END_SECONDS, START_SECONDS, time_for_jobs
+from torc.core.headroom import END_SECONDS, LAST_START_SECONDS, START_SECONDS
 from torc.core.quantities import human_bytes, human_duration
 from torc.core.resources import Capacity
 from torc.errors import Invalid
@@ -209,8 +209,9 @@ def _segments(demand: Demand, group: _Group, options: PlanOptions) -> list[_Segm
 
 
 def _most_seconds(partition: Partition) -> int:
+    """Give the time for jobs one after the other. Of a job that starts at once, its own time is all that counts."""
     longest = partition.max_walltime_seconds
-    return time_for_jobs(longest) if longest is not None else _UNLIMITED_SECONDS
+    return max(0, longest - START_SECONDS - LAST_START_SECONDS) if longest is not None else _UNLIMITED_SECONDS
 
 
 def _most_units(group: _Group, options: PlanOptions) -> int:
@@ -228,7 +229,7 @@ def _pack(demand: Demand, segment: _Segment, options: PlanOptions) -> Packing:
     """Pack the jobs of one stage: on as many nodes as they need in the time of the strategy, no more than can be had at once."""
     group = segment.group
     counts = {cell.requirement: cell.num_jobs for cell in segment.cells}
-    longest = max(demand.requests[number].runtime_seconds for number in counts)
+    longest = _longest(demand, segment.cells)
     most = max(longest, _most_seconds(group.partition))
     wanted = most if options.walltime_strategy == "max-partition-time" else min(most, max(longest, _LEAST_SECONDS))
     node, units = capacity(group.partition), _most_units(group, options)
@@ -249,6 +250,10 @@ def _pack(demand: Demand, segment: _Segment, options: PlanOptions) -> Packing:
         return packing
     at_least = min(units, options.num_allocations or 1)
     return shortest(demand.requests, counts, node, max(packing.num_nodes, at_least), (longest, wanted))
+
+
+def _longest(demand: Demand, cells: Sequence[Cell]) -> int:
+    return max(demand.requests[cell.requirement].runtime_seconds for cell in cells)
 
 
 class _Names:
@@ -337,7 +342,9 @@ def _walltime(demand: Demand, segment: _Segment, options: PlanOptions) -> int:
     limit = segment.group.partition.max_walltime_seconds
     if options.walltime_strategy == "max-partition-time" and limit is not None:
         return limit
-    asked = int(segment.seconds * options.walltime_multiplier) + START_SECONDS + END_SECONDS
+    is_one_round = len(segment.packings) == 1 and segment.seconds == _longest(demand, segment.cells)
+    after = END_SECONDS if is_one_round else LAST_START_SECONDS
+    asked = int(segment.seconds * options.walltime_multiplier) + START_SECONDS + after
     rounded = -(-asked // 60) * 60
     return rounded if limit is None else min(rounded, limit)
 
