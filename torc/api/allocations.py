@@ -175,6 +175,26 @@ class GetAllocation(Request[Allocation]):
     allocation_id: int
 
 
+class WaitingJobs(Value):
+    """Ready jobs that ask for the same and are for the same scheduler."""
+
+    scheduler: str | None = Field(None, description="whose runners alone may take them")
+    requirement: str
+    num_jobs: int
+    num_cpus: int
+    num_gpus: int
+    num_nodes: int
+    memory_bytes: int
+    runtime_seconds: int
+
+
+@request("GET", "/workflows/{workflow_id}/waiting-jobs")
+class ListWaitingJobs(Request[list[WaitingJobs]]):
+    """Count the ready jobs by what they ask for and for whom they are: what further allocations would run."""
+
+    workflow_id: int
+
+
 class FailedNode(Value):
     """A node that failed under allocations of a workflow."""
 

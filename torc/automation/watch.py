@@ -17,7 +17,7 @@ from torc.api.base import Torc
 from torc.api.events import ListEvents
 from torc.api.recovery import Recovery
 from torc.api.runs import ListRunners
-from torc.api.workflows import GetWorkflow, Workflow
+from torc.api.workflows import Counts, GetWorkflow, Workflow
 from torc.automation.hands import Hands
 from torc.automation.policy import Policy
 from torc.core.quantities import human_bytes, human_duration
@@ -58,6 +58,7 @@ class Watch:
     last: Recovery | None = None
     _after: int = 0  # the last event that was seen
     _vain: int = 0
+    _begun: Counts | None = None  # how it stood when work was begun last
     _told: str = ""
     _told_at: float = field(default=0.0)
 
@@ -130,7 +131,11 @@ class Watch:
         if how == "stuck" and after.ended_at is None and after.state != "running":
             _LOG.warning("ready jobs are left that ask for more than there is")
             return "stuck"
-        self._vain = self._vain + 1 if after.counts == workflow.counts and after.ended_at is None else 0
+        # what was begun in allocations shows later: whether it was in vain is known when it has to be begun again
+        before = workflow.counts if how != "begun" else self._begun
+        now = after.counts if how != "begun" else workflow.counts
+        self._vain = self._vain + 1 if before == now and after.ended_at is None else 0
+        self._begun = workflow.counts
         return "stuck" if self._vain >= _VAIN_TRIES else None
 
     # -- recovering ---------------------------------------------------------------------------------------------

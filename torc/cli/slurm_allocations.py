@@ -10,9 +10,11 @@ import typer
 from torc.cli import render
 from torc.cli.run import OutputDir
 from torc.cli.session import SESSION, torc, workflow_id
-from torc.errors import Invalid, NotFound
+from torc.errors import Invalid, NotFound, Unavailable
 
 Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
+
+_MOST_TOLD = 8
 
 
 def schedule_nodes(
@@ -169,6 +171,54 @@ def cancel(
             print(f"cancelled {len(made)} allocation(s)" if made else "no allocation is left to cancel")
 
 
+def autoscale(
+    workflow: Which = None,
+    max_nodes: Annotated[
+        int, typer.Option("--max-nodes", min=1, help="At most so many nodes, queued ones included.")
+    ] = 4,
+    backlog: Annotated[int, typer.Option("--backlog", min=1, help="Add a node for each so many ready jobs.")] = 50,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", "-s", help="Ask by this Slurm scheduler only.")
+    ] = None,
+    output_dir: OutputDir = None,
+) -> None:
+    """Keep submitting allocations while there is ready work that waits, and stop when there is none.
+
+    Example: torc slurm autoscale 3 --max-nodes 10 --backlog 100
+    """
+    from torc.cli.clusters import slurm_for
+    from torc.cli.run import output_folder, summarize
+    from torc.slurm.autoscale import Scaler, known_requests
+    from torc.slurm.follow import told
+
+    shown = ""
+
+    def say(found: Any, open_: Any, made: Any) -> None:
+        nonlocal shown
+        counts = ", ".join(f"{count:,} {state}" for state, count in sorted(found.counts.by_state.items()))
+        line = f"{counts}; {sum(item.num_nodes for item in open_)} nodes in {len(open_)} allocations"
+        if made:
+            render.note(f"{time.strftime('%H:%M:%S')} submitted {told(made)}")
+        if line != shown:
+            render.note(f"{time.strftime('%H:%M:%S')} {line}")
+            shown = line
+
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        if not known_requests(opened, number, scheduler):
+            raise NotFound(
+                f"workflow {number} has no Slurm scheduler",
+                hint="plan it (torc slurm generate), or write `slurm_schedulers`",
+            )
+        cluster = slurm_for(opened, number, output_dir)
+        try:
+            Scaler(opened, number, cluster, max_nodes, backlog, scheduler).run(say, 5.0)
+        except KeyboardInterrupt:
+            render.note(f"what was submitted goes on; come back with: torc slurm autoscale {number}")
+            raise
+        raise typer.Exit(summarize(opened, number, output_folder(output_dir)))
+
+
 def _show(items: Any, *, more: bool = False, empty: str = "no allocations") -> None:
     columns: list[render.Column] = [
         ("id", lambda item: item.id), ("job", lambda item: item.cluster_job_id or ""),
@@ -192,4 +242,61 @@ def _where(item: Any) -> str:
     return f"{item.reason or ''}{expected}".strip("; ")
 
 
-COMMANDS = {"schedule-nodes": schedule_nodes, "list": list_, "show": show, "sync": sync, "cancel": cancel}
+def cancel_all(opened: Any, number: int) -> None:
+    """Cancel the allocations of a workflow that was canceled; where the cluster cannot be told, say who will tell it."""
+    from torc.api.allocations import ListAllocations
+
+    if not opened.send(ListAllocations(workflow_id=number, active_only=True, limit=1)).items:
+        return
+    from torc.slurm.slurm import Slurm
+    from torc.slurm.submit import cancel as cancel_allocations
+    from torc.slurm.watch import poll
+
+    try:
+        made = cancel_allocations(opened, number, Slurm())
+        poll(opened, Slurm(), [number], heal=False)
+    except (Invalid, Unavailable) as error:
+        render.note(f"allocations are marked to be cancelled, and still there: {error.message}")
+        render.note(f"on a login node of their cluster, `torc slurm cancel {number}` ends them")
+        return
+    if made and not SESSION.json:
+        print(f"cancelled {len(made)} allocation(s)")
+
+
+def take_in_ends(opened: Any, number: int) -> int:
+    """Look at the cluster for the allocations of a workflow that are open; gives how many runners have ended with theirs."""
+    from torc.api.allocations import ListAllocations
+
+    if not opened.send(ListAllocations(workflow_id=number, active_only=True, limit=1)).items:
+        return 0
+    from torc.slurm.slurm import Slurm
+    from torc.slurm.watch import poll
+
+    return poll(opened, Slurm(), [number], heal=False).runners_ended
+
+
+def summary_lines(opened: Any, number: int) -> list[str]:
+    """Give what `torc status` says of the allocations of a workflow that have not ended."""
+    from torc.api.allocations import ListAllocations
+
+    items = opened.send(ListAllocations(workflow_id=number, active_only=True, limit=1000)).items
+    lines = []
+    for item in items[:_MOST_TOLD]:
+        size = f"{item.num_nodes} node{'s' if item.num_nodes > 1 else ''} for {render.duration(item.walltime_seconds)}"
+        where = _where(item)
+        lines.append(
+            f"allocation {item.id} (job {item.cluster_job_id or '-'}): {item.state.value}, {size}{': ' + where if where else ''}"
+        )
+    if len(items) > _MOST_TOLD:
+        lines.append(f"and {len(items) - _MOST_TOLD} more: torc slurm list {number}")
+    return lines
+
+
+COMMANDS = {
+    "schedule-nodes": schedule_nodes,
+    "list": list_,
+    "show": show,
+    "sync": sync,
+    "cancel": cancel,
+    "autoscale": autoscale,
+}

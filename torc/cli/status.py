@@ -10,6 +10,7 @@ import typer
 from torc.api.workflows import GetWorkflow
 from torc.cli import render
 from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.slurm_allocations import summary_lines
 from torc.core.states import FINISHED, State
 
 Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
@@ -26,11 +27,14 @@ def status(workflow: Which = None) -> None:
         if SESSION.json:
             render.show_json(found)
             return
-        _print(found)
+        allocations = summary_lines(opened, number)
+        _print(found, is_submitted=bool(allocations))
+        for line in allocations:
+            print(f"  {line}")
         summarize_failures(opened, number)
 
 
-def _print(workflow: Any) -> None:
+def _print(workflow: Any, *, is_submitted: bool) -> None:
     total = workflow.counts.total
     finished = sum(workflow.counts[state] for state in FINISHED)
     print(f"workflow {workflow.id} ({workflow.name}): {render.colored(workflow.state, workflow.state)}")
@@ -43,7 +47,7 @@ def _print(workflow: Any) -> None:
         until = f"ended {render.when(workflow.ended_at)}" if workflow.ended_at else "not ended"
         print(f"  started {render.when(workflow.started_at)}, {until}, {render.duration(ended - workflow.started_at)}")
     if workflow.state in {"interrupted", "idle"}:
-        print(f"  go on with: torc run {workflow.id}")
+        print(f"  {'follow it with: torc watch' if is_submitted else 'go on with: torc run'} {workflow.id}")
 
 
 def summarize_failures(opened: Any, number: int) -> None:

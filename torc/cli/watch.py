@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -33,6 +33,16 @@ from torc.cli.recover import (
 )
 from torc.cli.run import OutputDir, options_for, output_folder, summarize
 from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.slurm_watch import (
+    Automatic,
+    AutoSchedule,
+    Cooldown,
+    StrandedTimeout,
+    Threshold,
+    follower_for,
+    hands_on_cluster,
+    is_on_cluster,
+)
 from torc.cli.status import Which
 from torc.core.quantities import parse_duration
 from torc.errors import Conflict, Invalid, NotFound, TorcError, Unavailable
@@ -66,6 +76,10 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
     poll_interval: Annotated[
         str, typer.Option("--poll-interval", help="How often to look when nothing is heard, such as 30s.")
     ] = "10s",
+    auto_schedule: Automatic = False,
+    auto_schedule_threshold: Threshold = 5,
+    auto_schedule_cooldown: Cooldown = "30m",
+    auto_schedule_stranded_timeout: StrandedTimeout = "2h",
     output_dir: OutputDir = None,
     background: Annotated[
         bool, typer.Option("--background", help="Go on in the background, also when the terminal is closed.")
@@ -77,7 +91,9 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
     Example: torc watch 3 --recover --max-retries 5 --max-node-hours 20 --background
     """
     folder = output_folder(output_dir)
-    if (background or new_budget or max_retries is not None or max_node_hours is not None) and not recover:
+    if (
+        background or new_budget or auto_schedule or max_retries is not None or max_node_hours is not None
+    ) and not recover:
         raise Invalid("this needs --recover: without it, a watch only looks on", hint="torc watch 3 --recover ...")
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
@@ -92,26 +108,30 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
             only=only or (), skip=skip or (), reason=reason,
         )  # fmt: skip
         seconds = _seconds(poll_interval)
+        added = AutoSchedule(auto_schedule_threshold, auto_schedule_cooldown, auto_schedule_stranded_timeout)
+        how = _How(policy, recovery_hook, seconds, added if auto_schedule else None)
         if background and not os.environ.pop(_DETACHED, None):
             _detach(folder, number)
             return
-        raise typer.Exit(_recover(opened, number, folder, policy, recovery_hook, seconds, is_alone=background))
+        raise typer.Exit(_recover(opened, number, folder, how, is_alone=background))
 
 
 # -- following --------------------------------------------------------------------------------------------------
 
 
 def _follow(opened: Any, number: int, folder: Path) -> int:
+    look_after = follower_for(opened, number, folder)
     last = opened.send(ListEvents(workflow_id=number, newest_first=True, limit=1)).items
     after = last[0].id if last else 0
     shown = None
     while True:
+        is_to_come = look_after()
         found = opened.send(GetWorkflow(workflow_id=number))
         line = _line(found)
         if line != shown:
             print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr)
             shown = line
-        if found.state not in {"running"}:
+        if found.state != "running" and not is_to_come:
             break
         page = opened.send(ListEvents(workflow_id=number, after=after, wait_seconds=_WAIT_SECONDS, limit=10_000))
         after = page.items[-1].id if page.items else after
@@ -149,17 +169,30 @@ def _seconds(text: str) -> float:
         raise Invalid(f"--poll-interval: {error}", hint="such as 30s or 5m") from None
 
 
-def _recover(
-    opened: Any, number: int, folder: Path, policy: Any, hook: str | None, seconds: float, *, is_alone: bool
-) -> int:
+class _How(NamedTuple):
+    """How to recover."""
+
+    policy: Any
+    hook: str | None
+    seconds: float
+    auto_schedule: AutoSchedule | None
+
+
+def _recover(opened: Any, number: int, folder: Path, how: _How, *, is_alone: bool) -> int:
     from torc.automation import diary, lock
     from torc.automation.watch import Watch
 
     quiet = is_alone or SESSION.json
     with lock.held(folder, number), diary.kept(folder, number, None if quiet else sys.stderr), _stoppable():
         try:
+            hands = _hands(opened, number, folder, how.auto_schedule, quiet=quiet)
             watched = Watch(
-                opened, number, policy, _hands(opened, folder, quiet=quiet), _hook(hook, number, folder), seconds
+                opened,
+                number,
+                how.policy,
+                hands,
+                _hook(how.hook, number, folder),
+                how.seconds,
             ).run()
         except KeyboardInterrupt:
             _log("stopped")
@@ -175,11 +208,13 @@ def _recover(
         return code
 
 
-def _hands(opened: Any, folder: Path, *, quiet: bool) -> Any:
-    """Give what gets work going: this machine."""
+def _hands(opened: Any, number: int, folder: Path, auto_schedule: AutoSchedule | None, *, quiet: bool) -> Any:
+    """Give what gets work going: allocations, where the workflow has or asks for some, else this machine."""
     from torc.automation.here import Here
     from torc.cli.live import display
 
+    if is_on_cluster(opened, number):
+        return hands_on_cluster(opened, number, folder, auto_schedule)
     options = options_for(opened, folder)
     return Here(opened, options, lambda workflow: display(opened, workflow, quiet=quiet or not sys.stderr.isatty()))
 

@@ -18,6 +18,7 @@ from torc.cli.run import run
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.specs import checked_request, create
 from torc.cli.status import Which, status
+from torc.cli.sync import sync_status
 from torc.cli.utilization import correct_resources
 from torc.core.quantities import parse_duration
 from torc.core.states import FINISHED, State
@@ -32,6 +33,7 @@ app.command("correct-resources")(correct_resources)
 app.command("diagnose")(diagnose)
 app.command("export")(export)
 app.command("import")(import_)
+app.command("sync-status")(sync_status)
 
 Force = Annotated[bool, typer.Option("--force", help="Even while runners work on it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]
@@ -97,12 +99,15 @@ def get(workflow: Which = None) -> None:
 
 @app.command()
 def cancel(workflow: Which = None) -> None:
-    """Cancel every job that has not finished; runners stop theirs.
+    """Cancel every job that has not finished, and the allocations on a cluster; runners stop their jobs.
 
     Example: torc workflows cancel 3
     """
+    from torc.cli.slurm_allocations import cancel_all
+
     with torc(create=False) as opened:
         found = opened.send(api.CancelWorkflow(workflow_id=workflow_id(opened, workflow)))
+        cancel_all(opened, found.id)
     _say(found, f"canceled workflow {found.id} ({found.name}): {found.counts[State.CANCELED]} jobs canceled")
 
 

@@ -1,4 +1,4 @@
-"""The schedule_nodes actions that are due, with the schedulers that they name."""
+"""What asks for allocations: schedule_nodes actions that are due, with the schedulers that they name, and jobs that wait."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from sqlalchemy import text
 
-from torc.api.allocations import DueScheduling, ListDueScheduling
+from torc.api.allocations import DueScheduling, ListDueScheduling, ListWaitingJobs, WaitingJobs
 from torc.operations.dispatch import Tx, answers
 from torc.operations.rows import loads, workflow_row
 
@@ -43,3 +43,19 @@ def list_due_scheduling(tx: Tx, request: ListDueScheduling) -> list[DueSchedulin
             )
         )  # fmt: skip
     return made
+
+
+_WAITING = text(
+    "SELECT n.name AS scheduler, r.name AS requirement, count(*) AS num_jobs, r.num_cpus, r.num_gpus, r.num_nodes, "
+    "r.memory_bytes, r.runtime_seconds FROM job j JOIN requirement r ON r.id = j.requirement_id "
+    "LEFT JOIN named n ON n.id = j.scheduler_id WHERE j.workflow_id = :id AND j.state = 'ready' "
+    "GROUP BY n.name, r.id, r.name, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds "
+    "ORDER BY n.name, r.id"
+)
+
+
+@answers(ListWaitingJobs)
+def list_waiting_jobs(tx: Tx, request: ListWaitingJobs) -> list[WaitingJobs]:
+    """Count the ready jobs."""
+    row = workflow_row(tx, request.workflow_id)
+    return [WaitingJobs(**found) for found in tx.db.execute(_WAITING, {"id": row["id"]}).mappings()]

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torc.core.allocations import AllocationState, Observation, merged, phase_of
 from torc.core.clusters import Asked, Seen, Submitted
@@ -46,7 +47,13 @@ class Slurm:
         return script.render(request, facts)
 
     def submit(self, script: str) -> Submitted:
-        """Call sbatch. Raises Invalid, with Slurm's words, or Unavailable."""
+        """Call sbatch. Raises Invalid, with Slurm's words, or Unavailable. Slurm starts nothing whose folder for output is missing."""
+        try:
+            Path(self.output_dir).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Invalid(
+                f"cannot make {self.output_dir}: {error.strerror}", hint="name another --output-dir"
+            ) from None
         text = commands.run(["sbatch", "--parsable"], stdin=script, patience=self.patience)
         found = parse.parse_submitted(text)
         if found is None:

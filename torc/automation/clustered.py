@@ -1,0 +1,79 @@
+"""The hands of a cluster: due jobs get allocations, those that wait are looked after, and what is left over gets further ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torc.api.base import Torc
+from torc.api.runs import StartRun
+from torc.automation.hands import Limits, Work
+from torc.core.clusters import Cluster
+from torc.core.headroom import memory_for_jobs, time_for_jobs
+from torc.errors import TorcError
+from torc.slurm.autoscale import Stranded, ask_again, most_nodes_before
+from torc.slurm.cluster import Cluster as Described
+from torc.slurm.follow import Follower, told
+from torc.slurm.request import AllocationRequest
+
+_LOG = logging.getLogger("torc.automation")
+
+
+@dataclass(slots=True)
+class Clustered:
+    """Submits what is due, follows it, and asks again for what jobs need that are left, in the size that they have now.
+
+    `describe` tells what the cluster has, for the limits of recoveries. `stranded` adds allocations while others still work.
+    """
+
+    torc: Torc
+    cluster: Cluster[AllocationRequest]
+    describe: Callable[[], Described]
+    stranded: Stranded | None = None
+    _followers: dict[int, Follower] = field(default_factory=dict)
+
+    def limits(self) -> Limits:
+        """Give what the largest node can give to a job; nothing where the cluster does not tell."""
+        try:
+            partitions = self.describe().partitions
+        except TorcError as error:
+            _LOG.info("%s: recoveries are not limited by what nodes have", error)
+            return Limits()
+        memory = max((memory_for_jobs(found.memory_bytes_per_node) for found in partitions), default=None)
+        times = [found.max_walltime_seconds for found in partitions]
+        longest = (
+            None if None in times else max((time_for_jobs(each) for each in times if each is not None), default=None)
+        )
+        return Limits(memory, longest)
+
+    def is_busy(self, workflow_id: int) -> bool:
+        """Look after the allocations, and tell whether runners are still to come out of them."""
+        followed = self._follower(workflow_id).step()
+        if self.stranded is not None and followed.workflow.ended_at is None:
+            try:
+                if self.stranded.step(followed.open):
+                    return True
+            except TorcError as error:
+                _LOG.warning("%s", error)
+        return followed.to_come > 0
+
+    def work(self, workflow_id: int) -> Work:
+        """Go on with the run: submit what its actions ask for or, where they ask for nothing, what its ready jobs need."""
+        self.torc.send(StartRun(workflow_id=workflow_id))
+        followed = self._follower(workflow_id).step()
+        if followed.to_come:
+            return "begun"
+        made = ask_again(self.torc, workflow_id, self.cluster, max_nodes=most_nodes_before(self.torc, workflow_id))
+        refused = [item for item in made if item.cluster_job_id is None and item.cluster_state is not None]
+        for reason in dict.fromkeys(item.reason for item in refused):
+            _LOG.error("the cluster refused an allocation: %s", reason)
+        if len(refused) == len(made):
+            return "stuck"
+        _LOG.info("submitted %s", told(made))
+        return "begun"
+
+    def _follower(self, workflow_id: int) -> Follower:
+        if workflow_id not in self._followers:
+            self._followers[workflow_id] = Follower(self.torc, workflow_id, self.cluster)
+        return self._followers[workflow_id]

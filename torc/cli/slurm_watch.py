@@ -1,0 +1,75 @@
+"""What `torc watch` does on a cluster: looks after allocations while it follows, and gets new ones when it recovers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from torc.core.quantities import parse_duration
+from torc.errors import Invalid
+
+Automatic = Annotated[
+    bool, typer.Option("--auto-schedule", help="On a cluster, add allocations for jobs that no open one can take.")
+]
+Threshold = Annotated[
+    int, typer.Option("--auto-schedule-threshold", min=1, help="When so many jobs are stranded, at once.")
+]
+Cooldown = Annotated[str, typer.Option("--auto-schedule-cooldown", help="At most once in this time.")]
+StrandedTimeout = Annotated[
+    str, typer.Option("--auto-schedule-stranded-timeout", help="Fewer jobs, when they are stranded for so long.")
+]
+
+
+class AutoSchedule(NamedTuple):
+    """When allocations are added for jobs that no open one can take."""
+
+    threshold: int
+    cooldown: str
+    stranded_timeout: str
+
+
+def is_on_cluster(opened: Any, number: int) -> bool:
+    """Tell whether a workflow has allocations, or asks for some, or has schedulers and nobody who runs it here."""
+    from torc.api.allocations import ListAllocations, ListDueScheduling
+
+    if opened.send(ListAllocations(workflow_id=number, limit=1)).items:
+        return True
+    return bool(opened.send(ListDueScheduling(workflow_id=number)))
+
+
+def follower_for(opened: Any, number: int, folder: Path) -> Callable[[], bool]:
+    """Give what looks after the allocations of a workflow, and tells whether runners are still to come out of them."""
+    if not is_on_cluster(opened, number):
+        return lambda: False
+    from torc.cli.clusters import slurm_for
+    from torc.slurm.follow import Follower
+
+    follower = Follower(opened, number, slurm_for(opened, number, folder))
+    return lambda: follower.step().to_come > 0
+
+
+def hands_on_cluster(opened: Any, number: int, folder: Path, automatic: AutoSchedule | None) -> Any:
+    """Give the hands of the cluster for a recovery."""
+    from torc.automation.clustered import Clustered
+    from torc.cli.clusters import slurm_for
+    from torc.slurm.autoscale import Stranded
+    from torc.slurm.profiles import live_cluster
+
+    cluster = slurm_for(opened, number, folder)
+    stranded = None
+    if automatic is not None:
+        stranded = Stranded(
+            opened, number, cluster, automatic.threshold, _seconds(automatic.cooldown, "--auto-schedule-cooldown"),
+            _seconds(automatic.stranded_timeout, "--auto-schedule-stranded-timeout"),
+        )  # fmt: skip
+    return Clustered(opened, cluster, live_cluster, stranded)
+
+
+def _seconds(text: str, option: str) -> float:
+    try:
+        return float(parse_duration(text))
+    except ValueError as error:
+        raise Invalid(f"{option}: {error}", hint="such as 30m or 2h") from None

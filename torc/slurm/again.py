@@ -1,0 +1,121 @@
+"""Which further allocations jobs that wait need, made from those that were asked for before, as large as the jobs have become. Pure.
+
+For plans of whole workflows there is `planning`; this is for what is left over: retries that need more memory or time, jobs whose
+allocation died, and more nodes while work waits (autoscaling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from torc.core.headroom import END_SECONDS, START_SECONDS, memory_for_jobs, memory_with_headroom, time_for_jobs
+from torc.core.packing import how_many_fit
+from torc.core.resources import Capacity, ResourceRequest
+from torc.slurm.request import AllocationRequest
+
+#: of whole nodes nobody knows what they have: so many CPUs are thought to be there
+_CPUS_OF_A_NODE = 64
+_NO_LIMIT = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Ready jobs that ask for the same, and whose runners may take them (None: any)."""
+
+    scheduler: str | None
+    num_jobs: int
+    request: ResourceRequest
+
+
+def fits(asked: AllocationRequest, job: ResourceRequest) -> bool:
+    """Tell whether an allocation can run a job from its start."""
+    return (
+        job.num_nodes <= asked.num_nodes
+        and job.runtime_seconds <= time_for_jobs(asked.walltime_seconds)
+        and (not asked.memory_bytes_per_node or job.memory_bytes <= memory_for_jobs(asked.memory_bytes_per_node))
+        and (asked.cpus_per_node is None or job.num_cpus <= asked.cpus_per_node)
+        and (asked.gres is not None or job.num_gpus <= asked.gpus_per_node)
+    )
+
+
+def grown(asked: AllocationRequest, job: ResourceRequest) -> AllocationRequest:
+    """Give an allocation like another one that can run a job: larger where it has to be."""
+    memory = asked.memory_bytes_per_node
+    if memory and job.memory_bytes > memory_for_jobs(memory):
+        memory = memory_with_headroom(job.memory_bytes)
+    return replace(
+        asked,
+        num_nodes=max(asked.num_nodes, job.num_nodes),
+        walltime_seconds=max(asked.walltime_seconds, job.runtime_seconds + START_SECONDS + END_SECONDS),
+        memory_bytes_per_node=memory,
+        cpus_per_node=None if asked.cpus_per_node is None else max(asked.cpus_per_node, job.num_cpus),
+        gpus_per_node=asked.gpus_per_node if asked.gres is not None else max(asked.gpus_per_node, job.num_gpus),
+    )
+
+
+def nodes_for(asked: AllocationRequest, jobs: Sequence[Waiting]) -> int:
+    """Count the nodes that run some jobs within the time of such an allocation."""
+    node = Capacity(
+        asked.cpus_per_node or _CPUS_OF_A_NODE,
+        memory_for_jobs(asked.memory_bytes_per_node) if asked.memory_bytes_per_node else _NO_LIMIT,
+        max(asked.gpus_per_node, *(group.request.num_gpus for group in jobs)) if jobs else 0,
+    )
+    needed = 0.0
+    for group in jobs:
+        at_once = max(1, how_many_fit(group.request._replace(num_nodes=1), node))
+        if asked.max_parallel_jobs is not None:
+            at_once = min(at_once, asked.max_parallel_jobs)
+        rounds = max(1, time_for_jobs(asked.walltime_seconds) // max(1, group.request.runtime_seconds))
+        needed += group.num_jobs * group.request.num_nodes / (at_once * rounds)
+    return max(1, ceil(needed - 1e-9)) if jobs else 0
+
+
+def further(
+    waiting: Sequence[Waiting], known: Mapping[str | None, AllocationRequest], max_nodes: int
+) -> list[AllocationRequest]:
+    """Give the allocations that jobs that wait need, at most `max_nodes` nodes; of each kind as many as there is work for.
+
+    `known`: what was asked for before, by scheduler. Jobs that any runner may take go to the smallest that can hold them, or else
+    to the one that has to grow least.
+    """
+    groups: dict[str | None, list[Waiting]] = {}
+    for group in sorted(waiting, key=lambda group: group.request, reverse=True):
+        chosen = _home(group, known)
+        if chosen is not None:
+            groups.setdefault(chosen, []).append(group)
+    made: list[AllocationRequest] = []
+    left = max_nodes
+    for name, members in groups.items():
+        request = known[name]
+        for group in members:
+            request = grown(request, group.request)
+        number = min(ceil(nodes_for(request, members) / request.num_nodes), left // request.num_nodes)
+        made += [request] * number
+        left -= number * request.num_nodes
+    return made
+
+
+def _home(group: Waiting, known: Mapping[str | None, AllocationRequest]) -> str | None:
+    if group.scheduler in known and group.scheduler is not None:
+        return group.scheduler
+
+    def cost(name: str | None) -> tuple[bool, float, int, int]:
+        asked = known[name]
+        larger = grown(asked, group.request)
+        return (
+            not fits(asked, group.request),
+            larger.num_nodes * larger.walltime_seconds,
+            larger.gpus_per_node,
+            len(name or ""),
+        )
+
+    return min(known, key=cost, default=None) if group.scheduler is None else None
+
+
+def nodes_to_add(num_ready: int, nodes_to_come: int, nodes_open: int, max_nodes: int, backlog: int) -> int:
+    """Tell how many nodes are added: one for each `backlog` ready jobs that no node to come will take, within the limit."""
+    uncovered = num_ready - backlog * nodes_to_come
+    wanted = ceil(uncovered / backlog) if uncovered > 0 else 0
+    return max(0, min(wanted, max_nodes - nodes_open))
