@@ -5,15 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support.workflows import create, ended, exchange, states
+from torc.api.allocations import NewAllocation, RecordAllocations
 from torc.api.runs import Exchange, NodeCapacity, RegisterRunner, StartRun
 from torc.client.embedded import Embedded
 
 GIB = 1 << 30
 
 
-def _runner(torc: Embedded, workflow_id: int, kind: Any = "slurm") -> int:
+def _runner(torc: Embedded, workflow_id: int, kind: Any = "slurm", **fields: Any) -> int:
     request = RegisterRunner(
-        workflow_id=workflow_id, kind=kind, host="h", pid=1, process_started="1", boot_id="b", capacity=_node()
+        workflow_id=workflow_id,
+        kind=kind,
+        host="h",
+        pid=1,
+        process_started="1",
+        boot_id="b",
+        capacity=_node(),
+        **fields,
     )
     return torc.send(request).id
 
@@ -64,3 +72,32 @@ def test_what_the_end_of_an_allocation_interrupted_goes_on_in_another_that_has_r
     assert _given(torc, number, local, _node()) == []
     assert _given(torc, number, second, _node(num_cpus=0)) == []
     assert _given(torc, number, second, _node()) == ["a", "b"]
+
+
+def test_a_job_that_saves_its_work_begins_where_it_cannot_end_when_some_of_its_time_is_left(torc: Embedded) -> None:
+    classes = [{"name": "long", "runtime": "PT10H"}, {"name": "short", "runtime": "PT1M"}]
+    jobs = [
+        {"name": "saves", "command": "true", "resource_requirements": "long", "supports_termination": True},
+        {"name": "other", "command": "true", "resource_requirements": "long", "priority": 9},
+        {"name": "brief", "command": "true", "resource_requirements": "short"},
+    ]
+    number = create(torc, {"name": "w", "resource_requirements": classes, "jobs": jobs}).id
+    torc.send(StartRun(workflow_id=number))
+    assert _given(torc, number, _runner(torc, number, "worker"), _node(runtime_seconds=3000.0), limit=0) == []
+    assert _given(torc, number, _runner(torc, number), _node(runtime_seconds=50.0)) == []
+    assert _given(torc, number, _runner(torc, number), _node(runtime_seconds=3000.0)) == ["saves", "brief"]
+    assert _given(torc, number, _runner(torc, number, "worker"), _node(runtime_seconds=3000.0)) == []
+
+
+def test_a_runner_is_told_when_nothing_runs_in_its_allocation(torc: Embedded) -> None:
+    number = create(torc, {"name": "w", "jobs": [{"name": "a", "command": "true"}]}).id
+    torc.send(StartRun(workflow_id=number))
+    new = NewAllocation(name="w", walltime_seconds=600, num_nodes=2)
+    (allocation,) = torc.send(RecordAllocations(workflow_id=number, allocations=[new]))
+    first, second = (_runner(torc, number, allocation_id=allocation.id, node=f"n{n}") for n in range(2))
+    alone = _runner(torc, number)
+    (given,) = exchange(torc, number, first, limit=1).assignments
+    assert not exchange(torc, number, second, limit=1).idle_around
+    assert exchange(torc, number, alone, limit=1).idle_around
+    exchange(torc, number, first, finished=[ended(given)])
+    assert exchange(torc, number, second, limit=1).idle_around

@@ -232,6 +232,9 @@ class ExchangeReply(Value):
     due_seconds: float | None = Field(
         None, description="until the next retry that has to wait is due; none: no job waits so"
     )
+    idle_around: bool = Field(
+        False, description="no job runs in the allocation of this runner; told when it is given nothing"
+    )
     lease_seconds: float
     runner_is_lost: bool = Field(False, description="the lease had ended: stop everything, register anew")
 

@@ -22,6 +22,12 @@ class Candidate(NamedTuple):
     id: int
     request: ResourceRequest
     priority: int = 0
+    goes_on: bool = False  # it saves its work and goes on elsewhere: its time need not fit
+
+    @property
+    def needs(self) -> ResourceRequest:
+        """Give what must fit."""
+        return self.request._replace(runtime_seconds=0) if self.goes_on else self.request
 
 
 def sort_key(request: ResourceRequest, method: SortMethod) -> SortKey:
@@ -63,7 +69,7 @@ def pack_sorted(
     if limit <= 0 or (capacity.is_full and not ignore_resources):
         return chosen
     for candidate in candidates:
-        request = candidate.request
+        request = candidate.needs
         if not ignore_resources:
             if request in too_large:
                 continue

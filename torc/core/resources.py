@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+#: of its time: a job that saves its work and goes on elsewhere begins where so much is left, or so many seconds
+_LEAST_PART, _LEAST_PART_SECONDS = 0.1, 300.0
+
 
 class ResourceRequest(NamedTuple):
     """What one attempt needs. Values of this type are the requirement classes that jobs share."""
@@ -38,6 +41,11 @@ class Capacity:
     def lasts_for(self, request: ResourceRequest) -> bool:
         """Tell whether the request can end before this goes away."""
         return self.runtime_seconds is None or request.runtime_seconds <= self.runtime_seconds
+
+    def lasts_partly_for(self, request: ResourceRequest) -> bool:
+        """Tell whether a job that saves its work can get on here, though it may not end."""
+        least = min(_LEAST_PART_SECONDS, _LEAST_PART * request.runtime_seconds)
+        return self.runtime_seconds is None or least <= self.runtime_seconds
 
     @property
     def is_full(self) -> bool:

@@ -18,13 +18,16 @@ from torc.operations.runs import LEASE_SECONDS, expire_leases
 from torc.store.claims import Wanted, choose
 from torc.store.jobs import Moves
 
-_RUNNER = "SELECT is_active, run_id, kind, labels FROM runner WHERE id = :id AND workflow_id = :workflow_id"
+_RUNNER = (
+    "SELECT is_active, run_id, kind, labels, allocation_id FROM runner WHERE id = :id AND workflow_id = :workflow_id"
+)
 _RENEW = (
     "UPDATE runner SET lease_expires_at = :lease, num_completed = num_completed + :completed, "
     "num_failed = num_failed + :failed WHERE id = :id"
 )
 _OTHERS_LATE = "SELECT 1 FROM runner WHERE workflow_id = :workflow_id AND is_active AND id <> :id AND lease_expires_at < :now LIMIT 1"
 _GIVEN = "SELECT id, attempt, state FROM job WHERE runner_id = :id AND state IN ('pending', 'running')"
+_BUSY_AROUND = "SELECT 1 FROM job j JOIN runner r ON r.id = j.runner_id WHERE r.allocation_id = :allocation_id AND r.is_active LIMIT 1"
 _TAKEN = "SELECT id FROM firing WHERE runner_id = :id AND state = 'running'"
 _DUE_AGAIN = "UPDATE firing SET state = 'due', runner_id = NULL WHERE id = :id"
 _STOPPING = "SELECT id, attempt FROM job WHERE runner_id = :id AND state = 'canceled'"
@@ -60,6 +63,10 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
     if not (request.finished or request.started or request.actions_finished or request.stopping):
         fire(tx, workflow, "on_worker_start", f"runner:{request.runner_id}")
     reply = _give_work(context, found[0][2], loads(found[0][3], {}))
+    if found[0][2] == "slurm" and not reply.assignments:
+        around = {"allocation_id": found[0][4]}
+        is_idle = not (found[0][4] and tx.dialect.fetch(tx.db, _BUSY_AROUND, around))
+        reply = reply.model_copy(update={"idle_around": is_idle})
     lease = {"id": request.runner_id, "lease": tx.now + LEASE_SECONDS, "completed": completed, "failed": failed}
     tx.dialect.run(tx.db, _RENEW, lease)
     return reply

@@ -47,7 +47,7 @@ def take_reply(state: State, reply: ExchangeReply, now: float) -> list[Effect]:
     """Take in what the store says, but for what it wants canceled."""
     sent, state.in_flight = state.in_flight, None
     state.unreachable_since, state.not_before, state.may_have_missed = None, 0.0, False
-    state.is_done = reply.done
+    state.is_done, state.is_idle_around = reply.done, reply.idle_around
     state.retry_at = inf if reply.due_seconds is None else now + reply.due_seconds + _DUE_SLACK_SECONDS
     state.is_stuck = reply.stuck or (state.is_stuck and state.is_stopping)
     state.is_starving = bool(reply.assignments) or (reply.waiting > 0 and not state.running)
@@ -127,14 +127,16 @@ def converse(state: State, settings: Settings, now: float) -> list[Effect]:
 
 def _is_over(state: State, settings: Settings, now: float) -> bool:
     """Tell whether an idle runner has nothing to wait for."""
-    if _is_late(settings, now):
+    if _is_late(state, settings, now):
+        return True
+    if state.is_idle_around and not settings.stays and now - state.last_end >= settings.idle_seconds:
         return True
     return (state.is_done or state.is_stuck) and now >= _lingers_until(state, settings)
 
 
-def _is_late(settings: Settings, now: float) -> bool:
+def _is_late(state: State, settings: Settings, now: float) -> bool:
     """Tell whether too little of the runner's time is left for more work."""
-    return settings.leave_at is not None and settings.leave_at - now < settings.min_seconds
+    return state.leave_at is not None and state.leave_at - now < settings.min_seconds
 
 
 def _lingers_until(state: State, settings: Settings) -> float:
@@ -204,7 +206,7 @@ def _is_queue_low(state: State, settings: Settings) -> bool:
 def _send(state: State, settings: Settings, now: float) -> Send:
     ahead = max(0, _ahead(state, settings) - len(state.queue) - state.num_lined_up)
     is_idle = not (state.running or state.queue or state.actions or state.is_stopping or _num_reports(state))
-    is_paused = state.is_stopping or now < state.paused_until or _is_late(settings, now)
+    is_paused = state.is_stopping or now < state.paused_until or _is_late(state, settings, now)
     waits = is_idle and state.last_exchange is not None
     # a runner at rest says so each time: a store that crashed may have forgotten what it had already taken in
     tells_all = waits or state.may_have_missed
@@ -218,7 +220,7 @@ def _send(state: State, settings: Settings, now: float) -> Send:
         held=_held(state) if tells_all else None,
         held_actions=list(state.actions) if tells_all else [],
         free=_free(state, settings, now),
-        total=_node(settings.total, settings, now),
+        total=_node(settings.total, state, now),
         limit=0 if is_paused else _limit(state, settings),
         ignore_resources=settings.counts_only,
         claim_ahead=0 if is_paused else ahead,
@@ -246,22 +248,22 @@ def _limit(state: State, settings: Settings) -> int:
 def _free(state: State, settings: Settings, now: float) -> NodeCapacity:
     """Tell what is free beside what claimed jobs will take."""
     if settings.counts_only:
-        return _node(settings.total, settings, now)
+        return _node(settings.total, state, now)
     free, queued = state.free, [item.request for item in state.queue]
     if isinstance(free, Pool):
         for request in queued:
             free = free.take(request) if free.fits(request) else free
-        return _node(free, settings, now)
+        return _node(free, state, now)
     rest = Capacity(
         max(0, free.num_cpus - sum(request.num_cpus for request in queued)),
         max(0, free.memory_bytes - sum(request.memory_bytes for request in queued)),
         max(0, free.num_gpus - sum(request.num_gpus for request in queued)),
     )
-    return _node(rest, settings, now)
+    return _node(rest, state, now)
 
 
-def _node(capacity: Capacity | Pool, settings: Settings, now: float) -> NodeCapacity:
-    return node_capacity(capacity, None if settings.leave_at is None else max(0.0, settings.leave_at - now))
+def _node(capacity: Capacity | Pool, state: State, now: float) -> NodeCapacity:
+    return node_capacity(capacity, None if state.leave_at is None else max(0.0, state.leave_at - now))
 
 
 def node_capacity(capacity: Capacity | Pool, runtime_seconds: float | None) -> NodeCapacity:

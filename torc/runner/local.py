@@ -178,6 +178,7 @@ def _habits(settings: RunnerSettings, options: RunOptions, leave_at: float | Non
     patience = given.get("wait_for_healthy_database_minutes")
     return {
         "leave_at": None if leave_at is None else leave_at - given.get("expiration_buffer_seconds", 0),
+        "idle_seconds": options.given.idle_seconds if options.given else math.inf,
         "lingers_seconds": float(given.get("wait_for_new_jobs_seconds", 0)),
         "stays": bool(given.get("ignore_workflow_completion")),
         "min_seconds": float(given.get("min_time_for_new_jobs_seconds", 0)),
@@ -249,6 +250,7 @@ def _place(settings: RunnerSettings, options: RunOptions, here: Identity, runner
         gpu_variables=given.gpu_variables if given else ("CUDA_VISIBLE_DEVICES",),
         see_seconds=given.see_seconds if given else 0.0,
         signal_seconds=given.signal_seconds if given else 0.0,
+        warned_seconds=given.warned_seconds if given else 0.0,
     )
 
 

@@ -51,6 +51,7 @@ from torc.runner.state import (
     Tails,
     Tick,
     TooLarge,
+    Warned,
     Withdraw,
     Withdrawn,
 )
@@ -110,6 +111,7 @@ class Loop:
         self._leftovers = Leftovers(place.mark)
         self._next_sweep = 0.0
         self._signals_taken = 0
+        self._is_warned = False
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -410,9 +412,15 @@ class Loop:
     # -- signals ------------------------------------------------------------------------------------------------
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        self.signals += 1
+        if number == signals.WARNING:
+            self._is_warned = True
+        else:
+            self.signals += 1
 
     def _take_signals(self) -> None:
+        if self._is_warned:
+            self._is_warned = False
+            self._handle(Warned(time.monotonic() + self.place.warned_seconds))
         while self._signals_taken < self.signals:
             self._signals_taken += 1
             self._handle(Stop(at_once=self._signals_taken > 1))

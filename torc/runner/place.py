@@ -23,6 +23,7 @@ class Place:
     clock: Callable[[], float] = time.time
     gpu_variables: tuple[str, ...] = ("CUDA_VISIBLE_DEVICES",)
     see_seconds: float = 0.0  # what a job wrote may show so much later here
+    warned_seconds: float = 0.0  # after a warning, nothing runs longer
     signal_seconds: float = 0.0  # a signal that ended a job may reach the runner so much later
 
 
@@ -52,4 +53,5 @@ class Given:
     lines_up: bool = True
     see_seconds: float = 0.0
     signal_seconds: float = 3.0
+    warned_seconds: float = 60.0
     idle_seconds: float = 60.0

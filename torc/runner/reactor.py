@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import Any
 
 from torc.api.runs import ActionFinished, Assignment, Finished, JobAttempt, Outcome, Reason, Started
-from torc.core.quantities import human_bytes, human_duration
+from torc.core.quantities import human_duration
 from torc.core.resources import Pool
-from torc.runner import conversation
+from torc.runner import conversation, endings
 from torc.runner.conversation import HOLD_SECONDS, has_report, has_slot
 from torc.runner.state import (
     ActionExited,
@@ -25,7 +24,6 @@ from torc.runner.state import (
     Launched,
     NoRoom,
     NotLaunched,
-    OutOfMemory,
     Over,
     Replied,
     Running,
@@ -33,10 +31,10 @@ from torc.runner.state import (
     Start,
     State,
     Stop,
-    Tails,
     Tick,
     TooLarge,
     Unreachable,
+    Warned,
     Withdraw,
     Withdrawn,
 )
@@ -55,7 +53,7 @@ def begin(settings: Settings, now: float) -> tuple[State, list[Effect]]:
     """Give the state at the beginning, and what to do first."""
     state = State(free=settings.total, free_gpus=list(settings.gpus), last_end=now)
     if settings.leave_at is not None:
-        state.wake_at = settings.leave_at
+        state.leave_at = state.wake_at = settings.leave_at
     return state, conversation.converse(state, settings, now)
 
 
@@ -109,6 +107,9 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
             return _too_large(state, job_id, peak_bytes)
         case Tick():
             return _past_deadlines(state, settings, now)
+        case Warned(leave_at):
+            state.leave_at = min(leave_at, inf if state.leave_at is None else state.leave_at)
+            state.wake_at = min(state.wake_at, state.leave_at)
         case Stop(at_once):
             return _stop(state, settings, now, at_once=at_once)
     return []
@@ -200,7 +201,7 @@ def _launched(state: State, job_id: int, started_at: float, now: float) -> None:
 def _exited(state: State, event: Exited, settings: Settings, now: float) -> list[Effect]:
     job = state.running.pop(event.job_id)
     _vacate(state, settings, job, now)
-    outcome, reason, detail = _ending(job, event)
+    outcome, reason, detail = endings.ending(job, event)
     wall = event.wall_seconds
     state.mean_seconds = wall if state.mean_seconds is None else 0.9 * state.mean_seconds + 0.1 * wall
     state.last_end = now
@@ -216,7 +217,7 @@ def _exited(state: State, event: Exited, settings: Settings, now: float) -> list
         reason=reason,
         detail=detail,
         slurm_state=event.slurm_state,
-        **_ends(event.tails if outcome != "succeeded" else None),
+        **endings.ends(event.tails if outcome != "succeeded" else None),
     )
     effects = _finished(state, finished, now)
     if settings.fail_fast and outcome in {"failed", "terminated"} and not state.is_stopping:
@@ -224,67 +225,10 @@ def _exited(state: State, event: Exited, settings: Settings, now: float) -> list
     return effects
 
 
-def _ends(tails: Tails | None) -> dict[str, Any]:
-    """Give the fields of a report that hold what was written."""
-    if tails is None:
-        return {}
-    return {
-        "stderr_tail": tails.stderr, "stderr_line": tails.stderr_line,
-        "stdout_tail": tails.stdout, "stdout_line": tails.stdout_line,
-    }  # fmt: skip
-
-
-def _ending(job: Running, event: Exited) -> tuple[Outcome, Reason | None, str | None]:
-    if job.outcome is not None:
-        return job.outcome, job.reason, job.detail
-    if event.out_of_memory is not None and event.return_code != 0:
-        return _out_of_memory(event.out_of_memory)
-    if event.recovery_failed:
-        return "failed", "recovery_failed", f"the recovery script ended with {event.return_code}"
-    if event.reason is not None:
-        return "failed", event.reason, event.detail
-    if event.return_code != 0:
-        return "failed", None, None
-    if event.missing:
-        rest = len(event.missing) - _MOST_NAMED
-        named = ", ".join(event.missing[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-        return "failed", "missing_output", f"did not write {named}"
-    return "succeeded", None, None
-
-
-def _out_of_memory(what: OutOfMemory) -> tuple[Outcome, Reason, str]:
-    if what.limit_bytes is not None:
-        return "terminated", "out_of_memory", _over(what.peak_bytes, what.limit_bytes)
-    used = human_bytes(what.peak_bytes)
-    return "failed", "out_of_memory", f"this machine had no memory left, and the kernel killed it; it used {used}"
-
-
-def _over(peak_bytes: int, limit_bytes: int) -> str:
-    used, limit = human_bytes(peak_bytes), human_bytes(limit_bytes)
-    if peak_bytes > limit_bytes:
-        return f"used {used} of memory, {limit} were asked for"
-    return f"needed more memory than the {limit} asked for: the kernel killed it at {used}"
-
-
 def _not_launched(state: State, settings: Settings, event: NotLaunched, now: float) -> list[Effect]:
     job = state.running.pop(event.job_id)
     _vacate(state, settings, job, now)
-    return _finished(state, _nothing(job, "failed", event.at, "not_started", event.why), now)
-
-
-def _nothing(job: Running, outcome: Outcome, at: float, reason: Reason | None, detail: str | None) -> Finished:
-    """Report an attempt that did not come to run."""
-    return Finished(
-        job_id=job.assignment.job_id,
-        attempt=job.assignment.attempt,
-        outcome=outcome,
-        return_code=None,
-        started_at=job.started_at,
-        ended_at=at,
-        wall_seconds=0.0,
-        reason=reason,
-        detail=detail,
-    )
+    return _finished(state, endings.nothing(job, "failed", event.at, "not_started", event.why), now)
 
 
 def _no_room(state: State, job_id: int, why: str, settings: Settings, now: float) -> list[Effect]:
@@ -293,7 +237,7 @@ def _no_room(state: State, job_id: int, why: str, settings: Settings, now: float
     _vacate(state, settings, job, now)
     if job.outcome is not None:  # somebody wanted it stopped meanwhile
         if job.started_at is not None:
-            return _finished(state, _nothing(job, job.outcome, job.started_at, job.reason, job.detail), now)
+            return _finished(state, endings.nothing(job, job.outcome, job.started_at, job.reason, job.detail), now)
         conversation.release(state, [job.assignment], now)
         return []
     state.queue.appendleft(job.assignment)
@@ -362,14 +306,14 @@ def _past_deadlines(state: State, settings: Settings, now: float) -> list[Effect
         if kill_at is not None and kill_at <= now:
             state.actions[firing_id] = None
             effects.append(KillAction(firing_id, for_good=True))
-    if settings.leave_at is not None and settings.leave_at <= now and not state.is_stopping:
+    if state.leave_at is not None and state.leave_at <= now and not state.is_stopping:
         effects += _stop(state, settings, now, at_once=False)
     if _has_more(state) and now >= _hold_until(state):
         state.mean_seconds, state.last_end = max(state.mean_seconds or 0.0, HOLD_SECONDS), now
         effects += [Withdraw(job_id) for job_id, job in state.running.items() if job.after is not None]
         conversation.release(state, state.queue, now)
         state.queue.clear()
-    state.wake_at = _earliest(state, settings)
+    state.wake_at = _earliest(state)
     return effects
 
 
@@ -383,11 +327,11 @@ def _hold_until(state: State) -> float:
     return max(state.last_end, state.paused_until) + HOLD_SECONDS
 
 
-def _earliest(state: State, settings: Settings) -> float:
+def _earliest(state: State) -> float:
     times = [job.deadline if job.outcome is None else job.kill_at or inf for job in state.running.values()]
     times += [kill_at for kill_at in state.actions.values() if kill_at is not None]
-    if settings.leave_at is not None and not state.is_stopping:
-        times.append(settings.leave_at)
+    if state.leave_at is not None and not state.is_stopping:
+        times.append(state.leave_at)
     return min(times, default=inf)
 
 
@@ -406,7 +350,7 @@ def _too_large(state: State, job_id: int, peak_bytes: int) -> list[Effect]:
     job = state.running.get(job_id)
     if job is None or job.outcome is not None:
         return []
-    _condemn(job, "terminated", "out_of_memory", _over(peak_bytes, job.assignment.request.memory_bytes))
+    _condemn(job, "terminated", "out_of_memory", endings.over(peak_bytes, job.assignment.request.memory_bytes))
     return [Kill(job_id, for_good=True)]
 
 

@@ -145,6 +145,13 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """What this runner lives in ends soon: it has to leave by then, on the monotonic clock, if not earlier."""
+
+    leave_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Somebody wants the runner to stop: kindly, or at once."""
 
@@ -163,6 +170,7 @@ Event = (
     | ActionExited
     | TooLarge
     | Tick
+    | Warned
     | Stop
 )
 
@@ -250,6 +258,7 @@ class Settings:
     lingers_seconds: float = 0.0  # waits so long for more work when nothing is left
     stays: bool = False  # until its time is over, though nothing is left
     min_seconds: float = 0.0  # asks for no more work when less of its time is left
+    idle_seconds: float = inf  # leaves an allocation in which nothing has run for so long, though work may come
     lines_up: bool = True  # short jobs may begin at the very end of others
     unreachable_seconds: float = inf  # leaves when the store has been away for longer, and nothing runs
 
@@ -302,6 +311,8 @@ class State:
     is_starving: bool = True  # the store may have work that was not asked for yet
     is_done: bool = False
     is_stuck: bool = False  # ready jobs are left that this node cannot hold, and nothing else happens anywhere
+    is_idle_around: bool = False  # nothing runs in this allocation
+    leave_at: float | None = None  # on the monotonic clock
     is_stopping: bool = False
     has_left: bool = False
     is_lost: bool = False

@@ -132,6 +132,8 @@ def _srun(request: AllocationRequest, facts: Facts) -> str:
     ]  # fmt: skip
     if request.scheduler is not None:
         words.append(f"--scheduler={request.scheduler}")
+    if request.ntasks_per_node is not None:
+        words.append(f"--ntasks-per-node={request.ntasks_per_node}")
     if request.max_parallel_jobs is not None:
         words.append(f"--max-parallel-jobs={request.max_parallel_jobs}")
     words.append(f"--output-dir={facts.output_dir}")

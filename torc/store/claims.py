@@ -47,6 +47,15 @@ _NEXT = (
 _NEXT_UNBOUND, _NEXT_BOUND = _NEXT.format(bound="IS NULL"), _NEXT.format(bound="= :scheduler_id")
 
 
+#: those that save their work and go on elsewhere, among the first of a class
+_GOING_ON = (
+    "SELECT id, priority FROM (SELECT id, -order_key AS priority, supports_termination FROM job WHERE workflow_id = :workflow_id "
+    "AND requirement_id = :class AND scheduler_id {bound} AND state = 'ready' ORDER BY scheduler_id, order_key, id LIMIT 1000) c "
+    "WHERE supports_termination ORDER BY priority DESC, id LIMIT :n"
+)
+_UNBOUND_ON, _BOUND_ON = _GOING_ON.format(bound="IS NULL"), _GOING_ON.format(bound="= :scheduler_id")
+
+
 class Wanted(NamedTuple):
     """What a runner can take now, and what it may take ahead for when something ends."""
 
@@ -66,9 +75,18 @@ class Wanted(NamedTuple):
             return not self.ends or self._lasts_for(request)
         return self.free.fits(request) or (self.ahead > 0 and self.total.fits(request))
 
+    def can_begin(self, request: ResourceRequest) -> bool:
+        """Tell whether a job that saves its work and goes on elsewhere could begin now, though its time does not fit."""
+        if not self.ends or not self._node.lasts_partly_for(request):
+            return False
+        return self.ignore_resources or self.free.fits(request._replace(runtime_seconds=0))
+
     def _lasts_for(self, request: ResourceRequest) -> bool:
-        node = self.free.nodes[0] if isinstance(self.free, Pool) else self.free
-        return node.lasts_for(request) and request.num_nodes == 1
+        return self._node.lasts_for(request) and request.num_nodes == 1
+
+    @property
+    def _node(self) -> Capacity:
+        return self.free.nodes[0] if isinstance(self.free, Pool) else self.free
 
 
 class Class(NamedTuple):
@@ -79,6 +97,7 @@ class Class(NamedTuple):
     priority: int  # of that job
     scheduler_id: int | None  # that its jobs are bound to
     request: ResourceRequest
+    goes_on: bool = False  # only those of its jobs that save their work and go on elsewhere
 
 
 def choose(db: Connection, dialect: Dialect, workflow_id: int, wanted: Wanted) -> list[Candidate]:
@@ -90,7 +109,11 @@ def choose(db: Connection, dialect: Dialect, workflow_id: int, wanted: Wanted) -
         among = {"scheduler": wanted.scheduler or "", "all_schedulers": wanted.all_schedulers}
         rows += dialect.fetch(db, _BOUND, {"workflow_id": workflow_id, **among})
     classes = [Class(row[0], row[1], row[2], row[3], ResourceRequest(*row[4:])) for row in rows]
-    classes = [found for found in classes if wanted.can_hold(found.request)]
+    classes = [
+        found if wanted.can_hold(found.request) else found._replace(goes_on=True)
+        for found in classes
+        if wanted.can_hold(found.request) or wanted.can_begin(found.request)
+    ]
     offered: Iterator[Candidate] = _Streams(db, dialect, workflow_id, wanted).merged(classes)
     seen: list[Candidate] = []
 
@@ -135,6 +158,9 @@ class _Streams:
         return merge(*map(self._lazily, classes), key=lambda job: offer_key(job, self.wanted.method))
 
     def _lazily(self, found: Class) -> Iterator[Candidate]:
+        if found.goes_on:
+            yield from self._all(found)
+            return
         yield Candidate(found.first_id, found.request, found.priority)
         rest = self._all(found)
         next(rest)
@@ -145,10 +171,11 @@ class _Streams:
         wanted, request = self.wanted, found.request
         most = wanted.limit
         if not wanted.ignore_resources:
-            most = min(most, how_many_fit(request, wanted.free))
+            needs = request._replace(runtime_seconds=0) if found.goes_on else request
+            most = min(most, how_many_fit(needs, wanted.free))
         values = {"workflow_id": self.workflow_id, "class": found.id, "n": max(1, most + wanted.ahead)}
-        query = _NEXT_UNBOUND
+        query = _UNBOUND_ON if found.goes_on else _NEXT_UNBOUND
         if found.scheduler_id is not None:
-            query, values = _NEXT_BOUND, {**values, "scheduler_id": found.scheduler_id}
+            query, values = _BOUND_ON if found.goes_on else _NEXT_BOUND, {**values, "scheduler_id": found.scheduler_id}
         for job_id, priority in self.dialect.fetch(self.db, query, values):
-            yield Candidate(job_id, request, priority)
+            yield Candidate(job_id, request, priority, found.goes_on)

@@ -1,0 +1,70 @@
+"""How the ends of attempts are reported: outcome, reason and words. Pure, a part of the reactor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torc.api.runs import Finished, Outcome, Reason
+from torc.core.quantities import human_bytes
+from torc.runner.state import Exited, OutOfMemory, Running, Tails
+
+_MOST_NAMED = 5
+
+
+def ends(tails: Tails | None) -> dict[str, Any]:
+    """Give the fields of a report that hold what was written."""
+    if tails is None:
+        return {}
+    return {
+        "stderr_tail": tails.stderr, "stderr_line": tails.stderr_line,
+        "stdout_tail": tails.stdout, "stdout_line": tails.stdout_line,
+    }  # fmt: skip
+
+
+def ending(job: Running, event: Exited) -> tuple[Outcome, Reason | None, str | None]:
+    """Tell how an attempt ended: what the runner did to it counts first, then what the kernel or a cluster did."""
+    if job.outcome is not None:
+        return job.outcome, job.reason, job.detail
+    if event.out_of_memory is not None and event.return_code != 0:
+        return _out_of_memory(event.out_of_memory)
+    if event.recovery_failed:
+        return "failed", "recovery_failed", f"the recovery script ended with {event.return_code}"
+    if event.reason is not None:
+        return "failed", event.reason, event.detail
+    if event.return_code != 0:
+        return "failed", None, event.detail
+    if event.missing:
+        rest = len(event.missing) - _MOST_NAMED
+        named = ", ".join(event.missing[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+        return "failed", "missing_output", f"did not write {named}"
+    return "succeeded", None, None
+
+
+def nothing(job: Running, outcome: Outcome, at: float, reason: Reason | None, detail: str | None) -> Finished:
+    """Report an attempt that did not come to run."""
+    return Finished(
+        job_id=job.assignment.job_id,
+        attempt=job.assignment.attempt,
+        outcome=outcome,
+        return_code=None,
+        started_at=job.started_at,
+        ended_at=at,
+        wall_seconds=0.0,
+        reason=reason,
+        detail=detail,
+    )
+
+
+def _out_of_memory(what: OutOfMemory) -> tuple[Outcome, Reason, str]:
+    if what.limit_bytes is not None:
+        return "terminated", "out_of_memory", over(what.peak_bytes, what.limit_bytes)
+    used = human_bytes(what.peak_bytes)
+    return "failed", "out_of_memory", f"this machine had no memory left, and the kernel killed it; it used {used}"
+
+
+def over(peak_bytes: int, limit_bytes: int) -> str:
+    """Say that an attempt used more memory than it asked for."""
+    used, limit = human_bytes(peak_bytes), human_bytes(limit_bytes)
+    if peak_bytes > limit_bytes:
+        return f"used {used} of memory, {limit} were asked for"
+    return f"needed more memory than the {limit} asked for: the kernel killed it at {used}"
