@@ -190,6 +190,8 @@ CASES = [
     Case("yaml/retry.yaml", {"completed": 4}, look=_retry),
     Case("yaml/failure.yaml", {"completed": 3, "failed": 1, "canceled": 2}, look=_failure),
     Case("yaml/more_memory.yaml", {"completed": 4}, look=_more_memory),
+    Case("yaml/failures.yaml", {"completed": 1, "failed": 12, "terminated": 2}),
+    Case("yaml/recover.yaml", {"completed": 2, "terminated": 3, "canceled": 1}),
     Case("yaml/limits.yaml", {"completed": 1, "terminated": 2}, look=_limits),
     Case("yaml/parameter_study.yaml", {"completed": 80}, look=_parameter_study),
     Case("json/monte_carlo_pi.json", {"completed": 21}, look=_monte_carlo_pi),

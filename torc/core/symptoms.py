@@ -358,6 +358,7 @@ _CRASHES = [
     _S("unknown", 0.58, "free(): invalid", r"free\(\): invalid", "the program crashed: its memory was damaged"),
     _S("unknown", 0.58, "stack smashing", r"stack smashing", "the program crashed: its memory was damaged"),
     _S("unknown", 0.58, "malloc(): ", r"malloc\(\): ", "the program crashed: its memory was damaged"),
+    _S("unknown", 0.75, "emfile|too many open files", r"too many open files|EMFILE", "it had more files open than it may (`ulimit -n` tells how many)"),
     _S("unknown", 0.5, "aborted (core|core dumped", r"core dumped|aborted \(core", "the program crashed"),
     _S("unknown", 0.15, "mpi_a", r"MPI_ABORT was invoked|MPI_Abort"),
     _S("unknown", 0.1, "bad termination|exited with exit code|mpirun noticed|primary job terminated", r"exited with exit code|BAD TERMINATION|mpirun noticed|primary job terminated"),

@@ -113,7 +113,8 @@ class _Round:
                 request.retry_unknown and diagnosis.category == "unknown"
             )
             if diagnosis.remedy == "none" and not asked_for:
-                self.left[diagnosis.category, diagnosis.advice].append(member)
+                said = f"{diagnosis.what}; {diagnosis.advice}" if diagnosis.category == "unknown" else diagnosis.advice
+                self.left[diagnosis.category, said].append(member)
             elif row["attempt"] >= request.max_attempts:
                 self.left[diagnosis.category, f"tried {request.max_attempts} times"].append(member)
             else:
