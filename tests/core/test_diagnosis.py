@@ -170,3 +170,11 @@ def test_the_program_of_a_command(command: str, program: str) -> None:
 
 def test_what_differs_from_job_to_job_is_taken_out() -> None:
     assert normalised("rank 17: 0x7f2a /a/b/c.dat 'x' 1.5e-3") == "rank #: <hex> <path> '...' #"
+
+
+def test_what_was_stopped_at_a_limit_is_alike_whatever_it_wrote_before() -> None:
+    found = {
+        diagnose(Facts(ending="terminated", reason="timeout", command="python3 fit.py", logs=logs)).fingerprint
+        for logs in ((), (Log("stderr", "step 7\n", 1),), (Log("stderr", "Killed\n", 1),))
+    }
+    assert found == {"timeout | fit.py | "}

@@ -185,8 +185,8 @@ def lines_of(recovery: Recovery) -> Iterable[str]:
         yield f"{left.num_jobs} x {left.category} left ({_some(left.job_ids, left.num_jobs)}): {left.reason}"
     spent = recovery.spent
     yield (
-        f"cost about {recovery.cost_node_hours:.3g} node-hours; {spent.rounds} recoveries and {spent.node_hours:.3g} "
-        "node-hours were spent before"
+        f"cost about {recovery.cost_node_hours:.3g} node-hours; {spent.rounds} recover{'y' if spent.rounds == 1 else 'ies'} "
+        f"and {spent.node_hours:.3g} node-hours were spent before"
     )
 
 

@@ -46,6 +46,8 @@ _OF_LAUNCHERS = re.compile(r"btl_tcp|PMIX|PRTE|\borte|prterun|mpirun|mpiexec|hyd
 _MILDLY = 0.6
 #: of a line that says something else more surely
 _ALSO = 0.3
+#: reasons of runners that stopped an attempt at a limit
+_AT_A_LIMIT = frozenset({"timeout", "out_of_memory"})
 #: categories whose messages mean what they say, whatever stands beside them
 _MEANT = frozenset({"preempted", "node_failure", "timeout", "license", "killed_by_user"})
 
@@ -143,6 +145,8 @@ def diagnose(facts: Facts) -> Diagnosis:
     figures = tuple(dict.fromkeys(clue.figure for clue in case.clues if clue.figure is not None))
     program = program_of(facts.command)
     last = quotes[-1].text if quotes else _last_line(facts.logs)
+    if facts.reason in _AT_A_LIMIT:
+        last = ""  # what it wrote before it was stopped is no error, and the shell's `Killed` comes or does not
     return Diagnosis(
         category=category,
         confidence=round(min(case.score(), 0.99 if category != "unknown" else 0.6), 2),

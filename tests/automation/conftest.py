@@ -1,0 +1,5 @@
+"""Fixtures of automation."""
+
+from tests.cli.conftest import program
+
+__all__ = ["program"]
