@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0008"
+down_revision = "0007"
 _DUE_NOW = sa.text("state = 'ready' AND due_at IS NULL")
 _WAITING = sa.text("due_at IS NOT NULL")
 
