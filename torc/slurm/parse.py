@@ -90,7 +90,7 @@ class AccountingRow:
     walltime_seconds: int | None
     num_nodes: int | None
     num_cpus: int | None
-    requested_memory_bytes: int | None
+    requested_memory_bytes: int | None  # on all nodes together
     max_rss_bytes: int | None  # of a step; sampled, so too small or 0 for a short one and for one that was killed
     cpu_seconds: float | None
     num_gpus: int
@@ -187,6 +187,7 @@ def parse_sacct(text: str) -> list[AccountingRow]:
         of = dict(zip(SACCT_FIELDS, values, strict=True))
         code, signal = fields.exit_code(of["ExitCode"]) or (None, None)
         limit = fields.number(of["TimelimitRaw"])
+        cpus, num_nodes = fields.number(of["AllocCPUS"]), fields.number(of["NNodes"])
         rows.append(
             AccountingRow(
                 id=found, raw_id=fields.job_id(of["JobIDRaw"]), state=fields.state(of["State"]),
@@ -195,8 +196,8 @@ def parse_sacct(text: str) -> list[AccountingRow]:
                 partition=of["Partition"], cluster=of["Cluster"], submitted_at=fields.moment(of["Submit"]),
                 started_at=fields.moment(of["Start"]), ended_at=fields.moment(of["End"]),
                 elapsed_seconds=fields.number(of["ElapsedRaw"]),
-                walltime_seconds=None if limit is None else limit * 60, num_nodes=fields.number(of["NNodes"]),
-                num_cpus=fields.number(of["AllocCPUS"]), requested_memory_bytes=fields.memory(of["ReqMem"]),
+                walltime_seconds=None if limit is None else limit * 60, num_nodes=num_nodes, num_cpus=cpus,
+                requested_memory_bytes=_requested(of["ReqMem"], cpus, num_nodes),
                 max_rss_bytes=fields.memory(of["MaxRSS"]), cpu_seconds=_cpu_seconds(of["TotalCPU"]),
                 num_gpus=_tres_gpus(of["AllocTRES"]), nodes=fields.nodes(of["NodeList"]), name=of["JobName"],
             )
@@ -266,6 +267,13 @@ def _cpu_seconds(text: str) -> float | None:
     if seconds is None:
         return None
     return seconds + (float(f"0.{fraction}") if fraction.isascii() and fraction.isdigit() else 0.0)
+
+
+def _requested(text: str, cpus: int | None, num_nodes: int | None) -> int | None:
+    """Read ReqMem: `100Mc` is for a CPU and `100Mn` for a node (before 21.08), `100M` for all of it."""
+    amount = fields.memory(text)
+    times = {"c": cpus, "n": num_nodes}.get(text.strip()[-1:], 1)
+    return None if amount is None or times is None else amount * times
 
 
 def _tres_gpus(text: str) -> int:
