@@ -99,7 +99,7 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "RecordAllocations": {**of_wf, "allocations": [{"name": "sweep", "scheduler": "cpu", "walltime_seconds": 3600}]},
         "ReportSubmissions": {**of_wf, "submissions": [{**allocation, "cluster_job_id": "4711"}]},
         "ObserveAllocations": {**of_wf, "observations": [{**allocation, **seen}]},
-        "CancelAllocations": of_wf, "ListAllocations": of_wf, "GetAllocation": allocation, "ListFailedNodes": of_wf, "ListDueScheduling": of_wf, "ListWaitingJobs": of_wf,
+        "GetUsage": of_wf, "CancelAllocations": of_wf, "ListAllocations": of_wf, "GetAllocation": allocation, "ListFailedNodes": of_wf, "ListDueScheduling": of_wf, "ListWaitingJobs": of_wf,
         "RecoverWorkflow": {**of_wf, "dry_run": True}, "GetRecoverySpent": of_wf,
         "GetDemand": of_wf,
         "SetAllocationPlan": {**of_wf, "schedulers": [{"name": "planned", "fields": {"account": "project1", "walltime": "01:30:00"}, **cells_left(people)}]},

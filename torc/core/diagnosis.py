@@ -160,6 +160,31 @@ def diagnose(facts: Facts) -> Diagnosis:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """One of the things that logs tell, with the lines that say so."""
+
+    category: Category
+    confidence: float
+    what: str
+    advice: str
+    quotes: tuple[Quote, ...]
+
+
+def tellings(logs: Sequence[Log], least: float = 0.5) -> tuple[Telling, ...]:
+    """Give all that logs of many processes tell, the surest first: several things may have gone wrong."""
+    cases: dict[Category, _Case] = {}
+    for clue in _of_logs(logs):
+        cases.setdefault(clue.category, _Case()).clues.append(clue)
+    found = []
+    for category, case in cases.items():
+        own = next((clue.what for clue in sorted(case.clues, key=lambda clue: -clue.weight) if clue.what), None)
+        what, advice = ADVICE[category]
+        found.append(Telling(category, round(min(case.score(), 0.99), 2), own or what, advice, _quotes(case.clues)))
+    sure = [telling for telling in found if telling.confidence >= least]
+    return tuple(sorted(sure, key=lambda telling: -telling.confidence))
+
+
 # -- what is certain --------------------------------------------------------------------------------------------
 
 _BY_REASON: Mapping[str, tuple[Category, str]] = {
