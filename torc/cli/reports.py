@@ -84,3 +84,49 @@ def _write_page(report: Any, path: Path, *, with_attempts: bool) -> None:
 
     write_whole(path, page(report, with_attempts=with_attempts).encode("utf-8", "replace"))
     render.note(f"wrote {path}: open it in a browser, print it, or attach it")
+
+
+@reports.command("ro-crate")
+def ro_crate(
+    workflow: Which = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR_OR_ZIP", help="A new folder, or a file that ends in .zip.")
+    ] = Path("ro-crate.zip"),
+    license_: Annotated[
+        str | None,
+        typer.Option("--license", metavar="URL", help="Under which others may use it; say one before you publish."),
+    ] = None,
+    author: Annotated[
+        str | None, typer.Option("--author", help="Whose run it is; default: the user of the workflow.")
+    ] = None,
+    orcid: Annotated[
+        str | None, typer.Option("--orcid", metavar="URL", help="Of the author: https://orcid.org/...")
+    ] = None,
+    max_file_size: Annotated[
+        str, typer.Option("--max-file-size", help="Inputs and outputs up to this size go in; of others, their hashes.")
+    ] = "10m",
+) -> None:
+    """Write the run as an RO-Crate (Workflow Run Crate 0.5), which archives and journals take.
+
+    With the spec as written and as resolved, the report, a table of all attempts, environments, and inputs and outputs.
+
+    Example: torc reports ro-crate 3 -o sweep.zip --license https://spdx.org/licenses/CC-BY-4.0
+    """
+    from torc.core.quantities import parse_memory
+    from torc.errors import Invalid
+    from torc.reports.crate import About
+    from torc.reports.deposit import write_crate
+
+    try:
+        most_bytes = parse_memory(max_file_size)
+    except ValueError as error:
+        raise Invalid(f"--max-file-size: {error}", hint="write 10m or 2g") from None
+    with torc(create=False) as opened:
+        report = _gathered(opened, workflow_id(opened, workflow))
+    number = write_crate(report, output, About(license_, author, orcid), most_bytes)
+    if SESSION.json:
+        render.show_json({"path": str(output), "num_files": number})
+        return
+    print(f"wrote {output}: {number} files")
+    if license_ is None:
+        render.note("no license was named: say --license URL before you publish it")
