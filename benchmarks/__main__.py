@@ -24,6 +24,7 @@ MEASURES = (
     "startup",
     "parsing",
     "overhead",
+    "sampling",
     "gaps",
     "serving",
     "idle",

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks import processes, specs
 from benchmarks.rows import Row, megabytes
@@ -17,9 +18,25 @@ START_LIMIT_SECONDS = 60.0
 
 def measure(sizes: Sizes, folder: Path) -> list[Row]:
     """Start sleeping jobs all at once, and watch the runner from when the last has started."""
+    jobs = sizes.sleeping_jobs
+    command = f"exec sleep {sizes.sleeping_seconds + START_LIMIT_SECONDS:g}"
+    share, resident = share_while_jobs_sleep(specs.sweep(jobs, command), sizes, folder)
+    return [
+        Row(
+            f"runner's own CPU while {jobs} jobs sleep",
+            f"{100 * share:.2f} % of a core",
+            target=f"<= {100 * TARGET_SHARE:g} %",
+            met=share <= TARGET_SHARE,
+        ),
+        Row(f"runner's memory while {jobs} jobs sleep", megabytes(resident)),
+    ]
+
+
+def share_while_jobs_sleep(spec: dict[str, Any], sizes: Sizes, folder: Path) -> tuple[float, int]:
+    """Run a spec of jobs that sleep; gives the share of a core that the runner takes, and its memory in bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs, seconds = sizes.sleeping_jobs, sizes.sleeping_seconds
-    path = specs.save(specs.sweep(jobs, f"exec sleep {seconds + START_LIMIT_SECONDS:g}"), folder)
+    path = specs.save(spec, folder)
     argv = [*processes.TORC, "run", str(path), "--max-parallel-jobs", str(jobs)]
     with (folder / "output.log").open("wb") as output:
         runner = subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
@@ -33,15 +50,7 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
         finally:
             runner.send_signal(signal.SIGINT)
             runner.wait(timeout=START_LIMIT_SECONDS)
-    return [
-        Row(
-            f"runner's own CPU while {jobs} jobs sleep",
-            f"{100 * share:.2f} % of a core",
-            target=f"<= {100 * TARGET_SHARE:g} %",
-            met=share <= TARGET_SHARE,
-        ),
-        Row(f"runner's memory while {jobs} jobs sleep", megabytes(resident)),
-    ]
+    return share, resident
 
 
 def _wait_for_jobs(runner: subprocess.Popen[bytes], jobs: int) -> None:

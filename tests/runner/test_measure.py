@@ -200,7 +200,10 @@ def test_a_peak_between_two_samples_is_seen_by_the_kernel_and_files_are_no_part_
 ) -> None:
     command = f"dd if=/dev/zero of={tmp_path}/data bs=1M count=80 2>/dev/null; {GREEDY} & wait"
     usage = run_jobs(
-        local, tmp_path, {"name": "a", "command": command}, fields={"resource_monitor": {"sample_interval_seconds": 60}}
+        local,
+        tmp_path,
+        {"name": "a", "command": command, "resource_requirements": {"memory": "500m"}},
+        fields={"enforce_memory": True},
     )["a"].usage
     assert 300 * MIB < usage.peak_memory_bytes < 360 * MIB
     assert (

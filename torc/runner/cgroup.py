@@ -129,13 +129,17 @@ class Groups:
                 self._home.rmdir()
 
 
-def delegated(mark: str) -> Groups | None:
-    """Give where groups can be made with an account of memory; None: nowhere."""
+def delegated(mark: str, *, for_limits: bool = True) -> Groups | None:
+    """Give where groups can be made with an account of memory; None: nowhere.
+
+    Groups of version 1 are for limits alone: root may always make them, which nobody has meant as an invitation, and a move
+    into one waits a millisecond for the kernel, as long as a short job takes.
+    """
     mounts = _mounts()
     for controllers, path in _own_groups():
         if controllers == "" and "cgroup2" in mounts:
             found = _second(_at(mounts["cgroup2"], path), mark)
-        elif "memory" in controllers.split(",") and "memory" in mounts:
+        elif for_limits and "memory" in controllers.split(",") and "memory" in mounts:
             found = _first(_at(mounts["memory"], path), mark)
         else:
             continue

@@ -35,7 +35,6 @@ class Monitoring:
     is_on: bool = True
     interval_seconds: float = 1.0
     enforce_memory: bool = False
-    wants_groups: bool = False
     series: Path | None = None  # where time series are kept
     meta: Mapping[str, object] | None = None  # what is said there of the runner
 
@@ -47,10 +46,8 @@ class Monitoring:
         enforce = bool(settings.get("enforce_memory"))
         interval = float(monitor.get("sample_interval_seconds", 5.0 if monitor else 1.0))
         keeps = is_on and monitor.get("granularity") == "time_series"
-        return cls(
-            is_on, interval, enforce, bool(monitor and is_on) or enforce, series if keeps else None,
-            {**meta, "sample_interval_seconds": interval},
-        )  # fmt: skip
+        more = {**meta, "sample_interval_seconds": interval}
+        return cls(is_on, interval, enforce, series if keeps else None, more)
 
     def of_steps(self) -> Monitoring:
         """Give what is to be watched where Slurm has the jobs in control groups of its own, and keeps the limits."""
@@ -93,7 +90,7 @@ class Monitor:
         self._gpus = Gpus(monitoring.interval_seconds)
         self._writer = None if monitoring.series is None else Writer(monitoring.series, monitoring.meta or {})
         # a delegated group must be found before anything else runs in it
-        self._groups = cgroup.delegated(mark) if monitoring.wants_groups else None
+        self._groups = cgroup.delegated(mark, for_limits=enforced) if self._looks else None
         self._tracks: dict[int, _Track] = {}
         self._running: dict[int, _Track] = {}  # by session
         if self._looks:
