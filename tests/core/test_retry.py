@@ -143,3 +143,10 @@ def test_a_delay_grows_with_each_retry_and_is_never_shorter_than_the_rule_says()
     assert delay_of(Rule(), 3, 0.5) == 0.0
     decision = decide(Outcome("failed", 1), [rule], {0: 1}, jitter=0.5)
     assert (decision.event, decision.delay_seconds) == (Event.RETRIED, 20.0 * (1 + JITTER / 2))
+
+
+def test_work_saved_at_a_limit_goes_on_by_a_rule_at_once_or_else_with_the_next_run() -> None:
+    saved = Outcome("interrupted", 1, "timeout")
+    assert decide(saved) == Decision(Event.INTERRUPTED)
+    assert decide(saved, [ANY]) == Decision(Event.RETRIED, 0)
+    assert decide(saved, [ANY], {0: 1}, use_pending_failed=True) == Decision(Event.INTERRUPTED)

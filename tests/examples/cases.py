@@ -20,6 +20,7 @@ class Case:
     counts: dict[str, int]
     options: tuple[str, ...] = ()
     look: Callable[[Path], None] = lambda folder: None
+    most_runs: int = 1  # so often it may be interrupted, and go on
 
     @property
     def exit_code(self) -> int:
@@ -104,6 +105,13 @@ def _failure(folder: Path) -> None:
 
 def _limits(folder: Path) -> None:
     assert text(folder, "limits/checkpoint.txt").startswith("saved at step ")
+
+
+def _checkpoint(folder: Path) -> None:
+    begun = [int(line.split()[-1]) for line in lines(folder, "checkpoint/attempts.txt")]
+    assert begun[0] == 0
+    assert len(begun) > 1 and begun == sorted(begun)
+    assert text(folder, "checkpoint/result.txt") == "276\n", "no step was lost or made twice"
 
 
 def _regexes(folder: Path) -> None:
@@ -193,6 +201,7 @@ CASES = [
     Case("yaml/failures.yaml", {"completed": 1, "failed": 12, "terminated": 2}),
     Case("yaml/recover.yaml", {"completed": 2, "terminated": 3, "canceled": 1}),
     Case("yaml/limits.yaml", {"completed": 1, "terminated": 2}, look=_limits),
+    Case("yaml/checkpoint.yaml", {"completed": 2}, look=_checkpoint, most_runs=15),
     Case("yaml/parameter_study.yaml", {"completed": 80}, look=_parameter_study),
     Case("json/monte_carlo_pi.json", {"completed": 21}, look=_monte_carlo_pi),
     Case("json/map_reduce.json", {"completed": 8}, look=_map_reduce),

@@ -252,6 +252,56 @@ def test_nothing_starts_while_stopping_and_what_still_comes_goes_back() -> None:
     assert {item.job_id for item in r.sent().released} == {1, 2}
 
 
+def test_jobs_that_can_save_their_work_are_asked_to_before_the_runner_leaves() -> None:
+    r = Reactor(num_cpus=3, leave_at=1060.0, grace_seconds=10.0)
+    r.replied(job(1, supports_termination=True), job(2))
+    r.later(49.9)
+    assert r.kills() == []
+    r.later(0.2)
+    assert r.kills() == [(1, False)], "the other may still come to its end"
+    assert r.ended(1, 0) == []
+    assert r.replied(job(3, supports_termination=True), job(4)) == [4], "no time is left to save anything"
+    r.later(10.0)
+    assert (2, True) in r.kills()
+    assert [(item.outcome, item.reason) for item in r.reported() if item.job_id == 1] == [
+        ("interrupted", "runner_stopped")
+    ]
+
+
+def test_half_of_a_short_time_is_left_to_jobs_before_they_are_asked() -> None:
+    r = Reactor(leave_at=1006.0, grace_seconds=10.0)
+    r.replied(job(1, supports_termination=True))
+    r.later(2.9)
+    assert r.kills() == []
+    r.later(0.2)
+    assert r.kills() == [(1, False)]
+    r.later(3.0)
+    assert r.kills() == [(1, True)], "it does not outlast the time of its runner"
+
+
+def test_a_job_that_can_save_its_work_is_asked_to_before_its_limit_and_is_to_be_continued() -> None:
+    r = Reactor(grace_seconds=10.0)
+    r.replied(
+        job(1, supports_termination=True, runtime_seconds=60), job(2, supports_termination=True, runtime_seconds=8)
+    )
+    r.later(3.9)
+    assert r.kills() == []
+    r.later(0.2)
+    assert r.kills() == [(2, False)], "half of a short time at most"
+    r.ended(2, 1)
+    r.later(45.8)
+    assert r.kills() == []
+    r.later(0.2)
+    assert r.kills() == [(1, False)]
+    r.later(10.0)
+    assert r.kills() == [(1, True)], "the limit itself holds"
+    r.ended(1, -9)
+    last = r.reported()[-1]
+    assert (last.outcome, last.reason, last.detail) == (
+        "interrupted", "timeout", "was asked to save its work before its limit of 1m 00s",
+    )  # fmt: skip
+
+
 def test_the_time_limit_stops_the_runner() -> None:
     r = Reactor(leave_at=1060.0)
     assert r.sent().free.runtime_seconds == pytest.approx(60.0)

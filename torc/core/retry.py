@@ -18,6 +18,7 @@ Ending = Literal["succeeded", "failed", "terminated", "interrupted", "canceled"]
 MAX_LOSSES = 3
 DEFAULT_MAX_RETRIES = 3
 RUNNER_LOST = "runner_lost"
+TIMEOUT = "timeout"
 #: how a runner ended whose process was found to be gone by somebody who runs the workflow again
 DIED = "died"
 RECOVERY_FAILED = "recovery_failed"
@@ -36,6 +37,11 @@ class Outcome:
     return_code: int | None = None
     reason: str | None = None
     category: str | None = None  # of its diagnosis, where there is one
+
+    @property
+    def is_at_limit(self) -> bool:
+        """Tell whether it has saved its work at its limit: a rule may have it go on at once, else the next run does."""
+        return self.ending == "interrupted" and self.reason == TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ def decide(
     terminated. No rule is asked after a recovery script failed. `jitter` (0 to 1) spreads retries that would be due at once.
     """
     plain = _PLAIN_EVENTS.get(outcome.ending)
-    if plain is not None:
+    if plain is not None and not outcome.is_at_limit:
         return Decision(plain)
     if outcome.reason != RECOVERY_FAILED:
         counts = used or {}
@@ -120,6 +126,8 @@ def decide(
             if rule.matches(outcome) and counts.get(index, 0) < rule.max_retries:
                 delay = delay_of(rule, counts.get(index, 0), jitter)
                 return Decision(Event.RETRIED, index, rule.recovery_script, delay)
+    if outcome.is_at_limit:
+        return Decision(Event.INTERRUPTED)
     if outcome.ending == "terminated":
         return Decision(Event.TERMINATED)
     return Decision(Event.AWAITED_DECISION if use_pending_failed else Event.FAILED)

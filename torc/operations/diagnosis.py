@@ -20,7 +20,7 @@ from torc.operations.dispatch import Tx, answers
 from torc.operations.rows import capacity_of, loads, workflow_row
 
 _FAILED = ("failed", "terminated", "pending_failed")
-_ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.attempt, j.due_at,
+_ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.counted, j.attempt, j.due_at,
     j.reason AS job_reason, a.state AS ending, a.reason, a.detail,
     a.return_code, a.wall_seconds, a.peak_memory_bytes, a.stderr_tail, a.stderr_line, a.stdout_tail, a.stdout_line,
     a.slurm_state, j.requirement_id, r.name AS requirement_name, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds
@@ -41,6 +41,9 @@ def explain_job(tx: Tx, request: api.ExplainJob) -> api.Explanation:
     workflow_id = int(row[0])
     job = tx.db.execute(text(f"{_ATTEMPTS} WHERE j.id = :id"), {"id": request.job_id}).mappings().one()
     state = State(job["state"])
+    if state is State.TERMINATED and not job["counted"]:
+        why = job["detail"] or "its runner stopped"
+        return _plain(workflow_id, job, f"it was interrupted: {why}", f"torc run {workflow_id} goes on with it")
     if state.value in _FAILED:
         return _failure(workflow_id, job)
     explain = {

@@ -40,8 +40,9 @@ _INSERT = (
 
 def handle(tx: Tx, workflow: RowMapping, item: Finished, job: JobNow, *, use_pending_failed: bool) -> Decision:
     """Decide what an attempt that ended means for its job; a rule that says so gives the next attempt more."""
-    if item.outcome not in {"failed", "terminated"} or job.failure_handler_id is None:
-        outcome = Outcome(item.outcome, item.return_code, item.reason)
+    outcome = Outcome(item.outcome, item.return_code, item.reason)
+    may_be_retried = item.outcome in {"failed", "terminated"} or outcome.is_at_limit
+    if not may_be_retried or job.failure_handler_id is None:
         return decide(outcome, use_pending_failed=use_pending_failed)
     found = tx.dialect.fetch(tx.db, _HANDLER, {"id": job.failure_handler_id})
     rules = rules_of(loads(found[0][0], {}))

@@ -37,6 +37,7 @@ class Monitoring:
     enforce_memory: bool = False
     series: Path | None = None  # where time series are kept
     meta: Mapping[str, object] | None = None  # what is said there of the runner
+    wants_groups: bool = True  # where there are some to be had
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], series: Path, meta: Mapping[str, object]) -> Monitoring:
@@ -90,7 +91,7 @@ class Monitor:
         self._gpus = Gpus(monitoring.interval_seconds)
         self._writer = None if monitoring.series is None else Writer(monitoring.series, monitoring.meta or {})
         # a delegated group must be found before anything else runs in it
-        self._groups = cgroup.delegated(mark, for_limits=enforced) if self._looks else None
+        self._groups = cgroup.delegated(mark, for_limits=enforced) if self._looks and monitoring.wants_groups else None
         self._tracks: dict[int, _Track] = {}
         self._running: dict[int, _Track] = {}  # by session
         if self._looks:

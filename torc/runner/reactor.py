@@ -6,11 +6,9 @@ to the store, and when, is in `conversation`.
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 
-from torc.api.runs import ActionFinished, Assignment, Finished, JobAttempt, Outcome, Reason, Started
-from torc.core.quantities import human_duration
+from torc.api.runs import ActionFinished, Assignment, Finished, Started
 from torc.core.resources import Pool
 from torc.runner import conversation, endings
 from torc.runner.conversation import HOLD_SECONDS, has_report, has_slot
@@ -38,6 +36,7 @@ from torc.runner.state import (
     Withdraw,
     Withdrawn,
 )
+from torc.runner.stopping import cancel, end_at_limit, give_notice, notice_at, stop, time_of, too_large
 
 #: a claimed job that waits for room so long is not overtaken any more
 PATIENCE_SECONDS = 2.0
@@ -53,7 +52,8 @@ def begin(settings: Settings, now: float) -> tuple[State, list[Effect]]:
     """Give the state at the beginning, and what to do first."""
     state = State(free=settings.total, free_gpus=list(settings.gpus), last_end=now)
     if settings.leave_at is not None:
-        state.leave_at = state.wake_at = settings.leave_at
+        state.leave_at = settings.leave_at
+        state.notice_at = state.wake_at = notice_at(settings, settings.leave_at, now)
     return state, conversation.converse(state, settings, now)
 
 
@@ -87,7 +87,7 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
         case Replied(reply):
             effects = conversation.take_reply(state, reply, now)
             for item in reply.cancel:
-                effects += _cancel(state, item, settings, now)
+                effects += cancel(state, item, settings, now)
             return effects
         case Unreachable(sent):
             return conversation.take_back(state, sent, settings, now)
@@ -104,14 +104,15 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
         case Withdrawn(job_id):
             return _withdrawn(state, job_id, settings, now)
         case TooLarge(job_id, peak_bytes):
-            return _too_large(state, job_id, peak_bytes)
+            return too_large(state, job_id, peak_bytes)
         case Tick():
             return _past_deadlines(state, settings, now)
         case Warned(leave_at):
             state.leave_at = min(leave_at, inf if state.leave_at is None else state.leave_at)
-            state.wake_at = min(state.wake_at, state.leave_at)
+            state.notice_at = min(state.notice_at, notice_at(settings, state.leave_at, now))
+            state.wake_at = min(state.wake_at, state.notice_at)
         case Stop(at_once):
-            return _stop(state, settings, now, at_once=at_once)
+            return stop(state, settings, now, at_once=at_once)
     return []
 
 
@@ -142,13 +143,17 @@ def _line_up(state: State, settings: Settings, now: float, effects: list[Effect]
             continue
         while len(job.line) < depth and state.queue:
             assignment = state.queue[0]
-            if assignment.request != job.assignment.request or assignment.request.num_gpus:
+            if assignment.request != job.assignment.request or not _may_line_up(state, assignment):
                 return
             state.queue.popleft()
             job.line.append(assignment.job_id)
             state.running[assignment.job_id] = Running(assignment, (), begun=now, deadline=inf, after=job_id)
             state.num_lined_up += 1
             effects.append(Start(assignment, (), after=job_id))
+
+
+def _may_line_up(state: State, assignment: Assignment) -> bool:
+    return not assignment.request.num_gpus and not (state.is_leaving and assignment.supports_termination)
 
 
 def _fill_room(state: State, settings: Settings, now: float, effects: list[Effect]) -> None:
@@ -169,6 +174,8 @@ def _fill_room(state: State, settings: Settings, now: float, effects: list[Effec
 
 
 def _fits(state: State, settings: Settings, assignment: Assignment) -> bool:
+    if state.is_leaving and assignment.supports_termination:
+        return False  # there is no time left to save anything
     return settings.counts_only or state.free.fits(assignment.request)
 
 
@@ -184,7 +191,7 @@ def _start(state: State, settings: Settings, assignment: Assignment, now: float)
     if request.num_gpus and not nodes:
         gpus = tuple(state.free_gpus[: request.num_gpus])
         del state.free_gpus[: request.num_gpus]
-    deadline = now + request.runtime_seconds
+    deadline = now + time_of(assignment, settings)
     state.running[assignment.job_id] = Running(assignment, gpus, begun=now, deadline=deadline, nodes=nodes)
     state.wake_at = min(state.wake_at, deadline)
     return Start(assignment, gpus, nodes=nodes)
@@ -221,7 +228,7 @@ def _exited(state: State, event: Exited, settings: Settings, now: float) -> list
     )
     effects = _finished(state, finished, now)
     if settings.fail_fast and outcome in {"failed", "terminated"} and not state.is_stopping:
-        effects += _stop(state, settings, now, at_once=False)
+        effects += stop(state, settings, now, at_once=False)
     return effects
 
 
@@ -246,7 +253,7 @@ def _no_room(state: State, job_id: int, why: str, settings: Settings, now: float
         state.paused_until = now + _PAUSES[min(state.num_refusals, len(_PAUSES)) - 1]
     if state.num_refusals > len(_PAUSES) and not state.running and not state.is_stopping:
         state.trouble = why
-        return _stop(state, settings, now, at_once=False)
+        return stop(state, settings, now, at_once=False)
     return []
 
 
@@ -276,7 +283,7 @@ def _vacate(state: State, settings: Settings, job: Running, now: float) -> None:
         first, *rest = job.line
         following = state.running[first]
         following.after, following.line, following.begun = None, rest, now
-        following.deadline = now + following.assignment.request.runtime_seconds
+        following.deadline = now + time_of(following.assignment, settings)
         state.wake_at = min(state.wake_at, following.deadline)
         state.num_lined_up -= 1
         for waiting in rest:
@@ -296,9 +303,7 @@ def _past_deadlines(state: State, settings: Settings, now: float) -> list[Effect
     effects: list[Effect] = []
     for job_id, job in state.running.items():
         if job.outcome is None and job.deadline <= now:
-            limit = human_duration(job.assignment.request.runtime_seconds)
-            _condemn(job, "terminated", "timeout", f"ran longer than its limit of {limit}")
-            effects.append(_end_kindly(state, settings, job_id, job, now))
+            effects.append(end_at_limit(state, settings, job_id, job, now))
         elif job.kill_at is not None and job.kill_at <= now:
             job.kill_at = None
             effects.append(Kill(job_id, for_good=True))
@@ -306,8 +311,9 @@ def _past_deadlines(state: State, settings: Settings, now: float) -> list[Effect
         if kill_at is not None and kill_at <= now:
             state.actions[firing_id] = None
             effects.append(KillAction(firing_id, for_good=True))
+    effects += give_notice(state, settings, now)
     if state.leave_at is not None and state.leave_at <= now and not state.is_stopping:
-        effects += _stop(state, settings, now, at_once=False)
+        effects += stop(state, settings, now, at_once=False)
     if _has_more(state) and now >= _hold_until(state):
         state.mean_seconds, state.last_end = max(state.mean_seconds or 0.0, HOLD_SECONDS), now
         effects += [Withdraw(job_id) for job_id, job in state.running.items() if job.after is not None]
@@ -331,62 +337,5 @@ def _earliest(state: State) -> float:
     times = [job.deadline if job.outcome is None else job.kill_at or inf for job in state.running.values()]
     times += [kill_at for kill_at in state.actions.values() if kill_at is not None]
     if state.leave_at is not None and not state.is_stopping:
-        times.append(state.leave_at)
+        times.append(state.leave_at if state.is_leaving else state.notice_at)
     return min(times, default=inf)
-
-
-def _condemn(job: Running, outcome: Outcome, reason: Reason, detail: str | None = None) -> None:
-    job.outcome, job.reason, job.detail = outcome, reason, detail
-
-
-def _end_kindly(state: State, settings: Settings, job_id: int, job: Running, now: float) -> Kill:
-    """Ask an attempt to end; SIGKILL follows after the time of grace."""
-    job.kill_at = now + settings.grace_seconds
-    state.wake_at = min(state.wake_at, job.kill_at)
-    return Kill(job_id, for_good=False)
-
-
-def _too_large(state: State, job_id: int, peak_bytes: int) -> list[Effect]:
-    job = state.running.get(job_id)
-    if job is None or job.outcome is not None:
-        return []
-    _condemn(job, "terminated", "out_of_memory", endings.over(peak_bytes, job.assignment.request.memory_bytes))
-    return [Kill(job_id, for_good=True)]
-
-
-def _stop(state: State, settings: Settings, now: float, *, at_once: bool) -> list[Effect]:
-    """Let go of everything: what is only claimed goes back, what runs is ended, kindly where it can save its work."""
-    state.is_stopping = True
-    conversation.release(state, state.queue, now)
-    state.queue.clear()
-    effects: list[Effect] = []
-    for job_id, job in state.running.items():
-        if job.outcome is None:
-            _condemn(job, "interrupted", "runner_stopped")
-            if at_once or not job.assignment.supports_termination:
-                effects.append(Kill(job_id, for_good=True))
-            else:
-                effects.append(_end_kindly(state, settings, job_id, job, now))
-        elif at_once and job.kill_at is not None:
-            job.kill_at = None
-            effects.append(Kill(job_id, for_good=True))
-    for firing_id in state.actions:
-        state.actions[firing_id] = None if at_once else now + settings.grace_seconds
-        state.wake_at = min(state.wake_at, now + settings.grace_seconds)
-        effects.append(KillAction(firing_id, for_good=at_once))
-    return effects
-
-
-def _cancel(state: State, item: JobAttempt, settings: Settings, now: float) -> list[Effect]:
-    """Stop an attempt that the store wants stopped, or give it back when it was never started."""
-    job = state.running.get(item.job_id)
-    if job is not None and job.assignment.attempt == item.attempt:
-        if job.outcome is not None:
-            return []
-        _condemn(job, "canceled", "canceled")
-        return [_end_kindly(state, settings, item.job_id, job, now)]
-    if all(done.job_id != item.job_id for done in state.finished):
-        state.queue = deque(queued for queued in state.queue if queued.job_id != item.job_id)
-        state.released.append(item)
-        has_report(state, now)
-    return []

@@ -315,6 +315,8 @@ class State:
     leave_at: float | None = None  # on the monotonic clock
     is_stopping: bool = False
     has_left: bool = False
+    notice_at: float = inf  # when jobs are asked to save their work because this runner leaves
+    is_leaving: bool = False  # they have been asked
     is_lost: bool = False
     gave_up: bool = False  # leaves with reports that only the journal has
     unreachable_since: float | None = None
