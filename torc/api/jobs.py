@@ -49,6 +49,7 @@ class ListJobs(Request[Page[Job]]):
     state: State | None = Field(None, description="only jobs in this state")
     name: str | None = Field(None, description="only the job of this name; with `*` or `?`: all whose names match")
     runner_id: int | None = None
+    requirement_id: int | None = Field(None, description="only jobs of this requirement class")
     limit: int = Field(100, ge=1, le=10_000)
     cursor: str | None = None
 

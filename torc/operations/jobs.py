@@ -79,6 +79,9 @@ def list_jobs(tx: Tx, request: ListJobs) -> Page[Job]:
         condition, named = name_condition(tx, "j.name", request.name)
         where += [condition, "j.workflow_id = :workflow_id"]
         values |= named
+    if request.requirement_id is not None:
+        where.append("j.requirement_id = :requirement_id")
+        values["requirement_id"] = request.requirement_id
     if request.runner_id is not None:
         where.append("j.runner_id = :runner_id")
         values["runner_id"] = request.runner_id

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from torc.api.base import Torc
 from torc.api.data import ListRequirements
+from torc.api.jobs import ListJobs
 from torc.api.runs import GetRunnerSettings
 from torc.core.allotment import Allotment, environ_of_jobs, seconds_kept
 from torc.core.quantities import human_duration
@@ -32,6 +33,8 @@ _REPORT_SECONDS = 5.0
 _LEAST_GRACE = 2.0
 _IDLE_SECONDS = 60.0
 _SEE_SECONDS = 30.0
+#: jobs of a class of several nodes are not many
+_MOST_ASKED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def run_in_allocation(
     `signal_step` sends SIGTERM to a step: (id of the allocation, name of the step, its number where that is known).
     """
     settings = torc.send(GetRunnerSettings(workflow_id=workflow_id)).settings
-    is_pool = _is_pool(torc, workflow_id, allotment, options.pool)
+    is_pool = _is_pool(torc, workflow_id, allotment, options.pool, options.scheduler)
     if is_pool and allotment.task > 0:
         return None
     kept, leave_at = _end(allotment, settings.get("compute_node_expiration_buffer_seconds"))
@@ -99,14 +102,19 @@ def run_in_allocation(
     )
 
 
-def _is_pool(torc: Torc, workflow_id: int, allotment: Allotment, wanted: bool | None) -> bool:
-    """Tell whether the first runner has all nodes of the allocation."""
+def _is_pool(torc: Torc, workflow_id: int, allotment: Allotment, wanted: bool | None, scheduler: str | None) -> bool:
+    """Tell whether the first runner has all nodes of the allocation: whatever is done already, all runners must think the same."""
     if len(allotment.nodes) == 1:
         return False
     if wanted is not None or allotment.is_alone:
         return True if wanted is None else wanted
     classes = torc.send(ListRequirements(workflow_id=workflow_id, limit=10_000)).items
-    return any(1 < each.num_nodes <= len(allotment.nodes) for each in classes)
+    return any(
+        job.scheduler in {None, scheduler}
+        for each in classes
+        if 1 < each.num_nodes <= len(allotment.nodes)
+        for job in torc.send(ListJobs(workflow_id=workflow_id, requirement_id=each.id, limit=_MOST_ASKED)).items
+    )
 
 
 def _capacity(allotment: Allotment, is_pool: bool) -> Capacity | Pool:

@@ -177,7 +177,9 @@ def _habits(settings: RunnerSettings, options: RunOptions, leave_at: float | Non
     }
     patience = given.get("wait_for_healthy_database_minutes")
     return {
-        "leave_at": None if leave_at is None else leave_at - given.get("expiration_buffer_seconds", 0),
+        "leave_at": leave_at
+        if leave_at is None or options.given
+        else leave_at - given.get("expiration_buffer_seconds", 0),
         "idle_seconds": options.given.idle_seconds if options.given else math.inf,
         "lingers_seconds": float(given.get("wait_for_new_jobs_seconds", 0)),
         "stays": bool(given.get("ignore_workflow_completion")),
