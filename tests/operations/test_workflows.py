@@ -6,9 +6,11 @@ import pytest
 from sqlmodel import SQLModel
 
 from tests.support.workflows import claim, create, ended, exchange, finish, get, run_all, runner, spec, states, workflow
+from torc.api.allocations import NewAllocation, RecordAllocations
 from torc.api.base import Request
 from torc.api.data import ListFiles
 from torc.api.events import ListEvents
+from torc.api.interventions import ProposeIntervention
 from torc.api.runs import EndRunner, ListRunners
 from torc.api.sharing import AddMembers, CreateAccessGroup, ShareWorkflow
 from torc.api.users import CreateToken, CreateUser
@@ -260,7 +262,11 @@ def rows(torc: Embedded) -> dict[str, int]:
     return {name: number for name, number in found.items() if number and name not in {"id_block", "audit"}}
 
 
-def share(torc: Embedded, wf: int, group: int) -> None:
+def surround(torc: Embedded, wf: int, group: int) -> None:
+    torc.send(
+        RecordAllocations(workflow_id=wf, allocations=[NewAllocation(name="n", scheduler="s", walltime_seconds=60)])
+    )
+    torc.send(ProposeIntervention(workflow_id=wf, action="reset_jobs", client="editor"))
     torc.send(ShareWorkflow(workflow_id=wf, access_group_id=group))
     torc.send(CreateToken(name="x", user="ada", workflow_id=wf))
 
@@ -271,11 +277,11 @@ def test_deleting_leaves_no_row_of_the_workflow_and_all_of_the_others(torc: Embe
     torc.send(CreateUser(name="ada"))
     group = torc.send(CreateAccessGroup(name="all"))
     torc.send(AddMembers(access_group_id=group.id, users=["ada"]))
-    share(torc, kept, group.id)
+    surround(torc, kept, group.id)
     before, shown = rows(torc), states(torc, kept)
     gone = workflow(torc, "a b -> c", jobs=FULL_JOBS, **FULL)
     run_all(torc, gone)
-    share(torc, gone, group.id)
+    surround(torc, gone, group.id)
     assert set(rows(torc)) == set(SQLModel.metadata.tables) - {"id_block", "audit"}, "this test must fill every table"
     torc.send(DeleteWorkflow(workflow_id=gone))
     assert rows(torc) == before

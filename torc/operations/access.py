@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
+from sqlalchemy import text
+
 from torc.api.base import Request
 from torc.core.access import LEVELS, Access, Decision, Rights, decide, level
 from torc.errors import Forbidden, NotFound, Unauthorized
@@ -124,6 +126,14 @@ def visible(tx: Tx) -> tuple[Sequence[str], dict[str, Any]]:
         conditions.append("id = :seen_workflow")
         values["seen_workflow"] = rights.workflow_id
     return conditions, values
+
+
+def require_visible(tx: Tx, workflow_id: int) -> None:
+    """Refuse a workflow that is not there, or that the caller may not see, alike. Raises NotFound."""
+    seen, values = visible(tx)
+    query = f"SELECT 1 FROM workflow WHERE {' AND '.join([*seen, 'id = :asked'])}"
+    if tx.db.execute(text(query), {**values, "asked": workflow_id}).first() is None:
+        raise NotFound(f"there is no workflow {workflow_id}", hint="`torc workflows list` shows what there is")
 
 
 _VISIBLE = """("user" = :seen_user OR id IN (SELECT s.workflow_id FROM access_share s

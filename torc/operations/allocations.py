@@ -28,7 +28,7 @@ from torc.core.allocations import (
 )
 from torc.core.attribution import OF_NODES, was_killed_for_memory
 from torc.errors import Conflict
-from torc.operations.access import visible
+from torc.operations.access import require_visible, visible
 from torc.operations.actions import take_scheduling
 from torc.operations.dispatch import Tx, answers
 from torc.operations.homes import allocation_row, allocations_of, standing_of, write_standing
@@ -253,6 +253,7 @@ def list_allocations(tx: Tx, request: api.ListAllocations) -> Page[api.Allocatio
     """List allocations, newest first."""
     seen, values = visible(tx)
     if request.workflow_id is not None:
+        require_visible(tx, request.workflow_id)
         seen = [*seen, "id = :workflow_id"]
         values["workflow_id"] = request.workflow_id
     key = decode_cursor(request.cursor)

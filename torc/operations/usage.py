@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import text
 
 from torc.api import usage as api
-from torc.operations.access import visible
+from torc.operations.access import require_visible, visible
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import workflow_row
 
 _SUMS = """SELECT w.id AS workflow_id, w.name, w."user", count(*) AS num_allocations,
     sum(CASE WHEN a.state = 'ended' THEN 0 ELSE 1 END) AS num_active, sum(a.node_seconds_used) AS node_seconds_used,
@@ -22,7 +21,7 @@ _SUMS = """SELECT w.id AS workflow_id, w.name, w."user", count(*) AS num_allocat
 def get_usage(tx: Tx, request: api.GetUsage) -> api.Usage:
     """Sum up what allocations have cost."""
     if request.workflow_id is not None:
-        workflow_row(tx, request.workflow_id)
+        require_visible(tx, request.workflow_id)
     seen, values = visible(tx)
     where = [f"w.id IN (SELECT id FROM workflow WHERE {' AND '.join(seen)})"] if seen else []
     if request.workflow_id is not None:
