@@ -104,7 +104,9 @@ ADAS = {"ada, to write", "ada, to run", "ada, to read", "ada, for this workflow"
 STRANGERS = {"shared to write", "shared to run", "shared to read", "stranger", "administrator, token to write"}
 WRITERS = {"ada, to write", *STRANGERS, *ABOVE}
 OTHERS: dict[str, tuple[set[str], dict[str, str]]] = {
-    **dict.fromkeys(("GetMe", "ListWorkflows", "ListAccessGroups"), (ALL, {})),
+    **dict.fromkeys(
+        ("GetMe", "ListWorkflows", "ListAccessGroups", "ListAllocations", "GetUsage", "SuggestResources"), (ALL, {})
+    ),
     **dict.fromkeys(("CreateWorkflow", "ImportWorkflow", "CreateAccessGroup"), (WRITERS, {})),
     # the owner of the database has no account to make a token for, and says whose
     "CreateToken": (WRITERS, {}),

@@ -100,7 +100,7 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "ReportSubmissions": {**of_wf, "submissions": [{**allocation, "cluster_job_id": "4711"}]},
         "ObserveAllocations": {**of_wf, "observations": [{**allocation, **seen}]},
         "GetUsage": of_wf, "CancelAllocations": of_wf, "ListAllocations": of_wf, "GetAllocation": allocation, "ListFailedNodes": of_wf, "ListDueScheduling": of_wf, "ListWaitingJobs": of_wf,
-        "RecoverWorkflow": {**of_wf, "dry_run": True}, "GetRecoverySpent": of_wf,
+        "RecoverWorkflow": {**of_wf, "dry_run": True}, "GetRecoverySpent": of_wf, "SuggestResources": {"commands": ["echo a"], "min_samples": 1},
         "GetDemand": of_wf,
         "SetAllocationPlan": {**of_wf, "schedulers": [{"name": "planned", "fields": {"account": "project1", "walltime": "01:30:00"}, **cells_left(people)}]},
         "ProposeIntervention": {**of_wf, "action": "reset_jobs", "arguments": {"failed_only": True}, "client": "editor"},

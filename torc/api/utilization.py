@@ -83,12 +83,14 @@ class Corrections(Value):
 
 @request("POST", "/workflows/{workflow_id}/correct-resources", access="write")
 class CorrectResources(Request[Corrections]):
-    """Lower what requirement classes ask for to what their jobs have used at most, with some room.
+    """Lower what requirement classes ask for to what their jobs have used, with some room.
 
-    Only of classes that enough attempts have completed of. Attempts that did not complete teach nothing: they may have been cut off.
+    That is `factor` times what 95 of 100 attempts stayed below, and never less than a tenth more than the most that was used.
+    Only of classes that enough attempts have completed of. Attempts that did not complete teach nothing: they may have been
+    cut off.
     """
 
     workflow_id: int
-    factor: float = Field(1.5, ge=1.0, le=100.0, description="times what was used at most")
+    factor: float = Field(1.5, ge=1.0, le=100.0, description="times what 95 of 100 attempts stayed below")
     min_attempts: int = Field(3, ge=1)
     dry_run: bool = False

@@ -22,11 +22,30 @@ GRAPHS = ("mermaid", "dot", "json")
 def plan(
     spec: Annotated[str, typer.Argument(metavar="SPEC_OR_ID", help="A spec, or the id or name of a stored workflow.")],
     graph: Annotated[str | None, typer.Option("--graph", help="Print the graph instead: mermaid, dot or json.")] = None,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Show instead what to ask for, by what earlier jobs like these have used.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="With --learn: write the spec with these requests.")
+    ] = None,
+    margin: Annotated[float, typer.Option("--margin", min=1.0, help="With --learn: times what was used.")] = 1.3,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output when it is there.")] = False,
 ) -> None:
     """Show stages, critical path, resource peaks and the expected makespan on this machine.
 
     Example: torc plan sweep.yaml --graph mermaid
     """
+    if learn:
+        from torc.cli.learn import learn as show_learnt
+
+        if not looks_like_spec(spec):
+            raise Invalid(
+                "--learn is for a spec", hint="`torc workflows correct-resources` lowers what a stored one asks for"
+            )
+        show_learnt(spec, output, margin, force=force)
+        return
+    if output is not None:
+        raise Invalid("--output needs --learn", hint="torc plan sweep.yaml --learn -o learnt.yaml")
     show_plan(spec, graph)
 
 

@@ -97,7 +97,9 @@ _CORRECTIONS = [
 
 def correct_resources(
     workflow: Which = None,
-    factor: Annotated[float, typer.Option("--factor", min=1.0, help="Times what was used at most.")] = 1.5,
+    factor: Annotated[
+        float, typer.Option("--factor", min=1.0, help="Times what 95 of 100 attempts stayed below.")
+    ] = 1.5,
     min_attempts: Annotated[
         int, typer.Option("--min-attempts", min=1, help="That must have completed of a class.")
     ] = 3,

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from torc.api import utilization as api
 from torc.core.correction import fitted
+from torc.core.learning import needed
 from torc.core.resources import ResourceRequest
 from torc.core.utilization import Used, advice, exceeded, spread
 from torc.operations.dispatch import DryRun, Tx, answers
@@ -77,9 +78,8 @@ def _class(name: str, asked: ResourceRequest, used: list[Used]) -> api.ClassUse:
 
 
 _COMPLETED = text(
-    "SELECT j.requirement_id, count(*), max(a.peak_memory_bytes), max(a.wall_seconds) FROM attempt a "
-    "JOIN job j ON j.id = a.job_id WHERE a.workflow_id = :id AND a.is_current AND a.state = 'completed' "
-    "GROUP BY j.requirement_id ORDER BY j.requirement_id"
+    "SELECT j.requirement_id, a.peak_memory_bytes, a.wall_seconds FROM attempt a JOIN job j ON j.id = a.job_id "
+    "WHERE a.workflow_id = :id AND a.is_current AND a.state = 'completed'"
 )
 _LOWER = text("UPDATE requirement SET memory_bytes = :memory, runtime_seconds = :runtime WHERE id = :id")
 
@@ -90,9 +90,13 @@ def correct_resources(tx: Tx, request: api.CorrectResources) -> api.Corrections:
     workflow_id = workflow_row(tx, request.workflow_id, lock=True)["id"]
     classes = {row[0]: (row[1], ResourceRequest(*row[2:])) for row in tx.db.execute(_CLASSES, {"id": workflow_id})}
     found: list[api.Correction] = []
-    for class_id, number, memory, wall in tx.db.execute(_COMPLETED, {"id": workflow_id}).all():
-        name, old = classes[class_id]
-        new = fitted(old, memory_bytes=memory, wall_seconds=wall, factor=request.factor)
+    used: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for class_id, memory, wall in tx.db.execute(_COMPLETED, {"id": workflow_id}):
+        used[class_id].append((memory, wall))
+    for class_id, values in sorted(used.items()):
+        (name, old), number = classes[class_id], len(values)
+        memory, wall = (needed([value[at] for value in values], request.factor) for at in (0, 1))
+        new = fitted(old, memory_bytes=memory, wall_seconds=wall, factor=1.0)
         if number < request.min_attempts or new == old:
             continue
         found.append(

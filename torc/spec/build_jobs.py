@@ -90,6 +90,7 @@ def build_plan(builder: Builder) -> Plan | None:
     return Plan(
         name=spec.name, jobs=jobs.planned(connected), requirements=builder.planned_requirements, gates=connected.gates,
         input_sets=jobs.input_sets,
+        templates=[(int(one.shape.path[1]), one.first, one.count) for one in jobs.filled],
         files=[f._replace(producer=connected.file_producer[n]) if n in connected.file_producer else f
                for n, f in enumerate(files)],
         user_data=[d._replace(producer=connected.data_producer[n]) if n in connected.data_producer else d

@@ -105,6 +105,8 @@ class Plan:
     failure_handlers: Sequence[Named] = ()
     schedulers: Sequence[Named] = ()
     actions: Sequence[PlannedAction] = ()
+    #: (index of the template in the spec, first job, number of jobs), in order
+    templates: Sequence[tuple[int, int, int]] = ()
     user: str | None = None
     description: str | None = None
     project: str | None = None
