@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -63,6 +64,39 @@ def test_a_controller_that_stays_away_is_never_an_empty_queue(slurm: Slurm) -> N
     # the accounting is another daemon, and goes on
     rows = queries.accounting([job], time.time(), patience=LONG)
     assert rows is not None and rows[0].state == "RUNNING"
+
+
+def test_a_submission_while_the_controller_is_away_is_made_once_when_it_is_back(slurm: Slurm) -> None:
+    before = commands.issued().get("sbatch", 0)
+    slurm.sandbox.stop_controller()
+    back = threading.Thread(
+        target=lambda: (
+            wait_until(lambda: commands.issued().get("sbatch", 0) > before + 1, timeout=120),
+            slurm.sandbox.start_controller(),
+        )
+    )
+    back.start()
+    ask = ["sbatch", "--parsable", "--hold", "--output=/dev/null", "--job-name=once"]
+    job = commands.run(ask, stdin="#!/bin/sh\n", patience=LONG).strip()
+    back.join()
+    assert [row.id.job for row in queries.queue() if row.name == "once"] == [job]
+
+
+def test_a_controller_that_hangs_may_have_heard_a_submission(slurm: Slurm) -> None:
+    """What it took in before it fell silent, it does afterwards: sending it again would do it twice."""
+    controller = next(daemon.pid for daemon in slurm.sandbox.status().daemons if daemon.name == "slurmctld")
+    assert controller is not None
+    os.kill(controller, signal.SIGSTOP)
+    try:
+        with pytest.raises(Unavailable):
+            queries.queue(["1"], patience=0)
+        with pytest.raises(Unavailable) as error:
+            ask = ["sbatch", "--parsable", "--hold", "--output=/dev/null", "--job-name=heard"]
+            commands.run(ask, stdin="#!/bin/sh\n", patience=LONG)
+    finally:
+        os.kill(controller, signal.SIGCONT)
+    assert error.value.details["uncertain"] is True
+    wait_until(lambda: len([row for row in queries.queue() if row.name == "heard"]) == 1, timeout=60)
 
 
 def test_what_is_refused_is_said_in_the_words_of_slurm(slurm: Slurm) -> None:
