@@ -28,6 +28,9 @@ class Sizes:
     idle_runners: int
     listeners: int
     failed_jobs: int
+    slurm_rounds: int
+    slurm_jobs: int
+    slurm_counted_jobs: int
 
 
 FULL = Sizes(
@@ -49,6 +52,9 @@ FULL = Sizes(
     idle_runners=10_000,
     listeners=1000,
     failed_jobs=10_000,
+    slurm_rounds=3,
+    slurm_jobs=300,
+    slurm_counted_jobs=1000,
 )
 QUICK = Sizes(
     rounds=2,
@@ -69,6 +75,9 @@ QUICK = Sizes(
     idle_runners=1000,
     listeners=100,
     failed_jobs=2000,
+    slurm_rounds=1,
+    slurm_jobs=100,
+    slurm_counted_jobs=200,
 )
 TINY = Sizes(
     rounds=1,
@@ -89,4 +98,7 @@ TINY = Sizes(
     idle_runners=3,
     listeners=2,
     failed_jobs=5,
+    slurm_rounds=1,
+    slurm_jobs=5,
+    slurm_counted_jobs=5,
 )
