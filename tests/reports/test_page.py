@@ -77,7 +77,10 @@ def test_a_page_tells_everything_and_nothing_breaks_out_of_it(embedded: Embedded
               "c": {"command": f"echo {EVIL[:27]}"}},
     )  # fmt: skip
     workflow = run(
-        embedded, document, tmp_path, {"b": f"ModuleNotFoundError: No module named 'x{EVIL}' token=abcd1234efgh\n"}
+        embedded,
+        document,
+        tmp_path,
+        {"b": f"ModuleNotFoundError: No module named 'x{EVIL}' s3cr3t-value-1 token=abcd1234efgh\n"},
     )
     text = page(gather(embedded, workflow, NOW, "9.9"), with_attempts=True)
     assert page(gather(embedded, workflow, NOW, "9.9"), with_attempts=True) == text, "the same run gives the same page"

@@ -19,6 +19,7 @@ from torc.cli.utilization import check_resource_utilization
 
 reports = App("Report on a run: tables, a page, an archive for publication.")
 reports.command("check-resource-utilization")(check_resource_utilization)
+_SHOWN_GROUPS, _SHOWN_HOSTS = 8, 6
 Html = Annotated[
     Path | None,
     typer.Option("--html", "-o", help="Write one HTML page that needs nothing beside itself.", metavar="FILE"),
@@ -35,6 +36,7 @@ def report_summary(workflow: Which = None, html: Html = None) -> None:
         number = workflow_id(opened, workflow)
         if html is None and not SESSION.json:
             summarize(opened, number, output_folder())
+            _show_more(_gathered(opened, number))
             return
         report = _gathered(opened, number)
     if SESSION.json:
@@ -62,6 +64,29 @@ def _gathered(opened: Any, number: int) -> Any:
     from torc.reports.gather import gather
 
     return gather(opened, number, time.time(), __version__)
+
+
+def _show_more(report: Any) -> None:
+    """Print what goes beyond the end of `torc run`: efficiency, groups of failures, where results come from."""
+    from torc.core.charts.efficiency import efficiency
+    from torc.reports.gather import charted
+
+    figures = [figure for figure in efficiency(charted(report)) if figure.name not in {"wall time", "attempts"}]
+    if figures:
+        print("\nefficiency: " + ", ".join(f"{figure.value} {figure.name}" for figure in figures))
+    for group in report.diagnoses.groups[:_SHOWN_GROUPS]:
+        print(f"failed: {group.count} x {group.category} in {group.program or '?'}: {group.sample.summary}")
+    run = report.summary.workflow.run_id
+    hosts = sorted({runner.host for runner in report.provenance.runners if runner.run_id == run})
+    if hosts:
+        more = f" and {len(hosts) - _SHOWN_HOSTS} more" if len(hosts) > _SHOWN_HOSTS else ""
+        print(f"ran on: {', '.join(hosts[:_SHOWN_HOSTS])}{more}")
+    hashes = ", ".join(item.hash for item in report.provenance.environments)
+    if hashes:
+        print(f"environment: {hashes}")
+    spec = report.provenance.spec
+    if spec is not None:
+        print(f"spec: {Path(spec.name).name}, SHA-256 {spec.sha256}")
 
 
 def _show_json(report: Any) -> None:

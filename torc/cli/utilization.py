@@ -75,11 +75,16 @@ def check_resource_utilization(
 
 
 def _advise(classes: list[Any]) -> None:
-    told = [f"{item.requirement}: {text}" for item in classes for text in item.advice]
+    told = [
+        f"{item.requirement} ({item.num_attempts:,} attempt{'s' if item.num_attempts != 1 else ''}): {text}"
+        for item in classes
+        for text in item.advice
+    ]
     if told:
         print("\nfar too much is asked for:")
         for text in told:
             print(f"  {text}")
+        render.note("torc workflows correct-resources --dry-run shows what would do")
 
 
 _CORRECTIONS = [

@@ -27,9 +27,9 @@ from torc.api.events import ListEvents
 from torc.api.jobs import Job, ListJobs
 from torc.api.runs import ListResults
 from torc.api.workflows import CheckWorkflow, Workflow
-from torc.core.redact import redact, redact_json, says_secret
+from torc.core.redact import redact, redact_json
 from torc.reports.analysis import Analysis
-from torc.reports.gather import Report, pages
+from torc.reports.gather import Report, pages, secrets_of
 from torc.reports.logfiles import LogFile, end_of, named, of_attempt
 from torc.reports.words import iso
 
@@ -109,9 +109,7 @@ class _Cleaner:
 
     def __init__(self, subject: Subject, job_env: Sequence[Mapping[str, str]]) -> None:
         environs = [subject.environ, subject.workflow.env, *job_env]
-        self._secrets = {
-            value for env in environs for name, value in env.items() if says_secret(name) and len(value) >= 6
-        }
+        self._secrets = secrets_of(environs)
         self._paths = [
             (path, name)
             for path, name in ((subject.workflow.directory, "<workflow>"), (subject.home, "~"))

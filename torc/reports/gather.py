@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from torc.api.attempts import AttemptLine, ListAttempts
-from torc.api.base import Page, Torc
+from torc.api.base import Page, Torc, Value
 from torc.api.data import File, ListFiles, ListRequirements, Requirement
 from torc.api.diagnosis import Diagnoses, DiagnoseWorkflow
 from torc.api.provenance import GetProvenance, Provenance
@@ -15,15 +15,18 @@ from torc.api.runs import RunSummary, SummarizeRun
 from torc.api.transfer import ExportSpec
 from torc.api.utilization import CheckUtilization, Utilization
 from torc.core.charts.records import Attempt
+from torc.core.redact import redact, redact_json, says_secret
 from torc.core.resources import ResourceRequest
 from torc.core.states import State
 from torc.reports.checksums import with_hashes
 
 T = TypeVar("T")
+V = TypeVar("V", bound=Value)
 
 #: a spec that was resolved job by job is left out beyond so many jobs
 _MOST_RESOLVED_JOBS = 2000
 _PAGE = 10_000
+_SHORTEST_SECRET = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def gather(torc: Torc, workflow_id: int, now: float, version: str, limits: Limit
     requirements = pages(
         lambda cursor: torc.send(ListRequirements(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))
     )
-    return Report(
+    report = Report(
         summary=summary,
         attempts=tuple(attempts),
         is_cut=is_cut,
@@ -93,6 +96,36 @@ def gather(torc: Torc, workflow_id: int, now: float, version: str, limits: Limit
         made_at=now,
         version=version,
     )
+    return _without_secrets(report, secrets_of([summary.workflow.env]))
+
+
+def secrets_of(environs: Iterable[Mapping[str, str]]) -> frozenset[str]:
+    """Give the values of variables whose names say that they are secret, but for words that stand in any text."""
+    return frozenset(
+        value
+        for environ in environs
+        for name, value in environ.items()
+        if says_secret(name) and len(value) >= _SHORTEST_SECRET and not (value.isalpha() and value.islower())
+    )
+
+
+def _without_secrets(report: Report, secrets: frozenset[str]) -> Report:
+    """Take out secrets that are known to the letter, wherever jobs printed them."""
+    if not secrets:
+        return report
+    attempts = (line.model_copy(update={"why": line.why and redact(line.why, secrets)}) for line in report.attempts)
+    return replace(
+        report,
+        summary=_redacted(report.summary, secrets),
+        diagnoses=_redacted(report.diagnoses, secrets),
+        provenance=_redacted(report.provenance, secrets),
+        attempts=tuple(attempts),
+        resolved_spec=report.resolved_spec and redact(report.resolved_spec, secrets),
+    )
+
+
+def _redacted(value: V, secrets: frozenset[str]) -> V:
+    return type(value).model_validate(redact_json(value.model_dump(mode="json"), secrets))
 
 
 def _resolved(torc: Torc, summary: RunSummary) -> str | None:
