@@ -210,10 +210,10 @@ def test_a_partition_of_other_accounts_or_qos_is_not_chosen() -> None:
     [
         (
             request(gib=3000), Wishes(), "2 jobs of class class_0 fit into no partition of Cluster C",
-            "nearest is bigmem, where it needs 2.9 TiB of memory on a node (it has 2 TiB, of which the runner keeps 512 MiB). "
+            "nearest is bigmem: needs 2.9 TiB of memory on a node (it has 2 TiB, of which the runner keeps 512 MiB). "
             "At most it may ask for memory 2047488m",
         ),
-        (request(gpus=5), Wishes(), "fit into no partition", "nearest is gpu, where it needs 5 GPUs on a node (it has 4)"),
+        (request(gpus=5), Wishes(), "fit into no partition", "nearest is gpu: needs 5 GPUs on a node (it has 4)"),
         (request(hours=100), Wishes(), "fit into no partition", "its limit is 2d 00h"),
         (request(nodes=51, hours=9, gib=3), Wishes(), "fit into no partition", "nearest is standard"),
         (request(hours=8), Wishes(partitions=("short",)), "that was named (short)", "standard fits, but another one was named: --partition standard"),

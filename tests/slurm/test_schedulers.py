@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.slurm.test_planning import CLUSTER, demand, request
@@ -22,11 +24,13 @@ def test_what_is_planned_comes_back_as_it_was() -> None:
     fields = fields_of(planned, CLUSTER, options)
     SlurmScheduler.model_validate({"name": planned.name, **fields})
     assert fields["mem"] == "33280M"  # four jobs of 8 GiB, and 3 % for the runner, but at most 512 MiB
-    asked = request_of(planned.name, fields, job_name="wf1", gpu_option="gpus")
+    asked = request_of(planned.name, fields, job_name="wf1")
     assert asked.walltime_seconds == planned.walltime_seconds
     assert (asked.account, asked.qos, asked.constraint, asked.partition) == ("climate", "high", "ssd", "gpu")
-    assert (asked.num_nodes, asked.cpus_per_node, asked.gpus_per_node) == (1, 16, 4)
-    assert (asked.gpu_option, asked.scheduler, asked.name) == ("gpus", planned.name, "wf1")
+    assert (asked.num_nodes, asked.cpus_per_node, asked.gres) == (1, 16, "gpu:4")
+    assert (asked.scheduler, asked.name) == (planned.name, "wf1")
+    other = fields_of(planned, replace(CLUSTER, gpu_option="gpus"), options)
+    assert request_of("x", other, job_name="x").extra == "--gpus-per-node=4"
     assert memory_for_jobs(asked.memory_bytes_per_node or 0) >= 32 * GIB
 
 

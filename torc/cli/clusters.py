@@ -22,6 +22,8 @@ def slurm_for(opened: Any, number: int, output_dir: Path | None = None, *, with_
     workflow = opened.send(GetWorkflow(workflow_id=number))
     folder = output_folder(output_dir).absolute()
     variables = _place_of(opened)
+    if with_token:
+        _make(folder)  # Slurm writes into it before any runner is there
     if with_token and (token := _token(opened, number)) is not None:
         variables["TORC_TOKEN_FILE"] = str(_kept(token, folder, number))
     elif "TORC_TOKEN_FILE" in os.environ:
@@ -57,6 +59,13 @@ def _token(opened: Any, number: int) -> str | None:
     from torc.cli.remote import token_for_workers
 
     return os.environ.get("TORC_WORKER_TOKEN") or token_for_workers(opened, number)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"cannot make {folder}: {error.strerror}", hint="name another with --output-dir") from None
 
 
 def _kept(token: str, folder: Path, number: int) -> Path:

@@ -20,6 +20,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "watch": ("torc.cli.watch:watch", "Follow a workflow to its end, and recover it when asked."),
         "worker": ("torc.cli.run:worker", "Run a further runner for a stored workflow."),
         "recover": ("torc.cli.recover:recover", "Put right what failed for want of memory or time, and go on."),
+        "submit": ("torc.cli.submit:submit", "Plan allocations on a Slurm cluster, submit them, and follow."),
         "remote": ("torc.cli.remote:app", "Run workers on other machines over SSH."),
         "slurm": ("torc.cli.slurm:app", "Run in allocations of a Slurm cluster."),
     },

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -195,6 +196,35 @@ def start(  # noqa: PLR0913, PLR0917
 
     Example: torc server start
     """
+    words = [
+        *_tls(tls_cert, tls_key),
+        *_flags(allowed_host, access_log),
+        "--rate-limit",
+        str(rate_limit),
+        "--workers",
+        str(workers),
+    ]
+    found, log = begin(host, port, auth, workers=workers, words=words)
+    _tell_if_open(host, tls_cert)
+    if SESSION.json:
+        render.show_json(_described(found))
+    else:
+        print(f"the server runs: {found.url} (pid {found.pid}, log {log})")
+
+
+def _tls(certificate: Path | None, key: Path | None) -> list[str]:
+    return [*(["--tls-cert", str(certificate)] if certificate else []), *(["--tls-key", str(key)] if key else [])]
+
+
+def _flags(allowed_host: list[str] | None, access_log: bool) -> list[str]:
+    names = [word for name in allowed_host or () for word in ("--allowed-host", name)]
+    return names + ([] if access_log else ["--no-access-log"])
+
+
+def begin(
+    host: str, port: int = 0, auth: bool | None = None, *, workers: int = 1, words: Sequence[str] = ()
+) -> tuple[place.ServerPlace, Path]:
+    """Begin a server in the background and wait until it answers; gives where it is, and its log. Raises TorcError."""
     from torc.client.connect import open_database
 
     folder = torc_folder()
@@ -204,12 +234,7 @@ def start(  # noqa: PLR0913, PLR0917
         _check_accounts(opened)
         opened.close()
     argv = [sys.executable, "-m", "torc.cli.main", "server", "run", "--host", host, "--port", str(port)]
-    argv += ["--tls-cert", str(tls_cert)] if tls_cert else []
-    argv += ["--tls-key", str(tls_key)] if tls_key else []
-    argv += [word for name in allowed_host or () for word in ("--allowed-host", name)]
-    argv += ["--auth" if auth else "--no-auth", "--rate-limit", str(rate_limit)]
-    argv += [] if access_log else ["--no-access-log"]
-    argv += ["--workers", str(workers)]
+    argv += ["--auth" if auth else "--no-auth", *words]
     _, db = SESSION.settings.place()
     environ = {**os.environ, **({"TORC_DB": db} if db else {})}  # it may hold a password: not for argv
     log = folder / _LOG
@@ -218,12 +243,7 @@ def start(  # noqa: PLR0913, PLR0917
         process = subprocess.Popen(
             argv, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-    found = _await_ready(process, folder, log, began)
-    _tell_if_open(host, tls_cert)
-    if SESSION.json:
-        render.show_json(_described(found))
-    else:
-        print(f"the server runs: {found.url} (pid {found.pid}, log {log})")
+    return _await_ready(process, folder, log, began), log
 
 
 def _await_ready(process: subprocess.Popen[bytes], folder: Path, log: Path, began: int) -> place.ServerPlace:

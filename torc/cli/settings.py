@@ -150,6 +150,14 @@ SETTINGS: dict[str, Setting] = {
     "run.time_limit": Setting("TORC_RUN_TIME_LIMIT", None, _duration, "Stop after this time, such as PT8H.", True),
     "run.fail_fast": Setting("TORC_RUN_FAIL_FAST", False, _yes_no, "Stop at the first failed job.", True),
     "run.quiet": Setting("TORC_RUN_QUIET", False, _yes_no, "No progress, only the summary.", True),
+    "slurm.account": Setting("TORC_SLURM_ACCOUNT", None, _text, "Account that allocations are charged to.", True),
+    "slurm.profile": Setting(
+        "TORC_SLURM_PROFILE",
+        None,
+        _text,
+        "Cluster to plan for: a profile, or a file with one; else the one here.",
+        True,
+    ),
     "mcp.policy": Setting(
         "TORC_MCP_POLICY",
         "propose",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from torc.cli import slurm_accounts, slurm_allocations, slurm_node
+from torc.cli import slurm_accounts, slurm_allocations, slurm_generate, slurm_node, submit
 from torc.cli.app import App
 
 app = App("Allocations of workflows on a Slurm cluster: submit, follow, cancel and account for them.")
-for _name, _function in {**slurm_allocations.COMMANDS, **slurm_accounts.COMMANDS, **slurm_node.COMMANDS}.items():
+_TABLES = (
+    slurm_generate.COMMANDS, submit.COMMANDS, slurm_allocations.COMMANDS, slurm_accounts.COMMANDS, slurm_node.COMMANDS
+)  # fmt: skip
+for _name, _function in (entry for table in _TABLES for entry in table.items()):
     app.command(_name)(_function)

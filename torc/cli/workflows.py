@@ -18,6 +18,7 @@ from torc.cli.run import run
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.specs import checked_request, create
 from torc.cli.status import Which, status
+from torc.cli.submit import submit
 from torc.cli.sync import sync_status
 from torc.cli.utilization import correct_resources
 from torc.core.quantities import parse_duration
@@ -27,6 +28,7 @@ from torc.errors import Invalid
 app = App("List, inspect and change workflows.")
 app.command("create")(create)
 app.command("run")(run)
+app.command("submit")(submit)
 app.command("status")(status)
 app.command("execution-plan")(plan)
 app.command("correct-resources")(correct_resources)

@@ -9,6 +9,7 @@ from torc.core.headroom import END_SECONDS, START_SECONDS, memory_for_jobs, memo
 from torc.core.quantities import human_bytes, human_duration
 from torc.core.resources import Capacity, ResourceRequest
 from torc.slurm.cluster import Cluster, Partition
+from torc.slurm.request import AllocationRequest
 
 _FEATURE = re.compile(r"[A-Za-z0-9_.:-]+")
 _MOST_NAMED = 4
@@ -57,6 +58,7 @@ def choose(request: ResourceRequest, cluster: Cluster, wishes: Wishes) -> Partit
 def _preference(request: ResourceRequest, partition: Partition) -> tuple[object, ...]:
     wasted_gpus = partition.gpus_per_node - request.num_gpus
     return (
+        partition.min_nodes_per_job > request.num_nodes,
         wasted_gpus > 0 and request.num_gpus == 0 and not partition.is_default,
         not partition.is_default,
         wasted_gpus,
@@ -89,6 +91,10 @@ def _named(names: frozenset[str]) -> str:
     return ", ".join(first) + (", ..." if len(names) > len(first) else "")
 
 
+def _plural(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def reasons_against(request: ResourceRequest, partition: Partition) -> list[str]:
     """Say why no allocation of a partition can run jobs of a class; empty: one can."""
     return [reason for reason, _ in _shortages(request, partition)]
@@ -98,7 +104,7 @@ def _shortages(request: ResourceRequest, partition: Partition) -> list[tuple[str
     found: list[tuple[str, float]] = []
     if request.num_cpus > partition.cpus_per_node:
         found.append((
-            f"{request.num_cpus} CPUs on a node (it has {partition.cpus_per_node})",
+            f"{_plural(request.num_cpus, 'CPU')} on a node (it has {partition.cpus_per_node})",
             request.num_cpus / max(1, partition.cpus_per_node),
         ))  # fmt: skip
     memory = memory_for_jobs(partition.memory_bytes_per_node)
@@ -111,7 +117,7 @@ def _shortages(request: ResourceRequest, partition: Partition) -> list[tuple[str
         ))  # fmt: skip
     if request.num_gpus > partition.gpus_per_node:
         found.append((
-            f"{request.num_gpus} GPUs on a node (it has {partition.gpus_per_node or 'none'})",
+            f"{_plural(request.num_gpus, 'GPU')} on a node (it has {partition.gpus_per_node or 'none'})",
             request.num_gpus / partition.gpus_per_node if partition.gpus_per_node else 1e6,
         ))  # fmt: skip
     if request.num_nodes > most_nodes(partition):
@@ -153,22 +159,21 @@ def refuse(request: ResourceRequest, cluster: Cluster, wishes: Wishes, about: tu
             elsewhere.append(partition)
         reasons = (*otherwise, *(f"needs {reason}" for reason, _ in short))
         misfits.append(Misfit(partition.name, reasons, max((by for _, by in short), default=1.0)))
-    misfits.sort(key=lambda misfit: (misfit.closeness, misfit.partition))
+    explicit = {partition.name for partition in cluster.partitions if partition.requires_explicit_request}
+    misfits.sort(key=lambda misfit: (misfit.closeness, misfit.partition in explicit, misfit.partition))
     jobs = f"{num_jobs:,} job{'' if num_jobs == 1 else 's'} of class {name}"
     message = f"{jobs} fit{'s' if num_jobs == 1 else ''} into no partition of {cluster.display_name}" + (
         f" that was named ({', '.join(wishes.partitions)})" if wishes.partitions else ""
     )
     if not misfits:
         hint = "the cluster has no partition: check the profile (torc hpc show)"
-    elif elsewhere:
-        fits = min(elsewhere, key=lambda partition: _preference(request, partition))
+    elif elsewhere:  # it could run, but for what was wished
+        fits = min(elsewhere, key=lambda found: (found.requires_explicit_request, _preference(request, found)))
         why = "; ".join(asked_otherwise(fits, wishes))
         hint = f"{fits.name} fits, but {why}: " + _way_out(fits, wishes)
     else:
         nearest = misfits[0]
-        hint = f"nearest is {nearest.partition}, where it {'; it '.join(nearest.reasons)}" + _smaller(
-            request, cluster, nearest
-        )
+        hint = f"nearest is {nearest.partition}: {'; '.join(nearest.reasons)}" + _smaller(request, cluster, nearest)
     return Refusal(number, name, num_jobs, message, hint, tuple(misfits))
 
 
@@ -204,3 +209,40 @@ def memory_to_ask(jobs_bytes: int, partition: Partition) -> int:
     """Give the memory of a node to ask for: that of its jobs and of the runner, in whole MiB, as sbatch counts."""
     asked = -(-memory_with_headroom(jobs_bytes) >> 20) << 20
     return min(asked, partition.memory_bytes_per_node)
+
+
+def problems_of(request: AllocationRequest, cluster: Cluster) -> list[str]:
+    """Say why an allocation that somebody wrote by hand would wait for ever, or be refused; empty: nothing is known against it."""
+    name = request.partition
+    if name is None:
+        default = next((partition for partition in cluster.partitions if partition.is_default), None)
+        partition = default
+    else:
+        partition = cluster.partition(name)
+        if partition is None:
+            known = ", ".join(found.name for found in cluster.partitions)
+            return [f"there is no partition {name} (there are {known})"]
+    if partition is None:
+        return []
+    found = []
+    limit = partition.max_walltime_seconds
+    if limit is not None and request.walltime_seconds > limit:
+        found.append(
+            f"{human_duration(request.walltime_seconds)} in {partition.name}, which allows {human_duration(limit)}"
+        )
+    most = min(partition.num_nodes, partition.max_nodes_per_job or partition.num_nodes)
+    if request.num_nodes > most:
+        found.append(f"{request.num_nodes} nodes of {partition.name}, where an allocation may have {most}")
+    if (request.cpus_per_node or 0) > partition.cpus_per_node:
+        found.append(f"{request.cpus_per_node} CPUs of a node of {partition.name}, which has {partition.cpus_per_node}")
+    memory = request.memory_bytes_per_node or 0
+    if memory > partition.memory_bytes_per_node:
+        found.append(
+            f"{human_bytes(memory)} of a node of {partition.name}, which has {human_bytes(partition.memory_bytes_per_node)}"
+        )
+    if request.gpus_per_node > partition.gpus_per_node:
+        found.append(f"{request.gpus_per_node} GPUs of a node of {partition.name}, which has {partition.gpus_per_node}")
+    accounts = partition.allowed_accounts
+    if accounts is not None and request.account and request.account not in accounts:
+        found.append(f"account {request.account} in {partition.name}, which takes {_named(accounts)}")
+    return found

@@ -7,7 +7,7 @@ jobs. Not for the text of batch scripts (`script`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -132,13 +132,16 @@ class _Segment:
         return sum(packing.seconds for packing in self.packings)
 
 
-def plan(demand: Demand, cluster: Cluster, options: PlanOptions | None = None) -> Plan:
-    """Plan allocations for all that is left to do. Raises Invalid for options that contradict each other or the cluster."""
+def plan(demand: Demand, cluster: Cluster, options: PlanOptions | None = None, *, taken: Collection[str] = ()) -> Plan:
+    """Plan allocations for all that is left to do, under names that are not taken.
+
+    Raises Invalid for options that contradict each other or the cluster.
+    """
     options = PlanOptions() if options is None else options
     _check(options, cluster)
     groups, refused = _groups(demand, cluster, options)
     segments = [segment for group in groups for segment in _segments(demand, group, options)]
-    names = _Names()
+    names = _Names(taken)
     made = [_planned(demand, segment, options, names) for segment in segments]
     return Plan(tuple(sorted(made, key=lambda planned: (planned.stage, planned.name))), refused)
 
@@ -259,8 +262,8 @@ def _longest(demand: Demand, cells: Sequence[Cell]) -> int:
 class _Names:
     """Gives each scheduler a name of its own."""
 
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
+    def __init__(self, taken: Collection[str]) -> None:
+        self.taken = set(taken)
 
     def new(self, wanted: str) -> str:
         name, number = wanted, 1
@@ -308,6 +311,9 @@ def _spread(segment: _Segment, options: PlanOptions) -> tuple[int, int, list[str
     """Give how many allocations there are, of how many units each, and why."""
     units, unit = segment.num_units, segment.group.unit
     largest = max(1, most_nodes(segment.group.partition) // unit)
+    least = -(-segment.group.partition.min_nodes_per_job // unit)
+    if units <= least:
+        return 1, least, [f"the partition gives at least {least * unit} nodes"] if units < least else []
     if options.single_allocation:
         if units <= largest:
             return (
@@ -324,9 +330,9 @@ def _spread(segment: _Segment, options: PlanOptions) -> tuple[int, int, list[str
             if count < options.num_allocations
             else []
         )
-        return count, min(largest, -(-units // count)), less
+        return count, min(largest, max(least, -(-units // count))), less
     count = min(units, max(MOST_ALLOCATIONS, -(-units // largest)))
-    each = -(-units // count)
+    each = max(least, -(-units // count))
     count = -(-units // each)
     notes = []
     if count > 1:

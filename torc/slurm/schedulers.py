@@ -33,8 +33,11 @@ def fields_of(planned: PlannedAllocation, cluster: Cluster, options: PlanOptions
         "mem": None if planned.memory_bytes_per_node is None else f"{planned.memory_bytes_per_node // _MIB}M",
         "constraint": wishes.constraint,
     }
-    if planned.gpus_per_node:
-        made["gpus_per_node"] = planned.gpus_per_node
+    if planned.gpus_per_node:  # as this cluster wants it: who submits later knows the cluster no more
+        if cluster.gpu_option == "gres":
+            made["gres"] = f"gpu:{planned.gpus_per_node}"
+        else:
+            made["extra"] = f"--gpus-per-node={planned.gpus_per_node}"
     return {name: value for name, value in made.items() if value is not None}
 
 

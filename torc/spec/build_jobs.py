@@ -98,6 +98,7 @@ def build_plan(builder: Builder) -> Plan | None:
         failure_handlers=planned_handlers, schedulers=planned_schedulers, actions=actions, user=spec.user,
         description=spec.description, project=spec.project, metadata=metadata, env=spec.env,
         settings=spec.model_dump(mode="json", exclude_defaults=True, include=set(SETTINGS)),
+        job_counts=[filled.count for filled in jobs.filled],
     )  # fmt: skip
 
 

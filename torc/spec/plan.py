@@ -112,6 +112,8 @@ class Plan:
     project: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    #: how many jobs each of the spec's jobs became, in its order
+    job_counts: Sequence[int] = ()
     #: the workflow's remaining fields by their names in the spec (use_pending_failed, jobs_sort_method, enforce_memory,
     #: execution, compute_node_*, resource_monitor, slurm_defaults); those that the spec left out are absent
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,162 @@
+"""Shows plans of allocations: what is asked for and why, what it costs at most, what cannot run, and the batch scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torc.cli import render
+from torc.cli.session import SESSION
+from torc.core.quantities import human_bytes, human_duration
+from torc.errors import Invalid, TorcError
+
+_MOST_REFUSED = 5
+
+
+def check(made: Any) -> None:
+    """Raise Invalid, when something of a plan cannot run."""
+    if not made.refused:
+        return
+    first = made.refused[0]
+    lines = []
+    for refusal in made.refused[:_MOST_REFUSED]:
+        lines.append(f"{refusal.message}\n  hint: {refusal.hint}" if len(made.refused) > 1 else "")
+        lines += [f"  {misfit.partition}: {'; '.join(misfit.reasons)}" for misfit in refusal.misfits]
+    raise Invalid(
+        first.message if len(made.refused) == 1 else f"{len(made.refused)} classes of jobs cannot run there",
+        hint=first.hint if len(made.refused) == 1 else "ask for less, or name other partitions; nothing was submitted",
+        rendered=[line for line in lines if line],
+        refused=[
+            {"class": refusal.name, "num_jobs": refusal.num_jobs, "message": refusal.message, "hint": refusal.hint}
+            for refusal in made.refused
+        ],
+    )
+
+
+def show(made: Any, cluster: Any, source: str, demand: Any) -> None:
+    """Print a plan: a line for each kind of allocations, then the reasons, then the sum."""
+    print(f"plan for {render.bold(cluster.display_name)} ({source}): {demand.num_jobs:,} jobs")
+    header = [
+        "allocations",
+        "begins",
+        "jobs",
+        "partition",
+        "how many",
+        "nodes each",
+        "walltime",
+        "of each node",
+        "node-hours",
+    ]
+    render.table(header, [_row(planned, demand) for planned in made.allocations])
+    for planned in made.allocations:
+        print(f"\n{render.bold(planned.name)}: {planned.reasons[0]}")
+        for reason in planned.reasons[1:]:
+            print(f"  {reason}")
+    print(f"\nat most {made.node_hours:,.1f} node-hours{_charge(made, cluster)}; what ends early costs less")
+
+
+def _row(planned: Any, demand: Any) -> list[str]:
+    node = [_plural(planned.cpus_per_node, "CPU") if planned.cpus_per_node else "whole"]
+    if planned.memory_bytes_per_node:
+        node.append(human_bytes(planned.memory_bytes_per_node))
+    if planned.gpus_per_node:
+        node.append(_plural(planned.gpus_per_node, "GPU"))
+    classes = sorted({demand.names[requirement] for _, requirement in planned.trigger})
+    when = "now" if planned.stage == 0 else f"when {', '.join(classes[:2])} of stage {planned.stage + 1} are ready"
+    return [
+        planned.name, when, f"{planned.num_jobs:,}", planned.partition, str(planned.num_allocations), str(planned.num_nodes),
+        human_duration(planned.walltime_seconds), ", ".join(node), f"{planned.node_hours:,.1f}",
+    ]  # fmt: skip
+
+
+def _plural(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _charge(made: Any, cluster: Any) -> str:
+    if cluster.charge_factor_cpu is None:
+        return ""
+    gpu = cluster.charge_factor_gpu or cluster.charge_factor_cpu
+    units = sum(
+        planned.node_hours * (gpu if planned.gpus_per_node else cluster.charge_factor_cpu)
+        for planned in made.allocations
+    )
+    return f", {units:,.0f} allocation units"
+
+
+def as_json(made: Any, cluster: Any, source: str, demand: Any) -> dict[str, Any]:
+    """Give a plan for programs."""
+    return {
+        "cluster": cluster.name,
+        "source": source,
+        "num_jobs": demand.num_jobs,
+        "node_hours": made.node_hours,
+        "allocations": [
+            {
+                "name": planned.name, "stage": planned.stage + 1, "num_jobs": planned.num_jobs, "partition": planned.partition,
+                "num_allocations": planned.num_allocations, "num_nodes": planned.num_nodes,
+                "walltime_seconds": planned.walltime_seconds, "expected_seconds": planned.expected_seconds,
+                "cpus_per_node": planned.cpus_per_node, "memory_bytes_per_node": planned.memory_bytes_per_node,
+                "gpus_per_node": planned.gpus_per_node, "node_hours": planned.node_hours, "reasons": list(planned.reasons),
+            }
+            for planned in made.allocations
+        ],
+    }  # fmt: skip
+
+
+def requests_of(made: Any, cluster: Any, options: Any, name: str) -> list[tuple[Any, Any]]:
+    """Give each planned allocation with what Slurm is asked for."""
+    from torc.slurm.schedulers import fields_of, request_of
+
+    return [
+        (planned, request_of(planned.name, fields_of(planned, cluster, options), job_name=f"{name}-{planned.name}"))
+        for planned in made.allocations
+    ]
+
+
+def estimate(requests: Sequence[tuple[Any, Any]], slurm: Any) -> None:
+    """Ask Slurm when allocations would start, each alone, and say so. Raises Invalid for what it would refuse."""
+    from torc.slurm import queries
+
+    for planned, request in requests:
+        if planned is not None and planned.stage > 0:
+            continue
+        try:
+            found = queries.expected_start([], slurm.render(request, "torc-test-only", 0))
+        except Invalid as error:
+            raise Invalid(
+                f"Slurm would refuse {request.scheduler}: {error.details.get('words') or error.message}",
+                hint="check account, partition and qos; nothing was submitted (--no-estimate leaves this check out)",
+            ) from None
+        except TorcError as error:
+            render.note(f"note: no estimate of when {request.scheduler} starts: {error.message}")
+            return
+        if found is not None and not SESSION.json:
+            print(f"{request.scheduler}: the first would start {_when(found)}")
+
+
+def _when(found: Any) -> str:
+    import time
+
+    wait = found.starts_at - time.time()
+    return "at once" if wait < 60 else f"in about {human_duration(wait)} ({render.when(found.starts_at)})"
+
+
+def scripts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> list[dict[str, Any]]:
+    """Give the batch scripts, with how often each is submitted."""
+    return [
+        {
+            "scheduler": request.scheduler,
+            "num_allocations": planned.num_allocations if planned is not None else 1,
+            "when": "now" if planned is None or planned.stage == 0 else f"when stage {planned.stage + 1} is ready",
+            "script": slurm.render(request, "torc-dry-run", 0),
+        }
+        for planned, request in requests
+    ]
+
+
+def show_scripts(found: Sequence[dict[str, Any]]) -> None:
+    """Print batch scripts."""
+    for item in found:
+        print(f"\n# {item['scheduler']}: submitted {item['num_allocations']} time(s), {item['when']}")
+        print(item["script"], end="")

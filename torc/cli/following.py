@@ -1,0 +1,98 @@
+"""Follows a workflow whose runners live in allocations: says how both stand, and submits what becomes due. Ctrl-C leaves them alone."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torc.api.events import ListEvents
+from torc.cli import render
+from torc.cli.run import summarize
+from torc.cli.session import SESSION
+from torc.core.states import FINISHED
+
+_WAIT_SECONDS = 5.0
+_MOST_REASONS = 3
+INTERRUPTED = 130
+
+
+def has_allocations(opened: Any, number: int) -> bool:
+    """Tell whether allocations were ever asked for, for this workflow."""
+    from torc.api.allocations import ListAllocations
+
+    return bool(opened.send(ListAllocations(workflow_id=number, limit=1)).items)
+
+
+def follow(opened: Any, number: int, folder: Path) -> int:
+    """Follow to the end, and give the exit code: as `torc run`, or 130 when somebody stopped the following."""
+    from torc.cli.clusters import slurm_for
+    from torc.slurm.follow import Follower
+
+    follower = Follower(opened, number, slurm_for(opened, number, folder))
+    newest = opened.send(ListEvents(workflow_id=number, newest_first=True, limit=1)).items
+    after, shown = newest[0].id if newest else 0, ""
+    try:
+        while True:
+            now = follower.step()
+            line = _line(now)
+            if line != shown and not SESSION.json:
+                print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr)
+                shown = line
+            for item in (*now.submitted, *now.changed):
+                _tell(item)
+            if _is_over(now):
+                break
+            wait = min(_WAIT_SECONDS, max(0.2, follower.pace.wait()))
+            page = opened.send(ListEvents(workflow_id=number, after=after, wait_seconds=wait, limit=10_000))
+            after = page.items[-1].id if page.items else after
+    except KeyboardInterrupt:
+        say_how_to_come_back(number)
+        return INTERRUPTED
+    code = summarize(opened, number, folder)
+    left = sum(now.workflow.counts.by_state.values()) - sum(now.workflow.counts[state] for state in FINISHED)
+    if now.workflow.ended_at is None and not SESSION.json:
+        render.note(f"no allocation is left, and {left} job(s) are: torc submit {number} asks for more")
+        return code or 1
+    return code
+
+
+def say_how_to_come_back(number: int) -> None:
+    """Say that the allocations go on, and how to see or end them."""
+    render.note("the allocations go on without you")
+    render.note(f"  come back:    torc watch {number}")
+    render.note(f"  look:         torc status {number}; torc slurm list {number}")
+    render.note(f"  end them:     torc slurm cancel {number}; the whole workflow: torc workflows cancel {number}")
+
+
+def _is_over(now: Any) -> bool:
+    if now.workflow.ended_at is not None:
+        return True
+    return not now.open and now.workflow.state != "running"
+
+
+def _line(now: Any) -> str:
+    workflow = now.workflow
+    counts = ", ".join(f"{count:,} {state}" for state, count in sorted(workflow.counts.by_state.items()))
+    return f"{workflow.name} {workflow.state}: {counts}{_places(now.open)}"
+
+
+def _places(items: Sequence[Any]) -> str:
+    if not items:
+        return ""
+    states = Counter(str(item.state) for item in items)
+    reasons = Counter(item.reason for item in items if item.state == "pending" and item.reason)
+    why = f" ({', '.join(reason for reason, _ in reasons.most_common(_MOST_REASONS))})" if reasons else ""
+    return "; allocations: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())) + why
+
+
+def _tell(item: Any) -> None:
+    """Say what became of an allocation, where that is worth a line."""
+    name = f"allocation {item.cluster_job_id or item.id} ({item.scheduler or item.name})"
+    if item.state == "ended" and item.cluster_job_id is None:
+        render.note(f"  {name} was refused: {item.reason}")
+    elif item.state == "ended" and item.cluster_state not in {None, "COMPLETED", "CANCELLED"}:
+        render.note(f"  {name} ended: {item.cluster_state}{f', {item.reason}' if item.reason else ''}")

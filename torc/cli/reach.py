@@ -1,0 +1,96 @@
+"""Which server the runners on a cluster's nodes are to ask: the one that is named, one that runs, or one that is started."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+from torc.cli import render
+from torc.cli.session import SESSION, torc_folder
+from torc.client import place
+from torc.client.connect import user_name
+from torc.errors import Invalid, TorcError
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_HOW = "--start-server starts one that they can reach; --server URL names one"
+
+
+def choose_server(named: str | None, start: bool) -> str:
+    """Have this command use a server that the nodes can reach, and say which. Raises Invalid where there is none."""
+    url, db = SESSION.settings.place()
+    url = named or url
+    if url is not None:
+        _check(url, "--server" if named else "as set")
+        _use(url)
+        return f"server: {url}"
+    if db is not None and "://" in db and "sqlite" not in db.partition("://")[0]:
+        return "no server: the nodes ask the database itself"
+    found = place.read(torc_folder())
+    if found is not None and found.is_alive():
+        if start and not _reaches(found.url):
+            raise Invalid(
+                f"the server that runs here, {found.url}, cannot be reached from the nodes",
+                hint="end it first: torc server stop",
+            )
+        _check(found.url, "it runs here")
+        _use(found.url)
+        return f"server: {found.url} (it runs on {found.host}, for this directory)"
+    here = nodes_are_here()
+    if not (start or here):
+        raise Invalid("the nodes need a server to ask for jobs, and none runs for this directory", hint=_HOW)
+    return f"server: {_start(here)} (started now; `torc server stop` ends it when all is done)"
+
+
+def _use(url: str) -> None:
+    SESSION.options["url"] = url
+    SESSION.options.pop("db", None)
+    SESSION.load()
+
+
+def _check(url: str, whose: str) -> None:
+    if not _reaches(url):
+        raise Invalid(f"the nodes cannot reach {url} ({whose}): that is this machine alone", hint=_HOW)
+
+
+def _reaches(url: str) -> bool:
+    return (urlsplit(url).hostname or "") not in _LOOPBACK or nodes_are_here()
+
+
+def nodes_are_here() -> bool:
+    """Tell whether all nodes of the cluster are this machine, as in a sandbox."""
+    from torc.slurm import queries
+
+    try:
+        nodes = queries.nodes(patience=10.0)
+    except TorcError:
+        return False
+    mine = _LOOPBACK | {socket.gethostname(), socket.getfqdn()}
+    return bool(nodes) and all(node.text("NodeAddr") in mine or node.text("NodeHostName") in mine for node in nodes)
+
+
+def _start(here: bool) -> str:
+    """Start a server: on loopback where that reaches the nodes, else on all addresses, where everybody shows a token."""
+    from torc.cli.server import begin
+
+    if not here:
+        _have_account()
+    found, _ = begin("127.0.0.1" if here else "0.0.0.0")
+    if not here:
+        render.note(
+            "note: tokens go over the cluster's network in the clear; `torc server start --tls-cert` avoids that"
+        )
+    _use(found.url)
+    return found.url
+
+
+def _have_account() -> None:
+    """See that somebody can sign in to a server that others reach: you."""
+    from torc.api.users import CreateUser, ListUsers
+    from torc.cli.session import torc
+
+    with torc() as opened:
+        opened_: Any = opened
+        if not opened_.send(ListUsers(limit=1)).items:
+            opened_.send(CreateUser(name=user_name(), is_admin=True))
+            render.note(f"note: made the account {user_name()}, without a password, for whom the runners act")

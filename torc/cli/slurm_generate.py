@@ -1,0 +1,120 @@
+"""`torc slurm generate`: a spec with the plan of its allocations written into it, to look at and to change by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.cli import allocation_plan, render
+from torc.cli import plan_options as options
+from torc.cli.session import SESSION, read_spec
+from torc.errors import Conflict, Invalid
+
+
+def generate(  # noqa: PLR0913, PLR0917 - options of a command
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A spec (.yaml, .json, .json5, .kdl), or - for standard input.")
+    ],
+    account: options.Account = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file to write; its suffix names the format. Default: standard output."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite it when it is there.")] = False,
+    profile: options.Profile = None,
+    partition: options.Partitions = None,
+    qos: options.Qos = None,
+    constraint: options.Constraint = None,
+    group_by: options.GroupBy = "resource-requirements",
+    walltime_strategy: options.Strategy = "max-job-runtime",
+    walltime_multiplier: options.Multiplier = 1.5,
+    single_allocation: options.Single = False,
+    num_allocations: options.NumAllocations = None,
+    max_nodes: options.MaxNodes = None,
+) -> None:
+    """Plan allocations and write them into the spec, as Slurm schedulers and actions. `torc submit` obeys these.
+
+    Schedulers and schedule_nodes actions that the spec has are replaced. The plan is shown on standard error.
+
+    Example: torc slurm generate sweep.yaml --account climate --profile kestrel -o sweep_kestrel.yaml
+    """
+    from torc.cli.specs import compiled
+    from torc.cli.submitting import demand_of
+    from torc.core.demand import due_jobs
+    from torc.slurm.planning import plan
+    from torc.slurm.writing import with_plan
+    from torc.spec.compile import SUFFIXES, parse_spec
+    from torc.spec.write import write_spec
+
+    wanted = options.options_of(
+        account=account, partition=partition, qos=qos, constraint=constraint, group_by=group_by,
+        walltime_strategy=walltime_strategy, walltime_multiplier=walltime_multiplier,
+        single_allocation=single_allocation, num_allocations=num_allocations, max_nodes=max_nodes,
+    )  # fmt: skip
+    if spec == "-":
+        raise Invalid("`torc slurm generate` reads a file", hint="save the spec, and name it")
+    form = SUFFIXES.get((output or Path(spec)).suffix.lower())
+    if form is None:
+        raise Invalid(
+            f"`{(output or Path(spec)).suffix}` is no format of specs",
+            hint="end the name in .yaml, .json, .json5 or .kdl",
+        )
+    if output is not None and output.exists() and not force:
+        raise Conflict(f"{output} is there already", hint="use --force to overwrite it")
+    cluster, source = options.cluster_of(profile)
+    compiled(spec)
+    text, kind, name = read_spec(spec)
+    parsed, _ = parse_spec(text, format=kind, name=name)  # type: ignore[arg-type]
+    assert parsed is not None, "it was compiled"
+    parsed = _without_schedulers(parsed)
+    expanded = _expanded(write_spec(parsed, "json"), name)
+    demand = demand_of(expanded, due_jobs(None, len(expanded.jobs)))
+    made = plan(demand, cluster, wanted)
+    allocation_plan.check(made)
+    written, notes = with_plan(parsed, expanded, made, cluster, wanted)
+    for note in notes:
+        render.note(f"note: {note}")
+    if output is None:
+        print(write_spec(written, form), end="")
+        return
+    try:
+        output.write_text(write_spec(written, form), encoding="utf-8")
+    except OSError as error:
+        raise Invalid(f"cannot write {output}: {error.strerror}", hint="name another file") from None
+    if SESSION.json:
+        render.show_json({**allocation_plan.as_json(made, cluster, source, demand), "path": str(output)})
+    else:
+        allocation_plan.show(made, cluster, source, demand)
+        render.note(f"wrote {output}")
+
+
+def _without_schedulers(spec: Any) -> Any:
+    """Take out what a spec says of allocations: it is planned anew."""
+    from torc.spec.model import WorkflowSpec
+
+    data = spec.model_dump(mode="json", exclude_unset=True)
+    data.pop("slurm_schedulers", None)
+    data["actions"] = [action for action in data.get("actions", []) if action["action_type"] != "schedule_nodes"]
+    for job in data["jobs"]:
+        job.pop("scheduler", None)
+    if not data["actions"]:
+        del data["actions"]
+    return WorkflowSpec.model_validate(data)
+
+
+def _expanded(text: str, name: str) -> Any:
+    """Give what a spec stands for. The files that it refers to are found as those of the original."""
+    from torc.cli.specs import reader_beside
+    from torc.spec.compile import compile_spec
+
+    made, found = compile_spec(text, format="json", name=name, read=reader_beside(name))
+    if made is None:
+        raise Invalid(f"{name} is not valid without its schedulers", rendered=[problem.render() for problem in found])
+    return made
+
+
+COMMANDS = {"generate": generate}

@@ -1,0 +1,144 @@
+"""`torc submit`: from a workflow to allocations on a Slurm cluster, in one command; and `torc slurm regenerate`, for what is left."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from torc.cli import plan_options as options
+from torc.cli import render
+from torc.cli.run import OutputDir
+from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
+
+Server = Annotated[
+    str | None,
+    typer.Option("--server", metavar="URL", help="The server that the nodes ask; default: the one that runs here."),
+]
+StartServer = Annotated[
+    bool, typer.Option("--start-server", help="Start one that the nodes can reach, where none runs.")
+]
+Estimate = Annotated[
+    bool,
+    typer.Option("--estimate/--no-estimate", help="Ask Slurm (sbatch --test-only) whether and when it would start."),
+]
+NoWatch = Annotated[bool, typer.Option("--no-watch", help="Submit and return, instead of following to the end.")]
+Anyway = Annotated[
+    bool, typer.Option("--anyway", help="Although allocations of the workflow are still queued or running.")
+]
+
+
+def submit(  # noqa: PLR0913, PLR0917 - options of a command
+    spec: Annotated[str, typer.Argument(metavar="SPEC_OR_ID", help="A spec, or the id or name of a stored workflow.")],
+    account: options.Account = None,
+    profile: options.Profile = None,
+    partition: options.Partitions = None,
+    qos: options.Qos = None,
+    constraint: options.Constraint = None,
+    group_by: options.GroupBy = "resource-requirements",
+    walltime_strategy: options.Strategy = "max-job-runtime",
+    walltime_multiplier: options.Multiplier = 1.5,
+    single_allocation: options.Single = False,
+    num_allocations: options.NumAllocations = None,
+    max_nodes: options.MaxNodes = None,
+    server: Server = None,
+    start_server: StartServer = False,
+    output_dir: OutputDir = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the batch scripts, and stop.")] = False,
+    estimate: Estimate = True,
+    no_watch: NoWatch = False,
+    anyway: Anyway = False,
+) -> None:
+    """Plan allocations for a workflow, submit them to Slurm, and follow. Exit code 1 when jobs failed.
+
+    A spec that has schedule_nodes actions of its own is obeyed as it is. Ctrl-C ends the following, not the allocations.
+
+    Example: torc submit sweep.yaml --account climate --dry-run
+    """
+    wanted = options.options_of(
+        account=account, partition=partition, qos=qos, constraint=constraint, group_by=group_by,
+        walltime_strategy=walltime_strategy, walltime_multiplier=walltime_multiplier,
+        single_allocation=single_allocation, num_allocations=num_allocations, max_nodes=max_nodes,
+    )  # fmt: skip
+    from torc.cli.submitting import Submission
+
+    cluster, source = options.cluster_of(profile)
+    work = Submission(cluster, source, wanted, output_dir, with_estimate=estimate)
+    request = None
+    if looks_like_spec(spec):
+        request = work.look_at_spec(spec, quiet=dry_run)
+        if dry_run:
+            work.dry_run_spec()
+            return
+    said = None if dry_run else _server(server, start_server)
+    with torc(create=request is not None) as opened:
+        if request is None:
+            number = workflow_id(opened, spec)
+            work.look_at_stored(opened, number, anyway=anyway or dry_run)
+            if dry_run:
+                work.dry_run_stored(opened, number)
+                return
+            said = said or ""
+        else:
+            number = opened.send(request).id
+        if said and not SESSION.json:
+            print(said)
+        made = work.submit(opened, number)
+        raise typer.Exit(work.follow(opened, number, made, wait=not no_watch))
+
+
+def _server(server: str | None, start: bool) -> str:
+    from torc.cli.reach import choose_server
+
+    return choose_server(server, start)
+
+
+def regenerate(  # noqa: PLR0913, PLR0917
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Id or name of a stored workflow.")],
+    account: options.Account = None,
+    profile: options.Profile = None,
+    partition: options.Partitions = None,
+    qos: options.Qos = None,
+    constraint: options.Constraint = None,
+    group_by: options.GroupBy = "resource-requirements",
+    walltime_strategy: options.Strategy = "max-job-runtime",
+    walltime_multiplier: options.Multiplier = 1.5,
+    single_allocation: options.Single = False,
+    num_allocations: options.NumAllocations = None,
+    max_nodes: options.MaxNodes = None,
+    server: Server = None,
+    start_server: StartServer = False,
+    output_dir: OutputDir = None,
+    submit_them: Annotated[bool, typer.Option("--submit", help="Submit them, and return.")] = False,
+    estimate: Estimate = True,
+    anyway: Anyway = False,
+) -> None:
+    """Plan allocations for what is left of a workflow, after a recovery or when the time was too short. Without --submit, only show.
+
+    What was planned before is replaced; schedulers of the spec stay. `torc submit ID` does the same and follows.
+
+    Example: torc slurm regenerate 12 --account climate --submit
+    """
+    wanted = options.options_of(
+        account=account, partition=partition, qos=qos, constraint=constraint, group_by=group_by,
+        walltime_strategy=walltime_strategy, walltime_multiplier=walltime_multiplier,
+        single_allocation=single_allocation, num_allocations=num_allocations, max_nodes=max_nodes,
+    )  # fmt: skip
+    from torc.cli.submitting import Submission
+
+    cluster, source = options.cluster_of(profile)
+    work = Submission(cluster, source, wanted, output_dir, with_estimate=estimate)
+    if submit_them:
+        render.note(_server(server, start_server))
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        work.look_at_stored(opened, number, anyway=anyway or not submit_them, replan=True)
+        if not submit_them:
+            work.show()
+            render.note(f"nothing was submitted: torc slurm regenerate {number} --submit does")
+            return
+        made = work.submit(opened, number)
+        raise typer.Exit(work.follow(opened, number, made, wait=False))
+
+
+COMMANDS = {"regenerate": regenerate}

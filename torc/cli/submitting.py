@@ -1,0 +1,266 @@
+"""What `torc submit` does, step by step: look, plan, show, check, store, submit, follow. It composes; the rules are in `torc.slurm`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torc.cli import allocation_plan, render
+from torc.cli.run import output_folder
+from torc.cli.session import SESSION
+from torc.errors import Conflict, Invalid
+
+
+class Written(NamedTuple):
+    """Allocations that a spec asks for itself."""
+
+    scheduler: str
+    trigger: str
+    num_allocations: int
+    request: Any
+
+
+@dataclass(slots=True)
+class Submission:
+    """One workflow on its way to a cluster."""
+
+    cluster: Any
+    source: str
+    options: Any
+    output_dir: Path | None
+    with_estimate: bool = True
+    demand: Any = None
+    plan: Any = None  # None: the spec says itself what to submit
+    written: list[Written] = field(default_factory=list)
+    name: str = ""
+
+    # -- looking and planning -----------------------------------------------------------------------------------
+
+    def look_at_spec(self, path: str, *, quiet: bool = False) -> Any:
+        """Compile a spec, plan it, show and check that, and give the request that stores it. Raises Invalid."""
+        from torc.cli.specs import checked_request, compiled
+        from torc.core.demand import due_jobs
+
+        request = checked_request(path)
+        made = compiled(path)[0]
+        self.name = made.name
+        actions = [action for action in made.actions if action.action_type == "schedule_nodes"]
+        self.demand = demand_of(made, due_jobs(None, len(made.jobs)))
+        if actions or made.schedulers:
+            schedulers = {item.name: item.fields for item in made.schedulers}
+            defaults = made.settings.get("slurm_defaults") or {}
+            self._obey(schedulers, [(action.trigger_type, dict(action.settings)) for action in actions], defaults)
+        else:
+            self._make_plan()
+        self._present(quiet=quiet)
+        return request
+
+    def look_at_stored(self, opened: Any, number: int, *, anyway: bool, replan: bool = False) -> None:
+        """Plan what is left of a stored workflow, show and check that. Raises Conflict while allocations are there, and Invalid."""
+        from torc.slurm.follow import open_allocations
+        from torc.slurm.plans import left_of, names_taken
+
+        going = open_allocations(opened, number)
+        if going and not anyway:
+            raise Conflict(
+                f"workflow {number} has {len(going)} allocation(s) that are queued or running: they may do what is left",
+                hint=f"follow them (torc watch {number}), end them (torc slurm cancel {number}), or add more: --anyway",
+            )
+        left = left_of(opened, number)
+        self.name, self.demand = left.workflow_name, left.demand
+        if not left.demand.num_jobs:
+            raise Conflict(
+                f"nothing is left to do of workflow {number}",
+                hint=f"run it again: torc workflows reset-status {number}; failed jobs: torc recover {number} --no-run",
+            )
+        is_new = not replan and not self._was_begun(opened, number)
+        if is_new and (left.num_schedule_nodes or left.num_schedulers):
+            self._obey_stored(opened, number)
+        else:
+            self._make_plan(names_taken(opened, number))
+        self._present()
+
+    @staticmethod
+    def _was_begun(opened: Any, number: int) -> bool:
+        from torc.api.workflows import GetWorkflow
+
+        return bool(opened.send(GetWorkflow(workflow_id=number)).started_at is not None)
+
+    def _make_plan(self, taken: Sequence[str] | frozenset[str] = ()) -> None:
+        from torc.slurm.planning import plan
+
+        self.plan = plan(self.demand, self.cluster, self.options, taken=taken)
+        allocation_plan.check(self.plan)
+
+    def _obey(self, schedulers: Any, actions: Sequence[tuple[str, dict[str, Any]]], defaults: Any) -> None:
+        """Take what the spec says itself. Raises Invalid for what cannot be."""
+        from torc.slurm.choosing import problems_of
+        from torc.slurm.schedulers import request_of
+
+        if not actions:
+            raise Invalid(
+                f"the spec has Slurm schedulers ({', '.join(schedulers)}), but no action submits allocations of them",
+                hint="add an action (trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: NAME), or take the "
+                "schedulers out: then Torc plans",
+            )
+        for trigger, settings in actions:
+            name = str(settings.get("scheduler"))
+            if settings.get("scheduler_type") == "local" or name not in schedulers:
+                continue
+            fields = dict(schedulers[name])
+            if fields.get("account") is None and self.options.wishes.account:
+                fields["account"] = self.options.wishes.account
+            request = request_of(name, fields, job_name=f"{self.name}-{name}", defaults=defaults, settings=settings)
+            self.written.append(Written(name, trigger, int(settings.get("num_allocations") or 1), request))
+        for item in self.written:
+            problems = problems_of(item.request, self.cluster)
+            if problems:
+                raise Invalid(
+                    f"{self.cluster.display_name} cannot give what Slurm scheduler {item.scheduler} asks for: {'; '.join(problems)}",
+                    hint="it would wait in the queue for ever; change the scheduler in the spec",
+                )
+
+    def _obey_stored(self, opened: Any, number: int) -> None:
+        from torc.api.transfer import ExportSpec
+        from torc.spec.compile import parse_spec
+
+        text = opened.send(ExportSpec(workflow_id=number, format="json")).text
+        spec, _ = parse_spec(text, format="json")
+        assert spec is not None, "what was exported can be read"
+        schedulers = {
+            item.name: item.model_dump(exclude_unset=True, exclude={"name"}) for item in spec.slurm_schedulers
+        }
+        actions = [
+            (item.trigger_type, item.model_dump(exclude_unset=True))
+            for item in spec.actions
+            if item.action_type == "schedule_nodes"
+        ]
+        self._obey(schedulers, actions, spec.slurm_defaults)
+
+    # -- showing ------------------------------------------------------------------------------------------------
+
+    def _present(self, *, quiet: bool = False) -> None:
+        if not SESSION.json:
+            self.show()
+        if self.with_estimate:
+            allocation_plan.estimate(self._asked(), self._slurm())
+
+    def show(self) -> None:
+        """Print what would be submitted."""
+        if SESSION.json:
+            render.show_json(self.as_json())
+        elif self.plan is not None:
+            allocation_plan.show(self.plan, self.cluster, self.source, self.demand)
+        else:
+            print(f"the spec says itself what to submit to {render.bold(self.cluster.display_name)} ({self.source}):")
+            rows = [
+                [
+                    item.scheduler, item.trigger, item.request.partition or "", str(item.num_allocations), str(item.request.num_nodes),
+                    render.duration(item.request.walltime_seconds),
+                ]
+                for item in self.written
+            ]  # fmt: skip
+            render.table(["scheduler", "when", "partition", "how many", "nodes each", "walltime"], rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what would be submitted, for programs."""
+        if self.plan is not None:
+            return allocation_plan.as_json(self.plan, self.cluster, self.source, self.demand)
+        return {
+            "cluster": self.cluster.name,
+            "source": self.source,
+            "num_jobs": self.demand.num_jobs,
+            "allocations": [
+                {
+                    "name": item.scheduler, "trigger": item.trigger, "num_allocations": item.num_allocations,
+                    "num_nodes": item.request.num_nodes, "walltime_seconds": item.request.walltime_seconds,
+                }
+                for item in self.written
+            ],
+        }  # fmt: skip
+
+    def _asked(self) -> list[tuple[Any, Any]]:
+        if self.plan is not None:
+            return allocation_plan.requests_of(self.plan, self.cluster, self.options, self.name)
+        return [(None, item.request) for item in self.written if item.trigger == "on_workflow_start"]
+
+    def _slurm(self) -> Any:
+        """Give what writes batch scripts of a workflow that is not stored yet."""
+        from torc.cli.clusters import program
+        from torc.slurm.slurm import Slurm
+
+        folder = str(output_folder(self.output_dir).absolute())
+        return Slurm(0, program(), str(Path.cwd()), folder, {})
+
+    def dry_run_spec(self) -> None:
+        """Print the batch scripts of a spec; the number of its workflow is not known yet, so it is 0 in them."""
+        self._show_scripts(self._slurm())
+
+    def dry_run_stored(self, opened: Any, number: int) -> None:
+        """Print the batch scripts of a stored workflow."""
+        from torc.cli.clusters import slurm_for
+
+        self._show_scripts(slurm_for(opened, number, self.output_dir, with_token=False))
+
+    def _show_scripts(self, slurm: Any) -> None:
+        found = allocation_plan.scripts(self._asked(), slurm)
+        if SESSION.json:
+            render.show_json({**self.as_json(), "scripts": found})
+        else:
+            allocation_plan.show_scripts(found)
+            render.note("\nnothing was submitted (--dry-run)")
+
+    # -- submitting ---------------------------------------------------------------------------------------------
+
+    def submit(self, opened: Any, number: int) -> list[Any]:
+        """Keep the plan with the workflow, begin its run, and submit what is due."""
+        from torc.api.runs import StartRun
+        from torc.cli.clusters import slurm_for
+        from torc.slurm.follow import carry_out_due
+        from torc.slurm.planning import plan
+        from torc.slurm.plans import keep, left_of, names_taken
+
+        if self.plan is not None:
+            left = left_of(opened, number)
+            taken = names_taken(opened, number)
+            keep(opened, left, plan(left.demand, self.cluster, self.options, taken=taken), self.cluster, self.options)
+        opened.send(StartRun(workflow_id=number))
+        return list(carry_out_due(opened, number, slurm_for(opened, number, self.output_dir)))
+
+    def follow(self, opened: Any, number: int, made: Sequence[Any], *, wait: bool) -> int:
+        """Say what was submitted and, when asked, follow to the end; gives the exit code."""
+        from torc.cli import following
+
+        refused = [item for item in made if item.cluster_job_id is None and item.state == "ended"]
+        if not SESSION.json:
+            ids = ", ".join(item.cluster_job_id for item in made if item.cluster_job_id) or "nothing yet"
+            print(f"workflow {number} ({self.name}): submitted {ids}")
+            for item in refused:
+                render.note(f"error: Slurm refused {item.scheduler}: {item.reason}")
+        if refused and len(refused) == len(made):
+            return 1
+        if wait:
+            return following.follow(opened, number, output_folder(self.output_dir))
+        if SESSION.json:
+            render.show_json({"workflow_id": number, **self.as_json(), "submitted": list(made)} | {
+                "submitted": [item.model_dump(mode="json") for item in made]
+            })  # fmt: skip
+        else:
+            render.note(f"follow it: torc watch {number} (it also submits what later stages need)")
+        return 1 if refused else 0
+
+
+def demand_of(made: Any, due: Sequence[bool]) -> Any:
+    """Give what a compiled spec asks for, in sums."""
+    from torc.core.demand import Demand, stages_left, sums
+    from torc.core.graph import graph_of
+
+    graph = graph_of(list(made.gates), [job.gate for job in made.jobs])
+    stage = stages_left(graph, due)
+    return Demand(
+        names=tuple(item.name for item in made.requirements),
+        requests=tuple(item.request for item in made.requirements),
+        cells=sums(stage, [job.requirement for job in made.jobs]),
+    )
