@@ -42,6 +42,15 @@ def generate(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: torc slurm generate sweep.yaml --account climate --profile kestrel -o sweep_kestrel.yaml
     """
+    wanted = options.options_of(
+        account=account, partition=partition, qos=qos, constraint=constraint, group_by=group_by,
+        walltime_strategy=walltime_strategy, walltime_multiplier=walltime_multiplier,
+        single_allocation=single_allocation, num_allocations=num_allocations, max_nodes=max_nodes,
+    )  # fmt: skip
+    _generate(spec, output, force, profile, wanted)
+
+
+def _generate(spec: str, output: Path | None, force: bool, profile: str | None, wanted: Any) -> None:
     from torc.cli.specs import compiled
     from torc.cli.submitting import demand_of
     from torc.core.demand import due_jobs
@@ -50,11 +59,6 @@ def generate(  # noqa: PLR0913, PLR0917 - options of a command
     from torc.spec.compile import SUFFIXES, parse_spec
     from torc.spec.write import write_spec
 
-    wanted = options.options_of(
-        account=account, partition=partition, qos=qos, constraint=constraint, group_by=group_by,
-        walltime_strategy=walltime_strategy, walltime_multiplier=walltime_multiplier,
-        single_allocation=single_allocation, num_allocations=num_allocations, max_nodes=max_nodes,
-    )  # fmt: skip
     if spec == "-":
         raise Invalid("`torc slurm generate` reads a file", hint="save the spec, and name it")
     form = SUFFIXES.get((output or Path(spec)).suffix.lower())
