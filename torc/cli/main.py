@@ -45,6 +45,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "events": ("torc.cli.results:events", "What happened, and who did it."),
         "compute-nodes": ("torc.cli.results:compute_nodes", "The runners of a workflow."),
         "logs": ("torc.cli.logs:logs", "Search logs for what went wrong; pack an archive for a bug report."),
+        "plot-resources": ("torc.cli.plots:plot_resources", "Plot a run: timeline, CPU and memory over time, spreads."),
         "reports": ("torc.cli.reports:reports", "Report on a run: tables, a page, an archive for publication."),
     },
     "Share": {

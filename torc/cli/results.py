@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from torc.cli import render
 from torc.cli.app import App
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
+from torc.core.quantities import human_bytes
 from torc.core.states import State
 
 results = App("How attempts ended, and what they used.")
@@ -28,6 +30,15 @@ _RESULTS = [
     ("cpu", lambda r: render.duration(r.usage.user_cpu_seconds + r.usage.system_cpu_seconds)),
     ("peak memory", lambda r: render.memory(r.usage.peak_memory_bytes)),
     ("why", lambda r: r.detail or r.reason or ""),
+]
+#: shown where anything of it is known
+_MEASURED: list[tuple[str, Callable[[Any], Any], Callable[[Any], str]]] = [
+    ("average memory", lambda u: u.average_memory_bytes, render.memory),
+    ("processes", lambda u: u.max_processes, str),
+    ("read", lambda u: u.read_bytes, human_bytes),
+    ("written", lambda u: u.written_bytes, human_bytes),
+    ("GPUs busy", lambda u: u.average_gpus_busy, lambda busy: f"{busy:.2f}"),
+    ("GPU memory", lambda u: u.peak_gpu_memory_bytes, render.memory),
 ]
 _EVENTS = [
     ("id", render.attribute("id")),
@@ -81,7 +92,17 @@ def list_results(
             ),
             limit,
         )
-    render.show_list(items, _RESULTS, empty="no results", more=more)
+    render.show_list(items, _with_measured(items), empty="no results", more=more)
+
+
+def _with_measured(items: Sequence[Any]) -> list[Any]:
+    """Give the columns of a table of results: what was measured of none of them is left out."""
+
+    def column(name: str, take: Callable[[Any], Any], show: Callable[[Any], str]) -> Any:
+        return name, lambda result: "" if take(result.usage) is None else show(take(result.usage))
+
+    known = [entry for entry in _MEASURED if any(entry[1](item.usage) for item in items)]
+    return [*_RESULTS[:-1], *(column(*entry) for entry in known), _RESULTS[-1]]
 
 
 @results.command("get")
@@ -93,7 +114,7 @@ def get_result(result_id: int) -> None:
     with torc(create=False) as opened:
         found = opened.send(GetResult(result_id=result_id))
     fields = [
-        *_RESULTS,
+        *_with_measured([found]),
         ("started", lambda r: render.when(r.started_at)),
         ("ended", lambda r: render.when(r.ended_at)),
         ("stderr", render.attribute("stderr_tail")),

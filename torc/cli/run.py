@@ -176,6 +176,10 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
     if outcome.dead_runners:
         render.note(f"{outcome.dead_runners} runner(s) of this machine had died; their jobs were taken up again")
     code = summarize(opened, number, options.output_dir, stopped=outcome.was_stopped)
+    if ((workflow.settings or {}).get("resource_monitor") or {}).get("generate_plots"):
+        from torc.cli.plots import plot_at_the_end
+
+        plot_at_the_end(opened, number, options.output_dir)
     if outcome.is_stuck and outcome.runner_id is not None and not SESSION.json:
         _tell_what_is_left(opened, number, outcome.runner_id)
     return code

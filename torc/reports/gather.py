@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -135,12 +135,17 @@ def _resolved(torc: Torc, summary: RunSummary) -> str | None:
 
 
 def charted(report: Report) -> list[Attempt]:
-    """Give the attempts as charts take them: times since the run began."""
-    started = [line.started_at for line in report.attempts if line.started_at is not None]
+    """Give the attempts of a report as charts take them: times since the run began."""
+    return drawn(report.attempts, report.requirements)
+
+
+def drawn(attempts: Sequence[AttemptLine], requirements: Mapping[str, Requirement]) -> list[Attempt]:
+    """Give attempts as charts take them; `requirements` by name."""
+    started = [line.started_at for line in attempts if line.started_at is not None]
     if not started:
         return []
     zero = min(started)
-    asked = {name: _asked(item) for name, item in report.requirements.items()}
+    asked = {name: _asked(item) for name, item in requirements.items()}
     return [
         Attempt(
             job_id=line.job_id, attempt=line.attempt, name=line.job_name, group=line.requirement, state=line.state.value,
@@ -148,7 +153,7 @@ def charted(report: Report) -> list[Attempt]:
             request=asked.get(line.requirement, ResourceRequest()), cpu_seconds=line.cpu_seconds,
             peak_memory_bytes=line.peak_memory_bytes, why=line.why or "",
         )
-        for line in report.attempts
+        for line in attempts
         if line.started_at is not None and line.state is not State.CANCELED
     ]  # fmt: skip
 

@@ -41,6 +41,7 @@ _TELLING = 0.02
 _PANEL, _LEFT, _BETWEEN, _RIGHT = 130, 60, 66, 16
 #: a request so many times what was used is named, not drawn: the line would leave no room for the rest
 _FAR = 5.0
+_ROOM = 3.0
 _NOTHING_ASKED_BYTES = 1 << 20
 
 
@@ -196,7 +197,7 @@ def _total(series: Sequence[Series], column: _Column, limit: float, scale: Scale
             used[number] += _value(each.times, values, (begin + end) / 2 - each.start) * share
             asked[number] += request * share
     highest = max(*used, *asked)
-    is_near = 0 < limit <= _FAR * highest
+    is_near = 0 < limit <= _ROOM * highest
     unit = column.unit(max(highest, limit if is_near else 0.0))
     height = Scale(
         0,

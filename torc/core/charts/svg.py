@@ -157,10 +157,12 @@ def time_axis(scale: Scale, top: float, bottom: float, what: str) -> list[str]:
     return drawn
 
 
-def value_axis(scale: Scale, right: float, unit: Unit, *, left: float, most: int = 4) -> list[str]:
-    """Draw the values beside a plot, and its grid."""
+def value_axis(scale: Scale, right: float, unit: Unit, *, left: float, is_whole: bool = False) -> list[str]:
+    """Draw the values beside a plot, and its grid. `is_whole`: they count something."""
     drawn = []
-    for value in steps(scale.high / unit.size, most):
+    for value in steps(scale.high / unit.size, 4):
+        if is_whole and value % 1:
+            continue
         y = scale(value * unit.size)
         drawn += [line(left, y, right, y, "grid"), text(left - 6, y + 4, figure(value), look="tick", anchor="end")]
     return drawn

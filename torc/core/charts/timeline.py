@@ -176,7 +176,7 @@ def _parallelism(attempts: Sequence[Attempt], scale: Scale, top: float) -> list[
     most = rounded_up(max(map(sum, zip(*(row for _, row in rows), strict=True))), 4)
     height = Scale(0, most, top + _PANEL, top)
     drawn = [
-        *value_axis(height, scale.end, Unit(1, ""), left=scale.start),
+        *value_axis(height, scale.end, Unit(1, ""), left=scale.start, is_whole=True),
         *time_axis(scale, top, top + _PANEL, "time since the run began"),
         text(scale.start, top - 9, "jobs at once", look="label"),
     ]

@@ -1,0 +1,164 @@
+"""The plots of a run, as a page or as a picture: when what ran, what it used over time, how that spreads against the requests.
+
+What attempts used in all comes from the store; what they used over time from the databases that runners leave in the output
+directory. Not for failures and provenance: `page` reports on those.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import resvg_py
+
+from torc.api.attempts import ListAttempts
+from torc.api.base import Torc
+from torc.api.data import ListRequirements
+from torc.api.runs import ListRunners
+from torc.api.workflows import GetWorkflow
+from torc.core.charts.efficiency import Figure, efficiency
+from torc.core.charts.page import Section, page, picture
+from torc.core.charts.profiles import profiles, totals
+from torc.core.charts.records import Attempt, Series
+from torc.core.charts.spreads import spreads
+from torc.core.charts.timeline import timeline
+from torc.core.resources import Capacity
+from torc.errors import Invalid, NotFound, Unavailable
+from torc.reports.gather import drawn, pages
+from torc.runner.series import Point, Recorded, recorded
+
+SUFFIXES = (".html", ".svg", ".png")
+_PAGE = 10_000
+_ZOOM = 2.0  # pixels of a PNG for each of the drawing: for print and for sharp screens
+_FONTS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts")
+
+
+@dataclass(frozen=True, slots=True)
+class Plots:
+    """What is drawn of a run."""
+
+    title: str
+    words: str
+    figures: tuple[Figure, ...]
+    sections: tuple[Section, ...]
+    num_attempts: int
+    num_series: int
+
+
+def plots(torc: Torc, workflow_id: int, folder: Path, run_id: int | None = None, jobs: str | None = None) -> Plots:
+    """Draw a run (the current one where none is named). `jobs`: only those of this name, with `*` for anything.
+
+    Raises NotFound when there is nothing to draw, Unavailable when a database of time series cannot be read.
+    """
+    workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
+    run = workflow.run_id if run_id is None else run_id
+    lines = list(
+        pages(lambda cursor: torc.send(ListAttempts(workflow_id=workflow_id, run_id=run, limit=_PAGE, cursor=cursor)))
+    )
+    requirements = {
+        item.name: item
+        for item in pages(
+            lambda cursor: torc.send(ListRequirements(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))
+        )
+    }
+    started = [line.started_at for line in lines if line.started_at is not None]
+    attempts = [each for each in drawn(lines, requirements) if jobs is None or fnmatchcase(each.name, jobs)]
+    if not attempts:
+        what = f"no job named `{jobs}` has run in" if jobs else "nothing has ended yet in"
+        raise NotFound(f"{what} run {run} of workflow {workflow_id}", hint="torc status shows how it stands")
+    series = list(_series(recorded(folder, workflow_id, run), attempts, min(started)))
+    return Plots(
+        title=f"{workflow.name}, run {run}",
+        words=_words(attempts, series, folder),
+        figures=tuple(efficiency(attempts)),
+        sections=tuple(_sections(attempts, series, _capacity(torc, workflow_id, run))),
+        num_attempts=len(attempts),
+        num_series=len(series),
+    )
+
+
+def rendered(made: Plots, suffix: str, *, dark: bool = False) -> bytes:
+    """Give the plots as a file: .html, .svg or .png. Raises Invalid for another, Unavailable where text cannot be drawn."""
+    if suffix == ".html":
+        return page(made.title, made.words, made.figures, made.sections).encode("utf-8", "replace")
+    if suffix not in SUFFIXES:
+        raise Invalid(f"there is no plot as `{suffix}`", hint=f"the name of the file ends in {', '.join(SUFFIXES)}")
+    drawing = picture(made.title, made.figures, made.sections, dark=dark)
+    if suffix == ".svg":
+        return drawing.encode("utf-8", "replace")
+    if not any(_fonts()):
+        raise Unavailable(
+            "there are no fonts on this machine to write text in a PNG with",
+            hint="write .svg or .html, and open it elsewhere",
+        )
+    return bytes(resvg_py.svg_to_bytes(svg_string=drawing, zoom=_ZOOM))
+
+
+def _fonts() -> Iterator[Path]:
+    for name in _FONTS:
+        for path in Path(name).expanduser().rglob("*"):
+            if path.suffix.lower() in {".ttf", ".otf", ".ttc"}:
+                yield path
+
+
+def _words(attempts: Sequence[Attempt], series: Sequence[Series], folder: Path) -> str:
+    jobs = len({each.job_id for each in attempts})
+    told = f"{len(attempts):,} attempts of {jobs:,} jobs"
+    return f"{told}, {len(series):,} of them with samples" if series else f"{told}; no samples in {folder}"
+
+
+def _sections(attempts: Sequence[Attempt], series: Sequence[Series], capacity: Capacity | None) -> Iterator[Section]:
+    yield Section("Timeline", "What ran when, and how much at once.", timeline(attempts))
+    if series:
+        yield Section(
+            "Use over the run",
+            "All jobs together, against what those that ran had asked for.",
+            totals(series, capacity),
+        )
+    yield Section("Use over the time of jobs", "For each requirement class, against the request.", profiles(series))
+    yield Section("Use against requests", "How memory, runtime and CPU of each class spread.", spreads(attempts))
+
+
+def _series(found: Iterator[Recorded], attempts: Sequence[Attempt], zero: float) -> Iterator[Series]:
+    known = {(each.job_id, each.attempt): each for each in attempts}
+    for each in found:
+        attempt = known.get((each.job_id, each.attempt))
+        if attempt is None or not each.points:
+            continue
+        has_gpus = any(point.gpus_busy is not None for point in each.points)
+        yield Series(
+            job_id=each.job_id, attempt=each.attempt, name=each.job_name, group=attempt.group,
+            start=max(0.0, each.started_at - zero), request=each.request,
+            times=tuple(point.seconds for point in each.points),
+            cpus=tuple(_busy(each.points)),
+            memory_bytes=tuple(point.memory_bytes for point in each.points),
+            gpus=tuple(point.gpus_busy or 0.0 for point in each.points) if has_gpus else (),
+            gpu_memory_bytes=tuple(point.gpu_memory_bytes or 0 for point in each.points) if has_gpus else (),
+        )  # fmt: skip
+
+
+def _busy(points: Sequence[Point]) -> Iterator[float]:
+    """Give the CPUs that were busy between samples. Clocks tick a hundred times a second: over less than a second, take more."""
+    times = [0.0, *(point.seconds for point in points)]
+    used = [0.0, *(point.cpu_seconds for point in points)]
+    for number in range(1, len(times)):
+        before = min(number - 1, max(0, bisect_right(times, times[number] - 1.0) - 1))
+        passed = times[number] - times[before]
+        yield max(0.0, used[number] - used[before]) / passed if passed > 0 else 0.0
+
+
+def _capacity(torc: Torc, workflow_id: int, run_id: int) -> Capacity | None:
+    """Give what the nodes of a run had together: the largest runner of each."""
+    nodes: dict[str, tuple[int, int]] = {}
+    for runner in pages(lambda cursor: torc.send(ListRunners(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))):
+        if runner.run_id == run_id:
+            had = nodes.get(runner.host, (0, 0))
+            nodes[runner.host] = max(had[0], runner.capacity.num_cpus), max(had[1], runner.capacity.memory_bytes)
+    return _summed(nodes) if nodes else None
+
+
+def _summed(nodes: Mapping[str, tuple[int, int]]) -> Capacity:
+    return Capacity(sum(cpus for cpus, _ in nodes.values()), sum(memory for _, memory in nodes.values()))
