@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
 from tests.support.workflows import NODE
 from torc.api.provenance import Environment, GetProvenance, Surroundings
 from torc.api.runs import RegisterRunner, StartRun
+from torc.api.transfer import ImportWorkflow
 from torc.api.workflows import CreateWorkflow, SourceFile
+from torc.client.moving import write_export
 from torc.runner.surroundings import surroundings
 
 SPEC = "name: sweep  # as I like it\njobs:\n- {name: 'a{n}', command: echo, parameters: {n: '@n.txt'}}\n"
@@ -48,6 +52,20 @@ def test_environments_are_kept_once_and_runners_refer_to_them(torc: Any) -> None
     )
     assert found.runners[0].output_dir == "/out" and found.runners[0].host == "node1" and found.num_runners == 4
     assert len(torc.send(GetProvenance(workflow_id=workflow, limit=2)).runners) == 2
+
+
+def test_it_goes_along_when_a_workflow_moves(torc: Any) -> None:
+    workflow = create(torc)
+    torc.send(StartRun(workflow_id=workflow))
+    register(torc, workflow, None)
+    register(torc, workflow, Surroundings(environment=Environment(kernel="6.1"), output_dir="/out"))
+    file = io.BytesIO()
+    write_export(torc, workflow, file)
+    moved = torc.send(ImportWorkflow(content=base64.b64encode(file.getvalue()).decode())).id
+    before, after = (torc.send(GetProvenance(workflow_id=number)) for number in (workflow, moved))
+    assert after.spec == before.spec and after.environments == before.environments
+    assert [runner.output_dir for runner in after.runners] == [None, "/out"]
+    assert after.runners[1].environment == before.runners[1].environment
 
 
 def test_the_hash_changes_with_what_programs_find_and_not_from_login_to_login(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.workflows import claim, create, ended, exchange, runner, spec
+from torc.api.allocations import NewAllocation, RecordAllocations
 from torc.api.runs import EndRunner, Usage
 from torc.client.embedded import Embedded
 from torc.reports.gather import Limits, gather
@@ -120,3 +121,14 @@ def test_ten_thousand_jobs_make_a_page_of_a_few_megabytes(embedded: Embedded, tm
     assert "1,000 x out of memory" in text and len(report.diagnoses.groups) == 1
     cut = page(gather(embedded, workflow, NOW, "9.9", Limits(attempts=500)), with_attempts=True)
     assert "the first 500" in cut and cut.count("<tr>") < 600
+
+
+def test_what_runs_still_is_drawn_and_allocations_are_told(embedded: Embedded, tmp_path: Path) -> None:
+    workflow = create(embedded, spec("a b"), str(tmp_path)).id
+    number = runner(embedded, workflow)
+    claim(embedded, workflow, number)
+    asked = NewAllocation(name="x", num_nodes=2, walltime_seconds=3600, partition="gpu<1>")
+    embedded.send(RecordAllocations(workflow_id=workflow, allocations=[asked]))
+    words = " ".join(Checked(page(gather(embedded, workflow, 3.0, "9.9"), with_attempts=True)).words)
+    assert "2 running" in words and "running" in words.partition("Attempts")[2]
+    assert "Allocations of this run" in words and "gpu<1>" in words

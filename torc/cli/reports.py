@@ -46,13 +46,17 @@ def report_summary(workflow: Which = None, html: Html = None) -> None:
 
 
 @reports.command("results")
-def report_results(workflow: Which = None, html: Html = None) -> None:
+def report_results(
+    workflow: Which = None,
+    html: Html = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, on the terminal.")] = 10_000,
+) -> None:
     """List the last attempt of each job; the page shows all attempts of the run, beside what the summary tells.
 
     Example: torc reports results 3 --html results.html
     """
     if html is None:
-        list_results(workflow, None, None, None, False, True, 1_000_000)
+        list_results(workflow, None, None, None, False, True, limit)
         return
     with torc(create=False) as opened:
         report = _gathered(opened, workflow_id(opened, workflow))

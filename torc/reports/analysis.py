@@ -146,6 +146,8 @@ def of_workflow(torc: Torc, workflow: Workflow, folders: Sequence[Path], most_jo
             finding = _finding(jobs[result.job_id], result, classes, folders)
             findings.append(finding)
             without += not finding.files
+            if len(findings) == len(jobs):
+                break
     findings += [
         found for log in _others(folders, workflow.id) if (found := _of_other(log, _here(folders))) is not None
     ]

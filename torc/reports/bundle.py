@@ -175,6 +175,7 @@ def _add_facts(torc: Torc, subject: Subject, archive: _Archive) -> None:
     archive.add_json("utilization.json", report.utilization)
     archive.add_json("requirements.json", list(report.requirements.values()))
     archive.add_json("provenance.json", report.provenance)
+    archive.add_json("allocations.json", list(report.allocations))
     archive.add_json("invariants.json", torc.send(CheckWorkflow(workflow_id=number)))
     spec = report.provenance.spec
     if spec is not None and spec.text is not None:
@@ -216,7 +217,8 @@ def _failed_jobs(torc: Torc, workflow_id: int, limits: Limits) -> list[Job]:
 def _add_logs(subject: Subject, jobs: Sequence[Job], limits: Limits, archive: _Archive) -> None:
     logs = [log for log in _around(subject) if log.workflow == subject.workflow.id and log.kind != "job"]
     for job in jobs:
-        logs += of_attempt(subject.folders, subject.workflow.id, job.id, job.attempt, None)
+        found = of_attempt(subject.folders, subject.workflow.id, job.id, job.attempt, None)
+        logs += [log for log in found if not log.path.is_symlink()]  # a job may have put a link to something else there
     left = limits.bytes_all
     for log in sorted(set(logs), key=lambda log: (log.kind == "job", log.path.name)):
         end = end_of(log.path, min(limits.bytes_each, left)) if left > 0 else None

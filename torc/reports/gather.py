@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from torc.api.allocations import Allocation, ListAllocations
 from torc.api.attempts import AttemptLine, ListAttempts
 from torc.api.base import Page, Torc, Value
 from torc.api.data import File, ListFiles, ListRequirements, Requirement
 from torc.api.diagnosis import Diagnoses, DiagnoseWorkflow
+from torc.api.jobs import ListJobs
 from torc.api.provenance import GetProvenance, Provenance
 from torc.api.runs import RunSummary, SummarizeRun
 from torc.api.transfer import ExportSpec
@@ -27,6 +29,7 @@ V = TypeVar("V", bound=Value)
 _MOST_RESOLVED_JOBS = 2000
 _PAGE = 10_000
 _SHORTEST_SECRET = 6
+_MOST_RUNNING = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A run, and where it comes from. `attempts` are those of the current run, the first of them where there are too many."""
+    """A run, and where it comes from. `attempts` are those of the current run, where there are too many the first to end."""
 
     summary: RunSummary
     attempts: tuple[AttemptLine, ...]
@@ -50,6 +53,7 @@ class Report:
     utilization: Utilization
     diagnoses: Diagnoses
     provenance: Provenance
+    allocations: tuple[Allocation, ...]
     inputs: tuple[File, ...]
     outputs: tuple[File, ...]
     resolved_spec: str | None
@@ -66,7 +70,7 @@ def gather(torc: Torc, workflow_id: int, now: float, version: str, limits: Limit
     """Ask for all that a report tells. `now`: seconds since the epoch."""
     summary = torc.send(SummarizeRun(workflow_id=workflow_id, limit=0))
     run_id = summary.workflow.run_id
-    attempts, is_cut = _first(
+    ended, is_cut = _first(
         lambda cursor: torc.send(ListAttempts(workflow_id=workflow_id, run_id=run_id, limit=_PAGE, cursor=cursor)),
         limits.attempts,
     )
@@ -82,14 +86,16 @@ def gather(torc: Torc, workflow_id: int, now: float, version: str, limits: Limit
     requirements = pages(
         lambda cursor: torc.send(ListRequirements(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))
     )
+    allocations = ListAllocations(workflow_id=workflow_id, limit=limits.runners)
     report = Report(
         summary=summary,
-        attempts=tuple(attempts),
+        attempts=(*ended, *_running(torc, workflow_id, run_id, now)),
         is_cut=is_cut,
         requirements={item.name: item for item in requirements},
         utilization=torc.send(CheckUtilization(workflow_id=workflow_id, run_id=run_id, limit=20)),
         diagnoses=torc.send(DiagnoseWorkflow(workflow_id=workflow_id, limit=limits.groups, jobs_per_group=12)),
         provenance=torc.send(GetProvenance(workflow_id=workflow_id, limit=limits.runners)),
+        allocations=tuple(reversed(torc.send(allocations).items)),
         inputs=tuple(with_hashes(summary.workflow.directory, files["inputs"])),
         outputs=tuple(with_hashes(summary.workflow.directory, files["outputs"])),
         resolved_spec=_resolved(torc, summary),
@@ -126,6 +132,19 @@ def _without_secrets(report: Report, secrets: frozenset[str]) -> Report:
 
 def _redacted(value: V, secrets: frozenset[str]) -> V:
     return type(value).model_validate(redact_json(value.model_dump(mode="json"), secrets))
+
+
+def _running(torc: Torc, workflow_id: int, run_id: int, now: float) -> list[AttemptLine]:
+    """Give the attempts that go on."""
+    jobs = torc.send(ListJobs(workflow_id=workflow_id, state=State.RUNNING, limit=_MOST_RUNNING)).items
+    return [
+        AttemptLine(
+            job_id=job.id, job_name=job.name, attempt=job.attempt, run_id=run_id, requirement=job.requirement_name,
+            state=State.RUNNING, runner_id=job.runner_id, started_at=job.started_at,
+            wall_seconds=max(0.0, now - (job.started_at or now)),
+        )
+        for job in jobs
+    ]  # fmt: skip
 
 
 def _resolved(torc: Torc, summary: RunSummary) -> str | None:

@@ -56,7 +56,7 @@ def provenance(report: Report) -> str:
     ]  # fmt: skip
     parts = [pairs(facts), f'<p class="soft">{_HOW_HASHED}</p>' if found.environments else ""]
     parts += [_environment(item) for item in found.environments]
-    parts.append(_runners(report))
+    parts += [_runners(report), _allocations(report)]
     if spec is not None and spec.text is not None:
         parts.append(folded("The spec as written", listing(spec.text, _LONGEST_SPEC)))
     if report.resolved_spec is not None:
@@ -95,3 +95,19 @@ def _runners(report: Report) -> str:
     ]  # fmt: skip
     header = ["#id", "machine", "CPU", *(["GPUs"] if has_gpus else []), "began", "environment"]
     return table("Runners of this run", header, rows) if rows else ""
+
+
+def _allocations(report: Report) -> str:
+    run = report.summary.workflow.run_id
+    rows = [
+        [
+            safe(found.cluster_job_id or ""), safe(found.partition or ""), str(found.num_nodes),
+            safe(found.cluster_state or found.state),
+            when(found.started_at), span(found.ended_at - found.started_at) if found.started_at and found.ended_at else "",
+            f"{found.node_seconds_used / 3600:.2f}",
+        ]
+        for found in report.allocations
+        if found.run_id == run
+    ]  # fmt: skip
+    header = ["Slurm job", "partition", "#nodes", "state", "began", "#took", "#node-hours"]
+    return table("Allocations of this run", header, rows) if rows else ""
