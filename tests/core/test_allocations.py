@@ -21,7 +21,7 @@ from torc.core.allocations import (
     observe,
     phase_of,
 )
-from torc.core.attribution import Running, is_faultless, meaning, was_killed_for_memory
+from torc.core.attribution import Running, is_faultless, meaning, told_by_the_end
 
 S = AllocationState
 ORDER = list(AllocationState)
@@ -119,5 +119,8 @@ def test_what_the_end_of_an_allocation_means_for_a_job_in_it(state: str, wall: f
 def test_only_ends_that_are_nobodys_fault_may_happen_for_ever() -> None:
     assert is_faultless("PREEMPTED") and is_faultless("REQUEUED")
     assert not is_faultless("NODE_FAIL") and not is_faultless(None)
-    assert was_killed_for_memory("OUT_OF_MEMORY", 137) and was_killed_for_memory("OUT_OF_MEMORY", -9)
-    assert not was_killed_for_memory("OUT_OF_MEMORY", 1) and not was_killed_for_memory("FAILED", -9)
+    assert told_by_the_end("OUT_OF_MEMORY", None, 137) and told_by_the_end("OUT_OF_MEMORY", None, -9)
+    assert not told_by_the_end("OUT_OF_MEMORY", None, 1) and not told_by_the_end("FAILED", None, -9)
+    assert told_by_the_end("PREEMPTED", "runner_stopped", -15) and not told_by_the_end(
+        "COMPLETED", "runner_stopped", -15
+    )

@@ -16,6 +16,7 @@ from torc.slurm.autoscale import Stranded, ask_again, most_nodes_before
 from torc.slurm.cluster import Cluster as Described
 from torc.slurm.follow import Follower, told
 from torc.slurm.request import AllocationRequest
+from torc.slurm.watch import POLL_SECONDS, Pace
 
 _LOG = logging.getLogger("torc.automation")
 
@@ -31,6 +32,7 @@ class Clustered:
     cluster: Cluster[AllocationRequest]
     describe: Callable[[], Described]
     stranded: Stranded | None = None
+    poll_seconds: float = POLL_SECONDS
     _followers: dict[int, Follower] = field(default_factory=dict)
 
     def limits(self) -> Limits:
@@ -48,15 +50,26 @@ class Clustered:
         return Limits(memory, longest)
 
     def is_busy(self, workflow_id: int) -> bool:
-        """Look after the allocations, and tell whether runners are still to come out of them."""
-        followed = self._follower(workflow_id).step()
+        """Look after the allocations, and tell whether runners are still to come out of them.
+
+        While work is left, one whose runners have all gone is waited for: its end tells why, and what to keep away from.
+        """
+        follower = self._follower(workflow_id)
+        followed = follower.step()
         if self.stranded is not None and followed.workflow.ended_at is None:
             try:
                 if self.stranded.step(followed.open):
                     return True
             except TorcError as error:
                 _LOG.warning("%s", error)
-        return followed.to_come > 0
+        if followed.to_come or followed.workflow.ended_at is not None:
+            return followed.to_come > 0
+        is_leaving = followed.workflow.state != "running" and any(
+            item.cancel_requested_at is None for item in followed.open
+        )
+        if is_leaving:
+            follower.pace.hurry()
+        return is_leaving
 
     def work(self, workflow_id: int) -> Work:
         """Go on with the run: submit what its actions ask for or, where they ask for nothing, what its ready jobs need."""
@@ -75,5 +88,5 @@ class Clustered:
 
     def _follower(self, workflow_id: int) -> Follower:
         if workflow_id not in self._followers:
-            self._followers[workflow_id] = Follower(self.torc, workflow_id, self.cluster)
+            self._followers[workflow_id] = Follower(self.torc, workflow_id, self.cluster, pace=Pace(self.poll_seconds))
         return self._followers[workflow_id]

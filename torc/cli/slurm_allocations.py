@@ -15,6 +15,8 @@ from torc.errors import Invalid, NotFound, Unavailable
 Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
 
 _MOST_TOLD = 8
+#: what was seen in the last seconds is shown as it is
+_FRESH_SECONDS = 10.0
 
 
 def schedule_nodes(
@@ -88,7 +90,7 @@ def list_(
 ) -> None:
     """List the allocations of a workflow: where they stand, why they wait, when they are expected to start.
 
-    What is shown is what was last seen; `torc slurm sync` looks at the cluster now.
+    The cluster is looked at, unless that was done just now or it cannot be reached from here.
 
     Example: torc slurm list 3 --all
     """
@@ -96,8 +98,25 @@ def list_(
 
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
+        _refresh(opened, number)
         found = opened.send(ListAllocations(workflow_id=number, active_only=not all_, limit=limit))
         _show(found.items, more=found.cursor is not None)
+
+
+def _refresh(opened: Any, number: int) -> None:
+    """Look at the cluster, when some of the allocations were not seen of late."""
+    from torc.api.allocations import ListAllocations
+
+    open_ = opened.send(ListAllocations(workflow_id=number, active_only=True, limit=1000)).items
+    if all((item.seen_at or item.created_at) > time.time() - _FRESH_SECONDS for item in open_):
+        return
+    from torc.slurm.slurm import Slurm
+    from torc.slurm.watch import poll
+
+    try:
+        poll(opened, Slurm(patience=0.0), [number], heal=False)
+    except (Invalid, Unavailable) as error:
+        render.note(f"as last seen: {error.message}")
 
 
 def show(

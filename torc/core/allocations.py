@@ -114,15 +114,18 @@ def merged(queue: Observation | None, accounting: Observation | None) -> Observa
         return queue or accounting
     if phase_of(queue.cluster_state) in {S.PENDING, S.RUNNING}:
         return queue
-    if phase_of(accounting.cluster_state) is S.ENDED:
-        return replace(
-            accounting,
-            reason=accounting.reason or queue.reason,
-            nodes=accounting.nodes or queue.nodes,
-            started_at=accounting.started_at or queue.started_at,
-            ended_at=accounting.ended_at or queue.ended_at,
-        )
-    return queue
+    if phase_of(accounting.cluster_state) is not S.ENDED or word_of(accounting.cluster_state) != word_of(
+        queue.cluster_state
+    ):
+        return queue  # of a run before, or not written yet
+    return replace(
+        queue,
+        reason=accounting.reason or queue.reason,
+        nodes=accounting.nodes or queue.nodes,
+        started_at=accounting.started_at or queue.started_at,
+        ended_at=accounting.ended_at or queue.ended_at,
+        exit_code=accounting.exit_code,
+    )
 
 
 def observe(standing: Standing, seen: Observation, now: float) -> Change:
@@ -252,7 +255,7 @@ def _taken(standing: Standing, seen: Observation, phase: AllocationState, now: f
 
 def _refined(standing: Standing, seen: Observation) -> Standing:
     """Fill in what the accounting knows better of an end, or what was not known."""
-    if seen.source == "queue":
+    if seen.source == "queue" and seen.exit_code is None:
         return standing
     return replace(
         standing,

@@ -48,9 +48,17 @@ def is_faultless(cluster_state: str | None) -> bool:
     return cluster_state is not None and word_of(cluster_state) in FAULTLESS
 
 
-def was_killed_for_memory(cluster_state: str, return_code: int | None) -> bool:
-    """Tell whether an attempt that ended before its allocation was the reason for its OUT_OF_MEMORY.
+def told_by_the_end(cluster_state: str, reason: str | None, return_code: int | None) -> bool:
+    """Tell whether the end of an allocation says something of an attempt that its runner had reported before.
 
     The kernel kills the process that is too large; its runner lives and reports the signal, and the allocation is marked at its end.
+    And a runner that Slurm asked to leave stops its jobs: why it had to, the end of the allocation tells.
     """
-    return word_of(cluster_state) == "OUT_OF_MEMORY" and return_code in {-_SIGKILL, _SHELL + _SIGKILL}
+    word = word_of(cluster_state)
+    if word == "OUT_OF_MEMORY" and return_code in {-_SIGKILL, _SHELL + _SIGKILL}:
+        return True
+    return reason == "runner_stopped" and word in _STOPS
+
+
+#: ends that ask runners to leave before
+_STOPS = frozenset({"CANCELLED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "PREEMPTED", REQUEUED})

@@ -26,7 +26,7 @@ from torc.core.allocations import (
     nodes_to_exclude,
     observe,
 )
-from torc.core.attribution import OF_NODES, was_killed_for_memory
+from torc.core.attribution import OF_NODES, told_by_the_end
 from torc.errors import Conflict
 from torc.operations.access import require_visible, visible
 from torc.operations.actions import take_scheduling
@@ -51,8 +51,8 @@ _RAN = text(
     "WHERE r.allocation_id = :id AND a.started_at IS NOT NULL"
 )
 _ENDED_BEFORE = text(
-    "SELECT a.id, a.return_code FROM attempt a JOIN runner r ON r.id = a.runner_id "
-    "WHERE r.allocation_id = :id AND a.slurm_state IS NULL AND a.return_code IN (-9, 137)"
+    "SELECT a.id, a.reason, a.return_code FROM attempt a JOIN runner r ON r.id = a.runner_id "
+    "WHERE r.allocation_id = :id AND a.slurm_state IS NULL AND a.state <> 'completed'"
 )
 _LAST_SPOKE = text(
     "SELECT node, max(lease_expires_at) FROM runner WHERE allocation_id = :id AND node IS NOT NULL GROUP BY node ORDER BY 2"
@@ -167,6 +167,7 @@ def _take(tx: Tx, workflow: RowMapping, row: RowMapping, change: Change) -> tupl
     lost = (0, 0)
     if change.requeued:
         lost = _end_runners(tx, workflow, row["id"], REQUEUED)
+        _tell_attempts(tx, row["id"], REQUEUED)
         tx.event(workflow["id"], "allocation_requeued", allocation_id=row["id"])
     standing = change.standing
     used = node_seconds(standing.started_at, standing.ended_at, row["num_nodes"], tx.now)
@@ -182,11 +183,7 @@ def _end(tx: Tx, workflow: RowMapping, row: RowMapping, standing: Standing, *, t
     word = standing.cluster_state or ""
     failed = _failed_nodes(tx, row, standing) if word in OF_NODES else []
     lost = _end_runners(tx, workflow, row["id"], word)
-    for attempt_id, return_code in tx.db.execute(_ENDED_BEFORE, {"id": row["id"]}).all():
-        if was_killed_for_memory(word, return_code):
-            tx.db.execute(
-                text("UPDATE attempt SET slurm_state = :word WHERE id = :id"), {"word": word, "id": attempt_id}
-            )
+    _tell_attempts(tx, row["id"], word)
     used = node_seconds(standing.started_at, standing.ended_at, row["num_nodes"], tx.now)
     wasted = max(0.0, used - _busy(tx, row))
     more = {"seen_at": tx.now, "node_seconds_used": used, "node_seconds_wasted": wasted}
@@ -197,6 +194,15 @@ def _end(tx: Tx, workflow: RowMapping, row: RowMapping, standing: Standing, *, t
             reason=standing.reason, runners=lost[0], jobs_lost=lost[1],
         )  # fmt: skip
     return lost
+
+
+def _tell_attempts(tx: Tx, allocation_id: int, word: str) -> None:
+    """Have attempts that were reported before say what the end of their allocation tells of them."""
+    found = tx.db.execute(_ENDED_BEFORE, {"id": allocation_id}).all()
+    told = [row[0] for row in found if told_by_the_end(word, row[1], row[2])]
+    if told:
+        update = text("UPDATE attempt SET slurm_state = :word WHERE id = :id")
+        tx.db.execute(update, [{"word": word, "id": number} for number in told])
 
 
 def _busy(tx: Tx, row: RowMapping) -> float:

@@ -16,12 +16,11 @@ from torc.api.base import Torc
 from torc.api.data import ListSlurmSchedulers
 from torc.api.runs import StartRun
 from torc.api.workflows import GetWorkflow, Workflow
-from torc.core.allocations import AllocationState
 from torc.core.clusters import Cluster
 from torc.core.resources import ResourceRequest
 from torc.errors import NotFound, Unavailable
 from torc.slurm.again import Waiting, fits, further, nodes_to_add
-from torc.slurm.follow import Followed, Follower, has_work, told
+from torc.slurm.follow import Followed, Follower, has_work, is_to_come, told
 from torc.slurm.request import AllocationRequest
 from torc.slurm.schedulers import request_of
 from torc.slurm.submit import request_of as recorded_request
@@ -114,7 +113,7 @@ class Scaler:
         if not has_work(followed.workflow):
             return followed, followed.submitted
         waiting = waiting_jobs(self.torc, self.workflow_id)
-        to_come = sum(item.num_nodes for item in followed.open if _is_to_come(item))
+        to_come = sum(item.num_nodes for item in followed.open if is_to_come(item))
         number = nodes_to_add(
             sum(group.num_jobs for group in waiting), to_come, sum(item.num_nodes for item in followed.open),
             self.max_nodes, self.backlog,
@@ -134,7 +133,7 @@ class Scaler:
         while True:
             followed, made = self.step()
             say(followed.workflow, followed.open, made)
-            if not has_work(followed.workflow) and not any(_is_to_come(item) for item in followed.open):
+            if not has_work(followed.workflow) and not any(is_to_come(item) for item in followed.open):
                 return followed.workflow
             time.sleep(min(seconds, max(1.0, self.follower.pace.wait())))
 
@@ -183,7 +182,3 @@ def stranded_of(waiting: Sequence[Waiting], open_: Sequence[Allocation]) -> list
         for group in waiting
         if not any(group.scheduler in {None, name} and fits(request, group.request) for name, request in asked)
     ]
-
-
-def _is_to_come(item: Allocation) -> bool:
-    return item.state is not AllocationState.RUNNING or item.num_runners == 0

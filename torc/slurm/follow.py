@@ -24,8 +24,10 @@ from torc.slurm.submit import cancel, submit
 from torc.slurm.watch import Pace, poll
 
 _log = logging.getLogger(__name__)
-#: jobs in these may still need a runner
-_TO_DO = (State.READY, State.BLOCKED, State.UNINITIALIZED, State.PENDING, State.RUNNING, State.PENDING_FAILED)
+#: jobs in these may still need a runner; one that was interrupted is terminated, and goes on
+_TO_DO = (
+    State.READY, State.BLOCKED, State.UNINITIALIZED, State.PENDING, State.RUNNING, State.PENDING_FAILED, State.TERMINATED,
+)  # fmt: skip
 
 
 class Followed(NamedTuple):
@@ -39,7 +41,7 @@ class Followed(NamedTuple):
     @property
     def to_come(self) -> int:
         """Count the allocations whose runners have not spoken yet."""
-        return sum(item.state is not AllocationState.RUNNING or item.num_runners == 0 for item in self.open)
+        return sum(is_to_come(item) for item in self.open)
 
 
 @dataclass(slots=True)
@@ -63,8 +65,8 @@ class Follower:
                 self.pace.looked(changed=bool(changed))
             submitted = self._carry_out()
             workflow = self.torc.send(GetWorkflow(workflow_id=self.workflow_id))
-            if not has_work(workflow):
-                cancel_useless(self.torc, self.workflow_id, self.cluster)
+            if not has_work(workflow) and cancel_useless(self.torc, self.workflow_id, self.cluster):
+                self.pace.looked(changed=True)
         except Unavailable as error:
             self.pace.failed(error)
             workflow = self.torc.send(GetWorkflow(workflow_id=self.workflow_id))
@@ -110,12 +112,23 @@ def has_work(workflow: Workflow) -> bool:
 
 
 def cancel_useless(torc: Torc, workflow_id: int, cluster: Cluster[AllocationRequest]) -> list[Allocation]:
-    """Cancel the allocations that still wait in the queue. Raises Unavailable."""
-    waiting = [item for item in open_allocations(torc, workflow_id) if item.state is not AllocationState.RUNNING]
+    """Cancel the allocations that still wait in the queue, once. Raises Unavailable."""
+    waiting = [
+        item
+        for item in open_allocations(torc, workflow_id)
+        if item.state is not AllocationState.RUNNING and item.cancel_requested_at is None
+    ]
     if not waiting:
         return []
     _log.info("no work is left: cancels %s", told(waiting))
-    return cancel(torc, workflow_id, cluster, queued_only=True)
+    return cancel(torc, workflow_id, cluster, allocation_ids=[item.id for item in waiting], queued_only=True)
+
+
+def is_to_come(item: Allocation) -> bool:
+    """Tell whether runners may still come out of an allocation: it waits, or has begun and none has spoken."""
+    if item.state is AllocationState.ENDED or item.cancel_requested_at is not None:
+        return False
+    return item.state is not AllocationState.RUNNING or item.num_runners == 0
 
 
 def open_allocations(torc: Torc, workflow_id: int) -> list[Allocation]:

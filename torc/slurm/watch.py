@@ -122,6 +122,7 @@ class Pace:
     least: float = POLL_SECONDS
     seconds: float = field(default=0.0)
     _due: float = field(default=0.0)
+    _looked_at: float = field(default=0.0)
 
     def is_due(self) -> bool:
         """Tell whether it is time for a look."""
@@ -136,7 +137,12 @@ class Pace:
         self.seconds = (
             self.least if changed else min(max(self.least, self.seconds * _GROWTH), max(_LONGEST_POLL, self.least))
         )
-        self._due = time.monotonic() + self.seconds
+        self._looked_at = time.monotonic()
+        self._due = self._looked_at + self.seconds
+
+    def hurry(self) -> None:
+        """Look again as soon as that is allowed: something is going on."""
+        self._due = min(self._due, self._looked_at + self.least)
 
     def failed(self, error: Unavailable) -> None:
         """Take in that the cluster had no answer."""

@@ -1,0 +1,198 @@
+"""What clusters do to jobs, on a real one: each is told as what it was, and recovered in allocations of corrected size."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.slurm import Slurm as RealCluster
+from tests.support.stores import open_sqlite
+from tests.support.wait import wait_until
+from torc.api.allocations import Allocation, ListAllocations
+from torc.api.jobs import ListJobs
+from torc.api.runs import ListResults, ListRunners, Result
+from torc.api.workflows import CreateWorkflow, GetWorkflow
+from torc.automation.clustered import Clustered
+from torc.automation.policy import Policy
+from torc.automation.watch import Watch, Watched
+from torc.client.connect import connect
+from torc.slurm.profiles import live_cluster
+from torc.slurm.slurm import Slurm
+from torc.slurm.watch import poll
+
+pytestmark = pytest.mark.slow
+_GREEDY = "import sys, time; a = bytearray({size} << 20); a[::4096] = b'x' * len(a[::4096]); time.sleep({seconds})"
+
+SMALL = [{"name": "small", "num_cpus": 1, "memory": "200m", "runtime": "PT5M"}]
+
+
+class Run:
+    """A workflow on the cluster, watched with recovery in a thread of its own."""
+
+    def __init__(self, torc: Any, folder: Path) -> None:
+        self.torc, self.folder, self.number = torc, folder, 0
+        self.slurm = Slurm()
+        self._thread: threading.Thread | None = None
+        self._ended: list[Watched | BaseException] = []
+
+    def begin(self, jobs: list[dict[str, Any]], *, mem: str = "500M", **fields: Any) -> None:
+        """Store a workflow that asks for one node at its start, and watch it."""
+        document = {
+            "name": "test", "jobs": jobs, "resource_requirements": SMALL, "compute_node_wait_for_new_jobs_seconds": 0,
+            "slurm_schedulers": [{"name": "cpu", "walltime": "00:10:00", "mem": mem, "cpus_per_node": 2}],
+            "actions": [{"trigger_type": "on_workflow_start", "action_type": "schedule_nodes", "scheduler": "cpu",
+                         "scheduler_type": "slurm", "start_one_worker_per_node": True}],
+            **fields,
+        }  # fmt: skip
+        made = self.torc.send(CreateWorkflow(spec=json.dumps(document), format="json", directory=str(self.folder)))
+        self.number = made.id
+        program = (sys.executable, "-m", "torc.cli.main")
+        variables = {"TORC_DB": str(self.folder / "torc.db")}
+        self.slurm = Slurm(self.number, program, str(self.folder), str(self.folder / "out"), variables, patience=5.0)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        torc = connect(db=str(self.folder / "torc.db"))
+        try:
+            hands = Clustered(torc, self.slurm, live_cluster, poll_seconds=0.5)
+            self._ended.append(Watch(torc, self.number, Policy(), hands, poll_seconds=0.5).run())
+        except BaseException as error:  # noqa: BLE001 - told in the test's own thread
+            self._ended.append(error)
+        finally:
+            torc.close()
+
+    def end(self, timeout: float = 150.0) -> Watched:
+        """Wait until the watch ends."""
+        wait_until(lambda: self._ended, timeout=timeout, what=f"the watch ends; {self.told()}")
+        (ended,) = self._ended
+        if isinstance(ended, BaseException):
+            raise ended
+        return ended
+
+    def told(self) -> str:
+        """Say how it stands, for failures."""
+        workflow = self.torc.send(GetWorkflow(workflow_id=self.number))
+        return f"{workflow.state} {workflow.counts}, {[(a.id, a.state, a.cluster_state) for a in self.allocations()]}"
+
+    def allocations(self) -> list[Allocation]:
+        return list(reversed(self.torc.send(ListAllocations(workflow_id=self.number)).items))
+
+    def attempts(self, job: str = "a") -> list[Result]:
+        page = self.torc.send(ListResults(workflow_id=self.number, limit=1000))
+        return [result for result in page.items if result.job_name == job]
+
+    def running(self, job: str = "a") -> str:
+        """Wait until a job runs; gives the id that Slurm has of its allocation."""
+
+        def is_so() -> bool:
+            jobs = self.torc.send(ListJobs(workflow_id=self.number, limit=100)).items if self.number else ()
+            return any(item.name == job and item.state == "running" for item in jobs)
+
+        wait_until(is_so, timeout=90, what=f"{job} runs")
+        return next(a.cluster_job_id for a in self.allocations() if a.state == "running" and a.cluster_job_id)
+
+
+@pytest.fixture
+def run(slurm: RealCluster, sqlite_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Run]:
+    caplog.set_level(logging.INFO)
+    torc = open_sqlite(sqlite_file, tmp_path)
+    yield Run(torc, tmp_path)
+    torc.close()
+
+
+def waits(seconds: int = 60, **more: Any) -> dict[str, Any]:
+    """A job that waits at its first attempt, and ends at once later."""
+    command = f"test -e again && exit 0; touch again; sleep {seconds}"
+    return {"name": "a", "command": command, "resource_requirements": "small", **more}
+
+
+def nothing_is_left(run: Run) -> None:
+    runners = ListRunners(workflow_id=run.number, active_only=True)
+    wait_until(lambda: not run.torc.send(runners).items, timeout=60, what="no runner is left")
+    wait_until(lambda: not poll(run.torc, run.slurm).open, timeout=60, what="no allocation is left")
+
+
+@pytest.mark.parametrize("execution", ["direct", "step"])
+def test_what_ran_out_of_memory_runs_again_with_more(run: Run, execution: str) -> None:
+    greedy = f'{sys.executable} -c "{_GREEDY.format(size=450 if execution == "direct" else 250, seconds=1)}"'
+    jobs = [{"name": "a", "command": greedy}, {"name": "b", "command": "true"}]
+    run.begin([{**job, "resource_requirements": "small"} for job in jobs], mem="400M", execution=execution)
+    ended = run.end()
+    assert ended.ending == "completed" and 1 <= ended.num_rounds <= 3
+    first, *_, last = run.attempts()
+    assert first.state != "completed" and last.state == "completed"
+    assert first.slurm_state == "OUT_OF_MEMORY" or first.reason == "out_of_memory"
+    sizes = [item.memory_bytes_per_node or 0 for item in run.allocations()]
+    assert sizes[-1] > sizes[0] or execution == "step"
+    assert len(run.attempts("b")) == 1
+    nothing_is_left(run)
+
+
+def test_an_allocation_that_reached_its_end_is_followed_by_another(run: Run, slurm: RealCluster) -> None:
+    run.begin([waits()])
+    slurm.call("scontrol", "update", f"jobid={run.running()}", "EndTime=now+1")
+    ended = run.end()
+    assert ended.ending == "completed"
+    first, *_ = run.attempts()
+    assert first.slurm_state in {"TIMEOUT", None} and first.reason in {"runner_lost", "runner_stopped", "timeout"}
+    assert len(run.allocations()) == 2
+    nothing_is_left(run)
+
+
+def test_what_somebody_cancelled_on_the_cluster_goes_on_in_another(run: Run, slurm: RealCluster) -> None:
+    run.begin([waits()])
+    slurm.call("scancel", run.running())
+    assert run.end().ending == "completed"
+    first, *_ = run.attempts()
+    assert first.reason in {"runner_stopped", "runner_lost"} and first.slurm_state == "CANCELLED"
+    before, after = run.allocations()
+    assert before.cluster_state == "CANCELLED" and after.num_runners == 1
+    nothing_is_left(run)
+
+
+@pytest.mark.parametrize("how", ["down", "silent"])
+def test_a_node_that_failed_is_left_alone(run: Run, slurm: RealCluster, how: str) -> None:
+    """Of a node that is only silent, the old copy may run on: its runner is told that it is lost, and ends it."""
+    run.begin([waits()])
+    run.running()
+    node = run.torc.send(ListRunners(workflow_id=run.number)).items[0].node or ""
+    if how == "down":
+        slurm.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    else:
+        slurm.sandbox.kill_node(node)
+    assert run.end().ending == "completed"
+    first, last = run.attempts()
+    assert (first.slurm_state, last.state) == ("NODE_FAIL", "completed")
+    before, after = run.allocations()
+    assert before.nodes == [node] and node in after.request["exclude"] and after.nodes != [node]
+    nothing_is_left(run)
+
+
+def test_a_controller_that_starts_anew_in_the_middle_changes_nothing(run: Run, slurm: RealCluster) -> None:
+    run.begin([waits(20), {"name": "b", "command": "true", "depends_on": ["a"], "resource_requirements": "small"}])
+    run.running()
+    slurm.sandbox.kill_controller()
+    slurm.sandbox.start_controller()
+    assert run.end().ending == "completed"
+    assert len(run.attempts()) == len(run.attempts("b")) == 1
+    nothing_is_left(run)
+
+
+def test_a_requeue_begins_the_jobs_again(run: Run, slurm: RealCluster) -> None:
+    run.begin([waits()])
+    number = run.running()
+    slurm.call("scontrol", "update", f"jobid={number}", "requeue=1")
+    slurm.call("scontrol", "requeue", number)
+    assert run.end().ending == "completed"
+    first, *_ = run.attempts()
+    assert first.reason in {"runner_lost", "runner_stopped"}
+    assert run.allocations()[0].restarts == 1
+    nothing_is_left(run)
