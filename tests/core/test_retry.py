@@ -150,3 +150,13 @@ def test_work_saved_at_a_limit_goes_on_by_a_rule_at_once_or_else_with_the_next_r
     assert decide(saved) == Decision(Event.INTERRUPTED)
     assert decide(saved, [ANY]) == Decision(Event.RETRIED, 0)
     assert decide(saved, [ANY], {0: 1}, use_pending_failed=True) == Decision(Event.INTERRUPTED)
+
+
+def test_a_step_that_ran_out_of_memory_is_not_started_again_with_the_same_memory() -> None:
+    held = Outcome("failed", 137, "out_of_memory", "out_of_memory", "OUT_OF_MEMORY")
+    more = Rule(match_all_exit_codes=True, memory_multiplier=2.0)
+    assert decide(held, [ANY, OOM]) == Decision(Event.FAILED)
+    assert decide(held, [ANY, OOM, more]) == Decision(Event.RETRIED, 2)
+    assert decide(held, [ANY, EXIT_10]) == Decision(Event.RETRIED, 1, "fix.sh")
+    by_the_node = Outcome("failed", 137, "out_of_memory", "out_of_memory")
+    assert decide(by_the_node, [ANY]) == Decision(Event.RETRIED, 0)

@@ -37,6 +37,7 @@ class Outcome:
     return_code: int | None = None
     reason: str | None = None
     category: str | None = None  # of its diagnosis, where there is one
+    slurm_state: str | None = None  # of the step that it was
 
     @property
     def is_at_limit(self) -> bool:
@@ -57,6 +58,11 @@ class Rule:
     runtime_multiplier: float | None = None
     delay_seconds: float = 0.0  # before the next attempt
     backoff: float = 1.0  # times which, with each retry by this rule
+
+    def is_in_vain(self, outcome: Outcome) -> bool:
+        """Tell whether it would have Slurm hold the next attempt to the memory that was not enough for this one."""
+        held = outcome.slurm_state == "OUT_OF_MEMORY" and outcome.reason == "out_of_memory"
+        return held and self.memory_multiplier is None and self.recovery_script is None
 
     def matches(self, outcome: Outcome) -> bool:
         """Tell whether the rule is for this outcome. Death by signal N is exit code 128 + N, as shells count."""
@@ -115,7 +121,7 @@ def decide(
 
     `used` tells how often the job was retried by each rule (by index) in this run. The first rule that matches and has
     retries left is taken. Attempts that were stopped at a limit may be retried by a rule too; without one they stay
-    terminated. No rule is asked after a recovery script failed. `jitter` (0 to 1) spreads retries that would be due at once.
+    terminated. A step that ran out of memory is not started again with the same memory. No rule is asked after a recovery script failed. `jitter` (0 to 1) spreads retries that would be due at once.
     """
     plain = _PLAIN_EVENTS.get(outcome.ending)
     if plain is not None and not outcome.is_at_limit:
@@ -123,7 +129,7 @@ def decide(
     if outcome.reason != RECOVERY_FAILED:
         counts = used or {}
         for index, rule in enumerate(rules):
-            if rule.matches(outcome) and counts.get(index, 0) < rule.max_retries:
+            if rule.matches(outcome) and not rule.is_in_vain(outcome) and counts.get(index, 0) < rule.max_retries:
                 delay = delay_of(rule, counts.get(index, 0), jitter)
                 return Decision(Event.RETRIED, index, rule.recovery_script, delay)
     if outcome.is_at_limit:

@@ -51,7 +51,7 @@ def handle(tx: Tx, workflow: RowMapping, item: Finished, job: JobNow, *, use_pen
     category = None
     if any(rule.match_categories for rule in rules):  # else nobody wants to know
         category = diagnose(_facts(item, asked)).category
-    outcome = Outcome(item.outcome, item.return_code, item.reason, category)
+    outcome = Outcome(item.outcome, item.return_code, item.reason, category, item.slurm_state)
     jitter = crc32(f"{job.id}.{item.attempt}".encode()) / 2**32  # spread over jobs, and the same for a repeated report
     decision = decide(outcome, rules, used, use_pending_failed=use_pending_failed, jitter=jitter)
     if decision.event is Event.RETRIED and decision.rule is not None:
