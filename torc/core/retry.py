@@ -121,7 +121,8 @@ def decide(
 
     `used` tells how often the job was retried by each rule (by index) in this run. The first rule that matches and has
     retries left is taken. Attempts that were stopped at a limit may be retried by a rule too; without one they stay
-    terminated. A step that ran out of memory is not started again with the same memory. No rule is asked after a recovery script failed. `jitter` (0 to 1) spreads retries that would be due at once.
+    terminated. A step that ran out of memory is not started again with the same memory. No rule is asked after a recovery
+    script failed. `jitter` (0 to 1) spreads retries that would be due at once.
     """
     plain = _PLAIN_EVENTS.get(outcome.ending)
     if plain is not None and not outcome.is_at_limit:
