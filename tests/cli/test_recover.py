@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from tests.support.program import Program
+import os
+import pty
+import subprocess
+
+from tests.cli.conftest import EMBEDDED
+from tests.support.program import PROGRAM, Program
 
 SPEC = """
 name: sweep
@@ -48,3 +53,39 @@ def test_recovery_can_be_left_to_other_runners_and_read_by_programs(program: Pro
 def test_there_may_be_nothing_to_recover(program: Program) -> None:
     program("run", program.write("one.yaml", "name: one\njobs: [{name: a, command: 'true'}]\n"), "-q")
     assert "there is nothing to recover" in program("recover").stderr
+
+
+@EMBEDDED
+def test_on_a_terminal_each_group_is_asked_about(program: Program) -> None:
+    program("run", program.write("sweep.yaml", SPEC), "-q", code=1)
+    terminal, end = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, "recover", "--no-run", "--reason", "the server is up again"], cwd=program.directory,
+        env=program.environ(), stdin=end, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        os.write(terminal, b"y\nn\n")
+        out, err = process.communicate(timeout=60)
+    os.close(terminal)
+    os.close(end)
+    assert process.returncode == 0, err
+    assert "run 1 job(s) of plain/network again" in err and "run 2 job(s) of short/timeout again" in err
+    assert "1 job(s) are due again" in err and "node-hours" in out
+    (event,) = program("events", "list", "1", "--type", "workflow_recovered", "-f", "json").json
+    assert event["data"]["groups"] == ["plain/network"]
+    assert event["data"]["reason"] == "the server is up again"
+
+
+@EMBEDDED
+def test_groups_are_chosen_by_options_and_a_budget_holds(program: Program) -> None:
+    program("run", program.write("sweep.yaml", SPEC), "-q", code=1)
+    shown = program("recover", "--dry-run", "--only", "*/timeout", "-f", "json").json
+    assert [group["key"] for group in shown["proposals"]] == ["short/timeout"]
+    assert shown["proposals"][0]["num_behind"] == 1 and shown["cost_node_hours"] > 0
+    left = program("recover", "--skip", "short", "--skip", "plain/network")
+    assert "not chosen" in left.stdout and "nothing of this would be helped" in left.stderr
+    dear = program("recover", "--max-node-hours", "0")
+    assert "are left of the budget" in dear.stdout
+    program("recover", "--skip", "short", "--max-retries", "1", "--no-run")
+    program("run", "1", "-q", code=1)
+    spent = program("recover", "--max-retries", "1")
+    assert "the budget of 1 recoveries is spent" in spent.stdout
