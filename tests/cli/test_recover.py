@@ -38,7 +38,7 @@ def test_a_sweep_is_recovered_step_by_step(program: Program) -> None:
     assert "7 completed, 1 failed" in done.stdout.replace("1 failed, 7 completed", "7 completed, 1 failed"), done.stdout
     assert (program.directory / "fine1").read_text() == "x\n", "what had completed did not run again"
     nothing = program("recover")
-    assert "nothing of this would be helped by a retry" in nothing.stderr
+    assert "nothing is run again" in nothing.stderr
     assert program("workflows", "check", "1").stdout == "nothing is wrong\n"
 
 
@@ -82,7 +82,7 @@ def test_groups_are_chosen_by_options_and_a_budget_holds(program: Program) -> No
     assert [group["key"] for group in shown["proposals"]] == ["short/timeout"]
     assert shown["proposals"][0]["num_behind"] == 1 and shown["cost_node_hours"] > 0
     left = program("recover", "--skip", "short", "--skip", "plain/network")
-    assert "not chosen" in left.stdout and "nothing of this would be helped" in left.stderr
+    assert "not chosen" in left.stdout and "nothing is run again" in left.stderr
     dear = program("recover", "--max-node-hours", "0")
     assert "are left of the budget" in dear.stdout
     program("recover", "--skip", "short", "--max-retries", "1", "--no-run")

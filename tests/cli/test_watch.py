@@ -70,6 +70,7 @@ def test_a_watch_in_the_background_outlives_its_terminal_and_is_the_only_one(pro
             os.kill(pid, signal.SIGKILL)
 
 
+@EMBEDDED
 def test_what_it_is_told_wrong_is_said_before_it_begins(program: Program) -> None:
     program("create", program.write("stubborn.yaml", STUBBORN))
     assert "needs --recover" in program("watch", "1", "--background", code=2).stderr
@@ -78,6 +79,7 @@ def test_what_it_is_told_wrong_is_said_before_it_begins(program: Program) -> Non
     assert "there is no workflow 9" in program("watch", "9", "--recover", "--background", code=3).stderr
 
 
+@EMBEDDED
 def test_the_hook_is_given_the_proposal_and_may_refuse(program: Program) -> None:
     program("run", program.write("stubborn.yaml", STUBBORN), "-q", code=1)
     hook = "cat > proposal.json; echo $TORC_WORKFLOW_ID > asked; exit 7"

@@ -111,9 +111,7 @@ def recover(  # noqa: PLR0913, PLR0917 - options of a command
             _show(found)
             if not dry_run and not SESSION.json:
                 render.note(
-                    "there is nothing to recover"
-                    if not found.num_left
-                    else "nothing of this would be helped by a retry"
+                    "there is nothing to recover" if not found.num_left else "nothing is run again: the table says why"
                 )
             return
         if not SESSION.json:
