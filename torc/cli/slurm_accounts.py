@@ -121,6 +121,8 @@ def usage(
         render.show_list(
             found.users, [("user", lambda one: one.user), ("workflows", lambda one: one.num_workflows), *sums]
         )
+    if found.total.num_active:
+        render.note(f"{found.total.num_active} not seen to end yet: `torc slurm sync` looks now")
 
 
 def parse_logs(

@@ -190,7 +190,7 @@ class Sandbox:
             words = next((line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")), "")
             raise Unavailable(
                 f"the sandbox in {self.folder} cannot {arguments[0].replace('-', ' ')}: {words or said[-1:]}",
-                hint=f"its logs are in {self.folder / 'log'}",
+                hint=f"its logs are in {self.folder / 'log'}; `torc hpc sandbox stop` ends what of it runs",
             )
         return output
 
