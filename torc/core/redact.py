@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 _SHORTEST_LITERAL = 6
+_MOST_ROUNDS = 5
 _LONGEST_KEY = 16 * 1024
 
 
@@ -50,6 +51,8 @@ _FORMS = (
     ),
     _form("credentials", "earer", r"((?<![A-Za-z0-9])[Bb]earer[ \t])[A-Za-z0-9._~+/=-]{16,}"),
     _form("cookie", "ookie:", r"((?<![A-Za-z0-9])[Cc]ookie:[ \t]{0,4})[^\s;=]{1,100}=[^\n\r]+"),
+    _form("credentials", "curl", r"(\s(?:-u|--user)[ =]?[\"']?)(?!\d+:\d+\s)[^\s:\"'/$]{1,64}:(?!\$)[^\s\"']{1,256}"),
+    _form("password", "sshpass", r"(sshpass -p ?)(?!\$|\[redacted)[^\s\"'$]+"),
     # a variable in the place of the password is no secret
     _form("credentials", "://", r"((?<=://)(?=[^\s/@:]{0,256}:(?!\$)[^\s/]{1,1024}@))[^\s/?#\"'<>`]{1,1280}(?=@)"),
     _form("credentials", "://", r"((?<=://))[A-Za-z0-9_-]{20,256}(?=@)"),
@@ -66,7 +69,9 @@ _NAME = re.compile(
     rf"(?:(?P<password>(?i:{_PASSWORD}))|(?P<secret>(?<![A-Za-z])(?i:{_SECRET})|(?<=[a-z])(?:Token|Secret|ApiKey|AccessKey|PrivateKey)"
     rf"|(?P<capital>(?<=_)(?:KEY|PASS)|SSHPASS)))(?:_[A-Z0-9][A-Z0-9_]{{0,40}})?(?![A-Za-z0-9_-])"
 )
-_SIGN = re.compile(r"[\"']?[ \t]{0,4}(?P<mark>[:=])[ \t]{0,4}|[ \t]{1,4}")
+_SIGN = re.compile(r"\\?[\"']?[ \t]{0,4}(?P<mark>[:=])[ \t]{0,4}|[\"']?[ \t]{1,4}")
+#: a value in quotes that are escaped: JSON inside of JSON
+_ESCAPED_VALUE = re.compile(r"(?P<quote>\\[\"'])(?P<value>[^\"'\\\n]*)")
 _VALUE = re.compile(r"(?P<quote>[\"'])?(?P<value>(?(quote)(?:[^\"'\\\n]|\\.)*|[^\s\"'`,;&<>()\[\]{}|]+))")
 _NEEDLES = ("passw", "passphrase", "pwd", "secret", "token", "credential", "key", "_pass", "sshpass")
 #: a value as long as this, that is no secret, is not searched for names
@@ -94,6 +99,14 @@ def redact(text: str, literals: Iterable[str] = ()) -> str:
     """Replace what is known to be secret by `[redacted: kind]`. `literals` are secrets that are known to the letter."""
     for literal in sorted({known for known in literals if len(known) >= _SHORTEST_LITERAL}, key=len, reverse=True):
         text = text.replace(literal, "[redacted: secret]")
+    for _ in range(_MOST_ROUNDS):  # what one replacement leaves beside it may be known only then
+        before, text = text, _once(text)
+        if text == before:
+            break
+    return text
+
+
+def _once(text: str) -> str:
     text = _without_private_keys(text)
     for form in _FORMS:
         if any(needle in text for needle in form.needles):
@@ -137,7 +150,7 @@ def _without_named(text: str) -> str:
     while (name := _NAME.search(text, at)) is not None:
         at = name.end()
         sign = _SIGN.match(text, at)
-        found = _VALUE.match(text, sign.end()) if sign else None
+        found = (_ESCAPED_VALUE.match(text, sign.end()) or _VALUE.match(text, sign.end())) if sign else None
         if sign is None or found is None:
             continue
         begin, end = found.span("value")
@@ -155,7 +168,8 @@ def _is_secret(text: str, name: re.Match[str], sign: re.Match[str], found: re.Ma
     if not value or _EMPTY.match(value) or text.startswith("[redacted: ", found.start("value")):
         return False
     if sign["mark"] is None:
-        if not _is_option(text, name.start()) or value.startswith("-"):
+        named_value = quoted and (name["password"] or name[0].isupper())  # as KDL writes it
+        if not named_value and (not _is_option(text, name.start()) or value.startswith("-")):
             return False  # two words beside each other
     elif sign["mark"] == ":" and not quoted and not _ends_line(text, found.end()):
         return False  # a sentence: `wrong password: try again`
@@ -164,7 +178,7 @@ def _is_secret(text: str, name: re.Match[str], sign: re.Match[str], found: re.Ma
         return text[found.end() : found.end() + 1] not in {"(", "["} and not value.startswith(("/", "./", "~/"))
     if _NUMBER.match(value):
         return False
-    if name[0].isupper() and sign["mark"] == "=":
+    if name[0].isupper() and (sign["mark"] == "=" or quoted):
         return len(value) >= 4
     return name["capital"] is None and _looks_made_up(value)
 
