@@ -210,3 +210,28 @@ def test_a_handler_may_give_more_memory_after_an_allocation_ran_out_of_it(torc: 
         claim(torc, number, inhabit(torc, allocation))
         see(torc, allocation, "OUT_OF_MEMORY")
         assert states(torc, number) == expected
+
+
+def test_a_job_that_waits_for_an_allocation_says_so_and_why(torc: Embedded) -> None:
+    number = workflow(torc, "a")
+    torc.send(StartRun(workflow_id=number))
+    job_id = jobs(torc, number)["a"].id
+
+    def told() -> str:
+        found = torc.send(ExplainJob(job_id=job_id))
+        return f"{found.summary} | {found.hint}"
+
+    assert told().startswith("no runner works on its workflow | torc run")
+    allocation = record(torc, number)
+    see(torc, allocation, "PENDING", reason="Priority", expected_start_at=4e9)
+    assert (
+        f"allocation {allocation.id} (job {allocation.cluster_job_id}) waits in the queue, expected to start in"
+        in told()
+    )
+    assert "others in the queue come before it (Priority)" in told()
+    see(torc, allocation, "PENDING", reason="PartitionTimeLimit")
+    assert "more time than its partition gives" in told() and "ask for less" in told()
+    see(torc, allocation, "RUNNING", nodes=["n1"])
+    assert "has begun, and its runners are about to speak" in told()
+    see(torc, allocation, "TIMEOUT")
+    assert "has ended: TIMEOUT" in told() and "--recover" in told()

@@ -67,6 +67,7 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: srun --ntasks-per-node=1 --wait=0 --kill-on-bad-exit=0 --overlap torc slurm run-node 12
     """
+    from torc.cli.slurm_onward import scheduling
     from torc.runner.allocation import NodeOptions, run_in_allocation
     from torc.slurm.node import signal_step
 
@@ -87,7 +88,8 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
         options = replace(options, store_variables=store_variables(opened))
-        outcome: Any = run_in_allocation(opened, number, allotment, options, signal_step)
+        with scheduling(number, options.output_dir, is_on=allotment.task == 0):
+            outcome: Any = run_in_allocation(opened, number, allotment, options, signal_step)
         if outcome is None:
             render.note(f"the runner of {allotment.nodes[0]} has all nodes of this allocation")
         elif allotment.task == 0 and not SESSION.json:

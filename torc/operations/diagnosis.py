@@ -17,6 +17,7 @@ from torc.core.resources import ResourceRequest
 from torc.core.states import State
 from torc.errors import NotFound
 from torc.operations.dispatch import Tx, answers
+from torc.operations.queued import Queued, last_end, queued_for
 from torc.operations.rows import capacity_of, loads, workflow_row
 
 _FAILED = ("failed", "terminated", "pending_failed")
@@ -177,8 +178,6 @@ def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
         text("SELECT id, kind, host, capacity, labels FROM runner WHERE workflow_id = :id AND is_active ORDER BY id"),
         {"id": workflow_id},
     ).mappings().all()  # fmt: skip
-    if not runners:
-        return _plain(workflow_id, job, "no runner works on its workflow", f"torc run {workflow_id} begins one")
     needs = tx.db.execute(
         text(
             "SELECT r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds, n.name AS scheduler FROM job j "
@@ -187,6 +186,12 @@ def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
         {"id": job["id"]},
     ).mappings().one()  # fmt: skip
     allowed = [r for r in runners if _may_take(r, needs["scheduler"])]
+    queued = queued_for(tx, workflow_id, needs["scheduler"])
+    if not runners:
+        nobody = Queued("no runner works on its workflow", f"torc run {workflow_id} begins one")
+        return _plain(workflow_id, job, *(queued or last_end(tx, workflow_id) or nobody))
+    if not allowed and queued is not None:
+        return _plain(workflow_id, job, *queued)
     if not allowed:
         return _plain(
             workflow_id, job, f"it is for runners of the scheduler `{needs['scheduler']}`, and none is there",
@@ -194,6 +199,8 @@ def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
         )  # fmt: skip
     request = ResourceRequest(*(needs[field] for field in ResourceRequest._fields))
     short = [never_fits(request, capacity_of(NodeCapacity.model_validate(loads(r["capacity"], {})))) for r in allowed]
+    if all(short) and queued is not None:
+        return _plain(workflow_id, job, f"no runner is large enough yet; {queued.summary}", queued.hint)
     if all(short):
         largest = "; ".join(
             f"runner {r['id']} on {r['host']}: {why}" for r, why in zip(allowed[:3], short, strict=False)

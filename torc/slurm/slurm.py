@@ -67,7 +67,7 @@ class Slurm:
         rows = self._queue(by_id, unknown)
         found, surplus = _found(rows, unknown)
         by_id |= {number: mark for mark, number in found.items()}
-        queue = {by_id[row.id.job]: _of_queue(row) for row in rows if row.id.job in by_id}
+        queue = {mark: _of_queue(row) for row in rows if (mark := _own(by_id, row)) is not None}
         late = {
             number: mark
             for number, mark in by_id.items()
@@ -102,8 +102,17 @@ class Slurm:
         if not late:
             return {}
         rows = queries.accounting(list(late), since, patience=self.patience)
-        own = [row for row in rows or () if row.id.step is None and row.id.job in late]
-        return {late[row.id.job]: _of_accounting(row) for row in own}
+        own = [row for row in rows or () if row.id.step is None]
+        return {mark: _of_accounting(row) for row in own if (mark := _own(late, row)) is not None}
+
+
+def _own(by_id: Mapping[str, str], row: QueueRow | AccountingRow) -> str | None:
+    """Give the mark of a row that is about one of ours.
+
+    A controller that was killed may have forgotten the last jobs, and give their ids to others: the name tells.
+    """
+    mark = by_id.get(row.id.job)
+    return mark if mark is not None and mark_of(row.name) == mark else None
 
 
 def _found(rows: Iterable[QueueRow], unknown: Collection[str]) -> tuple[dict[str, str], tuple[str, ...]]:
