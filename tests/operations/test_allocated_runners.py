@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.support.workflows import create, ended, exchange, states
 from torc.api.allocations import NewAllocation, RecordAllocations
-from torc.api.runs import Exchange, NodeCapacity, RegisterRunner, StartRun
+from torc.api.runs import Exchange, JobAttempt, NodeCapacity, RegisterRunner, StartRun
 from torc.client.embedded import Embedded
 
 GIB = 1 << 30
@@ -101,3 +101,20 @@ def test_a_runner_is_told_when_nothing_runs_in_its_allocation(torc: Embedded) ->
     assert exchange(torc, number, alone, limit=1).idle_around
     exchange(torc, number, first, finished=[ended(given)])
     assert exchange(torc, number, second, limit=1).idle_around
+
+
+def test_a_runner_in_an_allocation_is_told_what_others_have_written_for_its_jobs(torc: Embedded) -> None:
+    files = [{"name": name, "path": f"{name}.txt"} for name in ("a", "b", "given")]
+    jobs = [
+        {"name": "first", "command": "true", "output_files": ["a", "b"]},
+        {"name": "then", "command": "true", "input_files": ["a", "b", "given"]},
+    ]
+    number = create(torc, {"name": "w", "files": files, "jobs": jobs}).id
+    torc.send(StartRun(workflow_id=number))
+    here, local = _runner(torc, number), _runner(torc, number, "local")
+    (first,) = exchange(torc, number, here, limit=9).assignments
+    assert first.inputs == [] and first.outputs == ["a.txt", "b.txt"]
+    (then,) = exchange(torc, number, here, limit=9, finished=[ended(first)]).assignments
+    assert sorted(then.inputs) == ["a.txt", "b.txt"]
+    exchange(torc, number, here, released=[JobAttempt(job_id=then.job_id, attempt=then.attempt)])
+    assert exchange(torc, number, local, limit=9).assignments[0].inputs == []

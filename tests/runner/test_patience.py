@@ -6,9 +6,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from tests.runner.reacting import job
 from torc.api.runs import Usage
 from torc.runner.patience import Patience
-from torc.runner.state import Exited
+from torc.runner.state import Exited, Start
 
 
 def _exited(code: int = 0, *missing: str, **fields: Any) -> Exited:
@@ -51,3 +52,16 @@ def test_a_job_that_a_signal_ended_is_told_when_the_runner_has_it_too_or_never_g
     assert len(patience.ready(101.1, is_stopping=True)) == 1
     assert patience.keeps(_exited(-15), 200.0, is_stopping=False)
     assert len(patience.ready(203.0, is_stopping=False)) == 1
+
+
+def test_a_start_waits_until_its_inputs_show_or_for_so_long(tmp_path: Path) -> None:
+    start = Start(job(1, inputs=[str(tmp_path / "late")]), ())
+    patience = Patience(see_seconds=10.0, signal_seconds=0.0)
+    assert patience.holds(start, 100.0) and patience.starts(100.5) == []
+    (tmp_path / "late").touch()
+    assert patience.starts(patience.due) == [start] and patience.due == inf
+    assert not patience.holds(start, 100.0)
+    never = Start(job(2, inputs=[str(tmp_path / "never")]), ())
+    assert patience.holds(never, 100.0) and patience.starts(110.0) == [never]
+    assert patience.holds(never, 100.0) and patience.drops(2) and not patience.drops(2)
+    assert not Patience(0.0, 0.0).holds(never, 100.0)

@@ -154,6 +154,11 @@ class Assignment(Value):
     outputs: list[str] = Field(
         [], description="paths that must exist after success, relative to the workflow's directory"
     )
+    inputs: list[str] = Field(
+        [],
+        description="paths that other jobs have written, a hundred at most: told to runners in allocations, for a shared file "
+        "system may show them late",
+    )
     supports_termination: bool = False
     recovery_script: str | None = Field(
         None, description="to run first: this attempt is a retry by a rule that has one"

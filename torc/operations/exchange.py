@@ -35,6 +35,7 @@ _COUNTS = "SELECT state, count FROM job_count WHERE workflow_id = :id AND count 
 _INTERRUPTED = "SELECT 1 FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted LIMIT 1"
 _ALL_INTERRUPTED = "SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted"
 _END_RUN = "UPDATE workflow SET ended_at = :now, updated_at = :now WHERE id = :id AND ended_at IS NULL AND is_begun"
+_MOST_INPUTS = 100
 #: nothing more happens to jobs in these by itself
 _AT_REST = frozenset({State.COMPLETED, State.FAILED, State.CANCELED, State.TERMINATED, State.DISABLED})
 
@@ -171,11 +172,12 @@ def _claim(context: Reports, kind: str, labels: Mapping[str, str]) -> list[Assig
         return []
     rows = context.moves.claim([job.id for job in chosen], request.runner_id)
     outputs = _outputs(tx, [row[0] for row in rows if row[6]])
+    inputs = _inputs(tx, [row[0] for row in rows]) if kind == "slurm" else {}
     by_id = {row[0]: row for row in rows}
-    return [_assignment(by_id[job.id], job, outputs.get(job.id, [])) for job in chosen]
+    return [_assignment(by_id[job.id], job, outputs.get(job.id, []), inputs.get(job.id, [])) for job in chosen]
 
 
-def _assignment(row: Any, job: Candidate, outputs: list[str]) -> Assignment:
+def _assignment(row: Any, job: Candidate, outputs: list[str], inputs: list[str]) -> Assignment:
     recovery = loads(row[8], {})
     return Assignment(
         job_id=row[0],
@@ -185,11 +187,25 @@ def _assignment(row: Any, job: Candidate, outputs: list[str]) -> Assignment:
         invocation_script=row[4],
         env=loads(row[5], {}),
         outputs=outputs,
+        inputs=inputs,
         supports_termination=bool(row[7]),
         recovery_script=recovery.get("script"),
         previous_return_code=recovery.get("return_code"),
         request=job.request,
     )
+
+
+def _inputs(tx: Tx, ids: Sequence[int]) -> dict[int, list[str]]:
+    """Give what other jobs have written for these, not more than a look at each is worth."""
+    found: dict[int, list[str]] = defaultdict(list)
+    query = (
+        "SELECT j.id, f.path FROM job j JOIN input_file i ON i.input_set_id = j.input_set_id JOIN file f ON f.id = i.file_id "
+        f"WHERE f.producer_job_id IS NOT NULL AND j.id IN {tx.dialect.id_list}"
+    )
+    for job_id, path in tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(ids)}):
+        if len(found[job_id]) < _MOST_INPUTS:
+            found[job_id].append(path)
+    return found
 
 
 def _outputs(tx: Tx, ids: Sequence[int]) -> dict[int, list[str]]:

@@ -174,6 +174,8 @@ class Loop:
         now = time.monotonic()
         for exited in self._patience.ready(now, is_stopping=self.state.is_stopping):
             self._handle(exited)
+        for start in self._patience.starts(now):
+            self._start(start)
         self._sample(now)
         wake = next_wake(self.state, self.settings, now)
         if wake is not None and wake <= now:
@@ -186,7 +188,8 @@ class Loop:
         for effect in effects:
             match effect:
                 case Start():
-                    self._start(effect)
+                    if not self._patience.holds(effect, time.monotonic()):
+                        self._start(effect)
                 case Kill(job_id, for_good):
                     self._kill(job_id, for_good)
                 case Withdraw(job_id):
@@ -295,7 +298,9 @@ class Loop:
 
     def _kill(self, job_id: int, for_good: bool) -> None:
         attempt = self.attempts.get(job_id)
-        if attempt is not None:
+        if self._patience.drops(job_id):
+            self._handle(NoRoom(job_id, "its inputs did not show here before it was stopped"))
+        elif attempt is not None:
             _LOG.info("stops job %d, attempt %d with %s", *attempt.name, "SIGKILL" if for_good else "SIGTERM")
             self._launcher.stop(self.spawners, attempt.key, for_good=for_good)
 

@@ -1,6 +1,6 @@
-"""Ends of attempts that are not told yet, because what they mean is not known for a moment.
+"""Ends of attempts that are not told yet, because what they mean is not known for a moment, and starts that wait for their inputs.
 
-A shared file system may show an output seconds after it was written on another node. And what ends an allocation signals its jobs
+A shared file system may show a file seconds after it was written on another node. And what ends an allocation signals its jobs
 and its runner at once: the runner may see a job end before it learns that all is to end, and a job that was interrupted so
 has not failed. Nothing waits here: the loop asks when something is due.
 """
@@ -13,7 +13,7 @@ import signal
 from dataclasses import dataclass, replace
 from math import inf
 
-from torc.runner.state import Exited
+from torc.runner.state import Exited, Start
 
 #: looks at what is missing so often, more and more seldom
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.05, 1.0
@@ -28,17 +28,53 @@ class _Kept:
     pause: float = _FIRST_SECONDS
 
 
+@dataclass(slots=True)
+class _Held:
+    start: Start
+    until: float
+    look_at: float
+    pause: float = _FIRST_SECONDS
+
+
 class Patience:
     """Keeps ends for so long; zero seconds: not at all."""
 
     def __init__(self, see_seconds: float, signal_seconds: float) -> None:
         self._see_seconds, self._signal_seconds = see_seconds, signal_seconds
         self._kept: list[_Kept] = []
+        self._held: list[_Held] = []
 
     @property
     def due(self) -> float:
         """Tell when to ask `ready` again, on the monotonic clock."""
-        return min((kept.look_at for kept in self._kept), default=inf)
+        times = [kept.look_at for kept in self._kept] + [held.look_at for held in self._held]
+        return min(times, default=inf)
+
+    def holds(self, start: Start, now: float) -> bool:
+        """Take a start to be made later, when its inputs show here, or leave it to be made now."""
+        inputs = start.assignment.inputs
+        if not inputs or start.after is not None or self._see_seconds <= 0 or not missing(inputs):
+            return False
+        self._held.append(_Held(start, now + self._see_seconds, now + _FIRST_SECONDS))
+        return True
+
+    def drops(self, job_id: int) -> bool:
+        """Forget a start that was held; tell whether there was one."""
+        before = len(self._held)
+        self._held = [held for held in self._held if held.start.assignment.job_id != job_id]
+        return len(self._held) < before
+
+    def starts(self, now: float) -> list[Start]:
+        """Give what can start now, or has waited long enough: the job will say what it misses."""
+        ready: list[Start] = []
+        for held in [held for held in self._held if held.look_at <= now]:
+            if now >= held.until or not missing(held.start.assignment.inputs):
+                self._held.remove(held)
+                ready.append(held.start)
+            else:
+                held.pause = min(2 * held.pause, _LONGEST_SECONDS)
+                held.look_at = min(now + held.pause, held.until)
+        return ready
 
     def keeps(self, exited: Exited, now: float, *, is_stopping: bool) -> bool:
         """Take an end to be told later, or leave it to be told now."""
