@@ -62,6 +62,10 @@ def test_a_small_one(tmp_path: Path) -> None:
         told = program("hpc", "sandbox", "start", "--folder", folder, *options, "-f", "json").json
         assert told["running"] and set(told["nodes"].values()) == {"idle"}
         assert "munged" in told["daemons"] and "slurmdbd" not in told["daemons"]
+        again = program("hpc", "sandbox", "start", "--folder", folder, "-f", "json")
+        assert again.json == told and "already running" in again.stderr
+        (node,) = told["nodes"]
+        assert f"it has {node}" in program("hpc", "sandbox", "node", "n9", "kill", "--folder", folder, code=3).stderr
     finally:
         program("hpc", "sandbox", "stop", "--folder", folder, "--remove")
     assert not folder.exists()

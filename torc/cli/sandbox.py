@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,45 +29,55 @@ Folder = Annotated[
 @sandbox.command()
 def start(  # noqa: PLR0913, PLR0917 - options of a command
     folder: Folder = None,
-    nodes: Annotated[int, typer.Option("--nodes", help="Virtual nodes.")] = 3,
-    cpus: Annotated[int, typer.Option("--cpus", help="CPUs of each, as Slurm is told.")] = 4,
-    memory: Annotated[str, typer.Option("--memory", help="Memory of each, as Slurm is told.")] = "4000m",
-    gpus: Annotated[int, typer.Option("--gpus", help="GPUs of each, pretended.")] = 2,
-    gpu_type: Annotated[str, typer.Option("--gpu-type", help="Their type, such as a100.")] = "",
+    nodes: Annotated[int | None, typer.Option("--nodes", help="Virtual nodes; 3.")] = None,
+    cpus: Annotated[int | None, typer.Option("--cpus", help="CPUs of each, as Slurm is told; 4.")] = None,
+    memory: Annotated[str | None, typer.Option("--memory", help="Memory of each, as Slurm is told; 4000m.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="GPUs of each, pretended; 2.")] = None,
+    gpu_type: Annotated[str | None, typer.Option("--gpu-type", help="Their type, such as a100.")] = None,
     node_prefix: Annotated[
-        str, typer.Option("--node-prefix", help="Nodes are named by it and a number; a second sandbox needs another.")
-    ] = "n",
-    port_base: Annotated[int, typer.Option("--port-base", help="The first of its ports; 0: any that are free.")] = 0,
+        str | None,
+        typer.Option("--node-prefix", help="Nodes are named by it and a number; n. A second sandbox needs another."),
+    ] = None,
+    port_base: Annotated[
+        int | None, typer.Option("--port-base", help="The first of its ports; any that are free.")
+    ] = None,
     cgroup: Annotated[
-        str, typer.Option("--cgroup", metavar="auto|on|off", help="Limit memory by cgroups, as clusters do.")
-    ] = "auto",
-    no_accounting: Annotated[
-        bool, typer.Option("--no-accounting", help="Without a database: lighter, and without sacct.")
-    ] = False,
+        str | None,
+        typer.Option("--cgroup", metavar="auto|on|off", help="Limit memory by cgroups, as clusters do; auto."),
+    ] = None,
+    accounting: Annotated[
+        bool | None,
+        typer.Option("--accounting/--no-accounting", help="With a database, for sacct; or lighter, without."),
+    ] = None,
     no_install: Annotated[bool, typer.Option("--no-install", help="Do not install packages that are missing.")] = False,
 ) -> None:
     """Start a sandbox; installs Slurm by apt-get where it is missing. Everything is in its folder: nothing in /etc or /var.
 
+    One that is there keeps what it was made with, but for the options that are given.
+
     Example: torc hpc sandbox start && eval "$(torc hpc sandbox env)" && sinfo
     """
-    if cgroup not in ("auto", "on", "off"):
+    if cgroup not in (None, "auto", "on", "off"):
         raise Invalid(f"--cgroup {cgroup} is unknown", hint="choose auto, on or off")
     try:
-        memory_mb = parse_memory(memory) >> 20
+        memory_mb = None if memory is None else parse_memory(memory) >> 20
     except ValueError as error:
         raise Invalid(f"--memory: {error}") from None
-    settings = cluster.Settings(
-        port_base=port_base, prefix=node_prefix, nodes=nodes, cpus=cpus, memory_mb=memory_mb, gpus=gpus,
-        gpu_type=gpu_type, cgroup=cgroup, accounting=not no_accounting,  # type: ignore[arg-type]
-    )  # fmt: skip
-    made = cluster.create(folder or cluster.default_folder(), settings)
+    given = {
+        "port_base": port_base, "prefix": node_prefix, "nodes": nodes, "cpus": cpus, "memory_mb": memory_mb,
+        "gpus": gpus, "gpu_type": gpu_type, "cgroup": cgroup, "accounting": accounting,
+    }  # fmt: skip
+    where = folder or cluster.default_folder()
+    known = cluster.settings_of(where)
+    settings = replace(known, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    made = cluster.create(where, settings)
     made.start(render.note, install=not no_install)
     if SESSION.json:
         render.show_json(_described(made))
         return
     render.note(f"the sandbox runs in {made.folder}")
-    where = f" --folder {shlex.quote(str(folder))}" if folder else ""
-    render.note(f'for this shell:  eval "$(torc hpc sandbox env{where})"')
+    option = f" --folder {shlex.quote(str(folder))}" if folder else ""
+    render.note(f'for this shell:  eval "$(torc hpc sandbox env{option})"')
 
 
 @sandbox.command()

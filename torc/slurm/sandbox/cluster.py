@@ -148,16 +148,16 @@ class Sandbox:
         return Status(tuple(daemons), nodes)
 
     def start_node(self, name: str) -> None:
-        """Start the daemon of a node."""
-        self._do("node-start", name)
+        """Start the daemon of a node. Raises NotFound, as the next two do."""
+        self._do("node-start", self._known(name))
 
     def stop_node(self, name: str) -> None:
         """End the daemon of a node as an administrator would; its tasks go on."""
-        self._do("node-stop", name)
+        self._do("node-stop", self._known(name))
 
     def kill_node(self, name: str) -> None:
         """End the daemon of a node as a crash would; its tasks go on."""
-        self._do("node-kill", name)
+        self._do("node-kill", self._known(name))
 
     def start_controller(self) -> None:
         """Start slurmctld."""
@@ -170,6 +170,11 @@ class Sandbox:
     def kill_controller(self) -> None:
         """End slurmctld as a crash would: what it was told in the last seconds, it has forgotten."""
         self._do("controller-kill")
+
+    def _known(self, name: str) -> str:
+        if name not in self.nodes:
+            raise NotFound(f"the sandbox has no node `{name}`", hint=f"it has {', '.join(self.nodes)}")
+        return name
 
     def _do(self, *arguments: str, say: Say = _silent, install: bool = False) -> str:
         said: list[str] = []
@@ -209,8 +214,11 @@ def create(folder: Path, settings: Settings) -> Sandbox:
     if (folder / _FILE).exists():
         there = find(folder)
         settings = replace(settings, port_base=settings.port_base or there.settings.port_base)
-        if settings != there.settings and not there.status().is_stopped:
+        is_stopped = there.status().is_stopped
+        if settings != there.settings and not is_stopped:
             raise Conflict(f"the sandbox in {folder} runs with other settings", hint="stop it first")
+        if is_stopped and settings.port_base == there.settings.port_base and not _are_free(settings):
+            settings = replace(settings, port_base=0)  # somebody else has taken them meanwhile
     if not settings.port_base:
         settings = replace(settings, port_base=_free_ports(settings.nodes))
     return Sandbox(folder, settings)
@@ -227,6 +235,14 @@ def find(folder: Path) -> Sandbox:
         raise Invalid(f"{path} does not describe a sandbox: {error}", hint="delete it, and start anew") from None
 
 
+def settings_of(folder: Path) -> Settings:
+    """Give the settings that the sandbox of a folder was made with; the usual ones where there is none. Raises Invalid."""
+    try:
+        return find(folder).settings
+    except NotFound:
+        return Settings()
+
+
 def default_folder() -> Path:
     """Give the folder of a user's own sandbox."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -238,9 +254,15 @@ def _free_ports(nodes: int) -> int:
     span = _NODE_PORTS_AT + nodes + 1
     for _ in range(200):
         base = random.randrange(_PORTS.start, _PORTS.stop - span, 100)
-        if all(map(_is_free, [base, base + 1, base + 2, *range(base + _NODE_PORTS_AT + 1, base + span)])):
+        if _are_free(Settings(port_base=base, nodes=nodes)):
             return base
     raise Unavailable("no ports are free for a sandbox", hint="name some with --port-base")
+
+
+def _are_free(settings: Settings) -> bool:
+    base = settings.port_base
+    first = base + _NODE_PORTS_AT + 1
+    return all(map(_is_free, [base, base + 1, base + 2, *range(first, first + settings.nodes)]))
 
 
 def _is_free(port: int) -> bool:
