@@ -21,6 +21,7 @@ from tests.support.running import end_processes, states, store, wait_until
 from tests.support.serving import Door
 from tests.support.stores import check_all, open_sqlite
 from tests.support.wire import Wire
+from torc.api.jobs import ListJobs
 from torc.api.runs import EndRunner, ListResults, ListRunners
 from torc.client.connect import open_database
 from torc.client.remote import Remote
@@ -133,6 +134,34 @@ def _kill_again_and_again(server: _Server, num_jobs: int, kills: int, seed: int)
     opened = open_database(str(folder / ".torc/torc.db"))
     check_all(opened)
     opened.close()
+
+
+def test_a_retry_that_waits_outlives_the_server(server: _Server, tmp_path: Path) -> None:
+    rules = [{"exit_codes": [3], "delay_seconds": 4.0}]
+    job = {
+        "name": "a",
+        "command": "date +%s.%N >> begun; [ -e again ] || { touch again; exit 3; }",
+        "failure_handler": "h",
+    }
+    client = Remote(server.url)
+    number = store(client, tmp_path, [job], failure_handlers=[{"name": "h", "rules": rules}])
+    runner = _runner(server.url, number, tmp_path, 1)
+    try:
+        waiting = wait_until(
+            lambda: [job.due_at for job in client.send(ListJobs(workflow_id=number)).items if job.due_at],
+            "a retry waits",
+        )
+        server.kill()
+        server.begin()
+        out, _ = runner.communicate(timeout=120)
+        assert runner.returncode == 0, out
+    finally:
+        runner.kill()
+        runner.communicate()
+    first, second = map(float, (tmp_path / "begun").read_text().split())
+    assert second >= waiting[0] >= first + 4.0
+    assert states(client, number) == {"a": "completed"}
+    client.close()
 
 
 def test_every_job_completes_though_the_server_is_killed_while_four_runners_work(server: _Server) -> None:

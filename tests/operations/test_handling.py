@@ -70,3 +70,23 @@ def test_an_exit_code_is_as_good_a_reason_as_a_category(torc: Torc) -> None:
     attempt(torc, wf, number, {"a": ""})
     name = jobs(torc, wf)["a"].requirement_name
     assert {item.name: item.runtime_seconds for item in torc.send(ListRequirements(workflow_id=wf)).items}[name] == 1800
+
+
+def test_each_rule_counts_its_own_retries_and_then_somebody_decides(torc: Torc) -> None:
+    rules = [
+        {"match_categories": ["network"], "max_retries": 1},
+        {"exit_codes": [1], "max_retries": 2, "recovery_script": "./mend.sh"},
+    ]
+    own = {"a": {"failure_handler": "h", "resource_requirements": "small"}}
+    handlers = [{"name": "h", "rules": rules}]
+    wf = workflow(torc, "a", failure_handlers=handlers, jobs=own, use_pending_failed=True, **CLASSES)
+    number = runner(torc, wf)
+    away, other = "curl: (7) Connection refused", ""
+    seen = []
+    for text in (away, other, away, other):
+        assert states(torc, wf) == "a:ready"
+        given = attempt(torc, wf, number, {"a": text})["a"]
+        seen.append((given.recovery_script, given.previous_return_code))
+    # by the first rule, then by the second (also for the network, when the first is used up), which mends something before
+    assert seen == [(None, None), (None, 1), ("./mend.sh", 1), ("./mend.sh", 1)]
+    assert states(torc, wf) == "a:pending_failed", "both are used up: it waits for a decision"

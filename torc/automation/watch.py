@@ -165,6 +165,7 @@ class Watch:
             return self.torc.send(request)
         except Conflict as error:
             _LOG.info("%s: looks again", error)
+            self._wait()  # a runner that is about to leave, say
             return None
 
 

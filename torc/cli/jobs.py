@@ -23,7 +23,7 @@ _LIST = [
     ("code", render.attribute("return_code")),
     ("class", render.attribute("requirement_name")),
     ("started", lambda job: render.when(job.started_at)),
-    ("why", render.attribute("reason")),
+    ("why", lambda job: f"retry waits until {render.when(job.due_at)}" if job.due_at else job.reason),
     ("command", lambda job: job.command.strip().splitlines()[0] if job.command.strip() else ""),
 ]
 app.command("explain")(explain)
