@@ -53,6 +53,10 @@ def _sweep_product(folder: Path) -> None:
     assert float(best.split()[0]) == min(losses)
 
 
+def _slurm_staged(folder: Path) -> None:
+    assert lines(folder, "slurm_staged/report.txt") == [f"{model} {model * 5050}" for model in range(1, 9)]
+
+
 def _more_memory(folder: Path) -> None:
     sizes = {path.stem: path.read_text() for path in (folder / "example_output/more_memory").glob("*.txt")}
     assert sizes == {str(size): str(size << 20) for size in (1, 2, 4, 120)}
@@ -203,6 +207,12 @@ CASES = [
     Case("yaml/limits.yaml", {"completed": 1, "terminated": 2}, look=_limits),
     Case("yaml/checkpoint.yaml", {"completed": 2}, look=_checkpoint, most_runs=15),
     Case("yaml/parameter_study.yaml", {"completed": 80}, look=_parameter_study),
+    Case(
+        "yaml/slurm_staged.yaml",
+        {"completed": 10},
+        ("--num-gpus", "2", "--num-cpus", "4", "--memory", "2g"),
+        _slurm_staged,
+    ),
     Case("json/monte_carlo_pi.json", {"completed": 21}, look=_monte_carlo_pi),
     Case("json/map_reduce.json", {"completed": 8}, look=_map_reduce),
     Case("json5/mandelbrot.json5", {"completed": 17}, look=_mandelbrot),

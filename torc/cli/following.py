@@ -20,13 +20,6 @@ _MOST_REASONS = 3
 INTERRUPTED = 130
 
 
-def has_allocations(opened: Any, number: int) -> bool:
-    """Tell whether allocations were ever asked for, for this workflow."""
-    from torc.api.allocations import ListAllocations
-
-    return bool(opened.send(ListAllocations(workflow_id=number, limit=1)).items)
-
-
 def follow(opened: Any, number: int, folder: Path) -> int:
     """Follow to the end, and give the exit code: as `torc run`, or 130 when somebody stopped the following."""
     from torc.cli.clusters import slurm_for

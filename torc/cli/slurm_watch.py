@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -38,17 +37,6 @@ def is_on_cluster(opened: Any, number: int) -> bool:
     if opened.send(ListAllocations(workflow_id=number, limit=1)).items:
         return True
     return bool(opened.send(ListDueScheduling(workflow_id=number)))
-
-
-def follower_for(opened: Any, number: int, folder: Path) -> Callable[[], bool]:
-    """Give what looks after the allocations of a workflow, and tells whether runners are still to come out of them."""
-    if not is_on_cluster(opened, number):
-        return lambda: False
-    from torc.cli.clusters import slurm_for
-    from torc.slurm.follow import Follower
-
-    follower = Follower(opened, number, slurm_for(opened, number, folder))
-    return lambda: follower.step().to_come > 0
 
 
 def hands_on_cluster(opened: Any, number: int, folder: Path, automatic: AutoSchedule | None) -> Any:

@@ -62,18 +62,18 @@ class Submission:
         from torc.slurm.follow import open_allocations
         from torc.slurm.plans import left_of, names_taken
 
-        going = open_allocations(opened, number)
-        if going and not anyway:
-            raise Conflict(
-                f"workflow {number} has {len(going)} allocation(s) that are queued or running: they may do what is left",
-                hint=f"follow them (torc watch {number}), end them (torc slurm cancel {number}), or add more: --anyway",
-            )
         left = left_of(opened, number)
         self.name, self.demand = left.workflow_name, left.demand
         if not left.demand.num_jobs:
             raise Conflict(
                 f"nothing is left to do of workflow {number}",
                 hint=f"run it again: torc workflows reset-status {number}; failed jobs: torc recover {number} --no-run",
+            )
+        going = open_allocations(opened, number)
+        if going and not anyway:
+            raise Conflict(
+                f"workflow {number} has {len(going)} allocation(s) that are queued or running: they may do what is left",
+                hint=f"follow them (torc watch {number}), end them (torc slurm cancel {number}), or add more: --anyway",
             )
         is_new = not replan and not self._was_begun(opened, number)
         if is_new and (left.num_schedule_nodes or left.num_schedulers):
@@ -226,8 +226,20 @@ class Submission:
             left = left_of(opened, number)
             taken = names_taken(opened, number)
             keep(opened, left, plan(left.demand, self.cluster, self.options, taken=taken), self.cluster, self.options)
+        else:
+            self._name_account(opened, number)
         opened.send(StartRun(workflow_id=number))
         return list(carry_out_due(opened, number, slurm_for(opened, number, self.output_dir)))
+
+    def _name_account(self, opened: Any, number: int) -> None:
+        """Have schedulers of the spec that name no account use the one that was asked for."""
+        from torc.api.data import ListSlurmSchedulers, UpdateSlurmScheduler
+
+        account = self.options.wishes.account
+        for item in opened.send(ListSlurmSchedulers(workflow_id=number, limit=10_000)).items if account else ():
+            if item.fields.get("account") is None:
+                fields = {**item.fields, "account": account}
+                opened.send(UpdateSlurmScheduler(slurm_scheduler_id=item.id, fields=fields))
 
     def follow(self, opened: Any, number: int, made: Sequence[Any], *, wait: bool) -> int:
         """Say what was submitted and, when asked, follow to the end; gives the exit code."""

@@ -39,7 +39,6 @@ from torc.cli.slurm_watch import (
     Cooldown,
     StrandedTimeout,
     Threshold,
-    follower_for,
     hands_on_cluster,
     is_on_cluster,
 )
@@ -120,18 +119,20 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def _follow(opened: Any, number: int, folder: Path) -> int:
-    look_after = follower_for(opened, number, folder)
+    if is_on_cluster(opened, number):
+        from torc.cli.following import follow
+
+        return follow(opened, number, folder)
     last = opened.send(ListEvents(workflow_id=number, newest_first=True, limit=1)).items
     after = last[0].id if last else 0
     shown = None
     while True:
-        is_to_come = look_after()
         found = opened.send(GetWorkflow(workflow_id=number))
         line = _line(found)
         if line != shown:
             print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr)
             shown = line
-        if found.state != "running" and not is_to_come:
+        if found.state != "running":
             break
         page = opened.send(ListEvents(workflow_id=number, after=after, wait_seconds=_WAIT_SECONDS, limit=10_000))
         after = page.items[-1].id if page.items else after
