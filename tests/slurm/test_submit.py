@@ -107,9 +107,9 @@ def test_what_ran_out_of_memory_is_recovered_in_new_allocations(program: Program
     done = program("watch", "1", "--recover", "--memory-multiplier", "3", "--poll-interval", "1s")
     assert "2 completed" in done.stdout and (program.directory / "done").exists()
     found = program("slurm", "list", "--all", "-f", "json").json
-    assert len(found) >= 2, "new allocations were asked for"
+    assert len(found) == 2, "one more allocation was asked for"
     sizes = {item["id"]: item["memory_bytes_per_node"] for item in found}
-    assert sizes[max(sizes)] > sizes[min(sizes)] - (100 << 20)
+    assert sizes[max(sizes)] >= (300 + 128) << 20 > sizes[min(sizes)]
 
 
 def test_where_the_time_was_too_short_a_second_allocation_goes_on(program: Program, slurm: Slurm) -> None:

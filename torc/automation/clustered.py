@@ -15,6 +15,7 @@ from torc.errors import TorcError
 from torc.slurm.autoscale import Stranded, ask_again, most_nodes_before
 from torc.slurm.cluster import Cluster as Described
 from torc.slurm.follow import Follower, told
+from torc.slurm.plans import options_before, plan_again
 from torc.slurm.request import AllocationRequest
 from torc.slurm.watch import POLL_SECONDS, Pace
 
@@ -73,6 +74,7 @@ class Clustered:
 
     def work(self, workflow_id: int) -> Work:
         """Go on with the run: submit what its actions ask for or, where they ask for nothing, what its ready jobs need."""
+        self._plan_again(workflow_id)
         self.torc.send(StartRun(workflow_id=workflow_id))
         followed = self._follower(workflow_id).step()
         if followed.to_come:
@@ -85,6 +87,19 @@ class Clustered:
             return "stuck"
         _LOG.info("submitted %s", told(made))
         return "begun"
+
+    def _plan_again(self, workflow_id: int) -> None:
+        """Where allocations were planned, plan anew for what is left; where that cannot be, the old ones are asked for."""
+        try:
+            options = options_before(self.torc, workflow_id)
+            if options is None:
+                return
+            made = plan_again(self.torc, workflow_id, self.describe(), options)
+        except TorcError as error:
+            _LOG.warning("cannot plan anew: %s", error)
+            return
+        for refusal in made.refused:
+            _LOG.error("%s; %s", refusal.message, refusal.hint)
 
     def _follower(self, workflow_id: int) -> Follower:
         if workflow_id not in self._followers:

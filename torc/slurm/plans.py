@@ -10,6 +10,7 @@ from torc.api.data import ListSlurmSchedulers
 from torc.api.planning import GetDemand, PlannedScheduler, SetAllocationPlan, StoredPlan
 from torc.core.demand import Cell, Demand
 from torc.core.resources import ResourceRequest
+from torc.slurm.choosing import Wishes
 from torc.slurm.cluster import Cluster
 from torc.slurm.planning import Plan, PlanOptions, plan
 from torc.slurm.schedulers import fields_of
@@ -79,3 +80,15 @@ def names_taken(torc: Torc, workflow_id: int) -> frozenset[str]:
     """Give the names that schedulers of the spec have."""
     found = torc.send(ListSlurmSchedulers(workflow_id=workflow_id, limit=10_000)).items
     return frozenset(item.name for item in found if not item.fields.get("planned"))
+
+
+def options_before(torc: Torc, workflow_id: int) -> PlanOptions | None:
+    """Give the options of a workflow's last plan, as far as they are known of it; None: it was not planned."""
+    found = torc.send(ListSlurmSchedulers(workflow_id=workflow_id, limit=10_000)).items
+    planned = [item.fields for item in found if item.fields.get("planned")]
+    if not planned:
+        return None
+    first = planned[0]
+    return PlanOptions(
+        wishes=Wishes(account=first.get("account"), qos=first.get("qos"), constraint=first.get("constraint"))
+    )
