@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,6 +111,20 @@ def test_a_workflow_is_not_recovered_under_its_runners(torc: Torc) -> None:
     torc.send(RegisterRunner.model_validate({"workflow_id": wf, **here}))
     with pytest.raises(Conflict, match="cannot be recovered"):
         recover(torc, wf)
+
+
+def test_a_runner_whose_lease_has_ended_does_not_stand_in_the_way(sqlite_file: Path, tmp_path: Path) -> None:
+    torc = open_sqlite(sqlite_file, tmp_path)
+    wf = workflow(torc, "a")
+    number = runner(torc, wf)
+    (given,) = exchange(torc, wf, number, limit=1).assignments
+    exchange(torc, wf, number, finished=[ended(given, "failed", 1, stderr_tail="Connection refused")])
+    with pytest.raises(Conflict, match="cannot be recovered"):
+        recover(torc, wf)
+    with torc.store.dialect.begin_write(torc.store.engine) as db:
+        torc.store.dialect.run(db, "UPDATE runner SET lease_expires_at = 1.0", {})
+    assert recover(torc, wf).num_retried == 1
+    torc.close()
 
 
 def test_no_more_is_asked_for_than_the_largest_runner_has(torc: Torc) -> None:

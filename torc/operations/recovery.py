@@ -20,6 +20,7 @@ from torc.operations.handling import class_for
 from torc.operations.remedies import Failed, Limits, Remedy
 from torc.operations.reset import all_states, downstream, make_due
 from torc.operations.rows import workflow_row
+from torc.operations.runs import expire_leases
 from torc.operations.workflows import refuse_while_running
 
 _MOST_IDS = 100
@@ -32,8 +33,9 @@ _NOT_CHOSEN = "not chosen"
 def recover_workflow(tx: Tx, request: api.RecoverWorkflow) -> api.Recovery:
     """Recover a workflow."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
-    refuse_while_running(tx, workflow["id"], "recovered", force=False)
     mark = f"{workflow['version']}.{tx.db.execute(_MARK, {'id': workflow['id']}).scalar_one()}"
+    expire_leases(tx, workflow)  # of runners that nobody else asks about any more
+    refuse_while_running(tx, workflow["id"], "recovered", force=False)
     if request.mark not in {None, mark}:
         raise Conflict(
             f"workflow {workflow['id']} has changed since the recovery was proposed",
