@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from torc.core.headroom import memory_for_jobs
 from torc.core.resources import ResourceRequest
-from torc.slurm.again import Waiting, fits, further, grown, nodes_for, nodes_to_add
+from torc.slurm.again import Waiting, corrected, fits, further, grown, nodes_for, nodes_to_add
 from torc.slurm.request import AllocationRequest
 
 GIB = 1 << 30
@@ -65,3 +65,12 @@ def test_autoscaling_counts_what_is_to_come() -> None:
     assert nodes_to_add(250, 3, 3, 10, 100) == 0, "they are to come"
     assert nodes_to_add(250, 0, 8, 10, 100) == 2, "no more than allowed"
     assert nodes_to_add(0, 0, 0, 10, 100) == 0 and nodes_to_add(1, 0, 0, 10, 100) == 1
+
+
+def test_an_action_asks_for_what_is_of_use() -> None:
+    large = waiting(2, memory_bytes=40 * GIB)
+    asked, number = corrected(CPU, 10, [large], num_unfinished=2)
+    assert fits(asked, large.request) and number == 1, "retries: few, and larger than the action foresaw"
+    assert corrected(CPU, 10, [large, waiting(5)], num_unfinished=500) == (CPU, 10), "of use as it is"
+    assert corrected(CPU, 10, [waiting(5, "gpu", num_gpus=2)], num_unfinished=500) == (CPU, 10), "those are for others"
+    assert corrected(CPU, 10, [], num_unfinished=3) == (CPU, 3)

@@ -104,11 +104,13 @@ def list_(
 
 
 def _refresh(opened: Any, number: int) -> None:
-    """Look at the cluster, when some of the allocations were not seen of late."""
+    """Look at the cluster, when some of the allocations were not seen of late, or are about to end."""
     from torc.api.allocations import ListAllocations
+    from torc.api.workflows import GetWorkflow
 
     open_ = opened.send(ListAllocations(workflow_id=number, active_only=True, limit=1000)).items
-    if all((item.seen_at or item.created_at) > time.time() - _FRESH_SECONDS for item in open_):
+    is_over = opened.send(GetWorkflow(workflow_id=number)).ended_at is not None
+    if not is_over and all((item.seen_at or item.created_at) > time.time() - _FRESH_SECONDS for item in open_):
         return
     from torc.slurm.slurm import Slurm
     from torc.slurm.watch import poll

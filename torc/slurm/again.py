@@ -114,6 +114,22 @@ def _home(group: Waiting, known: Mapping[str | None, AllocationRequest]) -> str 
     return min(known, key=cost, default=None) if group.scheduler is None else None
 
 
+def corrected(
+    asked: AllocationRequest, number: int, waiting: Sequence[Waiting], num_unfinished: int
+) -> tuple[AllocationRequest, int]:
+    """Give an allocation of an action, and how many, as they are of use: retries may need more than the action asks for, and be few.
+
+    What can hold some of the jobs that wait stays as it is.
+    """
+    own = [group for group in waiting if group.scheduler in {None, asked.scheduler}]
+    number = max(1, min(number, num_unfinished))
+    if not own or any(fits(asked, group.request) for group in own):
+        return asked, number
+    for group in own:
+        asked = grown(asked, group.request)
+    return asked, max(1, min(number, ceil(nodes_for(asked, own) / asked.num_nodes)))
+
+
 def nodes_to_add(num_ready: int, nodes_to_come: int, nodes_open: int, max_nodes: int, backlog: int) -> int:
     """Tell how many nodes are added: one for each `backlog` ready jobs that no node to come will take, within the limit."""
     uncovered = num_ready - backlog * nodes_to_come

@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from torc.api.allocations import Allocation, ListAllocations, ListWaitingJobs
+from torc.api.allocations import Allocation, ListAllocations
 from torc.api.base import Torc
 from torc.api.data import ListSlurmSchedulers
 from torc.api.runs import StartRun
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.core.clusters import Cluster
-from torc.core.resources import ResourceRequest
 from torc.errors import NotFound, Unavailable
 from torc.slurm.again import Waiting, fits, further, nodes_to_add
-from torc.slurm.follow import Followed, Follower, has_work, is_to_come, told
+from torc.slurm.follow import Followed, Follower, has_work, is_to_come, told, waiting_jobs
 from torc.slurm.request import AllocationRequest
 from torc.slurm.schedulers import request_of
 from torc.slurm.submit import request_of as recorded_request
@@ -29,18 +28,6 @@ from torc.slurm.submit import submit
 _log = logging.getLogger(__name__)
 DEFAULT_THRESHOLD, DEFAULT_COOLDOWN, DEFAULT_STRANDED = 5, 1800.0, 7200.0
 _ALL = 1 << 30
-
-
-def waiting_jobs(torc: Torc, workflow_id: int) -> list[Waiting]:
-    """Give the ready jobs, by what they ask for and for whom they are."""
-    return [
-        Waiting(
-            found.scheduler,
-            found.num_jobs,
-            ResourceRequest(found.num_cpus, found.num_gpus, found.num_nodes, found.memory_bytes, found.runtime_seconds),
-        )
-        for found in torc.send(ListWaitingJobs(workflow_id=workflow_id))
-    ]
 
 
 def known_requests(torc: Torc, workflow_id: int, only: str | None = None) -> dict[str | None, AllocationRequest]:

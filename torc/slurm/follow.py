@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from torc.api.allocations import Allocation, DueScheduling, ListAllocations, ListDueScheduling
+from torc.api.allocations import Allocation, DueScheduling, ListAllocations, ListDueScheduling, ListWaitingJobs
 from torc.api.base import Torc
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.core.allocations import AllocationState
 from torc.core.clusters import Cluster
+from torc.core.resources import ResourceRequest
 from torc.core.states import State
 from torc.errors import Invalid, Unavailable
+from torc.slurm.again import Waiting, corrected
 from torc.slurm.request import AllocationRequest
 from torc.slurm.schedulers import request_of
 from torc.slurm.submit import cancel, submit
@@ -86,6 +88,18 @@ class Follower:
         return made
 
 
+def waiting_jobs(torc: Torc, workflow_id: int) -> list[Waiting]:
+    """Give the ready jobs, by what they ask for and for whom they are."""
+    return [
+        Waiting(
+            found.scheduler,
+            found.num_jobs,
+            ResourceRequest(found.num_cpus, found.num_gpus, found.num_nodes, found.memory_bytes, found.runtime_seconds),
+        )
+        for found in torc.send(ListWaitingJobs(workflow_id=workflow_id))
+    ]
+
+
 def carry_out(
     torc: Torc, workflow_id: int, due: DueScheduling, cluster: Cluster[AllocationRequest], *, gpu_option: str = "gres"
 ) -> list[Allocation]:
@@ -94,7 +108,10 @@ def carry_out(
         due.scheduler or "", due.fields, job_name=due.job_name, defaults=due.defaults, settings=due.settings,
         gpu_option=gpu_option,
     )  # fmt: skip
-    made = submit(torc, workflow_id, [request] * due.num_allocations, cluster, firing_id=due.firing_id)
+    workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
+    unfinished = sum(workflow.counts[state] for state in _TO_DO)
+    request, number = corrected(request, due.num_allocations, waiting_jobs(torc, workflow_id), unfinished)
+    made = submit(torc, workflow_id, [request] * number, cluster, firing_id=due.firing_id)
     if made:
         _log.info("submitted %d x %s: %s", len(made), due.scheduler, told(made))
     return made

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torc.core.allocations import AllocationState, Observation, merged, phase_of
@@ -21,8 +22,9 @@ from torc.slurm.script import Facts, mark_of
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 500
-#: the queue forgets what has ended (MinJobAge, 300 s by default): what is older and was not found is looked for in the accounting
-_QUEUE_REMEMBERS = 60.0
+#: seconds after an end in which the accounting usually tells of it
+_ACCOUNTS_LATE = 15.0
+_SHORT = "a process in it was killed for want of memory"
 _GONE = ("invalid job id", "already completing or completed")
 _NO_REASON = {"", "none", "(null)"}
 
@@ -73,9 +75,20 @@ class Slurm:
             for number, mark in by_id.items()
             if mark not in queue or phase_of(queue[mark].cluster_state) is AllocationState.ENDED
         }
-        accounts = self._accounts(late, min((item.created_at for item in asked), default=0.0))
-        marks = queue.keys() | accounts.keys()
-        seen = {mark: told for mark in marks if (told := merged(queue.get(mark), accounts.get(mark))) is not None}
+        rows_of_accounts = self._accounts(late, min((item.created_at for item in asked), default=0.0))
+        accounts = {
+            mark: _of_accounting(row)
+            for row in rows_of_accounts or ()
+            if row.id.step is None and (mark := _own(late, row)) is not None
+        }
+        short = {late[row.id.job] for row in rows_of_accounts or () if _ran_out(row) and row.id.job in late}
+        seen = {}
+        for mark in queue.keys() | accounts.keys():
+            told = merged(queue.get(mark), accounts.get(mark))
+            if told is None or (rows_of_accounts is not None and _is_early(told)):
+                continue
+            is_short = mark in short and told.cluster_state == "FAILED"
+            seen[mark] = replace(told, cluster_state="OUT_OF_MEMORY", reason=_SHORT) if is_short else told
         return Seen(seen, found, surplus)
 
     def cancel(self, ids: Collection[str]) -> None:
@@ -98,12 +111,20 @@ class Slurm:
             return rows + (queries.queue(elsewhere, patience=self.patience) if elsewhere else [])
         return queries.queue(list(by_id), patience=self.patience) if by_id else []
 
-    def _accounts(self, late: Mapping[str, str], since: float) -> dict[str, Observation]:
-        if not late:
-            return {}
-        rows = queries.accounting(list(late), since, patience=self.patience)
-        own = [row for row in rows or () if row.id.step is None]
-        return {mark: _of_accounting(row) for row in own if (mark := _own(late, row)) is not None}
+    def _accounts(self, late: Mapping[str, str], since: float) -> list[AccountingRow] | None:
+        return queries.accounting(list(late), since, patience=self.patience) if late else []
+
+
+def _ran_out(row: AccountingRow) -> bool:
+    """Tell whether a row says that something in the step of the runners ran out of memory: the job itself has only FAILED then."""
+    return row.id.step == "0" and row.state == "OUT_OF_MEMORY"
+
+
+def _is_early(told: Observation) -> bool:
+    """Tell whether the queue says FAILED and the accounting may still say why: for some seconds, it is waited for."""
+    if told.source != "queue" or told.cluster_state != "FAILED" or told.exit_code is not None:
+        return False
+    return told.ended_at is not None and time.time() - told.ended_at < _ACCOUNTS_LATE
 
 
 def _own(by_id: Mapping[str, str], row: QueueRow | AccountingRow) -> str | None:
