@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.support.workflows import create, ended, exchange, states
 from torc.api.allocations import NewAllocation, RecordAllocations
-from torc.api.runs import Exchange, JobAttempt, NodeCapacity, RegisterRunner, StartRun
+from torc.api.runs import ActionFinished, Exchange, JobAttempt, NodeCapacity, RegisterRunner, StartRun
 from torc.client.embedded import Embedded
 
 GIB = 1 << 30
@@ -118,3 +118,42 @@ def test_a_runner_in_an_allocation_is_told_what_others_have_written_for_its_jobs
     assert sorted(then.inputs) == ["a.txt", "b.txt"]
     exchange(torc, number, here, released=[JobAttempt(job_id=then.job_id, attempt=then.attempt)])
     assert exchange(torc, number, local, limit=9).assignments[0].inputs == []
+
+
+def test_each_runner_carries_out_what_is_persistent_and_one_of_them_the_rest(torc: Embedded) -> None:
+    def action(trigger: str, name: str, persistent: bool = False, **more: Any) -> dict[str, Any]:
+        return {
+            "trigger_type": trigger,
+            "action_type": "run_commands",
+            "commands": [name],
+            "persistent": persistent,
+            **more,
+        }
+
+    document = {
+        "name": "w",
+        "jobs": [{"name": "a", "command": "true"}, {"name": "b", "command": "true", "depends_on": ["a"]}],
+        "actions": [
+            action("on_workflow_start", "module", True), action("on_workflow_start", "once"),
+            action("on_jobs_complete", "after", True, jobs=["a"]), action("on_worker_start", "worker"),
+        ],
+    }  # fmt: skip
+    number = create(torc, document).id
+    torc.send(StartRun(workflow_id=number))
+
+    def carried_out(runner_id: int) -> list[str]:
+        """Carry out all that a runner is given; gives the commands."""
+        given, actions = list[str](), exchange(torc, number, runner_id).actions
+        while actions:
+            given += [command for item in actions for command in item.commands]
+            done = [ActionFinished(firing_id=item.firing_id, return_code=0) for item in actions]
+            actions = exchange(torc, number, runner_id, actions_finished=done).actions
+        return given
+
+    first = _runner(torc, number)
+    assert carried_out(first) == ["module", "once", "worker"]
+    (given,) = exchange(torc, number, first, limit=9).assignments
+    exchange(torc, number, first, finished=[ended(given)])
+    second = _runner(torc, number)
+    assert sorted(carried_out(second)) == ["after", "module", "worker"]
+    assert carried_out(first) == ["after"] and carried_out(second) == []

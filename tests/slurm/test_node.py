@@ -80,8 +80,17 @@ def test_300_jobs_run_on_two_nodes_and_nothing_of_the_runners_step_leaks_into_th
     command = (
         'echo $SLURMD_NODENAME $SLURM_JOB_ID "$SLURM_NTASKS$SLURM_STEP_ID$SLURM_PROCID$SLURM_MEM_PER_NODE"; sleep 0.02'
     )
-    number = place.store(*({"name": f"j{n}", "command": command} for n in range(300)))
+    actions = [
+        {
+            "trigger_type": f"on_worker_{when}",
+            "action_type": "run_commands",
+            "commands": [f"echo {when} > {when}_$SLURMD_NODENAME"],
+        }
+        for when in ("start", "complete")
+    ]
+    number = place.store(*({"name": f"j{n}", "command": command} for n in range(300)), actions=actions)
     done = place.run(number, nodes=2)
+    assert place.is_there(*(f"{when}_{node}" for when in ("start", "complete") for node in place.slurm.nodes[:2]))
     assert {result.state.value for result in done.values()} == {"completed"}
     lines = Counter(place.said(result) for result in done.values())
     assert {line.split()[0] for line in lines} == set(place.slurm.nodes[:2]) and all(

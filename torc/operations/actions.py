@@ -19,12 +19,21 @@ from torc.operations.rows import loads
 _FIRE = text(
     "INSERT INTO firing (workflow_id, action_id, run_id, occasion, state) "
     "SELECT workflow_id, id, :run_id, :occasion, 'due' FROM action WHERE workflow_id = :id AND trigger_type = :trigger "
+    "AND NOT (persistent AND action_type = 'run_commands' AND trigger_type = 'on_workflow_start') "
     "ON CONFLICT (action_id, run_id, occasion) DO NOTHING"
 )
 _FIRE_REACHED = text(
     "INSERT INTO firing (workflow_id, action_id, run_id, occasion, state) "
     "SELECT workflow_id, id, :run_id, '', 'due' FROM action WHERE workflow_id = :id AND remaining <= 0 "
-    "AND trigger_type IN ('on_jobs_ready', 'on_jobs_complete') "
+    "AND trigger_type IN ('on_jobs_ready', 'on_jobs_complete') AND NOT (persistent AND action_type = 'run_commands') "
+    "ON CONFLICT (action_id, run_id, occasion) DO NOTHING"
+)
+#: each runner carries these out, whenever it comes
+_FIRE_PERSISTENT = text(
+    "INSERT INTO firing (workflow_id, action_id, run_id, occasion, state) "
+    "SELECT workflow_id, id, :run_id, :occasion, 'due' FROM action WHERE workflow_id = :id AND persistent "
+    "AND action_type = 'run_commands' AND (trigger_type = 'on_workflow_start' "
+    "OR (trigger_type IN ('on_jobs_ready', 'on_jobs_complete') AND remaining <= 0)) "
     "ON CONFLICT (action_id, run_id, occasion) DO NOTHING"
 )
 _UNFINISHED = (
@@ -64,6 +73,14 @@ def fire(tx: Tx, workflow: RowMapping, trigger: str, occasion: str = "") -> None
     tx.db.execute(_FIRE, {"id": workflow["id"], "run_id": workflow["run_id"], "trigger": trigger, "occasion": occasion})
 
 
+def fire_for_runner(tx: Tx, workflow: RowMapping, runner_id: int) -> None:
+    """Make due what this runner has to carry out itself: what the start of a worker fires, and persistent actions so far."""
+    occasion = f"runner:{runner_id}"
+    fire(tx, workflow, "on_worker_start", occasion)
+    values = {"id": workflow["id"], "run_id": workflow["run_id"], "occasion": occasion}
+    tx.db.execute(_FIRE_PERSISTENT, values)
+
+
 def fire_reached(tx: Tx, workflow: RowMapping) -> None:
     """Make due what waited for jobs that have all come so far."""
     if workflow["has_job_actions"]:
@@ -93,8 +110,7 @@ def unfinished(tx: Tx, workflow_id: int) -> list[Unfinished]:
 def holds_jobs_back(firings: Sequence[Unfinished], runner_id: int) -> bool:
     """Tell whether something must be done before this runner may start jobs: what the start of a run or worker fired."""
     return any(
-        firing.trigger == "on_workflow_start" or (firing.trigger == "on_worker_start" and firing.is_for(runner_id))
-        for firing in firings
+        firing.trigger in {"on_workflow_start", "on_worker_start"} and firing.is_for(runner_id) for firing in firings
     )
 
 
@@ -103,7 +119,7 @@ def take_due(tx: Tx, workflow_id: int, runner_id: int, firings: Sequence[Unfinis
 
     The start of a worker waits for the start of the workflow, which may make what the worker needs.
     """
-    starting = any(firing.trigger == "on_workflow_start" for firing in firings)
+    starting = any(firing.trigger == "on_workflow_start" and firing.is_for(runner_id) for firing in firings)
     mine = [
         firing
         for firing in firings

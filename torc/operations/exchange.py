@@ -9,7 +9,15 @@ from typing import Any
 from torc.api.runs import Assignment, Exchange, ExchangeReply, JobAttempt
 from torc.core.packing import Candidate
 from torc.core.states import Event, State
-from torc.operations.actions import finish_actions, fire, fire_reached, holds_jobs_back, take_due, unfinished
+from torc.operations.actions import (
+    finish_actions,
+    fire,
+    fire_for_runner,
+    fire_reached,
+    holds_jobs_back,
+    take_due,
+    unfinished,
+)
 from torc.operations.dispatch import Tx, answers
 from torc.operations.lost import Loss, lose
 from torc.operations.reports import Reports, record_late, take_reports
@@ -62,7 +70,7 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
         moves.finish(tx.now, tx.actor, has_job_actions=True)
         fire_reached(tx, workflow)
     if not (request.finished or request.started or request.actions_finished or request.stopping):
-        fire(tx, workflow, "on_worker_start", f"runner:{request.runner_id}")
+        fire_for_runner(tx, workflow, request.runner_id)
     reply = _give_work(context, found[0][2], loads(found[0][3], {}))
     if found[0][2] == "slurm" and not reply.assignments:
         around = {"allocation_id": found[0][4]}

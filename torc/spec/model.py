@@ -275,7 +275,10 @@ class Action(Part):
     num_allocations: Positive = Field(1, description="Allocations to submit.")
     start_one_worker_per_node: bool = Field(False, description="One runner on each node of an allocation.")
     max_parallel_jobs: Positive | None = Field(None, description="Limit for each runner; resources are ignored then.")
-    persistent: bool = Field(False, description="Stays for further workers.")
+    persistent: bool = Field(
+        False,
+        description="Each runner carries run_commands out once, those that come later too; else one of them does.",
+    )
 
 
 class ResourceMonitor(Part):
