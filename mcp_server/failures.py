@@ -139,7 +139,7 @@ class LogFindings(Reply):
 def analyze_workflow_logs(
     workflow_id: WorkflowId,
     grep: Annotated[
-        str, Field(min_length=1, max_length=200, description="lines with this text, any case; `a|b`: either")
+        str, Field(min_length=1, max_length=200, description="any case; `a|b`: either")
     ] = "error|exception|killed|denied|no such|cannot|failed",
     max_jobs: Annotated[int, Field(ge=1, le=200, description="so many failed jobs are looked at")] = 30,
 ) -> LogFindings:

@@ -19,10 +19,10 @@ from torc.api.workflows import ListWorkflows, Workflow
 from torc.core.quantities import human_bytes, human_duration
 from torc.core.states import State
 
-WorkflowId = Annotated[int | str, Field(description="id or name of a workflow")]
+WorkflowId = Annotated[int | str, Field(description="id or name")]
 JobId = Annotated[int, Field(description="id of a job")]
-Limit = Annotated[int, Field(ge=1, le=500, description="at most so many; fewer come where they would be too long")]
-Cursor = Annotated[str | None, Field(description="`cursor` of the reply before, for the next page")]
+Limit = Annotated[int, Field(ge=1, le=500, description="at most; fewer where too long")]
+Cursor = Annotated[str | None, Field(description="of the reply before")]
 
 
 class WorkflowLine(Reply):

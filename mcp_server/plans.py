@@ -22,11 +22,9 @@ from torc.errors import Forbidden, Invalid
 
 PlanToken = Annotated[
     str | None,
-    Field(description="of the plan to apply; left out: only make the plan. The plan's own arguments hold then"),
+    Field(description="of the plan to apply, as it was made; left out: make the plan"),
 ]
-Reason = Annotated[
-    str | None, Field(max_length=1000, description="why you apply it, for the record; needed with plan_token")
-]
+Reason = Annotated[str | None, Field(max_length=1000, description="why; needed with plan_token")]
 _MOST_CHANGES = 25
 _MOST_COMMANDS = 8
 

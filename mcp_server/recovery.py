@@ -8,7 +8,7 @@ from mcp.server.elicitation import ElicitationResult
 from mcp.server.mcpserver.resolve import Resolve
 from pydantic import Field
 
-from mcp_server import plans
+from mcp_server import plans, slurm
 from mcp_server.desk import desk, find_workflow
 from mcp_server.forecast import expected_hours
 from mcp_server.looking import WorkflowId
@@ -101,8 +101,8 @@ def recover_workflow(
     runtime_multiplier: RuntimeFactor = 1.4,
     retry_unknown: RetryUnknown = False,
 ) -> Outcome:
-    """Do what propose_recovery proposed: raise requests, make the jobs due again and, on this machine, run them. Without
-    plan_token it makes the plan itself. Next: wait_for_workflow."""
+    """Do what propose_recovery proposed: raise requests, make the jobs due again and run them, here or, where it was submitted,
+    on Slurm. Without plan_token it makes the plan itself. Next: wait_for_workflow."""
     workflow = find_workflow(workflow_id)
     if plan_token is None:
         request = RecoverWorkflow(
@@ -125,7 +125,7 @@ def recover_workflow(
     summary = f"{done.num_retried} jobs of workflow {workflow.id} are due again; {done.num_left} stay as they are"
     if not desk().is_here:
         return plans.done(summary, "whoever runs the workflow goes on with it: run_workflow, submit_workflow", changes)
-    begun = begin(workflow, ["run", str(workflow.id), "--quiet"])
+    begun = slurm.go_on(workflow) or begin(workflow, ["run", str(workflow.id), "--quiet"])
     return begun.model_copy(
         update={"summary": f"{summary}. {begun.summary}", "changes": changes, "num_changes": len(changes)}
     )

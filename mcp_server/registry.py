@@ -83,7 +83,7 @@ def _slim(part: Any, is_output: bool) -> Any:
         others = {key: value for key, value in part.items() if key != "anyOf"}
         if len(real) == 1:
             part = {**real[0], **others}
-        elif all(set(choice) == {"type"} for choice in real):
+        elif all(set(choice) <= {"type", "additionalProperties"} for choice in real):
             part = {"type": [choice["type"] for choice in real], **others}
         else:
             part = {"anyOf": real, **others}
@@ -98,7 +98,9 @@ def _slim(part: Any, is_output: bool) -> Any:
 
 def _says_nothing(key: str, value: Any, part: dict[str, Any], is_output: bool) -> bool:
     """Tell whether an entry of a schema can be left out: descriptions of whole objects repeat that of the tool."""
-    if key == "title" or (key == "default" and (value is None or is_output)):
+    if key in {"title", "maxLength", "minLength", "maxItems", "minItems"}:  # they are checked all the same
+        return True
+    if key == "default" and (value is None or value is False or is_output):
         return True
     if not is_output:
         return False

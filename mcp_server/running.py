@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from mcp_server.plans import Change, Confirmation, Made, Outcome, PlanToken, Rea
 from mcp_server.present import Reply, plain
 from mcp_server.registry import tool
 from mcp_server.texts import Spec, SpecPath
+from torc.api.allocations import ListAllocations
 from torc.api.events import ListEvents
 from torc.api.jobs import ActOnJobs, GetJob, ListJobs
 from torc.api.runs import SummarizeRun
@@ -41,10 +43,10 @@ Worker = Annotated[ElicitationResult[Confirmation], Resolve(asking("spawn_worker
 Cancel = Annotated[ElicitationResult[Confirmation], Resolve(asking("cancel_workflow"))]
 Reset = Annotated[ElicitationResult[Confirmation], Resolve(asking("reset_jobs"))]
 Reinitialize = Annotated[ElicitationResult[Confirmation], Resolve(asking("reinitialize_workflow"))]
-MaxJobs = Annotated[int | None, Field(ge=1, description="run this many at once, whatever they ask for")]
-NumCpus = Annotated[int | None, Field(ge=1, description="CPUs to use; default: all of this machine")]
-Memory = Annotated[str | None, Field(description="memory to use, such as 8g")]
-TimeLimit = Annotated[str | None, Field(description="stop after this time, such as 30m")]
+MaxJobs = Annotated[int | None, Field(ge=1, description="at once, whatever they ask for")]
+NumCpus = Annotated[int | None, Field(ge=1, description="default: all here")]
+Memory = Annotated[str | None, Field(description="such as 8g")]
+TimeLimit = Annotated[str | None, Field(description="such as 30m")]
 _STEP_SECONDS = 2.0
 _MOST_LISTED = 10_000
 
@@ -137,8 +139,8 @@ def due_commands(workflow_id: int, most: int = 10) -> list[str]:
     return list(kinds.values())[:most]
 
 
-def begin(workflow: Workflow, command: list[str]) -> Outcome:
-    """Begin a process for a workflow."""
+def begin(workflow: Workflow, command: list[str], at_work: Callable[[], bool] | None = None) -> Outcome:
+    """Begin a process for a workflow, and wait until it is at work."""
     here = desk()
     directory = Path(workflow.directory)
     if not directory.is_dir():
@@ -149,14 +151,22 @@ def begin(workflow: Workflow, command: list[str]) -> Outcome:
         command,
         here.place,
         directory=directory,
+        at_work=at_work,
         output_dir=(directory / here.output_dir).absolute(),
     )
     summary = f"`torc {command[0]}` runs in the background (pid {begun.pid})"
     if begun.ended:
-        summary = f"`torc {command[0]}` has ended already (pid {begun.pid}): the log tells how"
+        summary = f"`torc {command[0]}` has ended already: {_end_of(begun.log)}"
     return plans.done(
         summary, "wait_for_workflow waits for its end; get_workflow_status shows progress", log=str(begun.log)
     )
+
+
+def _end_of(log: Path) -> str:
+    try:
+        return plain(log.read_text(encoding="utf-8", errors="replace")[-600:], 600) or "it said nothing"
+    except OSError as error:
+        return f"its log cannot be read: {error.strerror}"
 
 
 class Waited(Reply):
@@ -173,8 +183,8 @@ class Waited(Reply):
 async def wait_for_workflow(
     workflow_id: WorkflowId,
     ctx: Context[Any, Any],
-    timeout_seconds: Annotated[float, Field(ge=0, le=3600, description="return after this time at the latest")] = 50.0,
-    until_first_failure: Annotated[bool, Field(description="return as soon as a job has failed")] = False,
+    timeout_seconds: Annotated[float, Field(ge=0, le=3600)] = 50.0,
+    until_first_failure: Annotated[bool, Field(description="once a job has failed")] = False,
 ) -> Waited:
     """Wait until a running workflow ends, with progress notifications. Costs nothing but time: call it again while `ended` is
     false. Many clients give up on a call after 60 s: keep the timeout below that."""
@@ -183,7 +193,7 @@ async def wait_for_workflow(
     torc, number = desk().torc, workflow.id
     failed_before = _num_failed(workflow)
     after = await anyio.to_thread.run_sync(_last_event, number)
-    while workflow.state == "running":
+    while going := await anyio.to_thread.run_sync(_is_going, workflow):
         finished = sum(workflow.counts[state] for state in FINISHED)
         await ctx.report_progress(
             finished, workflow.counts.total, f"{finished} of {workflow.counts.total} jobs finished"
@@ -197,14 +207,23 @@ async def wait_for_workflow(
         workflow = await anyio.to_thread.run_sync(torc.send, GetWorkflow(workflow_id=number))
     status = status_of(workflow)
     failures = None
-    if _num_failed(workflow) > (0 if workflow.state != "running" else failed_before):
+    if _num_failed(workflow) > (failed_before if going else 0):
         summary = await anyio.to_thread.run_sync(torc.send, SummarizeRun(workflow_id=number, limit=5))
         failures = [attempt_line(result) for result in summary.failed]
-    ended = workflow.state != "running"
+    ended = not going
     return Waited(
         status=status, ended=ended, waited=human_duration(time.monotonic() - begun), first_failures=failures,
         next=status.next if ended else "call wait_for_workflow again, or diagnose_workflow when jobs have failed",
     )  # fmt: skip
+
+
+def _is_going(workflow: Workflow) -> bool:
+    """Tell whether runners work on a workflow, or wait in a queue to do so."""
+    if workflow.state == "running":
+        return True
+    if workflow.state not in {"idle", "interrupted"}:
+        return False
+    return bool(desk().torc.send(ListAllocations(workflow_id=workflow.id, active_only=True, limit=1)).items)
 
 
 def _num_failed(workflow: Workflow) -> int:

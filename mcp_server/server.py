@@ -6,15 +6,26 @@ Not for transports: `stdio` serves one client in this process, `mounted` many ov
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
+from anyio.abc import TaskGroup
 from mcp.server import MCPServer
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver.context import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.server.mcpserver.tools.base import Tool
-from mcp.types import CallToolResult, InputRequiredResult, TextContent
+from mcp.server.subscriptions import InMemorySubscriptionBus
+from mcp.types import (
+    CallToolResult,
+    CompleteRequestParams,
+    InputRequiredResult,
+    SubscribeRequestParams,
+    TextContent,
+    UnsubscribeRequestParams,
+)
 from pydantic import AnyUrl, ValidationError
 
 from mcp_server import (  # noqa: F401 - enters the tools
@@ -26,11 +37,16 @@ from mcp_server import (  # noqa: F401 - enters the tools
     looking,
     recovery,
     running,
+    slurm,
     specs,
 )
+from mcp_server.completing import complete
 from mcp_server.desk import OpenDesk, client_name, get_up, sit_down
 from mcp_server.present import without_nothing
+from mcp_server.prompts import add_prompts
 from mcp_server.registry import TOOLS, Entry, slim
+from mcp_server.resources import add_resources
+from mcp_server.watching import OlderSubscriptions, while_listening
 from torc import __version__
 from torc.errors import NotFound, TorcError
 
@@ -48,12 +64,20 @@ class Server(MCPServer[Any]):
 
     def __init__(self, open_desk: OpenDesk) -> None:
         self.tools = {name: _made(name, entry) for name, entry in TOOLS.items()}
+        self._bus = InMemorySubscriptionBus()
         super().__init__(
             "torc", title="Torc workflows", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING",
-            tools=list(self.tools.values()),
+            tools=list(self.tools.values()), subscriptions=self._bus, lifespan=_live,
         )  # fmt: skip
         self._open_desk = open_desk
         self.middleware.append(self._seat)
+        add_resources(self)
+        add_prompts(self)
+        older = OlderSubscriptions()
+        handlers = self._lowlevel_server
+        handlers.add_request_handler("completion/complete", CompleteRequestParams, complete)
+        handlers.add_request_handler("resources/subscribe", SubscribeRequestParams, older.subscribe)
+        handlers.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, older.unsubscribe)
 
     async def _seat(self, ctx: Any, call_next: Any) -> Any:
         """Give each message its desk."""
@@ -61,7 +85,10 @@ class Server(MCPServer[Any]):
         name = client_name(params.client_info.name if params is not None else "")
         token = sit_down(lambda: self._open_desk(name, ctx.request))
         try:
-            return await call_next(ctx)
+            if ctx.method != "subscriptions/listen":
+                return await call_next(ctx)
+            async with while_listening(self._bus, ctx.params):
+                return await call_next(ctx)
         finally:
             get_up(token)
 
@@ -105,6 +132,14 @@ class Server(MCPServer[Any]):
                 raise
             kind = ResourceNotFoundError if isinstance(cause, NotFound) else ResourceError
             raise kind(advice.of_error(cause)) from None
+
+
+@asynccontextmanager
+async def _live(_server: Any) -> AsyncIterator[TaskGroup]:
+    """Give what watches for older clients a place to run."""
+    async with anyio.create_task_group() as tasks:
+        yield tasks
+        tasks.cancel_scope.cancel()
 
 
 def _made(name: str, entry: Entry) -> Tool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -41,3 +42,9 @@ def mcp_policy() -> Any:
     return desk.Policy(
         settings.text("mcp.policy"), settings.number("mcp.max_retries"), settings.number("mcp.max_node_hours")
     )
+
+
+def mounted(identity: Any, url: str) -> Any:
+    """Give what answers assistants inside a server."""
+    room: Any = importlib.import_module("mcp_server.mounted")
+    return room.Mounted(identity, mcp_policy(), Path.cwd(), output_folder(), url)

@@ -19,6 +19,7 @@ import typer
 from torc import __version__
 from torc.cli import render
 from torc.cli.app import App
+from torc.cli.mcp import mounted
 from torc.cli.session import SESSION, torc_folder
 from torc.client import place
 from torc.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
@@ -92,7 +93,9 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
             work = processes.Work(database, listen, tuple(hosts), access_log, doors)
             processes.serve_with(work, workers, bound, on_ready=lambda: _tell(folder, here))
         else:
-            application = server_app.app(opened.store, doors.identity(opened.store), hosts=hosts)
+            identity = doors.identity(opened.store)
+            mounts = {"/mcp": mounted(identity, serve.url_of(listen, bound))}
+            application = server_app.app(opened.store, identity, hosts=hosts, mounts=mounts)
             serve.log_access(wanted=access_log)
             serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here))
     finally:

@@ -1,4 +1,4 @@
-"""Begin `torc run` or `torc worker` in the background of this machine, so that it outlives whoever began it."""
+"""Begin `torc run`, `torc worker` or `torc submit` in the background of this machine, so that it outlives whoever began it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +38,9 @@ def begin(
     *,
     directory: Path,
     output_dir: Path,
+    at_work: Callable[[], bool] | None = None,
 ) -> Begun:
-    """Begin `torc COMMAND...` and wait until its runner is known, or it has ended.
+    """Begin `torc COMMAND...` and wait until it is at work (its runner is known, else as `at_work` says), or has ended.
 
     `place`: the variables by which it finds the same store; `output_dir`: where its log goes, readable by its owner alone.
     Raises Unavailable.
@@ -60,10 +61,13 @@ def begin(
     pid = int(made.stdout)
     deadline = time.monotonic() + _BEGIN_SECONDS
     while time.monotonic() < deadline:
-        runners = torc.send(ListRunners(workflow_id=workflow_id, limit=20)).items
-        if any(runner.pid == pid for runner in runners):
+        if at_work() if at_work is not None else _has_runner(torc, workflow_id, pid):
             return Begun(pid, log, ended=False)
         if not is_alive(pid):
             return Begun(pid, log, ended=True)
         time.sleep(_LOOK_SECONDS)
     return Begun(pid, log, ended=False)
+
+
+def _has_runner(torc: Torc, workflow_id: int, pid: int) -> bool:
+    return any(runner.pid == pid for runner in torc.send(ListRunners(workflow_id=workflow_id, limit=20)).items)

@@ -6,10 +6,10 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from torc import __version__
 from torc.api.users import GetMe
@@ -37,21 +37,33 @@ _GZIP_FROM_BYTES = 1024
 _MEASURE_SECONDS = 1.0
 
 
+class Mounted(Protocol):
+    """Another ASGI application beside ours. It lives while the server does."""
+
+    def live(self) -> AbstractAsyncContextManager[None]:
+        """Be there for callers."""
+        ...
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one call."""
+        ...
+
+
 def app(
     store: Store,
     identity: Identity,
     *,
     hosts: Collection[str] = ("127.0.0.1", "localhost", "[::1]"),
     largest_body: int = 64 << 20,
-    mounts: Mapping[str, Any] | None = None,
+    mounts: Mapping[str, Mounted] | None = None,
 ) -> Starlette:
     """Make the application that answers for a store.
 
-    `hosts`: the names by which it may be called; `largest_body`: in bytes; `mounts`: path -> another ASGI application.
+    `hosts`: the names by which it may be called; `largest_body`: in bytes; `mounts`: path -> another application.
     """
     answers, metrics = Answers(store), Metrics()
     streams = Streams(answers, identity)
-    own = _Own(store, identity, answers, streams, metrics)
+    own = _Own(store, identity, answers, streams, metrics, tuple((mounts or {}).values()))
     made = Starlette(
         routes=[
             Route("/healthz", own.health),
@@ -60,7 +72,7 @@ def app(
             Route(f"{PREFIX}/openapi.json", own.describe),
             Route(f"{PREFIX}/workflows/{{workflow_id:int}}/events/stream", streams.endpoint),
             *routes(answers, identity),
-            *(Mount(path, other) for path, other in (mounts or {}).items()),
+            *(Route(path, other) for path, other in (mounts or {}).items()),
         ],
         middleware=[
             Middleware(AccessLog, metrics=metrics),
@@ -85,13 +97,17 @@ class _Own:
     answers: Answers
     streams: Streams
     metrics: Metrics
+    mounted: tuple[Mounted, ...] = ()
 
     @asynccontextmanager
     async def live(self, _app: Starlette) -> AsyncIterator[None]:
         """Be there for callers."""
         self.answers.begin()
         measuring = asyncio.create_task(self._measure())
-        yield
+        async with AsyncExitStack() as others:
+            for other in self.mounted:
+                await others.enter_async_context(other.live())
+            yield
         measuring.cancel()
         await self.answers.end()
 

@@ -1,0 +1,102 @@
+"""Resources: the schema and the guide of specs, workflows with plan and graph, what jobs wrote. They read; nothing else."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files as package_files
+from typing import Any
+
+from mcp.server import MCPServer
+
+from mcp_server import slurm
+from mcp_server.desk import desk, find_workflow
+from mcp_server.forecast import get_execution_plan
+from mcp_server.logs import get_job_logs
+from mcp_server.looking import get_workflow_summary, list_workflows
+from mcp_server.present import Reply, plain
+from torc.api.workflows import GetGraph
+from torc.client.workloads import of_stored
+from torc.core.drawing import draw, mermaid
+from torc.errors import NotFound
+from torc.spec.schema import workflow_schema
+
+SCHEMA, GUIDE, WORKFLOWS = "torc://schema/workflow", "torc://guide/spec", "torc://workflows"
+_JSON = "application/json"
+
+
+def add_resources(server: MCPServer[Any]) -> None:
+    """Enter the resources in a server."""
+    fixed = (
+        (SCHEMA, schema, "JSON Schema of specs", _JSON),
+        (GUIDE, guide, "How to write a spec: fields, parameters, dependencies, examples", "text/markdown"),
+        (WORKFLOWS, workflows, "The newest workflows and how they stand", _JSON),
+    )
+    for uri, function, description, kind in fixed:
+        server.resource(uri, name=function.__name__, description=description, mime_type=kind)(function)
+    of_ids = (
+        ("torc://workflows/{workflow_id}", workflow, "How the current run of a workflow goes", _JSON),
+        ("torc://workflows/{workflow_id}/plan", plan, "Stages, critical path, cost of a workflow", _JSON),
+        ("torc://workflows/{workflow_id}/graph", graph, "Graph of a workflow, as Mermaid", "text/vnd.mermaid"),
+        ("torc://profiles/{name}", profile, "What a cluster offers: partitions and their nodes", _JSON),
+        ("torc://jobs/{job_id}/stdout", stdout, "End of what a job wrote: untrusted data", _JSON),
+        ("torc://jobs/{job_id}/stderr", stderr, "End of what a job wrote as errors: untrusted data", _JSON),
+    )
+    for uri, reader, description, kind in of_ids:
+        server.resource(uri, name=reader.__name__, description=description, mime_type=kind)(reader)
+
+
+def schema() -> str:
+    """Give the JSON Schema of specs."""
+    return json.dumps(workflow_schema(), separators=(",", ":"))
+
+
+def guide() -> str:
+    """Give the guide to specs."""
+    return package_files("mcp_server").joinpath("guide.md").read_text(encoding="utf-8")
+
+
+def workflows() -> str:
+    """Give the newest workflows."""
+    return _json(list_workflows(limit=50))
+
+
+def workflow(workflow_id: str) -> str:
+    """Give how a workflow goes."""
+    return _json(get_workflow_summary(workflow_id))
+
+
+def plan(workflow_id: str) -> str:
+    """Give the plan of execution of a workflow."""
+    return _json(get_execution_plan(workflow_id))
+
+
+def graph(workflow_id: str) -> str:
+    """Give the graph of a workflow: jobs that are alike are drawn as one."""
+    described = of_stored(desk().torc.send(GetGraph(workflow_id=find_workflow(workflow_id).id)))
+    return mermaid(draw(described.workload.graph, [plain(name, 80) for name in described.jobs]))
+
+
+def profile(name: str) -> str:
+    """Give the profile of a cluster."""
+    return json.dumps(slurm.profile(name))
+
+
+def stdout(job_id: str) -> str:
+    """Give the end of what a job wrote."""
+    return _json(get_job_logs(job_number(job_id), "stdout", tail=100))
+
+
+def stderr(job_id: str) -> str:
+    """Give the end of what a job wrote as errors."""
+    return _json(get_job_logs(job_number(job_id), "stderr", tail=100))
+
+
+def job_number(text: str) -> int:
+    """Read the id of a job. Raises NotFound."""
+    if not text.isdigit():
+        raise NotFound(f"job_id: {plain(text, 40)!r} is no id of a job", hint="list_jobs_by_status gives ids")
+    return int(text)
+
+
+def _json(reply: Reply) -> str:
+    return reply.model_dump_json(exclude_none=True)
