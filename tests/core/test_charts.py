@@ -122,6 +122,16 @@ def test_many_jobs_of_a_class_become_bands() -> None:
     assert len(elements(drawn, "path", "fill band")) == len(elements(drawn, "path", "stroke middle")) == 2
 
 
+def test_the_most_of_very_many_jobs_is_that_of_the_largest() -> None:
+    def highest(samples: list[Series]) -> str:
+        line = elements(profiles(samples), "path", "stroke most")[1]
+        return (line.get("d") or "").split(" ")[1].split("L")[0]
+
+    many = [series(n, 0, memory=3 * GIB if n == 1 else GIB) for n in range(4000)]
+    few = [series(n, 0, memory=3 * GIB if n == 1 else GIB) for n in range(100)]
+    assert highest(many) == highest(few)
+
+
 def test_what_all_jobs_use_is_set_against_what_was_asked_and_what_there_is() -> None:
     drawn = totals([series(1, 0), series(2, 0), series(3, 3)], Capacity(4, 16 * GIB))
     assert "1.5 used of 3 asked for on average, there is 4" in drawn

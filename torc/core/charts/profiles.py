@@ -154,13 +154,13 @@ def _lines(members: Sequence[Series], column: _Column, scale: Scale, height: Sca
 
 def _bands(members: Sequence[Series], column: _Column, scale: Scale, height: Scale) -> list[str]:
     every = -(-len(members) // _MOST_SUMMED)
+    highest = max(members, key=lambda each: max(column.values(each), default=0.0))  # `most` must not miss it
+    chosen = [*members[::every], *([highest] if every > 1 else [])]
     low: list[tuple[float, float]] = []
     middle, high, most = list(low), list(low), list(low)
     for number in range(_POINTS):
         at = scale.high * (number + 0.5) / _POINTS
-        values = sorted(
-            _value(each.times, column.values(each), at) for each in members[::every] if each.times[-1] >= at
-        )
+        values = sorted(_value(each.times, column.values(each), at) for each in chosen if each.times[-1] >= at)
         if not values:
             break
         most.append((scale(at), height(values[-1])))
