@@ -122,7 +122,7 @@ def test_where_the_time_was_too_short_a_second_allocation_goes_on(program: Progr
     assert running.returncode == 1, (shown, said)
     assert "torc submit 1 asks for more" in said
     planned = program("slurm", "regenerate", "1", "--account", "root", "--no-estimate")
-    assert "1 jobs" in planned.stdout and "nothing was submitted" in planned.stderr
+    assert "1 job" in planned.stdout and "nothing was submitted" in planned.stderr
     assert "1 completed" in program("submit", "1", "--account", "root", "--no-estimate").stdout
     assert len(program("slurm", "list", "1", "--all", "-f", "json").json) == 2
 

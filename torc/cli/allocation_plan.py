@@ -35,7 +35,9 @@ def check(made: Any) -> None:
 
 def show(made: Any, cluster: Any, source: str, demand: Any) -> None:
     """Print a plan: a line for each kind of allocations, then the reasons, then the sum."""
-    print(f"plan for {render.bold(cluster.display_name)} ({source}): {demand.num_jobs:,} jobs")
+    print(
+        f"plan for {render.bold(cluster.display_name)} ({source}): {demand.num_jobs:,} job{'' if demand.num_jobs == 1 else 's'}"
+    )
     header = [
         "allocations",
         "begins",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from torc.cli.run import output_folder
-from torc.errors import Unavailable
+from torc.errors import TorcError, Unavailable
 
 #: how `torc` is called on nodes, where that is not as here
 _PROGRAM = "TORC_PROGRAM"
+#: tokens of runners hold a month; a file that is older than this gets a new one
+_RENEWED_SECONDS = 15 * 86_400
 
 
 def slurm_for(opened: Any, number: int, output_dir: Path | None = None, *, with_token: bool = True) -> Any:
@@ -24,8 +27,8 @@ def slurm_for(opened: Any, number: int, output_dir: Path | None = None, *, with_
     variables = _place_of(opened)
     if with_token:
         _make(folder)  # Slurm writes into it before any runner is there
-    if with_token and (token := _token(opened, number)) is not None:
-        variables["TORC_TOKEN_FILE"] = str(_kept(token, folder, number))
+    if with_token and (kept := _token_file(opened, number, folder)) is not None:
+        variables["TORC_TOKEN_FILE"] = str(kept)
     elif "TORC_TOKEN_FILE" in os.environ:
         variables["TORC_TOKEN_FILE"] = os.environ["TORC_TOKEN_FILE"]
     if ca_file := os.environ.get("TORC_CA_FILE"):
@@ -55,10 +58,40 @@ def _place_of(opened: Any) -> dict[str, str]:
     return {"TORC_DB": store.engine.url.render_as_string(hide_password=False)}
 
 
-def _token(opened: Any, number: int) -> str | None:
+def _token_file(opened: Any, number: int, folder: Path) -> Path | None:
+    """Give the file with the token of a workflow's runners; made, unless there is one that still opens the server."""
     from torc.cli.remote import token_for_workers
+    from torc.client.credentials import write_token
 
-    return os.environ.get("TORC_WORKER_TOKEN") or token_for_workers(opened, number)
+    path = folder / f".torc-token-wf{number}"
+    given = os.environ.get("TORC_WORKER_TOKEN")
+    if given is None and _is_good(opened, number, path):
+        return path
+    token = given or token_for_workers(opened, number)
+    if token is None:
+        return None
+    write_token(path, token)
+    return path
+
+
+def _is_good(opened: Any, number: int, path: Path) -> bool:
+    """Tell whether a file holds a token that this server knows for this workflow, and that is good for days yet."""
+    from torc.api.users import GetMe
+    from torc.client.credentials import read_token
+    from torc.client.remote import Remote
+
+    if getattr(opened, "token", None) is None or not path.exists():
+        return False
+    if time.time() - path.stat().st_mtime > _RENEWED_SECONDS:
+        return False
+    try:
+        remote = Remote(opened.url, token=read_token(str(path)), ca_file=opened.ca_file)
+        try:
+            return remote.send(GetMe()).workflow_id == number
+        finally:
+            remote.close()
+    except TorcError:
+        return False
 
 
 def _make(folder: Path) -> None:
@@ -66,11 +99,3 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"cannot make {folder}: {error.strerror}", hint="name another with --output-dir") from None
-
-
-def _kept(token: str, folder: Path, number: int) -> Path:
-    from torc.client.credentials import write_token
-
-    path = folder / f".torc-token-wf{number}"
-    write_token(path, token)
-    return path
