@@ -29,6 +29,11 @@ def test_jobs_go_to_the_smallest_that_can_hold_them() -> None:
     assert further([waiting(3, "no such one")], KNOWN, 10) == []
 
 
+def test_what_was_asked_for_without_a_scheduler_serves_as_well() -> None:
+    assert len(further([waiting(3)], {None: CPU}, 10)) == 1
+    assert further([waiting(3, "gpu")], {None: CPU}, 10) == []
+
+
 def test_a_retry_that_needs_more_gets_an_allocation_that_has_it() -> None:
     job = ResourceRequest(num_cpus=2, memory_bytes=40 * GIB, runtime_seconds=36_000)
     (made,) = further([Waiting("cpu", 1, job)], KNOWN, 10)

@@ -17,6 +17,7 @@ from torc.client.embedded import Embedded
 from torc.core.clusters import Asked
 from torc.errors import Unavailable
 from torc.slurm import commands
+from torc.slurm.autoscale import Stranded
 from torc.slurm.follow import Follower
 from torc.slurm.request import AllocationRequest
 from torc.slurm.slurm import Slurm
@@ -208,3 +209,25 @@ def test_allocations_that_wait_are_cancelled_when_no_work_is_left(here: Here, sl
         assert here.until(item, "CANCELLED").node_seconds_used == 0
     finally:
         slurm.call("scontrol", "update", "partitionname=debug", "state=up")
+
+
+def test_jobs_that_no_open_allocation_can_take_get_one_of_their_own_now_and_then(
+    here: Here, slurm: RealCluster
+) -> None:
+    needs = [{"name": "large", "num_cpus": 1, "memory": "1g", "runtime": "PT5M"}]
+    own = {name: {"resource_requirements": "large"} for name in ("a", "b")}
+    number = workflow(here.torc, "a b", jobs=own, resource_requirements=needs)
+    open_ = here.ask(number)
+    now = [0.0]
+    stranded = Stranded(here.torc, number, here.slurm, threshold=3, cooldown=100.0, patience=50.0, clock=lambda: now[0])
+    assert stranded.step(open_) == [], "two are few"
+    now[0] = 51.0
+    (made,) = stranded.step(open_)
+    assert (made.memory_bytes_per_node or 0) > 1 << 30 and made.cluster_job_id is not None
+    assert stranded.step([*open_, made]) == [], "it can take them"
+    now[0] = 140.0
+    assert stranded.step(open_) == [], "it rests"
+    now[0] = 152.0
+    assert stranded.step(open_) == [], "stranded anew, and few"
+    now[0] = 203.0
+    assert stranded.step(open_) != []

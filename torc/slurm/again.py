@@ -82,9 +82,8 @@ def further(
     """
     groups: dict[str | None, list[Waiting]] = {}
     for group in sorted(waiting, key=lambda group: group.request, reverse=True):
-        chosen = _home(group, known)
-        if chosen is not None:
-            groups.setdefault(chosen, []).append(group)
+        for name in _home(group, known):
+            groups.setdefault(name, []).append(group)
     made: list[AllocationRequest] = []
     left = max_nodes
     for name, members in groups.items():
@@ -97,9 +96,10 @@ def further(
     return made
 
 
-def _home(group: Waiting, known: Mapping[str | None, AllocationRequest]) -> str | None:
-    if group.scheduler in known and group.scheduler is not None:
-        return group.scheduler
+def _home(group: Waiting, known: Mapping[str | None, AllocationRequest]) -> list[str | None]:
+    """Give the one of what is known that is for some jobs, or nothing. Of what was asked for without a scheduler, the name is None."""
+    if group.scheduler is not None:
+        return [group.scheduler] if group.scheduler in known else []
 
     def cost(name: str | None) -> tuple[bool, float, int, int]:
         asked = known[name]
@@ -111,7 +111,7 @@ def _home(group: Waiting, known: Mapping[str | None, AllocationRequest]) -> str 
             len(name or ""),
         )
 
-    return min(known, key=cost, default=None) if group.scheduler is None else None
+    return sorted(known, key=cost)[:1]
 
 
 def corrected(
