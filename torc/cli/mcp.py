@@ -11,6 +11,7 @@ import typer
 
 from torc.cli import render
 from torc.cli.app import App
+from torc.cli.mcp_setup import install, uninstall
 from torc.cli.run import output_folder, store_variables
 from torc.cli.session import SESSION, open_torc
 
@@ -48,3 +49,7 @@ def mounted(identity: Any, url: str) -> Any:
     """Give what answers assistants inside a server."""
     room: Any = importlib.import_module("mcp_server.mounted")
     return room.Mounted(identity, mcp_policy(), Path.cwd(), output_folder(), url)
+
+
+app.command()(install)
+app.command()(uninstall)
