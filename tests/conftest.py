@@ -20,6 +20,19 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("default" if os.environ.get("TORC_TEST_RANDOM") else "same")
 
 
+#: rooms whose tests start no program: those are the fast ones
+_QUICK = {"client", "core", "house", "operations", "spec", "store"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what starts programs out of the fast run; begin with what needs the cluster, which one process does alone."""
+    for item in items:
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        if room not in _QUICK:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: "slurm" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a SQLite database with all tables, to be copied."""
