@@ -156,6 +156,12 @@ def test_memory_over_the_request_is_ended_when_it_is_enforced(local: Embedded, t
     assert result.usage.peak_memory_bytes >= 49 << 20
 
 
+def test_a_job_that_asks_for_no_memory_is_not_held_to_the_default(local: Embedded, tmp_path: Path) -> None:
+    job = {"name": "a", "command": "python3 -c 'import time; x = bytearray(40_000_000); time.sleep(0.5)'"}
+    result = run_jobs(local, tmp_path, job, fields={"enforce_memory": True})["a"]
+    assert (result.state, result.reason) == ("completed", None)
+
+
 def test_the_invocation_script_runs_the_command(local: Embedded, tmp_path: Path) -> None:
     script = tmp_path / "wrap.sh"
     script.write_text('#!/bin/sh\necho "wrapped $#" > how; exec "$@"\n')

@@ -14,6 +14,7 @@ from time import thread_time
 from typing import Any, NamedTuple
 
 from torc.api.runs import Assignment, Usage
+from torc.core.resources import ResourceRequest
 from torc.runner import cgroup, hardware
 from torc.runner.gpus import Gpus, Load
 from torc.runner.measure import Sample, Trees, proportional_bytes
@@ -110,7 +111,7 @@ class Monitor:
         if not self._has_told and self._groups is not None:
             self._has_told = True
             _LOG.info("each attempt gets a control group in %s", self._groups.root)
-        limit = assignment.request.memory_bytes if self._settings.enforce_memory else None
+        limit = _limit(assignment) if self._settings.enforce_memory else None
         group = None if self._groups is None else self._groups.make(key, limit)
         self._tracks[key] = _Track(assignment, gpus, group)
         return argv if group is None else group.entering(argv)
@@ -195,12 +196,12 @@ class Monitor:
         self._gpus.close()
 
     def _take(self, track: _Track, sample: Sample) -> Over | None:
-        limit = track.assignment.request.memory_bytes
+        limit = _limit(track.assignment) if self._settings.enforce_memory else None
         memory, over = sample.memory_bytes, None
         if track.group is not None and track.group.limit_bytes is not None and track.group.num_kills():
             # version 1 kills one process alone: what is left of a job is no job
             over = Over(track.assignment.job_id, track.group.account().peak_bytes)
-        elif self._settings.enforce_memory and memory > limit and not _is_limited(track):
+        elif limit is not None and memory > limit and not _is_limited(track):
             memory = proportional_bytes(sample)  # what is shared was counted for each
             over = Over(track.assignment.job_id, memory) if memory > limit else None
         track.memory = memory
@@ -225,6 +226,12 @@ class Monitor:
             self._num_kills += 1
             return OutOfMemory(usage.peak_memory_bytes, None)
         return None
+
+
+def _limit(assignment: Assignment) -> int | None:
+    """Give the limit of memory of an attempt; None: it asked for nothing, and the default that stands for that holds no program."""
+    asked = assignment.request.memory_bytes
+    return asked if asked > ResourceRequest().memory_bytes else None
 
 
 def _is_limited(track: _Track) -> bool:
