@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -101,7 +102,7 @@ def full(torc: Torc) -> int:
         torc, "a b -> c -> d", jobs=FULL_JOBS, **FULL, metadata={"k": [1, 1.0, "ü"]}, env={"A": "1"}, description="d"
     )
     finish(torc, wf, "a")
-    finish(torc, wf, "b", failed=True, return_code=9)
+    finish(torc, wf, "b", failed=True, return_code=9, slurm_state="OUT_OF_MEMORY")
     return wf
 
 
@@ -116,10 +117,29 @@ def test_a_workflow_arrives_as_it_left(torc: Torc, elsewhere: Embedded, request:
     assert made.model_dump(exclude=same) == before.model_dump(exclude=same)
     assert made.user == "tester"
     assert states(elsewhere, made.id) == states(torc, wf)
+    assert _cluster_words(elsewhere, made.id) == {"a": None, "b": "OUT_OF_MEMORY"}
     assert canonical(exported(elsewhere, made.id)) == canonical(content)
     assert elsewhere.send(CheckWorkflow(workflow_id=made.id)) == []
     told = elsewhere.send(ListEvents(workflow_id=made.id, newest_first=True, limit=1)).items[0]
     assert (told.type, told.data["name"], told.data["user"]) == ("workflow_imported", before.name, before.user)
+
+
+def _cluster_words(torc: Torc, wf: int) -> dict[str, str | None]:
+    """Give what the cluster said of each attempt."""
+    return {item.job_name: item.slurm_state for item in torc.send(ListResults(workflow_id=wf)).items}
+
+
+def test_a_file_of_version_1_is_read_without_what_it_could_not_say(torc: Torc) -> None:
+    wf = full(torc)
+    lines = lines_of(exported(torc, wf))
+    lines[0]["version"] = 1
+    at = next(n for n, line in enumerate(lines) if isinstance(line, dict) and line.get("table") == "attempt")
+    assert lines[at]["columns"].pop() == "slurm_state"
+    for line in itertools.takewhile(lambda line: isinstance(line, list), lines[at + 1 :]):
+        line.pop()
+    made = send_import(torc, packed(lines))
+    assert states(torc, made.id) == states(torc, wf)
+    assert _cluster_words(torc, made.id) == {"a": None, "b": None}
 
 
 def test_what_completed_does_not_run_again_and_the_rest_does(torc: Torc, elsewhere: Embedded) -> None:
@@ -328,8 +348,9 @@ def of_workflow(field: str, value: Any) -> Callable[[list[Any]], None]:
 
 DAMAGE: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
     "another format": (lambda lines: lines[0].update(format="x"), "no exported workflow"),
-    "a later version": (lambda lines: lines[0].update(version=2), "this Torc knows 1"),
-    "no workflow": (lambda lines: lines[0].pop("workflow"), "not those of version 1"),
+    "a later version": (lambda lines: lines[0].update(version=3), "this Torc knows 1 to 2"),
+    "a column before its version": (lambda lines: lines[0].update(version=1), "attempt are not those of version 1"),
+    "no workflow": (lambda lines: lines[0].pop("workflow"), "not those of version 2"),
     "no header": (lambda lines: lines.pop(0), "no exported workflow"),
     "a relative directory": (of_workflow("directory", "../x"), "not absolute"),
     "a setting that is none": (of_workflow("settings", {"oops": 1}), "oops"),
@@ -338,7 +359,7 @@ DAMAGE: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
     "a count that is negative": (of_workflow("run_id", -1), "`run_id` cannot be -1"),
     "a table twice": (lambda lines: lines.append(lines[1]), "does not belong here"),
     "an unknown table": (lambda lines: lines.append({"table": "account", "columns": []}), "does not belong here"),
-    "other columns": (lambda lines: lines[1]["columns"].append("x"), "are not those of version 1"),
+    "other columns": (lambda lines: lines[1]["columns"].append("x"), "are not those of version 2"),
     "a row too short": (lambda lines: lines[2].pop(), "no row of requirement"),
     "a row before any table": (lambda lines: lines.insert(1, [1]), "before the first table"),
     "an unknown state": (changed("job", "state", "done"), "`state` cannot be"),

@@ -121,7 +121,14 @@ def ended(
     )  # fmt: skip
 
 
-def finish(torc: Torc, workflow_id: int, *names: str, failed: bool = False, return_code: int | None = None) -> None:
+def finish(
+    torc: Torc,
+    workflow_id: int,
+    *names: str,
+    failed: bool = False,
+    return_code: int | None = None,
+    slurm_state: str | None = None,
+) -> None:
     """Run the named jobs, which must be ready, to their end with a runner of their own; the others are given back."""
     code = return_code if return_code is not None else int(failed)
     runner_id = runner(torc, workflow_id)
@@ -130,7 +137,7 @@ def finish(torc: Torc, workflow_id: int, *names: str, failed: bool = False, retu
     outcome: Outcome = "failed" if failed else "succeeded"
     exchange(
         torc, workflow_id, runner_id, stopping=True,
-        finished=[ended(given[name], outcome, code) for name in names],
+        finished=[ended(given[name], outcome, code).model_copy(update={"slurm_state": slurm_state}) for name in names],
         released=[
             JobAttempt(job_id=item.job_id, attempt=item.attempt) for item in given.values() if item.name not in names
         ],

@@ -1,8 +1,9 @@
-"""The portable file of one workflow, version 1: what its lines are, and what may stand in them. Not for bytes or databases.
+"""The portable file of one workflow, version 2: what its lines are, and what may stand in them. Not for bytes or databases.
 
 JSON lines. The first is a header with the workflow itself. Then, for each table, a line that names it and its columns, and a line
 (a list) for each row; a column of `@table` refers to an `id` of a table before. The last line counts the rows and holds the
-SHA-256 of all lines before it. The columns of version 1 are fixed here, whatever a database looks like later.
+SHA-256 of all lines before it. The columns are fixed here, whatever a database looks like later. A later version may
+only add columns at the end that may be null (`_SINCE`): so files of earlier versions are read too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from torc.core.states import State
 from torc.errors import Invalid
 
-FORMAT, VERSION = "torc-workflow", 1
+FORMAT, VERSION = "torc-workflow", 2
 _LARGEST = 2**63 - 1
 
 
@@ -82,11 +83,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         "job_id:@job run_id:count attempt:count runner_id:?~runner state:state return_code:?int reason:?text detail:?text "
         "rule:?int is_current:bool started_at:?float ended_at:float wall_seconds:float user_cpu_seconds:float "
         "system_cpu_seconds:float peak_memory_bytes:count usage:?json stderr_tail:?text "
-        "stderr_line:?count stdout_tail:?text stdout_line:?count"
+        "stderr_line:?count stdout_tail:?text stdout_line:?count slurm_state:?text"
     ),
     "provenance": _columns("kind:text run_id:count runner_id:?~runner hash:text facts:json"),
     "event": _columns("time:float type:text actor:text job_id:?~job data:json"),
 }
+#: the version that has brought a column
+_SINCE = {("attempt", "slurm_state"): 2}
 #: the fields of the workflow in the header
 WORKFLOW = _columns(
     "name:text user:text description:?text project:?text meta:json env:json settings:json directory:text run_id:count "
@@ -143,14 +146,15 @@ def read_header(found: Any) -> Mapping[str, Any]:
     """Check the first line, and give it. Raises Invalid."""
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise Invalid("this is no exported workflow", hint="name a file that `torc workflows export` wrote")
-    if found.get("version") != VERSION:
+    version = found.get("version")
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise Invalid(
-            f"the file is of version {found.get('version')!r:.20}, and this Torc knows {VERSION}",
+            f"the file is of version {version!r:.20}, and this Torc knows 1 to {VERSION}",
             hint="import it with the Torc that wrote it, or a newer one",
         )
     workflow = found.get("workflow")
     if not isinstance(workflow, dict) or set(workflow) != {column.name for column in WORKFLOW}:
-        raise damaged(1, "the fields of the workflow are not those of version 1")
+        raise damaged(1, f"the fields of the workflow are not those of version {version}")
     for column in WORKFLOW:
         check(column, workflow[column.name], 1)
     if not isinstance(found.get("exported_at"), int | float) or not isinstance(found.get("torc"), str):
@@ -158,25 +162,35 @@ def read_header(found: Any) -> Mapping[str, Any]:
     return found
 
 
-def read_table(found: Any, number: int, before: str | None) -> str:
+def read_table(found: Any, number: int, before: str | None, version: int) -> str:
     """Check the line before the rows of a table, and give its name. Raises Invalid."""
     names = list(TABLES)
     table = found.get("table")
     if table not in TABLES or (before is not None and names.index(table) <= names.index(before)):
         raise damaged(number, f"a table {table!r:.40} does not belong here")
-    if found.get("columns") != [column.name for column in TABLES[table]]:
-        raise damaged(number, f"the columns of {table} are not those of version 1")
+    if found.get("columns") != [column.name for column in columns_of(table, version)]:
+        raise damaged(number, f"the columns of {table} are not those of version {version}")
     return str(table)
 
 
-def read_row(row: Any, table: str, number: int) -> list[Any]:
-    """Check a row, all but what it refers to, and give it. Raises Invalid."""
-    columns = TABLES[table]
+def read_row(row: Any, table: str, number: int, version: int) -> list[Any]:
+    """Check a row, all but what it refers to, and give it with all columns of today. Raises Invalid."""
+    columns = columns_of(table, version)
     if not isinstance(row, list) or len(row) != len(columns):
         raise damaged(number, f"it is no row of {table}")
     for column, value in zip(columns, row, strict=True):
         check(column, value, number)
-    return row
+    return completed(row, table)
+
+
+def columns_of(table: str, version: int) -> Sequence[Column]:
+    """Give the columns that a table has in files of a version."""
+    return [column for column in TABLES[table] if _SINCE.get((table, column.name), 1) <= version]
+
+
+def completed(row: list[Any], table: str) -> list[Any]:
+    """Give a row of any version with all columns of today: what it could not say is null."""
+    return [*row, *[None] * (len(TABLES[table]) - len(row))]
 
 
 def check(column: Column, value: Any, number: int) -> None:

@@ -18,7 +18,7 @@ from torc.api.base import Value
 from torc.api.provenance import Environment, Surroundings, WrittenSpec
 from torc.api.runs import NodeCapacity, Usage
 from torc.core.graph import find_cycle, graph_of
-from torc.core.portable import TABLES, damaged, read_header, read_line, read_row, read_table
+from torc.core.portable import TABLES, completed, damaged, read_header, read_line, read_row, read_table
 from torc.errors import Invalid
 from torc.operations.parts import checked
 from torc.spec import model
@@ -55,7 +55,7 @@ class Incoming:
         for number, line in lines(self.content):
             found = read_line(line, number)
             if isinstance(found, list):
-                yield table, found
+                yield table, completed(found, table)
             else:
                 table = str(found.get("table", ""))
 
@@ -118,7 +118,7 @@ class _Reader:
         elif isinstance(found, dict) and found.get("end") is True:
             self._end(found, number)
         elif isinstance(found, dict):
-            self._table = read_table(found, number, self._table)
+            self._table = read_table(found, number, self._table, self.header["version"])
             self._seen = set()
         elif self._table is None:
             raise damaged(number, "a row stands before the first table")
@@ -129,7 +129,7 @@ class _Reader:
     def _take_row(self, found: Any, number: int) -> None:
         table = self._table
         assert table is not None
-        row = read_row(found, table, number)
+        row = read_row(found, table, number, self.header["version"])
         fields = {column.name: value for column, value in zip(TABLES[table], row, strict=True)}
         for column in TABLES[table]:
             target, value = column.refers_to, fields[column.name]
