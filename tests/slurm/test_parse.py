@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc.slurm import fields, parse
+from torc.slurm import fields, parse, places
 from torc.slurm.fields import JobId
 
 LINES = st.lists(
@@ -26,6 +26,7 @@ def test_no_text_breaks_a_parser(text: str) -> None:
     parse.parse_scontrol(text)
     parse.parse_submitted(text)
     parse.parse_test_only(text)
+    places.parse(text)
 
 
 @given(st.text("0123456789-:.TKMGPcn?+[](),_@;abgpu=%\u0661\u00b2", max_size=40))
@@ -111,3 +112,11 @@ def test_answers_of_sbatch() -> None:
     found = parse.parse_test_only(told)
     assert found == parse.StartEstimate(1795693511.0, 2, ("dd1", "dd2"), "debug")
     assert parse.parse_test_only("allocation failure: Requested node configuration is not available\n") is None
+
+
+def test_a_place_in_the_queue_is_by_priority_then_age_among_those_that_want_the_same_partition() -> None:
+    text = "12|100|debug\n11|100|debug,long\n13|900|long\n14|500|other\n15|0|debug\nnonsense\n16|x|debug\n"
+    found = places.ranked(places.parse(text), {11: "11", 12: "12", 15: "15", 99: "99"})
+    assert {job: str(place) for job, place in found.items()} == {
+        "11": "place 2 of 4 in debug,long", "12": "place 2 of 3 in debug", "15": "place 3 of 3 in debug",
+    }  # fmt: skip

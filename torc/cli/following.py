@@ -13,6 +13,7 @@ from torc.api.events import ListEvents
 from torc.cli import render
 from torc.cli.run import summarize
 from torc.cli.session import SESSION
+from torc.cli.slurm_allocations import shown_state
 from torc.core.states import FINISHED
 
 _WAIT_SECONDS = 5.0
@@ -70,7 +71,7 @@ def _is_over(now: Any) -> bool:
 def _line(now: Any) -> str:
     workflow = now.workflow
     counts = ", ".join(f"{count:,} {state}" for state, count in sorted(workflow.counts.by_state.items()))
-    return f"{workflow.name} {workflow.state}: {counts}{_places(now.open)}"
+    return f"{workflow.name} {shown_state(workflow, now.open)}: {counts}{_places(now.open)}"
 
 
 def _places(items: Sequence[Any]) -> str:

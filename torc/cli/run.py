@@ -33,6 +33,7 @@ Directory = Annotated[
     Path | None, typer.Option("--directory", help="Work here instead of in the directory of the workflow.")
 ]
 _MOST_LEFT = 5
+_MOST_BLOCKING = 3
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the summary.")]
 
 
@@ -251,8 +252,16 @@ def _print_summary(summary: Any, output_dir: Path) -> None:
         print(
             f"\n... and {summary.num_failed - len(summary.failed)} more: torc results list {workflow.id} --failed-only"
         )
-    for name, count in summary.blocked_by.items():
-        print(f"  {count} job(s) wait for {name}")
+    for line in waits(summary):
+        print(f"  {line}")
+
+
+def waits(summary: Any) -> list[str]:
+    """Say what blocked jobs wait for: the jobs with most behind them, and no line for each of many."""
+    lines = [f"{count:,} job(s) wait for {name}" for name, count in summary.blocked_by.items()]
+    if len(lines) <= _MOST_BLOCKING:
+        return lines
+    return [*lines[:_MOST_BLOCKING], f"others too: torc jobs list {summary.workflow.id} --state blocked"]
 
 
 def _print_failure(result: Any, output_dir: Path) -> None:

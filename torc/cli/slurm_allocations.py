@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -88,7 +89,7 @@ def list_(
     all_: Annotated[bool, typer.Option("--all", "-a", help="Those that have ended, too.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Show at most so many.")] = 100,
 ) -> None:
-    """List the allocations of a workflow: where they stand, why they wait, when they are expected to start.
+    """List the allocations of a workflow: where they stand, why they wait, their place, when they are expected to start.
 
     The cluster is looked at, unless that was done just now or it cannot be reached from here.
 
@@ -100,7 +101,7 @@ def list_(
         number = workflow_id(opened, workflow)
         _refresh(opened, number)
         found = opened.send(ListAllocations(workflow_id=number, active_only=not all_, limit=limit))
-        _show(found.items, more=found.cursor is not None)
+        _show(found.items, more=found.cursor is not None, places={} if SESSION.json else _places(found.items))
 
 
 def _refresh(opened: Any, number: int) -> None:
@@ -240,13 +241,14 @@ def autoscale(
         raise typer.Exit(summarize(opened, number, output_folder(output_dir)))
 
 
-def _show(items: Any, *, more: bool = False, empty: str = "no allocations") -> None:
+def _show(items: Any, *, more: bool = False, empty: str = "no allocations", places: Any = None) -> None:
     columns: list[render.Column] = [
         ("id", lambda item: item.id), ("job", lambda item: item.cluster_job_id or ""),
         ("scheduler", lambda item: item.scheduler or ""), ("nodes", lambda item: item.num_nodes),
         ("walltime", lambda item: render.duration(item.walltime_seconds)),
         ("state", lambda item: item.state.value if item.state.value != "ended" else f"ended {item.cluster_state or ''}"),
-        ("since", _since), ("where, or why it waits", _where),
+        ("since", _since),
+        ("where, or why it waits", lambda item: _where(item, places)),
     ]  # fmt: skip
     render.show_list(items, columns, empty=empty, more=more)
 
@@ -256,11 +258,25 @@ def _since(item: Any) -> str:
     return render.duration(max(0.0, float(int(time.time() - at))))
 
 
-def _where(item: Any) -> str:
+def _where(item: Any, places: Any = None) -> str:
     if item.state.value == "running":
         return ", ".join(item.nodes)
-    expected = f"; expected {render.when(item.expected_start_at)}" if item.expected_start_at else ""
-    return f"{item.reason or ''}{expected}".strip("; ")
+    place = str((places or {}).get(item.cluster_job_id) or "")
+    expected = f"expected {render.when(item.expected_start_at)}" if item.expected_start_at else ""
+    return "; ".join(part for part in (item.reason, place, expected) if part)
+
+
+def _places(items: Any) -> Any:
+    """Ask for the places of those that wait in the queue; nothing where it cannot be asked from here."""
+    waiting = [item.cluster_job_id for item in items if item.state.value == "pending" and item.cluster_job_id]
+    if not waiting:
+        return {}
+    from torc.slurm.places import places
+
+    try:
+        return places(waiting)
+    except (Invalid, Unavailable):
+        return {}
 
 
 def cancel_all(opened: Any, number: int) -> None:
@@ -296,15 +312,30 @@ def take_in_ends(opened: Any, number: int) -> int:
     return poll(opened, Slurm(), [number], heal=False).runners_ended
 
 
-def summary_lines(opened: Any, number: int) -> list[str]:
-    """Give what `torc status` says of the allocations of a workflow that have not ended."""
+def open_allocations(opened: Any, number: int) -> list[Any]:
+    """Give the allocations of a workflow that have not ended."""
     from torc.api.allocations import ListAllocations
 
-    items = opened.send(ListAllocations(workflow_id=number, active_only=True, limit=1000)).items
+    return list(opened.send(ListAllocations(workflow_id=number, active_only=True, limit=1000)).items)
+
+
+def shown_state(workflow: Any, allocations: Sequence[Any]) -> str:
+    """Give the state of a workflow for people: what is not begun, or was interrupted, may only wait for its allocations."""
+    if workflow.state not in {"interrupted", "idle"} or workflow.ended_at is not None or not allocations:
+        return str(workflow.state)
+    from torc.slurm.follow import is_to_come
+
+    return "waits for allocations" if any(map(is_to_come, allocations)) else str(workflow.state)
+
+
+def summary_lines(opened: Any, number: int) -> list[str]:
+    """Give what `torc status` says of the allocations of a workflow that have not ended."""
+    items = open_allocations(opened, number)
     lines = []
+    places = _places(items[:_MOST_TOLD])
     for item in items[:_MOST_TOLD]:
         size = f"{item.num_nodes} node{'s' if item.num_nodes > 1 else ''} for {render.duration(item.walltime_seconds)}"
-        where = _where(item)
+        where = _where(item, places)
         lines.append(
             f"allocation {item.id} (job {item.cluster_job_id or '-'}): {item.state.value}, {size}{': ' + where if where else ''}"
         )

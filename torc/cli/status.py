@@ -10,7 +10,7 @@ import typer
 from torc.api.workflows import GetWorkflow
 from torc.cli import render
 from torc.cli.session import SESSION, torc, workflow_id
-from torc.cli.slurm_allocations import summary_lines
+from torc.cli.slurm_allocations import open_allocations, shown_state, summary_lines
 from torc.core.states import FINISHED, State
 
 Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
@@ -27,17 +27,17 @@ def status(workflow: Which = None) -> None:
         if SESSION.json:
             render.show_json(found)
             return
-        allocations = summary_lines(opened, number)
-        _print(found, is_submitted=bool(allocations))
-        for line in allocations:
+        _print(found, open_allocations(opened, number))
+        for line in summary_lines(opened, number):
             print(f"  {line}")
         summarize_failures(opened, number)
 
 
-def _print(workflow: Any, *, is_submitted: bool) -> None:
+def _print(workflow: Any, allocations: list[Any]) -> None:
     total = workflow.counts.total
     finished = sum(workflow.counts[state] for state in FINISHED)
-    print(f"workflow {workflow.id} ({workflow.name}): {render.colored(workflow.state, workflow.state)}")
+    state = render.colored(shown_state(workflow, allocations), workflow.state)
+    print(f"workflow {workflow.id} ({workflow.name}): {state}")
     print(f"  {finished:,} of {total:,} jobs finished ({100 * finished / max(total, 1):.0f}%), run {workflow.run_id}")
     for state in State:
         if workflow.counts[state]:
@@ -47,18 +47,18 @@ def _print(workflow: Any, *, is_submitted: bool) -> None:
         until = f"ended {render.when(workflow.ended_at)}" if workflow.ended_at else "not ended"
         print(f"  started {render.when(workflow.started_at)}, {until}, {render.duration(ended - workflow.started_at)}")
     if workflow.state in {"interrupted", "idle"}:
-        print(f"  {'follow it with: torc watch' if is_submitted else 'go on with: torc run'} {workflow.id}")
+        print(f"  {'follow it with: torc watch' if allocations else 'go on with: torc run'} {workflow.id}")
 
 
 def summarize_failures(opened: Any, number: int) -> None:
     """Print the first failures."""
     from torc.api.runs import SummarizeRun
-    from torc.cli.run import why
+    from torc.cli.run import waits, why
 
     summary = opened.send(SummarizeRun(workflow_id=number, limit=5))
     for result in summary.failed:
         print(f"  {result.job_name} (job {result.job_id}) {result.state}: {why(result)}")
     if summary.num_failed > len(summary.failed):
         print(f"  and {summary.num_failed - len(summary.failed)} more: torc results list {number} --failed-only")
-    for name, count in summary.blocked_by.items():
-        print(f"  {count} job(s) wait for {name}")
+    for line in waits(summary):
+        print(f"  {line}")
