@@ -63,7 +63,7 @@ def test_jobs_that_really_fail_are_explained(program: Program) -> None:
 def test_nothing_has_failed(program: Program) -> None:
     program("run", program.write("one.yaml", "name: one\njobs: [{name: a, command: 'true'}]\n"), "-q")
     assert "no job has failed" in program("workflows", "diagnose").stderr
-    assert "it has completed" in program("jobs", "explain", "1").stdout
+    assert "it ended well" in program("jobs", "explain", "1").stdout
     assert "no job 99" in program("jobs", "explain", "99", code=3).stderr
 
 

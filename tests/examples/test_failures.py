@@ -17,7 +17,7 @@ DIAGNOSES = {
     "runtime": ("timeout", "limit of 1.0s"),
     "quota": ("disk_full", "File too large"),
     "disk": ("disk_full", "No space left on device"),
-    "handles": ("unknown", "Too many open files"),
+    "handles": ("resource_limit", "Too many open files"),
     "module": ("missing_module", "a_module_that_nobody_has"),
     "file": ("missing_file", "nobody_wrote_this.csv"),
     "program": ("missing_file", "a_program_that_nobody_has"),
@@ -58,4 +58,4 @@ def test_a_sweep_that_ran_out_of_memory_and_time_ends_well_under_a_watch(tmp_pat
     store.close()
     assert 1 <= len(rounds) <= 3 and all(event.data["automation"] == "watch" for event in rounds)
     (log,) = (tmp_path / "torc_output").glob("watch_*_1.log")
-    assert "jobs are due again" in log.read_text() and "ends: completed" in log.read_text()
+    assert "job(s) are due again" in log.read_text() and "ends: completed" in log.read_text()

@@ -111,7 +111,7 @@ def test_a_ready_job_says_what_it_lacks(torc: Torc) -> None:
 def test_other_states_are_said_plainly(torc: Torc) -> None:
     wf = workflow(torc, "a b")
     finish(torc, wf, "a")
-    assert explain(torc, wf, "a").summary == "it has completed"
+    assert explain(torc, wf, "a").summary == "it ended well"
     torc.send(ActOnJobs(workflow_id=wf, job_ids=[jobs(torc, wf)["b"].id], action="disable"))
     assert "disabled" in explain(torc, wf, "b").summary
     with pytest.raises(NotFound):

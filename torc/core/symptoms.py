@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 Category = Literal[
     "out_of_memory", "timeout", "node_failure", "preempted", "missing_file", "missing_module", "permission", "disk_full",
-    "network", "gpu", "license", "syntax_error", "assertion", "killed_by_user", "unknown",
+    "resource_limit", "network", "gpu", "license", "syntax_error", "assertion", "killed_by_user", "unknown",
 ]  # fmt: skip
 
 
@@ -58,7 +58,7 @@ _MEMORY = [
     _S("out_of_memory", 0.7, "killed", r"(^|: |\s)killed\s*($|\()|signal 9 \(killed\)|killed \(signal 9\)"),
     _S("out_of_memory", 0.75, "exit code -9|sig", r"(worker|process|executor|child|subprocess|pid).{0,80}(sigkill|signal: 9|signal 9)|exit code -9\b"),
     _S("out_of_memory", 0.6, "process in the process pool was terminated abruptly|terminated unexpectedly", r"process in the process pool was terminated abruptly|terminated unexpectedly"),
-    _S("out_of_memory", 0.85, "cannot allocate memory|resource temporarily unavailable", r"fork: (retry: )?(resource temporarily unavailable|cannot allocate memory)"),
+    _S("out_of_memory", 0.85, "cannot allocate memory", r"fork: (retry: )?cannot allocate memory"),
     _S("out_of_memory", 0.85, "resource_exhausted: out of memory ", r"RESOURCE_EXHAUSTED: Out of memory (?!.*gpu)"),
 ]  # fmt: skip
 
@@ -358,7 +358,9 @@ _CRASHES = [
     _S("unknown", 0.58, "free(): invalid", r"free\(\): invalid", "the program crashed: its memory was damaged"),
     _S("unknown", 0.58, "stack smashing", r"stack smashing", "the program crashed: its memory was damaged"),
     _S("unknown", 0.58, "malloc(): ", r"malloc\(\): ", "the program crashed: its memory was damaged"),
-    _S("unknown", 0.75, "emfile|too many open files", r"too many open files|EMFILE", "it had more files open than it may (`ulimit -n` tells how many)"),
+    _S("resource_limit", 0.9, "emfile|enfile|too many open files", r"too many open files|\bEMFILE\b|\bENFILE\b", "it had more files open than it may (`ulimit -n` tells how many)"),
+    _S("resource_limit", 0.95, "can't start new thread|pthread_create failed|unable to create ", r"can't start new thread|unable to create (new )?native thread|pthread_create failed", "it had more processes or threads than it may (`ulimit -u` tells how many)"),
+    _S("resource_limit", 0.88, "resource temporarily unavailable", r"fork: (retry: )?resource temporarily unavailable", "it had more processes or threads than it may (`ulimit -u` tells how many)"),
     _S("unknown", 0.5, "aborted (core|core dumped", r"core dumped|aborted \(core", "the program crashed"),
     _S("unknown", 0.15, "mpi_a", r"MPI_ABORT was invoked|MPI_Abort"),
     _S("unknown", 0.1, "bad termination|exited with exit code|mpirun noticed|primary job terminated", r"exited with exit code|BAD TERMINATION|mpirun noticed|primary job terminated"),
@@ -379,11 +381,12 @@ ADVICE: dict[str, tuple[str, str]] = {
     "missing_module": ("software that it uses is not there", "install it, or load its module or environment in the command"),
     "permission": ("it may not do what it tried", "check owners and modes of the files, and the account that it uses"),
     "disk_full": ("there was no room left for its files", "make room or write elsewhere; `quota` and `df -h` tell how much there is"),
+    "resource_limit": ("it came to a limit of the system for one process or user", "raise the limit in the command (`ulimit -a` lists them; `ulimit -n 4096` is for open files), or have it hold less at a time"),
     "network": ("a server or a connection did not answer", "run it again; have it try several times with a pause"),
     "gpu": ("the GPU, or what drives it, failed", "check that it gets a GPU (num_gpus), that drivers fit, and that its work fits the GPU's memory"),
     "license": ("there was no license for it", "wait for a free one and run it again, or limit how many such jobs run at once"),
     "syntax_error": ("the script, the input or the command line is wrong", "mend it: running it again changes nothing"),
-    "assertion": ("a check of the program itself failed", "look at the input and at the line below: running it again changes nothing"),
+    "assertion": ("a check of the program itself failed", "look at the input and at what the check said: running it again changes nothing"),
     "killed_by_user": ("somebody stopped it", "run it again when it is wanted"),
     "unknown": ("nothing says why", "look at all that it wrote"),
 }  # fmt: skip

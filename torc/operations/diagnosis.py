@@ -56,7 +56,7 @@ def explain_job(tx: Tx, request: api.ExplainJob) -> api.Explanation:
 
 
 _OF_STATE = {
-    State.COMPLETED: ("it has completed", None),
+    State.COMPLETED: ("it ended well", None),
     State.DISABLED: ("it is disabled: the workflow goes on without it", "torc jobs enable brings it back"),
     State.UNINITIALIZED: ("nobody has looked yet what it waits for", "torc workflows initialize ID"),
 }

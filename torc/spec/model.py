@@ -218,7 +218,8 @@ class Rule(Part):
     match_categories: list[
         Literal[
             "out_of_memory", "timeout", "node_failure", "preempted", "missing_file", "missing_module", "permission",
-            "disk_full", "network", "gpu", "license", "syntax_error", "assertion", "killed_by_user", "unknown",
+            "disk_full", "resource_limit", "network", "gpu", "license", "syntax_error", "assertion", "killed_by_user",
+            "unknown",
         ]
     ] = Field([], description="Diagnosed categories it is for.")  # fmt: skip
     recovery_script: Command | None = Field(None, description="Command to run before the next attempt.")
