@@ -29,6 +29,7 @@ MEASURES = (
     "serving",
     "idle",
     "diagnosis",
+    "assistants",
     "slurm",
 )
 SIZES: dict[str, Sizes] = {"full": FULL, "quick": QUICK, "tiny": TINY}

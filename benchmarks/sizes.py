@@ -28,6 +28,8 @@ class Sizes:
     idle_runners: int
     listeners: int
     failed_jobs: int
+    assistant_jobs: int
+    assistant_calls: int
     slurm_rounds: int
     slurm_jobs: int
     slurm_counted_jobs: int
@@ -52,6 +54,8 @@ FULL = Sizes(
     idle_runners=10_000,
     listeners=1000,
     failed_jobs=10_000,
+    assistant_jobs=100_000,
+    assistant_calls=20,
     slurm_rounds=3,
     slurm_jobs=300,
     slurm_counted_jobs=1000,
@@ -75,6 +79,8 @@ QUICK = Sizes(
     idle_runners=1000,
     listeners=100,
     failed_jobs=2000,
+    assistant_jobs=20_000,
+    assistant_calls=10,
     slurm_rounds=1,
     slurm_jobs=100,
     slurm_counted_jobs=200,
@@ -98,6 +104,8 @@ TINY = Sizes(
     idle_runners=3,
     listeners=2,
     failed_jobs=5,
+    assistant_jobs=20,
+    assistant_calls=2,
     slurm_rounds=1,
     slurm_jobs=5,
     slurm_counted_jobs=5,

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from torc.api.diagnosis import DiagnoseWorkflow
-from torc.api.runs import Assignment, Exchange, Finished, ListResults, NodeCapacity, RegisterRunner, Result, StartRun
+from torc.api.runs import (
+    Assignment,
+    EndRunner,
+    Exchange,
+    Finished,
+    ListResults,
+    NodeCapacity,
+    RegisterRunner,
+    Result,
+    StartRun,
+)
 from torc.api.workflows import CreateWorkflow, GetWorkflow, ListWorkflows
 from torc.client.connect import connect
 from torc.core.states import State
@@ -64,8 +74,14 @@ class Conversation:
 
     def fail_all(self, stderr: Callable[[int], str]) -> None:
         """Claim all jobs and report that each failed, with what it is to have written."""
+        self.fail(None, stderr)
+
+    def fail(self, count: int | None, stderr: Callable[[int], str]) -> None:
+        """Claim that many jobs (None: all that are ready) and report that each failed."""
         at = 0
-        while taken := self.exchange([], LARGEST_BATCH):
+        while at != count and (
+            taken := self.exchange([], LARGEST_BATCH if count is None else min(LARGEST_BATCH, count - at))
+        ):
             now = time.time()
             reports = []
             for job in taken:
@@ -80,6 +96,10 @@ class Conversation:
                 workflow_id=self._workflow_id, runner_id=self._runner_id, finished=reports, free=CAPACITY
             )
             self._torc.send(exchange)
+
+    def leave(self) -> None:
+        """Let the runner stop."""
+        self._torc.send(EndRunner(workflow_id=self._workflow_id, runner_id=self._runner_id))
 
     def diagnose(self) -> int:
         """Group the failed jobs, and give the number of groups."""

@@ -58,7 +58,7 @@ class Outcome(Reply):
     cost: Cost | None = None
     plan_token: str | None = None
     expires: str | None = None
-    log: str | None = Field(None, description="log of the process that was begun")
+    log: str | None = None  # of the process that was begun
     next: str
 
 

@@ -19,12 +19,15 @@ class Entry:
     function: Callable[..., Any]
     title: str
     annotations: ToolAnnotations
+    view: str | None = None  # the `ui://` resource that shows its results, where clients show any
 
 
 TOOLS: dict[str, Entry] = {}
 
 
-def tool(title: str, effect: Effect = "reads", *, idempotent: bool | None = None) -> Callable[[F], F]:
+def tool(
+    title: str, effect: Effect = "reads", *, idempotent: bool | None = None, view: str | None = None
+) -> Callable[[F], F]:
     """Function decorator: enter a tool. Its docstring says when to use it, what it costs and what to call next.
 
     destroys: it can stop work or throw results away; adds: it only makes new things. None of them reaches beyond Torc.
@@ -38,22 +41,23 @@ def tool(title: str, effect: Effect = "reads", *, idempotent: bool | None = None
             ToolAnnotations(
                 read_only_hint=reads,
                 destructive_hint=None if reads else effect == "destroys",
-                idempotent_hint=reads if idempotent is None else idempotent,
+                idempotent_hint=None if reads else bool(idempotent),  # what only reads is
                 open_world_hint=False,
             ),
+            view,
         )
         return function
 
     return enter
 
 
-def slim(schema: dict[str, Any], *, is_output: bool = False) -> dict[str, Any]:
+def slim(schema: dict[str, Any], *, is_output: bool = False, levels: int = 1) -> dict[str, Any]:
     """Leave out of a schema what tells a model little: titles, the null beside a type, defaults that are null; of an output
-    also what is required, and what stands deeper than in the objects of its lists."""
+    also what is required, and what stands deeper than `levels` of objects."""
     named = schema.get("$defs", {})
-    whole = _inlined({key: value for key, value in schema.items() if key != "$defs"}, named, 1 if is_output else 9)
+    whole = _inlined({key: value for key, value in schema.items() if key != "$defs"}, named, levels if is_output else 9)
     made: dict[str, Any] = _slim(whole, is_output)
-    return made
+    return {**made, "type": "object"}
 
 
 def _inlined(part: Any, named: dict[str, Any], levels: int) -> Any:
@@ -106,6 +110,6 @@ def _says_nothing(key: str, value: Any, part: dict[str, Any], is_output: bool) -
         return False
     return (
         key == "required"
-        or (key == "description" and "properties" in part)
+        or (key in {"description", "type"} and "properties" in part)
         or (key == "additionalProperties" and not value)
     )

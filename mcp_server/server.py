@@ -37,6 +37,7 @@ from mcp_server import (  # noqa: F401 - enters the tools
     looking,
     recovery,
     running,
+    showing,
     slurm,
     specs,
 )
@@ -67,7 +68,7 @@ class Server(MCPServer[Any]):
         self._bus = InMemorySubscriptionBus()
         super().__init__(
             "torc", title="Torc workflows", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING",
-            tools=list(self.tools.values()), subscriptions=self._bus, lifespan=_live,
+            tools=list(self.tools.values()), subscriptions=self._bus, lifespan=_live, extensions=[showing.view()],
         )  # fmt: skip
         self._open_desk = open_desk
         self.middleware.append(self._seat)
@@ -112,7 +113,10 @@ class Server(MCPServer[Any]):
             raise
         if isinstance(result, CallToolResult) and result.structured_content is not None:
             content = without_nothing(result.structured_content)
-            text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+            if name == showing.show_workflow.__name__:
+                text = showing.in_words(content)
+            else:
+                text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
             return result.model_copy(
                 update={"structured_content": content, "content": [TextContent(type="text", text=text)]}
             )
@@ -146,12 +150,12 @@ def _made(name: str, entry: Entry) -> Tool:
     """Make a tool with schemas that are small."""
     tool = Tool.from_function(
         entry.function, name=name, title=entry.title, description=_description(entry), annotations=entry.annotations,
-        structured_output=True,
+        structured_output=True, meta=None if entry.view is None else {"ui": {"resourceUri": entry.view}},
     )  # fmt: skip
     tool.parameters = slim(tool.parameters)
     metadata = tool.fn_metadata
     assert metadata.output_schema is not None
-    metadata.output_schema = slim(metadata.output_schema, is_output=True)
+    metadata.output_schema = slim(metadata.output_schema, is_output=True, levels=0 if entry.view else 1)
     return tool
 
 

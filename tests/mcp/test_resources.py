@@ -47,7 +47,12 @@ def test_resources_prompts_and_completions(program: Program, era: str) -> None:
     async def talk() -> None:
         async with session(program, mode=era) as client:
             named = {str(resource.uri) for resource in (await client.list_resources()).resources}
-            assert named == {"torc://schema/workflow", "torc://guide/spec", "torc://workflows"}
+            assert named == {
+                "torc://schema/workflow",
+                "torc://guide/spec",
+                "torc://workflows",
+                "ui://torc/workflow.html",
+            }
             assert json.loads(await read(client, "torc://schema/workflow"))["title"] == "Torc workflow"
             assert (await read(client, "torc://guide/spec")).startswith("# How to write")
             assert json.loads(await read(client, "torc://workflows"))["workflows"][0]["name"] == "alpha"

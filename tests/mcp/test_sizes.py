@@ -60,6 +60,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "propose_recovery": {"workflow_id": 1, "retry_unknown": True}, "reset_jobs": {"workflow_id": 1}, "cancel_workflow": {"workflow_id": 1},
     "list_pending_failed_jobs": {"workflow_id": 1}, "analyze_workflow_logs": {"workflow_id": 1}, "get_slurm_sacct": {"workflow_id": 1},
     "wait_for_workflow": {"workflow_id": 1, "timeout_seconds": 0}, "run_workflow": {"workflow_id": 1},
+    "show_workflow": {"workflow_id": 1},
 }  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "UpdateWorkflow": {**of_wf, "description": "second try"}, "DeleteWorkflow": {**of_wf, "force": True},
         "PruneWorkflows": {"older_than_seconds": 2592000.0}, "ArchiveWorkflow": of_wf, "CancelWorkflow": of_wf,
         "InitializeWorkflow": of_wf, "ResetWorkflow": {**of_wf, "force": True}, "ReinitializeWorkflow": {**of_wf, "force": True},
-        "CheckWorkflow": of_wf, "GetGraph": of_wf, "RecordFiles": {**of_wf, "files": [], "since": 0.0},
+        "CheckWorkflow": of_wf, "GetGraph": of_wf, "OutlineWorkflow": of_wf, "RecordFiles": {**of_wf, "files": [], "since": 0.0},
         "RecordAllocations": {**of_wf, "allocations": [{"name": "sweep", "scheduler": "cpu", "walltime_seconds": 3600}]},
         "ReportSubmissions": {**of_wf, "submissions": [{**allocation, "cluster_job_id": "4711"}]},
         "ObserveAllocations": {**of_wf, "observations": [{**allocation, **seen}]},

@@ -281,6 +281,33 @@ class GetGraph(Request[Graph]):
     workflow_id: int
 
 
+class Part(Value):
+    """Jobs that do the same, as one node of an outline."""
+
+    label: str = Field(description="the name of one job, or what the names have in common, with `*` for the rest")
+    stage: int
+    num_jobs: int
+    states: dict[State, int]
+
+
+class Outline(Value):
+    """A workflow as a graph that can be read: at most some forty parts, whatever the number of jobs."""
+
+    workflow: Workflow
+    parts: list[Part]
+    edges: list[tuple[int, int]] = Field(description="parts by index: the second waits for jobs of the first")
+    is_exact: bool = Field(
+        description="false: of a large workflow, edges are those of the first and last job of a part"
+    )
+
+
+@request("GET", "/workflows/{workflow_id}/outline")
+class OutlineWorkflow(Request[Outline]):
+    """Outline a workflow: jobs that are alike as one, how many of them are in each state, and what waits for what."""
+
+    workflow_id: int
+
+
 class RecordFilesReply(Value):
     """What was recorded, and what is still needed for telling a touched file from a changed one."""
 

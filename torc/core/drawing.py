@@ -115,7 +115,7 @@ def _grouped(
         shared = {details[job] for job in members} if details else {""}
         detail = shared.pop() if len(shared) == 1 else f"{len(shared)} kinds"
         first = min(stage[job] for job in members)
-        label = _label([names[job] for job in members])
+        label = common_name([names[job] for job in members])
         nodes.append(Node(f"stage {first}" if label == "*" else label, members, first, detail))
     return Drawing(tuple(nodes), _edges(graph, group_of))
 
@@ -135,7 +135,7 @@ def _edges(graph: Graph, group_of: Sequence[int]) -> tuple[Edge, ...]:
     return tuple(Edge(*ends, *width) for ends, width in sorted(widths.items()))
 
 
-def _label(names: Sequence[str]) -> str:
+def common_name(names: Sequence[str]) -> str:
     """Give what the names have in common, with a star for what they have not."""
     if len(names) == 1:
         return names[0]
