@@ -35,8 +35,9 @@ class _Counted:
 
     first: int
     last: int
-    names: list[str]
     states: dict[State, int] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)  # of the first and the last
+    gates: set[int] = field(default_factory=set)
 
 
 @answers(OutlineWorkflow)
@@ -75,6 +76,7 @@ def _counted(tx: Tx, workflow_id: int) -> tuple[list[Part], list[tuple[int, int]
         groups = _groups(tx, workflow_id, kind)
         if len(groups) <= MOST_NODES:
             break
+    _look_at_ends(tx, groups)
     kinds = sorted(groups, key=lambda key: groups[key].first)
     at = {key: number for number, key in enumerate(kinds)}
     edges = sorted(
@@ -86,7 +88,7 @@ def _counted(tx: Tx, workflow_id: int) -> tuple[list[Part], list[tuple[int, int]
     parts = []
     for number, key in enumerate(kinds):
         group = groups[key]
-        label = key if kind == _CLASS else common_name(group.names)
+        label = key if kind == _CLASS else common_name(sorted(group.names))
         parts.append(Part(label=label, stage=stages[number], num_jobs=sum(group.states.values()), states=group.states))
     return parts, edges
 
@@ -94,35 +96,41 @@ def _counted(tx: Tx, workflow_id: int) -> tuple[list[Part], list[tuple[int, int]
 def _groups(tx: Tx, workflow_id: int, kind: str) -> dict[str, _Counted]:
     rows = tx.dialect.fetch(
         tx.db,
-        f"SELECT {kind} AS kind, j.state, count(*), min(j.id), max(j.id), min(j.name), max(j.name) FROM job j "
+        f"SELECT {kind} AS kind, j.state, count(*), min(j.id), max(j.id) FROM job j "
         "WHERE j.workflow_id = :id GROUP BY 1, 2",
         {"id": workflow_id},
     )
     groups: dict[str, _Counted] = {}
-    for key, state, count, first, last, low, high in rows:
-        group = groups.setdefault(key, _Counted(first, last, []))
+    for key, state, count, first, last in rows:
+        group = groups.setdefault(key, _Counted(first, last))
         group.first, group.last = min(group.first, first), max(group.last, last)
-        group.names = sorted({*group.names, low, high})
         group.states[State(state)] = count
     return groups
 
 
+def _look_at_ends(tx: Tx, groups: dict[str, _Counted]) -> None:
+    """Read the names and the gates of the first and the last job of each kind."""
+    at = {number: group for group in groups.values() for number in (group.first, group.last)}
+    for number, name, gate in _fetch(tx, f"SELECT id, name, gate_id FROM job WHERE id IN ({_listed(at)})"):
+        at[number].names.add(name)
+        if gate is not None:
+            at[number].gates.add(gate)
+
+
 def _edges(tx: Tx, kind: str, groups: dict[str, _Counted]) -> set[tuple[str, str]]:
     """Give which kinds wait for which, by the first and the last job of each."""
-    seen = {number: key for key, group in groups.items() for number in (group.first, group.last)}
-    gates: dict[int, list[str]] = {}
-    for number, gate in _fetch(
-        tx, f"SELECT id, gate_id FROM job WHERE id IN ({_listed(seen)}) AND gate_id IS NOT NULL"
-    ):
-        gates.setdefault(gate, []).append(seen[number])
-    if not gates:
+    waiting: dict[int, list[str]] = {}
+    for key, group in groups.items():
+        for gate in group.gates:
+            waiting.setdefault(gate, []).append(key)
+    if not waiting:
         return set()
     rows = _fetch(
         tx,
         f"SELECT DISTINCT p.gate_id, {kind} FROM gate_prerequisite p JOIN job j ON j.id = p.job_id "
-        f"WHERE p.gate_id IN ({_listed(gates)})",
+        f"WHERE p.gate_id IN ({_listed(waiting)})",
     )
-    return {(source, target) for gate, source in rows for target in gates[gate]}
+    return {(source, target) for gate, source in rows for target in waiting[gate]}
 
 
 def _fetch(tx: Tx, sql: str) -> Sequence[Any]:
