@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torc.core.packing import Candidate, SortMethod, how_many_fit, never_fits, offer_key, pack, pack_sorted
-from torc.core.resources import Capacity, ResourceRequest
+from torc.core.resources import Capacity, Pool, ResourceRequest
 
 MIB = 1 << 20
 NODE = Capacity(num_cpus=4, memory_bytes=8 * MIB, num_gpus=1)
@@ -111,3 +111,44 @@ def test_what_is_taken_and_given_back_leaves_the_capacity_as_it_was(
     if capacity.fits(request):
         left = capacity.take(request)
         assert min(left.num_cpus, left.memory_bytes, left.num_gpus) >= 0
+
+
+@given(
+    st.integers(2, 4),
+    st.integers(2, 4),
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6)), min_size=4, max_size=12),
+    st.integers(1, 4),
+)
+def test_a_job_of_several_nodes_starts_however_many_small_ones_come_behind_it(
+    num_nodes: int, wide_nodes: int, small: list[tuple[int, int]], wide_cpus: int
+) -> None:
+    total = Pool(tuple(Capacity(4, 64 * MIB) for _ in range(num_nodes)))
+    wide = Candidate(1000, ResourceRequest(num_cpus=wide_cpus, num_nodes=min(wide_nodes, num_nodes)))
+    free, running = total, list[tuple[int, ResourceRequest, tuple[int, ...]]]()
+    for clock in range(120):
+        for ended in [job for job in running if job[0] <= clock]:
+            free = free.give_back_at(*ended[1:])
+            running.remove(ended)
+        # there is never a lack of small ones; the first begin before the wide one comes
+        behind = [Candidate(2000 + at, ResourceRequest(num_cpus=cpus)) for at, (cpus, _) in enumerate(small)]
+        chosen = pack([wide, *behind] if clock else behind, free, 100, total=total)
+        if wide in chosen:
+            return
+        for job in chosen:
+            places = free.place(job.request) or ()
+            free = free.take_at(job.request, places)
+            running.append((clock + small[job.id - 2000][1], job.request, places))
+    raise AssertionError("it starved")
+
+
+def test_other_nodes_go_on_while_one_waits_for_two_and_a_job_that_comes_before_it_may_take_them() -> None:
+    total = Pool((Capacity(2, 8 * MIB),) * 3)
+    free = Pool((Capacity(1, 8 * MIB), Capacity(2, 8 * MIB), Capacity(1, 8 * MIB)))
+    wide = Candidate(1, ResourceRequest(num_cpus=2, num_nodes=2))
+    small = [Candidate(number, ResourceRequest()) for number in (2, 3, 4)]
+    assert [job.id for job in pack([wide, *small], free, 9)] == [2, 3, 4]
+    assert [job.id for job in pack([wide, *small], free, 9, total=total)] == [2], "the third node is not kept"
+    before = [Candidate(0, ResourceRequest()), Candidate(9, ResourceRequest(num_cpus=2), priority=1)]
+    assert [job.id for job in pack([wide, *small, *before], free, 9, total=total)] == [9, 0]
+    never = Candidate(1, ResourceRequest(num_cpus=3, num_nodes=2))
+    assert [job.id for job in pack([never, *small], free, 9, total=total)] == [2, 3, 4], "it would wait for ever"

@@ -50,6 +50,23 @@ def test_jobs_of_several_nodes_go_to_runners_that_have_so_many(torc: Embedded) -
     assert _given(torc, number, pool, _node(_node())) == ["wide"]
 
 
+def test_small_jobs_do_not_take_the_nodes_that_one_of_several_nodes_before_them_waits_for(torc: Embedded) -> None:
+    classes = [{"name": "mpi", "num_nodes": 2, "num_cpus": 3}, {"name": "one", "num_cpus": 1}]
+    jobs = [
+        {"name": "wide", "command": "true", "resource_requirements": "mpi"},
+        *({"name": f"narrow{n}", "command": "true", "resource_requirements": "one"} for n in range(9)),
+    ]
+    number = create(torc, {"name": "w", "resource_requirements": classes, "jobs": jobs}).id
+    torc.send(StartRun(workflow_id=number))
+    pool, total = _runner(torc, number), _node(_node(), _node())
+    busy = {"total": total, "workflow_id": number, "runner_id": pool, "limit": 100}
+    one, two = _node(num_cpus=1), _node(num_cpus=2)
+    given = torc.send(Exchange(free=two.model_copy(update={"others": [one, one]}), **busy)).assignments
+    assert [item.name for item in given] == ["narrow0"], "two nodes are kept, the third is not"
+    given = torc.send(Exchange(free=one.model_copy(update={"others": [_node(), _node()]}), **busy)).assignments
+    assert [item.name for item in given] == ["wide", "narrow1", "narrow2", "narrow3"]
+
+
 def test_with_a_limit_of_jobs_the_time_and_the_nodes_of_an_allocation_count_still(torc: Embedded) -> None:
     classes = [{"name": "long", "runtime": "PT2H"}, {"name": "wide", "num_nodes": 2}, {"name": "big", "num_cpus": 64}]
     jobs = [{"name": item["name"], "command": "true", "resource_requirements": item["name"]} for item in classes]

@@ -51,19 +51,29 @@ def pack(
     *,
     method: SortMethod = "none",
     ignore_resources: bool = False,
+    total: Capacity | Pool | None = None,
 ) -> list[Candidate]:
     """Choose at most `limit` candidates, in any order, that fit into the capacity together.
 
     With `ignore_resources` (--max-parallel-jobs) only the number counts.
     """
     ordered = sorted(candidates, key=lambda candidate: offer_key(candidate, method))
-    return pack_sorted(ordered, capacity, limit, ignore_resources=ignore_resources)
+    return pack_sorted(ordered, capacity, limit, ignore_resources=ignore_resources, total=total)
 
 
 def pack_sorted(
-    candidates: Iterable[Candidate], capacity: Capacity | Pool, limit: int, *, ignore_resources: bool = False
+    candidates: Iterable[Candidate],
+    capacity: Capacity | Pool,
+    limit: int,
+    *,
+    ignore_resources: bool = False,
+    total: Capacity | Pool | None = None,
 ) -> list[Candidate]:
-    """Choose like `pack` from candidates in order of offering; takes no more of them than it needs to."""
+    """Choose like `pack` from candidates in order of offering; takes no more of them than it needs to.
+
+    With the `total` of several nodes, the first job of several nodes that does not fit now keeps the nodes that it waits
+    for: those behind it get the others.
+    """
     chosen: list[Candidate] = []
     too_large: set[ResourceRequest] = set()  # room only shrinks: what does not fit once does not fit later
     if limit <= 0 or (capacity.is_full and not ignore_resources):
@@ -75,12 +85,27 @@ def pack_sorted(
                 continue
             if not capacity.fits(request):
                 too_large.add(request)
+                left = _reserved(capacity, request, total)
+                if left is not capacity:
+                    capacity, total = left, None
                 continue
             capacity = capacity.take(request)
         chosen.append(candidate)
         if len(chosen) == limit or (capacity.is_full and not ignore_resources):
             break
     return chosen
+
+
+def may_wait(request: ResourceRequest, total: Capacity | Pool) -> bool:
+    """Tell whether a job needs several nodes at once and these will do: it would starve behind small ones that pass it."""
+    return isinstance(total, Pool) and request.num_nodes > 1 and total.fits(request)
+
+
+def _reserved(capacity: Capacity | Pool, request: ResourceRequest, total: Capacity | Pool | None) -> Capacity | Pool:
+    """Give what is left for others beside a request that does not fit now."""
+    if isinstance(capacity, Pool) and isinstance(total, Pool) and may_wait(request, total):
+        return capacity.reserved_for(request, total)
+    return capacity
 
 
 def how_many_fit(request: ResourceRequest, capacity: Capacity | Pool) -> int:

@@ -95,6 +95,19 @@ class Pool:
         """Tell whether the request can start here now."""
         return self.place(request) is not None
 
+    def reserved_for(self, request: ResourceRequest, total: Pool) -> Pool:
+        """Give what is left for others while a request of several nodes waits: not the nodes that will be free for it first.
+
+        These are the emptiest ones: what is not given stays free, so they are so the next time too.
+        """
+        of_each = request._replace(num_nodes=1)
+        able = [at for at, node in enumerate(total.nodes) if node.fits(of_each)]
+        able.sort(key=lambda at: (-self.nodes[at].num_cpus, -self.nodes[at].num_gpus, -self.nodes[at].memory_bytes, at))
+        kept = set(able[: request.num_nodes])
+        return Pool(
+            tuple(Capacity(0, 0, 0, node.runtime_seconds) if at in kept else node for at, node in enumerate(self.nodes))
+        )
+
     @property
     def is_full(self) -> bool:
         """Tell whether no request at all can fit."""

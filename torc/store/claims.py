@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from torc.core.packing import Candidate, SortMethod, how_many_fit, offer_key, pack_sorted
+from torc.core.packing import Candidate, SortMethod, how_many_fit, may_wait, offer_key, pack_sorted
 from torc.core.resources import Capacity, Pool, ResourceRequest
 from torc.store.dialect import Dialect
 
@@ -73,7 +73,7 @@ class Wanted(NamedTuple):
         """Tell whether a job with this request could be taken, now or ahead."""
         if self.ignore_resources:
             return not self.ends or self._lasts_for(request)
-        return self.free.fits(request) or (self.ahead > 0 and self.total.fits(request))
+        return self.free.fits(request) or (self.ahead > 0 and self.total.fits(request)) or may_wait(request, self.total)
 
     def can_begin(self, request: ResourceRequest) -> bool:
         """Tell whether a job that saves its work and goes on elsewhere could begin now, though its time does not fit."""
@@ -122,7 +122,9 @@ def choose(db: Connection, dialect: Dialect, workflow_id: int, wanted: Wanted) -
             seen.append(candidate)
             yield candidate
 
-    chosen = pack_sorted(watched(), wanted.free, wanted.limit, ignore_resources=wanted.ignore_resources)
+    chosen = pack_sorted(
+        watched(), wanted.free, wanted.limit, ignore_resources=wanted.ignore_resources, total=wanted.total
+    )
     return chosen + _ahead(wanted, chosen, seen, offered)
 
 
