@@ -24,12 +24,15 @@ settings.load_profile("default" if os.environ.get("TORC_TEST_RANDOM") else "same
 _QUICK = {"client", "core", "house", "operations", "spec", "store"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave what starts programs out of the fast run; begin with what needs the cluster, which one process does alone."""
     for item in items:
         room = item.path.relative_to(Path(__file__).parent).parts[0]
         if room not in _QUICK:
             item.add_marker(pytest.mark.slow)
+        if "slurm" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("slurm"))
     items.sort(key=lambda item: "slurm" not in getattr(item, "fixturenames", ()))
 
 

@@ -15,7 +15,11 @@ ROOT = Path(__file__).parents[2]
 MISSED_OR_MET = (0, 1)
 
 
-@pytest.mark.parametrize("name", MEASURES)
+#: two clusters at once are too much for a small machine
+NAMES = [pytest.param(name, marks=pytest.mark.xdist_group("slurm") if name == "slurm" else ()) for name in MEASURES]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_measure_gives_figures(name: str, tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     argv = [str(ROOT / "benchmarks/run"), "--only", name, "--tiny", "--json", str(figures)]

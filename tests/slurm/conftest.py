@@ -13,13 +13,6 @@ from tests.support.slurm import Slurm, running
 _FOREIGN = ("SLURM_", "SBATCH_", "SALLOC_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one test process have all tests that need the cluster, so that there is one."""
-    for item in items:
-        if "slurm" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("slurm"))
-
-
 @pytest.fixture(scope="session")
 def cluster_of_session() -> Iterator[Slurm]:
     """Give the cluster. Tests take `slurm`."""

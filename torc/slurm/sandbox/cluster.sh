@@ -242,12 +242,19 @@ start_munged() {
 }
 
 mariadb_ready() { mariadb --defaults-file="$ETC/mariadb-client.cnf" --protocol=tcp -h127.0.0.1 -P"$PORT_DB" -e 'select 1' slurm_acct_db; }
+make_database() { # from nothing: one that was interrupted is of no use
+  rm -rf -- "$D/mysql"
+  mkdir -p "$D/mysql"
+  mariadb-install-db --no-defaults --user="$ME" --datadir="$D/mysql" --skip-test-db --auth-root-authentication-method=normal >"$LOG/mariadb-install.log" 2>&1 </dev/null
+}
 start_mariadb() {
   pid_mariadb >/dev/null && return 0
   port_free "$PORT_DB" || die "port $PORT_DB is taken by something else"
   if [ ! -d "$D/mysql/mysql" ]; then
-    mkdir -p "$D/mysql"
-    mariadb-install-db --no-defaults --user="$ME" --datadir="$D/mysql" --skip-test-db --auth-root-authentication-method=normal >"$LOG/mariadb-install.log" 2>&1 </dev/null || die "mariadb-install-db failed: see $LOG/mariadb-install.log"
+    make_database || { say "mariadb-install-db failed; trying again"; make_database; } || {
+      tail -n 5 "$LOG/mariadb-install.log" >&2
+      die "mariadb-install-db failed: see $LOG/mariadb-install.log"
+    }
   fi
   ( umask 077
     printf '[client]\nuser=slurm\npassword=%s\n' "$(password)" > "$ETC/mariadb-client.cnf"
