@@ -15,11 +15,14 @@ from mcp_server.present import Reply, plain
 from mcp_server.registry import tool
 from mcp_server.specs import commands
 from mcp_server.texts import Spec, SpecPath
+from torc.api.jobs import ListJobs
+from torc.api.learning import SuggestResources
 from torc.api.utilization import CheckUtilization, ClassUse
-from torc.api.workflows import GetGraph
+from torc.api.workflows import GetGraph, GraphRequirement
 from torc.client.workloads import Described, of_plan, of_stored
 from torc.core.analysis import Analysis, analyze
 from torc.core.correction import fitted, raised
+from torc.core.learning import Learnt, shape_of, together
 from torc.core.quantities import human_bytes, human_duration
 from torc.core.resources import ResourceRequest
 from torc.core.simulate import Use
@@ -157,7 +160,8 @@ class Suggestion(Reply):
     """A class: what it asks for, what its jobs used, what it should ask for."""
 
     requirement: str
-    attempts: int
+    attempts: int = Field(description="of this workflow")
+    learnt_from: int = Field(description="completed attempts of jobs like these, in all workflows")
     memory: str
     most_memory_used: str
     suggested_memory: str
@@ -165,7 +169,7 @@ class Suggestion(Reply):
     longest_run: str
     suggested_runtime: str
     cpus: int
-    most_cpus_busy: float
+    most_cpus_busy: float | None = None
 
 
 class Suggestions(Reply):
@@ -181,36 +185,73 @@ def suggest_resources(
     workflow_id: WorkflowId,
     factor: Annotated[float, Field(ge=1.0, le=10.0, description="room above the most that was used")] = 1.5,
 ) -> Suggestions:
-    """Suggest what requirement classes should ask for, learnt from what the jobs of a workflow (or of an earlier one like it)
-    used. Changes nothing. Next: update_job_resources for a stored workflow, or write it into the spec."""
-    found = desk().torc.send(CheckUtilization(workflow_id=find_workflow(workflow_id).id, limit=0))
-    if not found.num_attempts:
+    """Suggest what requirement classes should ask for, learnt from all earlier jobs with the same commands but for numbers,
+    in all workflows; a workflow that never ran learns, too. Changes nothing. Next: update_job_resources for a stored
+    workflow, or write it into the spec."""
+    number = find_workflow(workflow_id).id
+    used = {use.requirement: use for use in desk().torc.send(CheckUtilization(workflow_id=number, limit=0)).classes}
+    learnt = _learnt(number, factor)
+    requirements = [
+        item for item in desk().torc.send(GetGraph(workflow_id=number)).requirements if item.name in {*used, *learnt}
+    ]
+    if not requirements:
         raise Invalid(
-            "workflow_id: nothing has run of this workflow: there is no history to learn from",
-            hint="name an earlier workflow of the same kind; list_workflows shows them",
+            "workflow_id: no job of this workflow has run, nor have three like any of its own completed: nothing to learn from",
+            hint="run it, or a part of it, first",
         )
     return Suggestions(
-        classes=[_suggestion(use, factor) for use in found.classes[:20]],
+        classes=[_suggestion(item, used.get(item.name), learnt.get(item.name), factor) for item in requirements[:20]],
         note=f"the most that was used, times {factor:g}; attempts that were cut off by a limit may have needed more",
         next="update_job_resources(workflow_id, requirement, memory, runtime) proposes the change",
     )
 
 
-def _suggestion(use: ClassUse, factor: float) -> Suggestion:
+def _learnt(workflow_id: int, factor: float) -> dict[str, Learnt]:
+    """Give what is known of each class from the history of all workflows: of those classes of which all commands are known."""
+    jobs = desk().torc.send(ListJobs(workflow_id=workflow_id, limit=10_000)).items
+    asked: dict[str, dict[str, str]] = {}
+    for job in jobs:
+        asked.setdefault(job.requirement_name, {})[shape_of(job.command)] = job.command
+    every = sorted({command for shapes in asked.values() for command in shapes.values()})
+    found = desk().torc.send(SuggestResources(commands=every, margin=factor)).suggestions if every else []
+    known = {item.command: Learnt(**item.model_dump(include=set(Learnt._fields))) for item in found}
+    return {
+        name: together([known[command] for command in shapes.values()])
+        for name, shapes in asked.items()
+        if all(command in known for command in shapes.values())
+    }
+
+
+def _suggestion(item: GraphRequirement, use: ClassUse | None, learnt: Learnt | None, factor: float) -> Suggestion:
+    """Suggest by the history and, where nothing else is known or jobs of this workflow came to their limits, by their own use."""
+    own = None if use is None or not use.num_attempts else _by_own_use(use, factor)
+    memory, runtime = [], []
+    if learnt is not None:
+        memory, runtime = [learnt.memory_bytes], [learnt.runtime_seconds]
+    if own is not None and use is not None:
+        if learnt is None or use.memory.most >= 0.95 * item.memory_bytes:
+            memory.append(own.memory_bytes)
+        if learnt is None or use.wall.most >= 0.95 * item.runtime_seconds:
+            runtime.append(own.runtime_seconds)
+    most = max(use.memory.most if use else 0, learnt.most_memory_bytes if learnt else 0)
+    longest = max(use.wall.most if use else 0, learnt.longest_seconds if learnt else 0)
+    return Suggestion(
+        requirement=plain(item.name, 80), attempts=use.num_attempts if use else 0, learnt_from=learnt.num_samples if learnt else 0,
+        memory=human_bytes(item.memory_bytes), most_memory_used=human_bytes(most), suggested_memory=human_bytes(max(memory)),
+        runtime=human_duration(item.runtime_seconds), longest_run=human_duration(longest),
+        suggested_runtime=human_duration(max(runtime)), cpus=item.num_cpus,
+        most_cpus_busy=round(math.ceil(use.cpus.most * 10) / 10, 1) if own is not None and use is not None else None,
+    )  # fmt: skip
+
+
+def _by_own_use(use: ClassUse, factor: float) -> ResourceRequest:
     asked = ResourceRequest(use.num_cpus, 0, 1, use.memory_bytes, use.runtime_seconds)
     new = fitted(asked, memory_bytes=use.memory.most, wall_seconds=use.wall.most, factor=factor)
     higher = raised(
-        asked, memory_factor=factor if use.memory.most > asked.memory_bytes else None, peak_memory=int(use.memory.most),
-        runtime_factor=factor if use.wall.most > asked.runtime_seconds else None, wall_seconds=use.wall.most,
+        asked, memory_factor=factor if use.memory.most >= 0.95 * asked.memory_bytes else None, peak_memory=int(use.memory.most),
+        runtime_factor=factor if use.wall.most >= 0.95 * asked.runtime_seconds else None, wall_seconds=use.wall.most,
     )  # fmt: skip
-    new = ResourceRequest(
+    return ResourceRequest(
         asked.num_cpus, 0, 1, higher.memory_bytes if higher.memory_bytes > asked.memory_bytes else new.memory_bytes,
         higher.runtime_seconds if higher.runtime_seconds > asked.runtime_seconds else new.runtime_seconds,
-    )  # fmt: skip
-    return Suggestion(
-        requirement=plain(use.requirement, 80), attempts=use.num_attempts, memory=human_bytes(use.memory_bytes),
-        most_memory_used=human_bytes(use.memory.most), suggested_memory=human_bytes(new.memory_bytes),
-        runtime=human_duration(use.runtime_seconds), longest_run=human_duration(use.wall.most),
-        suggested_runtime=human_duration(new.runtime_seconds), cpus=use.num_cpus,
-        most_cpus_busy=round(math.ceil(use.cpus.most * 10) / 10, 1),
     )  # fmt: skip

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from tests.support.running import end_processes, run, start_process, states, store, wait_until
 from tests.support.stores import check_all, open_sqlite
+from torc.api.data import ListRequirements
 from torc.api.recovery import GetRecoverySpent, Recovery
 from torc.api.runs import ListRunners
 from torc.automation import lock
@@ -74,6 +76,22 @@ def test_it_ends_when_its_budget_is_spent_and_says_so(local: Embedded, tmp_path:
     assert more.num_rounds == 1
     assert watch(local, number, here(local, tmp_path), max_retries=1, new_budget=True).num_rounds == 1
     assert local.send(GetRecoverySpent(workflow_id=number, automation=AUTOMATION)).rounds == 1
+
+
+def test_memory_grows_round_by_round_until_it_is_enough_and_each_round_counts(local: Embedded, tmp_path: Path) -> None:
+    takes = "block = bytearray(min(270 << 20, limit + (5 << 20))); time.sleep(0 if limit > 285 << 20 else 60)"
+    command = f"python3 -c \"import os, time; limit = int(os.environ['TORC_MEMORY_BYTES']); {takes}\""
+    job = {"name": "hungry", "command": command, "resource_requirements": "tight"}
+    needs = [{"name": "tight", "num_cpus": 1, "memory": "40m", "runtime": "PT1M"}]
+    number = store(local, tmp_path, [job], resource_requirements=needs, enforce_memory=True)
+    first = watch(local, number, here(local, tmp_path), memory_multiplier=2, max_retries=2)
+    assert (first.ending, first.num_rounds) == ("left", 2) and states(local, number) == {"hungry": "terminated"}
+    second = watch(local, number, here(local, tmp_path), memory_multiplier=2, max_retries=3)
+    assert (second.ending, second.num_rounds) == ("completed", 1), "the third round is the last that is allowed"
+    given = sorted(item.memory_bytes >> 20 for item in local.send(ListRequirements(workflow_id=number)).items)
+    given = given[given.index(40) :]
+    assert len(given) >= 4 and all(later >= 2 * sooner for sooner, later in pairwise(given[-4:])), given
+    assert local.send(GetRecoverySpent(workflow_id=number, automation=AUTOMATION)).rounds == 3
 
 
 def test_node_hours_bound_what_is_tried_again(local: Embedded, tmp_path: Path) -> None:

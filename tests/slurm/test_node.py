@@ -171,6 +171,14 @@ def test_a_runner_outlives_the_job_that_took_all_memory_of_its_allocation(place:
     assert folder.startswith(f"{place.folder}/local/torc-") and not Path(folder).exists()
 
 
+def test_the_last_runner_to_leave_makes_the_plots_that_the_spec_asks_for(place: Place) -> None:
+    number = place.store(
+        {"name": "a", "command": "true"}, {"name": "b", "command": "true"}, resource_monitor={"generate_plots": True}
+    )
+    place.run(number, nodes=2)
+    assert "<svg" in (place.folder / f"out/resources_wf{number}.html").read_text()
+
+
 @pytest.mark.slow
 def test_what_an_allocation_was_too_short_for_goes_on_from_its_checkpoint_in_the_next(
     place: Place,

@@ -177,13 +177,18 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
     if outcome.dead_runners:
         render.note(f"{outcome.dead_runners} runner(s) of this machine had died; their jobs were taken up again")
     code = summarize(opened, number, options.output_dir, stopped=outcome.was_stopped)
-    if ((workflow.settings or {}).get("resource_monitor") or {}).get("generate_plots"):
-        from torc.cli.plots import plot_at_the_end
-
-        plot_at_the_end(opened, number, options.output_dir)
+    plot_where_wanted(opened, workflow, options.output_dir)
     if outcome.is_stuck and outcome.runner_id is not None and not SESSION.json:
         _tell_what_is_left(opened, number, outcome.runner_id)
     return code
+
+
+def plot_where_wanted(opened: Any, workflow: Any, folder: Path) -> None:
+    """Plot a run that has ended where its spec asks for it."""
+    if ((workflow.settings or {}).get("resource_monitor") or {}).get("generate_plots"):
+        from torc.cli.plots import plot_at_the_end
+
+        plot_at_the_end(opened, workflow.id, folder)
 
 
 def store_variables(opened: Any) -> dict[str, str]:

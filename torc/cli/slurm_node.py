@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import render
-from torc.cli.run import MaxJobs, OutputDir, output_folder, store_variables, summarize
+from torc.cli.run import MaxJobs, OutputDir, output_folder, plot_where_wanted, store_variables, summarize
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.core.allotment import Allotment, read
 from torc.errors import Invalid
@@ -92,8 +92,21 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
             outcome: Any = run_in_allocation(opened, number, allotment, options, signal_step)
         if outcome is None:
             render.note(f"the runner of {allotment.nodes[0]} has all nodes of this allocation")
-        elif allotment.task == 0 and not SESSION.json:
+            return
+        if allotment.task == 0 and not SESSION.json:
             summarize(opened, number, options.output_dir)
+        _plot_after_the_last(opened, number, options.output_dir)
+
+
+def _plot_after_the_last(opened: Any, number: int, folder: Path) -> None:
+    """Plot the run where its spec asks for it, when it is over and no other runner is left that would."""
+    from torc.api.runs import ListRunners
+    from torc.api.workflows import GetWorkflow
+
+    workflow = opened.send(GetWorkflow(workflow_id=number))
+    is_over = workflow.state in {"completed", "failed"}
+    if is_over and not any(runner.is_active for runner in opened.send(ListRunners(workflow_id=number)).items):
+        plot_where_wanted(opened, workflow, folder)
 
 
 def _allotment() -> Allotment:
