@@ -105,7 +105,7 @@ STRANGERS = {"shared to write", "shared to run", "shared to read", "stranger", "
 WRITERS = {"ada, to write", *STRANGERS, *ABOVE}
 OTHERS: dict[str, tuple[set[str], dict[str, str]]] = {
     **dict.fromkeys(
-        ("GetMe", "ListWorkflows", "ListAccessGroups", "ListAllocations", "GetUsage", "SuggestResources"), (ALL, {})
+        ("GetMe", "ListWorkflows", "ListAccessGroups", "SuggestResources"), (ALL, {})
     ),
     **dict.fromkeys(("CreateWorkflow", "ImportWorkflow", "CreateAccessGroup"), (WRITERS, {})),
     # the owner of the database has no account to make a token for, and says whose
