@@ -83,6 +83,8 @@ def test_groups_are_chosen_by_options_and_a_budget_holds(program: Program) -> No
     assert shown["proposals"][0]["num_behind"] == 1 and shown["cost_node_hours"] > 0
     left = program("recover", "--skip", "short", "--skip", "plain/network")
     assert "not chosen" in left.stdout and "nothing is run again" in left.stderr
+    unknown = program("recover", "--dry-run", "--only", "nonsense")
+    assert "--only nonsense: no group that could be recovered is named so" in unknown.stderr
     dear = program("recover", "--max-node-hours", "0")
     assert "are left of the budget" in dear.stdout
     program("recover", "--skip", "short", "--max-retries", "1", "--no-run")

@@ -254,6 +254,27 @@ def test_the_time_limit_ends_the_run_which_can_be_gone_on_with(local: Embedded, 
     assert run(local, number, tmp_path).workflow.state == "completed"
 
 
+def test_a_job_that_saves_its_work_is_asked_before_the_time_limit_and_goes_on_in_the_next_run(
+    local: Embedded, tmp_path: Path
+) -> None:
+    saves = (
+        "echo $TORC_ATTEMPT_ID >> attempts; [ -e saved ] && exit 0; "
+        "trap 'echo half > saved; exit 1' TERM; while :; do sleep 0.05; done"
+    )
+    jobs = [
+        {"name": "long", "command": saves, "supports_termination": True, "resource_requirements": "brief"},
+        {"name": "behind", "command": "cat saved > seen", "depends_on": ["long"]},
+    ]
+    needs = [{"name": "brief", "num_cpus": 1, "memory": "1m", "runtime": "PT20S"}]
+    number = store(local, tmp_path, jobs, resource_requirements=needs)
+    outcome = run(local, number, tmp_path, time_limit_seconds=4.0)
+    assert outcome.workflow.state == "interrupted"
+    assert states(local, number) == {"long": "terminated", "behind": "blocked"}
+    assert (tmp_path / "saved").read_text() == "half\n", "it was asked, and had time"
+    assert run(local, number, tmp_path).workflow.state == "completed"
+    assert (tmp_path / "attempts").read_text().split() == ["1", "2"] and (tmp_path / "seen").read_text() == "half\n"
+
+
 def test_fail_fast_stops_at_the_first_failure(local: Embedded, tmp_path: Path) -> None:
     jobs = [
         {"name": "bad", "command": "until [ -e up ]; do sleep 0.01; done; exit 1"},

@@ -109,6 +109,9 @@ def recover(  # noqa: PLR0913, PLR0917 - options of a command
         found = opened.send(request.model_copy(update={"dry_run": True}))
         if dry_run or not found.num_retried:
             _show(found)
+            if only and not found.proposals:
+                names = ", ".join(only)
+                render.note(f"--only {names}: no group that could be recovered is named so; without it, all are shown")
             if not dry_run and not SESSION.json:
                 render.note(
                     "there is nothing to recover" if not found.num_left else "nothing is run again: the table says why"

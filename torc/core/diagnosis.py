@@ -222,7 +222,7 @@ def _of_ending(facts: Facts) -> Iterable[_Clue]:
     number = _signal_of(facts.return_code)
     name = _name_of(number)
     use = _share(facts.peak_memory, facts.memory_request)
-    if use is not None and use >= 1.0:
+    if use is not None and use >= 1.0 and number != signal.SIGKILL:  # of that, there is more to say below
         yield _Clue("out_of_memory", 0.35, _memory(facts))
     if number == signal.SIGKILL:
         if use is not None and use >= _NEARLY:

@@ -77,7 +77,7 @@ class Wanted(NamedTuple):
 
     def can_begin(self, request: ResourceRequest) -> bool:
         """Tell whether a job that saves its work and goes on elsewhere could begin now, though its time does not fit."""
-        if not self.ends or not self._node.lasts_partly_for(request):
+        if not self._node.lasts_partly_for(request):
             return False
         return self.ignore_resources or self.free.fits(request._replace(runtime_seconds=0))
 
