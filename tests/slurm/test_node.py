@@ -180,8 +180,9 @@ def test_the_last_runner_to_leave_makes_the_plots_that_the_spec_asks_for(place: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("execution", ["direct", "step"])
 def test_what_an_allocation_was_too_short_for_goes_on_from_its_checkpoint_in_the_next(
-    place: Place,
+    place: Place, execution: str
 ) -> None:
     counts = (
         "n=$(cat saved 2>/dev/null || echo 0); trap 'sleep 0.2; echo $n > saved; exit 1' TERM; touch up; "
@@ -190,7 +191,7 @@ def test_what_an_allocation_was_too_short_for_goes_on_from_its_checkpoint_in_the
     number = place.store(
         {"name": "long", "command": counts, "supports_termination": True, "resource_requirements": "lasting"},
         {"name": "plain", "command": "true", "depends_on": ["long"]},
-        compute_node_expiration_buffer_seconds=48,
+        compute_node_expiration_buffer_seconds=48, execution=execution,
     )  # fmt: skip
     first = place.run(number, options="--time=1")
     assert first["long"].reason == "runner_stopped" and first["long"].state.value == "terminated"

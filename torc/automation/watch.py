@@ -80,7 +80,7 @@ class Watch:
         """Do the next thing; gives how it ended, when it has."""
         is_busy = self.hands.is_busy(self.workflow_id)
         workflow = self._look()
-        self._tell(workflow)
+        self._tell(workflow, waits=is_busy)
         if is_busy or (workflow.state == "running" and self._somebody_lives()):
             self._wait()
             return None
@@ -112,9 +112,13 @@ class Watch:
         if events:
             self._after = events[-1].id
 
-    def _tell(self, workflow: Workflow) -> None:
-        """Say how it stands, when that has changed; not more often than it is looked at without events."""
-        line = f"{workflow.state}: {_counts(workflow)}"
+    def _tell(self, workflow: Workflow, *, waits: bool) -> None:
+        """Say how it stands, when that has changed; not more often than it is looked at without events.
+
+        `waits`: runners are still to come, so what is not begun is not interrupted.
+        """
+        waits = waits and workflow.ended_at is None and workflow.state in {"idle", "interrupted"}
+        line = f"{'waits for runners' if waits else workflow.state}: {_counts(workflow)}"
         now = time.monotonic()
         if line != self._told and (workflow.state != "running" or now >= self._told_at + self.poll_seconds):
             self._told, self._told_at = line, now

@@ -14,7 +14,6 @@ from torc.cli import render
 from torc.cli.run import summarize
 from torc.cli.session import SESSION
 from torc.cli.slurm_allocations import shown_state
-from torc.core.states import FINISHED
 
 _WAIT_SECONDS = 5.0
 _MOST_REASONS = 3
@@ -47,10 +46,11 @@ def follow(opened: Any, number: int, folder: Path) -> int:
         say_how_to_come_back(number)
         return INTERRUPTED
     code = summarize(opened, number, folder)
-    left = sum(now.workflow.counts.by_state.values()) - sum(now.workflow.counts[state] for state in FINISHED)
     if now.workflow.ended_at is None and not SESSION.json:
-        render.note(f"no allocation is left, and {left} job(s) are: torc submit {number} asks for more")
+        render.note(f"no allocation is left, and jobs are: torc submit {number} asks for more")
         return code or 1
+    if now.workflow.state == "failed" and not SESSION.json:
+        render.note(f"more memory or time for jobs that lacked it, in new allocations: torc watch {number} --recover")
     return code
 
 

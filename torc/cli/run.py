@@ -285,6 +285,8 @@ def why(result: Any) -> str:
     """Say in a line why an attempt did not succeed, as far as its end tells."""
     if result.detail:
         return str(result.detail)
+    if result.reason == "runner_stopped":
+        return "its runner was stopped before it ended; it is to go on"
     code = result.return_code
     if code is not None and code < 0:
         return f"killed by signal {-code} ({_signal_name(-code)})"

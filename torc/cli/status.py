@@ -27,7 +27,10 @@ def status(workflow: Which = None) -> None:
         if SESSION.json:
             render.show_json(found)
             return
-        _print(found, open_allocations(opened, number))
+        allocations = open_allocations(opened, number)
+        _print(found, allocations)
+        if found.state in {"interrupted", "idle"}:
+            print(f"  {_how_to_go_on(opened, number, is_submitted=bool(allocations))} {number}")
         for line in summary_lines(opened, number):
             print(f"  {line}")
         summarize_failures(opened, number)
@@ -35,7 +38,9 @@ def status(workflow: Which = None) -> None:
 
 def _print(workflow: Any, allocations: list[Any]) -> None:
     total = workflow.counts.total
-    finished = sum(workflow.counts[state] for state in FINISHED)
+    # in a run that was interrupted, terminated jobs are those that go on
+    over = FINISHED - {State.TERMINATED} if workflow.state == "interrupted" else FINISHED
+    finished = sum(workflow.counts[state] for state in over)
     state = render.colored(shown_state(workflow, allocations), workflow.state)
     print(f"workflow {workflow.id} ({workflow.name}): {state}")
     print(f"  {finished:,} of {total:,} jobs finished ({100 * finished / max(total, 1):.0f}%), run {workflow.run_id}")
@@ -46,8 +51,16 @@ def _print(workflow: Any, allocations: list[Any]) -> None:
         ended = workflow.ended_at or time.time()
         until = f"ended {render.when(workflow.ended_at)}" if workflow.ended_at else "not ended"
         print(f"  started {render.when(workflow.started_at)}, {until}, {render.duration(ended - workflow.started_at)}")
-    if workflow.state in {"interrupted", "idle"}:
-        print(f"  {'follow it with: torc watch' if allocations else 'go on with: torc run'} {workflow.id}")
+
+
+def _how_to_go_on(opened: Any, number: int, *, is_submitted: bool) -> str:
+    """Say how to get a workflow going: as it was done before."""
+    from torc.api.allocations import ListAllocations
+
+    if is_submitted:
+        return "follow it with: torc watch"
+    before = opened.send(ListAllocations(workflow_id=number, limit=1)).items
+    return "go on in new allocations with: torc submit" if before else "go on with: torc run"
 
 
 def summarize_failures(opened: Any, number: int) -> None:
