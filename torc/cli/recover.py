@@ -176,7 +176,7 @@ def _show(found: Any) -> None:
         return
     if found.proposals:
         print(f"{found.num_retried} job(s) would run again, for about {found.cost_node_hours:.3g} node-hours:")
-        render.show_list(found.proposals, _PROPOSALS)
+        render.show_list(found.proposals, _PROPOSALS, folds=True)
     show_left(found, "would stay as they are")
 
 
@@ -184,4 +184,4 @@ def show_left(found: Any, how: str) -> None:
     """Print what is left as it is, and why."""
     if found.left:
         print(f"{found.num_left} job(s) {how}:")
-        render.show_list(found.left, _LEFT)
+        render.show_list(found.left, _LEFT, folds=True)

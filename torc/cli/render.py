@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ _STATES = {
     "completed": "32", "running": "36", "pending": "36", "ready": "34", "failed": "31", "terminated": "33",
     "canceled": "35", "pending_failed": "31", "interrupted": "33",
 }  # fmt: skip
-_NARROWEST = 8
+_NARROWEST, _NARROWEST_FOLD = 8, 16
 
 
 def show_json(value: Any) -> None:
@@ -36,7 +37,12 @@ def _plain(value: Any) -> Any:
 
 
 def show_list(
-    items: Sequence[Any], columns: Sequence[Column], *, empty: str = "nothing there", more: bool = False
+    items: Sequence[Any],
+    columns: Sequence[Column],
+    *,
+    empty: str = "nothing there",
+    more: bool = False,
+    folds: bool = False,
 ) -> None:
     """Print a list as a table or as JSON."""
     if SESSION.json:
@@ -45,7 +51,9 @@ def show_list(
     if not items:
         print(empty, file=sys.stderr)
         return
-    table([name for name, _ in columns], [[text(get(item)) for _, get in columns] for item in items])
+    most = 1000 if folds else 120
+    rows = [[text(get(item), most=most) for _, get in columns] for item in items]
+    table([name for name, _ in columns], rows, folds=folds)
     if more:
         print("there are more: raise --limit", file=sys.stderr)
 
@@ -62,18 +70,26 @@ def show_one(value: BaseModel, fields: Sequence[Column]) -> None:
             print(f"{name.ljust(width)}  {shown.replace(chr(10), chr(10) + ' ' * (width + 2))}")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, cut to the width of the terminal."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, folds: bool = False) -> None:
+    """Print a table, cut to the width of the terminal; where it `folds`, the last column goes on in further lines instead."""
     rows = [[_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in [header, *rows]) for at in range(len(header))]
     if sys.stdout.isatty():
         room = shutil.get_terminal_size().columns
+        if folds:
+            widths[-1] = min(widths[-1], max(_NARROWEST_FOLD, room - sum(widths[:-1]) - 2 * (len(widths) - 1)))
         while sum(widths) + 2 * (len(widths) - 1) > room and max(widths) > _NARROWEST:
             widths[widths.index(max(widths))] -= 1
     print("  ".join(bold(name[:width].ljust(width)) for name, width in zip(header, widths, strict=True)).rstrip())
-    for row in rows:
+    shown = [part for row in rows for part in _folded(row, widths[-1])] if folds else rows
+    for row in shown:
         cells = [colored(_cut(cell, width).ljust(width), cell) for cell, width in zip(row, widths, strict=True)]
         print("  ".join(cells).rstrip())
+
+
+def _folded(row: Sequence[str], width: int) -> list[list[str]]:
+    first, *more = textwrap.wrap(row[-1], width) or [""]
+    return [[*row[:-1], first], *([*[""] * (len(row) - 1), line] for line in more)]
 
 
 def _line(cell: str) -> str:
