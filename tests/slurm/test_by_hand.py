@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,3 +83,35 @@ def test_autoscaling_submits_for_what_waits_and_stops_when_all_is_done(program: 
     assert {(item["scheduler"], item["num_nodes"]) for item in found} == {("free", 1)}
     again = program("slurm", "autoscale", "1", "-s", "nobody", code=3)
     assert "scheduler" in again.stderr
+
+
+def test_jobs_of_a_dead_allocation_are_found_and_those_of_a_canceled_workflow_end(
+    program: Program, slurm: Slurm
+) -> None:
+    document = json.loads((program.directory / "tested.json").read_text())
+    document["jobs"] = [{"name": "lasting", "command": "sleep 600", "resource_requirements": "small"}]
+    program("workflows", "create", program.write("lasting.json", json.dumps(document)))
+    program("slurm", "schedule-nodes", "2", "-s", "free")
+    wait_until(lambda: _state(program) == "running", timeout=90, what="the job runs")
+    (allocation,) = program("slurm", "list", "2", "-f", "json").json
+    (runner,) = program("compute-nodes", "list", "2", "-f", "json").json
+    os.kill(runner["pid"], signal.SIGKILL)  # it can tell nobody
+    slurm.wait_for(allocation["cluster_job_id"], "FAILED", "CANCELLED", "COMPLETED")
+    assert _state(program) == "running", "nobody has looked"
+    wait_until(lambda: _state_after_sync(program) != "running", timeout=90, what="it is found out")
+    assert _state(program) in {"ready", "terminated"}, "it is to go on"
+    assert program("compute-nodes", "list", "2", "--active", "-f", "json", code=None).json == []
+
+    program("slurm", "schedule-nodes", "2", "-s", "held")
+    assert "cancelled 1 allocation" in program("workflows", "cancel", "2").stdout
+    wait_until(lambda: not slurm.call("squeue", "-h"), timeout=90, what="the queue is empty")
+
+
+def _state(program: Program) -> str:
+    (job,) = program("jobs", "list", "2", "-f", "json").json
+    return str(job["state"])
+
+
+def _state_after_sync(program: Program) -> str:
+    program("workflows", "sync-status", "2")
+    return _state(program)
