@@ -13,7 +13,7 @@ import signal
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 from torc.core.alike import normalised, program_of
@@ -130,6 +130,7 @@ class _Case:
         return 1.0 - doubt
 
 
+@lru_cache(maxsize=512)  # whoever follows a workflow asks about the same failures every few seconds
 def diagnose(facts: Facts) -> Diagnosis:
     """Tell why an attempt failed."""
     clues = [*_certain(facts), *_of_ending(facts), *_of_logs(facts.logs)]

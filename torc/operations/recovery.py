@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -18,7 +18,7 @@ from torc.operations.diagnosis import failed_jobs
 from torc.operations.dispatch import DryRun, Tx, answers
 from torc.operations.handling import class_for
 from torc.operations.remedies import Failed, Limits, Remedy
-from torc.operations.reset import all_states, downstream, make_due
+from torc.operations.reset import downstream, make_due, states_of
 from torc.operations.rows import workflow_row
 from torc.operations.runs import expire_leases
 from torc.operations.workflows import refuse_while_running
@@ -44,8 +44,7 @@ def recover_workflow(tx: Tx, request: api.RecoverWorkflow) -> api.Recovery:
     if request.new_budget:
         tx.event(workflow["id"], BEGUN, automation=request.automation)
     prices = Prices(tx, workflow["id"])
-    before = all_states(tx, workflow["id"])
-    round_ = _Round(tx, request, prices, spent(tx, prices, request.automation), before)
+    round_ = _Round(tx, request, prices, spent(tx, prices, request.automation))
     chosen = round_.decide()
     made = api.Recovery(
         applied=bool(chosen) and not request.dry_run,
@@ -62,7 +61,7 @@ def recover_workflow(tx: Tx, request: api.RecoverWorkflow) -> api.Recovery:
     if chosen:
         for remedy, proposal, _ in chosen:
             _give(tx, workflow["id"], remedy, proposal, request)
-        make_due(tx, workflow["id"], {job for _, _, due in chosen for job in due}, before)
+        make_due(tx, workflow["id"], {job for _, _, due in chosen for job in due}, round_.before)
         tx.event(
             workflow["id"], RECOVERED, num_jobs=made.num_retried, num_left=made.num_left, mark=mark, run_id=workflow["run_id"],
             reason=request.reason, automation=request.automation, cost_node_hours=made.cost_node_hours,
@@ -77,10 +76,10 @@ _Chosen = tuple[Remedy, api.Proposal, set[int]]
 class _Round:
     """What one recovery decides about each failed job."""
 
-    def __init__(
-        self, tx: Tx, request: api.RecoverWorkflow, prices: Prices, already: api.Spent, before: Mapping[int, State]
-    ) -> None:
-        self.tx, self.request, self.prices, self.spent, self.before = tx, request, prices, already, before
+    def __init__(self, tx: Tx, request: api.RecoverWorkflow, prices: Prices, already: api.Spent) -> None:
+        self.tx, self.request, self.prices, self.spent = tx, request, prices, already
+        #: states of the jobs that some remedy reaches: to read those of all jobs would be most of the time
+        self.before: dict[int, State] = {}
         self.left: _LeftOut = defaultdict(list)
 
     def decide(self) -> list[_Chosen]:
@@ -140,7 +139,9 @@ class _Round:
     def _price(self, remedy: Remedy) -> tuple[set[int], float]:
         """Give the jobs that are due with a remedy, and what all of them would cost in node-hours."""
         own = {member.row["id"] for member in remedy.members}
-        due = {job for job in downstream(self.tx, own) if job in own or self.before[job] is State.CANCELED}
+        reached = downstream(self.tx, own)
+        self.before |= states_of(self.tx, reached)
+        due = {job for job in reached if job in own or self.before[job] is State.CANCELED}
         like = remedy.members[0].row["requirement_id"]
         each = self.prices.node_hours(remedy.new, like, to_its_limit=remedy.action == "more time")
         cost = len(own) * each

@@ -69,6 +69,12 @@ def all_states(tx: Tx, workflow_id: int) -> dict[int, State]:
     return {number: named[state] for number, state in rows}
 
 
+def states_of(tx: Tx, ids: Collection[int]) -> dict[int, State]:
+    """Give the state of each of some jobs."""
+    query = f"SELECT id, state FROM job WHERE id IN {tx.dialect.id_list}"
+    return {number: State(state) for number, state in tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(ids)})}
+
+
 @answers(ResetWorkflow)
 def reset_workflow(tx: Tx, request: ResetWorkflow) -> Changes:
     """Reset all jobs, or the unsuccessful ones with what is behind them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import text
@@ -16,15 +17,18 @@ from torc.operations.dispatch import DryRun, Tx, answers
 from torc.operations.rows import grow_version, workflow_row
 
 _ATTEMPTS = (
-    "SELECT a.job_id, j.name, a.attempt, j.requirement_id, a.peak_memory_bytes, a.wall_seconds, "
+    "SELECT a.id, j.requirement_id, a.peak_memory_bytes, a.wall_seconds, "
     "a.user_cpu_seconds + a.system_cpu_seconds FROM attempt a JOIN job j ON j.id = a.job_id "
     "WHERE a.workflow_id = :id AND a.is_current AND a.started_at IS NOT NULL{run} ORDER BY a.id"
 )
+_NAMES = "SELECT a.id, a.job_id, j.name, a.attempt, j.requirement_id FROM attempt a JOIN job j ON j.id = a.job_id"
 _CLASSES = text(
     "SELECT id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement WHERE workflow_id = :id"
 )
 #: what is asked for where nothing is said
 _NO_MEMORY = ResourceRequest().memory_bytes
+#: bytes, seconds and CPUs kept busy of the attempts of a class
+_Columns = tuple[list[float], list[float], list[float]]
 
 
 @answers(api.CheckUtilization)
@@ -34,23 +38,24 @@ def check_utilization(tx: Tx, request: api.CheckUtilization) -> api.Utilization:
     classes = {row[0]: (row[1], ResourceRequest(*row[2:])) for row in tx.db.execute(_CLASSES, {"id": workflow_id})}
     values = {"id": workflow_id, **({} if request.run_id is None else {"run_id": request.run_id})}
     query = _ATTEMPTS.format(run="" if request.run_id is None else " AND a.run_id = :run_id")
-    used_by: dict[int, list[Used]] = defaultdict(list)
-    above: list[api.Exceeded] = []
-    for job_id, job, attempt, class_id, memory, wall, cpu in tx.dialect.fetch(tx.db, query, values):
-        used = Used(memory, wall, cpu)
-        used_by[class_id].append(used)
-        name, asked = classes[class_id]
-        for resource, wanted, amount in exceeded(asked, used, asks_memory=asked.memory_bytes > _NO_MEMORY):
-            above.append(
-                api.Exceeded.model_validate({
-                    "job_id": job_id, "job_name": job, "attempt": attempt, "requirement": name, "resource": resource,
-                    "asked": wanted, "used": amount,
-                })
-            )  # fmt: skip
+    # columns of plain numbers: an object for each of 50,000 attempts would take longer than to read them
+    used_by: dict[int, _Columns] = defaultdict(lambda: ([], [], []))
+    beyond: dict[int, list[tuple[str, float, float]]] = {}
+    for number, class_id, memory, wall, cpu in tx.dialect.fetch(tx.db, query, values):
+        memories, walls, cpus = used_by[class_id]
+        memories.append(memory)
+        walls.append(wall)
+        cpus.append(cpu / wall if wall > 0 else 0.0)
+        asked = classes[class_id][1]
+        if memory > asked.memory_bytes or wall > asked.runtime_seconds or cpu > asked.num_cpus * wall:
+            found = exceeded(asked, Used(memory, wall, cpu), asks_memory=asked.memory_bytes > _NO_MEMORY)
+            if found:
+                beyond[number] = found
+    above = _exceeded(tx, beyond, classes)
     above.sort(key=lambda item: -item.used / item.asked)
     return api.Utilization(
         workflow_id=workflow_id,
-        num_attempts=sum(map(len, used_by.values())),
+        num_attempts=sum(len(walls) for _, walls, _ in used_by.values()),
         classes=sorted(
             (_class(*classes[class_id], used) for class_id, used in used_by.items()),
             key=lambda item: -item.num_attempts,
@@ -60,13 +65,27 @@ def check_utilization(tx: Tx, request: api.CheckUtilization) -> api.Utilization:
     )
 
 
-def _class(name: str, asked: ResourceRequest, used: list[Used]) -> api.ClassUse:
-    memory = spread([item.memory_bytes for item in used])
-    wall = spread([item.wall_seconds for item in used])
-    cpus = spread([item.cpus for item in used])
+def _exceeded(
+    tx: Tx, found: Mapping[int, Sequence[tuple[str, float, float]]], classes: Mapping[int, tuple[str, ResourceRequest]]
+) -> list[api.Exceeded]:
+    """Name the jobs of attempts that used more than they asked for."""
+    query = f"{_NAMES} WHERE a.id IN {tx.dialect.id_list} ORDER BY a.id"
+    rows = tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(found)}) if found else []
+    return [
+        api.Exceeded.model_validate({
+            "job_id": job_id, "job_name": job, "attempt": attempt, "requirement": classes[class_id][0], "resource": resource,
+            "asked": wanted, "used": amount,
+        })
+        for number, job_id, job, attempt, class_id in rows
+        for resource, wanted, amount in found[number]
+    ]  # fmt: skip
+
+
+def _class(name: str, asked: ResourceRequest, used: _Columns) -> api.ClassUse:
+    memory, wall, cpus = (spread(values) for values in used)
     return api.ClassUse(
         requirement=name,
-        num_attempts=len(used),
+        num_attempts=len(used[0]),
         num_cpus=asked.num_cpus,
         memory_bytes=asked.memory_bytes,
         runtime_seconds=asked.runtime_seconds,

@@ -52,6 +52,11 @@ def text_column(*, nullable: bool = True) -> Any:
     return Field(default=None, sa_column=Column(Text, nullable=nullable))
 
 
+def _where(condition: str, name: str, *columns: str) -> Index:
+    """Give an index of those rows that meet a condition."""
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
 class IdBlock(SQLModel, table=True):
     """The next free id of each table."""
 
@@ -207,29 +212,19 @@ class JobRow(SQLModel, table=True):
         Index("job_gate", "gate_id"),
         Index("job_input_set", "input_set_id"),
         # claims read these: flat however many jobs have finished
-        Index(
+        _where(
+            "state = 'ready' AND due_at IS NULL",
             "job_ready",
             "workflow_id",
             "requirement_id",
             "scheduler_id",
             "order_key",
             "id",
-            sqlite_where=text("state = 'ready' AND due_at IS NULL"),
-            postgresql_where=text("state = 'ready' AND due_at IS NULL"),
         ),
-        Index(
-            "job_due",
-            "workflow_id",
-            "due_at",
-            sqlite_where=text("due_at IS NOT NULL"),
-            postgresql_where=text("due_at IS NOT NULL"),
-        ),
-        Index(
-            "job_held",
-            "runner_id",
-            sqlite_where=text("runner_id IS NOT NULL"),
-            postgresql_where=text("runner_id IS NOT NULL"),
-        ),
+        _where("due_at IS NOT NULL", "job_due", "workflow_id", "due_at"),
+        # whoever asks why jobs failed reads this; queries must say the condition in the same words
+        _where("state IN ('failed', 'terminated', 'pending_failed')", "job_failed", "workflow_id", "id"),
+        _where("runner_id IS NOT NULL", "job_held", "runner_id"),
     )
     id: int = id_column()
     workflow_id: int = reference("workflow.id")
