@@ -4,6 +4,8 @@ for, by what their jobs have used."""
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import Field
@@ -15,21 +17,25 @@ from mcp_server.present import Reply, plain
 from mcp_server.registry import tool
 from mcp_server.specs import commands
 from mcp_server.texts import Spec, SpecPath
-from torc.api.jobs import ListJobs
-from torc.api.learning import SuggestResources
+from torc.api.data import ListRequirements, Requirement
+from torc.api.learning import ListCommandKinds, SuggestResources
+from torc.api.planning import CountByClass, GetStages, StageCell, WorkflowStages
 from torc.api.utilization import CheckUtilization, ClassUse
-from torc.api.workflows import GetGraph, GraphRequirement
+from torc.api.workflows import GetGraph
 from torc.client.workloads import Described, of_plan, of_stored
-from torc.core.analysis import Analysis, analyze
+from torc.core.analysis import Analysis, analyze, misfits
 from torc.core.correction import fitted, raised
+from torc.core.demand import Cell
+from torc.core.estimate import estimate
 from torc.core.learning import Learnt, shape_of, together
 from torc.core.quantities import human_bytes, human_duration
 from torc.core.resources import ResourceRequest
 from torc.core.simulate import Use
-from torc.core.states import FINISHED
 from torc.errors import Invalid
 from torc.runner.hardware import node
 
+#: larger stored workflows are estimated: a model waits for each answer
+MOST_SIMULATED = 2000
 _MOST_STAGES = 20
 _MOST_PATH = 12
 
@@ -57,6 +63,7 @@ class ExecutionPlan(Reply):
     cpu_hours: float
     gpu_hours: float
     makespan_here: str = Field(description="on the machine of this server")
+    estimated: str | None = Field(None, description="how, where it was not simulated")
     node_hours: float = Field(description="at most, by the limits that jobs ask for")
     cannot_run_here: list[str] | None = None
     commands: list[str] | None = None
@@ -70,13 +77,18 @@ def get_execution_plan(
     path: SpecPath = None,
 ) -> ExecutionPlan:
     """Show what a workflow or a spec will take before it runs: stages, critical path, peaks, expected makespan, node-hours.
-    Costs a simulation, under a second for 10,000 jobs. Next: run_workflow here, or submit_workflow on Slurm."""
+    Costs a simulation; stored ones of over 2,000 jobs are estimated from sums. Next: run_workflow here, or submit_workflow on Slurm."""
     if workflow_id is not None:
         if spec is not None or path is not None:
             raise Invalid(
                 "workflow_id: give either workflow_id, or spec or path", hint="get_execution_plan(workflow_id=1)"
             )
-        described = of_stored(desk().torc.send(GetGraph(workflow_id=find_workflow(workflow_id).id)))
+        workflow = find_workflow(workflow_id)
+        if workflow.counts.total > MOST_SIMULATED:
+            found = desk().torc.send(GetStages(workflow_id=workflow.id))
+            if found.cells is not None:
+                return _estimated(found, found.cells)
+        described = of_stored(desk().torc.send(GetGraph(workflow_id=workflow.id)))
         shown = None
     else:
         plan = texts.checked(texts.source_of(spec, path))
@@ -87,10 +99,8 @@ def get_execution_plan(
 def _shown(described: Described, commands_shown: list[str] | None) -> ExecutionPlan:
     here, _ = node()
     found = analyze(described.workload, [here], states=described.states)
-    path = [plain(described.jobs[job], 60) for job in found.critical_path.jobs]
-    if len(path) > _MOST_PATH:
-        path = [*path[: _MOST_PATH - 1], f"... {len(path) - _MOST_PATH} more ...", path[-1]]
-    misfits = [
+    path = _cut([plain(described.jobs[job], 60) for job in found.critical_path.jobs])
+    cannot = [
         f"{misfit.num_jobs} jobs of {plain(described.classes[misfit.request], 60)}: {misfit.reason}"
         for misfit in found.misfits
     ]
@@ -105,10 +115,66 @@ def _shown(described: Described, commands_shown: list[str] | None) -> ExecutionP
         ],
         num_stages=len(found.stages), critical_path=path, critical_path_time=human_duration(found.critical_path.seconds),
         peak=_use(found.peak), cpu_hours=round(found.cpu_seconds / 3600, 2), gpu_hours=round(found.gpu_seconds / 3600, 2),
-        makespan_here=_makespan(found), node_hours=round(hours_here(found), 2), cannot_run_here=misfits or None,
+        makespan_here=_makespan(found), node_hours=round(hours_here(found), 2), cannot_run_here=cannot or None,
         commands=commands_shown,
         next="run_workflow runs it here, submit_workflow on Slurm; suggest_resources finds requests by what was used",
     )  # fmt: skip
+
+
+def _estimated(found: WorkflowStages, kept: list[StageCell]) -> ExecutionPlan:
+    """Show a large workflow by its sums: what would be simulated is given in bounds."""
+    here, _ = node()
+    index = {item.requirement_id: at for at, item in enumerate(found.classes)}
+    requests = [
+        ResourceRequest(item.num_cpus, item.num_gpus, item.num_nodes, item.memory_bytes, item.runtime_seconds)
+        for item in found.classes
+    ]
+    cells = [Cell(cell.stage, index[cell.requirement_id], cell.num_jobs) for cell in kept]
+    path_seconds = sum(job.runtime_seconds for job in found.path)
+    told = estimate(requests, cells, path_seconds, here)
+    by_stage: dict[int, list[Cell]] = {}
+    for cell in cells:
+        by_stage.setdefault(cell.stage, []).append(cell)
+    names = [plain(item.name, 60) for item in found.classes]
+    counts = Counter({index[number]: count for number, count in found.by_class.items()})
+    upper = told.upper_seconds
+    return ExecutionPlan(
+        name=plain(found.workflow_name, 80), jobs_to_do=counts.total(), jobs_finished=found.num_finished,
+        stages=[_stage(members, requests, names) for members in list(by_stage.values())[:_MOST_STAGES]],
+        num_stages=len(by_stage), critical_path=_cut([plain(job.job_name, 60) for job in found.path]),
+        critical_path_time=_between(path_seconds, told.longest_path_seconds), peak=f"largest stage: {_use(told.peak)}",
+        cpu_hours=round(told.cpu_seconds / 3600, 2), gpu_hours=round(told.gpu_seconds / 3600, 2),
+        makespan_here=f"at least {human_duration(told.lower_seconds)}" if upper is None else _between(told.lower_seconds, upper),
+        node_hours=round((told.lower_seconds if upper is None else upper) / 3600, 2),
+        cannot_run_here=[
+            f"{misfit.num_jobs} jobs of {names[misfit.request]}: {misfit.reason}" for misfit in misfits(requests, [here], counts)
+        ] or None,
+        estimated="from sums of stages and classes, in bounds; critical_path is one long chain, not always the longest",
+        next="run_workflow runs it here, submit_workflow on Slurm; suggest_resources finds requests by what was used",
+    )  # fmt: skip
+
+
+def _stage(cells: list[Cell], requests: list[ResourceRequest], names: list[str]) -> Stage:
+    use = Use()
+    for cell in cells:
+        use = use.plus(requests[cell.requirement], cell.num_jobs)
+    return Stage(
+        jobs=sum(cell.num_jobs for cell in cells), at_once=_use(use),
+        longest=human_duration(max(requests[cell.requirement].runtime_seconds for cell in cells)),
+        classes={names[cell.requirement]: cell.num_jobs for cell in sorted(cells, key=lambda cell: -cell.num_jobs)[:5]},
+    )  # fmt: skip
+
+
+def _between(least: float, most: float) -> str:
+    if least >= most:
+        return f"at most about {human_duration(most)}"
+    return f"between {human_duration(least)} and {human_duration(most)}"
+
+
+def _cut(path: list[str]) -> list[str]:
+    if len(path) <= _MOST_PATH:
+        return path
+    return [*path[: _MOST_PATH - 1], f"... {len(path) - _MOST_PATH} more ...", path[-1]]
 
 
 def _use(use: Use) -> str:
@@ -128,26 +194,26 @@ def hours_here(found: Analysis) -> float:
     return seconds / 3600
 
 
-def expected_hours(workflow_id: int, job_ids: set[int] | None = None) -> float:
+def expected_hours(workflow_id: int, job_ids: Collection[int] | None = None) -> float:
     """Estimate the node-hours of what is to run of a stored workflow on this machine.
 
     A class counts with the longest that its jobs took so far, and a half more; one that nothing is known of, with its limit.
     `job_ids`: of these jobs, whatever their states; else of all that are not finished.
     """
     torc = desk().torc
-    stored = torc.send(GetGraph(workflow_id=workflow_id))
+    if job_ids is None:
+        counts = torc.send(GetStages(workflow_id=workflow_id)).by_class
+    else:
+        counts = torc.send(CountByClass(workflow_id=workflow_id, job_ids=sorted(job_ids))).by_class
+    listed = torc.send(ListRequirements(workflow_id=workflow_id, limit=10_000)).items
+    due = [(item, counts[item.id]) for item in listed if item.id in counts]
     known = {use.requirement: use for use in torc.send(CheckUtilization(workflow_id=workflow_id, limit=0)).classes}
     here, _ = node()
-    seconds = 0.0
-    longest = 0.0
-    for job in stored.jobs:
-        due = job.state not in FINISHED if job_ids is None else job.id in job_ids
-        if not due:
-            continue
-        asked = stored.requirements[job.requirement]
+    seconds = longest = 0.0
+    for asked, count in due:
         took = _expected_seconds(known.get(asked.name), asked.runtime_seconds)
         share = max(asked.num_cpus / max(1, here.num_cpus), asked.memory_bytes / max(1, here.memory_bytes))
-        seconds += took * min(1.0, share) * asked.num_nodes
+        seconds += count * took * min(1.0, share) * asked.num_nodes
         longest = max(longest, took)
     return max(seconds, longest) / 3600
 
@@ -192,7 +258,9 @@ def suggest_resources(
     used = {use.requirement: use for use in desk().torc.send(CheckUtilization(workflow_id=number, limit=0)).classes}
     learnt = _learnt(number, factor)
     requirements = [
-        item for item in desk().torc.send(GetGraph(workflow_id=number)).requirements if item.name in {*used, *learnt}
+        item
+        for item in desk().torc.send(ListRequirements(workflow_id=number, limit=10_000)).items
+        if item.name in {*used, *learnt}
     ]
     if not requirements:
         raise Invalid(
@@ -208,10 +276,9 @@ def suggest_resources(
 
 def _learnt(workflow_id: int, factor: float) -> dict[str, Learnt]:
     """Give what is known of each class from the history of all workflows: of those classes of which all commands are known."""
-    jobs = desk().torc.send(ListJobs(workflow_id=workflow_id, limit=10_000)).items
     asked: dict[str, dict[str, str]] = {}
-    for job in jobs:
-        asked.setdefault(job.requirement_name, {})[shape_of(job.command)] = job.command
+    for kind in desk().torc.send(ListCommandKinds(workflow_id=workflow_id)).kinds:
+        asked.setdefault(kind.requirement, {})[shape_of(kind.command)] = kind.command
     every = sorted({command for shapes in asked.values() for command in shapes.values()})
     found = desk().torc.send(SuggestResources(commands=every, margin=factor)).suggestions if every else []
     known = {item.command: Learnt(**item.model_dump(include=set(Learnt._fields))) for item in found}
@@ -222,7 +289,7 @@ def _learnt(workflow_id: int, factor: float) -> dict[str, Learnt]:
     }
 
 
-def _suggestion(item: GraphRequirement, use: ClassUse | None, learnt: Learnt | None, factor: float) -> Suggestion:
+def _suggestion(item: Requirement, use: ClassUse | None, learnt: Learnt | None, factor: float) -> Suggestion:
     """Suggest by the history and, where nothing else is known or jobs of this workflow came to their limits, by their own use."""
     own = None if use is None or not use.num_attempts else _by_own_use(use, factor)
     memory, runtime = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise, product
 
 import pytest
@@ -15,6 +16,7 @@ from torc.core.graph import (
     cycle_text,
     downstream,
     find_cycle,
+    gate_stages,
     graph_of,
     partial_order,
     stages,
@@ -188,3 +190,18 @@ def test_a_barrier_costs_its_members_and_its_waiters_not_their_product() -> None
     assert sum(len(members) for members in graph.gates) == size
     assert sum(len(graph.waiters(gate)) for gate in range(len(graph.gates))) == size
     assert set(stages(graph)) == {0, 1}
+
+
+@given(st.integers(0, 2**32))
+def test_stages_by_gates_are_those_by_jobs(seed: int) -> None:
+    chosen = random.Random(seed)
+    size = chosen.randint(1, 30)
+    order = chosen.sample(range(size), size)  # ids say nothing about who waits for whom
+    gates: list[tuple[int, ...]] = []
+    gate_of: list[int | None] = [None] * size
+    for at in range(1, size):
+        if chosen.random() < 0.7:
+            gate_of[order[at]] = len(gates)
+            gates.append(tuple(sorted(chosen.sample(order[:at], chosen.randint(1, min(at, 4))))))
+    by_gates = gate_stages(gates, gate_of)
+    assert stages(graph_of(gates, gate_of)) == [0 if gate is None else by_gates[gate] for gate in gate_of]

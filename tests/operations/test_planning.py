@@ -10,7 +10,16 @@ from tests.support.workflows import create, finish, get, jobs, states, workflow
 from torc.api.base import Torc
 from torc.api.data import ListSlurmSchedulers
 from torc.api.events import ListEvents
-from torc.api.planning import GetDemand, PlannedScheduler, SetAllocationPlan, StoredPlan, WorkflowDemand
+from torc.api.jobs import CreateJob
+from torc.api.planning import (
+    CountByClass,
+    GetDemand,
+    GetStages,
+    PlannedScheduler,
+    SetAllocationPlan,
+    StoredPlan,
+    WorkflowDemand,
+)
 from torc.api.transfer import ExportSpec
 from torc.api.workflows import CheckWorkflow
 from torc.errors import Conflict, Invalid
@@ -164,3 +173,22 @@ def test_jobs_that_become_ready_one_by_one_are_given_allocations_in_turn(torc: T
     assert planned_actions(torc, wf) == [
         ("on_workflow_start", "", 2), ("on_jobs_ready", "b0,b1", 1), ("on_jobs_ready", "b2,b3", 1),
     ]  # fmt: skip
+
+
+def test_stages_are_kept_with_gates_and_summed_up(torc: Torc) -> None:
+    wf = pipeline(torc)
+    found = torc.send(GetStages(workflow_id=wf))
+    names = {each.requirement_id: each.name for each in found.classes}
+    assert found.cells is not None
+    assert [(cell.stage, names[cell.requirement_id], cell.num_jobs) for cell in found.cells] == [
+        (0, "small", 1), (1, "gpu", 4), (2, "small", 1),
+    ]  # fmt: skip
+    assert [job.job_name for job in found.path] == ["p", "g0", "r"]
+    some = torc.send(CountByClass(workflow_id=wf, job_ids=[found.path[0].job_id, found.path[1].job_id])).by_class
+    assert {names[number]: count for number, count in some.items()} == {"small": 1, "gpu": 1}
+    torc.send(CreateJob(workflow_id=wf, name="after", command="true", depends_on=["r"]))
+    finish(torc, wf, "p")
+    found = torc.send(GetStages(workflow_id=wf))
+    assert found.cells is not None
+    assert [(cell.stage, cell.num_jobs) for cell in found.cells] == [(1, 4), (2, 1), (3, 1)]
+    assert (found.num_finished, [job.job_name for job in found.path]) == (1, ["g0", "r", "after"])

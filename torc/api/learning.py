@@ -47,3 +47,25 @@ class SuggestResources(Request[Suggestions]):
 
 
 SuggestResources.writes = False  # a question, too long for a query
+
+
+class CommandKind(Value):
+    """Jobs of one class whose commands differ in numbers alone."""
+
+    requirement: str
+    command: str = Field(description="of the last of them")
+    num_jobs: int
+
+
+class CommandKinds(Value):
+    """What the first jobs of a workflow run."""
+
+    kinds: list[CommandKind]
+
+
+@request("GET", "/workflows/{workflow_id}/command-kinds")
+class ListCommandKinds(Request[CommandKinds]):
+    """List what jobs run by class and command, but for numbers: one command of each kind."""
+
+    workflow_id: int
+    limit: int = Field(10_000, ge=1, le=100_000, description="look at so many of the first jobs")

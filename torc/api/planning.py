@@ -50,6 +50,62 @@ class GetDemand(Request[WorkflowDemand]):
     workflow_id: int
 
 
+class StageCell(Value):
+    """The jobs of one class in one stage that have not finished."""
+
+    stage: int
+    requirement_id: int
+    num_jobs: int
+
+
+class PathJob(Value):
+    """A job of a chain."""
+
+    job_id: int
+    job_name: str
+    runtime_seconds: int
+
+
+class WorkflowStages(Value):
+    """The jobs of a workflow that have not finished, in sums."""
+
+    workflow_id: int
+    workflow_name: str
+    num_finished: int
+    classes: list[DemandClass] = Field(description="those with jobs that have not finished")
+    by_class: dict[int, int] = Field(description="class -> its jobs that have not finished")
+    cells: list[StageCell] | None = Field(
+        description="in order of stage, then class; null: the stages of this workflow are not kept, see its graph"
+    )
+    path: list[PathJob] = Field(
+        description="a long chain of jobs that wait for each other, not always the longest; empty: too many stages"
+    )
+
+
+@request("GET", "/workflows/{workflow_id}/stages")
+class GetStages(Request[WorkflowStages]):
+    """Get the jobs that have not finished in sums: how many of which class how far from the beginning."""
+
+    workflow_id: int
+
+
+class ClassCounts(Value):
+    """How many of some jobs are of which class."""
+
+    by_class: dict[int, int] = Field(description="requirement_id -> jobs")
+
+
+@request("POST", "/workflows/{workflow_id}/class-counts", access="read")
+class CountByClass(Request[ClassCounts]):
+    """Count given jobs of a workflow by their requirement class, whatever their states."""
+
+    workflow_id: int
+    job_ids: list[int] = Field(max_length=100_000)
+
+
+CountByClass.writes = False  # a question, too long for a query
+
+
 class PlannedScheduler(Value):
     """Allocations of one kind, the jobs that they are for, and those that make them due."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torc.core.graph import CriticalPath, critical_path, earliest_ends, stages
 from torc.core.packing import never_fits
-from torc.core.resources import Capacity
+from torc.core.resources import Capacity, ResourceRequest
 from torc.core.simulate import Use, Workload, simulate
 from torc.core.states import FINISHED, State
 
@@ -70,9 +70,9 @@ def analyze(
     path = CriticalPath(path.seconds, tuple(job for job in path.jobs if todo[job]))
     counts = Counter(workload.request_of[job] for job, due in enumerate(todo) if due)
     cpu_seconds, gpu_seconds = _work(workload, counts)
-    misfits = () if max_parallel_jobs is not None else _misfits(workload, nodes, counts)
+    unfit = () if max_parallel_jobs is not None else misfits(workload.requests, nodes, counts)
     makespan, peak_on_nodes = None, None
-    if not misfits and sum(todo) <= MOST_SIMULATED:
+    if not unfit and sum(todo) <= MOST_SIMULATED:
         simulation = simulate(workload, nodes, states=states, max_parallel_jobs=max_parallel_jobs)
         if not simulation.unplaced:
             makespan, peak_on_nodes = simulation.makespan_seconds, simulation.peak
@@ -87,7 +87,7 @@ def analyze(
         lower_bound_seconds=max(path.seconds, _area_bound(workload, nodes, counts, max_parallel_jobs)),
         makespan_seconds=makespan,
         peak_on_nodes=peak_on_nodes,
-        misfits=misfits,
+        misfits=unfit,
     )
 
 
@@ -149,10 +149,11 @@ def _area_bound(
     return max((work / supply for work, supply in pairs if supply), default=0.0)
 
 
-def _misfits(workload: Workload, nodes: Sequence[Capacity], counts: Counter[int]) -> tuple[Misfit, ...]:
+def misfits(requests: Sequence[ResourceRequest], nodes: Sequence[Capacity], counts: Counter[int]) -> tuple[Misfit, ...]:
+    """Give the classes that no nodes can start, of those that have jobs."""
     found = []
     for number, count in sorted(counts.items()):
-        request = workload.requests[number]
+        request = requests[number]
         single = request._replace(num_nodes=1)
         if sum(node.fits(single) for node in nodes) >= request.num_nodes:
             continue

@@ -166,6 +166,23 @@ def stages(graph: Graph) -> list[int]:
     return stage
 
 
+def gate_stages(gates: Sequence[Sequence[int]], gate_of: Sequence[int | None]) -> list[int]:
+    """Give the stage of the jobs behind each gate, as `stages` does. There must be no cycle."""
+    stage = [0] * len(gates)  # 0: not known yet
+    for first in range(len(gates)):
+        path = [] if stage[first] else [first]
+        while path:
+            gate = path[-1]
+            before = {at for job in gates[gate] if (at := gate_of[job]) is not None}
+            unknown = [at for at in before if not stage[at]]
+            if unknown:
+                path += unknown
+                continue
+            stage[gate] = 1 + max((stage[at] for at in before), default=0)
+            path.pop()
+    return stage
+
+
 @dataclass(frozen=True, slots=True)
 class CriticalPath:
     """The longest chain of jobs, each of which waits for the one before."""

@@ -259,10 +259,21 @@ def _gate(tx: Tx, workflow_id: int, prerequisites: set[int]) -> int | None:
     gate = take_ids(tx.db, "gate")
     open_ones = text(f"SELECT count(*) FROM job WHERE NOT counted AND id IN {tx.dialect.id_list}")
     remaining = tx.db.execute(open_ones, {"ids": tx.dialect.ids(prerequisites)}).scalar_one()
-    tx.db.execute(
-        text("INSERT INTO gate (id, workflow_id, total, remaining) VALUES (:id, :workflow_id, :total, :remaining)"),
-        {"id": gate, "workflow_id": workflow_id, "total": len(prerequisites), "remaining": remaining},
+    before = text(
+        "SELECT max(CASE WHEN j.gate_id IS NULL THEN 0 ELSE g.stage END), sum(CASE WHEN j.gate_id IS NULL OR g.stage IS NOT NULL "
+        f"THEN 0 ELSE 1 END) FROM job j LEFT JOIN gate g ON g.id = j.gate_id WHERE j.id IN {tx.dialect.id_list}"
     )
+    last, unknown = tx.db.execute(before, {"ids": tx.dialect.ids(prerequisites)}).one()
+    tx.db.execute(
+        text(
+            "INSERT INTO gate (id, workflow_id, total, remaining, stage) "
+            "VALUES (:id, :workflow_id, :total, :remaining, :stage)"
+        ),
+        {
+            "id": gate, "workflow_id": workflow_id, "total": len(prerequisites), "remaining": remaining,
+            "stage": None if unknown else last + 1,
+        },
+    )  # fmt: skip
     tx.db.execute(
         text("INSERT INTO gate_prerequisite (job_id, gate_id) VALUES (:job, :gate)"),
         [{"job": job, "gate": gate} for job in sorted(prerequisites)],

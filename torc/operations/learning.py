@@ -4,14 +4,41 @@ from __future__ import annotations
 
 from torc.api import learning as api
 from torc.core.alike import program_of
-from torc.core.learning import History, Sample
+from torc.core.learning import History, Sample, shape_of
 from torc.operations.access import visible
 from torc.operations.dispatch import Tx, answers
+from torc.operations.rows import id_range, workflow_row
 
 _LATEST = (
     "SELECT j.command, a.peak_memory_bytes, a.wall_seconds FROM attempt a JOIN job j ON j.id = a.job_id "
     "WHERE a.state = 'completed' AND a.is_current AND a.started_at IS NOT NULL{seen} ORDER BY a.id DESC LIMIT :n"
 )
+#: the plus keeps databases from finding all jobs and sorting them: ids of a workflow's first jobs are close together
+_COMMANDS = (
+    "SELECT j.requirement_id, j.command FROM job j WHERE +j.workflow_id = :id "
+    "AND j.id > :after AND j.id <= :last ORDER BY j.id LIMIT :n"
+)
+_NAMES = "SELECT id, name FROM requirement WHERE workflow_id = :id"
+
+
+@answers(api.ListCommandKinds)
+def list_command_kinds(tx: Tx, request: api.ListCommandKinds) -> api.CommandKinds:
+    """List what jobs run."""
+    key = {"id": workflow_row(tx, request.workflow_id)["id"]}
+    after, last = id_range(tx, "job", request.workflow_id, None)
+    names = dict(tx.dialect.fetch(tx.db, _NAMES, key))
+    kinds: dict[tuple[int, str], tuple[str, int]] = {}
+    for requirement, command in tx.dialect.fetch(
+        tx.db, _COMMANDS, {**key, "after": after, "last": last, "n": request.limit}
+    ):
+        kind = requirement, shape_of(command)
+        kinds[kind] = command, kinds.get(kind, ("", 0))[1] + 1
+    return api.CommandKinds(
+        kinds=[
+            api.CommandKind(requirement=names[number], command=command, num_jobs=count)
+            for (number, _), (command, count) in kinds.items()
+        ]
+    )
 
 
 @answers(api.SuggestResources)

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import text
 
 from torc.api.workflows import Change
+from torc.core.graph import gate_stages
 from torc.core.states import State
 from torc.operations.dispatch import Tx
 from torc.operations.jobs import JOB_COLUMNS
@@ -193,8 +194,9 @@ def link(tx: Tx, workflow_id: int, plan: Plan, ids: Ids) -> None:
     """Make gates and input sets anew and hang the jobs on them."""
     gate = take_ids(tx.db, "gate", len(plan.gates)) if plan.gates else 0
     inputs = take_ids(tx.db, "input_set", len(plan.input_sets)) if plan.input_sets else 0
-    _insert(tx, "gate", ("id", "workflow_id", "total", "remaining"), (
-        (gate + at, workflow_id, len(members), 0) for at, members in enumerate(plan.gates)
+    stages = gate_stages(plan.gates, [job.gate for job in plan.jobs])
+    _insert(tx, "gate", ("id", "workflow_id", "total", "remaining", "stage"), (
+        (gate + at, workflow_id, len(members), 0, stages[at]) for at, members in enumerate(plan.gates)
     ))  # fmt: skip
     _insert(tx, "gate_prerequisite", ("job_id", "gate_id"), (
         (ids.jobs[job], gate + at) for at, members in enumerate(plan.gates) for job in members

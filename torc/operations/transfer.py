@@ -22,6 +22,7 @@ from torc.operations.incoming import Incoming, read_file, unpack
 from torc.operations.overwrite import recount
 from torc.operations.rows import encode_cursor, loads, workflow_of, workflow_row
 from torc.operations.runs import end_runners
+from torc.operations.stages import keep_stages
 from torc.store.check import problems
 from torc.store.ids import take_ids
 from torc.store.portable import BY_REFERENCE, kept, key_types, rows_after
@@ -128,6 +129,7 @@ def import_workflow(tx: Tx, request: ImportWorkflow) -> Workflow:
     wrong = problems(tx.db, workflow_id)
     if wrong:
         raise Invalid(f"what the file says cannot be: {wrong[0][1]} ({wrong[0][0]})", hint="the file is damaged")
+    keep_stages(tx, workflow_id)
     old = incoming.header
     tx.event(
         workflow_id, "workflow_imported", name=old["workflow"]["name"], user=old["workflow"]["user"],

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from torc.core.graph import gate_stages
 from torc.core.states import State
 from torc.spec.plan import Plan, PlannedJob, job_mentions, with_user_data_ids
 from torc.store.dialect import Dialect
@@ -158,8 +159,9 @@ def _insert_shared(insert: _Inserter, plan: Plan, first: _First) -> None:
             for at, item in enumerate(plan.user_data)
         ),
     )
-    insert("gate", ("id", "workflow_id", "total", "remaining"), (
-        (first.gate + at, workflow, len(jobs), len(jobs)) for at, jobs in enumerate(plan.gates)
+    stages = gate_stages(plan.gates, [job.gate for job in plan.jobs])
+    insert("gate", ("id", "workflow_id", "total", "remaining", "stage"), (
+        (first.gate + at, workflow, len(jobs), len(jobs), stages[at]) for at, jobs in enumerate(plan.gates)
     ))  # fmt: skip
     sets = plan.input_sets
     insert("input_set", ("id", "workflow_id"), [(first.input_set + at, workflow) for at in range(len(sets))])

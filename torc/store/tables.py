@@ -137,6 +137,7 @@ class GateRow(SQLModel, table=True):
     workflow_id: int = reference("workflow.id", index=True)
     total: int
     remaining: int  # prerequisites that are not counted off
+    stage: int | None = None  # of the jobs behind it: one more than that of its last prerequisite; NULL: not known
 
 
 class GatePrerequisiteRow(SQLModel, table=True):

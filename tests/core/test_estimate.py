@@ -1,0 +1,46 @@
+"""Estimates from sums hold what a simulation finds."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from torc.core.analysis import analyze
+from torc.core.demand import sums
+from torc.core.estimate import estimate
+from torc.core.graph import graph_of, stages
+from torc.core.resources import Capacity, ResourceRequest
+from torc.core.simulate import Workload
+
+NODE = Capacity(num_cpus=8, memory_bytes=64 << 30)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_bounds_hold_the_path_and_the_makespan(seed: int) -> None:
+    chosen = random.Random(seed)
+    requests = [ResourceRequest(chosen.randint(1, 8), 0, 1, 1 << 30, chosen.randint(1, 9)) for _ in range(3)]
+    layers = [chosen.randint(1, 12) for _ in range(chosen.randint(1, 4))]
+    gates: list[tuple[int, ...]] = []
+    gate_of: list[int | None] = []
+    for number, size in enumerate(layers):
+        first = len(gate_of)
+        if number:
+            gates.append(tuple(range(first - layers[number - 1], first)))
+        gate_of += [len(gates) - 1 if number else None] * size
+    graph = graph_of(gates, gate_of)
+    classes = [chosen.randrange(3) for _ in gate_of]
+    found = analyze(Workload(graph, requests, classes, [0] * len(gate_of), [True] * len(gate_of)), [NODE])
+    path = found.critical_path.seconds
+    told = estimate(requests, sums(stages(graph), classes), path, NODE)
+    assert path <= told.longest_path_seconds
+    assert (told.cpu_seconds, told.gpu_seconds) == (found.cpu_seconds, found.gpu_seconds)
+    assert found.makespan_seconds is not None
+    assert told.upper_seconds is not None
+    assert told.lower_seconds <= found.makespan_seconds
+    assert found.lower_bound_seconds == told.lower_seconds <= told.upper_seconds
+
+
+def test_what_does_not_fit_has_no_upper_bound() -> None:
+    told = estimate([ResourceRequest(16, 0, 1, 1, 60)], sums([0], [0]), 60, NODE)
+    assert (told.upper_seconds, told.lower_seconds) == (None, 120.0)

@@ -1,0 +1,59 @@
+"""What a large workflow will take, estimated from sums of stages and classes: bounds instead of a simulation (`analysis`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torc.core.demand import Cell
+from torc.core.resources import Capacity, ResourceRequest
+from torc.core.simulate import Use
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bounds, in seconds. Runtimes are those that jobs ask for."""
+
+    longest_path_seconds: int  # no chain of jobs takes more
+    lower_seconds: float  # no schedule on the node is shorter
+    upper_seconds: float | None  # one that runs stage after stage, class after class; None: a class does not fit
+    peak: Use  # of the largest stage, when all of it runs at once
+    cpu_seconds: int
+    gpu_seconds: int
+
+
+def estimate(
+    requests: Sequence[ResourceRequest], cells: Sequence[Cell], path_seconds: float, node: Capacity
+) -> Estimate:
+    """Estimate a workload on one node. `path_seconds`: what some chain of its jobs takes."""
+    cpu = gpu = memory = 0
+    longest: dict[int, int] = {}
+    uses: dict[int, Use] = {}
+    upper: float | None = 0.0
+    for stage, number, count in cells:
+        request = requests[number]
+        seconds = count * request.num_nodes * request.runtime_seconds
+        cpu += seconds * request.num_cpus
+        gpu += seconds * request.num_gpus
+        memory += seconds * request.memory_bytes
+        longest[stage] = max(longest.get(stage, 0), request.runtime_seconds)
+        uses[stage] = uses.get(stage, Use()).plus(request, count)
+        at_once = _at_once(request, node)
+        upper = None if upper is None or not at_once else upper + -(-count // at_once) * request.runtime_seconds
+    peak = Use()
+    for use in uses.values():
+        peak = peak.maximum(use)
+    supplies = ((cpu, node.num_cpus), (memory, node.memory_bytes), (gpu, node.num_gpus))
+    area = max((work / supply for work, supply in supplies if supply), default=0.0)
+    lower = max(area, path_seconds, *longest.values(), 0.0)
+    return Estimate(sum(longest.values()), lower, upper, peak, cpu, gpu)
+
+
+def _at_once(request: ResourceRequest, node: Capacity) -> int:
+    """Count how many such jobs run on the node together."""
+    if not node.fits(request):
+        return 0
+    pairs = (
+        (node.num_cpus, request.num_cpus), (node.memory_bytes, request.memory_bytes), (node.num_gpus, request.num_gpus),
+    )  # fmt: skip
+    return min(has // asks for has, asks in pairs if asks)
