@@ -85,10 +85,23 @@ class Slurm:
         self.sandbox.start_controller()
         self.call("scontrol", "update", "nodename=ALL", "state=resume", check=False)
         self.sandbox.start(install=False)
-        if jobs := set(self.call("squeue", "-h", "-o", "%A").split()):
+        if jobs := self._jobs():
             self.call("scancel", *jobs, check=False)
-            # a message of a node that is lost is sent again after a minute or two
-            wait_until(lambda: not self.call("squeue", "-h"), timeout=200, what=f"none of {jobs} is left")
+            if not self._is_empty_within(60):  # a message to a node was lost: Slurm lets go of nodes that are down
+                self.call("scontrol", "update", "nodename=ALL", "state=down", "reason=tests", check=False)
+                wait_until(lambda: not self._jobs(), timeout=140, what=f"none of {jobs} is left")
+                self.call("scontrol", "update", "nodename=ALL", "state=resume", check=False)
+                self.sandbox.start(install=False)
+
+    def _jobs(self) -> set[str]:
+        return set(self.call("squeue", "-h", "-o", "%A").split())
+
+    def _is_empty_within(self, seconds: float) -> bool:
+        try:
+            wait_until(lambda: not self._jobs(), timeout=seconds, what="no job is left")
+        except AssertionError:
+            return False
+        return True
 
 
 @contextlib.contextmanager
