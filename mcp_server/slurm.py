@@ -11,7 +11,7 @@ from mcp.server.mcpserver.resolve import Resolve
 from pydantic import Field
 
 from mcp_server import plans
-from mcp_server.desk import desk, find_workflow, require_here
+from mcp_server.desk import desk, find_workflow, require_here, require_writes
 from mcp_server.looking import Cursor, Limit, WorkflowId
 from mcp_server.plans import Change, Confirmation, Made, Outcome, PlanToken, Reason, asking
 from mcp_server.present import Reply, page_that_fits, plain, when, without_nothing
@@ -44,6 +44,7 @@ def submit_workflow(  # noqa: PLR0913, PLR0917 - options of a command
     """Plan Slurm allocations for what is left of a workflow, and submit them; a process here follows them to the end. First call:
     the plan with node-hours; second call with plan_token: submit. Next: get_slurm_sacct, wait_for_workflow."""
     require_here("submitting to Slurm")
+    require_writes()
     workflow = find_workflow(workflow_id)
     if plan_token is None:
         wishes = Wishes(partitions=(partition,) if partition else (), account=account)

@@ -90,8 +90,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("shown", WRONG.values(), ids=WRONG.keys())
-def test_nothing_is_told_to_whom_nobody_knows(house: House, shown: dict[str, str]) -> None:
-    for kind in REQUESTS.values():
+@pytest.mark.parametrize("part", [0, 1])  # who is wrong more than a hundred times has to wait
+def test_nothing_is_told_to_whom_nobody_knows(house: House, shown: dict[str, str], part: int) -> None:
+    for kind in list(REQUESTS.values())[part::2]:
         path = PREFIX + kind.http_path
         for field in [part[1:-1] for part in kind.http_path.split("/") if part.startswith("{")]:
             path = path.replace("{" + field + "}", "1")
