@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -170,16 +169,12 @@ def test_the_package_carries_the_skill() -> None:
 
 @pytest.mark.slow
 def test_claude_code_connects_to_what_was_installed(program: Program) -> None:
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / f"torc-tests/claude-{CLAUDE_VERSION}"
     claude = cache / "node_modules/.bin/claude"
     if not claude.exists():
         package = f"@anthropic-ai/claude-code@{CLAUDE_VERSION}"
         command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(cache), package]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"Claude Code cannot be installed: {done.stderr[-200:]}")
+        subprocess.run(command, check=True)
     program("mcp", "install", "--client", "claude-code")
     listed = subprocess.run(
         [str(claude), "mcp", "list"], cwd=program.directory, env=program.environ(), capture_output=True, text=True,

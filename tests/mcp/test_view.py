@@ -93,7 +93,7 @@ def rendered(tmp_path: Path, *results: dict[str, Any]) -> dict[str, Any]:
     host = tmp_path / "host.html"
     host.write_text(HOST % {key: json.dumps(value).replace("<", "\\u003c") for key, value in given.items()})
     browser = shutil.which("chromium")
-    assert browser is not None, "scripts/install installs it"
+    assert browser is not None, "scripts/install --dev installs it"
     argv = [
         browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "--virtual-time-budget=15000",
         f"--user-data-dir={tmp_path / 'profile'}", host.as_uri(),
