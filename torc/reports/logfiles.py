@@ -13,6 +13,8 @@ from torc.api.base import Torc
 from torc.api.provenance import GetProvenance
 from torc.api.runs import ListResults
 from torc.api.workflows import Workflow
+from torc.runner import tail
+from torc.runner.tail import End
 
 Kind = Literal["job", "runner", "worker", "slurm", "action", "other"]
 #: what is read of the end of a log
@@ -41,15 +43,6 @@ class LogFile:
     job: int | None = None
     attempt: int | None = None
     is_error: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The end of a file. `first_line` is the number of its first line, where it could be counted; `left_out` are bytes before it."""
-
-    text: str
-    first_line: int | None
-    left_out: int
 
 
 def named(path: Path) -> LogFile:
@@ -141,29 +134,8 @@ def where_else(
 
 def end_of(path: Path, most_bytes: int = END_BYTES) -> End | None:
     """Give the end of a file as text; None: it cannot be read, is empty, or is no text."""
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(0, size - most_bytes)
-            file.seek(start)
-            data = file.read(most_bytes)
-            cut = (data.find(b"\n") + 1) if start else 0
-            before = _count_lines(file, start + cut) if start + cut <= _MOST_COUNTED_BYTES else None
-    except OSError:
-        return None
-    if not data.strip() or data[:4096].count(0) > len(data[:4096]) // 10:
-        return None
-    text = data[cut:].decode("utf-8", errors="replace").replace("\x00", "")
-    return End(text, None if before is None else before + 1, start + cut)
-
-
-def _count_lines(file: BinaryIO, end: int) -> int:
-    file.seek(0)
-    found = 0
-    while end > 0 and (block := file.read(min(end, 1 << 20))):
-        found += block.count(b"\n")
-        end -= len(block)
-    return found
+    end = tail.end_of(path, most_bytes, most_counted_bytes=_MOST_COUNTED_BYTES)
+    return None if end is None or end.is_binary else end
 
 
 def place_of_last_lines(file: BinaryIO, number: int) -> int:

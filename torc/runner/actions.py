@@ -46,9 +46,8 @@ class ActionRun:
         """Note the end of the command that ran."""
         self.pid, self.return_code = 0, return_code
         if return_code:
-            tail = launch.tail(self._files.stderr)
-            last = tail.splitlines()[-1][:500] if tail else "no message"
-            self.detail = f"`{self._command[:200]}` ended with {return_code}: {last}"
+            last = launch.last_line(self._files.stderr) or "no message"
+            self.detail = f"`{self._command[:200]}` ended with {return_code}: {last[:500]}"
 
     def stop(self) -> None:
         """Note that no further command is wanted."""

@@ -17,12 +17,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from torc.api.runs import Assignment, Usage
 from torc.errors import Unavailable
 from torc.runner import spawner
 from torc.runner.state import Tails
+from torc.runner.tail import end_of
 
 Environ = Mapping[bytes, bytes]
 _TAIL_BYTES = 4096
@@ -314,37 +315,17 @@ def end_now(pid: int) -> None:
 
 def tails(files: Files) -> Tails:
     """Give the ends of what an attempt wrote."""
-    stderr, stderr_line = numbered_tail(files.stderr)
-    stdout, stdout_line = (None, None) if files.stdout == files.stderr else numbered_tail(files.stdout)
+    stderr, stderr_line = _tail(files.stderr)
+    stdout, stdout_line = (None, None) if files.stdout == files.stderr else _tail(files.stdout)
     return Tails(stderr, stderr_line, stdout, stdout_line)
 
 
-def tail(path: str) -> str | None:
-    """Give the last lines of a file, at most 4 KiB; None when there is nothing in it."""
-    return numbered_tail(path)[0]
+def last_line(path: str) -> str | None:
+    """Give the last line of a file; None when there is nothing in it."""
+    text, _ = _tail(path)
+    return text.splitlines()[-1] if text else None
 
 
-def numbered_tail(path: str) -> tuple[str | None, int | None]:
-    """Give the last lines of a file and the number of the first of them, where the file is not too large to count."""
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(0, size - _TAIL_BYTES)
-            file.seek(start)
-            data = file.read(_TAIL_BYTES)
-            cut = (data.find(b"\n") + 1) if start else 0
-            before = _count_lines(file, start + cut) if start <= _MOST_COUNTED_BYTES else None
-    except OSError:
-        return None, None
-    text = data[cut:].decode("utf-8", errors="replace").replace("\x00", "").rstrip()
-    return (text, None if before is None else before + 1) if text else (None, None)
-
-
-def _count_lines(file: BinaryIO, end: int) -> int:
-    """Count the ends of lines before a place."""
-    file.seek(0)
-    found = 0
-    while end > 0 and (block := file.read(min(end, 1 << 20))):
-        found += block.count(b"\n")
-        end -= len(block)
-    return found
+def _tail(path: str) -> tuple[str | None, int | None]:
+    end = end_of(path, _TAIL_BYTES, most_counted_bytes=_MOST_COUNTED_BYTES)
+    return (end.text.rstrip(), end.first_line) if end else (None, None)

@@ -1,0 +1,56 @@
+"""The end of a file that processes write, as text, and the number of its first line.
+
+Not for what the text means, which is `torc.core.diagnosis`, nor for where logs are (`torc.reports.logfiles`).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from os import PathLike
+from typing import BinaryIO
+
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a file. `first_line` is the number of its first line, where it could be counted; `left_out` are bytes before it."""
+
+    text: str
+    first_line: int | None
+    left_out: int
+    is_binary: bool  # there is more of NUL in it than text has
+
+
+def end_of(path: str | PathLike[str], most_bytes: int, *, most_counted_bytes: int) -> End | None:
+    """Give the last lines of a file, without NUL; None: it cannot be read, or nothing is there.
+
+    The lines before them are counted where they are no more than so many bytes.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(0, size - most_bytes)
+            file.seek(start)
+            data = file.read(most_bytes)
+            cut = (data.find(b"\n") + 1) if start else 0
+            left_out = start + cut
+            before = _count_lines(file, left_out) if left_out <= most_counted_bytes else None
+    except OSError:
+        return None
+    first = data[:4096]
+    text = data[cut:].decode("utf-8", errors="replace").replace("\x00", "")
+    if not text.strip():
+        return None
+    return End(text, None if before is None else before + 1, left_out, first.count(0) > len(first) // 10)
+
+
+def _count_lines(file: BinaryIO, end: int) -> int:
+    """Count the ends of lines before a place."""
+    file.seek(0)
+    found = 0
+    while end > 0 and (block := file.read(min(end, _BLOCK_BYTES))):
+        found += block.count(b"\n")
+        end -= len(block)
+    return found
