@@ -12,7 +12,7 @@ from tests.support.workflows import ended, exchange, get, jobs, run_all, runner,
 from torc.api.base import Torc
 from torc.api.diagnosis import ExplainJob
 from torc.api.jobs import ActOnJobs
-from torc.api.runs import Assignment, EndRunner
+from torc.api.runs import Assignment, EndRunner, NodeCapacity
 from torc.core.retry import JITTER
 
 LONG = 1000.0
@@ -49,6 +49,18 @@ def test_a_retry_that_has_to_wait_is_given_to_nobody_and_the_run_goes_on(torc: T
     assert [item.name for item in exchange(torc, wf, another, limit=10).assignments] == ["b"]
     assert get(torc, wf).ended_at is None, "the run is not over while a retry waits"
     torc.send(EndRunner(workflow_id=wf, runner_id=another))
+
+
+def test_a_retry_that_waits_is_not_given_to_a_runner_that_ends_before_it_either(torc: Torc) -> None:
+    rules = [{"match_all_exit_codes": True, "delay_seconds": LONG}]
+    own = {"a": {"failure_handler": "later", "supports_termination": True}}
+    wf = workflow(torc, "a", failure_handlers=[{"name": "later", "rules": rules}], jobs=own)
+    number = runner(torc, wf)
+    short = NodeCapacity(num_cpus=1, memory_bytes=1 << 30, runtime_seconds=600.0)
+    (given,) = exchange(torc, wf, number, limit=10, free=short).assignments
+    report = ended(given, "failed", 1)
+    assert exchange(torc, wf, number, finished=[report], limit=10, free=short).assignments == []
+    torc.send(EndRunner(workflow_id=wf, runner_id=number))
 
 
 def test_it_is_given_as_soon_as_it_is_due(torc: Torc) -> None:

@@ -100,7 +100,7 @@ def runner(torc: Torc, workflow_id: int, pid: int = 1) -> int:
 
 def exchange(torc: Torc, workflow_id: int, runner_id: int, **fields: Any) -> ExchangeReply:
     """Say one thing to the store as a runner with plenty of room."""
-    return torc.send(Exchange(workflow_id=workflow_id, runner_id=runner_id, free=NODE, **fields))
+    return torc.send(Exchange(workflow_id=workflow_id, runner_id=runner_id, **{"free": NODE, **fields}))
 
 
 def claim(torc: Torc, workflow_id: int, runner_id: int, limit: int = 1000) -> dict[str, Assignment]:

@@ -50,7 +50,8 @@ _NEXT_UNBOUND, _NEXT_BOUND = _NEXT.format(bound="IS NULL"), _NEXT.format(bound="
 #: those that save their work and go on elsewhere, among the first of a class
 _GOING_ON = (
     "SELECT id, priority FROM (SELECT id, -order_key AS priority, supports_termination FROM job WHERE workflow_id = :workflow_id "
-    "AND requirement_id = :class AND scheduler_id {bound} AND state = 'ready' ORDER BY scheduler_id, order_key, id LIMIT 1000) c "
+    "AND requirement_id = :class AND scheduler_id {bound} AND state = 'ready' AND due_at IS NULL "
+    "ORDER BY scheduler_id, order_key, id LIMIT 1000) c "
     "WHERE supports_termination ORDER BY priority DESC, id LIMIT :n"
 )
 _UNBOUND_ON, _BOUND_ON = _GOING_ON.format(bound="IS NULL"), _GOING_ON.format(bound="= :scheduler_id")
