@@ -105,7 +105,8 @@ def test_300_jobs_run_on_two_nodes_and_nothing_of_the_runners_step_leaks_into_th
 def test_one_runner_has_all_nodes_where_jobs_need_several_and_gpus_are_nobody_elses(place: Place) -> None:
     ranks = "echo $SLURM_PROCID/$SLURM_NTASKS $SLURMD_NODENAME"
     number = place.store(
-        {"name": "mpi", "command": ranks, "resource_requirements": "wide"},
+        {"name": "mpi", "command": f"{ranks}; [ $SLURM_PROCID = 0 ] || exit 0; sleep 4; echo late",
+         "resource_requirements": "wide"},
         {"name": "four", "command": ranks, "resource_requirements": "wide", "env": {"SLURM_NTASKS_PER_NODE": "2"}},
         {"name": "bad", "command": "[ $SLURM_PROCID = 0 ] && sleep 60; exit 7", "resource_requirements": "wide"},
         *({"name": f"gpu{n}", "command": f"touch g{n}; while [ $(ls g? | wc -l) -lt 4 ]; do sleep 0.1; done; "
@@ -116,7 +117,7 @@ def test_one_runner_has_all_nodes_where_jobs_need_several_and_gpus_are_nobody_el
     n1, n2 = place.slurm.nodes[:2]
     assert {name for name, result in done.items() if result.state.value != "completed"} == {"bad"}
     assert done["bad"].return_code == 7
-    assert sorted(place.said(done["mpi"]).splitlines()) == [f"0/2 {n1}", f"1/2 {n2}"]
+    assert sorted(place.said(done["mpi"]).splitlines()) == [f"0/2 {n1}", f"1/2 {n2}", "late"]
     assert sorted(place.said(done["four"]).splitlines()) == [f"0/4 {n1}", f"1/4 {n1}", f"2/4 {n2}", f"3/4 {n2}"]
     gpus = {place.said(done[f"gpu{n}"]).strip() for n in range(4)}
     assert gpus == {f"{node} {gpu}" for node in (n1, n2) for gpu in (0, 1)}
@@ -221,10 +222,12 @@ def test_cancelling_an_allocation_interrupts_its_jobs_and_fails_none(place: Plac
 
 
 def test_the_runner_that_ends_first_leaves_the_others_whatever_the_site_says(place: Place) -> None:
+    """Its WaitTime is one second (slurm.conf), which a step without `--wait=0` has to feel."""
+    assert "WaitTime = 1 sec" in " ".join(place.slurm.call("scontrol", "show", "config").split())
     number = place.store({"name": "long", "command": "while [ ! -e go ]; do sleep 0.1; done"},
                          {"name": "next", "command": "true", "depends_on": ["long"]},
                          compute_node_wait_for_new_jobs_seconds=0)  # fmt: skip
-    job = place.submit(number, nodes=2, before="export SLURM_WAIT=1 SLURM_KILL_BAD_EXIT=1")
+    job = place.submit(number, nodes=2, before="export SLURM_KILL_BAD_EXIT=1")
 
     def one_has_long_ended() -> bool:
         return any(runner.ended_at and time.time() - runner.ended_at > 3 for runner in place.runners(number))

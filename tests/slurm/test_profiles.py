@@ -60,7 +60,7 @@ def test_a_generated_profile_is_the_cluster_and_adds_to_it_what_it_does_not_tell
     matched = program("hpc", "match", "--gpus", 3, code=4, TORC_FORMAT="json").json
     assert matched["nearest"] == "debug" and "num_gpus 2" in matched["hint"]
     fits = program("hpc", "match", "--walltime", "2m", "--memory", "2g", "-f", "json").json
-    assert fits["fits"] == ["debug", "short"] and fits["chosen"] == "debug"
+    assert fits["fits"] == ["debug", "short", "low"] and fits["chosen"] == "debug"
 
 
 def test_built_in_profiles_have_the_facts() -> None:

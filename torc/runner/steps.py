@@ -129,7 +129,8 @@ class Steps(Direct):
             return Prepared(argv, Files(self._fifo, words), environ)
         for path in (files.stdout, files.stderr):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        srun += [f"--output={_literal(files.stdout)}", f"--error={_literal(files.stderr)}", "--kill-on-bad-exit=1"]
+        srun += [f"--output={_literal(files.stdout)}", f"--error={_literal(files.stderr)}"]
+        srun += ["--kill-on-bad-exit=1", "--wait=0"]  # a rank may end long before the others, whatever the site says
         plain = assignment.model_copy(update={"recovery_script": None})
         argv = [*srun, *launch.command_line(plain, files)]
         if assignment.recovery_script:  # once, not on each node
