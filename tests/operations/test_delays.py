@@ -53,13 +53,15 @@ def test_a_retry_that_has_to_wait_is_given_to_nobody_and_the_run_goes_on(torc: T
 
 def test_a_retry_that_waits_is_not_given_to_a_runner_that_ends_before_it_either(torc: Torc) -> None:
     rules = [{"match_all_exit_codes": True, "delay_seconds": LONG}]
-    own = {"a": {"failure_handler": "later", "supports_termination": True}}
-    wf = workflow(torc, "a", failure_handlers=[{"name": "later", "rules": rules}], jobs=own)
+    own: dict[str, Any] = {"a": {"failure_handler": "later", "supports_termination": True}}
+    own["b"] = {"supports_termination": True}
+    wf = workflow(torc, "a b", failure_handlers=[{"name": "later", "rules": rules}], jobs=own)
     number = runner(torc, wf)
-    short = NodeCapacity(num_cpus=1, memory_bytes=1 << 30, runtime_seconds=600.0)
-    (given,) = exchange(torc, wf, number, limit=10, free=short).assignments
+    short = NodeCapacity(num_cpus=8, memory_bytes=1 << 30, runtime_seconds=600.0)
+    (given,) = exchange(torc, wf, number, limit=1, free=short).assignments
     report = ended(given, "failed", 1)
-    assert exchange(torc, wf, number, finished=[report], limit=10, free=short).assignments == []
+    reply = exchange(torc, wf, number, finished=[report], limit=10, free=short)
+    assert (given.name, [item.name for item in reply.assignments]) == ("a", ["b"])
     torc.send(EndRunner(workflow_id=wf, runner_id=number))
 
 
