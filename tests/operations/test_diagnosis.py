@@ -108,6 +108,18 @@ def test_a_ready_job_says_what_it_lacks(torc: Torc) -> None:
     torc.send(Exchange(workflow_id=wf, runner_id=number, free=NODE, stopping=True))
 
 
+def test_a_ready_job_says_whether_there_is_time_for_it(torc: Torc) -> None:
+    own = {"saves": {"supports_termination": True}}
+    wf = workflow(torc, "saves ends", jobs=own)
+    torc.send(StartRun(workflow_id=wf))
+    here = {"host": "n1", "pid": 1, "process_started": "1", "boot_id": "b", "kind": "worker"}
+    brief = NodeCapacity(num_cpus=8, memory_bytes=1 << 40, runtime_seconds=1800.0)
+    number = torc.send(RegisterRunner.model_validate({"workflow_id": wf, "capacity": brief, **here})).id
+    assert "needs 1h 00m of time (there are " in explain(torc, wf, "ends").summary
+    assert explain(torc, wf, "saves").summary.startswith("it waits for room"), "it goes on in another run"
+    torc.send(Exchange(workflow_id=wf, runner_id=number, free=NODE, stopping=True))
+
+
 def test_other_states_are_said_plainly(torc: Torc) -> None:
     wf = workflow(torc, "a b")
     finish(torc, wf, "a")

@@ -142,7 +142,7 @@ def _fill(
     for number in order:
         request = requests[number]._replace(num_nodes=1)
         while remaining.get(number):
-            room = how_many_fit(request._replace(runtime_seconds=0), free)
+            room = how_many_fit(request.untimed, free)
             if not room:
                 break
             lane = _lanes(requests, order, remaining, number, min(room, remaining[number]), seconds)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torc.core.demand import Cell
+from torc.core.packing import how_many_fit
 from torc.core.resources import Capacity, ResourceRequest
 from torc.core.simulate import Use
 
@@ -38,7 +39,7 @@ def estimate(
         memory += seconds * request.memory_bytes
         longest[stage] = max(longest.get(stage, 0), request.runtime_seconds)
         uses[stage] = uses.get(stage, Use()).plus(request, count)
-        at_once = _at_once(request, node)
+        at_once = how_many_fit(request, node)
         upper = None if upper is None or not at_once else upper + -(-count // at_once) * request.runtime_seconds
     peak = Use()
     for use in uses.values():
@@ -47,13 +48,3 @@ def estimate(
     area = max((work / supply for work, supply in supplies if supply), default=0.0)
     lower = max(area, path_seconds, *longest.values(), 0.0)
     return Estimate(sum(longest.values()), lower, upper, peak, cpu, gpu)
-
-
-def _at_once(request: ResourceRequest, node: Capacity) -> int:
-    """Count how many such jobs run on the node together."""
-    if not node.fits(request):
-        return 0
-    pairs = (
-        (node.num_cpus, request.num_cpus), (node.memory_bytes, request.memory_bytes), (node.num_gpus, request.num_gpus),
-    )  # fmt: skip
-    return min(has // asks for has, asks in pairs if asks)

@@ -27,7 +27,7 @@ class Candidate(NamedTuple):
     @property
     def needs(self) -> ResourceRequest:
         """Give what must fit."""
-        return self.request._replace(runtime_seconds=0) if self.goes_on else self.request
+        return self.request.untimed if self.goes_on else self.request
 
 
 def sort_key(request: ResourceRequest, method: SortMethod) -> SortKey:
@@ -122,15 +122,20 @@ def how_many_fit(request: ResourceRequest, capacity: Capacity | Pool) -> int:
     return min(free // asked for free, asked in pairs if asked)
 
 
-def never_fits(request: ResourceRequest, capacity: Capacity | Pool) -> str | None:
-    """Say why a node, or several, with this whole capacity can never start the request; None: it can."""
+def never_fits(request: ResourceRequest, capacity: Capacity | Pool, *, goes_on: bool = False) -> str | None:
+    """Say why a node, or several, with this whole capacity can never start the request; None: it can.
+
+    A job that saves its work and goes on elsewhere (`goes_on`) may begin where it cannot end.
+    """
+    if goes_on and isinstance(capacity, Capacity) and capacity.lasts_partly_for(request):
+        request = request.untimed
     if capacity.fits(request):
         return None
     if isinstance(capacity, Pool):
         if request.num_nodes > len(capacity.nodes):
             return f"needs {request.num_nodes} nodes (there are {len(capacity.nodes)})"
         of_each = request._replace(num_nodes=1)
-        return next((why for node in capacity.nodes if (why := never_fits(of_each, node))), None)
+        return next((why for node in capacity.nodes if (why := never_fits(of_each, node, goes_on=goes_on))), None)
     problems = []
     if request.num_nodes > 1:
         problems.append(f"{request.num_nodes} nodes (this is one)")

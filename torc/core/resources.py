@@ -18,6 +18,11 @@ class ResourceRequest(NamedTuple):
     memory_bytes: int = 1 << 20
     runtime_seconds: int = 3600
 
+    @property
+    def untimed(self) -> ResourceRequest:
+        """Give what must fit where time does not count: of jobs that save their work and go on elsewhere, say."""
+        return self._replace(runtime_seconds=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Capacity:

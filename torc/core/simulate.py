@@ -144,7 +144,7 @@ class _Run:
         numbers: dict[ResourceRequest, int] = {}
         queue_of = []
         for request in self.workload.requests:
-            room = request if times_count else request._replace(runtime_seconds=0)
+            room = request if times_count else request.untimed
             if room not in numbers:
                 numbers[room] = len(self.queues)
                 self.queues.append(_Queue(room._replace(num_nodes=1), room.num_nodes))

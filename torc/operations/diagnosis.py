@@ -13,7 +13,7 @@ from torc.api.runs import NodeCapacity
 from torc.core.diagnosis import Diagnosis, Facts, Log, diagnose
 from torc.core.packing import never_fits
 from torc.core.quantities import human_duration
-from torc.core.resources import ResourceRequest
+from torc.core.resources import Capacity, Pool, ResourceRequest
 from torc.core.states import State
 from torc.errors import NotFound
 from torc.operations.dispatch import Tx, answers
@@ -175,12 +175,13 @@ def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
     if job["due_at"] is not None and job["due_at"] > tx.now:
         return _retry(tx, workflow_id, job)
     runners = tx.db.execute(
-        text("SELECT id, kind, host, capacity, labels FROM runner WHERE workflow_id = :id AND is_active ORDER BY id"),
+        text("SELECT id, kind, host, capacity, labels, started_at FROM runner WHERE workflow_id = :id AND is_active ORDER BY id"),
         {"id": workflow_id},
     ).mappings().all()  # fmt: skip
     needs = tx.db.execute(
         text(
-            "SELECT r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds, n.name AS scheduler FROM job j "
+            "SELECT r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds, n.name AS scheduler, "
+            "j.supports_termination FROM job j "
             "JOIN requirement r ON r.id = j.requirement_id LEFT JOIN named n ON n.id = j.scheduler_id WHERE j.id = :id"
         ),
         {"id": job["id"]},
@@ -198,7 +199,8 @@ def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
             f"torc worker {workflow_id} --label scheduler={needs['scheduler']}",
         )  # fmt: skip
     request = ResourceRequest(*(needs[field] for field in ResourceRequest._fields))
-    short = [never_fits(request, capacity_of(NodeCapacity.model_validate(loads(r["capacity"], {})))) for r in allowed]
+    goes_on = bool(needs["supports_termination"])
+    short = [never_fits(request, _capacity_now(tx, r), goes_on=goes_on) for r in allowed]
     if all(short) and queued is not None:
         return _plain(workflow_id, job, f"no runner is large enough yet; {queued.summary}", queued.hint)
     if all(short):
@@ -212,6 +214,16 @@ def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
             "begin a larger one, or ask for less (torc jobs update)",
         )
     return _plain(workflow_id, job, "it waits for room: the runners are busy with jobs that come before it", None)
+
+
+def _capacity_now(tx: Tx, runner: RowMapping) -> Capacity | Pool:
+    """Give what a runner has, with the time that is left of what it said at its beginning."""
+    told = NodeCapacity.model_validate(loads(runner["capacity"], {}))
+    if told.runtime_seconds is None:
+        return capacity_of(told)
+    left = max(0.0, told.runtime_seconds - (tx.now - runner["started_at"]))
+    nodes = [node.model_copy(update={"runtime_seconds": left}) for node in told.others]
+    return capacity_of(told.model_copy(update={"runtime_seconds": left, "others": nodes}))
 
 
 def _may_take(runner: RowMapping, scheduler: str | None) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 from torc.api.base import Torc
 from torc.api.runs import (
     GetRunnerSettings,
+    NodeCapacity,
     RegisterRunner,
     Runner,
     RunnerKind,
@@ -117,7 +118,8 @@ def _run_once(
     here = hardware.identity()
     total, gpus = _capacity(options)
     settings = _settings(torc, workflow.id, options)
-    runner = _register(torc, workflow.id, options, here, total)
+    left = None if leave_at is None else max(0.0, leave_at - time.monotonic())
+    runner = _register(torc, workflow.id, options, here, node_capacity(total, left))
     loop = Loop(
         torc,
         Settings(
@@ -193,7 +195,7 @@ def _settings(torc: Torc, workflow_id: int, options: RunOptions) -> RunnerSettin
     return settings if options.directory is None else settings.model_copy(update={"directory": options.directory})
 
 
-def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity, total: Capacity | Pool) -> Runner:
+def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity, capacity: NodeCapacity) -> Runner:
     return torc.send(
         RegisterRunner(
             workflow_id=workflow_id,
@@ -203,7 +205,7 @@ def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity,
             pid=here.pid,
             process_started=here.process_started,
             boot_id=here.boot_id,
-            capacity=node_capacity(total, options.time_limit_seconds),
+            capacity=capacity,
             allocation_id=options.given.allocation_id if options.given else None,
             node=options.given.node if options.given else None,
             surroundings=surroundings(os.environ, options.output_dir),
@@ -266,18 +268,14 @@ def _with_torc(path: str) -> str:
 
 
 def _capacity(options: RunOptions) -> tuple[Capacity | Pool, tuple[str, ...]]:
+    """Give what there is for jobs. Which of them there is time for, the store decides whenever it gives some."""
     if options.given:
         return options.given.capacity, options.given.gpus
     found, gpus = hardware.node()
     if options.num_gpus is not None:
         gpus = gpus[: options.num_gpus] if len(gpus) >= options.num_gpus else tuple(map(str, range(options.num_gpus)))
     return (
-        Capacity(
-            options.num_cpus or found.num_cpus,
-            options.memory_bytes or found.memory_bytes,
-            len(gpus),
-            options.time_limit_seconds,
-        ),
+        Capacity(options.num_cpus or found.num_cpus, options.memory_bytes or found.memory_bytes, len(gpus)),
         gpus,
     )
 

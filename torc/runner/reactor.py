@@ -176,10 +176,7 @@ def _fill_room(state: State, settings: Settings, now: float, effects: list[Effec
 def _fits(state: State, settings: Settings, assignment: Assignment) -> bool:
     if state.is_leaving and assignment.supports_termination:
         return False  # there is no time left to save anything
-    request = assignment.request
-    if assignment.supports_termination:  # it need not end in the time of this runner
-        request = request._replace(runtime_seconds=0)
-    return settings.counts_only or state.free.fits(request)
+    return settings.counts_only or state.free.fits(assignment.request)
 
 
 def _start(state: State, settings: Settings, assignment: Assignment, now: float) -> Start:

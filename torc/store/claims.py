@@ -73,17 +73,14 @@ class Wanted(NamedTuple):
     def can_hold(self, request: ResourceRequest) -> bool:
         """Tell whether a job with this request could be taken, now or ahead."""
         if self.ignore_resources:
-            return not self.ends or self._lasts_for(request)
+            return not self.ends or (self._node.lasts_for(request) and request.num_nodes == 1)
         return self.free.fits(request) or (self.ahead > 0 and self.total.fits(request)) or may_wait(request, self.total)
 
     def can_begin(self, request: ResourceRequest) -> bool:
         """Tell whether a job that saves its work and goes on elsewhere could begin now, though its time does not fit."""
         if not self._node.lasts_partly_for(request):
             return False
-        return self.ignore_resources or self.free.fits(request._replace(runtime_seconds=0))
-
-    def _lasts_for(self, request: ResourceRequest) -> bool:
-        return self._node.lasts_for(request) and request.num_nodes == 1
+        return request.num_nodes == 1 if self.ignore_resources else self.free.fits(request.untimed)
 
     @property
     def _node(self) -> Capacity:
@@ -174,7 +171,7 @@ class _Streams:
         wanted, request = self.wanted, found.request
         most = wanted.limit
         if not wanted.ignore_resources:
-            needs = request._replace(runtime_seconds=0) if found.goes_on else request
+            needs = request.untimed if found.goes_on else request
             most = min(most, how_many_fit(needs, wanted.free))
         values = {"workflow_id": self.workflow_id, "class": found.id, "n": max(1, most + wanted.ahead)}
         query = _UNBOUND_ON if found.goes_on else _NEXT_UNBOUND
