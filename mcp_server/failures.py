@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from mcp_server.desk import desk, find_workflow
-from mcp_server.logs import log_file, open_log
+from mcp_server.logs import log_file, log_folders, open_log
 from mcp_server.looking import Cursor, ExplainedJob, JobId, JobLine, Limit, WorkflowId, explained, job_line
 from mcp_server.present import Quoted, Reply, page_that_fits, plain, quoted, what_fits
 from mcp_server.registry import tool
@@ -17,11 +18,12 @@ from torc.api.diagnosis import DiagnoseWorkflow, ExplainJob, FailureGroup
 from torc.api.jobs import GetJob, Job, ListJobs
 from torc.api.runs import ListResults
 from torc.api.utilization import CheckUtilization, ClassUse, Exceeded, Spread
+from torc.api.workflows import Workflow
+from torc.core.alike import normalised
 from torc.core.quantities import human_bytes, human_duration
-from torc.core.states import State
-
-_FAILED = (State.FAILED, State.TERMINATED, State.PENDING_FAILED)
-_MOST_BYTES_OF_LOG = 256 << 10
+from torc.core.states import ENDED_BADLY, State
+from torc.reports import analysis
+from torc.reports.logfiles import END_BYTES
 
 
 class FailedJob(JobLine):
@@ -126,11 +128,22 @@ def _group(group: FailureGroup) -> Group:
     )  # fmt: skip
 
 
-class LogFindings(Reply):
-    """What the logs of failed jobs say."""
+class LogGroup(Reply):
+    """Findings that are alike, the surest shown."""
 
-    looked_at: int
-    findings: list[Quoted]
+    count: int
+    category: str
+    what: str
+    advice: str
+    job_ids: list[int] | None = None
+    evidence: list[Quoted]
+
+
+class LogFindings(Reply):
+    """What the logs of a workflow say."""
+
+    groups: list[LogGroup] | None = Field(None, description="known symptoms, largest group first")
+    lines: list[Quoted] | None = Field(None, description="that hold the texts")
     note: str | None = None
     next: str
 
@@ -139,43 +152,70 @@ class LogFindings(Reply):
 def analyze_workflow_logs(
     workflow_id: WorkflowId,
     grep: Annotated[
-        str, Field(min_length=1, max_length=200, description="any case; `a|b`: either")
-    ] = "error|exception|killed|denied|no such|cannot|failed",
+        str | None,
+        Field(min_length=1, max_length=200, description="lines of failed jobs with this text, any case; `a|b`: either"),
+    ] = None,
     max_jobs: Annotated[int, Field(ge=1, le=200, description="so many failed jobs are looked at")] = 30,
 ) -> LogFindings:
-    """Look for texts in the ends of the logs of failed jobs. Reads up to 256 KiB a job; use diagnose_workflow first, and this
-    for what it does not know."""
+    """Look for known symptoms in the logs of failed jobs, of runners and of Slurm, or for texts of your own. Reads the ends of
+    files; use diagnose_workflow first, and this for what it does not know."""
     workflow = find_workflow(workflow_id)
-    torc = desk().torc
+    folders = log_folders(workflow)
+    following = "get_job_logs reads one log; propose_recovery says what can be done"
+    if grep is not None:
+        found, note = _lines_with(workflow, folders, grep, max_jobs)
+        return LogFindings(lines=found, note=note, next=following)
+    told = analysis.of_workflow(desk().torc, workflow, folders, max_jobs)
+    note = f"{told.num_without_logs} of the failed jobs have no logs here: what the store keeps of them was used"
+    return LogFindings(
+        groups=what_fits([_log_group(group) for group in told.groups], 11_000), next=following,
+        note=note if told.num_without_logs else None,
+    )  # fmt: skip
+
+
+def _log_group(group: analysis.Group) -> LogGroup:
+    sample, told = group.sample, group.sample.diagnosis
+    of = f", {plain(sample.what, 100)}"
+    return LogGroup(
+        count=len(group.findings), category=told.category, what=plain(told.what, 200), advice=plain(told.advice, 200),
+        job_ids=[finding.job_id for finding in group.findings if finding.job_id is not None][:10] or None,
+        evidence=[
+            quoted(quote.text, plain(quote.log, 200) + (f", line {quote.line}" if quote.line else "") + of, 300)
+            for quote in told.quotes[-3:]
+        ],
+    )  # fmt: skip
+
+
+def _lines_with(workflow: Workflow, folders: list[Path], grep: str, max_jobs: int) -> tuple[list[Quoted], str]:
+    """Find texts in the ends of the logs of failed jobs, and say what of them is shown."""
     texts = [text.lower() for text in grep.split("|") if text]
     jobs = [
-        job for state in _FAILED for job in torc.send(ListJobs(workflow_id=workflow.id, state=state, limit=max_jobs)).items
-    ][:max_jobs]  # fmt: skip
+        job
+        for state in ENDED_BADLY
+        for job in desk().torc.send(ListJobs(workflow_id=workflow.id, state=state, limit=max_jobs)).items
+    ][:max_jobs]
     findings: list[Quoted] = []
     seen: set[str] = set()
     for job in jobs:
         for stream in ("stderr", "stdout"):
-            path = log_file(workflow, job, stream, job.attempt) if desk().is_here else None
+            path = log_file(workflow, folders, job, stream, job.attempt)
             if path is None:
                 continue
             with open_log(path) as file:
-                file.seek(max(0, path.stat().st_size - _MOST_BYTES_OF_LOG))
-                lines = file.read(_MOST_BYTES_OF_LOG).decode("utf-8", "replace").splitlines()
+                file.seek(max(0, path.stat().st_size - END_BYTES))
+                lines = file.read(END_BYTES).decode("utf-8", "replace").splitlines()
             matching = [line for line in lines if any(text in line.lower() for text in texts)]
-            fresh = [line for line in matching if _shape(line) not in seen]
-            seen.update(map(_shape, fresh))
+            fresh = [line for line in matching if normalised(line) not in seen]
+            seen.update(map(normalised, fresh))
             if fresh:
                 findings.append(quoted("\n".join(fresh[-5:]), f"{stream} of job {job.id}, attempt {job.attempt}", 800))
     shown = what_fits(findings, 11_000)
-    return LogFindings(
-        looked_at=len(jobs), findings=shown, next="get_job_logs reads one log; propose_recovery says what can be done",
-        note="lines that differ by numbers alone are shown once"
-        + ("" if len(shown) == len(findings) else f"; {len(findings) - len(shown)} findings would be too long"),
-    )  # fmt: skip
-
-
-def _shape(line: str) -> str:
-    return "".join("#" if character.isdigit() else character for character in line)[:300]
+    more = len(findings) - len(shown)
+    return (
+        shown,
+        f"lines of {len(jobs)} failed jobs; those that differ by numbers, paths or what is quoted are shown once"
+        + (f"; {more} findings would be too long" if more else ""),
+    )
 
 
 class ClassUsage(Reply):

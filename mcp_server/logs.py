@@ -1,12 +1,14 @@
 """What jobs wrote, as data for a model: the end, the beginning, a range, or the lines that hold a text.
 
-Only files that Torc's runner wrote for this job in the output folder of its workflow are opened; no name in a request
-leads anywhere else. Where the files are not on this machine, the last lines that the store keeps are all there is.
+Only files that Torc's runners wrote for this job in the output folders of its workflow are opened (`torc.reports.logfiles`
+finds them); no name in a request leads anywhere else, no link is followed. Where the files are not on this machine, the last
+lines that the store keeps are all there is.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections import deque
 from collections.abc import Iterator
@@ -17,15 +19,15 @@ from pydantic import Field
 
 from mcp_server.desk import desk
 from mcp_server.looking import JobId
-from mcp_server.present import Quoted, Reply, quoted
+from mcp_server.present import Quoted, Reply, plain, quoted
 from mcp_server.registry import tool
 from torc.api.jobs import GetJob, Job
 from torc.api.runs import ListResults, Result
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.errors import Invalid, NotFound
+from torc.reports import logfiles
 
 Stream = Literal["stdout", "stderr"]
-_SUFFIXES: dict[str, str] = {"stdout": ".o", "stderr": ".e"}
 _LONGEST_LINE = 500
 _MOST_CHARACTERS = 11_000
 #: of larger files only the end is looked at
@@ -81,7 +83,7 @@ def get_job_logs(
             f"job {job_id} has not run yet: there is nothing to read", hint="explain_job says what it waits for"
         )
     workflow = torc.send(GetWorkflow(workflow_id=job.workflow_id))
-    path = log_file(workflow, job, stream, number) if desk().is_here else None
+    path = log_file(workflow, log_folders(workflow), job, stream, number)
     if path is None:
         return _kept(job, stream, number)
     with open_log(path) as file:
@@ -99,27 +101,24 @@ def _range(lines: str | None) -> tuple[int, int] | None:
     return first, min(last, first + 499)
 
 
-def log_file(workflow: Workflow, job: Job, stream: str, attempt: int) -> Path | None:
-    """Find the file that an attempt wrote; None: it is not on this machine."""
-    pattern = f"job_wf{workflow.id}_j{job.id}_r*_a{attempt}{_SUFFIXES[stream]}"
-    for folder in output_folders(workflow):
-        found = sorted((folder / "job_stdio").glob(pattern))
-        if found:
-            return found[-1]
-    return None
-
-
-def output_folders(workflow: Workflow) -> list[Path]:
-    """Give where the runners of a workflow may have written: the set folder in its directory, and in ours."""
+def log_folders(workflow: Workflow) -> list[Path]:
+    """Give the output folders of a workflow on this machine; none where its files are not the caller's own."""
     here = desk()
-    return list(dict.fromkeys([Path(workflow.directory) / here.output_dir, here.directory / here.output_dir]))
+    return logfiles.folders(here.torc, workflow, None, here.output_dir) if here.is_here else []
+
+
+def log_file(workflow: Workflow, folders: list[Path], job: Job, stream: str, attempt: int) -> Path | None:
+    """Find the file that an attempt wrote; None: it is not on this machine."""
+    if not folders:
+        return None
+    run = logfiles.run_of(desk().torc, job, attempt, workflow.run_id)
+    found = logfiles.of_attempt(folders, workflow.id, job.id, attempt, run)
+    return next((log.path for log in found if log.is_error == (stream == "stderr")), None)
 
 
 def open_log(path: Path) -> BinaryIO:
-    """Open a file of a runner: a plain file, whose folder is the real one. Raises NotFound."""
+    """Open a file of a runner: a plain one, that has not become a link since it was found. Raises NotFound."""
     try:
-        if path.parent.resolve() != path.parent.absolute() and path.parent.is_symlink():
-            raise NotFound(f"{path.parent} is a link: it is not read", hint="ask the user to look at it")
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise NotFound(f"cannot read {path}: {error.strerror}", hint="explain_job shows what the store keeps") from None
@@ -152,7 +151,7 @@ def _read(file: BinaryIO, path: Path, job: Job, stream: str, attempt: int, wante
         None if whole else f"only the last {_MOST_READ_BYTES >> 20} MiB were looked at; line numbers count from there"
     )
     return Logs(
-        job_id=job.id, attempt=attempt, file=str(path), size_bytes=size, num_matches=num_matches, note=note,
+        job_id=job.id, attempt=attempt, file=plain(str(path), 400), size_bytes=size, num_matches=num_matches, note=note,
         lines=_blocks(chosen, f"{stream} of job {job.id}, attempt {attempt}", keep_end=wanted.tail is not None),
     )  # fmt: skip
 
@@ -213,9 +212,13 @@ def _kept(job: Job, stream: str, attempt: int) -> Logs:
         found = result if result.attempt == attempt else found
     text = (found.stderr_tail if stream == "stderr" else found.stdout_tail) if found is not None else None
     if not text:
+        elsewhere = logfiles.where_else(
+            desk().torc, job.workflow_id, job.id, attempt, socket.gethostname(), job.runner_id
+        )
         raise NotFound(
             f"{stream} of job {job.id}, attempt {attempt}, is not here, and the store keeps none of it",
-            hint="it may be on the machine that the job ran on: `torc jobs logs` there, or `torc remote collect-logs`",
+            hint=f"the job ran on {plain(elsewhere[0], 80) if elsewhere else 'another machine, maybe'}: "
+            "`torc jobs logs` there, or `torc remote collect-logs`",
         )
     first = (found.stderr_line if stream == "stderr" else found.stdout_line) if found is not None else None
     source = f"{stream} of job {job.id}, attempt {attempt}" + (f", from line {first}" if first else "")

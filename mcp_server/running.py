@@ -34,7 +34,7 @@ from torc.api.workflows import (
     Workflow,
 )
 from torc.core.quantities import human_duration, parse_duration, parse_memory
-from torc.core.states import FINISHED, State
+from torc.core.states import ENDED_BADLY, FINISHED, State
 from torc.errors import Conflict, Invalid
 from torc.runner import background, files
 
@@ -227,7 +227,7 @@ def _is_going(workflow: Workflow) -> bool:
 
 
 def _num_failed(workflow: Workflow) -> int:
-    return sum(workflow.counts[state] for state in (State.FAILED, State.TERMINATED, State.PENDING_FAILED))
+    return sum(workflow.counts[state] for state in ENDED_BADLY)
 
 
 def _last_event(workflow_id: int) -> int:

@@ -20,13 +20,12 @@ from torc.api.diagnosis import DiagnoseWorkflow, ExplainJob, Explanation
 from torc.api.jobs import ListJobs
 from torc.api.workflows import OutlineWorkflow, Part
 from torc.core.quantities import human_duration
-from torc.core.states import State
+from torc.core.states import ENDED_BADLY
 
 VIEW = "ui://torc/workflow.html"
 #: of more failures than that, the first ones are explained and the rest counted: a view asks every few seconds
 _MOST_DIAGNOSED = 200
 _MOST_GROUPS = 5
-_FAILED = (State.FAILED, State.TERMINATED, State.PENDING_FAILED)
 
 
 class ShownPart(Reply):
@@ -73,7 +72,7 @@ def show_workflow(workflow_id: WorkflowId) -> Shown:
     torc = desk().torc
     found = torc.send(OutlineWorkflow(workflow_id=find_workflow(workflow_id).id))
     status = status_of(found.workflow)
-    num_failed, failures = _failures(status.id, sum(found.workflow.counts[state] for state in _FAILED))
+    num_failed, failures = _failures(status.id, sum(found.workflow.counts[state] for state in ENDED_BADLY))
     started, ended = found.workflow.started_at, found.workflow.ended_at
     parts = what_fits([_part(part) for part in found.parts], 8_000)
     return Shown(
@@ -101,7 +100,7 @@ def _failures(workflow_id: int, count: int) -> tuple[int, list[Failure]]:
         found = torc.send(DiagnoseWorkflow(workflow_id=workflow_id, limit=_MOST_GROUPS, jobs_per_group=1))
         return found.num_failed, [_failure(group.sample, group.count) for group in found.groups]
     alike: dict[str, list[Explanation]] = {}
-    for state in _FAILED:
+    for state in ENDED_BADLY:
         for job in torc.send(ListJobs(workflow_id=workflow_id, state=state, limit=10)).items:
             explanation = torc.send(ExplainJob(job_id=job.id))
             told = explanation.diagnosis

@@ -96,12 +96,50 @@ def test_a_log_that_is_a_link_to_another_file_is_not_read(ran: Program) -> None:
 
         async def talk() -> None:
             async with session(ran) as client:
-                assert "cannot read" in await refused(client, "get_job_logs", job_id=1, stream="stdout")
+                assert "is not here" in await refused(client, "get_job_logs", job_id=1, stream="stdout")
 
         anyio.run(talk)
     finally:
         path.unlink()
         path.write_text(kept)
+
+
+def test_a_folder_of_logs_that_is_a_link_is_not_followed(ran: Program) -> None:
+    folder = ran.directory / "torc_output/job_stdio"
+    elsewhere = folder.rename(ran.directory / "elsewhere")
+    folder.symlink_to(elsewhere)
+    (ran.directory / "torc_output/machine").symlink_to(ran.directory)
+    try:
+
+        async def talk() -> None:
+            async with session(ran) as client:
+                assert "is not here" in await refused(client, "get_job_logs", job_id=1, stream="stdout")
+                kept = await ask(client, "get_job_logs", job_id=2)
+                assert "kept in the store" in kept["note"]
+
+        anyio.run(talk)
+    finally:
+        folder.unlink()
+        (ran.directory / "torc_output/machine").unlink()
+        elsewhere.rename(folder)
+
+
+def test_logs_are_found_where_the_runner_wrote_them_and_symptoms_in_them(program: Program) -> None:
+    path = program.write("sweep.yaml", SPEC)
+    with program.start("run", path, "--quiet", "--output-dir", str(program.directory / "far")) as running:
+        running.communicate()
+
+    async def talk() -> None:
+        async with session(program) as client:
+            assert "/far/job_stdio/" in (await ask(client, "get_job_logs", job_id=2, head=1))["file"]
+            (group,) = (await ask(client, "analyze_workflow_logs", workflow_id=1))["groups"]
+            assert (group["category"], group["job_ids"]) == ("missing_module", [2])
+            assert "job_wf1_j2_r1_a1.e, line" in group["evidence"][-1]["source"]
+            found = await ask(client, "analyze_workflow_logs", workflow_id=1, grep="line")
+            (block,) = found["lines"]
+            assert block["source"] == "stderr of job 2, attempt 1"
+
+    anyio.run(talk)
 
 
 def test_bad_arguments_are_told_so_that_a_model_can_mend_them(ran: Program) -> None:

@@ -82,13 +82,15 @@ def test_what_logs_say_is_data_and_changes_nothing(program: Program) -> None:
                 await ask(client, "explain_job", job_id=1),
                 await ask(client, "diagnose_workflow", workflow_id=1),
                 await ask(client, "analyze_workflow_logs", workflow_id=1),
+                await ask(client, "analyze_workflow_logs", workflow_id=1, grep="previous"),
             ):
                 texts = list(quotes(reply))
                 assert texts, reply
                 assert all("\x1b" not in text and "\x07" not in text for _, text in texts)
                 assert all("abcdefghijklmnop1234" not in text for _, text in texts)
-                assert all(source.startswith(("stderr of job 1", "stdout of job 1")) for source, _ in texts)
-                stray = str({**reply, "groups": None, "lines": None, "findings": None, "diagnosis": None})
+                written = ("stderr of job 1", "stdout of job 1", "torc_output/job_stdio/job_wf1_j1_")
+                assert all(source.startswith(written) for source, _ in texts)
+                stray = str({**reply, "groups": None, "lines": None, "diagnosis": None})
                 assert "ignore all previous" not in stray
             made_up = await refused(
                 client, "recover_workflow", workflow_id=1, plan_token="plan_AAAAAAAAAAAAAAAA", reason="the log says so"

@@ -12,7 +12,6 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from torc.api.jobs import GetJob, Job
-from torc.api.runs import ListResults
 from torc.api.workflows import GetWorkflow
 from torc.cli import render
 from torc.cli.run import output_folder
@@ -132,13 +131,9 @@ class _Reader:
 
         workflow = self._opened.send(GetWorkflow(workflow_id=job.workflow_id))
         folders = logfiles.folders(self._opened, workflow, self._output_dir, output_folder())
-        found = logfiles.of_attempt(folders, workflow.id, job.id, attempt, self._run_of(job, attempt, workflow.run_id))
+        run = logfiles.run_of(self._opened, job, attempt, workflow.run_id)
+        found = logfiles.of_attempt(folders, workflow.id, job.id, attempt, run)
         return [log.path for log in found if log.path.suffix in self._wanted]
-
-    def _run_of(self, job: Job, attempt: int, present: int) -> int | None:
-        results = self._opened.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=1000)).items
-        ended = next((result.run_id for result in results if result.attempt == attempt), None)
-        return ended if ended is not None else present if attempt == job.attempt else None
 
     def _missing(self, job: Job, attempt: int) -> NotFound:
         elsewhere = self._elsewhere(job, attempt)

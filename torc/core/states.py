@@ -123,6 +123,8 @@ HELD = frozenset({S.PENDING, S.RUNNING})
 #: Those behind a job in these may go on.
 SATISFIED = frozenset({S.COMPLETED, S.DISABLED})
 #: A person, or a rule, has to look at a job in these.
+#: failed itself, however that was noticed; what was canceled for it did not
+ENDED_BADLY = (S.FAILED, S.TERMINATED, S.PENDING_FAILED)
 UNSUCCESSFUL = frozenset({S.FAILED, S.CANCELED, S.TERMINATED, S.PENDING_FAILED})
 
 

@@ -20,7 +20,7 @@ from torc.api.runs import ListResults, Result
 from torc.api.workflows import Workflow
 from torc.core.diagnosis import Diagnosis, Facts, Log, diagnose
 from torc.core.resources import ResourceRequest
-from torc.core.states import State
+from torc.core.states import ENDED_BADLY
 from torc.reports.gather import pages
 from torc.reports.logfiles import LogFile, end_of, named, of_attempt, walk
 
@@ -28,7 +28,6 @@ from torc.reports.logfiles import LogFile, end_of, named, of_attempt, walk
 _SURE = 0.5
 _NOTHING_ASKED = ResourceRequest()
 _PAGE = 1000
-_ENDED_BADLY = (State.FAILED, State.TERMINATED, State.PENDING_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ def _short(path: Path, folder: Path) -> str:
 def of_workflow(torc: Torc, workflow: Workflow, folders: Sequence[Path], most_jobs: int) -> Analysis:
     """Look through the logs of failed jobs of a workflow, at most so many, and of its runners and allocations."""
     jobs: dict[int, Job] = {}
-    for state in _ENDED_BADLY:
+    for state in ENDED_BADLY:
         listed = pages(partial(_page, torc, ListJobs(workflow_id=workflow.id, state=state, limit=_PAGE)))
         jobs |= {job.id: job for job in islice(listed, most_jobs - len(jobs))}
     classes = _classes(torc, workflow.id)
@@ -158,7 +157,7 @@ def of_job(torc: Torc, job: Job, folders: Sequence[Path]) -> Finding | None:
     """Tell why the last attempt of a job failed, by all of its logs that are here; None: none is here."""
     results = torc.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=1000)).items
     result = next((result for result in results if result.attempt == job.attempt), None)
-    if result is None or result.state not in _ENDED_BADLY:
+    if result is None or result.state not in ENDED_BADLY:
         return None
     finding = _finding(job, result, _classes(torc, job.workflow_id), folders)
     return finding if finding.files else None
@@ -210,5 +209,5 @@ def _others(folders: Sequence[Path], workflow_id: int) -> Iterator[LogFile]:
     for folder in folders:
         for path in sorted(path for pattern in ("*.log", "slurm_output_*") for path in folder.glob(pattern)):
             log = named(path)
-            if log.kind in {"runner", "worker", "slurm"} and log.workflow == workflow_id:
+            if log.kind in {"runner", "worker", "slurm"} and log.workflow == workflow_id and not path.is_symlink():
                 yield log

@@ -1,4 +1,7 @@
-"""Where logs are, by their names, and the ends of them. Reads files of this machine; whose they are is told by `torc.api`."""
+"""Where logs are, by their names, and the ends of them. Reads files of this machine; whose they are is told by `torc.api`.
+
+Links below a folder of logs are not followed: a job could set them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from torc.api.base import Torc
+from torc.api.jobs import Job
 from torc.api.provenance import GetProvenance
 from torc.api.runs import ListResults
 from torc.api.workflows import Workflow
@@ -91,10 +95,19 @@ def of_attempt(found: Sequence[Path], workflow_id: int, job_id: int, attempt: in
     """Give what an attempt wrote, standard output first: from the first folder that has any of it."""
     for folder in found:
         for place in (folder / "job_stdio", folder, *_machines(folder)):
+            if place != folder and place.is_symlink():
+                continue
             files = _in_place(place, f"job_wf{workflow_id}_j{job_id}_r", f"_a{attempt}", run_id)
             if files:
                 return files
     return []
+
+
+def run_of(torc: Torc, job: Job, attempt: int, present: int) -> int | None:
+    """Give the run that an attempt was made in; `present` is the one that its workflow is in. None: not known."""
+    results = torc.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=1000)).items
+    ended = next((result.run_id for result in results if result.attempt == attempt), None)
+    return ended if ended is not None else present if attempt == job.attempt else None
 
 
 def _machines(folder: Path) -> list[Path]:
@@ -103,7 +116,7 @@ def _machines(folder: Path) -> list[Path]:
         return [
             Path(entry.path, "job_stdio")
             for entry in os.scandir(folder)
-            if entry.is_dir() and entry.name != "job_stdio"
+            if entry.is_dir(follow_symlinks=False) and entry.name != "job_stdio"
         ]
     except OSError:
         return []
@@ -114,7 +127,7 @@ def _in_place(place: Path, stem: str, end: str, run_id: int | None) -> list[LogF
         paths: Iterable[Path] = (place / f"{stem}{run_id}{end}.{stream}" for stream in "oe")
     else:  # a folder may hold a million files: only where the run is not known
         paths = reversed(sorted(place.glob(f"{stem}*{end}.[oe]")))
-    return [named(path) for path in paths if path.is_file()]
+    return [named(path) for path in paths if path.is_file() and not path.is_symlink()]
 
 
 def where_else(
