@@ -23,6 +23,7 @@ from torc.automation.clustered import Clustered
 from torc.automation.policy import Policy
 from torc.automation.watch import Watch, Watched
 from torc.client.connect import connect
+from torc.core.diagnosis import Facts, diagnose
 from torc.slurm.profiles import live_cluster
 from torc.slurm.slurm import Slurm
 from torc.slurm.watch import poll
@@ -42,11 +43,13 @@ class Run:
         self._thread: threading.Thread | None = None
         self._ended: list[Watched | BaseException] = []
 
-    def begin(self, jobs: list[dict[str, Any]], *, mem: str = "500M", **fields: Any) -> None:
+    def begin(
+        self, jobs: list[dict[str, Any]], *, mem: str = "500M", scheduler: dict[str, Any] | None = None, **fields: Any
+    ) -> None:
         """Store a workflow that asks for one node at its start, and watch it."""
         document = {
             "name": "test", "jobs": jobs, "resource_requirements": SMALL, "compute_node_wait_for_new_jobs_seconds": 0,
-            "slurm_schedulers": [{"name": "cpu", "walltime": "00:10:00", "mem": mem, "cpus_per_node": 2}],
+            "slurm_schedulers": [{"name": "cpu", "walltime": "00:10:00", "mem": mem, "cpus_per_node": 2, **(scheduler or {})}],
             "actions": [{"trigger_type": "on_workflow_start", "action_type": "schedule_nodes", "scheduler": "cpu",
                          "scheduler_type": "slurm", "start_one_worker_per_node": True}],
             **fields,
@@ -173,6 +176,42 @@ def test_a_node_that_failed_is_left_alone(run: Run, slurm: RealCluster, how: str
     assert (first.slurm_state, last.state) == ("NODE_FAIL", "completed")
     before, after = run.allocations()
     assert before.nodes == [node] and node in after.request["exclude"] and after.nodes != [node]
+    nothing_is_left(run)
+
+
+def test_what_was_preempted_goes_on_in_another(run: Run, slurm: RealCluster) -> None:
+    before_it = {"name": "b", "command": "true", "resource_requirements": "small"}
+    run.begin([waits(depends_on=["b"]), before_it], scheduler={"partition": "low"})
+    run.running()
+    node = run.torc.send(ListRunners(workflow_id=run.number)).items[0].node or ""
+    rival = slurm.sbatch("sleep 600", "--partition=debug", f"--nodelist={node}", "--exclusive")
+    assert run.end().ending == "completed" and slurm.state(rival) == "RUNNING"
+    first, last = run.attempts()
+    assert (first.slurm_state, last.slurm_state, last.state) == ("PREEMPTED", None, "completed")
+    assert diagnose(Facts(reason=first.reason, slurm_state=first.slurm_state)).category == "preempted"
+    assert [item.slurm_state for item in run.attempts("b")] == [None], "it had ended before"
+    before, after = run.allocations()
+    assert before.cluster_state == "PREEMPTED" and (after.partition, after.num_runners) == ("low", 1)
+    nothing_is_left(run)
+
+
+def test_what_missed_its_deadline_in_the_queue_is_asked_for_again(run: Run, slurm: RealCluster) -> None:
+    """Slurm ends what waits, as soon as it can no longer end in time; what runs it leaves alone."""
+    rival = slurm.sbatch("sleep 600", "--nodes=3", "--exclusive")
+    slurm.wait_for(rival, "RUNNING")
+    quick = {"runtime": "PT1M", "num_cpus": 1, "memory": "100m"}
+    short = {"walltime": "00:05:00", "extra": "--deadline=now+308"}
+    run.begin([{"name": "a", "command": "true", "resource_requirements": quick}], scheduler=short)
+
+    def missed() -> bool:
+        return any(item.cluster_state == "DEADLINE" for item in run.allocations()) if run.number else False
+
+    wait_until(missed, timeout=90, what="an allocation has missed its deadline")
+    slurm.call("scancel", rival)
+    assert run.end().ending == "completed"
+    assert [item.slurm_state for item in run.attempts()] == [None], "it ran once"
+    first, *_, last = run.allocations()
+    assert (first.cluster_state, first.num_runners, last.num_runners) == ("DEADLINE", 0, 1)
     nothing_is_left(run)
 
 

@@ -200,15 +200,18 @@ _BY_SLURM: Mapping[str, Category] = {
     "OUT_OF_MEMORY": "out_of_memory", "TIMEOUT": "timeout", "DEADLINE": "timeout", "NODE_FAIL": "node_failure",
     "BOOT_FAIL": "node_failure", "PREEMPTED": "preempted", "CANCELLED": "killed_by_user",
 }  # fmt: skip
+#: what happened to the runner, and why its jobs ended with it
+_TAKES_THE_RUNNER = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
 
 
 def _certain(facts: Facts) -> Iterable[_Clue]:
     """Give what runner and cluster did themselves."""
     found = _BY_REASON.get(facts.reason or "")
+    state = (facts.slurm_state or "").partition(" ")[0].rstrip("+")
     if found is not None:
         category, text = found
-        yield _Clue(category, 0.99, ": ".join(filter(None, (text, facts.detail))))
-    state = (facts.slurm_state or "").partition(" ")[0].rstrip("+")
+        weight = 0.9 if state in _TAKES_THE_RUNNER and (facts.reason or "").startswith("runner_") else 0.99
+        yield _Clue(category, weight, ": ".join(filter(None, (text, facts.detail))))
     if state in _BY_SLURM:
         yield _Clue(_BY_SLURM[state], 0.98, f"Slurm says {facts.slurm_state}")
     if facts.reason == "not_started" and facts.detail:
