@@ -32,11 +32,20 @@ def raised(
     """
     memory, runtime = request.memory_bytes, request.runtime_seconds
     if memory_factor is not None:
-        wanted = max(memory, peak_memory or 0) * memory_factor
-        memory = min(ceil(wanted / _MEBIBYTE) * _MEBIBYTE, _MOST_BYTES)
+        memory = more_memory(memory, peak_memory or 0, memory_factor)
     if runtime_factor is not None:
-        runtime = max(1, min(ceil(max(runtime, wall_seconds or 0.0) * runtime_factor), _MOST_SECONDS))
+        runtime = more_time(runtime, wall_seconds or 0.0, runtime_factor)
     return request._replace(memory_bytes=max(memory, _MEBIBYTE), runtime_seconds=runtime)
+
+
+def more_memory(asked: int, used: float, factor: float) -> int:
+    """Give a factor times the larger of two amounts of memory, in bytes, rounded up to whole MiB."""
+    return max(_MEBIBYTE, min(ceil(max(asked, used) * factor / _MEBIBYTE) * _MEBIBYTE, _MOST_BYTES))
+
+
+def more_time(asked: int, used: float, factor: float) -> int:
+    """Give a factor times the longer of two times, rounded up to whole seconds."""
+    return max(1, min(ceil(max(asked, used) * factor), _MOST_SECONDS))
 
 
 def fitted(request: ResourceRequest, *, memory_bytes: float, wall_seconds: float, factor: float) -> ResourceRequest:
