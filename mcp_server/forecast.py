@@ -19,7 +19,8 @@ from mcp_server.specs import commands
 from mcp_server.texts import Spec, SpecPath
 from torc.api.data import ListRequirements, Requirement
 from torc.api.learning import ListCommandKinds, SuggestResources
-from torc.api.planning import CountByClass, GetStages, StageCell, WorkflowStages
+from torc.api.planning import EstimateCost, GetStages, StageCell, WorkflowStages
+from torc.api.runs import NodeCapacity
 from torc.api.utilization import CheckUtilization, ClassUse
 from torc.api.workflows import GetGraph
 from torc.client.workloads import Described, of_plan, of_stored
@@ -64,7 +65,7 @@ class ExecutionPlan(Reply):
     gpu_hours: float
     makespan_here: str = Field(description="on the machine of this server")
     estimated: str | None = Field(None, description="how, where it was not simulated")
-    node_hours: float = Field(description="at most, by the limits that jobs ask for")
+    node_hours: float = Field(description="about, by the limits that jobs ask for")
     cannot_run_here: list[str] | None = None
     commands: list[str] | None = None
     next: str
@@ -149,7 +150,8 @@ def _estimated(found: WorkflowStages, kept: list[StageCell]) -> ExecutionPlan:
         cannot_run_here=[
             f"{misfit.num_jobs} jobs of {names[misfit.request]}: {misfit.reason}" for misfit in misfits(requests, [here], counts)
         ] or None,
-        estimated="from sums of stages and classes, in bounds; critical_path is one long chain, not always the longest",
+        estimated="from sums of stages and classes: no schedule is shorter than the lower figure, most are no longer than the upper "
+        "one; critical_path is one long chain, not always the longest",
         next="run_workflow runs it here, submit_workflow on Slurm; suggest_resources finds requests by what was used",
     )  # fmt: skip
 
@@ -168,7 +170,7 @@ def _stage(cells: list[Cell], requests: list[ResourceRequest], names: list[str])
 def _between(least: float, most: float) -> str:
     if least >= most:
         return f"at most about {human_duration(most)}"
-    return f"between {human_duration(least)} and {human_duration(most)}"
+    return f"between {human_duration(least)} and about {human_duration(most)}"
 
 
 def _cut(path: list[str]) -> list[str]:
@@ -189,37 +191,19 @@ def _makespan(found: Analysis) -> str:
 
 
 def hours_here(found: Analysis) -> float:
-    """Give the node-hours that a workflow takes at most on this machine alone."""
+    """Give the node-hours of a workflow on this machine alone, when all jobs run to their limits."""
     seconds = found.lower_bound_seconds if found.makespan_seconds is None else found.makespan_seconds
     return seconds / 3600
 
 
 def expected_hours(workflow_id: int, job_ids: Collection[int] | None = None) -> float:
-    """Estimate the node-hours of what is to run of a stored workflow on this machine.
-
-    A class counts with the longest that its jobs took so far, and a half more; one that nothing is known of, with its limit.
-    `job_ids`: of these jobs, whatever their states; else of all that are not finished.
-    """
-    torc = desk().torc
-    if job_ids is None:
-        counts = torc.send(GetStages(workflow_id=workflow_id)).by_class
-    else:
-        counts = torc.send(CountByClass(workflow_id=workflow_id, job_ids=sorted(job_ids))).by_class
-    listed = torc.send(ListRequirements(workflow_id=workflow_id, limit=10_000)).items
-    due = [(item, counts[item.id]) for item in listed if item.id in counts]
-    known = {use.requirement: use for use in torc.send(CheckUtilization(workflow_id=workflow_id, limit=0)).classes}
+    """Ask for the node-hours of what is to run of a stored workflow on this machine; `job_ids`: of these jobs alone."""
     here, _ = node()
-    seconds = longest = 0.0
-    for asked, count in due:
-        took = _expected_seconds(known.get(asked.name), asked.runtime_seconds)
-        share = max(asked.num_cpus / max(1, here.num_cpus), asked.memory_bytes / max(1, here.memory_bytes))
-        seconds += count * took * min(1.0, share) * asked.num_nodes
-        longest = max(longest, took)
-    return max(seconds, longest) / 3600
-
-
-def _expected_seconds(use: ClassUse | None, limit: int) -> float:
-    return float(limit) if use is None or not use.num_attempts else min(float(limit), 1.5 * use.wall.most)
+    request = EstimateCost(
+        workflow_id=workflow_id, job_ids=None if job_ids is None else sorted(job_ids),
+        node=NodeCapacity(num_cpus=here.num_cpus, memory_bytes=here.memory_bytes, num_gpus=here.num_gpus),
+    )  # fmt: skip
+    return desk().torc.send(request).node_hours
 
 
 class Suggestion(Reply):

@@ -39,7 +39,7 @@ class Change(Reply):
 
 
 class Cost(Reply):
-    """What it costs at most, and what is left of the workflow's budget before it."""
+    """What it counts as, and what is left of the workflow's budget before it."""
 
     node_hours: float
     retries: int
@@ -112,7 +112,7 @@ def _asked(made: Made, cost: Cost) -> str:
         f"- {change.what}: {change.old or '-'} -> {change.new or '-'}" for change in made.changes[:_MOST_COMMANDS]
     ]
     lines += [f"$ {command}" for command in (made.commands or [])[:_MOST_COMMANDS]]
-    lines.append(f"At most {cost.node_hours:g} node-hours ({cost.node_hours_left:g} left in the budget).")
+    lines.append(f"About {cost.node_hours:g} node-hours ({cost.node_hours_left:g} left in the budget).")
     return "\n".join(lines)
 
 

@@ -52,7 +52,7 @@ class Proposed(Reply):
     changes: list[Change]
     left: list[Left]
     num_left: int
-    node_hours: float = Field(description="that the retries take at most")
+    node_hours: float = Field(description="that the retries are expected to take")
     plan_token: str | None = Field(None, description="for recover_workflow; absent where assistants may only read")
     next: str
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.workflows import create, finish, get, jobs, states, workflow
+from tests.support.workflows import create, ended, exchange, finish, get, jobs, runner, states, workflow
 from torc.api.base import Torc
 from torc.api.data import ListSlurmSchedulers
 from torc.api.events import ListEvents
 from torc.api.jobs import CreateJob
 from torc.api.planning import (
-    CountByClass,
+    EstimateCost,
     GetDemand,
     GetStages,
     PlannedScheduler,
@@ -20,6 +20,7 @@ from torc.api.planning import (
     StoredPlan,
     WorkflowDemand,
 )
+from torc.api.runs import NodeCapacity
 from torc.api.transfer import ExportSpec
 from torc.api.workflows import CheckWorkflow
 from torc.errors import Conflict, Invalid
@@ -184,11 +185,29 @@ def test_stages_are_kept_with_gates_and_summed_up(torc: Torc) -> None:
         (0, "small", 1), (1, "gpu", 4), (2, "small", 1),
     ]  # fmt: skip
     assert [job.job_name for job in found.path] == ["p", "g0", "r"]
-    some = torc.send(CountByClass(workflow_id=wf, job_ids=[found.path[0].job_id, found.path[1].job_id])).by_class
-    assert {names[number]: count for number, count in some.items()} == {"small": 1, "gpu": 1}
     torc.send(CreateJob(workflow_id=wf, name="after", command="true", depends_on=["r"]))
     finish(torc, wf, "p")
     found = torc.send(GetStages(workflow_id=wf))
     assert found.cells is not None
     assert [(cell.stage, cell.num_jobs) for cell in found.cells] == [(1, 4), (2, 1), (3, 1)]
     assert (found.num_finished, [job.job_name for job in found.path]) == (1, ["g0", "r", "after"])
+
+
+def test_costs_are_shares_of_a_node_for_as_long_as_likes_took(torc: Torc) -> None:
+    classes = [{"name": "half", "num_cpus": 2, "memory": "1g", "runtime": "PT1H"}]
+    jobs = [{"name": f"j{at}", "command": "true", "resource_requirements": "half"} for at in range(5)]
+    wf = create(torc, {"name": "w", "jobs": jobs, "resource_requirements": classes}).id
+    node = NodeCapacity(num_cpus=4, memory_bytes=64 << 30, num_gpus=0)
+
+    def cost(**fields: Any) -> float:
+        return torc.send(EstimateCost(workflow_id=wf, **fields)).node_hours
+
+    assert cost() == 5.0, "no node is known: one each"
+    assert cost(node=node) == 2.5
+    assert cost(node=node, job_ids=[]) == 0.0
+    number = runner(torc, wf)
+    given = exchange(torc, wf, number, limit=3).assignments
+    finished = [ended(item).model_copy(update={"wall_seconds": 360.0}) for item in given]
+    exchange(torc, wf, number, finished=finished, stopping=True)
+    assert cost(node=node) == pytest.approx(2 * 0.1 / 2)
+    assert cost(node=node, job_ids=[given[0].job_id]) == pytest.approx(0.1 / 2)

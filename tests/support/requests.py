@@ -101,7 +101,7 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "ObserveAllocations": {**of_wf, "observations": [{**allocation, **seen}]},
         "GetUsage": of_wf, "CancelAllocations": of_wf, "ListAllocations": of_wf, "GetAllocation": allocation, "ListFailedNodes": of_wf, "ListDueScheduling": of_wf, "ListWaitingJobs": of_wf,
         "RecoverWorkflow": {**of_wf, "dry_run": True}, "GetRecoverySpent": of_wf, "SuggestResources": {"commands": ["echo a"], "min_samples": 1},
-        "GetDemand": of_wf, "GetStages": of_wf, "CountByClass": {**of_wf, "job_ids": [job["job_id"]]}, "ListCommandKinds": of_wf,
+        "GetDemand": of_wf, "GetStages": of_wf, "EstimateCost": {**of_wf, "job_ids": [job["job_id"]]}, "ListCommandKinds": of_wf,
         "SetAllocationPlan": {**of_wf, "schedulers": [{"name": "planned", "fields": {"account": "project1", "walltime": "01:30:00"}, **cells_left(people)}]},
         "ProposeIntervention": {**of_wf, "action": "reset_jobs", "arguments": {"failed_only": True}, "client": "editor"},
         "ApplyIntervention": {**of_wf, **proposed(people), "client": "editor", "reason": "the disk has room again"},

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from torc.api.base import Request, Value, request
+from torc.api.runs import NodeCapacity
 
 
 class DemandClass(Value):
@@ -89,21 +90,27 @@ class GetStages(Request[WorkflowStages]):
     workflow_id: int
 
 
-class ClassCounts(Value):
-    """How many of some jobs are of which class."""
+class EstimatedCost(Value):
+    """What jobs are expected to take."""
 
-    by_class: dict[int, int] = Field(description="requirement_id -> jobs")
+    node_hours: float = Field(description="by the share of a node that each asks for")
 
 
-@request("POST", "/workflows/{workflow_id}/class-counts", access="read")
-class CountByClass(Request[ClassCounts]):
-    """Count given jobs of a workflow by their requirement class, whatever their states."""
+@request("POST", "/workflows/{workflow_id}/cost", access="read")
+class EstimateCost(Request[EstimatedCost]):
+    """Estimate what jobs of a workflow will take: as long as their likes took, where enough have completed, else their limit.
+
+    Recoveries are priced in the same way.
+    """
 
     workflow_id: int
-    job_ids: list[int] = Field(max_length=100_000)
+    job_ids: list[int] | None = Field(
+        None, max_length=100_000, description="these, whatever their states; null: all that have not finished"
+    )
+    node: NodeCapacity | None = Field(None, description="that they run on; null: the largest that was ever there")
 
 
-CountByClass.writes = False  # a question, too long for a query
+EstimateCost.writes = False  # a question, too long for a query
 
 
 class PlannedScheduler(Value):

@@ -1,4 +1,8 @@
-"""What a large workflow will take, estimated from sums of stages and classes: bounds instead of a simulation (`analysis`)."""
+"""What a large workflow will take, estimated from sums of stages and classes instead of a simulation (`analysis`).
+
+The lower figure is a bound. The upper one is what a schedule takes that there is, and no bound of what runners do: they begin jobs
+as they become ready, which may take longer (R. L. Graham, "Bounds on multiprocessing timing anomalies", 1969).
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,11 @@ from torc.core.simulate import Use
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bounds, in seconds. Runtimes are those that jobs ask for."""
+    """What is known of a workload, in seconds. Runtimes are those that jobs ask for."""
 
     longest_path_seconds: int  # no chain of jobs takes more
     lower_seconds: float  # no schedule on the node is shorter
-    upper_seconds: float | None  # one that runs stage after stage, class after class; None: a class does not fit
+    upper_seconds: float | None  # a schedule that runs stage after stage, class after class; None: a class does not fit
     peak: Use  # of the largest stage, when all of it runs at once
     cpu_seconds: int
     gpu_seconds: int

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from torc.api import planning
 from torc.api import recovery as api
 from torc.core.cost import expected_seconds, node_seconds
 from torc.core.resources import Capacity, ResourceRequest
+from torc.core.states import FINISHED
 from torc.operations.dispatch import Tx, answers
 from torc.operations.rows import loads, workflow_row
 
@@ -32,14 +34,20 @@ _COMPLETED = (
     "SELECT j.requirement_id, count(*), max(a.wall_seconds) FROM attempt a JOIN job j ON j.id = a.job_id "
     "WHERE a.workflow_id = :id AND a.is_current AND a.state = 'completed' GROUP BY j.requirement_id"
 )
+_BY_CLASS = "SELECT requirement_id, count(*) FROM job WHERE +workflow_id = :id AND id IN {} GROUP BY requirement_id"
+_UNFINISHED = (
+    "SELECT requirement_id, count(*) FROM job WHERE workflow_id = :id "
+    f"AND state NOT IN ({', '.join(repr(state.value) for state in sorted(FINISHED))}) GROUP BY requirement_id"
+)
 
 
 @dataclass(frozen=True)
 class Prices:
-    """What attempts of a workflow cost on the nodes that it has seen."""
+    """What attempts of a workflow cost on the nodes that it has seen, or on one that is given."""
 
     tx: Tx
     workflow_id: int
+    node: Capacity | None = None
 
     @cached_property
     def nodes(self) -> Mapping[int, Capacity]:
@@ -49,8 +57,8 @@ class Prices:
 
     @cached_property
     def largest(self) -> Capacity | None:
-        """Give the node with the most memory that was ever there; None: there was none."""
-        return max(self.nodes.values(), key=lambda node: (node.memory_bytes, node.num_cpus), default=None)
+        """Give the node with the most memory that was ever there, unless one is given; None: there was none."""
+        return self.node or max(self.nodes.values(), key=lambda node: (node.memory_bytes, node.num_cpus), default=None)
 
     @cached_property
     def classes(self) -> Mapping[int, ResourceRequest]:
@@ -100,3 +108,20 @@ def get_recovery_spent(tx: Tx, request: api.GetRecoverySpent) -> api.Spent:
     """Get what was spent."""
     workflow_id = workflow_row(tx, request.workflow_id)["id"]
     return spent(tx, Prices(tx, workflow_id), request.automation)
+
+
+@answers(planning.EstimateCost)
+def estimate_cost(tx: Tx, request: planning.EstimateCost) -> planning.EstimatedCost:
+    """Estimate what jobs will take."""
+    key = {"id": workflow_row(tx, request.workflow_id)["id"]}
+    node = None if request.node is None else _capacity(request.node.model_dump())
+    prices = Prices(tx, key["id"], node)
+    if request.job_ids is None:
+        rows = tx.dialect.fetch(tx.db, _UNFINISHED, key)
+    elif request.job_ids:
+        ids = {**key, "ids": tx.dialect.ids(request.job_ids)}
+        rows = tx.dialect.fetch(tx.db, _BY_CLASS.format(tx.dialect.id_list), ids)
+    else:
+        rows = []
+    hours = sum(count * prices.node_hours(prices.classes[number], number) for number, count in rows)
+    return planning.EstimatedCost(node_hours=hours)

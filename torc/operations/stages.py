@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from torc.api.planning import ClassCounts, CountByClass, DemandClass, GetStages, PathJob, StageCell, WorkflowStages
+from torc.api.planning import DemandClass, GetStages, PathJob, StageCell, WorkflowStages
 from torc.core.graph import gate_stages
 from torc.core.states import FINISHED
 from torc.operations.dispatch import Tx, answers
@@ -82,20 +82,6 @@ def keep_stages(tx: Tx, workflow_id: int) -> None:
     rows = [{"gate": gate, "stage": stage} for gate, stage in zip(waits, found, strict=True)]
     if rows:
         tx.dialect.run_many(tx.db, "UPDATE gate SET stage = :stage WHERE id = :gate", rows)
-
-
-@answers(CountByClass)
-def count_by_class(tx: Tx, request: CountByClass) -> ClassCounts:
-    """Count jobs by class."""
-    workflow_id = workflow_row(tx, request.workflow_id)["id"]
-    if not request.job_ids:
-        return ClassCounts(by_class={})
-    query = (
-        "SELECT requirement_id, count(*) FROM job "
-        f"WHERE +workflow_id = :id AND id IN {tx.dialect.id_list} GROUP BY requirement_id"
-    )
-    rows = tx.dialect.fetch(tx.db, query, {"id": workflow_id, "ids": tx.dialect.ids(request.job_ids)})
-    return ClassCounts(by_class={number: count for number, count in rows})
 
 
 def _path(tx: Tx, rows: list[Any], classes: dict[int, DemandClass]) -> list[PathJob]:
