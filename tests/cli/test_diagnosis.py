@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.program import Program
+from torc.cli import utilization
 
 SPEC = """
 name: failing
@@ -119,3 +120,8 @@ def test_who_asks_for_far_too_much_is_told(program: Program) -> None:
     done = program("workflows", "correct-resources", "thrice").stdout
     assert "64 MiB" in done and "1m" in done
     assert "no class asks for more" in program("workflows", "correct-resources", "thrice").stderr
+
+
+@pytest.mark.parametrize(("used", "said"), [(600.4, "came up to it"), (840.0, "40%"), (60_000.0, "9,900%")])
+def test_who_is_stopped_at_its_limit_is_not_told_by_how_little_it_went_beyond(used: float, said: str) -> None:
+    assert utilization._above(600.0, used) == said

@@ -19,6 +19,12 @@ def _amount(resource: str, value: float) -> str:
     return human_duration(max(1, int(value))) if resource == "runtime" else f"{value:.1f}"
 
 
+def _above(asked: float, used: float) -> str:
+    """Say how much more was used. Who is stopped at a limit is so a moment later: what it wanted, nobody knows."""
+    percent = round(100 * (used / asked - 1))
+    return f"{percent:,}%" if percent else "came up to it"
+
+
 _EXCEEDED = [
     ("job", render.attribute("job_id")),
     ("name", render.attribute("job_name")),
@@ -27,7 +33,7 @@ _EXCEEDED = [
     *render.columns("resource"),
     ("asked", lambda e: _amount(e.resource, e.asked)),
     ("used", lambda e: _amount(e.resource, e.used)),
-    ("above by", lambda e: f"{100 * (e.used / e.asked - 1):.0f}%"),
+    ("above by", lambda e: _above(e.asked, e.used)),
 ]
 _CLASSES = [
     ("class", render.attribute("requirement")),
@@ -64,7 +70,8 @@ def check_resource_utilization(
         render.note("nothing has run yet")
         return
     if found.exceeded:
-        print(f"{found.num_exceeded} times more was used than asked for:")
+        number = found.num_exceeded
+        print(f"more was used than asked for, or all of it, in {number:,} case{'s' if number != 1 else ''}:")
         render.show_list(found.exceeded, _EXCEEDED, more=found.num_exceeded > len(found.exceeded))
     else:
         print(f"no job used more than it asked for ({found.num_attempts} attempts)")
