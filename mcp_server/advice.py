@@ -35,7 +35,7 @@ def of_error(error: TorcError) -> str:
 def _problem(item: Any) -> str:
     if not isinstance(item, Mapping):
         return f"- {plain(str(item), 300)}"
-    place = f"line {item['line']}" if item.get("line") else item.get("path") or "the spec"
+    place = f"line {item['line']}" if item.get("line") else plain(item.get("path"), 80) or "the spec"
     fix = f"; fix: {plain(item['suggestion'], 200)}" if item.get("suggestion") else ""
     path = f" ({plain(item['path'], 80)})" if item.get("path") and item.get("line") else ""
     return (

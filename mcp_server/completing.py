@@ -8,6 +8,7 @@ import anyio
 from mcp.types import CompleteRequestParams, CompleteResult, Completion
 
 from mcp_server.desk import desk
+from mcp_server.present import plain
 from mcp_server.prompts import MIGRATIONS
 from mcp_server.slurm import profile_names
 from torc.api.jobs import ListJobs
@@ -34,9 +35,13 @@ async def complete(_ctx: Any, params: CompleteRequestParams) -> CompleteResult:
 
 
 def workflow_offers() -> list[str]:
-    """Give ids and names of workflows, newest first."""
+    """Give ids and names of workflows, newest first; no name that cannot be shown as it is."""
     found = desk().torc.send(ListWorkflows(limit=200)).items
-    return list(dict.fromkeys([*(str(each.id) for each in found), *(each.name for each in found)]))
+    return list(
+        dict.fromkeys(
+            [*(str(each.id) for each in found), *(each.name for each in found if plain(each.name) == each.name)]
+        )
+    )
 
 
 def job_offers() -> list[str]:

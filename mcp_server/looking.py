@@ -247,7 +247,7 @@ def get_job_details(job_id: JobId) -> JobDetails:
         env_names=[plain(name, 60) for name in list(job.env)[:_MOST_NAMES]] or None,
         depends_on=_names(job.depends_on), num_depends_on=len(job.depends_on or ()),
         input_files=_names(job.input_files), output_files=_names(job.output_files),
-        failure_handler=job.failure_handler, scheduler=job.scheduler,
+        failure_handler=plain(job.failure_handler, 80) or None, scheduler=plain(job.scheduler, 80) or None,
         attempts=[attempt_line(result) for result in results[-_MOST_ATTEMPTS:]],
         next="explain_job says why it stands as it does; get_job_logs shows what it wrote",
     )  # fmt: skip

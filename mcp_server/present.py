@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from torc.api.base import Page
+from torc.core.learning import shape_of
 from torc.core.redact import cleaned, redact
 
 T = TypeVar("T")
@@ -54,6 +55,34 @@ def plain(text: str | None, most: int = 160) -> str:
         return ""
     shown = " ".join(redact(cleaned(text)).split())
     return shown if len(shown) <= most else shown[: most - len(_CUT)] + _CUT
+
+
+def all_plain(value: Any) -> Any:
+    """Give data of others with every text in it on one line, safe to show and cut to size."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return {plain(str(key), 80): all_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [all_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    return value
+
+
+def kinds_of_commands(jobs: Iterable[tuple[str, str]], most: int, *, are_all: bool = True) -> list[str]:
+    """Show what jobs (name, command) run: the first of each kind of command that differs by more than numbers.
+
+    `are_all`: there are no further jobs, so that those of a kind can be counted.
+    """
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for name, command in jobs:
+        kinds.setdefault(shape_of(command), []).append((name, command))
+    shown = []
+    for (name, command), *alike in list(kinds.values())[:most]:
+        more = f" (and {len(alike) if are_all else 'more'} like it)" if alike else ""
+        shown.append(f"{plain(name, 60)}: {plain(command, 400)}{more}")
+    if len(kinds) > most:
+        shown.append(f"and {len(kinds) - most} other kinds of commands")
+    return shown
 
 
 def when(seconds: float | None) -> str | None:

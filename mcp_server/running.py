@@ -18,7 +18,7 @@ from mcp_server.desk import desk, find_workflow, require_here, require_idle
 from mcp_server.forecast import expected_hours
 from mcp_server.looking import Attempt, Status, WorkflowId, attempt_line, status_of
 from mcp_server.plans import Change, Confirmation, Made, Outcome, PlanToken, Reason, asking
-from mcp_server.present import Reply, plain
+from mcp_server.present import Reply, kinds_of_commands, plain
 from mcp_server.registry import tool
 from mcp_server.texts import Spec, SpecPath
 from torc.api.allocations import ListAllocations
@@ -131,12 +131,12 @@ def _plan_to_run(workflow: Workflow, options: list[str], summary: str) -> Made:
 
 def due_commands(workflow_id: int, most: int = 10) -> list[str]:
     """Show commands of jobs that are due: one of each kind, as far as the first jobs tell."""
-    kinds: dict[str, str] = {}
-    for state in (State.READY, State.BLOCKED, State.UNINITIALIZED):
-        for job in desk().torc.send(ListJobs(workflow_id=workflow_id, state=state, limit=500)).items:
-            kind = "".join("#" if character.isdigit() else character for character in job.command)
-            kinds.setdefault(kind, f"{plain(job.name, 60)}: {plain(job.command, 300)}")
-    return list(kinds.values())[:most]
+    pages = [
+        desk().torc.send(ListJobs(workflow_id=workflow_id, state=state, limit=500))
+        for state in (State.READY, State.BLOCKED, State.UNINITIALIZED)
+    ]
+    due = ((job.name, job.command) for page in pages for job in page.items)
+    return kinds_of_commands(due, most, are_all=all(page.cursor is None for page in pages))
 
 
 def begin(workflow: Workflow, command: list[str], at_work: Callable[[], bool] | None = None) -> Outcome:
@@ -158,7 +158,9 @@ def begin(workflow: Workflow, command: list[str], at_work: Callable[[], bool] | 
     if begun.ended:
         summary = f"`torc {command[0]}` has ended already: {_end_of(begun.log)}"
     return plans.done(
-        summary, "wait_for_workflow waits for its end; get_workflow_status shows progress", log=str(begun.log)
+        summary,
+        "wait_for_workflow waits for its end; get_workflow_status shows progress",
+        log=plain(str(begun.log), 400),
     )
 
 

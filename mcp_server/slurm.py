@@ -14,7 +14,7 @@ from mcp_server import plans
 from mcp_server.desk import desk, find_workflow, require_here, require_writes
 from mcp_server.looking import Cursor, Limit, WorkflowId
 from mcp_server.plans import Change, Confirmation, Made, Outcome, PlanToken, Reason, asking
-from mcp_server.present import Reply, page_that_fits, plain, when, without_nothing
+from mcp_server.present import Reply, all_plain, page_that_fits, plain, when, without_nothing
 from mcp_server.registry import tool
 from mcp_server.running import begin, due_commands
 from torc.api.allocations import Allocation, ListAllocations
@@ -161,10 +161,11 @@ def get_slurm_sacct(
 
 def _line(item: Allocation) -> AllocationLine:
     return AllocationLine(
-        slurm_job_id=item.cluster_job_id, name=plain(item.name, 80), state=item.state.value, slurm_state=item.cluster_state,
+        slurm_job_id=plain(item.cluster_job_id, 40) or None, name=plain(item.name, 80), state=item.state.value,
+        slurm_state=plain(item.cluster_state, 60) or None,
         reason=plain(item.reason, 200) or None, nodes=item.num_nodes, partition=plain(item.partition, 60) or None,
         walltime=human_duration(item.walltime_seconds), submitted=when(item.submitted_at), started=when(item.started_at),
-        expected_start=when(item.expected_start_at), ended=when(item.ended_at), exit_code=item.exit_code,
+        expected_start=when(item.expected_start_at), ended=when(item.ended_at), exit_code=plain(item.exit_code, 20) or None,
         node_hours=round(item.node_seconds_used / 3600, 3),
         node_hours_idle=None if item.node_seconds_wasted is None else round(item.node_seconds_wasted / 3600, 3),
     )  # fmt: skip
@@ -173,9 +174,7 @@ def _line(item: Allocation) -> AllocationLine:
 def profile(name: str) -> dict[str, object]:
     """Describe a cluster by its profile. Raises NotFound, with those that there are."""
     found = asdict(profiles.find(name, dict(os.environ)).cluster)
-    shown: dict[str, object] = without_nothing(
-        {key: sorted(v) if isinstance(v, frozenset) else v for key, v in found.items()}
-    )
+    shown: dict[str, object] = without_nothing(all_plain(found))
     return shown
 
 

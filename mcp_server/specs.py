@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mcp_server import texts
 from mcp_server.desk import desk, find_workflow, require_writes
-from mcp_server.present import Quoted, Reply, plain, quoted
+from mcp_server.present import Quoted, Reply, kinds_of_commands, plain, quoted
 from mcp_server.registry import tool
 from mcp_server.texts import Problem, Source, Spec, SpecPath
 from torc.api.workflows import CreateWorkflow
@@ -106,23 +106,8 @@ def _report(source: Source) -> tuple[Plan | None, SpecReport]:
 
 
 def commands(plan: Plan) -> list[str]:
-    """Show what a plan would run: the first job of each kind of command, with how many there are like it."""
-    kinds: dict[str, list[int]] = {}
-    for number, job in enumerate(plan.jobs):
-        kinds.setdefault(_kind(job.command), []).append(number)
-    shown = []
-    for alike in list(kinds.values())[:_MOST_COMMANDS]:
-        job = plan.jobs[alike[0]]
-        more = f" (and {len(alike) - 1} like it)" if len(alike) > 1 else ""
-        shown.append(f"{plain(job.name, 60)}: {plain(job.command.replace(chr(0), ''), 400)}{more}")
-    if len(kinds) > _MOST_COMMANDS:
-        shown.append(f"and {len(kinds) - _MOST_COMMANDS} other kinds of commands")
-    return shown
-
-
-def _kind(command: str) -> str:
-    """Give what commands that differ by numbers alone have in common."""
-    return "".join("#" if character.isdigit() else character for character in command)
+    """Show what a plan would run."""
+    return kinds_of_commands(((job.name, job.command.replace("\x00", "")) for job in plan.jobs), _MOST_COMMANDS)
 
 
 def _save(source: Source, plan: Plan, save_as: str | None, *, overwrite: bool) -> str:

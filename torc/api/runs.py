@@ -334,7 +334,7 @@ class ListResults(Request[Page[Result]]):
     job_id: int | None = None
     state: State | None = None
     failed_only: bool = False
-    latest_only: bool = Field(False, description="only the last attempt of each job")
+    latest_only: bool = Field(False, description="only the last attempt of each job, of the run where one is named")
     limit: int = Field(100, ge=1, le=10_000)
     cursor: str | None = None
 

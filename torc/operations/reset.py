@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from torc.api.jobs import ActOnJobs
 from torc.api.workflows import CancelWorkflow, Change, Changes, InitializeWorkflow, ResetWorkflow, Workflow
-from torc.core.states import FINISHED, HELD, Event, State, moves
+from torc.core.states import FINISHED, HELD, UNSUCCESSFUL, Event, State, moves
 from torc.errors import Conflict, NotFound
 from torc.operations.dispatch import DryRun, Tx, answers
 from torc.operations.fingerprints import keep_fingerprints
@@ -84,11 +84,7 @@ def reset_workflow(tx: Tx, request: ResetWorkflow) -> Changes:
     before = all_states(tx, row["id"])
     end_runners(tx, row, "the workflow was reset")
     if request.failed_only:
-        roots = [
-            job
-            for job, state in before.items()
-            if state in {State.FAILED, State.TERMINATED, State.PENDING_FAILED, State.CANCELED}
-        ]
+        roots = [job for job, state in before.items() if state in UNSUCCESSFUL]
         chosen = _behind(tx, roots, before)
         unsuccessful = set(roots)
         reasons = {

@@ -52,7 +52,8 @@ def list_results(tx: Tx, request: ListResults) -> Page[Result]:
     if request.failed_only:
         where.append("a.state <> 'completed'")
     if request.latest_only:
-        where.append("a.attempt = (SELECT max(b.attempt) FROM attempt b WHERE b.job_id = a.job_id)")
+        in_run = "" if request.run_id is None else " AND b.run_id = a.run_id"
+        where.append(f"a.attempt = (SELECT max(b.attempt) FROM attempt b WHERE b.job_id = a.job_id{in_run})")
     query = f"{RESULT} WHERE {' AND '.join(where)} ORDER BY a.id LIMIT :n"
     rows = tx.db.execute(text(query), values).mappings().all()
     items = [result_of(row) for row in rows[: request.limit]]
