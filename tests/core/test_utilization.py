@@ -40,7 +40,7 @@ def test_what_is_above_what_was_asked_for(used: Used, resources: list[str]) -> N
 
 
 def test_memory_that_nobody_asked_for_is_not_exceeded() -> None:
-    assert exceeded(ResourceRequest(), Used(GIB, 1.0, 0.0), asks_memory=False) == []
+    assert exceeded(ResourceRequest(), Used(GIB, 1.0, 0.0)) == []
 
 
 @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=200))

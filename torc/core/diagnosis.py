@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 from torc.core.alike import normalised, program_of
 from torc.core.quantities import human_bytes, human_duration
+from torc.core.resources import ResourceRequest
 from torc.core.symptoms import ADVICE, SYMPTOMS, Category, Symptom
 
 Remedy = Literal["more memory", "more time", "again", "none"]
@@ -76,6 +77,16 @@ class Facts:
     wall_seconds: float | None = None
     slurm_state: str | None = None
     logs: tuple[Log, ...] = ()
+
+
+def bounds_of(request: ResourceRequest, reason: str | None) -> tuple[int | None, int | None]:
+    """Give the memory and the time that an attempt was held to; None: nobody has chosen a bound.
+
+    The time that is given where nothing is said counts where it has ended the attempt.
+    """
+    runtime = request.runtime_seconds
+    is_chosen = runtime != ResourceRequest().runtime_seconds or reason == "timeout"
+    return request.memory_bytes if request.asks_memory else None, runtime if is_chosen else None
 
 
 @dataclass(frozen=True, slots=True)

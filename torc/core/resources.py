@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+#: what stands for memory where nothing is asked for: a bound that nobody has chosen, and that holds no program
+UNASKED_MEMORY_BYTES = 1 << 20
 #: of its time: a job that saves its work and goes on elsewhere begins where so much is left, or so many seconds
 _LEAST_PART, _LEAST_PART_SECONDS = 0.1, 300.0
 
@@ -15,8 +17,13 @@ class ResourceRequest(NamedTuple):
     num_cpus: int = 1
     num_gpus: int = 0
     num_nodes: int = 1
-    memory_bytes: int = 1 << 20
+    memory_bytes: int = UNASKED_MEMORY_BYTES
     runtime_seconds: int = 3600
+
+    @property
+    def asks_memory(self) -> bool:
+        """Tell whether memory was asked for."""
+        return self.memory_bytes > UNASKED_MEMORY_BYTES
 
     @property
     def untimed(self) -> ResourceRequest:

@@ -46,10 +46,10 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(ordered[last // 2], ordered[min(last, -(-95 * len(ordered) // 100) - 1)], ordered[last])
 
 
-def exceeded(request: ResourceRequest, used: Used, *, asks_memory: bool = True) -> list[tuple[str, float, float]]:
+def exceeded(request: ResourceRequest, used: Used) -> list[tuple[str, float, float]]:
     """Give (resource, asked for, used) of each resource that an attempt used more of than it asked for."""
     found: list[tuple[str, float, float]] = []
-    if asks_memory and used.memory_bytes > request.memory_bytes:
+    if request.asks_memory and used.memory_bytes > request.memory_bytes:
         found.append(("memory", request.memory_bytes, used.memory_bytes))
     if used.wall_seconds > request.runtime_seconds:
         found.append(("runtime", request.runtime_seconds, used.wall_seconds))

@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping, text
 
 from torc.api import diagnosis as api
 from torc.api.runs import NodeCapacity
-from torc.core.diagnosis import Diagnosis, Facts, Log, diagnose
+from torc.core.diagnosis import Diagnosis, Facts, Log, bounds_of, diagnose
 from torc.core.packing import never_fits
 from torc.core.quantities import human_duration
 from torc.core.resources import Capacity, Pool, ResourceRequest
@@ -27,9 +27,6 @@ _ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.counted, j.attempt, j.
     a.slurm_state, j.requirement_id, r.name AS requirement_name, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds
     FROM job j JOIN requirement r ON r.id = j.requirement_id
     LEFT JOIN attempt a ON a.job_id = j.id AND a.attempt = j.attempt"""
-#: what is asked for where nothing is said: no bound that anybody has chosen
-_DEFAULT_MEMORY = 1 << 20
-_DEFAULT_RUNTIME = 3600
 _MOST_CAUSES = 20
 
 
@@ -82,7 +79,7 @@ def _failure(workflow_id: int, job: RowMapping) -> api.Explanation:
 
 def facts_of(job: RowMapping) -> Facts:
     """Give what is known of the last attempt of a job."""
-    memory, runtime = job["memory_bytes"], job["runtime_seconds"]
+    memory, runtime = bounds_of(ResourceRequest(*(job[field] for field in ResourceRequest._fields)), job["reason"])
     logs = []
     for name in ("stderr", "stdout"):
         if job[f"{name}_tail"]:
@@ -93,9 +90,9 @@ def facts_of(job: RowMapping) -> Facts:
         detail=job["detail"],
         return_code=job["return_code"],
         command=job["command"],
-        memory_request=None if memory <= _DEFAULT_MEMORY else memory,
+        memory_request=memory,
         peak_memory=job["peak_memory_bytes"] or None,
-        runtime_request=None if runtime == _DEFAULT_RUNTIME and job["reason"] != "timeout" else runtime,
+        runtime_request=runtime,
         wall_seconds=job["wall_seconds"],
         slurm_state=job["slurm_state"],
         logs=tuple(logs),

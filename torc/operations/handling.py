@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 
 from torc.api.runs import Finished
 from torc.core.correction import raised
-from torc.core.diagnosis import Facts, Log, diagnose
+from torc.core.diagnosis import Facts, Log, bounds_of, diagnose
 from torc.core.resources import ResourceRequest
 from torc.core.retry import Decision, Outcome, Rule, decide, rules_of
 from torc.core.states import Event
@@ -68,17 +68,16 @@ def _facts(item: Finished, asked: Any) -> Facts:
         )
         if text
     ]
-    request = ResourceRequest(*asked[2:])
-    default = ResourceRequest()
+    memory, runtime = bounds_of(ResourceRequest(*asked[2:]), item.reason)
     return Facts(
         ending=item.outcome,
         reason=item.reason,
         detail=item.detail,
         return_code=item.return_code,
         command=asked[0],
-        memory_request=None if request.memory_bytes <= default.memory_bytes else request.memory_bytes,
+        memory_request=memory,
         peak_memory=item.usage.peak_memory_bytes or None,
-        runtime_request=None if request.runtime_seconds == default.runtime_seconds else request.runtime_seconds,
+        runtime_request=runtime,
         wall_seconds=item.wall_seconds,
         slurm_state=item.slurm_state,
         logs=tuple(logs),

@@ -25,8 +25,6 @@ _NAMES = "SELECT a.id, a.job_id, j.name, a.attempt, j.requirement_id FROM attemp
 _CLASSES = text(
     "SELECT id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement WHERE workflow_id = :id"
 )
-#: what is asked for where nothing is said
-_NO_MEMORY = ResourceRequest().memory_bytes
 #: bytes, seconds and CPUs kept busy of the attempts of a class
 _Columns = tuple[list[float], list[float], list[float]]
 
@@ -48,7 +46,7 @@ def check_utilization(tx: Tx, request: api.CheckUtilization) -> api.Utilization:
         cpus.append(cpu / wall if wall > 0 else 0.0)
         asked = classes[class_id][1]
         if memory > asked.memory_bytes or wall > asked.runtime_seconds or cpu > asked.num_cpus * wall:
-            found = exceeded(asked, Used(memory, wall, cpu), asks_memory=asked.memory_bytes > _NO_MEMORY)
+            found = exceeded(asked, Used(memory, wall, cpu))
             if found:
                 beyond[number] = found
     above = _exceeded(tx, beyond, classes)

@@ -18,7 +18,7 @@ from torc.api.data import ListRequirements, Requirement
 from torc.api.jobs import Job, ListJobs
 from torc.api.runs import ListResults, Result
 from torc.api.workflows import Workflow
-from torc.core.diagnosis import Diagnosis, Facts, Log, diagnose
+from torc.core.diagnosis import Diagnosis, Facts, Log, bounds_of, diagnose
 from torc.core.resources import ResourceRequest
 from torc.core.states import ENDED_BADLY
 from torc.reports.gather import pages
@@ -26,7 +26,6 @@ from torc.reports.logfiles import LogFile, end_of, named, of_attempt, walk
 
 #: of logs that nobody says belong to a failure, a surer line is wanted
 _SURE = 0.5
-_NOTHING_ASKED = ResourceRequest()
 _PAGE = 1000
 
 
@@ -171,9 +170,11 @@ def _finding(job: Job, result: Result, classes: Mapping[int, Requirement], folde
 
 
 def _facts(job: Job, result: Result, asked: Requirement | None) -> Facts:
-    """Give what the store knows; what is asked for where nothing is said is no bound that anybody has chosen."""
-    memory = asked.memory_bytes if asked is not None else 0
-    runtime = asked.runtime_seconds if asked is not None else _NOTHING_ASKED.runtime_seconds
+    """Give what the store knows."""
+    request = ResourceRequest()
+    if asked is not None:
+        request = ResourceRequest(memory_bytes=asked.memory_bytes, runtime_seconds=asked.runtime_seconds)
+    memory, runtime = bounds_of(request, result.reason)
     tails = (("stderr", result.stderr_tail, result.stderr_line), ("stdout", result.stdout_tail, result.stdout_line))
     return Facts(
         ending=result.state.value,
@@ -181,9 +182,9 @@ def _facts(job: Job, result: Result, asked: Requirement | None) -> Facts:
         detail=result.detail,
         return_code=result.return_code,
         command=job.command,
-        memory_request=memory if memory > _NOTHING_ASKED.memory_bytes else None,
+        memory_request=memory,
         peak_memory=result.usage.peak_memory_bytes or None,
-        runtime_request=None if runtime == _NOTHING_ASKED.runtime_seconds and result.reason != "timeout" else runtime,
+        runtime_request=runtime,
         wall_seconds=result.wall_seconds,
         slurm_state=result.slurm_state,
         logs=tuple(Log(name, text, line) for name, text, line in tails if text),

@@ -11,6 +11,7 @@ from torc.api.diagnosis import FailureGroup
 from torc.core.charts.efficiency import Figure, efficiency
 from torc.core.charts.spreads import spreads
 from torc.core.charts.timeline import timeline
+from torc.core.resources import UNASKED_MEMORY_BYTES
 from torc.reports import origin
 from torc.reports.gather import Report, charted
 from torc.reports.style import script, style
@@ -181,7 +182,7 @@ def _efficiency(report: Report, chart: str) -> str:
 
 
 def _asked(amount: int) -> str:
-    return size(amount) if amount > 1 << 20 else "nothing"
+    return size(amount) if amount > UNASKED_MEMORY_BYTES else "nothing"
 
 
 def _amount(resource: str, value: float) -> str:

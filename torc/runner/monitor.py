@@ -14,7 +14,6 @@ from time import thread_time
 from typing import Any, NamedTuple
 
 from torc.api.runs import Assignment, Usage
-from torc.core.resources import ResourceRequest
 from torc.runner import cgroup, hardware
 from torc.runner.gpus import Gpus, Load
 from torc.runner.measure import Sample, Trees, proportional_bytes
@@ -230,8 +229,7 @@ class Monitor:
 
 def _limit(assignment: Assignment) -> int | None:
     """Give the limit of memory of an attempt; None: it asked for nothing, and the default that stands for that holds no program."""
-    asked = assignment.request.memory_bytes
-    return asked if asked > ResourceRequest().memory_bytes else None
+    return assignment.request.memory_bytes if assignment.request.asks_memory else None
 
 
 def _is_limited(track: _Track) -> bool:

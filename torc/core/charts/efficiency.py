@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from torc.core.charts.records import Attempt
 from torc.core.quantities import human_duration
 
-_NOTHING_ASKED_BYTES = 1 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -37,7 +35,7 @@ def efficiency(attempts: Sequence[Attempt]) -> list[Figure]:
     if cpus > 0:
         used = sum(each.cpu_seconds for each in attempts)
         found.append(Figure("CPU used", f"{used / cpus:.0%}", "CPU time / CPUs asked for x time"))
-    asking = [each for each in attempts if each.request.memory_bytes > _NOTHING_ASKED_BYTES and each.state != "running"]
+    asking = [each for each in attempts if each.request.asks_memory and each.state != "running"]
     memory = sum(each.seconds * each.request.memory_bytes for each in asking)
     if memory > 0:
         share = sum(each.seconds * each.peak_memory_bytes for each in asking) / memory

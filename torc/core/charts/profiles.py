@@ -30,7 +30,7 @@ from torc.core.charts.svg import (
 )
 from torc.core.charts.timeline import area
 from torc.core.quantities import human_bytes
-from torc.core.resources import Capacity
+from torc.core.resources import UNASKED_MEMORY_BYTES, Capacity
 
 #: more jobs of one class than this are summed up
 MOST_LINES = 24
@@ -42,7 +42,6 @@ _PANEL, _LEFT, _BETWEEN, _RIGHT = 130, 60, 66, 16
 #: a request so many times what was used is named, not drawn: the line would leave no room for the rest
 _FAR = 5.0
 _ROOM = 3.0
-_NOTHING_ASKED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ def _panel(members: Sequence[Series], column: _Column, ends: tuple[float, float]
     scale = Scale(0, end, *ends)
     observed = max((max(column.values(each), default=0.0) for each in members), default=0.0)
     asked = max(column.asked(each) for each in members)
-    is_asked = asked > 0 and not (column is _MEMORY and asked <= _NOTHING_ASKED_BYTES)
+    is_asked = asked > 0 and not (column is _MEMORY and asked <= UNASKED_MEMORY_BYTES)
     is_near = is_asked and asked <= _FAR * observed
     unit = column.unit(max(observed, asked if is_near else 0.0))
     high = rounded_up(max(observed, asked if is_near else 0.0, 1e-9) / unit.size * 1.04, 4) * unit.size

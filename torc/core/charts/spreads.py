@@ -9,6 +9,7 @@ from torc.core.charts.records import Attempt, by_group
 from torc.core.charts.svg import WIDTH, Scale, box, figure, legend, line, path, shortened, svg, text
 from torc.core.charts.timeline import told
 from torc.core.quantities import human_bytes, human_duration
+from torc.core.resources import UNASKED_MEMORY_BYTES
 
 MOST_CLASSES = 16
 #: fewer attempts are drawn each as a dot
@@ -16,7 +17,6 @@ _MOST_DOTS = 40
 _BINS = 60
 _ROW, _TOP, _BETWEEN, _RIGHT = 56, 62, 26, 20
 _LEAST_HIGH, _MOST_HIGH = 1.2, 2.5
-_NOTHING_ASKED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def spreads(attempts: Sequence[Attempt], *, width: int = WIDTH) -> str:
 
 
 def _asks(attempt: Attempt, column: _Column) -> bool:
-    return column.asked(attempt) > (_NOTHING_ASKED_BYTES if column.name == "peak memory" else 0)
+    return column.asked(attempt) > (UNASKED_MEMORY_BYTES if column.name == "peak memory" else 0)
 
 
 def _shares(members: Sequence[Attempt], column: _Column) -> list[float]:
