@@ -169,6 +169,17 @@ def test_status_and_summary(program: Program) -> None:
     assert "failed" in program("watch", code=1).stdout
 
 
+def test_a_workflow_that_was_stored_is_told_how_to_begin_it(program: Program) -> None:
+    spec = program.write("here.yaml", "name: here\njobs: [{name: a, command: 'true'}]\n")
+    assert "torc run 1" in program("create", spec).stderr
+    assert "it has not run yet: torc run 1" in program("reports", "summary", 1).stdout
+    on_slurm = (
+        "name: there\njobs: [{name: a, command: 'true', scheduler: s}]\nslurm_schedulers: [{name: s, walltime: '01:00:00'}]\n"
+        "actions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: s}]\n"
+    )
+    assert "torc submit 2" in program("workflows", "create", program.write("there.yaml", on_slurm)).stderr
+
+
 def test_plan_shows_stages_and_graphs(program: Program) -> None:
     name = program.write("chain.yaml", CHAIN)
     assert "critical path" in program("plan", name).stdout
@@ -210,7 +221,7 @@ def test_schema_sets_up_vscode_without_breaking_what_is_there(program: Program) 
 def test_missing_input_files_stop_the_run_before_any_job(program: Program) -> None:
     text = "name: m\nfiles: [{name: a, path: in/a.txt}, {name: b, path: in/b.txt}]\njobs: [{name: j, command: 'touch ran', input_files: [a, b]}]"
     done = program("run", program.write("m.yaml", text), code=2)
-    assert "in/a.txt" in done.stderr and "in/b.txt" in done.stderr
+    assert "in/a.txt" in done.stderr and "in/b.txt" in done.stderr and "go on with: torc run 1" in done.stderr
     assert not (program.directory / "ran").exists()
     program.write("in/a.txt", "1")
     program.write("in/b.txt", "2")

@@ -52,7 +52,8 @@ def test_recovery_can_be_left_to_other_runners_and_read_by_programs(program: Pro
 
 def test_there_may_be_nothing_to_recover(program: Program) -> None:
     program("run", program.write("one.yaml", "name: one\njobs: [{name: a, command: 'true'}]\n"), "-q")
-    assert "there is nothing to recover" in program("recover").stderr
+    for options in ((), ("--dry-run",)):
+        assert "there is nothing to recover" in program("recover", *options).stderr
 
 
 @EMBEDDED

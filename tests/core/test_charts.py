@@ -150,7 +150,7 @@ def test_the_figures_of_a_run() -> None:
         "at once": "1.5",
         "CPU used": "50%",
         "memory used": "25%",
-        "lost": "67%",
+        "unsuccessful": "67%",
     }
     assert efficiency([]) == []
 

@@ -50,6 +50,9 @@ def test_the_command_line_tells_how_it_is_and_how_to_reach_it(slurm: Slurm, tmp_
     told = program("hpc", "sandbox", "status", "--folder", folder, "-f", "json").json
     assert told["running"] and list(told["nodes"]) == list(slurm.nodes)
     assert program("hpc", "sandbox", "env", "--folder", folder).stdout == f"export SLURM_CONF={slurm.sandbox.conf}\n"
+    # without a folder, the one that the shell means
+    meant = program("hpc", "sandbox", "status", "-f", "json", SLURM_CONF=str(slurm.sandbox.conf)).json
+    assert meant["folder"] == str(folder)
     again = program("hpc", "sandbox", "start", "--folder", folder, "--nodes", 4, code=4)
     assert "runs with other settings" in again.stderr
 

@@ -35,9 +35,7 @@ def check(made: Any) -> None:
 
 def show(made: Any, cluster: Any, source: str, demand: Any) -> None:
     """Print a plan: a line for each kind of allocations, then the reasons, then the sum."""
-    print(
-        f"plan for {render.bold(cluster.display_name)} ({source}): {demand.num_jobs:,} job{'' if demand.num_jobs == 1 else 's'}"
-    )
+    print(f"plan for {render.bold(cluster.display_name)} ({source}): {render.plural(demand.num_jobs, 'job')}")
     header = [
         "allocations",
         "begins",
@@ -58,21 +56,17 @@ def show(made: Any, cluster: Any, source: str, demand: Any) -> None:
 
 
 def _row(planned: Any, demand: Any) -> list[str]:
-    node = [_plural(planned.cpus_per_node, "CPU") if planned.cpus_per_node else "whole"]
+    node = [render.plural(planned.cpus_per_node, "CPU") if planned.cpus_per_node else "whole"]
     if planned.memory_bytes_per_node:
         node.append(human_bytes(planned.memory_bytes_per_node))
     if planned.gpus_per_node:
-        node.append(_plural(planned.gpus_per_node, "GPU"))
+        node.append(render.plural(planned.gpus_per_node, "GPU"))
     classes = sorted({demand.names[requirement] for _, requirement in planned.trigger})
     when = "now" if planned.stage == 0 else f"when {', '.join(classes[:2])} of stage {planned.stage + 1} are ready"
     return [
         planned.name, when, f"{planned.num_jobs:,}", planned.partition, str(planned.num_allocations), str(planned.num_nodes),
         human_duration(planned.walltime_seconds), ", ".join(node), f"{planned.node_hours:,.1f}",
     ]  # fmt: skip
-
-
-def _plural(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _charge(made: Any, cluster: Any) -> str:

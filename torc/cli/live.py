@@ -27,7 +27,10 @@ def display(opened: Any, workflow: Workflow, *, quiet: bool) -> Iterator[Callabl
         with _rich(opened, workflow) as update:
             yield update
     else:
-        print(f"running workflow {workflow.id} ({workflow.name}): {workflow.counts.total} jobs", file=sys.stderr)
+        print(
+            f"running workflow {workflow.id} ({workflow.name}): {render.plural(workflow.counts.total, 'job')}",
+            file=sys.stderr,
+        )
         yield _Plain(opened, workflow.id).update
 
 

@@ -83,13 +83,16 @@ def _show(found: Any, limit: int) -> None:
         render.note(
             f"{found.num_without_logs} failed jobs have no logs here: of those, what their runners reported is used"
         )
+    if not found.num_files and not found.groups:
+        render.note("there are no logs to read here")
+        return
     if not found.groups:
-        render.note(f"nothing that is known to be wrong in {found.num_files} files")
+        render.note(f"nothing that is known to be wrong in {render.plural(found.num_files, 'file')}")
         return
     kinds = ", ".join(f"{count} {category}" for category, count in found.by_category.items())
-    print(
-        f"{sum(found.by_category.values())} findings in {len(found.groups)} groups ({kinds}), from {found.num_files} files"
-    )
+    num_findings = sum(found.by_category.values())
+    told = f"{render.plural(num_findings, 'finding')} in {render.plural(len(found.groups), 'group')} ({kinds})"
+    print(f"{told}, from {render.plural(found.num_files, 'file')}")
     for group in found.groups[:limit]:
         _show_group(group)
     if len(found.groups) > limit:
@@ -102,17 +105,21 @@ def _show_group(group: Any) -> None:
     print(
         f"\n{len(group.findings)} x {render.bold(told.category)}{program}: {told.what} ({round(100 * told.confidence)}% sure)"
     )
-    jobs = [str(finding.job_id) for finding in group.findings if finding.job_id is not None]
+    jobs = [str(job_id) for job_id in _job_ids(group)]
     if jobs:
-        print(
-            f"  jobs {', '.join(jobs[:_SHOWN_JOBS])}{', ...' if len(jobs) > _SHOWN_JOBS else ''}; of {cleaned(sample.what)}:"
-        )
+        named = ", ".join(jobs[:_SHOWN_JOBS]) + (", ..." if len(jobs) > _SHOWN_JOBS else "")
+        print(f"  {'job' if len(jobs) == 1 else 'jobs'} {named}; of {cleaned(sample.what)}:")
     for figure in told.figures:
         print(f"    {figure}")
     for quote in told.quotes[-_SHOWN_QUOTES:]:
         where = f"{quote.log}:{quote.line}" if quote.line is not None else quote.log
         print(f"    {cleaned(where)}: {cleaned(quote.text)[:200]}")
     print(f"  {told.advice}")
+
+
+def _job_ids(group: Any) -> list[int]:
+    """Name each job once: it may have failed in the same way in several attempts."""
+    return list(dict.fromkeys(finding.job_id for finding in group.findings if finding.job_id is not None))
 
 
 def _as_json(group: Any) -> dict[str, Any]:
@@ -129,7 +136,7 @@ def _as_json(group: Any) -> dict[str, Any]:
         "figures": list(told.figures),
         "sample": sample.what,
         "quotes": [{"file": quote.log, "line": quote.line, "text": cleaned(quote.text)} for quote in told.quotes],
-        "job_ids": [finding.job_id for finding in group.findings if finding.job_id is not None],
+        "job_ids": _job_ids(group),
         "files": [str(path) for finding in group.findings for path in finding.files][:1000],
     }
 

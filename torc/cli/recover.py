@@ -112,7 +112,7 @@ def recover(  # noqa: PLR0913, PLR0917 - options of a command
             if only and not found.proposals:
                 names = ", ".join(only)
                 render.note(f"--only {names}: no group that could be recovered is named so; without it, all are shown")
-            if not dry_run and not SESSION.json:
+            if not found.num_retried and not SESSION.json:
                 render.note(
                     "there is nothing to recover" if not found.num_left else "nothing is run again: the table says why"
                 )

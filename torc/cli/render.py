@@ -136,6 +136,11 @@ def when(seconds: float | None) -> str:
     return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
+def plural(number: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def memory(amount: int | None) -> str:
     """Write an amount of memory."""
     return "" if not amount else human_bytes(amount)

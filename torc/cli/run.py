@@ -246,6 +246,9 @@ def _print_summary(summary: Any, output_dir: Path) -> None:
     if summary.wall_seconds and done > 1:
         rate = f", {done / summary.wall_seconds:,.1f} jobs/s"
     print(f"workflow {workflow.id} ({workflow.name}) {render.bold(workflow.state)}: {counts}")
+    if summary.wall_seconds is None and workflow.state == "idle":
+        print(f"  it has not run yet: torc run {workflow.id}")
+        return
     print(
         f"  {render.duration(summary.wall_seconds)} of time{rate}, {render.duration(summary.cpu_seconds)} of CPU, "
         f"largest job {render.memory(summary.peak_memory_bytes) or 'unknown'}"

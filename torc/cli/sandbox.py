@@ -21,7 +21,9 @@ sandbox = App("A real Slurm cluster of virtual nodes on this machine (Debian, Ub
 Folder = Annotated[
     Path | None,
     typer.Option(
-        "--folder", help="Where all of it is kept; else ~/.local/share/torc/slurm-sandbox.", show_default=False
+        "--folder",
+        help="Where all of it is kept; else where the shell's SLURM_CONF is, or ~/.local/share/torc/slurm-sandbox.",
+        show_default=False,
     ),
 ]
 
@@ -67,7 +69,7 @@ def start(  # noqa: PLR0913, PLR0917 - options of a command
         "port_base": port_base, "prefix": node_prefix, "nodes": nodes, "cpus": cpus, "memory_mb": memory_mb,
         "gpus": gpus, "gpu_type": gpu_type, "cgroup": cgroup, "accounting": accounting,
     }  # fmt: skip
-    where = folder or cluster.default_folder()
+    where = folder or cluster.usual_folder()
     known = cluster.settings_of(where)
     settings = replace(known, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     made = cluster.create(where, settings)
@@ -89,7 +91,7 @@ def stop(
 
     Example: torc hpc sandbox stop
     """
-    found = cluster.find(folder or cluster.default_folder())
+    found = cluster.find(folder or cluster.usual_folder())
     if remove:
         found.remove(render.note)
     else:
@@ -103,7 +105,7 @@ def status(folder: Folder = None) -> None:
 
     Example: torc hpc sandbox status
     """
-    found = cluster.find(folder or cluster.default_folder())
+    found = cluster.find(folder or cluster.usual_folder())
     now = found.status()
     if SESSION.json:
         render.show_json(_described(found))
@@ -128,7 +130,7 @@ def env(folder: Folder = None) -> None:
 
     Example: eval "$(torc hpc sandbox env)"
     """
-    found = cluster.find(folder or cluster.default_folder())
+    found = cluster.find(folder or cluster.usual_folder())
     if SESSION.json:
         render.show_json(found.environment)
         return
@@ -146,7 +148,7 @@ def node(
 
     Example: torc hpc sandbox node n2 kill
     """
-    found = cluster.find(folder or cluster.default_folder())
+    found = cluster.find(folder or cluster.usual_folder())
     actions = {"start": found.start_node, "stop": found.stop_node, "kill": found.kill_node}
     if what not in actions:
         raise Invalid(f"a node cannot be told to `{what}`", hint="choose start, stop or kill")

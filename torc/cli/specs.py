@@ -47,17 +47,23 @@ def compiled(path: str) -> tuple[Any, list[Any], str, str | None, str]:
     return plan, found, text, form, name
 
 
-def checked_request(path: str) -> Any:
-    """Check a spec and make the request that stores it; warnings are shown."""
+def checked_spec(path: str) -> tuple[Any, Any]:
+    """Check a spec; gives what it stands for, and the request that stores it. Warnings are shown."""
     from torc.api.workflows import CreateWorkflow, SourceFile
     from torc.spec.compile import external_files
 
-    _, found, text, form, name = compiled(path)
+    made, found, text, form, name = compiled(path)
     for problem in found:
         render.note(problem.render(color=SESSION.color and sys.stderr.isatty()))
     read = reader_beside(name)
     files = [SourceFile(path=file, text=read(file)) for file in external_files(text, format=form)]  # type: ignore[arg-type]
-    return CreateWorkflow(spec=text, format=form, name=name, files=files, directory=os.getcwd())  # type: ignore[arg-type]
+    request = CreateWorkflow(spec=text, format=form, name=name, files=files, directory=os.getcwd())  # type: ignore[arg-type]
+    return made, request
+
+
+def checked_request(path: str) -> Any:
+    """Check a spec and make the request that stores it; warnings are shown."""
+    return checked_spec(path)[1]
 
 
 def validate(spec: Spec) -> None:
@@ -86,26 +92,23 @@ def validate(spec: Spec) -> None:
         return
     for problem in found:
         render.note(problem.render(color=SESSION.color and sys.stderr.isatty()))
-    print(f"{name} is valid: {_plural(len(plan.jobs), 'job')}, {_plural(len(plan.files), 'file')}")
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    print(f"{name} is valid: {render.plural(len(plan.jobs), 'job')}, {render.plural(len(plan.files), 'file')}")
 
 
 def create(spec: Spec) -> None:
-    """Store a workflow without running it. Run it with `torc run ID`.
+    """Store a workflow without running it. Run it with `torc run ID` or `torc submit ID`.
 
     Example: torc create sweep.yaml
     """
-    request = checked_request(spec)
+    made, request = checked_spec(spec)
     with torc() as opened:
         workflow = opened.send(request)
+    command = "submit" if any(action.action_type == "schedule_nodes" for action in made.actions) else "run"
     if SESSION.json:
         render.show_json(workflow)
     else:
-        print(f"created workflow {workflow.id} ({workflow.name}) with {_plural(workflow.counts.total, 'job')}")
-        render.note(f"run it with: torc run {workflow.id}")
+        print(f"created workflow {workflow.id} ({workflow.name}) with {render.plural(workflow.counts.total, 'job')}")
+        render.note(f"run it with: torc {command} {workflow.id}")
 
 
 def convert(

@@ -40,11 +40,10 @@ class Submission:
 
     def look_at_spec(self, path: str, *, quiet: bool = False) -> Any:
         """Compile a spec, plan it, show and check that, and give the request that stores it. Raises Invalid."""
-        from torc.cli.specs import checked_request, compiled
+        from torc.cli.specs import checked_spec
         from torc.core.demand import due_jobs
 
-        request = checked_request(path)
-        made = compiled(path)[0]
+        made, request = checked_spec(path)
         self.name = made.name
         actions = [action for action in made.actions if action.action_type == "schedule_nodes"]
         self.demand = demand_of(made, due_jobs(None, len(made.jobs)))

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ def _keyring() -> Any:
     except ImportError:
         raise Unavailable(
             "the token is in the keyring, and Python's `keyring` is not installed",
-            hint="install it (pip install keyring), or sign in again: torc login URL --no-keyring",
+            hint=f"install it ({sys.executable} -m pip install keyring), or sign in again: torc login URL --no-keyring",
         ) from None
 
 

@@ -85,7 +85,8 @@ def _outcome(report: Report, figures: Sequence[Figure]) -> str:
     bar = "".join(f'<i class="{state}" style="flex:{counts[state]} 0 0"></i>' for state in ordered)
     key = "".join(f'<li class="{state}">{counts[state]:,} {safe(state.replace("_", " "))}</li>' for state in ordered)
     shown = "".join(
-        f'<div title="{safe(tile.how)}"><b>{safe(tile.value)}</b><span>{safe(tile.name)}</span></div>' for tile in tiles
+        f"<div><b>{safe(tile.value)}</b><span>{safe(tile.name)}</span><small>{safe(tile.how)}</small></div>"
+        for tile in tiles
     )
     waits = "".join(f"<li>{count:,} wait for {code(name)}</li>" for name, count in summary.blocked_by.items())
     return (

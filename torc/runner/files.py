@@ -65,7 +65,7 @@ def look_before(torc: Torc, workflow_id: int, directory: str, now: float) -> See
     }
     missing = [path for path, fact in inputs.items() if not fact.exists]
     if missing:
-        raise _missing(missing, directory)
+        raise _missing(missing, directory, workflow_id)
     _record(torc, workflow_id, list(inputs.values()), now)
     return Seen(workflow_id, directory, now, inputs)
 
@@ -113,13 +113,14 @@ def _files(torc: Torc, request: ListFiles) -> Iterator[File]:
             return
 
 
-def _missing(missing: Sequence[str], directory: str) -> Invalid:
+def _missing(missing: Sequence[str], directory: str, workflow_id: int) -> Invalid:
     shown = "".join(f"\n  {path}" for path in missing[:_MOST_LISTED])
     more = f"\n  and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""
     one = len(missing) == 1
     return Invalid(
         f"{len(missing)} input file{' is' if one else 's are'} missing, and no job writes {'it' if one else 'them'}:"
         f"{shown}{more}",
-        hint=f"put them there (paths are relative to {directory}), or mend the paths in the spec",
+        hint=f"put {'it' if one else 'them'} there (paths are relative to {directory}) and go on with: torc run {workflow_id}; "
+        "or mend the paths in the spec, and run that anew",
         missing=list(missing),
     )

@@ -169,10 +169,11 @@ def _judged(program: str, process: subprocess.Popen[str], output: str, said: str
     words = _words(said) or _words(output) or f"exit code {process.returncode}"
     if _NOT_CONFIGURED.search(said):
         raise Unavailable(
-            f"{program} knows of no cluster here: {words}",
+            f"{program} knows of no cluster here: there is no slurm.conf that it could read",
             hint="go to a login node of the cluster, set SLURM_CONF, or try one here: `torc hpc sandbox start`",
             again=False,
             uncertain=False,
+            words=words,
         )
     no_answer = bool(_NO_ANSWER.search(said)) and not _only_not_reached(said)
     if no_answer or _NOT_REACHED.search(said) or process.returncode < 0:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import stat
 import struct
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ def _open_postgres(url: str) -> Store:
     try:
         engine = create_engine(url, pool_size=5, max_overflow=10)
     except ModuleNotFoundError:
-        raise Invalid("PostgreSQL needs the package psycopg", hint="pip install 'torc[postgres]'") from None
+        raise Invalid(
+            "PostgreSQL needs the package psycopg", hint=f"{sys.executable} -m pip install 'psycopg[binary]'"
+        ) from None
     store = Store(engine, Postgres(), None)
     try:
         migrate.bring_up_to_date(engine, store.dialect, None)

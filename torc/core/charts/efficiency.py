@@ -42,6 +42,10 @@ def efficiency(attempts: Sequence[Attempt]) -> list[Figure]:
         found.append(Figure("memory used", f"{share:.0%}", "peaks / memory asked for, weighted by time"))
     if work > 0:
         found.append(
-            Figure("lost", f"{1 - ended_well / work:.0%}", "of the time went into attempts that did not complete")
+            Figure(
+                "unsuccessful",
+                f"{1 - ended_well / work:.0%}",
+                "of the time of attempts: those that failed or were ended, and run again perhaps",
+            )
         )
     return found

@@ -113,7 +113,8 @@ _PAGE_STYLE = (
     "h2{font-size:1.1rem;margin:2.2rem 0 .2rem}"
     "p{margin:.2rem 0 .8rem;color:var(--soft)}.figures{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0}"
     ".figures div{background:var(--card);border:1px solid var(--grid);border-radius:6px;padding:.5rem .9rem;min-width:6.5rem}"
-    ".figures b{display:block;font-size:1.25rem}.figures span{color:var(--soft);font-size:.8rem}"
+    ".figures b{display:block;font-size:1.25rem}.figures span{font-size:.85rem}"
+    ".figures div{flex:1 1 6.5rem;max-width:13rem}.figures small{display:block;color:var(--soft);font-size:.75rem;line-height:1.3}"
     "#filter{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);"
     "border-radius:5px;padding:.25rem .6rem;width:16rem}"
     "@media print{#filter{display:none}}"
@@ -123,7 +124,7 @@ _PAGE_STYLE = (
 def page(title: str, words: str, figures: Sequence[Figure], sections: Sequence[Section]) -> str:
     """Write one HTML file that needs nothing beside itself."""
     tiles = "".join(
-        f'<div title="{escaped(each.how)}"><b>{escaped(each.value)}</b><span>{escaped(each.name)}</span></div>'
+        f"<div><b>{escaped(each.value)}</b><span>{escaped(each.name)}</span><small>{escaped(each.how)}</small></div>"
         for each in figures
     )
     parts = "".join(

@@ -249,6 +249,13 @@ def default_folder() -> Path:
     return Path(data) / "torc" / "slurm-sandbox"
 
 
+def usual_folder() -> Path:
+    """Give the folder of the sandbox that Slurm's commands mean in this shell, else of the user's own."""
+    conf = os.environ.get("SLURM_CONF")
+    folder = Path(conf).parent.parent if conf else None
+    return folder if folder is not None and (folder / _FILE).is_file() else default_folder()
+
+
 def _free_ports(nodes: int) -> int:
     """Find a base whose ports are all free; by chance, so that two that look at once do not find the same."""
     span = _NODE_PORTS_AT + nodes + 1
