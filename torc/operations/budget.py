@@ -13,7 +13,7 @@ from torc.core.cost import expected_seconds, node_seconds
 from torc.core.resources import Capacity, ResourceRequest
 from torc.core.states import FINISHED
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import loads, workflow_row
+from torc.operations.rows import classes_of, loads, workflow_row
 
 BEGUN, RECOVERED = "recovery_budget_begun", "workflow_recovered"
 _HOUR = 3600.0
@@ -25,9 +25,6 @@ _ROUNDS = "SELECT data FROM event WHERE workflow_id = :id AND type = 'workflow_r
 _ATTEMPTS = (
     "SELECT j.requirement_id, a.runner_id, sum(a.wall_seconds) FROM attempt a JOIN job j ON j.id = a.job_id "
     "WHERE a.workflow_id = :id AND a.run_id > :run GROUP BY j.requirement_id, a.runner_id"
-)
-_CLASSES = (
-    "SELECT id, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement WHERE workflow_id = :id"
 )
 _RUNNERS = "SELECT id, capacity FROM runner WHERE workflow_id = :id"
 _COMPLETED = (
@@ -63,8 +60,7 @@ class Prices:
     @cached_property
     def classes(self) -> Mapping[int, ResourceRequest]:
         """Give what its classes ask for."""
-        rows = self.tx.dialect.fetch(self.tx.db, _CLASSES, {"id": self.workflow_id})
-        return {row[0]: ResourceRequest(*row[1:]) for row in rows}
+        return {number: found.request for number, found in classes_of(self.tx, self.workflow_id).items()}
 
     @cached_property
     def _completed(self) -> Mapping[int, tuple[int, float]]:

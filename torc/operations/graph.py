@@ -7,7 +7,7 @@ from sqlalchemy import text
 from torc.api.workflows import GetGraph, Graph, GraphJob, GraphRequirement
 from torc.core.states import State
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import workflow_of, workflow_row
+from torc.operations.rows import classes_of, workflow_of, workflow_row
 
 _JOBS = (
     "SELECT id, name, state, gate_id, requirement_id, priority, cancel_on_blocking_job_failure FROM job "
@@ -24,14 +24,8 @@ def get_graph(tx: Tx, request: GetGraph) -> Graph:
     """Get the whole graph, by index."""
     workflow = workflow_of(tx, workflow_row(tx, request.workflow_id))
     key = {"id": request.workflow_id}
-    requirements = tx.db.execute(
-        text(
-            "SELECT id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement "
-            "WHERE workflow_id = :id ORDER BY id"
-        ),
-        key,
-    ).all()
-    class_of = {row[0]: at for at, row in enumerate(requirements)}
+    classes = classes_of(tx, workflow.id)
+    class_of = {number: at for at, number in enumerate(classes)}
     gate_ids = [row[0] for row in tx.db.execute(text("SELECT id FROM gate WHERE workflow_id = :id ORDER BY id"), key)]
     gate_at = {gate: at for at, gate in enumerate(gate_ids)}
     states = {state.value: state for state in State}
@@ -48,15 +42,5 @@ def get_graph(tx: Tx, request: GetGraph) -> Graph:
         workflow=workflow,
         jobs=jobs,
         gates=gates,
-        requirements=[
-            GraphRequirement(
-                name=row[1],
-                num_cpus=row[2],
-                num_gpus=row[3],
-                num_nodes=row[4],
-                memory_bytes=row[5],
-                runtime_seconds=row[6],
-            )
-            for row in requirements
-        ],
+        requirements=[GraphRequirement(name=found.name, **found.request._asdict()) for found in classes.values()],
     )

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from sqlalchemy import text
 
 from torc.api.workflows import GetGraph, Outline, OutlineWorkflow, Part
 from torc.core.drawing import MOST_NODES, common_name, draw
@@ -111,7 +108,9 @@ def _groups(tx: Tx, workflow_id: int, kind: str) -> dict[str, _Counted]:
 def _look_at_ends(tx: Tx, groups: dict[str, _Counted]) -> None:
     """Read the names and the gates of the first and the last job of each kind."""
     at = {number: group for group in groups.values() for number in (group.first, group.last)}
-    for number, name, gate in _fetch(tx, f"SELECT id, name, gate_id FROM job WHERE id IN ({_listed(at)})"):
+    for number, name, gate in tx.dialect.fetch(
+        tx.db, f"SELECT id, name, gate_id FROM job WHERE id IN {tx.dialect.id_list}", {"ids": tx.dialect.ids(at)}
+    ):
         at[number].names.add(name)
         if gate is not None:
             at[number].gates.add(gate)
@@ -125,20 +124,13 @@ def _edges(tx: Tx, kind: str, groups: dict[str, _Counted]) -> set[tuple[str, str
             waiting.setdefault(gate, []).append(key)
     if not waiting:
         return set()
-    rows = _fetch(
-        tx,
+    rows = tx.dialect.fetch(
+        tx.db,
         f"SELECT DISTINCT p.gate_id, {kind} FROM gate_prerequisite p JOIN job j ON j.id = p.job_id "
-        f"WHERE p.gate_id IN ({_listed(waiting)})",
+        f"WHERE p.gate_id IN {tx.dialect.id_list}",
+        {"ids": tx.dialect.ids(waiting)},
     )
     return {(source, target) for gate, source in rows for target in waiting[gate]}
-
-
-def _fetch(tx: Tx, sql: str) -> Sequence[Any]:
-    return tx.db.execute(text(sql)).all()
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(str(int(number)) for number in numbers)
 
 
 def _stages(size: int, edges: Sequence[tuple[int, int]]) -> list[int]:

@@ -11,7 +11,6 @@ from sqlalchemy import RowMapping, text
 
 from torc.api.planning import (
     DemandCell,
-    DemandClass,
     GetDemand,
     PlannedScheduler,
     SetAllocationPlan,
@@ -25,7 +24,8 @@ from torc.errors import Conflict, Invalid
 from torc.operations.actions import fire_reached
 from torc.operations.dispatch import Tx, answers
 from torc.operations.parts import checked
-from torc.operations.rows import grow_version, workflow_row
+from torc.operations.rows import grow_version, loads, workflow_row
+from torc.operations.stages import demand_classes
 from torc.spec import model
 from torc.store.ids import take_ids
 
@@ -36,10 +36,6 @@ _JOBS = "SELECT id, gate_id, requirement_id, counted, state FROM job WHERE workf
 _GATES = (
     "SELECT p.gate_id, p.job_id FROM gate g JOIN gate_prerequisite p ON p.gate_id = g.id "
     "WHERE g.workflow_id = :id ORDER BY p.gate_id, p.job_id"
-)
-_CLASSES = text(
-    "SELECT id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement "
-    "WHERE workflow_id = :id ORDER BY id"
 )
 _SCHEDULERS = "SELECT id, name, fields FROM named WHERE workflow_id = :id AND kind = 'slurm_scheduler' ORDER BY id"
 _ACTIONS = "SELECT id, trigger_type, settings FROM action WHERE workflow_id = :id AND action_type = 'schedule_nodes'"
@@ -66,17 +62,8 @@ def get_demand(tx: Tx, request: GetDemand) -> WorkflowDemand:
     """Get what is left to do, in sums."""
     row = workflow_row(tx, request.workflow_id)
     left = _left(tx, row["id"])
-    cells = [DemandCell(stage=cell.stage, requirement_id=cell.requirement, num_jobs=cell.num_jobs)
-             for cell in sums(left.stage, left.requirement_of)]  # fmt: skip
-    wanted = {cell.requirement_id for cell in cells}
-    classes = [
-        DemandClass(
-            requirement_id=found[0], name=found[1], num_cpus=found[2], num_gpus=found[3], num_nodes=found[4],
-            memory_bytes=found[5], runtime_seconds=found[6],
-        )
-        for found in tx.db.execute(_CLASSES, {"id": row["id"]})
-        if found[0] in wanted
-    ]  # fmt: skip
+    cells = _cells(left)
+    classes = demand_classes(tx, row["id"], {cell.requirement_id for cell in cells})
     planned, hand_written = _schedulers(tx, row["id"])
     actions = [settings for _, _, settings in _actions(tx, row["id"]) if settings.get("scheduler") not in planned]
     return WorkflowDemand(
@@ -107,6 +94,13 @@ def _left(tx: Tx, workflow_id: int) -> _Left:
     return _Left([row[0] for row in rows], graph, stages_left(graph, due), [row[2] for row in rows])
 
 
+def _cells(left: _Left) -> list[DemandCell]:
+    return [
+        DemandCell(stage=cell.stage, requirement_id=cell.requirement, num_jobs=cell.num_jobs)
+        for cell in sums(left.stage, left.requirement_of)
+    ]
+
+
 def _mark(row: RowMapping, cells: Sequence[DemandCell]) -> str:
     """Name a state by what plans are made from. Jobs that end and make others ready change it; jobs that begin do not."""
     told = json.dumps([row["run_id"], row["version"], [[c.stage, c.requirement_id, c.num_jobs] for c in cells]])
@@ -117,14 +111,14 @@ def _schedulers(tx: Tx, workflow_id: int) -> tuple[dict[str, int], dict[str, int
     """Give the schedulers of earlier plans, and those of the spec: name -> id."""
     planned, hand_written = dict[str, int](), dict[str, int]()
     for number, name, fields in tx.dialect.fetch(tx.db, _SCHEDULERS, {"id": workflow_id}):
-        is_planned = (json.loads(fields) if isinstance(fields, str) else fields).get("planned")
+        is_planned = loads(fields, {}).get("planned")
         (planned if is_planned else hand_written)[name] = number
     return planned, hand_written
 
 
 def _actions(tx: Tx, workflow_id: int) -> list[tuple[int, str, dict[str, object]]]:
     found = tx.dialect.fetch(tx.db, _ACTIONS, {"id": workflow_id})
-    return [(number, trigger, json.loads(s) if isinstance(s, str) else s) for number, trigger, s in found]
+    return [(number, trigger, loads(settings, {})) for number, trigger, settings in found]
 
 
 @answers(SetAllocationPlan)
@@ -132,8 +126,7 @@ def set_allocation_plan(tx: Tx, request: SetAllocationPlan) -> StoredPlan:
     """Keep a plan as schedulers and actions."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     left = _left(tx, row["id"])
-    cells = [DemandCell(stage=cell.stage, requirement_id=cell.requirement, num_jobs=cell.num_jobs)
-             for cell in sums(left.stage, left.requirement_of)]  # fmt: skip
+    cells = _cells(left)
     if request.mark is not None and request.mark != _mark(row, cells):
         raise Conflict(f"workflow {row['id']} has changed since this was planned", hint="plan again")
     _check(request)

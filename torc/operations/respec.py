@@ -11,7 +11,7 @@ from sqlalchemy import text
 from torc.api.transfer import ExportSpec, SpecText
 from torc.core.quantities import format_duration, format_memory
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import loads, workflow_row
+from torc.operations.rows import classes_of, loads, workflow_row
 from torc.spec import model
 from torc.spec.write import write_spec
 
@@ -59,15 +59,12 @@ class _Shared:
         def rows(query: str) -> list[Any]:
             return tx.dialect.fetch(tx.db, query, key)
 
-        classes = rows(
-            "SELECT id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement "
-            "WHERE workflow_id = :id ORDER BY id"
-        )
-        self.requirement_names = {row[0]: row[1] for row in classes}
+        classes = classes_of(tx, workflow_id)
+        self.requirement_names = {number: found.name for number, found in classes.items()}
         self.requirements = [
-            {"name": name, "num_cpus": cpus, "num_gpus": gpus, "num_nodes": nodes,
-             "memory": format_memory(memory), "runtime": format_duration(runtime)}
-            for _, name, cpus, gpus, nodes, memory, runtime in classes
+            {"name": name, "num_cpus": asked.num_cpus, "num_gpus": asked.num_gpus, "num_nodes": asked.num_nodes,
+             "memory": format_memory(asked.memory_bytes), "runtime": format_duration(asked.runtime_seconds)}
+            for _, name, asked in classes.values()
         ]  # fmt: skip
         self.named: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.named_names = {}

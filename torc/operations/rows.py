@@ -6,16 +6,21 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping, text
 
 from torc.api.runs import NodeCapacity
 from torc.api.workflows import Counts, Workflow, WorkflowState
-from torc.core.resources import Capacity, Pool
+from torc.core.resources import Capacity, Pool, ResourceRequest
 from torc.core.states import SATISFIED, UNSUCCESSFUL, State
 from torc.errors import Invalid, NotFound
 from torc.operations.dispatch import Tx
+
+_CLASSES = (
+    "SELECT id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement "
+    "WHERE workflow_id = :id ORDER BY id"
+)
 
 
 def loads(value: Any, default: Any = None) -> Any:
@@ -143,3 +148,17 @@ def capacity_of(node: NodeCapacity) -> Capacity | Pool:
         return first
     others = (Capacity(at.num_cpus, at.memory_bytes, at.num_gpus, at.runtime_seconds) for at in node.others)
     return Pool((first, *others))
+
+
+class StoredClass(NamedTuple):
+    """A requirement class of a workflow."""
+
+    id: int
+    name: str
+    request: ResourceRequest
+
+
+def classes_of(tx: Tx, workflow_id: int) -> dict[int, StoredClass]:
+    """Give the requirement classes of a workflow by id, in order."""
+    rows = tx.dialect.fetch(tx.db, _CLASSES, {"id": workflow_id})
+    return {row[0]: StoredClass(row[0], row[1], ResourceRequest(*row[2:])) for row in rows}

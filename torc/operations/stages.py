@@ -6,13 +6,14 @@ Stages are those of the whole workflow (`torc.core.graph.stages`); for what is l
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from typing import Any
 
 from torc.api.planning import DemandClass, GetStages, PathJob, StageCell, WorkflowStages
 from torc.core.graph import gate_stages
 from torc.core.states import FINISHED
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import workflow_of, workflow_row
+from torc.operations.rows import classes_of, workflow_of, workflow_row
 
 #: of more stages no chain is followed: each step is a query
 _MOST_STEPS = 200
@@ -23,10 +24,6 @@ _CELLS = (
     f"WHERE j.workflow_id = :id AND {_LEFT} GROUP BY 1, 2 ORDER BY 1, 2"
 )
 _GATES = "SELECT p.gate_id, p.job_id FROM gate g JOIN gate_prerequisite p ON p.gate_id = g.id WHERE g.workflow_id = :id"
-_CLASSES = (
-    "SELECT id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement "
-    "WHERE workflow_id = :id ORDER BY id"
-)
 _JOB = (
     "SELECT j.id, j.name, r.runtime_seconds, j.gate_id FROM job j JOIN requirement r ON r.id = j.requirement_id "
     "WHERE j.id = :id"
@@ -48,14 +45,7 @@ def get_stages(tx: Tx, request: GetStages) -> WorkflowStages:
     by_class = Counter[int]()
     for _, requirement, count, _ in rows:
         by_class[requirement] += count
-    classes = {
-        row[0]: DemandClass(
-            requirement_id=row[0], name=row[1], num_cpus=row[2], num_gpus=row[3], num_nodes=row[4], memory_bytes=row[5],
-            runtime_seconds=row[6],
-        )
-        for row in tx.dialect.fetch(tx.db, _CLASSES, key)
-        if row[0] in by_class
-    }  # fmt: skip
+    classes = {found.requirement_id: found for found in demand_classes(tx, workflow.id, by_class)}
     is_known = all(stage >= 0 for stage, *_ in rows)
     return WorkflowStages(
         workflow_id=workflow.id,
@@ -66,6 +56,15 @@ def get_stages(tx: Tx, request: GetStages) -> WorkflowStages:
         cells=[StageCell(stage=row[0], requirement_id=row[1], num_jobs=row[2]) for row in rows] if is_known else None,
         path=_path(tx, rows, classes) if is_known and rows else [],
     )
+
+
+def demand_classes(tx: Tx, workflow_id: int, wanted: Container[int]) -> list[DemandClass]:
+    """Give those of the classes of a workflow that are wanted, in order."""
+    return [
+        DemandClass(requirement_id=found.id, name=found.name, **found.request._asdict())
+        for found in classes_of(tx, workflow_id).values()
+        if found.id in wanted
+    ]
 
 
 def keep_stages(tx: Tx, workflow_id: int) -> None:

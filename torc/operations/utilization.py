@@ -11,10 +11,9 @@ from sqlalchemy import text
 from torc.api import utilization as api
 from torc.core.correction import fitted
 from torc.core.learning import needed
-from torc.core.resources import ResourceRequest
 from torc.core.utilization import Used, advice, exceeded, spread
 from torc.operations.dispatch import DryRun, Tx, answers
-from torc.operations.rows import grow_version, workflow_row
+from torc.operations.rows import StoredClass, classes_of, grow_version, workflow_row
 
 _ATTEMPTS = (
     "SELECT a.id, j.requirement_id, a.peak_memory_bytes, a.wall_seconds, "
@@ -22,9 +21,6 @@ _ATTEMPTS = (
     "WHERE a.workflow_id = :id AND a.is_current AND a.started_at IS NOT NULL{run} ORDER BY a.id"
 )
 _NAMES = "SELECT a.id, a.job_id, j.name, a.attempt, j.requirement_id FROM attempt a JOIN job j ON j.id = a.job_id"
-_CLASSES = text(
-    "SELECT id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement WHERE workflow_id = :id"
-)
 #: bytes, seconds and CPUs kept busy of the attempts of a class
 _Columns = tuple[list[float], list[float], list[float]]
 
@@ -33,7 +29,7 @@ _Columns = tuple[list[float], list[float], list[float]]
 def check_utilization(tx: Tx, request: api.CheckUtilization) -> api.Utilization:
     """Set what was used against what was asked for."""
     workflow_id = workflow_row(tx, request.workflow_id)["id"]
-    classes = {row[0]: (row[1], ResourceRequest(*row[2:])) for row in tx.db.execute(_CLASSES, {"id": workflow_id})}
+    classes = classes_of(tx, workflow_id)
     values = {"id": workflow_id, **({} if request.run_id is None else {"run_id": request.run_id})}
     query = _ATTEMPTS.format(run="" if request.run_id is None else " AND a.run_id = :run_id")
     # columns of plain numbers: an object for each of 50,000 attempts would take longer than to read them
@@ -44,7 +40,7 @@ def check_utilization(tx: Tx, request: api.CheckUtilization) -> api.Utilization:
         memories.append(memory)
         walls.append(wall)
         cpus.append(cpu / wall if wall > 0 else 0.0)
-        asked = classes[class_id][1]
+        asked = classes[class_id].request
         if memory > asked.memory_bytes or wall > asked.runtime_seconds or cpu > asked.num_cpus * wall:
             found = exceeded(asked, Used(memory, wall, cpu))
             if found:
@@ -55,7 +51,7 @@ def check_utilization(tx: Tx, request: api.CheckUtilization) -> api.Utilization:
         workflow_id=workflow_id,
         num_attempts=sum(len(walls) for _, walls, _ in used_by.values()),
         classes=sorted(
-            (_class(*classes[class_id], used) for class_id, used in used_by.items()),
+            (_class(classes[class_id], used) for class_id, used in used_by.items()),
             key=lambda item: -item.num_attempts,
         ),
         exceeded=above[: request.limit],
@@ -64,14 +60,14 @@ def check_utilization(tx: Tx, request: api.CheckUtilization) -> api.Utilization:
 
 
 def _exceeded(
-    tx: Tx, found: Mapping[int, Sequence[tuple[str, float, float]]], classes: Mapping[int, tuple[str, ResourceRequest]]
+    tx: Tx, found: Mapping[int, Sequence[tuple[str, float, float]]], classes: Mapping[int, StoredClass]
 ) -> list[api.Exceeded]:
     """Name the jobs of attempts that used more than they asked for."""
     query = f"{_NAMES} WHERE a.id IN {tx.dialect.id_list} ORDER BY a.id"
     rows = tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(found)}) if found else []
     return [
         api.Exceeded.model_validate({
-            "job_id": job_id, "job_name": job, "attempt": attempt, "requirement": classes[class_id][0], "resource": resource,
+            "job_id": job_id, "job_name": job, "attempt": attempt, "requirement": classes[class_id].name, "resource": resource,
             "asked": wanted, "used": amount,
         })
         for number, job_id, job, attempt, class_id in rows
@@ -79,10 +75,11 @@ def _exceeded(
     ]  # fmt: skip
 
 
-def _class(name: str, asked: ResourceRequest, used: _Columns) -> api.ClassUse:
+def _class(stored: StoredClass, used: _Columns) -> api.ClassUse:
+    asked = stored.request
     memory, wall, cpus = (spread(values) for values in used)
     return api.ClassUse(
-        requirement=name,
+        requirement=stored.name,
         num_attempts=len(used[0]),
         num_cpus=asked.num_cpus,
         memory_bytes=asked.memory_bytes,
@@ -105,13 +102,13 @@ _LOWER = text("UPDATE requirement SET memory_bytes = :memory, runtime_seconds = 
 def correct_resources(tx: Tx, request: api.CorrectResources) -> api.Corrections:
     """Lower what classes ask for."""
     workflow_id = workflow_row(tx, request.workflow_id, lock=True)["id"]
-    classes = {row[0]: (row[1], ResourceRequest(*row[2:])) for row in tx.db.execute(_CLASSES, {"id": workflow_id})}
+    classes = classes_of(tx, workflow_id)
     found: list[api.Correction] = []
     used: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for class_id, memory, wall in tx.db.execute(_COMPLETED, {"id": workflow_id}):
         used[class_id].append((memory, wall))
     for class_id, values in sorted(used.items()):
-        (name, old), number = classes[class_id], len(values)
+        (_, name, old), number = classes[class_id], len(values)
         memory, wall = (needed([value[at] for value in values], request.factor) for at in (0, 1))
         new = fitted(old, memory_bytes=memory, wall_seconds=wall, factor=1.0)
         if number < request.min_attempts or new == old:
