@@ -10,7 +10,7 @@ from torc.api.data import ListRequirements, UpdateRequirement
 from torc.api.runs import StartRun
 from torc.slurm.choosing import Wishes
 from torc.slurm.planning import PlanOptions, plan
-from torc.slurm.plans import keep, left_of, options_before, plan_again
+from torc.slurm.plans import keep, kept_options, left_of, options_before, plan_again
 
 GIB = 1 << 30
 
@@ -38,3 +38,24 @@ def test_what_is_left_is_planned_anew_in_its_present_size(torc: Torc) -> None:
     assert (planned.partition, planned.num_jobs) == ("bigmem", 2)
     (due,) = torc.send(ListDueScheduling(workflow_id=wf))
     assert (due.fields["partition"], due.num_allocations, due.trigger_type) == ("bigmem", 2, "on_jobs_ready")
+
+
+def test_planning_anew_keeps_what_was_chosen_and_takes_what_is_given_now(torc: Torc) -> None:
+    wf = workflow(torc, "a -> b")
+    wishes = Wishes(partitions=("short", "bigmem"), account="climate", qos="high")
+    options = PlanOptions(wishes, "partition", "max-partition-time", walltime_multiplier=2.0, max_nodes=3)
+    left = left_of(torc, wf)
+    keep(torc, left, plan(left.demand, CLUSTER, options), CLUSTER, options)
+    torc.send(StartRun(workflow_id=wf))
+    finish(torc, wf, "a")
+    before = options_before(torc, wf)
+    assert before == options
+    (planned,) = plan_again(torc, wf, CLUSTER, before).allocations
+    assert (planned.name, planned.partition, planned.walltime_seconds) == ("short", "short", 4 * 3600)
+    assert options_before(torc, wf) == options, "the plan after this one, too"
+    given = {"walltime_multiplier": 3.0, "num_allocations": 2, "qos": None, "partitions": ("bigmem",)}
+    more = kept_options(options, given)
+    assert (more.walltime_multiplier, more.group_by, more.num_allocations) == (3.0, "partition", 2)
+    assert more.wishes == Wishes(partitions=("bigmem",), account="climate", qos="high")
+    one = kept_options(more, {"single_allocation": True})
+    assert (one.single_allocation, one.num_allocations) == (True, None)

@@ -60,6 +60,23 @@ def test_the_scripts_of_a_dry_run_are_accepted_by_slurm(program: Program, slurm:
     assert not (program.directory / ".torc").exists()
 
 
+def test_a_dry_run_sets_many_small_allocations_against_one_large_one(program: Program, slurm: Slurm) -> None:
+    rival = slurm.sbatch("sleep 600", "--exclusive", "--time=30")
+    slurm.wait_for(rival, "RUNNING")
+    whole = {"num_cpus": 4, "memory": "1g", "runtime": "PT20M"}
+    named = spec(program, *({"name": f"j{at}", "command": "true", "resource_requirements": whole} for at in range(3)))
+    said = program("submit", named, "-A", "root", "--dry-run").stdout
+    assert "as planned, 3 allocations of 1 node (at most " in said and "node-hours): the first begins at once\n" in said
+    (other,) = [
+        line for line in said.splitlines() if line.startswith("with --single-allocation, 1 allocation of 3 nodes")
+    ]
+    assert "it begins in about" in other
+    shown = program("submit", named, "-A", "root", "--dry-run", "--single-allocation", "-f", "json").json["trade_off"]
+    assert [(item["option"], item["num_allocations"]) for item in shown] == [(None, 1), ("--many-allocations", 3)]
+    assert shown[0]["starts_at"] > shown[1]["starts_at"]
+    assert program("submit", named, "-A", "root", "--dry-run", "--no-estimate", "-f", "json").json["trade_off"] == []
+
+
 def test_what_slurm_cannot_give_is_refused_before_anything_is_stored(program: Program, slurm: Slurm) -> None:
     job = {"name": "a", "command": "true", "resource_requirements": {"num_gpus": 3}}
     refused = program("submit", spec(program, job), "-A", "root", code=2)
@@ -114,7 +131,7 @@ def test_what_ran_out_of_memory_is_recovered_in_new_allocations(program: Program
 
 def test_where_the_time_was_too_short_a_second_allocation_goes_on(program: Program, slurm: Slurm) -> None:
     named = spec(program, {"name": "a", "command": "test -e again && exit 0; touch again; sleep 300"})
-    running = program.start("submit", named, "--account", "root", "--no-estimate")
+    running = program.start("submit", named, "--account", "root", "--no-estimate", "--group-by", "partition")
     wait_until((program.directory / "again").exists, timeout=90, what="the job runs")
     job = slurm.call("squeue", "-h", "-o", "%A").strip()
     slurm.call("scontrol", "update", f"jobid={job}", "EndTime=now+1")
@@ -123,6 +140,7 @@ def test_where_the_time_was_too_short_a_second_allocation_goes_on(program: Progr
     assert "torc submit 1 asks for more" in said
     planned = program("slurm", "regenerate", "1", "--account", "root", "--no-estimate")
     assert "1 job" in planned.stdout and "nothing was submitted" in planned.stderr
+    assert "\ndebug " in planned.stdout, "grouped as the first time"
     assert "1 completed" in program("submit", "1", "--account", "root", "--no-estimate").stdout
     assert len(program("slurm", "list", "1", "--all", "-f", "json").json) == 2
 

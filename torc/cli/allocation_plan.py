@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,32 +111,44 @@ def requests_of(made: Any, cluster: Any, options: Any, name: str) -> list[tuple[
     ]
 
 
-def estimate(requests: Sequence[tuple[Any, Any]], slurm: Any) -> None:
-    """Ask Slurm when allocations would start, each alone, and say so. Raises Invalid for what it would refuse."""
+def starts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> dict[str, float | None]:
+    """Ask Slurm when the allocations that are due now would start, each alone; None: it does not foresee it. Raises TorcError."""
     from torc.slurm import queries
 
+    found: dict[str, float | None] = {}
     for planned, request in requests:
-        if planned is not None and planned.stage > 0:
-            continue
-        try:
-            found = queries.expected_start([], slurm.render(request, "torc-test-only", 0))
-        except Invalid as error:
-            raise Invalid(
-                f"Slurm would refuse {request.scheduler}: {error.details.get('words') or error.message}",
-                hint="check account, partition and qos; nothing was submitted (--no-estimate leaves this check out)",
-            ) from None
-        except TorcError as error:
-            render.note(f"note: no estimate of when {request.scheduler} starts: {error.message}")
-            return
-        if found is not None and not SESSION.json:
-            print(f"{request.scheduler}: the first would start {_when(found)}")
+        if planned is None or planned.stage == 0:
+            try:
+                told = queries.expected_start([], slurm.render(request, "torc-test-only", 0))
+            except Invalid as error:
+                raise Invalid(
+                    f"Slurm would refuse {request.scheduler}: {error.details.get('words') or error.message}",
+                    hint="check account, partition and qos; nothing was submitted (--no-estimate leaves this check out)",
+                    words=error.details.get("words") or error.message,
+                ) from None
+            found[request.scheduler] = None if told is None else told.starts_at
+    return found
 
 
-def _when(found: Any) -> str:
-    import time
+def estimate(requests: Sequence[tuple[Any, Any]], slurm: Any) -> dict[str, float | None]:
+    """Ask Slurm when allocations would start, and say so. Raises Invalid for what it would refuse."""
+    try:
+        found = starts(requests, slurm)
+    except Invalid:
+        raise
+    except TorcError as error:
+        render.note(f"note: no estimate of when they start: {error.message}")
+        return {}
+    for name, at in found.items():
+        if at is not None and not SESSION.json:
+            print(f"{name}: the first would start {when(at)}")
+    return found
 
-    wait = found.starts_at - time.time()
-    return "at once" if wait < 60 else f"in about {human_duration(wait)} ({render.when(found.starts_at)})"
+
+def when(at: float) -> str:
+    """Say when something would start."""
+    wait = at - time.time()
+    return "at once" if wait < 60 else f"in about {human_duration(wait)} ({render.when(at)})"
 
 
 def scripts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> list[dict[str, Any]]:

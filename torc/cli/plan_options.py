@@ -25,25 +25,30 @@ Partitions = Annotated[
 Qos = Annotated[str | None, typer.Option("--qos", help="Quality of service.")]
 Constraint = Annotated[str | None, typer.Option("--constraint", help="Features that nodes must have, as for sbatch.")]
 GroupBy = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--group-by", metavar="resource-requirements|partition", help="Which jobs share allocations: a class each, or a partition."
+        "--group-by", metavar="resource-requirements|partition", help="Who shares allocations: each class (default), or a partition."
     ),
 ]  # fmt: skip
 Strategy = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--walltime-strategy", metavar="max-job-runtime|max-partition-time",
-        help="As long as the longest job, on more nodes; or as long as the partition allows, on fewer.",
+        help="As long as the longest job, on more nodes (default); or as long as the partition allows, on fewer.",
     ),
 ]  # fmt: skip
 Multiplier = Annotated[
-    float,
-    typer.Option("--walltime-multiplier", help="Ask for so many times what the jobs need: room for what goes slower."),
+    float | None,
+    typer.Option(
+        "--walltime-multiplier", help="Ask for so many times what the jobs need (1.5): room for what goes slower."
+    ),
 ]
 Single = Annotated[
-    bool,
-    typer.Option("--single-allocation", help="All nodes in one allocation, instead of many that start one by one."),
+    bool | None,
+    typer.Option(
+        "--single-allocation/--many-allocations",
+        help="All nodes in one allocation, instead of many that start one by one.",
+    ),
 ]
 NumAllocations = Annotated[int | None, typer.Option("--num-allocations", min=1, help="In so many allocations.")]
 MaxNodes = Annotated[
@@ -62,16 +67,19 @@ def cluster_of(profile: str | None) -> tuple[Any, str]:
     return found.cluster, found.source
 
 
-def options_of(**given: Any) -> Any:
-    """Give the options of a plan. Raises Invalid."""
-    from torc.slurm.choosing import Wishes
-    from torc.slurm.planning import PlanOptions
-
+def given_of(**given: Any) -> dict[str, Any]:
+    """Give what was given of the options of a plan; None: nothing. Raises Invalid."""
     for name, choices in (("group_by", GROUPS), ("walltime_strategy", STRATEGIES)):
-        if given[name] not in choices:
+        if given[name] not in {None, *choices}:
             raise Invalid(f"--{name.replace('_', '-')} {given[name]} is unknown", hint=f"choose {' or '.join(choices)}")
-    account = given.pop("account") or SESSION.settings.text("slurm.account")
-    wishes = Wishes(
-        partitions=tuple(given.pop("partition") or ()), account=account, qos=given.pop("qos"), constraint=given.pop("constraint")
-    )  # fmt: skip
-    return PlanOptions(wishes=wishes, **given)
+    given["partitions"] = tuple(given.pop("partition") or ()) or None
+    return given
+
+
+def options_of(given: dict[str, Any], before: Any = None) -> Any:
+    """Give the options of a plan: as given, else as chosen for the plan before, else as set."""
+    from torc.slurm.plans import kept_options
+
+    if before is None or before.wishes.account is None:
+        given = {**given, "account": given["account"] or SESSION.settings.text("slurm.account")}
+    return kept_options(before, given)

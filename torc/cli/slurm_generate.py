@@ -29,10 +29,10 @@ def generate(  # noqa: PLR0913, PLR0917 - options of a command
     partition: options.Partitions = None,
     qos: options.Qos = None,
     constraint: options.Constraint = None,
-    group_by: options.GroupBy = "resource-requirements",
-    walltime_strategy: options.Strategy = "max-job-runtime",
-    walltime_multiplier: options.Multiplier = 1.5,
-    single_allocation: options.Single = False,
+    group_by: options.GroupBy = None,
+    walltime_strategy: options.Strategy = None,
+    walltime_multiplier: options.Multiplier = None,
+    single_allocation: options.Single = None,
     num_allocations: options.NumAllocations = None,
     max_nodes: options.MaxNodes = None,
 ) -> None:
@@ -42,11 +42,12 @@ def generate(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: torc slurm generate sweep.yaml --account climate --profile kestrel -o sweep_kestrel.yaml
     """
-    wanted = options.options_of(
+    given = options.given_of(
         account=account, partition=partition, qos=qos, constraint=constraint, group_by=group_by,
         walltime_strategy=walltime_strategy, walltime_multiplier=walltime_multiplier,
         single_allocation=single_allocation, num_allocations=num_allocations, max_nodes=max_nodes,
     )  # fmt: skip
+    wanted = options.options_of(given)
     _generate(spec, output, force, profile, wanted)
 
 

@@ -35,10 +35,10 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
     partition: options.Partitions = None,
     qos: options.Qos = None,
     constraint: options.Constraint = None,
-    group_by: options.GroupBy = "resource-requirements",
-    walltime_strategy: options.Strategy = "max-job-runtime",
-    walltime_multiplier: options.Multiplier = 1.5,
-    single_allocation: options.Single = False,
+    group_by: options.GroupBy = None,
+    walltime_strategy: options.Strategy = None,
+    walltime_multiplier: options.Multiplier = None,
+    single_allocation: options.Single = None,
     num_allocations: options.NumAllocations = None,
     max_nodes: options.MaxNodes = None,
     server: Server = None,
@@ -55,7 +55,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: torc submit sweep.yaml --account climate --dry-run
     """
-    wanted = options.options_of(
+    given = options.given_of(
         account=account, partition=partition, qos=qos, constraint=constraint, group_by=group_by,
         walltime_strategy=walltime_strategy, walltime_multiplier=walltime_multiplier,
         single_allocation=single_allocation, num_allocations=num_allocations, max_nodes=max_nodes,
@@ -63,7 +63,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
     from torc.cli.submitting import Submission
 
     cluster, source = options.cluster_of(profile)
-    work = Submission(cluster, source, wanted, output_dir, with_estimate=estimate)
+    work = Submission(cluster, source, given, output_dir, with_estimate=estimate)
     request = None
     if looks_like_spec(spec):
         request = work.look_at_spec(spec, quiet=dry_run)
@@ -100,10 +100,10 @@ def regenerate(  # noqa: PLR0913, PLR0917
     partition: options.Partitions = None,
     qos: options.Qos = None,
     constraint: options.Constraint = None,
-    group_by: options.GroupBy = "resource-requirements",
-    walltime_strategy: options.Strategy = "max-job-runtime",
-    walltime_multiplier: options.Multiplier = 1.5,
-    single_allocation: options.Single = False,
+    group_by: options.GroupBy = None,
+    walltime_strategy: options.Strategy = None,
+    walltime_multiplier: options.Multiplier = None,
+    single_allocation: options.Single = None,
     num_allocations: options.NumAllocations = None,
     max_nodes: options.MaxNodes = None,
     server: Server = None,
@@ -119,7 +119,7 @@ def regenerate(  # noqa: PLR0913, PLR0917
 
     Example: torc slurm regenerate 12 --account climate --submit
     """
-    wanted = options.options_of(
+    given = options.given_of(
         account=account, partition=partition, qos=qos, constraint=constraint, group_by=group_by,
         walltime_strategy=walltime_strategy, walltime_multiplier=walltime_multiplier,
         single_allocation=single_allocation, num_allocations=num_allocations, max_nodes=max_nodes,
@@ -127,7 +127,7 @@ def regenerate(  # noqa: PLR0913, PLR0917
     from torc.cli.submitting import Submission
 
     cluster, source = options.cluster_of(profile)
-    work = Submission(cluster, source, wanted, output_dir, with_estimate=estimate)
+    work = Submission(cluster, source, given, output_dir, with_estimate=estimate)
     if submit_them:
         render.note(_server(server, start_server))
     with torc(create=False) as opened:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from torc.cli import allocation_plan, render
+from torc.cli.plan_options import options_of
 from torc.cli.run import output_folder
 from torc.cli.session import SESSION
 from torc.errors import Conflict, Invalid
@@ -28,13 +29,16 @@ class Submission:
 
     cluster: Any
     source: str
-    options: Any
+    given: dict[str, Any]  # of the options
     output_dir: Path | None
     with_estimate: bool = True
+    options: Any = None
     demand: Any = None
     plan: Any = None  # None: the spec says itself what to submit
     written: list[Written] = field(default_factory=list)
     name: str = ""
+    taken: frozenset[str] = frozenset()  # names of schedulers
+    starts: dict[str, float | None] = field(default_factory=dict)  # as Slurm foresees them
 
     # -- looking and planning -----------------------------------------------------------------------------------
 
@@ -43,6 +47,7 @@ class Submission:
         from torc.cli.specs import checked_spec
         from torc.core.demand import due_jobs
 
+        self.options = options_of(self.given)
         made, request = checked_spec(path)
         self.name = made.name
         actions = [action for action in made.actions if action.action_type == "schedule_nodes"]
@@ -59,8 +64,9 @@ class Submission:
     def look_at_stored(self, opened: Any, number: int, *, anyway: bool, replan: bool = False) -> None:
         """Plan what is left of a stored workflow, show and check that. Raises Conflict while allocations are there, and Invalid."""
         from torc.slurm.follow import open_allocations
-        from torc.slurm.plans import left_of, names_taken
+        from torc.slurm.plans import left_of, names_taken, options_before
 
+        self.options = options_of(self.given, options_before(opened, number))
         left = left_of(opened, number)
         self.name, self.demand = left.workflow_name, left.demand
         if not left.demand.num_jobs:
@@ -87,9 +93,10 @@ class Submission:
 
         return bool(opened.send(GetWorkflow(workflow_id=number)).started_at is not None)
 
-    def _make_plan(self, taken: Sequence[str] | frozenset[str] = ()) -> None:
+    def _make_plan(self, taken: frozenset[str] = frozenset()) -> None:
         from torc.slurm.planning import plan
 
+        self.taken = taken
         self.plan = plan(self.demand, self.cluster, self.options, taken=taken)
         allocation_plan.check(self.plan)
 
@@ -144,7 +151,7 @@ class Submission:
         if not SESSION.json:
             self.show()
         if self.with_estimate:
-            allocation_plan.estimate(self._asked(), self._slurm())
+            self.starts = allocation_plan.estimate(self._asked(), self.slurm())
 
     def show(self) -> None:
         """Print what would be submitted."""
@@ -185,7 +192,7 @@ class Submission:
             return allocation_plan.requests_of(self.plan, self.cluster, self.options, self.name)
         return [(None, item.request) for item in self.written if item.trigger == "on_workflow_start"]
 
-    def _slurm(self) -> Any:
+    def slurm(self) -> Any:
         """Give what writes batch scripts of a workflow that is not stored yet."""
         from torc.cli.clusters import program
         from torc.slurm.slurm import Slurm
@@ -195,7 +202,7 @@ class Submission:
 
     def dry_run_spec(self) -> None:
         """Print the batch scripts of a spec; the number of its workflow is not known yet, so it is 0 in them."""
-        self._show_scripts(self._slurm())
+        self._show_scripts(self.slurm())
 
     def dry_run_stored(self, opened: Any, number: int) -> None:
         """Print the batch scripts of a stored workflow."""
@@ -204,10 +211,14 @@ class Submission:
         self._show_scripts(slurm_for(opened, number, self.output_dir, with_token=False))
 
     def _show_scripts(self, slurm: Any) -> None:
+        from torc.cli import trade_off
+
         found = allocation_plan.scripts(self._asked(), slurm)
+        choice = trade_off.compared(self)
         if SESSION.json:
-            render.show_json({**self.as_json(), "scripts": found})
+            render.show_json({**self.as_json(), "trade_off": choice, "scripts": found})
         else:
+            trade_off.show(choice)
             allocation_plan.show_scripts(found)
             render.note("\nnothing was submitted (--dry-run)")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from torc.api.base import Torc
 from torc.api.data import ListSlurmSchedulers
@@ -14,6 +15,10 @@ from torc.slurm.choosing import Wishes
 from torc.slurm.cluster import Cluster
 from torc.slurm.planning import Plan, PlanOptions, plan
 from torc.slurm.schedulers import fields_of
+
+#: options of a plan beside the wishes for its partition
+_CHOICES = ("group_by", "walltime_strategy", "walltime_multiplier", "single_allocation", "num_allocations", "max_nodes")
+_WISHES = ("partitions", "account", "qos", "constraint")
 
 
 class Left(NamedTuple):
@@ -55,7 +60,7 @@ def keep(torc: Torc, left: Left, made: Plan, cluster: Cluster, options: PlanOpti
     schedulers = [
         PlannedScheduler(
             name=planned.name,
-            fields=fields_of(planned, cluster, options),
+            fields={**fields_of(planned, cluster, options), **_choices(options)},
             num_allocations=planned.num_allocations,
             cells=cells([(cell.stage, cell.requirement) for cell in planned.cells]),
             trigger=cells(planned.trigger),
@@ -83,12 +88,39 @@ def names_taken(torc: Torc, workflow_id: int) -> frozenset[str]:
 
 
 def options_before(torc: Torc, workflow_id: int) -> PlanOptions | None:
-    """Give the options of a workflow's last plan, as far as they are known of it; None: it was not planned."""
+    """Give the options of a workflow's last plan; None: it was not planned."""
     found = torc.send(ListSlurmSchedulers(workflow_id=workflow_id, limit=10_000)).items
     planned = [item.fields for item in found if item.fields.get("planned")]
     if not planned:
         return None
-    first = planned[0]
-    return PlanOptions(
-        wishes=Wishes(account=first.get("account"), qos=first.get("qos"), constraint=first.get("constraint"))
-    )
+    return _options_of(planned[0])
+
+
+def kept_options(before: PlanOptions | None, given: Mapping[str, Any]) -> PlanOptions:
+    """Give the options of a further plan: what is given now (None: nothing), else what was chosen before."""
+    before = before or PlanOptions()
+    chosen = {name: value for name, value in given.items() if value is not None}
+    wishes = replace(before.wishes, **{name: chosen.pop(name) for name in _WISHES if name in chosen})
+    if "num_allocations" in chosen:
+        chosen.setdefault("single_allocation", False)
+    if chosen.get("single_allocation"):
+        chosen.setdefault("num_allocations", None)
+    return replace(before, wishes=wishes, **chosen)
+
+
+def _choices(options: PlanOptions) -> dict[str, Any]:
+    """Write what was chosen that no scheduler says, for the next plan; nothing where that is the default."""
+    plain = PlanOptions()
+    chosen = {name: getattr(options, name) for name in _CHOICES if getattr(options, name) != getattr(plain, name)}
+    if options.wishes.partitions:
+        chosen["partitions"] = list(options.wishes.partitions)
+    return {"plan_options": chosen} if chosen else {}
+
+
+def _options_of(fields: Mapping[str, Any]) -> PlanOptions:
+    chosen = dict(fields.get("plan_options") or {})
+    wishes = Wishes(
+        partitions=tuple(chosen.pop("partitions", ())), account=fields.get("account"), qos=fields.get("qos"),
+        constraint=fields.get("constraint"),
+    )  # fmt: skip
+    return PlanOptions(wishes=wishes, **{name: chosen[name] for name in _CHOICES if name in chosen})

@@ -237,6 +237,22 @@ class FailureHandler(Part):
     rules: list[Rule] = Field(min_length=1, description="In the order in which they are tried.")
 
 
+class PlanOptions(Part):
+    """What a plan of allocations was asked for, beside account, qos and constraint."""
+
+    partitions: list[Text] = Field([], description="Partitions that were named.")
+    group_by: Literal["resource-requirements", "partition"] = Field(
+        "resource-requirements", description="Which jobs share allocations."
+    )
+    walltime_strategy: Literal["max-job-runtime", "max-partition-time"] = Field(
+        "max-job-runtime", description="How long allocations are."
+    )
+    walltime_multiplier: float = Field(1.5, ge=1, description="Times what the jobs need.")
+    single_allocation: bool = Field(False, description="All nodes in one allocation.")
+    num_allocations: Positive | None = Field(None, description="Allocations of each kind.")
+    max_nodes: Positive | None = Field(None, description="Nodes at once.")
+
+
 class SlurmScheduler(Part):
     """A Slurm allocation to ask for."""
 
@@ -258,6 +274,9 @@ class SlurmScheduler(Part):
     extra: Text | None = Field(None, description="Further sbatch options, as one text.")
     planned: bool = Field(
         False, description="Made by `torc submit`, which plans anew what has this, and obeys what has not."
+    )
+    plan_options: PlanOptions | None = Field(
+        None, description="What `torc submit` was asked for when it planned this: planning anew keeps to it."
     )
 
 
