@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc.core.demand import Cell, due_jobs, jobs_in, parts, stages_left, sums
-from torc.core.graph import graph_of
+from torc.core.demand import Cell, due_jobs, jobs_in, parts, sums
+from torc.core.graph import graph_of, stages
 from torc.core.states import State
 
 #: 0, 1 -> 2, 3 (both wait for both); 4 waits for 2; 5 waits for 3
@@ -14,9 +14,9 @@ GRAPH = graph_of([(0, 1), (2,), (3,)], [None, None, 0, 0, 1, 2])
 
 
 def test_stages_count_from_what_is_left() -> None:
-    assert stages_left(GRAPH, due_jobs(None, 6)) == [0, 0, 1, 1, 2, 2]
+    assert stages(GRAPH, due_jobs(None, 6)) == [0, 0, 1, 1, 2, 2]
     states = [State.COMPLETED, State.COMPLETED, State.READY, State.COMPLETED, State.BLOCKED, State.READY]
-    assert stages_left(GRAPH, due_jobs(states, 6)) == [-1, -1, 0, -1, 1, 0]
+    assert stages(GRAPH, due_jobs(states, 6)) == [-1, -1, 0, -1, 1, 0]
     assert not any(due_jobs([State.PENDING_FAILED, State.FAILED, State.DISABLED], 3))
 
 

@@ -162,12 +162,12 @@ def parse_logs(
 def _accounting(workflow: str | None) -> list[Any]:
     """Ask the accounting for all allocations of a workflow. Raises NotFound, where there is none, and Unavailable."""
     from torc.api.allocations import ListAllocations
+    from torc.api.pages import items_of
     from torc.slurm import queries
 
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
-        ask = lambda cursor: opened.send(ListAllocations(workflow_id=number, cursor=cursor))  # noqa: E731
-        items, _ = render.all_pages(ask, 100_000)
+        items = list(items_of(opened, ListAllocations(workflow_id=number)))
     jobs = {item.cluster_job_id: item for item in items if item.cluster_job_id is not None}
     if not jobs:
         raise NotFound(

@@ -276,11 +276,11 @@ class Submission:
 
 def demand_of(made: Any, due: Sequence[bool]) -> Any:
     """Give what a compiled spec asks for, in sums."""
-    from torc.core.demand import Demand, stages_left, sums
-    from torc.core.graph import graph_of
+    from torc.core.demand import Demand, sums
+    from torc.core.graph import graph_of, stages
 
     graph = graph_of(list(made.gates), [job.gate for job in made.jobs])
-    stage = stages_left(graph, due)
+    stage = stages(graph, due)
     return Demand(
         names=tuple(item.name for item in made.requirements),
         requests=tuple(item.request for item in made.requirements),

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from torc.core.graph import Graph, topological_order
+from torc.core.graph import Graph
 from torc.core.resources import ResourceRequest
 from torc.core.states import FINISHED, State
 
@@ -49,24 +49,6 @@ class Part(NamedTuple):
 def due_jobs(states: Sequence[State] | None, num_jobs: int) -> Sequence[bool]:
     """Tell of each job whether it is to run yet. None: all of them."""
     return [True] * num_jobs if states is None else [state not in _NOT_DUE for state in states]
-
-
-def stages_left(graph: Graph, due: Sequence[bool]) -> list[int]:
-    """Give the stage of each job among those that are due: one more than that of the last one that it waits for; -1: not due."""
-    stage = [-1] * len(graph)
-    gate_stage: list[int | None] = [None] * len(graph.gates)
-    for job in topological_order(graph):
-        if not due[job]:
-            continue
-        gate = graph.gate_of[job]
-        if gate is None:
-            stage[job] = 0
-            continue
-        known = gate_stage[gate]
-        if known is None:
-            known = gate_stage[gate] = 1 + max(stage[member] for member in graph.gates[gate])
-        stage[job] = known
-    return stage
 
 
 def sums(stage: Iterable[int], requirement_of: Iterable[int]) -> tuple[Cell, ...]:

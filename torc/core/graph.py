@@ -151,13 +151,19 @@ def cycle_text(path: Sequence[int], names: Sequence[str], *, most: int = 12) -> 
     return " -> ".join(shown)
 
 
-def stages(graph: Graph) -> list[int]:
-    """Give the stage of each job: 0 without prerequisites, else one more than the last of them. Raises Invalid."""
-    stage = [0] * len(graph)
+def stages(graph: Graph, due: Sequence[bool] | None = None) -> list[int]:
+    """Give the stage of each job: 0 without prerequisites, else one more than the last of them. Raises Invalid.
+
+    `due`: of jobs that are not, the stage is -1, and nothing waits for them. None: all are.
+    """
+    stage = [-1] * len(graph)
     gate_stage: list[int | None] = [None] * len(graph.gates)
     for job in topological_order(graph):
+        if due is not None and not due[job]:
+            continue
         gate = graph.gate_of[job]
         if gate is None:
+            stage[job] = 0
             continue
         known = gate_stage[gate]
         if known is None:

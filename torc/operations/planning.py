@@ -17,8 +17,8 @@ from torc.api.planning import (
     StoredPlan,
     WorkflowDemand,
 )
-from torc.core.demand import Part, jobs_in, parts, stages_left, sums
-from torc.core.graph import Graph, graph_of
+from torc.core.demand import Part, jobs_in, parts, sums
+from torc.core.graph import Graph, graph_of, stages
 from torc.core.states import State
 from torc.errors import Conflict, Invalid
 from torc.operations.actions import fire_reached
@@ -91,7 +91,7 @@ def _left(tx: Tx, workflow_id: int) -> _Left:
     graph = graph_of([tuple(gate) for gate in gates], [None if row[1] is None else gate_at.get(row[1]) for row in rows])
     # an interrupted job is terminated and not counted off: it goes on
     due = [not row[3] and row[4] != State.PENDING_FAILED.value for row in rows]
-    return _Left([row[0] for row in rows], graph, stages_left(graph, due), [row[2] for row in rows])
+    return _Left([row[0] for row in rows], graph, stages(graph, due), [row[2] for row in rows])
 
 
 def _cells(left: _Left) -> list[DemandCell]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from torc.api.base import Torc
+from torc.api.pages import items_of
 from torc.api.remotes import ListRemoteWorkers, RemoteWorker
 from torc.api.runs import EndRunner, GetRunner, ListRunners, Runner
 from torc.api.workflows import GetWorkflow, Workflow
@@ -50,14 +51,7 @@ class RunOptions:
 
 def list_workers(torc: Torc, workflow_id: int, hosts: Sequence[str] = ()) -> list[RemoteWorker]:
     """Give the machines that are kept with a workflow, or those of them that are named. Raises NotFound."""
-    found: list[RemoteWorker] = []
-    cursor: str | None = None
-    while True:
-        page = torc.send(ListRemoteWorkers(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))
-        found += page.items
-        cursor = page.cursor
-        if cursor is None:
-            break
+    found = list(items_of(torc, ListRemoteWorkers(workflow_id=workflow_id, limit=_PAGE)))
     if not hosts:
         return found
     known = {worker.host: worker for worker in found}
@@ -249,16 +243,11 @@ def _awaits_runner(report: Report) -> bool:
 def _runners(torc: Torc, workflow_id: int, starts: set[str | None]) -> dict[str, Runner]:
     """Give the runners of these starts. The newest come first in the list: the search ends when all are found."""
     found: dict[str, Runner] = {}
-    cursor: str | None = None
-    while len(found) < len(starts):
-        page = torc.send(ListRunners(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))
-        for runner in page.items:
-            name = runner.labels.get(START_LABEL)
-            if name is not None and name in starts:
-                found.setdefault(name, runner)
-        cursor = page.cursor
-        if cursor is None:
-            break
+    runners = items_of(torc, ListRunners(workflow_id=workflow_id, limit=_PAGE))
+    while len(found) < len(starts) and (runner := next(runners, None)) is not None:
+        name = runner.labels.get(START_LABEL)
+        if name is not None and name in starts:
+            found.setdefault(name, runner)
     return found
 
 

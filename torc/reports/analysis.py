@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from torc.api.base import Torc
 from torc.api.data import ListRequirements, Requirement
 from torc.api.jobs import Job, ListJobs
+from torc.api.pages import items_of
 from torc.api.runs import ListResults, Result
 from torc.api.workflows import Workflow
 from torc.core.diagnosis import Diagnosis, Facts, Log, bounds_of, diagnose
 from torc.core.resources import ResourceRequest
 from torc.core.states import ENDED_BADLY
-from torc.reports.gather import pages
 from torc.reports.logfiles import LogFile, end_of, named, of_attempt, walk
 
 #: of logs that nobody says belong to a failure, a surer line is wanted
@@ -134,12 +132,12 @@ def of_workflow(torc: Torc, workflow: Workflow, folders: Sequence[Path], most_jo
     """Look through the logs of failed jobs of a workflow, at most so many, and of its runners and allocations."""
     jobs: dict[int, Job] = {}
     for state in ENDED_BADLY:
-        listed = pages(partial(_page, torc, ListJobs(workflow_id=workflow.id, state=state, limit=_PAGE)))
+        listed = items_of(torc, ListJobs(workflow_id=workflow.id, state=state, limit=_PAGE))
         jobs |= {job.id: job for job in islice(listed, most_jobs - len(jobs))}
     classes = _classes(torc, workflow.id)
     failed = ListResults(workflow_id=workflow.id, failed_only=True, latest_only=True, limit=_PAGE)
     findings, without = [], 0
-    for result in pages(partial(_page, torc, failed)) if jobs else ():
+    for result in items_of(torc, failed) if jobs else ():
         if result.job_id in jobs:
             finding = _finding(jobs[result.job_id], result, classes, folders)
             findings.append(finding)
@@ -193,11 +191,7 @@ def _facts(job: Job, result: Result, asked: Requirement | None) -> Facts:
 
 def _classes(torc: Torc, workflow_id: int) -> dict[int, Requirement]:
     listed = ListRequirements(workflow_id=workflow_id, limit=_PAGE)
-    return {item.id: item for item in pages(partial(_page, torc, listed))}
-
-
-def _page(torc: Torc, request: Any, cursor: str | None) -> Any:
-    return torc.send(request.model_copy(update={"cursor": cursor}))
+    return {item.id: item for item in items_of(torc, listed)}
 
 
 def _here(folders: Sequence[Path]) -> Path:

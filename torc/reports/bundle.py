@@ -15,7 +15,6 @@ import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -25,11 +24,12 @@ from pydantic import BaseModel
 from torc.api.base import Torc
 from torc.api.events import ListEvents
 from torc.api.jobs import Job, ListJobs
+from torc.api.pages import items_of
 from torc.api.runs import ListResults
 from torc.api.workflows import CheckWorkflow, Workflow
 from torc.core.redact import redact, redact_json
 from torc.reports.analysis import Analysis
-from torc.reports.gather import Report, pages, secrets_of
+from torc.reports.gather import Report, secrets_of
 from torc.reports.logfiles import LogFile, end_of, named, of_attempt
 from torc.reports.words import iso
 
@@ -183,9 +183,9 @@ def _add_facts(torc: Torc, subject: Subject, archive: _Archive) -> None:
     if report.resolved_spec is not None:
         archive.add("spec/as-resolved.yaml", archive.clean.text(report.resolved_spec))
     events = ListEvents(workflow_id=number, newest_first=True, limit=5000)
-    archive.add_lines("events.jsonl", pages(partial(_page, torc, events)), _MOST_EVENTS)
+    archive.add_lines("events.jsonl", items_of(torc, events), _MOST_EVENTS)
     results = ListResults(workflow_id=number, failed_only=True, limit=5000)
-    archive.add_lines("failed-attempts.jsonl", pages(partial(_page, torc, results)), _MOST_RESULTS)
+    archive.add_lines("failed-attempts.jsonl", items_of(torc, results), _MOST_RESULTS)
     if subject.analysis is not None:
         archive.add_json("symptoms.json", _symptoms(subject.analysis))
 
@@ -207,7 +207,7 @@ def _failed_jobs(torc: Torc, workflow_id: int, limits: Limits) -> list[Job]:
     found: list[Job] = []
     for state in states:
         request = ListJobs.model_validate({"workflow_id": workflow_id, "state": state, "limit": 1000})
-        for job in pages(partial(_page, torc, request)):
+        for job in items_of(torc, request):
             if len(found) == limits.jobs:
                 return found
             found.append(job)
@@ -247,10 +247,6 @@ def _host(subject: Subject) -> dict[str, Any]:
         "packages": versions, "database": subject.database,
         "variables": {name: value for name, value in sorted(subject.environ.items()) if name.startswith(_SHOWN_VARIABLES)},
     }  # fmt: skip
-
-
-def _page(torc: Torc, request: Any, cursor: str | None) -> Any:
-    return torc.send(request.model_copy(update={"cursor": cursor}))
 
 
 def _plain(value: Any) -> Any:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from itertools import islice
+from typing import TypeVar
 
 from torc.api.allocations import Allocation, ListAllocations
 from torc.api.attempts import AttemptLine, ListAttempts
-from torc.api.base import Page, Torc, Value
+from torc.api.base import Torc, Value
 from torc.api.data import File, ListFiles, ListRequirements, Requirement
 from torc.api.diagnosis import Diagnoses, DiagnoseWorkflow
 from torc.api.jobs import ListJobs
+from torc.api.pages import items_of
 from torc.api.provenance import GetProvenance, Provenance
 from torc.api.runs import RunSummary, SummarizeRun
 from torc.api.transfer import ExportSpec
@@ -71,21 +73,13 @@ def gather(torc: Torc, workflow_id: int, now: float, version: str, limits: Limit
     summary = torc.send(SummarizeRun(workflow_id=workflow_id, limit=0))
     run_id = summary.workflow.run_id
     ended, is_cut = _first(
-        lambda cursor: torc.send(ListAttempts(workflow_id=workflow_id, run_id=run_id, limit=_PAGE, cursor=cursor)),
+        items_of(torc, ListAttempts(workflow_id=workflow_id, run_id=run_id, limit=_PAGE)),
         limits.attempts,
     )
-    files = {
-        name: _first(
-            lambda cursor, chosen=chosen: torc.send(  # type: ignore[misc]
-                ListFiles(workflow_id=workflow_id, limit=min(limits.files, _PAGE), cursor=cursor, **chosen)
-            ),
-            limits.files,
-        )[0]
-        for name, chosen in (("inputs", {"required_existing": True}), ("outputs", {"written": True}))
-    }
-    requirements = pages(
-        lambda cursor: torc.send(ListRequirements(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))
-    )
+    listed = ListFiles(workflow_id=workflow_id, limit=min(limits.files, _PAGE))
+    inputs, _ = _first(items_of(torc, listed.model_copy(update={"required_existing": True})), limits.files)
+    outputs, _ = _first(items_of(torc, listed.model_copy(update={"written": True})), limits.files)
+    requirements = items_of(torc, ListRequirements(workflow_id=workflow_id, limit=_PAGE))
     allocations = ListAllocations(workflow_id=workflow_id, limit=limits.runners)
     report = Report(
         summary=summary,
@@ -96,8 +90,8 @@ def gather(torc: Torc, workflow_id: int, now: float, version: str, limits: Limit
         diagnoses=torc.send(DiagnoseWorkflow(workflow_id=workflow_id, limit=limits.groups, jobs_per_group=12)),
         provenance=torc.send(GetProvenance(workflow_id=workflow_id, limit=limits.runners)),
         allocations=tuple(reversed(torc.send(allocations).items)),
-        inputs=tuple(with_hashes(summary.workflow.directory, files["inputs"])),
-        outputs=tuple(with_hashes(summary.workflow.directory, files["outputs"])),
+        inputs=tuple(with_hashes(summary.workflow.directory, inputs)),
+        outputs=tuple(with_hashes(summary.workflow.directory, outputs)),
         resolved_spec=_resolved(torc, summary),
         made_at=now,
         version=version,
@@ -181,21 +175,6 @@ def _asked(item: Requirement) -> ResourceRequest:
     return ResourceRequest(item.num_cpus, item.num_gpus, item.num_nodes, item.memory_bytes, item.runtime_seconds)
 
 
-def pages(ask: Callable[[str | None], Page[T]]) -> Iterator[T]:
-    """Give the items of all pages of a list."""
-    cursor: str | None = None
-    while True:
-        page = ask(cursor)
-        yield from page.items
-        cursor = page.cursor
-        if cursor is None:
-            return
-
-
-def _first(ask: Callable[[str | None], Page[Any]], most: int) -> tuple[list[Any], bool]:
-    found: list[Any] = []
-    for item in pages(ask):
-        if len(found) == most:
-            return found, True
-        found.append(item)
-    return found, False
+def _first(items: Iterator[T], most: int) -> tuple[list[T], bool]:
+    """Take so many; tell whether there are more."""
+    return list(islice(items, most)), next(items, None) is not None

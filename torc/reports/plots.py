@@ -17,6 +17,7 @@ import resvg_py
 from torc.api.attempts import ListAttempts
 from torc.api.base import Torc
 from torc.api.data import ListRequirements
+from torc.api.pages import items_of
 from torc.api.runs import ListRunners
 from torc.api.workflows import GetWorkflow
 from torc.core.charts.efficiency import Figure, efficiency
@@ -27,7 +28,7 @@ from torc.core.charts.spreads import spreads
 from torc.core.charts.timeline import timeline
 from torc.core.resources import Capacity
 from torc.errors import Invalid, NotFound, Unavailable
-from torc.reports.gather import drawn, pages
+from torc.reports.gather import drawn
 from torc.runner.series import Point, Recorded, recorded
 
 SUFFIXES = (".html", ".svg", ".png")
@@ -55,15 +56,8 @@ def plots(torc: Torc, workflow_id: int, folder: Path, run_id: int | None = None,
     """
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     run = workflow.run_id if run_id is None else run_id
-    lines = list(
-        pages(lambda cursor: torc.send(ListAttempts(workflow_id=workflow_id, run_id=run, limit=_PAGE, cursor=cursor)))
-    )
-    requirements = {
-        item.name: item
-        for item in pages(
-            lambda cursor: torc.send(ListRequirements(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))
-        )
-    }
+    lines = list(items_of(torc, ListAttempts(workflow_id=workflow_id, run_id=run, limit=_PAGE)))
+    requirements = {item.name: item for item in items_of(torc, ListRequirements(workflow_id=workflow_id, limit=_PAGE))}
     started = [line.started_at for line in lines if line.started_at is not None]
     attempts = [each for each in drawn(lines, requirements) if jobs is None or fnmatchcase(each.name, jobs)]
     if not attempts:
@@ -153,7 +147,7 @@ def _busy(points: Sequence[Point]) -> Iterator[float]:
 def _capacity(torc: Torc, workflow_id: int, run_id: int) -> Capacity | None:
     """Give what the nodes of a run had together: the largest runner of each."""
     nodes: dict[str, tuple[int, int]] = {}
-    for runner in pages(lambda cursor: torc.send(ListRunners(workflow_id=workflow_id, limit=_PAGE, cursor=cursor))):
+    for runner in items_of(torc, ListRunners(workflow_id=workflow_id, limit=_PAGE)):
         if runner.run_id == run_id:
             had = nodes.get(runner.host, (0, 0))
             nodes[runner.host] = max(had[0], runner.capacity.num_cpus), max(had[1], runner.capacity.memory_bytes)

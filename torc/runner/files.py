@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torc.api.base import Torc
-from torc.api.data import File, ListFiles
+from torc.api.data import ListFiles
+from torc.api.pages import items_of
 from torc.api.workflows import Changes, FileFact, GetWorkflow, RecordFiles, ReinitializeWorkflow
 from torc.errors import Invalid
 
@@ -61,7 +62,7 @@ def look_before(torc: Torc, workflow_id: int, directory: str, now: float) -> See
     """Look at the inputs that no job writes and record them. Raises Invalid, with all of them, when some are missing."""
     inputs = {
         file.path: look_at(directory, file.path)
-        for file in _files(torc, ListFiles(workflow_id=workflow_id, required_existing=True, limit=_PAGE))
+        for file in items_of(torc, ListFiles(workflow_id=workflow_id, required_existing=True, limit=_PAGE))
     }
     missing = [path for path, fact in inputs.items() if not fact.exists]
     if missing:
@@ -73,7 +74,7 @@ def look_before(torc: Torc, workflow_id: int, directory: str, now: float) -> See
 def look_after(torc: Torc, seen: Seen) -> None:
     """Record what jobs have read: inputs that are as they were before, and what jobs wrote for each other."""
     facts: dict[str, FileFact] = {}
-    for file in _files(torc, ListFiles(workflow_id=seen.workflow_id, read=True, limit=_PAGE)):
+    for file in items_of(torc, ListFiles(workflow_id=seen.workflow_id, read=True, limit=_PAGE)):
         fact = look_at(seen.directory, file.path)
         if file.producer is not None or seen.inputs.get(file.path) == fact:
             facts[file.path] = fact
@@ -101,16 +102,6 @@ def _record(torc: Torc, workflow_id: int, facts: Sequence[FileFact], since: floa
         reply = torc.send(RecordFiles(workflow_id=workflow_id, files=part, since=since))
         needed += reply.needs_hash
     return needed
-
-
-def _files(torc: Torc, request: ListFiles) -> Iterator[File]:
-    cursor: str | None = None
-    while True:
-        page = torc.send(request.model_copy(update={"cursor": cursor}))
-        yield from page.items
-        cursor = page.cursor
-        if cursor is None:
-            return
 
 
 def _missing(missing: Sequence[str], directory: str, workflow_id: int) -> Invalid:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from torc.api.allocations import Allocation, AllocationObservation, ListAllocations, ObserveAllocations, Observed
 from torc.api.base import Torc
+from torc.api.pages import items_of
 from torc.core.allocations import AllocationState
 from torc.core.clusters import Asked, Cluster, Seen
 from torc.errors import Unavailable
@@ -66,13 +67,7 @@ def poll(
 def _to_follow(torc: Torc, workflow_ids: Collection[int] | None) -> list[Allocation]:
     found: list[Allocation] = []
     for workflow_id in [None] if workflow_ids is None else sorted(set(workflow_ids)):
-        cursor = None
-        while True:
-            page = torc.send(ListAllocations(workflow_id=workflow_id, to_follow=True, cursor=cursor))
-            found += page.items
-            cursor = page.cursor
-            if cursor is None:
-                break
+        found += items_of(torc, ListAllocations(workflow_id=workflow_id, to_follow=True))
     return found
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from torc.core.demand import jobs_in, parts, stages_left
-from torc.core.graph import graph_of
+from torc.core.demand import jobs_in, parts
+from torc.core.graph import graph_of, stages
 from torc.slurm.cluster import Cluster
 from torc.slurm.planning import Plan, PlanOptions
 from torc.slurm.schedulers import fields_of
@@ -26,7 +26,7 @@ def with_plan(
     A job of the spec that stands for jobs of several schedulers names none: any allocation that has room may run those.
     """
     graph = graph_of(list(expanded.gates), [job.gate for job in expanded.jobs])
-    stage = stages_left(graph, [True] * len(expanded.jobs))
+    stage = stages(graph)
     requirement_of = [job.requirement for job in expanded.jobs]
     schedulers, actions = [], []
     scheduler_of: dict[tuple[int, int], str] = {}
