@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.requests import example_requests, furnish
-from torc.api import REQUESTS
+from torc.api.table import REQUESTS
 from torc.client.embedded import Embedded
 from torc.core.access import Caller
 from torc.errors import Conflict

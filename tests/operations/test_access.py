@@ -12,13 +12,13 @@ from tests.support.people import People, gather
 from tests.support.requests import example_requests, first, furnish
 from tests.support.stores import open_sqlite
 from tests.support.workflows import NODE, claim, create, runner, spec, states
-from torc.api import REQUESTS
 from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.jobs import ActOnJobs, ListJobs
 from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers, RemoveRemoteWorker
 from torc.api.runs import EndRunner, Exchange, Finished, GetRunner, JobAttempt, ListResults, ListRunners
 from torc.api.sharing import ShareWorkflow
+from torc.api.table import REQUESTS
 from torc.api.users import CreateToken, RevokeToken
 from torc.api.workflows import GetWorkflow, ListWorkflows
 from torc.client.embedded import Embedded

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 from tests.support.workflows import finish, get, run_all, states, workflow
-from torc.api import REQUESTS
+from torc.api.table import REQUESTS
 from torc.client.embedded import Embedded
 from torc.operations.dispatch import HANDLERS
+from torc.operations.lookup import load, module_of
 
 
-def test_every_request_is_answered() -> None:
+def test_every_request_is_answered_where_it_is_looked_for() -> None:
+    for kind in REQUESTS.values():
+        load(kind)
     assert set(HANDLERS) == set(REQUESTS.values())
+    assert {kind.__name__: HANDLERS[kind].__module__ for kind in HANDLERS} == {
+        kind.__name__: module_of(kind) for kind in REQUESTS.values()
+    }
+
+
+def test_a_command_imports_what_it_asks_for_alone(tmp_path: Path) -> None:
+    program = (
+        "import sys; from torc.client.connect import connect; from torc.api.workflows import ListWorkflows; "
+        "connect().send(ListWorkflows()); "
+        "print(*sorted(name for name in sys.modules if name.startswith(('torc.api.', 'torc.operations.'))))"
+    )
+    run = [sys.executable, "-c", program]
+    loaded = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    assert "torc.operations.workflows" in loaded
+    assert not {"torc.operations.create", "torc.operations.planning", "torc.api.table", "torc.api.allocations"} & set(
+        loaded
+    )
 
 
 def test_the_vocabulary_runs_a_workflow(torc: Embedded) -> None:

@@ -19,9 +19,9 @@ from tests.support.people import PASSWORD, People, gather
 from tests.support.running import wait_until
 from tests.support.serving import Serving, start
 from tests.support.stores import check_all, open_sqlite
-from torc.api import REQUESTS
 from torc.api.jobs import ListJobs
 from torc.api.sharing import ListAudit
+from torc.api.table import REQUESTS
 from torc.api.users import (
     CreateToken,
     DeleteUser,

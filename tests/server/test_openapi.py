@@ -22,7 +22,8 @@ from schemathesis.specs.openapi.checks import (
 from tests.support.serving import Door
 from tests.support.stores import check_all, open_sqlite
 from tests.support.workflows import finish, make
-from torc.api.base import REQUESTS, Request
+from torc.api.base import Request
+from torc.api.table import REQUESTS
 from torc.server import openapi
 
 DOCUMENT = schemathesis.openapi.from_dict(openapi.document())

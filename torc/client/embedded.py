@@ -8,14 +8,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import DataError, DBAPIError
 
-import torc.operations  # noqa: F401 - enters every handler
 from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.runs import Exchange
 from torc.core.access import Caller
 from torc.errors import Invalid, NotFound, Unavailable
 from torc.operations.access import admit
-from torc.operations.dispatch import PREPARATIONS, DryRun, Tx, answer, prepare
+from torc.operations.dispatch import DryRun, Tx, answer, is_prepared, prepare
 from torc.store.open import Store
 
 R = TypeVar("R")
@@ -55,7 +54,8 @@ class Embedded:
 
         `check` may look and refuse in the transaction; `prepared` is what `prepare` gave, where that was done before.
         """
-        if prepared is None and type(request) in PREPARATIONS:
+        # asked of every request: what answers it is imported here, and not while others wait for the database
+        if is_prepared(type(request)) and prepared is None:
             prepared = self.prepare(request, caller)
 
         def work(tx: Tx) -> R:

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 from torc.api.base import Request
 from torc.operations import access, audit
+from torc.operations.lookup import load
 from torc.operations.transaction import DryRun, Tx
 
-__all__ = ["DryRun", "Tx", "answer", "answers", "prepare", "prepares"]
+__all__ = ["DryRun", "Tx", "answer", "answers", "is_prepared", "prepare", "prepares"]
 
 R = TypeVar("R")
 Q = TypeVar("Q", bound=Request[Any])
@@ -44,8 +45,15 @@ def prepares(kind: type[Q]) -> Callable[[Callable[[Q], R]], Callable[[Q], R]]:
     return enter
 
 
+def is_prepared(kind: type[Request[Any]]) -> bool:
+    """Tell whether something is done for a kind of request before its transaction. Imports what answers it."""
+    _handler(kind)
+    return kind in PREPARATIONS
+
+
 def prepare(request: Request[Any]) -> Any:
     """Do what needs no transaction: nobody else waits for the database meanwhile. Raises TorcError, or one of its children."""
+    _handler(type(request))
     preparation = PREPARATIONS.get(type(request))
     return None if preparation is None else preparation(request)
 
@@ -53,10 +61,16 @@ def prepare(request: Request[Any]) -> Any:
 def answer(tx: Tx, request: Request[R]) -> R:
     """Answer a request, if the caller may ask it. Raises TorcError, or one of its children."""
     if tx.caller is None:
-        reply: R = HANDLERS[type(request)](tx, request)
+        reply: R = _handler(type(request))(tx, request)
         return reply
     tx = access.admit(tx, request)
-    reply = HANDLERS[type(request)](tx, request)
+    reply = _handler(type(request))(tx, request)
     if request.writes:
         audit.record_answer(tx, request, reply)
     return reply
+
+
+def _handler(kind: type[Request[Any]]) -> Handler:
+    if kind not in HANDLERS:
+        load(kind)
+    return HANDLERS[kind]

@@ -22,7 +22,7 @@ from torc.api.runs import EndRunner, Exchange, RegisterRunner, StartRun
 from torc.api.workflows import RecordFiles
 from torc.client.embedded import Check, Embedded, says_something, without_reports
 from torc.core.access import Caller
-from torc.operations.dispatch import PREPARATIONS
+from torc.operations.dispatch import is_prepared
 from torc.server.waiting import Waiting
 from torc.store.feed import Feed, Reach
 from torc.store.open import Store
@@ -84,7 +84,7 @@ class Answers:
         is_read = not request.writes
         loop = asyncio.get_running_loop()
         prepared = None
-        if type(request) in PREPARATIONS:  # a large spec takes seconds: no writer waits for that
+        if is_prepared(type(request)):  # a large spec takes seconds: no writer waits for that
             prepared = await loop.run_in_executor(self._readers, self._embedded.prepare, request, caller)
         work = partial(self._work, request, caller, check, prepared)
         reply, body = await loop.run_in_executor(self._readers if is_read else self._writers, work)

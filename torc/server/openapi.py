@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from torc import __version__
-from torc.api.base import REQUESTS
+from torc.api.table import REQUESTS
 from torc.server.accounts import BY_PASSWORD
 from torc.server.problems import MEDIA_TYPE, TITLES
 from torc.server.routes import PREFIX, Kind, by_path, has_versions, path_fields, status_of

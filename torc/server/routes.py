@@ -21,10 +21,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import torc.api  # noqa: F401 - enters every request
-from torc.api.base import REQUESTS, Request
+from torc.api.base import Request
+from torc.api.table import REQUESTS
 from torc.core.access import Caller
 from torc.errors import Invalid, NotFound, TorcError
 from torc.operations.dispatch import Tx, answer
+from torc.operations.lookup import load
 from torc.server import problems
 from torc.server.answering import Answers
 from torc.server.identity import Identity
@@ -53,6 +55,8 @@ def path_fields(kind: Kind) -> list[str]:
 
 def routes(answers: Answers, identity: Identity) -> list[Route]:
     """Make the routes. Paths without parameters come first, so that none is hidden by another."""
+    for kind in REQUESTS.values():
+        load(kind)  # now, and not while somebody waits
     made = []
     for path, kinds in sorted(by_path().items(), key=lambda item: item[0].count("{")):
         endpoint = _Endpoint(kinds, answers, identity)
