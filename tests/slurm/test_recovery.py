@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.running import is_alive
 from tests.support.slurm import Slurm as RealCluster
 from tests.support.stores import open_sqlite
 from tests.support.wait import wait_until
@@ -161,21 +162,53 @@ def test_what_somebody_cancelled_on_the_cluster_goes_on_in_another(run: Run, slu
     nothing_is_left(run)
 
 
-@pytest.mark.parametrize("how", ["down", "silent"])
-def test_a_node_that_failed_is_left_alone(run: Run, slurm: RealCluster, how: str) -> None:
-    """Of a node that is only silent, the old copy may run on: its runner is told that it is lost, and ends it."""
+def test_a_node_that_failed_is_left_alone(run: Run, slurm: RealCluster) -> None:
     run.begin([waits()])
     run.running()
     node = run.torc.send(ListRunners(workflow_id=run.number)).items[0].node or ""
-    if how == "down":
-        slurm.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-    else:
-        slurm.sandbox.kill_node(node)
+    slurm.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     assert run.end().ending == "completed"
     first, last = run.attempts()
     assert (first.slurm_state, last.state) == ("NODE_FAIL", "completed")
     before, after = run.allocations()
     assert before.nodes == [node] and node in after.request["exclude"] and after.nodes != [node]
+    nothing_is_left(run)
+
+
+@pytest.mark.parametrize("execution", ["direct", "step"])
+def test_the_old_copy_on_a_node_that_fell_silent_is_ended_by_its_runner_and_does_not_count(
+    run: Run, slurm: RealCluster, execution: str
+) -> None:
+    """Slurm cannot end what is there: its daemon on the node is dead."""
+    lasting = "echo $TORC_ATTEMPT_ID; test -s pid && exit 0; echo $$ > pid; trap '' TERM; while echo $TORC_ATTEMPT_ID; do sleep 0.2; done"
+    late = "test -e late && exit 0; until test -e late; do sleep 0.1; done"
+    jobs = [{"name": "a", "command": lasting}, {"name": "b", "command": late}]
+    run.begin([{**job, "resource_requirements": "small"} for job in jobs], mem="700M", execution=execution)
+    run.running("b")
+    run.running()
+    wait_until((run.folder / "pid").exists, timeout=60, what="the job runs")
+    pid = int((run.folder / "pid").read_text())
+    runner = run.torc.send(ListRunners(workflow_id=run.number)).items[0]
+    slurm.sandbox.kill_node(runner.node or "")
+    wait_until(lambda: run.allocations()[0].cluster_state == "NODE_FAIL", timeout=90, what="the node has failed")
+    (run.folder / "late").touch()
+    assert run.end().ending == "completed"
+    wait_until(lambda: not is_alive(pid), timeout=60, what="the old copy is ended")
+    wait_until(lambda: not is_alive(runner.pid), timeout=60, what="its runner has left")
+    (log,) = (run.folder / "out").glob(f"job_runner_{runner.node}_*.log")
+    words = {"direct": "this runner was given up", "step": "its node failed"}[execution]
+    assert words in log.read_text()
+    reason = {"direct": "runner_lost", "step": "runner_stopped"}[execution]
+    for job in "ab":
+        first, last = run.attempts(job)
+        assert (first.state, first.reason, first.slurm_state) == ("terminated", reason, "NODE_FAIL")
+        assert (last.state, last.slurm_state) == ("completed", None) and last.runner_id != runner.id
+        assert diagnose(Facts(reason=reason, slurm_state="NODE_FAIL")).category == "node_failure"
+    stem = f"out/job_stdio/job_wf{run.number}_j{run.attempts()[0].job_id}_r1_a"
+    written = [set((run.folder / f"{stem}{attempt}.o").read_text().split()) for attempt in (1, 2)]
+    assert written == [{"1"}, {"2"}], "neither copy writes into the log of the other"
+    before, after = run.allocations()
+    assert runner.node in after.request["exclude"] and before.nodes == [runner.node] != after.nodes
     nothing_is_left(run)
 
 

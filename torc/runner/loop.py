@@ -322,6 +322,9 @@ class Loop:
             level = logging.INFO if ending.return_code else logging.DEBUG
             _LOG.log(level, "ended job %d, attempt %d: return code %d", *subject.name, ending.return_code)
             exited = self._exited(subject, ending, event.at)
+            if ending.node_failed and not self.state.is_stopping:
+                _LOG.warning("its node failed: Slurm ends the whole allocation, and this runner leaves")
+                self._handle(Stop(at_once=True))
             if ending.not_begun is not None:
                 self._not_started(subject, errno.EAGAIN if ending.may_pass else spawner.NO_ERRNO, ending.not_begun)
             elif self._patience.keeps(exited, time.monotonic(), is_stopping=self.state.is_stopping):

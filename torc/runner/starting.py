@@ -27,7 +27,10 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an attempt ended, as far as whoever started it knows. `not_begun`: it never ran, and why; `may_pass`: it may another time."""
+    """How an attempt ended, as far as whoever started it knows. `not_begun`: it never ran, and why; `may_pass`: it may another time.
+
+    `node_failed`: a node failed under it, and with that the allocation is over.
+    """
 
     return_code: int
     wall_seconds: float
@@ -37,6 +40,7 @@ class Ending:
     detail: str | None = None
     not_begun: str | None = None
     may_pass: bool = False
+    node_failed: bool = False
 
 
 class Direct:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -162,9 +163,14 @@ class Steps(Direct):
         return [f"--nodelist={of.node}"] if len(of.nodes) > 1 else []
 
     def stop(self, spawners: Spawners, key: int, *, for_good: bool) -> None:
-        """End an attempt. SIGTERM to `srun` kills without grace; for grace the step itself is signalled."""
+        """End an attempt. SIGTERM to `srun` kills without grace; for grace the step itself is signalled.
+
+        What runs here is killed without Slurm, too: where its daemon is dead, nobody else would.
+        """
         self._take()
         step = self._steps.get(key)
+        if for_good and step is not None and step.pid and step.node == self._of.node:
+            spawner.stop(step.pid, for_good=True)
         if step is None or for_good or not (step.pid or step.is_wide):
             spawners.stop(key, for_good=False)
         elif step.node == self._of.node:
@@ -187,6 +193,8 @@ class Steps(Direct):
             passing = step_words.may_pass(words) and not (step.is_wide and self._refused > _MOST_REFUSED)
             return replace(plain, not_begun=step_words.gist(words), may_pass=passing)
         self._refused = 0
+        if step.ended is None and (state == "NODE_FAIL" or not (step.is_wide or event.return_code)):
+            return self._abandoned(step, plain)
         if step.ended is not None:
             plain = _as_told(plain, step.ended)
         elif step.is_wide and event.return_code != 0:
@@ -199,6 +207,17 @@ class Steps(Direct):
         if state is not None and plain.return_code != 0:
             return replace(plain, detail=f"Slurm: {step_words.gist(words)}")
         return plain
+
+    def _abandoned(self, step: _Step, plain: Ending) -> Ending:
+        """Say how a step ended that nobody has told of: `srun` lets go of one on a node that failed, and returns 0.
+
+        What of it lives on here is ended: nobody else would.
+        """
+        if step.pid and step.node == self._of.node:
+            spawner.stop(step.pid, for_good=True)
+        failed = plain.slurm_state == "NODE_FAIL"
+        why = "its node failed" if failed else "srun ended without a word of how the job did"
+        return replace(plain, return_code=plain.return_code or -signal.SIGKILL, detail=why, node_failed=failed)
 
     def _words(self, step: _Step) -> str:
         try:

@@ -96,6 +96,10 @@ class Talker:
         if self._is_away:
             _LOG.warning("the store answers again")
         self._is_away = False
+        if reply.runner_is_lost:
+            _LOG.warning(
+                "this runner was given up (its allocation is over, or it was silent for too long): it ends its jobs, others run them"
+            )
         _LOG.debug(
             "got %d jobs, %d to cancel, %d actions", len(reply.assignments), len(reply.cancel), len(reply.actions)
         )
