@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -59,21 +60,39 @@ GROUPS = ("resource-requirements", "partition")
 STRATEGIES = ("max-job-runtime", "max-partition-time")
 
 
-def cluster_of(profile: str | None) -> tuple[Any, str]:
-    """Give the cluster to plan for, and say where its description comes from. Raises NotFound or Unavailable."""
-    from torc.slurm import profiles
+@dataclass(frozen=True)
+class Planning:
+    """How allocations are to be planned, as the options say; None: not said. The account is an option of its own."""
 
-    found = profiles.current(dict(os.environ), profile or SESSION.settings.text("slurm.profile"))
-    return found.cluster, found.source
+    profile: Profile = None
+    partition: Partitions = None
+    qos: Qos = None
+    constraint: Constraint = None
+    group_by: GroupBy = None
+    walltime_strategy: Strategy = None
+    walltime_multiplier: Multiplier = None
+    single_allocation: Single = None
+    num_allocations: NumAllocations = None
+    max_nodes: MaxNodes = None
+
+    def cluster(self) -> tuple[Any, str]:
+        """Give the cluster to plan for, and say where its description comes from. Raises NotFound or Unavailable."""
+        from torc.slurm import profiles
+
+        found = profiles.current(dict(os.environ), self.profile or SESSION.settings.text("slurm.profile"))
+        return found.cluster, found.source
+
+    def given(self, account: str | None) -> dict[str, Any]:
+        """Give what was said of the options of a plan, by the names that a plan has for them. Raises Invalid."""
+        _choose("--group-by", self.group_by, GROUPS)
+        _choose("--walltime-strategy", self.walltime_strategy, STRATEGIES)
+        fields = {name: value for name, value in vars(self).items() if name not in {"profile", "partition"}}
+        return {**fields, "account": account, "partitions": tuple(self.partition or ()) or None}
 
 
-def given_of(**given: Any) -> dict[str, Any]:
-    """Give what was given of the options of a plan; None: nothing. Raises Invalid."""
-    for name, choices in (("group_by", GROUPS), ("walltime_strategy", STRATEGIES)):
-        if given[name] not in {None, *choices}:
-            raise Invalid(f"--{name.replace('_', '-')} {given[name]} is unknown", hint=f"choose {' or '.join(choices)}")
-    given["partitions"] = tuple(given.pop("partition") or ()) or None
-    return given
+def _choose(option: str, given: str | None, choices: tuple[str, ...]) -> None:
+    if given not in {None, *choices}:
+        raise Invalid(f"{option} {given} is unknown", hint=f"choose {' or '.join(choices)}")
 
 
 def options_of(given: dict[str, Any], before: Any = None) -> Any:

@@ -12,6 +12,8 @@ import typer
 
 from torc.api.recovery import RecoverWorkflow
 from torc.cli import render
+from torc.cli.option_groups import grouped
+from torc.cli.recovery_options import Budget, Choice, Corrections, Hook, Reason, fields_of
 from torc.cli.run import OutputDir, output_folder, run_stored
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
@@ -33,56 +35,19 @@ _LEFT = [
     ("such as", lambda left: left.job_ids[0]),
     ("left", render.attribute("reason")),
 ]
-MemoryMultiplier = Annotated[
-    float, typer.Option("--memory-multiplier", min=1.0, help="Times what was used, or asked for.")
-]
-RuntimeMultiplier = Annotated[float, typer.Option("--runtime-multiplier", min=1.0, help="Likewise, of time.")]
-RetryUnknown = Annotated[bool, typer.Option("--retry-unknown", help="Also jobs of which nothing says why they failed.")]
-Retry = Annotated[
-    list[str] | None, typer.Option("--retry", metavar="CATEGORY", help="Also those of this category; repeat.")
-]
-MaxAttempts = Annotated[int, typer.Option("--max-attempts", min=1, help="Leave jobs that were tried so often.")]
-MaxRetries = Annotated[
-    int | None,
-    typer.Option(
-        "--max-retries", min=0, show_default=False, help="At most so many recoveries; `torc watch`: 3, else no bound."
-    ),
-]
-MaxNodeHours = Annotated[
-    float | None,
-    typer.Option("--max-node-hours", min=0.0, help="Leave what would cost more than is left of so many node-hours."),
-]
-NewBudget = Annotated[
-    bool, typer.Option("--new-budget", help="Do not count what earlier recoveries of this workflow have spent.")
-]
-Only = Annotated[
-    list[str] | None,
-    typer.Option("--only", metavar="GROUP", help="Only this group: CLASS/CATEGORY, CLASS, or '*/CATEGORY'; repeat."),
-]
-Skip = Annotated[list[str] | None, typer.Option("--skip", metavar="GROUP", help="Not this group; repeat.")]
-Hook = Annotated[
-    str | None, typer.Option("--recovery-hook", help="A command to run before: its failure stops the recovery.")
-]
-Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the log of the workflow.")]
 
 
 def _change(old: str, new: str) -> str:
     return old if old == new else f"{old} -> {new}"
 
 
+@grouped
 def recover(  # noqa: PLR0913, PLR0917 - options of a command
     workflow: Which = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
-    only: Only = None,
-    skip: Skip = None,
-    memory_multiplier: MemoryMultiplier = 1.5,
-    runtime_multiplier: RuntimeMultiplier = 1.4,
-    retry_unknown: RetryUnknown = False,
-    retry: Retry = None,
-    max_attempts: MaxAttempts = 10,
-    max_retries: MaxRetries = None,
-    max_node_hours: MaxNodeHours = None,
-    new_budget: NewBudget = False,
+    choice: Choice = Choice(),
+    corrections: Corrections = Corrections(),
+    budget: Budget = Budget(),
     recovery_hook: Hook = None,
     reason: Reason = None,
     output_dir: OutputDir = None,
@@ -97,20 +62,14 @@ def recover(  # noqa: PLR0913, PLR0917 - options of a command
     """
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
-        fields = {
-            "workflow_id": number, "memory_multiplier": memory_multiplier, "runtime_multiplier": runtime_multiplier,
-            "retry_unknown": retry_unknown, "retry": retry or [], "max_attempts": max_attempts, "only": only or [],
-            "skip": skip or [], "max_retries": max_retries, "max_node_hours": max_node_hours, "new_budget": new_budget,
-            "reason": reason,
-        }  # fmt: skip
-        request = checked(RecoverWorkflow, **fields)
+        request = checked(RecoverWorkflow, workflow_id=number, reason=reason, **fields_of(choice, corrections, budget))
         if not dry_run:
             _find_orphans(opened, number, output_folder(output_dir))
         found = opened.send(request.model_copy(update={"dry_run": True}))
         if dry_run or not found.num_retried:
             _show(found)
-            if only and not found.proposals:
-                names = ", ".join(only)
+            if choice.only and not found.proposals:
+                names = ", ".join(choice.only)
                 render.note(f"--only {names}: no group that could be recovered is named so; without it, all are shown")
             if not found.num_retried and not SESSION.json:
                 render.note(

@@ -8,16 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import allocation_plan, render
-from torc.cli import plan_options as options
+from torc.cli.option_groups import grouped
+from torc.cli.plan_options import Account, Planning, options_of
 from torc.cli.session import SESSION, read_spec
 from torc.errors import Conflict, Invalid
 
 
-def generate(  # noqa: PLR0913, PLR0917 - options of a command
+@grouped
+def generate(
     spec: Annotated[
         str, typer.Argument(metavar="SPEC", help="A spec (.yaml, .json, .json5, .kdl), or - for standard input.")
     ],
-    account: options.Account = None,
+    account: Account = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -25,16 +27,7 @@ def generate(  # noqa: PLR0913, PLR0917 - options of a command
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite it when it is there.")] = False,
-    profile: options.Profile = None,
-    partition: options.Partitions = None,
-    qos: options.Qos = None,
-    constraint: options.Constraint = None,
-    group_by: options.GroupBy = None,
-    walltime_strategy: options.Strategy = None,
-    walltime_multiplier: options.Multiplier = None,
-    single_allocation: options.Single = None,
-    num_allocations: options.NumAllocations = None,
-    max_nodes: options.MaxNodes = None,
+    planning: Planning = Planning(),
 ) -> None:
     """Plan allocations and write them into the spec, as Slurm schedulers and actions. `torc submit` obeys these.
 
@@ -42,16 +35,11 @@ def generate(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: torc slurm generate sweep.yaml --account climate --profile kestrel -o sweep_kestrel.yaml
     """
-    given = options.given_of(
-        account=account, partition=partition, qos=qos, constraint=constraint, group_by=group_by,
-        walltime_strategy=walltime_strategy, walltime_multiplier=walltime_multiplier,
-        single_allocation=single_allocation, num_allocations=num_allocations, max_nodes=max_nodes,
-    )  # fmt: skip
-    wanted = options.options_of(given)
-    _generate(spec, output, force, profile, wanted)
+    wanted = options_of(planning.given(account))
+    _generate(spec, output, force, planning, wanted)
 
 
-def _generate(spec: str, output: Path | None, force: bool, profile: str | None, wanted: Any) -> None:
+def _generate(spec: str, output: Path | None, force: bool, planning: Planning, wanted: Any) -> None:
     from torc.cli.specs import compiled
     from torc.cli.submitting import demand_of
     from torc.core.demand import due_jobs
@@ -70,7 +58,7 @@ def _generate(spec: str, output: Path | None, force: bool, profile: str | None, 
         )
     if output is not None and output.exists() and not force:
         raise Conflict(f"{output} is there already", hint="use --force to overwrite it")
-    cluster, source = options.cluster_of(profile)
+    cluster, source = planning.cluster()
     compiled(spec)
     text, kind, name = read_spec(spec)
     parsed, _ = parse_spec(text, format=kind, name=name)  # type: ignore[arg-type]

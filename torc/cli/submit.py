@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from torc.cli import plan_options as options
 from torc.cli import render
+from torc.cli.option_groups import grouped
+from torc.cli.plan_options import Account, Planning
 from torc.cli.run import OutputDir
 from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
 
@@ -28,19 +29,11 @@ Anyway = Annotated[
 ]
 
 
+@grouped
 def submit(  # noqa: PLR0913, PLR0917 - options of a command
     spec: Annotated[str, typer.Argument(metavar="SPEC_OR_ID", help="A spec, or the id or name of a stored workflow.")],
-    account: options.Account = None,
-    profile: options.Profile = None,
-    partition: options.Partitions = None,
-    qos: options.Qos = None,
-    constraint: options.Constraint = None,
-    group_by: options.GroupBy = None,
-    walltime_strategy: options.Strategy = None,
-    walltime_multiplier: options.Multiplier = None,
-    single_allocation: options.Single = None,
-    num_allocations: options.NumAllocations = None,
-    max_nodes: options.MaxNodes = None,
+    account: Account = None,
+    planning: Planning = Planning(),
     server: Server = None,
     start_server: StartServer = False,
     output_dir: OutputDir = None,
@@ -55,15 +48,10 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: torc submit sweep.yaml --account climate --dry-run
     """
-    given = options.given_of(
-        account=account, partition=partition, qos=qos, constraint=constraint, group_by=group_by,
-        walltime_strategy=walltime_strategy, walltime_multiplier=walltime_multiplier,
-        single_allocation=single_allocation, num_allocations=num_allocations, max_nodes=max_nodes,
-    )  # fmt: skip
     from torc.cli.submitting import Submission
 
-    cluster, source = options.cluster_of(profile)
-    work = Submission(cluster, source, given, output_dir, with_estimate=estimate)
+    given = planning.given(account)
+    work = Submission(*planning.cluster(), given, output_dir, with_estimate=estimate)
     request = None
     if looks_like_spec(spec):
         request = work.look_at_spec(spec, quiet=dry_run)
@@ -93,19 +81,11 @@ def _server(server: str | None, start: bool) -> str:
     return choose_server(server, start)
 
 
+@grouped
 def regenerate(  # noqa: PLR0913, PLR0917
     workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Id or name of a stored workflow.")],
-    account: options.Account = None,
-    profile: options.Profile = None,
-    partition: options.Partitions = None,
-    qos: options.Qos = None,
-    constraint: options.Constraint = None,
-    group_by: options.GroupBy = None,
-    walltime_strategy: options.Strategy = None,
-    walltime_multiplier: options.Multiplier = None,
-    single_allocation: options.Single = None,
-    num_allocations: options.NumAllocations = None,
-    max_nodes: options.MaxNodes = None,
+    account: Account = None,
+    planning: Planning = Planning(),
     server: Server = None,
     start_server: StartServer = False,
     output_dir: OutputDir = None,
@@ -119,15 +99,10 @@ def regenerate(  # noqa: PLR0913, PLR0917
 
     Example: torc slurm regenerate 12 --account climate --submit
     """
-    given = options.given_of(
-        account=account, partition=partition, qos=qos, constraint=constraint, group_by=group_by,
-        walltime_strategy=walltime_strategy, walltime_multiplier=walltime_multiplier,
-        single_allocation=single_allocation, num_allocations=num_allocations, max_nodes=max_nodes,
-    )  # fmt: skip
     from torc.cli.submitting import Submission
 
-    cluster, source = options.cluster_of(profile)
-    work = Submission(cluster, source, given, output_dir, with_estimate=estimate)
+    given = planning.given(account)
+    work = Submission(*planning.cluster(), given, output_dir, with_estimate=estimate)
     if submit_them:
         render.note(_server(server, start_server))
     with torc(create=False) as opened:

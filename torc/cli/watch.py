@@ -15,22 +15,9 @@ import typer
 from torc.api.events import ListEvents
 from torc.api.workflows import GetWorkflow
 from torc.cli import render
-from torc.cli.recover import (
-    Hook,
-    MaxAttempts,
-    MaxNodeHours,
-    MaxRetries,
-    MemoryMultiplier,
-    NewBudget,
-    Only,
-    Reason,
-    Retry,
-    RetryUnknown,
-    RuntimeMultiplier,
-    Skip,
-    run_hook,
-    show_left,
-)
+from torc.cli.option_groups import grouped
+from torc.cli.recover import run_hook, show_left
+from torc.cli.recovery_options import Budget, Choice, Corrections, Hook, Reason, fields_of
 from torc.cli.run import OutputDir, options_for, output_folder, summarize
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.slurm_watch import (
@@ -55,21 +42,15 @@ _DETACHED = "TORC_WATCH_DETACHED"
 _STOPPED = 130
 
 
+@grouped
 def watch(  # noqa: PLR0913, PLR0917 - options of a command
     workflow: Which = None,
     recover: Annotated[
         bool, typer.Option("--recover", help="Recover what failed, and go on, until done or the budget is spent.")
     ] = False,
-    max_retries: MaxRetries = None,
-    max_node_hours: MaxNodeHours = None,
-    new_budget: NewBudget = False,
-    memory_multiplier: MemoryMultiplier = 1.5,
-    runtime_multiplier: RuntimeMultiplier = 1.4,
-    retry_unknown: RetryUnknown = False,
-    retry: Retry = None,
-    max_attempts: MaxAttempts = 10,
-    only: Only = None,
-    skip: Skip = None,
+    budget: Budget = Budget(),
+    corrections: Corrections = Corrections(),
+    choice: Choice = Choice(),
     recovery_hook: Hook = None,
     reason: Reason = None,
     poll_interval: Annotated[
@@ -90,9 +71,7 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
     Example: torc watch 3 --recover --max-retries 5 --max-node-hours 20 --background
     """
     folder = output_folder(output_dir)
-    if (
-        background or new_budget or auto_schedule or max_retries is not None or max_node_hours is not None
-    ) and not recover:
+    if (background or auto_schedule or budget != Budget()) and not recover:
         raise Invalid("this needs --recover: without it, a watch only looks on", hint="torc watch 3 --recover ...")
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
@@ -101,11 +80,7 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
             return
         if not recover:
             raise typer.Exit(_follow(opened, number, folder))
-        policy = _policy(
-            max_retries=max_retries, max_node_hours=max_node_hours, new_budget=new_budget, memory_multiplier=memory_multiplier,
-            runtime_multiplier=runtime_multiplier, retry_unknown=retry_unknown, retry=retry or (), max_attempts=max_attempts,
-            only=only or (), skip=skip or (), reason=reason,
-        )  # fmt: skip
+        policy = _policy(reason=reason, **fields_of(choice, corrections, budget))
         seconds = _seconds(poll_interval)
         added = AutoSchedule(auto_schedule_threshold, auto_schedule_cooldown, auto_schedule_stranded_timeout)
         how = _How(policy, recovery_hook, seconds, added if auto_schedule else None)
@@ -150,15 +125,12 @@ def _line(workflow: Any) -> str:
 def _policy(**fields: Any) -> Any:
     from torc.api.recovery import RecoverWorkflow
     from torc.automation.hands import Limits
-    from torc.automation.policy import DEFAULT_MAX_RETRIES, Policy
+    from torc.automation.policy import Policy
     from torc.cli.users import checked
 
-    given = fields["max_retries"]
-    policy = Policy(**{**fields, "max_retries": DEFAULT_MAX_RETRIES if given is None else given})
-    names = set(RecoverWorkflow.model_fields) & set(fields)  # said now what would be refused in the middle of a night
-    checked(
-        RecoverWorkflow, workflow_id=1, **{name: value for name, value in fields.items() if name in names and value}
-    )
+    policy = Policy(**fields)
+    # said now what would be refused in the middle of a night
+    checked(RecoverWorkflow, workflow_id=1, **fields)
     policy.request(1, Limits())
     return policy
 
