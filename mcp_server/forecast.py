@@ -126,10 +126,7 @@ def _estimated(found: WorkflowStages, kept: list[StageCell]) -> ExecutionPlan:
     """Show a large workflow by its sums: what would be simulated is given in bounds."""
     here, _ = node()
     index = {item.requirement_id: at for at, item in enumerate(found.classes)}
-    requests = [
-        ResourceRequest(item.num_cpus, item.num_gpus, item.num_nodes, item.memory_bytes, item.runtime_seconds)
-        for item in found.classes
-    ]
+    requests = [ResourceRequest.of(item) for item in found.classes]
     cells = [Cell(cell.stage, index[cell.requirement_id], cell.num_jobs) for cell in kept]
     path_seconds = sum(job.runtime_seconds for job in found.path)
     told = estimate(requests, cells, path_seconds, here)

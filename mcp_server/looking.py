@@ -17,7 +17,7 @@ from torc.api.jobs import GetJob, Job, ListJobs
 from torc.api.runs import ListResults, Result, SummarizeRun
 from torc.api.workflows import ListWorkflows, Workflow
 from torc.core.quantities import human_bytes, human_duration
-from torc.core.states import State
+from torc.core.states import FINISHED, State
 
 WorkflowId = Annotated[int | str, Field(description="id or name")]
 JobId = Annotated[int, Field(description="id of a job")]
@@ -88,7 +88,6 @@ _NEXT = {
     "failed": "diagnose_workflow says why",
     "canceled": "reset_jobs makes its jobs due again",
 }
-_FINISHED = {"completed", "failed", "canceled", "terminated", "disabled"}
 
 
 @tool("Status of a workflow")
@@ -99,10 +98,9 @@ def get_workflow_status(workflow_id: WorkflowId) -> Status:
 
 def status_of(workflow: Workflow) -> Status:
     """Show how a workflow stands."""
-    line = workflow_line(workflow)
-    finished = sum(count for state, count in line.jobs.items() if state in _FINISHED)
+    finished = sum(workflow.counts[state] for state in FINISHED)
     return Status(
-        **line.model_dump(), percent_finished=round(100 * finished / max(1, workflow.counts.total), 1),
+        **workflow_line(workflow).model_dump(), percent_finished=round(100 * finished / max(1, workflow.counts.total), 1),
         started=when(workflow.started_at), directory=plain(workflow.directory, 300), next=_NEXT[workflow.state],
     )  # fmt: skip
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from torc.core.allotment import Allotment, environ_of_jobs, expand_counts, expand_nodes, read, seconds_kept, time_left
+from torc.core.allotment import Allotment, environ_of_jobs, expand_counts, read, seconds_kept
 from torc.core.headroom import memory_for_jobs
 
 MIB = 1 << 20
@@ -65,25 +63,9 @@ def test_jobs_are_told_where_they_run_and_nothing_of_the_step_of_the_runner() ->
     assert not left_out & kept.keys()
 
 
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("n1", ["n1"]),
-        ("n[1-3,07],gpu1", ["n1", "n2", "n3", "n07", "gpu1"]),
-        ("r[08-10]-ib", ["r08-ib", "r09-ib", "r10-ib"]),
-        ("", []),
-    ],
-)
-def test_lists_of_nodes_are_expanded(text: str, names: list[str]) -> None:
-    assert list(expand_nodes(text)) == names
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("9:53", 593.0), ("1-02:00:03", 93_603.0), ("3:00:00", 10_800.0), ("0:00", 0.0), ("UNLIMITED", None), ("INVALID", None), ("", None)],
-)  # fmt: skip
-def test_the_time_that_is_left_is_read(text: str, seconds: float | None) -> None:
-    assert time_left(text) == seconds
+def test_nodes_are_found_in_lists_with_several_ranges_in_a_name() -> None:
+    found = _read(SLURM_JOB_NODELIST="r[1-2]n[08-09]", SLURMD_NODENAME="r2n08", SLURM_JOB_CPUS_PER_NODE="3(x4)")
+    assert found.nodes == ("r1n08", "r1n09", "r2n08", "r2n09") and len(found.capacities) == 4
 
 
 def test_counts_are_expanded_and_the_end_is_kept_free() -> None:

@@ -8,6 +8,7 @@ from tests.support.workflows import NODE, claim, ended, exchange, finish, jobs, 
 from torc.api.base import Torc
 from torc.api.diagnosis import DiagnoseWorkflow, ExplainJob, Explanation
 from torc.api.jobs import ActOnJobs
+from torc.api.recovery import RecoverWorkflow
 from torc.api.runs import EndRunner, Exchange, NodeCapacity, RegisterRunner, StartRun
 from torc.errors import NotFound
 
@@ -54,6 +55,19 @@ def test_a_workflow_without_failures_has_no_groups(torc: Torc) -> None:
     wf = workflow(torc, "a")
     found = torc.send(DiagnoseWorkflow(workflow_id=wf))
     assert (found.num_failed, found.groups, found.by_category) == (0, [], {})
+
+
+def test_what_was_interrupted_has_not_failed_and_needs_no_recovery(torc: Torc) -> None:
+    wf = workflow(torc, "a b")
+    number = runner(torc, wf)
+    given = {item.name: item for item in exchange(torc, wf, number, limit=10).assignments}
+    stopped = ended(given["a"], "interrupted", -9, reason="runner_stopped")
+    exchange(torc, wf, number, finished=[stopped, ended(given["b"], "failed", 1)], stopping=True)
+    torc.send(EndRunner(workflow_id=wf, runner_id=number))
+    found = torc.send(DiagnoseWorkflow(workflow_id=wf))
+    assert found.num_failed == 1 and found.groups[0].job_ids == [jobs(torc, wf)["b"].id]
+    assert torc.send(RecoverWorkflow(workflow_id=wf, dry_run=True)).num_left == 1
+    assert explain(torc, wf, "a").summary.startswith("it was interrupted")
 
 
 def test_figures_are_set_against_what_was_asked_for_and_not_against_a_default(torc: Torc) -> None:

@@ -85,10 +85,7 @@ def test_states_and_codes() -> None:
 
 def test_nodes_are_written_out() -> None:
     assert fields.nodes("n[1-3,07-09],gpu1") == ("n1", "n2", "n3", "n07", "n08", "n09", "gpu1")
-    assert fields.nodes("r[1-2]n[1-2]") == ("r1n1", "r1n2", "r2n1", "r2n2")
     assert fields.nodes("None assigned") == fields.nodes("(null)") == fields.nodes("") == ()
-    assert len(fields.nodes("n[0-999999999]")) == 100_000
-    assert len(fields.nodes("r[1-99999]n[1-99999]")) == 100_000
 
 
 def test_gpus_of_nodes() -> None:

@@ -10,8 +10,9 @@ from tests.slurm.test_planning import CLUSTER, demand, request
 from torc.core.headroom import memory_for_jobs
 from torc.errors import Invalid
 from torc.slurm.choosing import Wishes
+from torc.slurm.fields import walltime_text
 from torc.slurm.planning import PlanOptions, plan
-from torc.slurm.schedulers import fields_of, memory_bytes, request_of, walltime_seconds, walltime_text
+from torc.slurm.schedulers import fields_of, memory_bytes, request_of, walltime_seconds
 from torc.spec.model import SlurmScheduler
 
 GIB = 1 << 30

@@ -36,7 +36,7 @@ def test_a_script_asks_for_what_the_request_says() -> None:
     assert found[0] == "--reservation=maintenance --requeue", "what users add stands first: ours holds"
     assert found[-1] == "--no-requeue"
     assert {
-        "--time=0-01:30:00", "--nodes=2", "--account=climate", "--partition=gpu", "--qos=high", "--cpus-per-task=16",
+        "--time=01:30:00", "--nodes=2", "--account=climate", "--partition=gpu", "--qos=high", "--cpus-per-task=16",
         "--mem=65537M", "--gres=gpu:a100:2", "--exclude=n7,n8", "--licenses=abaqus:2", "--hold", "--signal=B:TERM@120",
         "--job-name=sweep.torc-wf3-al7-5f6a7b8c", "--comment=torc-wf3-al7-5f6a7b8c", '--chdir="/home/ada/my sweep"',
         '--output="/home/ada/my sweep/out/slurm_output_wf3_sl%j.o"',

@@ -42,10 +42,7 @@ def of_stored(stored: Graph) -> Described:
     """Describe a stored workflow as it is now."""
     workload = Workload(
         graph=graph_of([tuple(gate) for gate in stored.gates], [job.gate for job in stored.jobs]),
-        requests=[
-            ResourceRequest(item.num_cpus, item.num_gpus, item.num_nodes, item.memory_bytes, item.runtime_seconds)
-            for item in stored.requirements
-        ],
+        requests=[ResourceRequest.of(item) for item in stored.requirements],
         request_of=[job.requirement for job in stored.jobs],
         priorities=[job.priority for job in stored.jobs],
         cancels=[job.cancel_on_blocking_job_failure for job in stored.jobs],

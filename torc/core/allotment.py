@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torc.core import hostlist
 from torc.core.headroom import END_SECONDS, memory_for_jobs
 from torc.core.resources import Capacity
 
 _MIB = 1 << 20
-_GROUP = re.compile(r"([^,\[\]]*)\[([^\]]*)\]([^,\[\]]*)|([^,\[\]]+)")
 _COUNT = re.compile(r"(\d+)(?:\(x(\d+)\))?")
 _SHARE_OF_TIME, _LEAST_SECONDS = 0.05, 5.0
 #: in the order in which the names of GPUs are looked for
@@ -75,7 +75,7 @@ def read(environ: Mapping[str, str], *, num_cpus: int, memory_bytes: int) -> All
     job_id = environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID")
     if not job_id:
         return None
-    nodes = expand_nodes(environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST") or "")
+    nodes = hostlist.expand(environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST") or "")
     node = environ.get("SLURMD_NODENAME") or (nodes[0] if nodes else "localhost")
     if node not in nodes:
         nodes = (node,)
@@ -116,33 +116,9 @@ def seconds_kept(left_seconds: float, wanted: float | None = None) -> float:
     return min(END_SECONDS, max(_LEAST_SECONDS, _SHARE_OF_TIME * left_seconds))
 
 
-def expand_nodes(text: str) -> tuple[str, ...]:
-    """Give the names in a list of nodes, such as `n[1-3,07],gpu1`."""
-    found: list[str] = []
-    for before, inside, after, plain in _GROUP.findall(text):
-        if plain:
-            found.append(plain)
-            continue
-        for part in inside.split(","):
-            first, dash, last = part.partition("-")
-            numbers = range(int(first), int(last) + 1) if dash else (int(first),)
-            found += [f"{before}{number:0{len(first)}d}{after}" for number in numbers]
-    return tuple(found)
-
-
 def expand_counts(text: str) -> tuple[int, ...]:
     """Give the numbers of a list such as `4(x2),3`: one for each node."""
     return tuple(int(number) for number, times in _COUNT.findall(text) for _ in range(int(times or 1)))
-
-
-def time_left(text: str) -> float | None:
-    """Read how much time an allocation has left, as `squeue -o %L` tells it; None: no limit, or not known."""
-    days, _, rest = text.strip().rpartition("-")
-    parts = rest.split(":")
-    if not all(part.isdigit() for part in parts) or len(parts) > 3 or (days and not days.isdigit()):
-        return None
-    hours, minutes, seconds = (0, 0, 0, *map(int, parts))[-3:]
-    return 86_400.0 * int(days or 0) + 3600 * hours + 60 * minutes + seconds
 
 
 def _memory(num_cpus: int, per_node: int | None, per_cpu: int | None, found: int, is_here: bool) -> int:

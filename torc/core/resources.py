@@ -20,6 +20,11 @@ class ResourceRequest(NamedTuple):
     memory_bytes: int = UNASKED_MEMORY_BYTES
     runtime_seconds: int = 3600
 
+    @classmethod
+    def of(cls, asked: object) -> ResourceRequest:
+        """Take it from a value that has these fields among others."""
+        return cls(*(getattr(asked, field) for field in cls._fields))
+
     @property
     def asks_memory(self) -> bool:
         """Tell whether memory was asked for."""

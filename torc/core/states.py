@@ -122,9 +122,9 @@ FINISHED = frozenset({S.COMPLETED, S.FAILED, S.CANCELED, S.TERMINATED, S.DISABLE
 HELD = frozenset({S.PENDING, S.RUNNING})
 #: Those behind a job in these may go on.
 SATISFIED = frozenset({S.COMPLETED, S.DISABLED})
-#: A person, or a rule, has to look at a job in these.
-#: failed itself, however that was noticed; what was canceled for it did not
+#: A job in these failed itself, however that was noticed; what was canceled for it did not.
 ENDED_BADLY = (S.FAILED, S.TERMINATED, S.PENDING_FAILED)
+#: A person, or a rule, has to look at a job in these.
 UNSUCCESSFUL = frozenset({S.FAILED, S.CANCELED, S.TERMINATED, S.PENDING_FAILED})
 
 

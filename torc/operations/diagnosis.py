@@ -13,20 +13,23 @@ from torc.api.runs import NodeCapacity
 from torc.core.diagnosis import Diagnosis, Facts, Log, bounds_of, diagnose
 from torc.core.packing import never_fits
 from torc.core.quantities import human_duration
-from torc.core.resources import Capacity, Pool, ResourceRequest
-from torc.core.states import State
+from torc.core.resources import Capacity, Pool
+from torc.core.states import ENDED_BADLY, State
 from torc.errors import NotFound
 from torc.operations.dispatch import Tx, answers
 from torc.operations.queued import Queued, last_end, queued_for
-from torc.operations.rows import capacity_of, loads, workflow_row
+from torc.operations.rows import capacity_of, loads, request_of, workflow_row
 
-_FAILED = ("failed", "terminated", "pending_failed")
 _ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.counted, j.attempt, j.due_at,
     j.reason AS job_reason, a.state AS ending, a.reason, a.detail,
     a.return_code, a.wall_seconds, a.peak_memory_bytes, a.stderr_tail, a.stderr_line, a.stdout_tail, a.stdout_line,
     a.slurm_state, j.requirement_id, r.name AS requirement_name, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds
     FROM job j JOIN requirement r ON r.id = j.requirement_id
     LEFT JOIN attempt a ON a.job_id = j.id AND a.attempt = j.attempt"""
+#: what was interrupted is terminated and not counted off: the next run goes on with it
+_HAS_FAILED = (
+    f"j.state IN ({', '.join(repr(state.value) for state in ENDED_BADLY)}) AND (j.counted OR j.state <> 'terminated')"
+)
 _MOST_CAUSES = 20
 
 
@@ -42,7 +45,7 @@ def explain_job(tx: Tx, request: api.ExplainJob) -> api.Explanation:
     if state is State.TERMINATED and not job["counted"]:
         why = job["detail"] or "its runner stopped"
         return _plain(workflow_id, job, f"it was interrupted: {why}", f"torc run {workflow_id} goes on with it")
-    if state.value in _FAILED:
+    if state in ENDED_BADLY:
         return _failure(workflow_id, job)
     explain = {
         State.READY: _ready, State.BLOCKED: _blocked, State.PENDING: _held, State.RUNNING: _held, State.CANCELED: _canceled,
@@ -79,7 +82,7 @@ def _failure(workflow_id: int, job: RowMapping) -> api.Explanation:
 
 def facts_of(job: RowMapping) -> Facts:
     """Give what is known of the last attempt of a job."""
-    memory, runtime = bounds_of(ResourceRequest(*(job[field] for field in ResourceRequest._fields)), job["reason"])
+    memory, runtime = bounds_of(request_of(job), job["reason"])
     logs = []
     for name in ("stderr", "stdout"):
         if job[f"{name}_tail"]:
@@ -131,8 +134,7 @@ def diagnose_workflow(tx: Tx, request: api.DiagnoseWorkflow) -> api.Diagnoses:
 
 def failed_jobs(tx: Tx, workflow_id: int) -> Iterator[tuple[RowMapping, Diagnosis]]:
     """Give the failed jobs of a workflow, each with its last attempt and why that failed."""
-    among = ", ".join(f"'{state}'" for state in _FAILED)
-    query = text(f"{_ATTEMPTS} WHERE j.workflow_id = :id AND j.state IN ({among}) ORDER BY j.id")
+    query = text(f"{_ATTEMPTS} WHERE j.workflow_id = :id AND {_HAS_FAILED} ORDER BY j.id")
     known: dict[Facts, Diagnosis] = {}
     for job in tx.db.execute(query, {"id": workflow_id}).mappings():
         facts = facts_of(job)
@@ -195,7 +197,7 @@ def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
             workflow_id, job, f"it is for runners of the scheduler `{needs['scheduler']}`, and none is there",
             f"torc worker {workflow_id} --label scheduler={needs['scheduler']}",
         )  # fmt: skip
-    request = ResourceRequest(*(needs[field] for field in ResourceRequest._fields))
+    request = request_of(needs)
     goes_on = bool(needs["supports_termination"])
     short = [never_fits(request, _capacity_now(tx, r), goes_on=goes_on) for r in allowed]
     if all(short) and queued is not None:

@@ -11,6 +11,7 @@ from torc.api.recovery import RecoverWorkflow
 from torc.core.diagnosis import Diagnosis
 from torc.core.resources import Capacity, ResourceRequest
 from torc.core.shortage import MEMORY, TIME, Scarce, beyond, raises
+from torc.operations.rows import request_of
 
 Action = Literal["more memory", "more time", "again"]
 #: what jobs ran out of, where it is written what they used of it, and by how much a caller wants it raised
@@ -29,7 +30,7 @@ class Failed(NamedTuple):
     @property
     def asked(self) -> ResourceRequest:
         """Give what it asked for."""
-        return ResourceRequest(*(self.row[field] for field in ResourceRequest._fields))
+        return request_of(self.row)
 
 
 class Limits(NamedTuple):

@@ -141,6 +141,11 @@ def name_condition(tx: Tx, column: str, name: str) -> tuple[str, dict[str, str]]
     return f"{column} = :name", {"name": name}
 
 
+def request_of(row: RowMapping) -> ResourceRequest:
+    """Give what a row asks for that has the columns of a requirement among others."""
+    return ResourceRequest(*(row[field] for field in ResourceRequest._fields))
+
+
 def capacity_of(node: NodeCapacity) -> Capacity | Pool:
     """Give what a runner says that it has, or has free, as what packing takes."""
     first = Capacity(node.num_cpus, node.memory_bytes, node.num_gpus, node.runtime_seconds)

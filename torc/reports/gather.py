@@ -158,7 +158,7 @@ def drawn(attempts: Sequence[AttemptLine], requirements: Mapping[str, Requiremen
     if not started:
         return []
     zero = min(started)
-    asked = {name: _asked(item) for name, item in requirements.items()}
+    asked = {name: ResourceRequest.of(item) for name, item in requirements.items()}
     return [
         Attempt(
             job_id=line.job_id, attempt=line.attempt, name=line.job_name, group=line.requirement, state=line.state.value,
@@ -169,10 +169,6 @@ def drawn(attempts: Sequence[AttemptLine], requirements: Mapping[str, Requiremen
         for line in attempts
         if line.started_at is not None and line.state is not State.CANCELED
     ]  # fmt: skip
-
-
-def _asked(item: Requirement) -> ResourceRequest:
-    return ResourceRequest(item.num_cpus, item.num_gpus, item.num_nodes, item.memory_bytes, item.runtime_seconds)
 
 
 def _first(items: Iterator[T], most: int) -> tuple[list[T], bool]:

@@ -39,8 +39,8 @@ from torc.runner.series import path_of
 from torc.runner.state import Settings
 from torc.runner.surroundings import surroundings
 
-#: variables of a job that must not leak into the jobs of another runner
 _LOG = logging.getLogger(__name__)
+#: variables of a job that must not leak into the jobs of another runner
 _FOREIGN = ("TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID", "TORC_RETURN_CODE", "TORC_DB", "TORC_API_URL")
 
 

@@ -1,6 +1,6 @@
 """The kinds of values that Slurm's commands print: ids, states, times, durations, amounts, lists of nodes. Pure.
 
-Each function gives None, or nothing, for what it cannot read: a site's plugin or a newer version must never break the
+Each function that reads gives None, or nothing, for what it cannot read: a site's plugin or a newer version must never break the
 following of jobs. Formats: the manual pages of squeue, sacct, sinfo and scontrol, 20.11 to 25.05.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from torc.core import hostlist
 
 _JOB_ID = re.compile(
     r"^(?P<base>\d+)"
@@ -21,9 +23,6 @@ _DURATION = re.compile(r"^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?(?:\.(\d+))?$")
 _AMOUNT = re.compile(r"^(\d+(?:\.\d+)?)([KMGTP]?)[cn]?$", re.IGNORECASE)
 _EXPONENT = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 _GPU = re.compile(r"^gpu(?::([A-Za-z][\w.-]*))?(?::(\d+))?(?:\(.*)?$")
-_RANGE = re.compile(r"^(\d+)(?:-(\d+))?$")
-#: far beyond any cluster, so that no text makes us write a million names
-_MOST_NODES = 100_000
 _LONGEST_NUMBER = 15
 _NO_NODES = {"", "(null)", "none", "none assigned", "n/a"}
 
@@ -103,6 +102,14 @@ def duration(text: str) -> int | None:
     return int(days or 0) * 86_400 + hours * 3600 + minutes * 60 + seconds
 
 
+def walltime_text(seconds: int) -> str:
+    """Write a walltime as sbatch takes it: `HH:MM:SS`, or `D-HH:MM:SS`."""
+    days, rest = divmod(seconds, 86_400)
+    hours, rest = divmod(rest, 3600)
+    clock = f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"
+    return f"{days}-{clock}" if days else clock
+
+
 def memory(text: str) -> int | None:
     """Read `120832K`, `1.5G`, `4000Mc`, `16?` (not known yet: None), `4000` (megabytes) as bytes."""
     match = _AMOUNT.match(text.strip())
@@ -120,7 +127,7 @@ def number(text: str) -> int | None:
 def gpus(text: str) -> tuple[int, str | None]:
     """Read the GPUs of `gpu:a100:4(S:0-1),shard:8`: how many, and their type where all are of one."""
     total, types = 0, set()
-    for part in _parts(text):
+    for part in hostlist.split(text):
         match = _GPU.match(part)
         if match is None:
             continue
@@ -136,46 +143,8 @@ def names(text: str) -> frozenset[str]:
 
 
 def nodes(text: str) -> tuple[str, ...]:
-    """Write out `n[1-3,07-09],gpu1`: each node by name."""
-    if text.strip().lower() in _NO_NODES:
-        return ()
-    found: list[str] = []
-    for part in _parts(text):
-        found += _written_out(part, _MOST_NODES - len(found))
-    return tuple(found[:_MOST_NODES])
-
-
-def _parts(text: str) -> list[str]:
-    """Part at the commas that stand in no brackets."""
-    parts, depth, begin = [], 0, 0
-    for at, character in enumerate(text):
-        if character in "[(":
-            depth += 1
-        elif character in "])":
-            depth = max(depth - 1, 0)
-        elif character == "," and not depth:
-            parts.append(text[begin:at].strip())
-            begin = at + 1
-    return [part for part in [*parts, text[begin:].strip()] if part]
-
-
-def _written_out(part: str, most: int) -> list[str]:
-    before, bracket, rest = part.partition("[")
-    if not bracket:
-        return [part]
-    inside, _, after = rest.partition("]")
-    tails = _written_out(after, most) if after else [""]
-    found: list[str] = []
-    for piece in inside.split(","):
-        match = _RANGE.match(piece.strip())
-        if match is None or len(match[1]) > 9 or len(match[2] or "") > 9:
-            continue
-        first, last, width = int(match[1]), int(match[2] or match[1]), len(match[1])
-        for value in range(first, min(last, first + most - len(found) - 1) + 1):
-            found += [f"{before}{value:0{width}d}{tail}" for tail in tails]
-            if len(found) >= most:
-                return found[:most]
-    return found
+    """Write out `n[1-3,07-09],gpu1`: each node by name; none for `None assigned` and the like."""
+    return () if text.strip().lower() in _NO_NODES else hostlist.expand(text)
 
 
 def _is_number(text: str) -> bool:

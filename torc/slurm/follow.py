@@ -94,7 +94,7 @@ def waiting_jobs(torc: Torc, workflow_id: int) -> list[Waiting]:
         Waiting(
             found.scheduler,
             found.num_jobs,
-            ResourceRequest(found.num_cpus, found.num_gpus, found.num_nodes, found.memory_bytes, found.runtime_seconds),
+            ResourceRequest.of(found),
         )
         for found in torc.send(ListWaitingJobs(workflow_id=workflow_id))
     ]

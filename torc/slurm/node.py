@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
-from torc.core.allotment import time_left
 from torc.errors import Invalid, Unavailable
-from torc.slurm import commands
+from torc.slurm import commands, fields
 
 _PATIENCE_SECONDS = 30.0
 
@@ -15,7 +14,7 @@ def end_time(job_id: str) -> float | None:
     """Tell when an allocation ends, in seconds since the epoch; None: it has no limit, or Slurm cannot tell now."""
     ask = ["squeue", "--noheader", f"--jobs={job_id}", "--format=%L"]
     try:
-        left = time_left(commands.run(ask, patience=_PATIENCE_SECONDS))
+        left = fields.duration(commands.run(ask, patience=_PATIENCE_SECONDS))
     except (Unavailable, Invalid):
         return None
     return None if left is None else time.time() + left

@@ -39,10 +39,7 @@ def left_of(torc: Torc, workflow_id: int) -> Left:
     at = {each.requirement_id: number for number, each in enumerate(found.classes)}
     demand = Demand(
         names=tuple(each.name for each in found.classes),
-        requests=tuple(
-            ResourceRequest(each.num_cpus, each.num_gpus, each.num_nodes, each.memory_bytes, each.runtime_seconds)
-            for each in found.classes
-        ),
+        requests=tuple(ResourceRequest.of(each) for each in found.classes),
         cells=tuple(Cell(cell.stage, at[cell.requirement_id], cell.num_jobs) for cell in found.cells),
     )
     return Left(

@@ -8,6 +8,7 @@ from typing import Any
 from torc.core.quantities import parse_duration, parse_memory
 from torc.errors import Invalid
 from torc.slurm.cluster import Cluster
+from torc.slurm.fields import walltime_text
 from torc.slurm.planning import PlannedAllocation, PlanOptions
 from torc.slurm.request import AllocationRequest
 
@@ -82,14 +83,6 @@ def request_of(
 def _text(value: Any) -> str | None:
     """Write the value of an sbatch option; an option that is true takes none."""
     return None if value is None or value is True else str(value)
-
-
-def walltime_text(seconds: int) -> str:
-    """Write a walltime as sbatch takes it: `HH:MM:SS`, or `D-HH:MM:SS`."""
-    days, rest = divmod(seconds, 86_400)
-    hours, rest = divmod(rest, 3600)
-    clock = f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"
-    return f"{days}-{clock}" if days else clock
 
 
 def walltime_seconds(text: str, scheduler: str) -> int:

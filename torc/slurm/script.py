@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torc.errors import Invalid
+from torc.slurm.fields import walltime_text
 from torc.slurm.request import AllocationRequest
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -87,7 +88,7 @@ def _options(request: AllocationRequest, facts: Facts) -> Iterator[tuple[str, st
     yield "output", f"{stem}%j.o"
     yield "error", f"{stem}%j.e"
     yield "open-mode", "append"
-    yield "time", walltime(request.walltime_seconds)
+    yield "time", walltime_text(request.walltime_seconds)
     yield "nodes", str(request.num_nodes)
     plain = {
         "account": request.account, "partition": request.partition, "qos": request.qos, "constraint": request.constraint,
@@ -164,9 +165,3 @@ def _variable(name: str) -> str:
     if not _VARIABLE.match(name):
         raise Invalid(f"`{name}` is no name of a variable", hint="letters, digits and _")
     return name
-
-
-def walltime(seconds: int) -> str:
-    """Write a time limit as sbatch takes it: D-HH:MM:SS."""
-    days, rest = divmod(seconds, 86_400)
-    return f"{days}-{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
