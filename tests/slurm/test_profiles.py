@@ -57,6 +57,10 @@ def test_a_generated_profile_is_the_cluster_and_adds_to_it_what_it_does_not_tell
     told = program("hpc", "show", "-f", "json").json
     assert (told["gpu_option"], told["charge_factor_cpu"]) == ("gpus", 3.0)
     assert program("hpc", "detect", "-f", "json").json["profile"] == "sandbox"
+    (mine,) = [item for item in program("hpc", "list", "-f", "json").json if item["name"] == "sandbox"]
+    assert mine["here"] and mine["origin"] == str(saved) and mine["partitions"] == 3
+    listed = program("hpc", "partitions").stdout.splitlines()
+    assert listed[1].split()[:3] == ["debug*", "3", "4"] and len(listed) == 4
     matched = program("hpc", "match", "--gpus", 3, code=4, TORC_FORMAT="json").json
     assert matched["nearest"] == "debug" and "num_gpus 2" in matched["hint"]
     fits = program("hpc", "match", "--walltime", "2m", "--memory", "2g", "-f", "json").json

@@ -31,6 +31,12 @@ def test_a_node_that_is_killed_and_one_that_comes_back(slurm: Slurm) -> None:
     slurm.sandbox.kill_node(node)
     stopped = {daemon.name for daemon in slurm.sandbox.status().daemons if not daemon.pid}
     assert stopped == {f"slurmd {node}"}
+    controller = slurm.sandbox.folder / "run/slurmctld.pid"
+    threads = {path.name for path in Path(f"/proc/{controller.read_text().strip()}/task").iterdir()}
+    left = slurm.sandbox.folder / f"run/slurmd-{node}.pid"
+    left.write_text(max(threads - {controller.read_text().strip()}))
+    stopped = {daemon.name for daemon in slurm.sandbox.status().daemons if not daemon.pid}
+    assert stopped == {f"slurmd {node}"}, "its number was given to a thread of another daemon"
     slurm.sandbox.start_node(node)
     wait_until(lambda: slurm.sandbox.status().is_running)
 

@@ -59,7 +59,8 @@ class Clustered:
         followed = follower.step()
         if self.stranded is not None and followed.workflow.ended_at is None:
             try:
-                if self.stranded.step(followed.open):
+                if made := self.stranded.step(followed.open):
+                    _LOG.info("no open allocation can take what waits: submitted %s", told(made))
                     return True
             except TorcError as error:
                 _LOG.warning("%s", error)

@@ -42,7 +42,7 @@ def list_() -> None:
 
     Example: torc hpc list
     """
-    here = profiles.detect(os.environ)
+    here = profiles.here(os.environ)
     rows = [
         {
             "name": found.cluster.name,

@@ -257,8 +257,9 @@ class Submission:
 
         refused = [item for item in made if item.cluster_job_id is None and item.state == "ended"]
         if not SESSION.json:
-            ids = ", ".join(item.cluster_job_id for item in made if item.cluster_job_id)
-            print(f"workflow {number} ({self.name}): submitted {f'as job {ids}' if ids else 'nothing yet'}")
+            ids = [item.cluster_job_id for item in made if item.cluster_job_id]
+            jobs = f"as job{'' if len(ids) == 1 else 's'} {', '.join(ids)}" if ids else "nothing yet"
+            print(f"workflow {number} ({self.name}): submitted {jobs}")
             for item in refused:
                 render.note(f"error: Slurm refused {item.scheduler}: {item.reason}")
         if refused and len(refused) == len(made):

@@ -93,6 +93,15 @@ def detect(environ: Mapping[str, str], cluster_name: str | None = None) -> Profi
     return next((p for p in reversed(profiles(environ).values()) if p.is_here(environ, name)), None)
 
 
+def here(environ: Mapping[str, str]) -> Profile | None:
+    """Find the profile of where we are; Slurm is asked what it calls the cluster, where it can be."""
+    try:
+        name = live.configuration(patience=_PATIENCE_SECONDS).get("ClusterName")
+    except TorcError:
+        name = None
+    return detect(environ, name)
+
+
 def current(environ: Mapping[str, str], name: str | None = None) -> Found:
     """Find the cluster to plan for: the one that is named, else the one here. Raises NotFound, or Unavailable with what to do.
 

@@ -39,21 +39,22 @@ nodes(){ local i; for ((i=1;i<=NODES;i++)); do echo "$PREFIX$i"; done; }
 port_of() { echo $((BASE+10+${1#"$PREFIX"})); }
 is_node() { [[ $1 == "$PREFIX"* && ${1#"$PREFIX"} =~ ^[1-9][0-9]*$ && ${1#"$PREFIX"} -le $NODES ]] || die "there is no node $1: nodes are ${PREFIX}1 to $PREFIX$NODES"; }
 
-# the pid of a daemon of ours, looked up in /proc so that a pid given to another process meanwhile is never ours
-# $1: pid file, $2: text that must be in its arguments or environment
+# the pid of a daemon of ours, looked up in /proc so that a pid given meanwhile to another process, or to a thread of one, is never ours
+# $1: pid file, $2: name of the program, $3: text that must be in its arguments or environment
 pid_of() {
   local p; [ -s "$1" ] || return 1
   read -r p < "$1" || true
-  [[ $p =~ ^[0-9]+$ ]] && [ -d "/proc/$p" ] || return 1
-  grep -qzF -- "$2" "/proc/$p/cmdline" 2>/dev/null || grep -qzF -- "$2" "/proc/$p/environ" 2>/dev/null || return 1
+  [[ $p =~ ^[0-9]+$ ]] && grep -qsx "Tgid:[[:space:]]*$p" "/proc/$p/status" || return 1
+  [ "$(cat "/proc/$p/comm" 2>/dev/null)" = "$2" ] || return 1
+  grep -qzF -- "$3" "/proc/$p/cmdline" 2>/dev/null || grep -qzF -- "$3" "/proc/$p/environ" 2>/dev/null || return 1
   [ "$(awk '/^State/{print $2}' "/proc/$p/status" 2>/dev/null)" != Z ] || return 1
   echo "$p"
 }
-pid_munged()  { pid_of "$RUN/munged.pid"    "$RUN/munge.socket"; }
-pid_mariadb() { pid_of "$RUN/mariadb.pid"   "$D/mysql"; }
-pid_dbd()     { pid_of "$RUN/slurmdbd.pid"  "SLURM_CONF=$SLURM_CONF"; }
-pid_ctld()    { pid_of "$RUN/slurmctld.pid" "$SLURM_CONF"; }
-pid_node()    { pid_of "$RUN/slurmd-$1.pid" "$SLURM_CONF"; }
+pid_munged()  { pid_of "$RUN/munged.pid"    munged    "$RUN/munge.socket"; }
+pid_mariadb() { pid_of "$RUN/mariadb.pid"   mariadbd  "$D/mysql"; }
+pid_dbd()     { pid_of "$RUN/slurmdbd.pid"  slurmdbd  "SLURM_CONF=$SLURM_CONF"; }
+pid_ctld()    { pid_of "$RUN/slurmctld.pid" slurmctld "$SLURM_CONF"; }
+pid_node()    { pid_of "$RUN/slurmd-$1.pid" slurmd    "$SLURM_CONF"; }
 
 wait_for() { # $1: seconds, rest: a command, asked every 50 ms
   local end=$(( $(date +%s) + $1 )); shift
