@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from tests.support.workflows import NODE, claim, ended, exchange, jobs, states, workflow
 from torc.api.allocations import (
@@ -184,6 +185,10 @@ def test_nodes_that_failed_are_told_and_left_out(torc: Embedded) -> None:
     see(torc, boot, "BOOT_FAIL", nodes=["n8"])
     failed = torc.send(ListFailedNodes(workflow_id=number))
     assert [(item.node, item.num_failures, item.is_excluded) for item in failed] == [("n7", 2, True), ("n8", 1, True)]
+    with torc.store.dialect.begin_write(torc.store.engine) as db:
+        db.execute(text("UPDATE allocation SET ended_at = ended_at - 3600"))
+    failed = torc.send(ListFailedNodes(workflow_id=number))
+    assert [(item.node, item.is_excluded) for item in failed] == [("n7", True), ("n8", False)], "once, and an hour ago"
 
 
 def test_cancelling_marks_and_nobody_moves_in_any_more(torc: Embedded) -> None:

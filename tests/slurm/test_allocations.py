@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,13 @@ def test_a_node_that_fails_takes_its_runners_along_and_is_left_out(here: Here, s
     again = here.ask(number)[0]
     assert again.request["exclude"] == [node]
     assert here.until(again, "RUNNING").nodes != [node]
+    cancel(here.torc, number, here.slurm)
+    here.until(again, "CANCELLED")
+    (all_,) = here.ask(number, replace(SMALL, num_nodes=len(slurm.nodes)))
+    assert all_.request["exclude"] == [node] and all_.cluster_job_id, (
+        "where the others do not suffice, it is asked for, too"
+    )
+    assert node in here.until(all_, "RUNNING").nodes
 
 
 def test_a_requeue_is_told_apart_from_an_end(here: Here, slurm: RealCluster) -> None:

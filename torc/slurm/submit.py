@@ -22,7 +22,7 @@ from torc.api.allocations import (
 )
 from torc.api.base import Torc
 from torc.core.allocations import AllocationState
-from torc.core.clusters import Cluster
+from torc.core.clusters import Cluster, Submitted
 from torc.errors import Invalid, Unavailable
 from torc.slurm.request import AllocationRequest
 
@@ -72,7 +72,7 @@ def submit_recorded(
 def _submit(torc: Torc, item: Allocation, cluster: Cluster[AllocationRequest]) -> Allocation:
     request = request_of(item)
     try:
-        done = cluster.submit(cluster.render(request, item.mark, item.id))
+        done = _ask_for(item, request, cluster)
     except Invalid as error:
         words = str(error.details.get("words") or error.message)
         told = Submission(allocation_id=item.id, error=words)
@@ -82,6 +82,25 @@ def _submit(torc: Torc, item: Allocation, cluster: Cluster[AllocationRequest]) -
     if reported.cancel_requested_at is not None and reported.cluster_job_id is not None:
         cluster.cancel([reported.cluster_job_id])
     return reported
+
+
+def _ask_for(item: Allocation, request: AllocationRequest, cluster: Cluster[AllocationRequest]) -> Submitted:
+    """Submit an allocation; where too few nodes are left without those that failed, with them. Raises Invalid and Unavailable."""
+    try:
+        return cluster.submit(cluster.render(request, item.mark, item.id))
+    except Invalid as refused:
+        if not request.exclude:
+            raise
+        try:
+            done = cluster.submit(cluster.render(replace(request, exclude=()), item.mark, item.id))
+        except Invalid:
+            raise refused from None
+    _log.warning(
+        "without nodes that failed (%s) the cluster has none for allocation %d: it may get them",
+        ", ".join(request.exclude),
+        item.id,
+    )
+    return done
 
 
 def cancel(
