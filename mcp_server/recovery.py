@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from mcp.server.elicitation import ElicitationResult
@@ -18,6 +19,7 @@ from mcp_server.registry import tool
 from mcp_server.running import begin
 from torc.api.data import ListRequirements, Requirement, UpdateRequirement
 from torc.api.jobs import ActOnJobs, GetJob, ListJobs
+from torc.api.pages import items_of
 from torc.api.recovery import Proposal, RecoverWorkflow, Recovery
 from torc.api.workflows import Workflow
 from torc.core.quantities import human_bytes, human_duration, parse_duration, parse_memory
@@ -204,10 +206,11 @@ def classify_and_resolve_failures(
 
 
 def _decided(workflow: Workflow, decisions: list[Decision]) -> Made:
-    waiting = {
-        job.id: job
-        for job in desk().torc.send(ListJobs(workflow_id=workflow.id, state=State.PENDING_FAILED, limit=10_000)).items
-    }
+    listed = ListJobs(workflow_id=workflow.id, state=State.PENDING_FAILED, limit=10_000)
+    waiting = {job.id: job for job in items_of(desk().torc, listed)}
+    named = Counter(job_id for decision in decisions for job_id in decision.job_ids)
+    if twice := [job_id for job_id, count in named.items() if count > 1]:
+        raise Invalid(f"decisions: job {twice[0]} is named more than once", hint="decide about each job once")
     changes = []
     retried: set[int] = set()
     for decision in decisions:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support.program import Program
+from torc.cli import clusters
+from torc.client.embedded import Embedded
+from torc.errors import Unavailable
+from torc.store.open import Store, open_store
 
 SPEC = """
 name: staged
@@ -89,3 +93,17 @@ def test_without_a_cluster_it_says_where_to_go(program: Program) -> None:
     spec = program.write("staged.yaml", SPEC)
     away = program("submit", spec, "-A", "x", code=5, PATH="/nowhere")
     assert "torc hpc sandbox start" in away.stderr
+
+
+@pytest.mark.parametrize("where", ["before the host", "among the options"])
+def test_no_password_of_a_database_is_put_into_a_batch_script(postgres_store: Store, where: str) -> None:
+    url = postgres_store.engine.url
+    secret = (
+        url.set(password="hunter22") if where == "before the host" else url.update_query_dict({"password": "hunter22"})
+    )
+    store = open_store(secret.render_as_string(hide_password=False))
+    try:
+        with pytest.raises(Unavailable, match="with a password"):
+            clusters._place_of(Embedded(store, "test"))
+    finally:
+        store.close()

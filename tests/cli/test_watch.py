@@ -73,7 +73,9 @@ def test_a_watch_in_the_background_outlives_its_terminal_and_is_the_only_one(pro
 @EMBEDDED
 def test_what_it_is_told_wrong_is_said_before_it_begins(program: Program) -> None:
     program("create", program.write("stubborn.yaml", STUBBORN))
-    assert "needs --recover" in program("watch", "1", "--background", code=2).stderr
+    assert "--background needs --recover" in program("watch", "1", "--background", code=2).stderr
+    idle = program("watch", "1", "--only", "large", "--max-retries", "2", code=2).stderr
+    assert "--max-retries and --only need --recover" in idle
     assert "`retry" in program("watch", "1", "--recover", "--retry", "nonsense", code=2).stderr
     assert "--poll-interval" in program("watch", "1", "--recover", "--poll-interval", "soon", code=2).stderr
     assert "there is no workflow 9" in program("watch", "9", "--recover", "--background", code=3).stderr

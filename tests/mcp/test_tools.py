@@ -113,6 +113,9 @@ def test_jobs_that_wait_for_a_decision_are_retried_or_given_up(opened: Embedded,
                 decisions=[{"job_ids": [number["after"]], "action": "retry"}],
             )  # fmt: skip
             assert f"those that do: {number['flaky']}" in said
+            twice = [*decisions, {"job_ids": [number["flaky"]], "action": "cancel"}]
+            said = await refused(client, "classify_and_resolve_failures", workflow_id=wf, decisions=twice)
+            assert f"job {number['flaky']} is named more than once" in said
             plan = await ask(client, "classify_and_resolve_failures", workflow_id=wf, decisions=decisions)
             assert [(change["new"], change.get("why")) for change in plan["changes"]] == [
                 ("due again", "the network was away"), ("canceled", None),

@@ -219,6 +219,15 @@ def test_groups_of_runners_that_died_are_removed(groups: cgroup.Groups) -> None:
     again.close()
 
 
+def test_a_runner_goes_back_to_its_group_where_the_kernel_keeps_no_peaks(tmp_path: Path) -> None:
+    own = str(os.getpid())
+    for name, text in (("controllers", "cpu memory"), ("subtree_control", ""), ("procs", own)):
+        (tmp_path / f"cgroup.{name}").write_text(text)
+    assert cgroup._second(tmp_path, f"{own}.test") is None  # before Linux 5.19: no memory.peak
+    assert (tmp_path / "cgroup.procs").read_text() == own
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "-memory"
+
+
 def test_where_no_group_can_be_made_attempts_start_as_ever(tmp_path: Path) -> None:
     made = cgroup.Groups(tmp_path / "missing", cgroup._V2, "mark")
     assert made.make(1, MIB) is None

@@ -50,12 +50,13 @@ def _place_of(opened: Any) -> dict[str, str]:
         return {"TORC_API_URL": str(opened.url)}
     if store.path is not None:
         return {"TORC_DB": str(Path(store.path).absolute())}
-    if store.engine.url.password:
+    url = store.engine.url
+    if url.password or any("password" in name for name in url.query):
         raise Unavailable(
             "the database is reached with a password, which cannot be put into a batch script",
             hint="start a server that the nodes can reach (torc server start --host ...), and name it with --url",
         )
-    return {"TORC_DB": store.engine.url.render_as_string(hide_password=False)}
+    return {"TORC_DB": url.render_as_string(hide_password=False)}
 
 
 def _token_file(opened: Any, number: int, folder: Path) -> Path | None:

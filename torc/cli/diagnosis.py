@@ -84,7 +84,9 @@ def diagnose(
         return
     kinds = ", ".join(f"{count} {category}" for category, count in found.by_category.items())
     canceled = f"; {found.num_canceled} more were canceled" if found.num_canceled else ""
-    print(f"{found.num_failed} failed jobs in {found.num_groups} groups ({kinds}){canceled}")
+    print(
+        f"{render.plural(found.num_failed, 'failed job')} in {render.plural(found.num_groups, 'group')} ({kinds}){canceled}"
+    )
     for group in found.groups:
         _show_group(group)
     if found.num_groups > len(found.groups):

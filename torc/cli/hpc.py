@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import render
+from torc.cli.amounts import memory_bytes, seconds
 from torc.cli.app import App
 from torc.cli.sandbox import sandbox
 from torc.cli.session import SESSION
-from torc.core.quantities import human_duration, parse_duration, parse_memory
+from torc.core.quantities import human_duration
 from torc.core.resources import ResourceRequest
 from torc.errors import Conflict, Invalid, TorcError
 from torc.slurm import profiles
@@ -157,13 +158,10 @@ def match(  # noqa: PLR0913, PLR0917 - options of a command
     Example: torc hpc match --profile kestrel --cpus 64 --memory 300g --walltime 3d
     """
     found = profiles.current(os.environ, profile)
-    try:
-        request = ResourceRequest(
-            num_cpus=cpus, memory_bytes=parse_memory(memory), num_gpus=gpus, num_nodes=nodes,
-            runtime_seconds=parse_duration(walltime),
-        )  # fmt: skip
-    except ValueError as error:
-        raise Invalid(str(error), hint="such as --memory 16g --walltime 4h") from None
+    request = ResourceRequest(
+        num_cpus=cpus, memory_bytes=memory_bytes(memory, "--memory"), num_gpus=gpus, num_nodes=nodes,
+        runtime_seconds=seconds(walltime, "--walltime"),
+    )  # fmt: skip
     wishes = Wishes(tuple(partition or ()), account, qos, constraint)
     if unknown := [name for name in wishes.partitions if found.cluster.partition(name) is None]:
         known = ", ".join(each.name for each in found.cluster.partitions)
@@ -221,8 +219,8 @@ def generate(
         print(text, end="")
     if path is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:

@@ -12,9 +12,10 @@ import typer
 
 from torc.api import users as api
 from torc.cli import render
+from torc.cli.amounts import seconds
 from torc.cli.secrets import ask_password, first_line
 from torc.cli.session import SESSION, torc
-from torc.cli.users import PasswordStdin, checked, seconds
+from torc.cli.users import PasswordStdin, checked
 from torc.client import credentials
 from torc.client.connect import user_name
 from torc.errors import Forbidden, Invalid, TorcError, Unauthorized
@@ -95,7 +96,9 @@ def _is_asked_here(server: str) -> bool:
 def _made(remote: Any, scope: str, expires: str) -> credentials.Credential:
     """Have a token made by showing the password."""
     name = f"torc login on {socket.gethostname()}"
-    made = remote.send(checked(api.CreateToken, name=name, scope=scope, expires_in_seconds=seconds(expires)))
+    made = remote.send(
+        checked(api.CreateToken, name=name, scope=scope, expires_in_seconds=seconds(expires, "--expires"))
+    )
     return credentials.Credential(made.user, made.id, made.expires_at, made.token)
 
 

@@ -11,14 +11,15 @@ import typer
 
 from torc.api.workflows import GetWorkflow
 from torc.cli import render
+from torc.cli.amounts import memory_bytes
 from torc.cli.app import App
 from torc.cli.run import output_folder
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.settings import SETTINGS
 from torc.cli.status import Which
-from torc.core.quantities import human_bytes, parse_memory
+from torc.core.quantities import human_bytes
 from torc.core.redact import cleaned
-from torc.errors import Invalid, NotFound
+from torc.errors import NotFound
 
 logs = App("Search logs for what went wrong; pack an archive for a bug report.")
 _SHOWN_JOBS = 8
@@ -164,7 +165,7 @@ def bundle(
     from torc.reports.files import whole_file
     from torc.reports.gather import gather
 
-    limits = Limits(max_jobs, _size(max_log_size), with_succeeded=all_jobs)
+    limits = Limits(max_jobs, memory_bytes(max_log_size, "--max-log-size"), with_succeeded=all_jobs)
     with torc(create=False) as opened:
         found = opened.send(GetWorkflow(workflow_id=workflow_id(opened, workflow)))
         folders = logfiles.folders(opened, found, output_dir, output_folder())
@@ -188,13 +189,6 @@ def bundle(
     render.note("known secrets are left out; look through it before you send it: what is in it is in manifest.json")
     if not folders:
         render.note("no folder of logs is here: name it with --output-dir")
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_memory(text)
-    except ValueError as error:
-        raise Invalid(f"--max-log-size: {error}", hint="write 256k or 2m") from None
 
 
 def _setting(key: str) -> dict[str, Any]:

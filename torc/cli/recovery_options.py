@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
 import typer
@@ -66,6 +66,16 @@ class Choice:
 
     only: Only = None
     skip: Skip = None
+
+
+def given(*groups: Choice | Corrections | Budget) -> list[str]:
+    """Name the options that were given."""
+    return [
+        f"--{field.name.replace('_', '-')}"
+        for group in groups
+        for field in fields(group)
+        if getattr(group, field.name) != field.default
+    ]
 
 
 def fields_of(choice: Choice, corrections: Corrections, budget: Budget) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import render
+from torc.cli.amounts import memory_bytes, seconds
 from torc.cli.app import App
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
 from torc.core.access import level
-from torc.core.quantities import human_bytes, parse_duration, parse_memory
+from torc.core.quantities import human_bytes
 from torc.errors import Invalid, NotFound
 
 app = App("Run workers on other machines over SSH, by your own ssh configuration, keys, agent and jump hosts.")
@@ -91,7 +92,7 @@ def add_workers(  # noqa: PLR0913, PLR0917 - options of a command
 
     given: dict[str, Any] = {
         "torc": program, "directory": directory, "output_dir": output_dir, "num_cpus": num_cpus,
-        "memory_bytes": _memory(memory), "num_gpus": num_gpus, "max_parallel_jobs": max_parallel_jobs,
+        "memory_bytes": memory_bytes(memory, "--memory"), "num_gpus": num_gpus, "max_parallel_jobs": max_parallel_jobs,
         "labels": pairs(label or (), "--label"),
     }  # fmt: skip
     workers = _read(hosts or (), file, {name: value for name, value in given.items() if value is not None})
@@ -130,13 +131,6 @@ def _text(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise Invalid(f"cannot read {file}: {why}", hint="name a file with a machine a line") from None
-
-
-def _memory(text: str | None) -> int | None:
-    try:
-        return None if text is None else parse_memory(text)
-    except ValueError as error:
-        raise Invalid(f"--memory: {error}") from None
 
 
 @app.command("list-workers")
@@ -284,7 +278,7 @@ def _asking(
     from torc.remote.ssh import Options, Ssh
     from torc.remote.workers import Reach, list_workers
 
-    seconds = _seconds(timeout, "--timeout")
+    patience = _seconds(timeout, "--timeout")
     if ssh_config is not None and not ssh_config.is_file():
         raise Invalid(f"there is no file {ssh_config}", hint="--ssh-config names a file as ssh -F does")
     with torc(create=False) as opened:
@@ -292,18 +286,15 @@ def _asking(
         found = list_workers(opened, number, hosts or ())
         if not found:
             raise Invalid(f"workflow {number} has no machines", hint=f"torc remote add-workers {number} HOST adds one")
-        ssh = Ssh(Options(config=ssh_config, connect_seconds=max(1, min(15, seconds))))
+        ssh = Ssh(Options(config=ssh_config, connect_seconds=max(1, min(15, patience))))
         try:
-            yield opened, number, found, Reach(ssh, parallel, seconds)
+            yield opened, number, found, Reach(ssh, parallel, patience)
         finally:
             ssh.close()
 
 
 def _seconds(text: str, option: str) -> int:
-    try:
-        found = int(parse_duration(text))
-    except ValueError as error:
-        raise Invalid(f"{option}: {error}") from None
+    found = seconds(text, option)
     if found < 1:
         raise Invalid(f"{option}: at least a second is needed")
     return found

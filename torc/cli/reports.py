@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import render
+from torc.cli.amounts import memory_bytes
 from torc.cli.app import App
 from torc.cli.results import list_results
 from torc.cli.run import output_folder, summarize
@@ -141,15 +142,10 @@ def ro_crate(
 
     Example: torc reports ro-crate 3 -o sweep.zip --license https://spdx.org/licenses/CC-BY-4.0
     """
-    from torc.core.quantities import parse_memory
-    from torc.errors import Invalid
     from torc.reports.crate import About
     from torc.reports.deposit import write_crate
 
-    try:
-        most_bytes = parse_memory(max_file_size)
-    except ValueError as error:
-        raise Invalid(f"--max-file-size: {error}", hint="write 10m or 2g") from None
+    most_bytes = memory_bytes(max_file_size, "--max-file-size")
     with torc(create=False) as opened:
         report = _gathered(opened, workflow_id(opened, workflow))
     number = write_crate(report, output, About(license_, author, orcid), most_bytes)

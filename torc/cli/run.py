@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import render
+from torc.cli.amounts import memory_bytes, seconds
 from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
-from torc.core.quantities import parse_duration, parse_memory
 from torc.core.states import State
 from torc.errors import Invalid
 
@@ -121,9 +121,9 @@ def _options(  # noqa: PLR0913, PLR0917
         output_dir=output_folder(output_dir),
         max_parallel_jobs=max_parallel_jobs or settings.number("run.max_parallel_jobs"),
         num_cpus=num_cpus or settings.number("run.num_cpus"),
-        memory_bytes=_parsed(parse_memory, memory or settings.text("run.memory"), "--memory"),
+        memory_bytes=memory_bytes(memory or settings.text("run.memory"), "--memory"),
         num_gpus=settings.number("run.num_gpus") if num_gpus is None else num_gpus,
-        time_limit_seconds=_parsed(parse_duration, time_limit or settings.text("run.time_limit"), "--time-limit"),
+        time_limit_seconds=seconds(time_limit or settings.text("run.time_limit"), "--time-limit"),
         fail_fast=settings.is_on("run.fail_fast") if fail_fast is None else fail_fast,
         kind=kind,
     )
@@ -141,13 +141,6 @@ def pairs(named: Iterable[str], option: str) -> dict[str, str]:
 def output_folder(named: Path | None = None) -> Path:
     """Give the folder for logs: as named, else as set."""
     return named or Path(SESSION.settings.text("run.output_dir") or "torc_output")
-
-
-def _parsed(parse: Any, text: str | None, option: str) -> int | None:
-    try:
-        return None if text is None else int(parse(text))
-    except ValueError as error:
-        raise Invalid(f"{option}: {error}") from None
 
 
 def run_stored(opened: Any, number: int, output_dir: Path | None = None) -> int:

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import render
+from torc.cli.amounts import memory_bytes
 from torc.cli.app import App
 from torc.cli.session import SESSION
-from torc.core.quantities import parse_memory
 from torc.errors import Invalid
 from torc.slurm.sandbox import cluster
 
@@ -61,10 +61,7 @@ def start(  # noqa: PLR0913, PLR0917 - options of a command
     """
     if cgroup not in (None, "auto", "on", "off"):
         raise Invalid(f"--cgroup {cgroup} is unknown", hint="choose auto, on or off")
-    try:
-        memory_mb = None if memory is None else parse_memory(memory) >> 20
-    except ValueError as error:
-        raise Invalid(f"--memory: {error}") from None
+    memory_mb = None if memory is None else memory_bytes(memory, "--memory") >> 20
     given = {
         "port_base": port_base, "prefix": node_prefix, "nodes": nodes, "cpus": cpus, "memory_mb": memory_mb,
         "gpus": gpus, "gpu_type": gpu_type, "cgroup": cgroup, "accounting": accounting,

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import render
+from torc.cli.amounts import seconds
 from torc.cli.run import OutputDir, output_folder
 from torc.cli.session import SESSION, torc, workflow_id
-from torc.core.quantities import parse_duration
-from torc.errors import Invalid, NotFound
+from torc.errors import NotFound
 
 Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
 
@@ -93,10 +93,7 @@ def usage(
     """
     from torc.api.usage import GetUsage
 
-    try:
-        begin = None if since is None else time.time() - parse_duration(since)
-    except ValueError as error:
-        raise Invalid(f"--since: {error}") from None
+    begin = None if since is None else time.time() - seconds(since, "--since")
     with torc(create=False) as opened:
         number = None if workflow is None else workflow_id(opened, workflow)
         found = opened.send(GetUsage(workflow_id=number, since=begin))

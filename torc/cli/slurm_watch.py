@@ -7,8 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from torc.core.quantities import parse_duration
-from torc.errors import Invalid
+from torc.cli.amounts import seconds
 
 Automatic = Annotated[
     bool, typer.Option("--auto-schedule", help="On a cluster, add allocations for jobs that no open one can take.")
@@ -50,14 +49,7 @@ def hands_on_cluster(opened: Any, number: int, folder: Path, automatic: AutoSche
     stranded = None
     if automatic is not None:
         stranded = Stranded(
-            opened, number, cluster, automatic.threshold, _seconds(automatic.cooldown, "--auto-schedule-cooldown"),
-            _seconds(automatic.stranded_timeout, "--auto-schedule-stranded-timeout"),
+            opened, number, cluster, automatic.threshold, seconds(automatic.cooldown, "--auto-schedule-cooldown"),
+            seconds(automatic.stranded_timeout, "--auto-schedule-stranded-timeout"),
         )  # fmt: skip
     return Clustered(opened, cluster, live_cluster, stranded)
-
-
-def _seconds(text: str, option: str) -> float:
-    try:
-        return float(parse_duration(text))
-    except ValueError as error:
-        raise Invalid(f"{option}: {error}", hint="such as 30m or 2h") from None

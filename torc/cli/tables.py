@@ -8,12 +8,12 @@ import typer
 
 from torc.api import data as api
 from torc.cli import render
+from torc.cli.amounts import memory_bytes, seconds
 from torc.cli.app import App
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
 from torc.cli.workflows import json_value
-from torc.core.quantities import human_duration, parse_duration, parse_memory
-from torc.errors import Invalid
+from torc.core.quantities import human_duration
 
 files = App("Files that jobs read and write.")
 user_data = App("JSON that jobs pass on.")
@@ -166,20 +166,6 @@ def delete_user_data(user_data_id: int) -> None:
     deleted(api.DeleteUserData(user_data_id=user_data_id), f"user data {user_data_id}")
 
 
-def _memory(text: str | None) -> int | None:
-    try:
-        return None if text is None else parse_memory(text)
-    except ValueError as error:
-        raise Invalid(f"--memory: {error}") from None
-
-
-def _runtime(text: str | None) -> int | None:
-    try:
-        return None if text is None else parse_duration(text)
-    except ValueError as error:
-        raise Invalid(f"--runtime: {error}") from None
-
-
 @requirements.command("list")
 def list_requirements(workflow: Which = None, name: OnlyName = None, limit: Limit = 1000) -> None:
     """List the requirement classes of a workflow.
@@ -224,8 +210,8 @@ def create_requirement(
             num_cpus=num_cpus,
             num_gpus=num_gpus,
             num_nodes=num_nodes,
-            memory_bytes=_memory(memory) or 1,
-            runtime_seconds=_runtime(runtime) or 1,
+            memory_bytes=memory_bytes(memory, "--memory") or 1,
+            runtime_seconds=seconds(runtime, "--runtime") or 1,
         ),
         workflow,
         _REQUIREMENTS,
@@ -247,7 +233,7 @@ def update_requirement(
     """
     request = api.UpdateRequirement(
         requirement_id=requirement_id, num_cpus=num_cpus, num_gpus=num_gpus, num_nodes=num_nodes,
-        memory_bytes=_memory(memory), runtime_seconds=_runtime(runtime),
+        memory_bytes=memory_bytes(memory, "--memory"), runtime_seconds=seconds(runtime, "--runtime"),
     )  # fmt: skip
     asked(request, _REQUIREMENTS)
 

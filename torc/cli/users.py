@@ -10,11 +10,11 @@ import typer
 
 from torc.api import users as api
 from torc.cli import render
+from torc.cli.amounts import seconds
 from torc.cli.app import App
 from torc.cli.secrets import ask_password
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.core.access import LEVELS
-from torc.core.quantities import parse_duration
 from torc.errors import Invalid, NotFound
 
 users = App("Accounts of a server.")
@@ -196,7 +196,7 @@ def create_token(
     with torc(create=False) as opened:
         number = None if workflow is None else workflow_id(opened, workflow)
         fields = {"name": name, "scope": scope, "workflow_id": number, "user": user}
-        made = opened.send(checked(api.CreateToken, **fields, expires_in_seconds=seconds(expires)))
+        made = opened.send(checked(api.CreateToken, **fields, expires_in_seconds=seconds(expires, "--expires")))
     if SESSION.json:
         render.show_json(made)
         return
@@ -259,16 +259,6 @@ def checked(kind: Any, **fields: Any) -> Any:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise Invalid(f"`{where}`: {first['msg']}", hint="`--help` tells what is taken") from None
-
-
-def seconds(duration: str | None) -> float | None:
-    """Read a duration. Raises Invalid."""
-    if duration is None:
-        return None
-    try:
-        return float(parse_duration(duration))
-    except ValueError as error:
-        raise Invalid(f"--expires: {error}") from None
 
 
 def _say(value: dict[str, Any], message: str) -> None:

@@ -15,9 +15,10 @@ import typer
 from torc.api.events import ListEvents
 from torc.api.workflows import GetWorkflow
 from torc.cli import render
+from torc.cli.amounts import seconds
 from torc.cli.option_groups import grouped
 from torc.cli.recover import run_hook, show_left
-from torc.cli.recovery_options import Budget, Choice, Corrections, Hook, Reason, fields_of
+from torc.cli.recovery_options import Budget, Choice, Corrections, Hook, Reason, fields_of, given
 from torc.cli.run import OutputDir, options_for, output_folder, summarize
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.slurm_watch import (
@@ -30,7 +31,6 @@ from torc.cli.slurm_watch import (
     is_on_cluster,
 )
 from torc.cli.status import Which
-from torc.core.quantities import parse_duration
 from torc.errors import Conflict, Invalid, NotFound, TorcError, Unavailable
 
 _WAIT_SECONDS = 2.0
@@ -71,8 +71,9 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
     Example: torc watch 3 --recover --max-retries 5 --max-node-hours 20 --background
     """
     folder = output_folder(output_dir)
-    if (background or auto_schedule or budget != Budget()) and not recover:
-        raise Invalid("this needs --recover: without it, a watch only looks on", hint="torc watch 3 --recover ...")
+    if not recover:
+        more = {"--background": background, "--auto-schedule": auto_schedule, "--recovery-hook": recovery_hook}
+        _refuse_to_look_on([*(name for name, value in more.items() if value), *given(budget, corrections, choice)])
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
         if stop:
@@ -81,13 +82,21 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
         if not recover:
             raise typer.Exit(_follow(opened, number, folder))
         policy = _policy(reason=reason, **fields_of(choice, corrections, budget))
-        seconds = _seconds(poll_interval)
+        pause = max(0.1, seconds(poll_interval, "--poll-interval"))
         added = AutoSchedule(auto_schedule_threshold, auto_schedule_cooldown, auto_schedule_stranded_timeout)
-        how = _How(policy, recovery_hook, seconds, added if auto_schedule else None)
+        how = _How(policy, recovery_hook, pause, added if auto_schedule else None)
         if background and not os.environ.pop(_DETACHED, None):
             _detach(folder, number)
             return
         raise typer.Exit(_recover(opened, number, folder, how, is_alone=background))
+
+
+def _refuse_to_look_on(options: list[str]) -> None:
+    if options:
+        raise Invalid(
+            f"{' and '.join(options)} {'needs' if len(options) == 1 else 'need'} --recover: without it, a watch only looks on",
+            hint=f"torc watch ID --recover {options[0]} ...",
+        )
 
 
 # -- following --------------------------------------------------------------------------------------------------
@@ -133,13 +142,6 @@ def _policy(**fields: Any) -> Any:
     checked(RecoverWorkflow, workflow_id=1, **fields)
     policy.request(1, Limits())
     return policy
-
-
-def _seconds(text: str) -> float:
-    try:
-        return max(0.1, float(parse_duration(text)))
-    except ValueError as error:
-        raise Invalid(f"--poll-interval: {error}", hint="such as 30s or 5m") from None
 
 
 class _How(NamedTuple):

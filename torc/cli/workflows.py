@@ -10,6 +10,7 @@ import typer
 
 from torc.api import workflows as api
 from torc.cli import render
+from torc.cli.amounts import seconds
 from torc.cli.app import App
 from torc.cli.diagnosis import diagnose
 from torc.cli.moving import export, import_
@@ -21,7 +22,6 @@ from torc.cli.status import Which, status
 from torc.cli.submit import submit
 from torc.cli.sync import sync_status
 from torc.cli.utilization import correct_resources
-from torc.core.quantities import parse_duration
 from torc.core.states import FINISHED, State
 from torc.errors import Invalid
 
@@ -144,11 +144,8 @@ def prune(
 
     Example: torc workflows prune --older-than P30D --keep 3 --dry-run
     """
-    try:
-        seconds = parse_duration(older_than)
-    except ValueError as error:
-        raise Invalid(f"--older-than: {error}") from None
-    request = api.PruneWorkflows(older_than_seconds=seconds, keep=keep, archived_only=archived_only, dry_run=True)
+    age = seconds(older_than, "--older-than")
+    request = api.PruneWorkflows(older_than_seconds=age, keep=keep, archived_only=archived_only, dry_run=True)
     with torc(create=False) as opened:
         found = opened.send(request)
         if found and not dry_run:

@@ -17,6 +17,7 @@ from pathlib import Path
 from torc.api.base import Torc
 from torc.api.data import ListRequirements
 from torc.api.jobs import ListJobs
+from torc.api.pages import items_of
 from torc.api.runs import GetRunnerSettings
 from torc.core.allotment import Allotment, environ_of_jobs, seconds_kept
 from torc.core.quantities import human_duration
@@ -33,8 +34,7 @@ _REPORT_SECONDS = 5.0
 _LEAST_GRACE = 2.0
 _IDLE_SECONDS = 60.0
 _SEE_SECONDS = 30.0
-#: jobs of a class of several nodes are not many
-_MOST_ASKED = 1000
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +108,12 @@ def _is_pool(torc: Torc, workflow_id: int, allotment: Allotment, wanted: bool | 
         return False
     if wanted is not None or allotment.is_alone:
         return True if wanted is None else wanted
-    classes = torc.send(ListRequirements(workflow_id=workflow_id, limit=10_000)).items
+    classes = items_of(torc, ListRequirements(workflow_id=workflow_id, limit=_PAGE))
     return any(
         job.scheduler in {None, scheduler}
         for each in classes
         if 1 < each.num_nodes <= len(allotment.nodes)
-        for job in torc.send(ListJobs(workflow_id=workflow_id, requirement_id=each.id, limit=_MOST_ASKED)).items
+        for job in items_of(torc, ListJobs(workflow_id=workflow_id, requirement_id=each.id, limit=_PAGE))
     )
 
 

@@ -167,7 +167,11 @@ def _second(group: Path, mark: str) -> Groups | None:
             _write(group / "cgroup.procs", own)
             home.rmdir()
         return None
-    return _tried(Groups(group, _V2, mark, home))
+    made = Groups(group, _V2, mark, home)
+    found = _tried(made)
+    if found is None:
+        made.close()  # as it was: no runner is to be left in a group of its own
+    return found
 
 
 def _first(group: Path, mark: str) -> Groups | None:

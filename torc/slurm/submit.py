@@ -23,7 +23,7 @@ from torc.api.allocations import (
 from torc.api.base import Torc
 from torc.core.allocations import AllocationState
 from torc.core.clusters import Cluster, Submitted
-from torc.errors import Invalid, Unavailable
+from torc.errors import Invalid
 from torc.slurm.request import AllocationRequest
 
 _log = logging.getLogger(__name__)
@@ -137,6 +137,3 @@ def request_of(item: NewAllocation) -> AllocationRequest:
     known["exclude"] = tuple(known.get("exclude") or ())
     known["options"] = tuple((name, value) for name, value in known.get("options") or ())
     return AllocationRequest(**known)
-
-
-__all__ = ["SURELY_NOT_SECONDS", "Unavailable", "cancel", "new_allocation", "request_of", "submit", "submit_recorded"]
