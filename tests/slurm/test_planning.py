@@ -13,9 +13,11 @@ from torc.core.demand import Cell, Demand
 from torc.core.headroom import memory_for_jobs, time_for_jobs
 from torc.core.resources import ResourceRequest
 from torc.errors import Invalid
-from torc.slurm.choosing import Wishes
-from torc.slurm.cluster import Cluster, Partition
+from torc.slurm.choosing import Wishes, problems_of
+from torc.slurm.cluster import Cluster, NodeKind, Partition
 from torc.slurm.planning import Plan, PlannedAllocation, PlanOptions, plan
+from torc.slurm.request import AllocationRequest
+from torc.slurm.schedulers import fields_of
 
 GIB = 1 << 30
 SHORT = Partition("short", 100, 100, 240 * GIB, max_walltime_seconds=4 * 3600, is_shared=False)
@@ -245,3 +247,60 @@ def test_a_hundred_million_jobs_cost_no_more_than_a_few() -> None:
     classes = [(request(cpus=1 + at % 50, gib=1 + at % 100), {stage: 10**6 for stage in range(5)}) for at in range(20)]
     made = plan(demand(*classes), CLUSTER, PlanOptions(group_by="partition"))
     assert sum(planned.num_jobs for planned in made.allocations) == 10**8
+
+
+MANY_FAT_OR_FAST = (
+    NodeKind(8, 64, 500 * GIB, 4, "a100"), NodeKind(2, 128, 1000 * GIB, 4, "h100"), NodeKind(3, 64, 2000 * GIB),
+)  # fmt: skip
+MIXED = replace(
+    SHORT, name="mixed", num_nodes=50, cpus_per_node=64, memory_bytes_per_node=240 * GIB, other_nodes=MANY_FAT_OR_FAST
+)
+SITE = Cluster("s", "Site S", (MIXED,))
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes"),
+    [
+        (request(64), 63),  # any of them
+        (request(64, gib=300), 13),  # not those that are most
+        (request(100), 2),
+        (request(64, gib=900), 5),  # fast or fat
+        (request(64, gib=1500), 3),
+        (request(64, gpus=4), 10),  # of either type
+    ],
+)
+def test_nodes_of_a_partition_that_differ_are_counted_where_they_have_what_is_asked_for(
+    asked: ResourceRequest, nodes: int
+) -> None:
+    planned = only(plan(demand((asked, {0: 2 * nodes})), SITE))
+    assert (planned.partition, planned.num_nodes_busy) == ("mixed", nodes)
+    assert planned.gpus_per_node == asked.num_gpus
+    counted = [reason for reason in planned.reasons if "counting on those of its nodes" in reason]
+    if nodes == 63:
+        assert (planned.cpus_per_node, planned.memory_bytes_per_node, counted) == (None, None, [])
+    else:  # said, though nodes are given whole: others have less
+        assert planned.cpus_per_node == asked.num_cpus and counted[0].endswith(f": {nodes}")
+        assert asked.memory_bytes <= memory_for_jobs(planned.memory_bytes_per_node or 0)
+
+
+def test_types_of_gpus_in_one_partition_are_told_apart() -> None:
+    for gpu_type, nodes in (("a100", 8), ("h100", 2)):
+        options = PlanOptions(Wishes(gpu_type=gpu_type))
+        made = plan(demand((request(gpus=4), {0: 2 * nodes}), (request(64), {0: 10})), SITE, options)
+        plain, fast = sorted(made.allocations, key=lambda planned: planned.gpus_per_node)
+        assert (fast.num_nodes_busy, fast.gpu_type, plain.gpu_type) == (nodes, gpu_type, None)
+        assert fields_of(fast, SITE, options)["gres"] == f"gpu:{gpu_type}:4"
+        assert fields_of(fast, replace(SITE, gpu_option="gpus"), options)["extra"] == f"--gpus-per-node={gpu_type}:4"
+        assert "gres" not in fields_of(plain, SITE, options)
+    (refused,) = plan(demand((request(gpus=1), {0: 1})), SITE, PlanOptions(Wishes(gpu_type="mi300"))).refused
+    assert "GPUs of type mi300 (it has " in refused.hint
+    (refused,) = plan(demand((request(gpus=1, gib=600), {0: 1})), SITE, PlanOptions(Wishes(gpu_type="a100"))).refused
+    assert "At most it may ask for memory" in refused.hint, "the h100 would do it"
+
+
+def test_what_is_written_by_hand_may_ask_for_what_some_nodes_have() -> None:
+    fat = AllocationRequest("x", 600, num_nodes=3, partition="mixed", memory_bytes_per_node=1900 * GIB)
+    assert problems_of(fat, SITE) == []
+    assert problems_of(replace(fat, num_nodes=4), SITE) == ["4 nodes of mixed, where an allocation may have 3"]
+    both = replace(fat, gpus_per_node=4, cpus_per_node=64)
+    assert len(problems_of(both, SITE)) == 1, "no node has both"

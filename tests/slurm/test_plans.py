@@ -42,7 +42,7 @@ def test_what_is_left_is_planned_anew_in_its_present_size(torc: Torc) -> None:
 
 def test_planning_anew_keeps_what_was_chosen_and_takes_what_is_given_now(torc: Torc) -> None:
     wf = workflow(torc, "a -> b")
-    wishes = Wishes(partitions=("short", "bigmem"), account="climate", qos="high")
+    wishes = Wishes(partitions=("short", "bigmem"), account="climate", qos="high", gpu_type="h100")
     options = PlanOptions(wishes, "partition", "max-partition-time", walltime_multiplier=2.0, max_nodes=3)
     left = left_of(torc, wf)
     keep(torc, left, plan(left.demand, CLUSTER, options), CLUSTER, options)
@@ -56,6 +56,6 @@ def test_planning_anew_keeps_what_was_chosen_and_takes_what_is_given_now(torc: T
     given = {"walltime_multiplier": 3.0, "num_allocations": 2, "qos": None, "partitions": ("bigmem",)}
     more = kept_options(options, given)
     assert (more.walltime_multiplier, more.group_by, more.num_allocations) == (3.0, "partition", 2)
-    assert more.wishes == Wishes(partitions=("bigmem",), account="climate", qos="high")
+    assert more.wishes == Wishes(partitions=("bigmem",), account="climate", qos="high", gpu_type="h100")
     one = kept_options(more, {"single_allocation": True})
     assert (one.single_allocation, one.num_allocations) == (True, None)

@@ -142,8 +142,27 @@ def test_what_a_large_cluster_tells() -> None:
     cluster = live.cluster_from({"ClusterName": "big"}, parse_scontrol(PARTITIONS), parse_scontrol(NODES))
     assert [partition.name for partition in cluster.partitions] == ["main", "gpu"]
     main, gpu = cluster.partitions
+    assert main.other_nodes == gpu.other_nodes == ()
     assert (main.num_nodes, main.cpus_per_node, main.memory_bytes_per_node) == (2, 60, 250000 << 20)
     assert (main.is_shared, main.max_nodes_per_job, main.features) == (False, 16, {"ib", "amd"})
     assert (gpu.num_nodes, gpu.cpus_per_node, gpu.memory_bytes_per_node) == (1, 96, 128000 << 20)
     assert (gpu.gpus_per_node, gpu.gpu_type, gpu.max_walltime_seconds) == (4, "h100", None)
     assert (gpu.allowed_accounts, gpu.allowed_qos) == ({"physics", "chem"}, {"high"})
+
+
+def test_nodes_of_a_partition_that_differ_are_told_apart_and_kept_in_profiles() -> None:
+    nodes = "\n".join(
+        f"NodeName=n{at} CPUTot={cpus} Gres={gres} RealMemory={memory} AvailableFeatures={feature} State=IDLE Partitions=all"
+        for at, (cpus, memory, gres, feature) in enumerate([
+            (64, 256000, "(null)", "plain"), (64, 256000, "(null)", "plain"), (64, 1024000, "(null)", "fat"),
+            (64, 256000, "gpu:a100:4(S:0-1)", "fast"), (64, 256000, "gpu:h100:4", "fast"),
+        ])
+    )  # fmt: skip
+    text = "PartitionName=all AllowAccounts=ALL MaxTime=1-00:00:00 State=UP MaxMemPerNode=900000"
+    cluster = live.cluster_from({"ClusterName": "big"}, parse_scontrol(text), parse_scontrol(nodes))
+    (all_,) = cluster.partitions
+    assert (all_.num_nodes, all_.memory_bytes_per_node, all_.features) == (2, 256000 << 20, {"plain"})
+    assert [(kind.num_nodes, kind.memory_bytes_per_node >> 20, kind.gpu_type) for kind in all_.other_nodes] == [
+        (1, 900000, None), (1, 256000, "h100"), (1, 256000, "a100"),
+    ]  # fmt: skip
+    assert read_profiles(write_profile(cluster), "again")[0].cluster == cluster

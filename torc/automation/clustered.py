@@ -39,12 +39,12 @@ class Clustered:
     def limits(self) -> Limits:
         """Give what the largest node can give to a job; nothing where the cluster does not tell."""
         try:
-            partitions = self.describe().partitions
+            kinds = [kind for partition in self.describe().partitions for kind in partition.kinds()]
         except TorcError as error:
             _LOG.info("%s: recoveries are not limited by what nodes have", error)
             return Limits()
-        memory = max((memory_for_jobs(found.memory_bytes_per_node) for found in partitions), default=None)
-        times = [found.max_walltime_seconds for found in partitions]
+        memory = max((memory_for_jobs(found.memory_bytes_per_node) for found in kinds), default=None)
+        times = [found.max_walltime_seconds for found in kinds]
         longest = (
             None if None in times else max((time_for_jobs(each) for each in times if each is not None), default=None)
         )

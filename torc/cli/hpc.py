@@ -13,13 +13,14 @@ import typer
 from torc.cli import render
 from torc.cli.amounts import memory_bytes, seconds
 from torc.cli.app import App
+from torc.cli.plan_options import GpuType
 from torc.cli.sandbox import sandbox
 from torc.cli.session import SESSION
 from torc.core.quantities import human_duration
 from torc.core.resources import ResourceRequest
 from torc.errors import Conflict, Invalid, TorcError
 from torc.slurm import profiles
-from torc.slurm.choosing import Wishes, asked_otherwise, choose, reasons_against, refuse
+from torc.slurm.choosing import Wishes, choose, fit, refuse
 from torc.slurm.cluster import UNKNOWN_NODES, Cluster, Partition
 from torc.slurm.profile_files import write_profile
 
@@ -152,6 +153,7 @@ def match(  # noqa: PLR0913, PLR0917 - options of a command
     constraint: Annotated[
         str | None, typer.Option("--constraint", help="A feature of nodes.", show_default=False)
     ] = None,
+    gpu_type: GpuType = None,
 ) -> None:
     """Tell which partitions can run a job, and why the others cannot. Exit code 4 where none can.
 
@@ -162,7 +164,7 @@ def match(  # noqa: PLR0913, PLR0917 - options of a command
         num_cpus=cpus, memory_bytes=memory_bytes(memory, "--memory"), num_gpus=gpus, num_nodes=nodes,
         runtime_seconds=seconds(walltime, "--walltime"),
     )  # fmt: skip
-    wishes = Wishes(tuple(partition or ()), account, qos, constraint)
+    wishes = Wishes(tuple(partition or ()), account, qos, constraint, gpu_type)
     if unknown := [name for name in wishes.partitions if found.cluster.partition(name) is None]:
         known = ", ".join(each.name for each in found.cluster.partitions)
         raise Invalid(f"{found.cluster.display_name} has no partition `{unknown[0]}`", hint=f"there are {known}")
@@ -238,25 +240,32 @@ def described(cluster: Cluster) -> dict[str, Any]:
 
 
 def _plain(partition: Partition) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(partition).items()
-    }
-    if partition.num_nodes == UNKNOWN_NODES:
-        made["num_nodes"] = None
+    made = _sorted(asdict(partition))
+    del made["is_part"]
+    made["num_nodes"] = _number(partition)
+    made["other_nodes"] = [_sorted(kind) for kind in made["other_nodes"]]
     return made
 
 
+def _sorted(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in fields.items()}
+
+
 def _row(partition: Partition, request: ResourceRequest, wishes: Wishes) -> dict[str, Any]:
-    needs = [f"a job needs {reason}" for reason in reasons_against(request, partition)]
-    reasons = [*asked_otherwise(partition, wishes), *needs]
-    return {"partition": partition.name, "fits": not reasons, "reasons": reasons}
+    found = fit(request, partition, wishes)
+    reasons = [*found.otherwise, *(f"a job needs {reason}" for reason, _ in found.short)]
+    return {"partition": partition.name, "fits": found.fits, "nodes": _number(found.nodes), "reasons": reasons}
+
+
+def _number(partition: Partition) -> int | None:
+    return None if partition.num_nodes == UNKNOWN_NODES else partition.num_nodes
 
 
 def _show_partitions(found: tuple[Partition, ...]) -> None:
     rows = [
         [
             partition.name + ("*" if partition.is_default else ""),
-            "?" if partition.num_nodes == UNKNOWN_NODES else str(partition.num_nodes),
+            "?" if _number(partition) is None else str(partition.num_nodes),
             str(partition.cpus_per_node),
             render.memory(partition.memory_bytes_per_node),
             f"{partition.gpus_per_node} {partition.gpu_type or ''}".strip() if partition.gpus_per_node else "",
@@ -265,7 +274,8 @@ def _show_partitions(found: tuple[Partition, ...]) -> None:
             "shared" if partition.is_shared else "whole",
             _remarks(partition),
         ]
-        for partition in found
+        for whole in found
+        for partition in whole.kinds()
     ]
     header = ["partition", "nodes", "CPUs", "memory", "GPUs", "walltime", "nodes/job", "nodes are", "remarks"]
     render.table(header, rows)

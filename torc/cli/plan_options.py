@@ -25,6 +25,10 @@ Partitions = Annotated[
 ]
 Qos = Annotated[str | None, typer.Option("--qos", help="Quality of service.")]
 Constraint = Annotated[str | None, typer.Option("--constraint", help="Features that nodes must have, as for sbatch.")]
+GpuType = Annotated[
+    str | None,
+    typer.Option("--gpu-type", metavar="TYPE", help="Only GPUs of this type, such as h100 (torc hpc partitions)."),
+]
 GroupBy = Annotated[
     str | None,
     typer.Option(
@@ -68,6 +72,7 @@ class Planning:
     partition: Partitions = None
     qos: Qos = None
     constraint: Constraint = None
+    gpu_type: GpuType = None
     group_by: GroupBy = None
     walltime_strategy: Strategy = None
     walltime_multiplier: Multiplier = None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from torc.core.headroom import END_SECONDS, START_SECONDS, memory_for_jobs, memory_with_headroom
+from torc.core.packing import how_many_fit
 from torc.core.quantities import human_bytes, human_duration
 from torc.core.resources import Capacity, ResourceRequest
-from torc.slurm.cluster import Cluster, Partition
+from torc.slurm.cluster import UNKNOWN_NODES, Cluster, Partition
 from torc.slurm.request import AllocationRequest
 
 _FEATURE = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -23,6 +26,7 @@ class Wishes:
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
+    gpu_type: str | None = None  # of those that need GPUs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +49,82 @@ def most_nodes(partition: Partition) -> int:
     return max(1, min([partition.num_nodes, *(limit for limit in limits if limit is not None)]))
 
 
+class Fit(NamedTuple):
+    """The nodes of a partition that come nearest to what jobs ask for, and what is against them; nothing: they fit.
+
+    They are those that have as much, of whatever kind.
+    """
+
+    nodes: Partition
+    otherwise: tuple[str, ...]  # whatever the nodes have
+    short: tuple[tuple[str, float], ...]  # what they lack, and by which factor
+
+    @property
+    def fits(self) -> bool:
+        """Tell whether jobs can run there."""
+        return not self.otherwise and not self.short
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Say what is against it."""
+        return (*self.otherwise, *(f"needs {reason}" for reason, _ in self.short))
+
+    @property
+    def closeness(self) -> float:
+        """Tell how far the worst is off, as a factor."""
+        return max((by for _, by in self.short), default=1.0)
+
+
+def fit(request: ResourceRequest, partition: Partition, wishes: Wishes) -> Fit:
+    """Give the nodes of a partition for jobs: those on which most of them can run at once, or those that come nearest."""
+    kinds = partition.kinds()
+    allowed = [kind for kind in kinds if not asked_otherwise(kind, wishes) and not _other_gpus(request, kind, wishes)]
+    able = [kind for kind in allowed if _at_once(request, kind)]
+    if not able:
+        return min(
+            (
+                Fit(kind, tuple(asked_otherwise(kind, wishes)), (*_other_gpus(request, kind, wishes), *_shortages(request, kind)))
+                for kind in kinds
+            ),
+            key=lambda fit: (not fit.fits, fit.closeness, _preference(request, fit.nodes)),
+        )  # fmt: skip
+    least = replace(
+        able[0],
+        cpus_per_node=min(kind.cpus_per_node for kind in able),
+        memory_bytes_per_node=min(kind.memory_bytes_per_node for kind in able),
+        gpus_per_node=min(kind.gpus_per_node for kind in able),
+    )
+    found = [_all_like(nodes, allowed, len(kinds)) for nodes in (*able, least)]
+    nodes = min(found, key=lambda nodes: (-nodes.num_nodes * _at_once(request, nodes), _preference(request, nodes)))
+    return Fit(nodes, (), tuple(_shortages(request, nodes)))
+
+
+def _at_once(request: ResourceRequest, nodes: Partition) -> int:
+    return how_many_fit(request.untimed._replace(num_nodes=1), capacity(nodes))
+
+
+def _all_like(nodes: Partition, kinds: Sequence[Partition], num_kinds: int) -> Partition:
+    """Count all nodes that have as much, of so many kinds in all."""
+    alike = [kind for kind in kinds if kind.has_all_of(nodes)]
+    types = {kind.gpu_type for kind in alike}
+    return replace(
+        nodes,
+        num_nodes=min(UNKNOWN_NODES, sum(kind.num_nodes for kind in alike)),
+        gpu_type=types.pop() if len(types) == 1 else None,
+        is_part=len(alike) < num_kinds,
+    )
+
+
 def choose(request: ResourceRequest, cluster: Cluster, wishes: Wishes) -> Partition | None:
-    """Choose where jobs go: of the partitions that fit, the default one, else the smallest. None: nothing fits."""
-    fitting = [
-        partition
-        for partition in cluster.partitions
-        if not asked_otherwise(partition, wishes) and not reasons_against(request, partition)
-    ]
-    return min(fitting, key=lambda partition: _preference(request, partition), default=None)
+    """Choose the nodes that jobs go to: of the partitions that fit, the default one, else the smallest. None: nothing fits."""
+    fitting = [found.nodes for partition in cluster.partitions if (found := fit(request, partition, wishes)).fits]
+    return min(fitting, key=lambda nodes: _preference(request, nodes), default=None)
+
+
+def _other_gpus(request: ResourceRequest, nodes: Partition, wishes: Wishes) -> list[tuple[str, float]]:
+    if not request.num_gpus or wishes.gpu_type in {None, nodes.gpu_type} or not nodes.gpus_per_node:
+        return []
+    return [(f"GPUs of type {wishes.gpu_type} (it has {nodes.gpu_type or 'some whose type is not known'})", 1e3)]
 
 
 def _preference(request: ResourceRequest, partition: Partition) -> tuple[object, ...]:
@@ -93,11 +165,6 @@ def _named(names: frozenset[str]) -> str:
 
 def _plural(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def reasons_against(request: ResourceRequest, partition: Partition) -> list[str]:
-    """Say why no allocation of a partition can run jobs of a class; empty: one can."""
-    return [reason for reason, _ in _shortages(request, partition)]
 
 
 def _shortages(request: ResourceRequest, partition: Partition) -> list[tuple[str, float]]:
@@ -151,14 +218,9 @@ class Refusal:
 def refuse(request: ResourceRequest, cluster: Cluster, wishes: Wishes, about: tuple[int, str, int]) -> Refusal:
     """Say why a class cannot run, and what comes nearest. `about`: its index, its name, how many jobs it has."""
     number, name, num_jobs = about
-    misfits = []
-    elsewhere = []
-    for partition in cluster.partitions:
-        otherwise, short = asked_otherwise(partition, wishes), _shortages(request, partition)
-        if not short:
-            elsewhere.append(partition)
-        reasons = (*otherwise, *(f"needs {reason}" for reason, _ in short))
-        misfits.append(Misfit(partition.name, reasons, max((by for _, by in short), default=1.0)))
+    found = [fit(request, partition, wishes) for partition in cluster.partitions]
+    elsewhere = [item.nodes for item in found if not item.short]
+    misfits = [Misfit(item.nodes.name, item.reasons, item.closeness) for item in found]
     explicit = {partition.name for partition in cluster.partitions if partition.requires_explicit_request}
     misfits.sort(key=lambda misfit: (misfit.closeness, misfit.partition in explicit, misfit.partition))
     jobs = f"{num_jobs:,} job{'' if num_jobs == 1 else 's'} of class {name}"
@@ -173,7 +235,8 @@ def refuse(request: ResourceRequest, cluster: Cluster, wishes: Wishes, about: tu
         hint = f"{fits.name} fits, but {why}: " + _way_out(fits, wishes)
     else:
         nearest = misfits[0]
-        hint = f"nearest is {nearest.partition}: {'; '.join(nearest.reasons)}" + _smaller(request, cluster, nearest)
+        nodes = next(item.nodes for item in found if item.nodes.name == nearest.partition)
+        hint = f"nearest is {nearest.partition}: {'; '.join(nearest.reasons)}" + _smaller(request, nodes)
     return Refusal(number, name, num_jobs, message, hint, tuple(misfits))
 
 
@@ -184,11 +247,8 @@ def _way_out(fits: Partition, wishes: Wishes) -> str:
     return "ask for another account, qos or constraint"
 
 
-def _smaller(request: ResourceRequest, cluster: Cluster, nearest: Misfit) -> str:
+def _smaller(request: ResourceRequest, partition: Partition) -> str:
     """Say what the class may ask for at most."""
-    partition = cluster.partition(nearest.partition)
-    if partition is None:
-        return ""
     most = []
     memory = memory_for_jobs(partition.memory_bytes_per_node)
     if request.memory_bytes > memory:
@@ -230,19 +290,27 @@ def problems_of(request: AllocationRequest, cluster: Cluster) -> list[str]:
         found.append(
             f"{human_duration(request.walltime_seconds)} in {partition.name}, which allows {human_duration(limit)}"
         )
-    most = min(partition.num_nodes, partition.max_nodes_per_job or partition.num_nodes)
+    lacking = [(kind, _lacks(request, kind)) for kind in partition.kinds()]
+    able = sum(kind.num_nodes for kind, lacks in lacking if not lacks) or partition.num_nodes
+    most = min(able, partition.max_nodes_per_job or able)
     if request.num_nodes > most:
         found.append(f"{request.num_nodes} nodes of {partition.name}, where an allocation may have {most}")
-    if (request.cpus_per_node or 0) > partition.cpus_per_node:
-        found.append(f"{request.cpus_per_node} CPUs of a node of {partition.name}, which has {partition.cpus_per_node}")
-    memory = request.memory_bytes_per_node or 0
-    if memory > partition.memory_bytes_per_node:
-        found.append(
-            f"{human_bytes(memory)} of a node of {partition.name}, which has {human_bytes(partition.memory_bytes_per_node)}"
-        )
-    if request.gpus_per_node > partition.gpus_per_node:
-        found.append(f"{request.gpus_per_node} GPUs of a node of {partition.name}, which has {partition.gpus_per_node}")
+    least: list[str] = min((lacks for _, lacks in lacking), key=len)
+    found += least
     accounts = partition.allowed_accounts
     if accounts is not None and request.account and request.account not in accounts:
         found.append(f"account {request.account} in {partition.name}, which takes {_named(accounts)}")
+    return found
+
+
+def _lacks(request: AllocationRequest, nodes: Partition) -> list[str]:
+    """Say what an allocation asks of a node that none of these has."""
+    of, memory = f"of a node of {nodes.name}, which has", request.memory_bytes_per_node or 0
+    found = []
+    if (request.cpus_per_node or 0) > nodes.cpus_per_node:
+        found.append(f"{request.cpus_per_node} CPUs {of} {nodes.cpus_per_node}")
+    if memory > nodes.memory_bytes_per_node:
+        found.append(f"{human_bytes(memory)} {of} {human_bytes(nodes.memory_bytes_per_node)}")
+    if request.gpus_per_node > nodes.gpus_per_node:
+        found.append(f"{request.gpus_per_node} GPUs {of} {nodes.gpus_per_node}")
     return found

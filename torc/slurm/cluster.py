@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 #: more than any cluster has
@@ -10,8 +10,23 @@ UNKNOWN_NODES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class NodeKind:
+    """Nodes of a partition that are alike."""
+
+    num_nodes: int
+    cpus_per_node: int
+    memory_bytes_per_node: int
+    gpus_per_node: int = 0
+    gpu_type: str | None = None
+    features: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Partition:
-    """A set of nodes that are asked for alike. What is None is not limited, or not known."""
+    """A set of nodes that are asked for alike. What is None is not limited, or not known.
+
+    Where its nodes differ, it describes those that are most, and `other_nodes` the others.
+    """
 
     name: str
     num_nodes: int  # that can be used; UNKNOWN_NODES where a profile does not say
@@ -32,6 +47,31 @@ class Partition:
     min_nodes_per_job: int = 1
     gpu_memory_bytes: int | None = None
     local_disk_bytes: int | None = None
+    other_nodes: tuple[NodeKind, ...] = ()
+    is_part: bool = False  # of a partition with other nodes, too: these are got by asking for what they have
+
+    def kinds(self) -> tuple[Partition, ...]:
+        """Give the nodes of each kind as a partition of their own."""
+        if not self.other_nodes:
+            return (self,)
+        first = replace(self, other_nodes=(), is_part=True)
+        others = [
+            replace(
+                first, num_nodes=kind.num_nodes, cpus_per_node=kind.cpus_per_node,
+                memory_bytes_per_node=kind.memory_bytes_per_node, gpus_per_node=kind.gpus_per_node, gpu_type=kind.gpu_type,
+                features=kind.features, gpu_memory_bytes=None,
+            )
+            for kind in self.other_nodes
+        ]  # fmt: skip
+        return (first, *others)
+
+    def has_all_of(self, other: Partition) -> bool:
+        """Tell whether its nodes can stand for those of another."""
+        return (
+            self.cpus_per_node >= other.cpus_per_node
+            and self.memory_bytes_per_node >= other.memory_bytes_per_node
+            and self.gpus_per_node >= other.gpus_per_node
+        )
 
 
 @dataclass(frozen=True, slots=True)

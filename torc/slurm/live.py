@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import getpass
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torc.errors import Invalid, Unavailable
 from torc.slurm import commands, fields, queries
-from torc.slurm.cluster import Cluster, Partition
+from torc.slurm.cluster import Cluster, NodeKind, Partition
 from torc.slurm.parse import Record
 
 #: of a node that will run nothing soon
@@ -97,30 +96,44 @@ def _partition(record: Record, nodes: Sequence[Record], linear: bool) -> Partiti
     usable = [
         node for node in nodes if not _UNUSABLE & set(node.text("State").replace("*", "+NOT_RESPONDING").split("+"))
     ]
-    # nodes of a partition may differ: what most have is what is planned for; ties go to the larger ones
-    (cpus, memory, gpus, gpu_type), _ = max(
-        Counter(map(_shape, usable or nodes)).items(), key=lambda item: (item[1], item[0][:3])
-    )
-    alike = [node for node in usable if _shape(node) == (cpus, memory, gpus, gpu_type)]
-    most_cpus, most_memory = record.number("MaxCPUsPerNode"), fields.memory(record.text("MaxMemPerNode"))
+    most, *others = _kinds(record, usable or nodes)
     return Partition(
         name=record.text("PartitionName"),
-        num_nodes=len(alike),
-        cpus_per_node=min(cpus, most_cpus or cpus),
-        memory_bytes_per_node=min(memory, most_memory or memory),
-        gpus_per_node=gpus,
-        gpu_type=gpu_type,
+        num_nodes=most.num_nodes if usable else 0,
+        cpus_per_node=most.cpus_per_node,
+        memory_bytes_per_node=most.memory_bytes_per_node,
+        gpus_per_node=most.gpus_per_node,
+        gpu_type=most.gpu_type,
         max_walltime_seconds=fields.duration(record.text("MaxTime")),
         default_walltime_seconds=fields.duration(record.text("DefaultTime")),
         max_nodes_per_job=record.number("MaxNodes"),
         is_default=record.text("Default") == "YES",
         is_shared=not linear and not record.text("OverSubscribe").startswith("EXCLUSIVE"),
         requires_explicit_request=record.text("ReqResv") == "YES" or record.text("RootOnly") == "YES",
-        features=frozenset().union(*(fields.names(node.text("AvailableFeatures")) for node in alike or nodes)),
+        features=most.features,
         allowed_accounts=_allowed(record.text("AllowAccounts")),
         allowed_qos=_allowed(record.text("AllowQos")),
         min_nodes_per_job=max(1, record.number("MinNodes") or 1),
+        other_nodes=tuple(others) if usable else (),
     )
+
+
+def _kinds(record: Record, nodes: Sequence[Record]) -> list[NodeKind]:
+    """Tell the nodes of a partition apart by what they have, within its limits; those that are most first, of equal ones the larger."""
+    most_cpus, most_memory = record.number("MaxCPUsPerNode"), fields.memory(record.text("MaxMemPerNode"))
+    alike: dict[tuple[int, int, int, str | None], list[Record]] = {}
+    for node in nodes:
+        cpus, memory, gpus, gpu_type = _shape(node)
+        shape = (min(cpus, most_cpus or cpus), min(memory, most_memory or memory), gpus, gpu_type)
+        alike.setdefault(shape, []).append(node)
+    return [
+        NodeKind(
+            len(found), *shape, frozenset().union(*(fields.names(node.text("AvailableFeatures")) for node in found))
+        )
+        for shape, found in sorted(
+            alike.items(), key=lambda item: (len(item[1]), item[0][:3], item[0][3] or ""), reverse=True
+        )
+    ]
 
 
 def _shape(node: Record) -> tuple[int, int, int, str | None]:

@@ -164,7 +164,7 @@ def _groups(demand: Demand, cluster: Cluster, options: PlanOptions) -> tuple[lis
     counts: dict[int, int] = {}
     for cell in demand.cells:
         counts[cell.requirement] = counts.get(cell.requirement, 0) + cell.num_jobs
-    found: dict[tuple[str, str, int], set[int]] = {}
+    found: dict[tuple[str, Partition, int], set[int]] = {}
     refused = []
     for number, num_jobs in sorted(counts.items()):
         request, name = demand.requests[number], demand.names[number]
@@ -173,11 +173,9 @@ def _groups(demand: Demand, cluster: Cluster, options: PlanOptions) -> tuple[lis
             refused.append(refuse(request, cluster, options.wishes, (number, name, num_jobs)))
             continue
         by = name if options.group_by == "resource-requirements" else partition.name
-        found.setdefault((by, partition.name, request.num_nodes), set()).add(number)
+        found.setdefault((by, partition, request.num_nodes), set()).add(number)
     groups = []
-    for (by, name, unit), classes in found.items():
-        partition = cluster.partition(name)
-        assert partition is not None
+    for (by, partition, unit), classes in found.items():
         groups.append(_Group(by if unit == 1 else f"{by}_{unit}_nodes", partition, unit, frozenset(classes)))
     return groups, tuple(refused)
 
@@ -280,7 +278,7 @@ def _planned(demand: Demand, segment: _Segment, options: PlanOptions, names: _Na
     num_allocations, units, notes = _spread(segment, options)
     walltime = _walltime(demand, segment, options)
     peak = _peak(segment)
-    cpus = peak.num_cpus if partition.is_shared else None
+    cpus = peak.num_cpus if partition.is_shared or partition.is_part else None
     return PlannedAllocation(
         name=names.new(group.name if stage == 0 else f"{group.name}_stage_{stage + 1}"),
         partition=partition.name,
@@ -293,7 +291,7 @@ def _planned(demand: Demand, segment: _Segment, options: PlanOptions, names: _Na
         cpus_per_node=cpus,
         memory_bytes_per_node=memory_to_ask(peak.memory_bytes, partition) if cpus is not None else None,
         gpus_per_node=peak.num_gpus,
-        gpu_type=None,
+        gpu_type=options.wishes.gpu_type if peak.num_gpus else None,
         reasons=(*_reasons(demand, segment, walltime), *segment.notes, *notes),
     )
 
@@ -367,12 +365,21 @@ def _reasons(demand: Demand, segment: _Segment, walltime: int) -> list[str]:
         shown += f" ({_limit(request.num_cpus, request.memory_bytes, request.num_gpus, node)})"
     where = " (the default)" if group.partition.is_default else ""
     found = [f"partition {group.partition.name}{where}: {shown}"]
+    if group.partition.is_part:
+        found.append(f"counting on those of its nodes that have {_described(group.partition)}")
     if len(segment.packings) > 1:
         found.append(f"{len(segment.packings)} stages one after the other on the same nodes")
     found.append(
         f"done after {human_duration(segment.seconds)} when every job takes all of its time; walltime {human_duration(walltime)}"
     )
     return found
+
+
+def _described(nodes: Partition) -> str:
+    gpus = (
+        f", {nodes.gpus_per_node} GPUs{f' ({nodes.gpu_type})' if nodes.gpu_type else ''}" if nodes.gpus_per_node else ""
+    )
+    return f"{nodes.cpus_per_node} CPUs, {human_bytes(nodes.memory_bytes_per_node)}{gpus}: {nodes.num_nodes}"
 
 
 def _limit(num_cpus: int, memory_bytes: int, num_gpus: int, node: Capacity) -> str:

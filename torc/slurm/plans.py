@@ -18,7 +18,7 @@ from torc.slurm.schedulers import fields_of
 
 #: options of a plan beside the wishes for its partition
 _CHOICES = ("group_by", "walltime_strategy", "walltime_multiplier", "single_allocation", "num_allocations", "max_nodes")
-_WISHES = ("partitions", "account", "qos", "constraint")
+_WISHES = ("partitions", "account", "qos", "constraint", "gpu_type")
 
 
 class Left(NamedTuple):
@@ -111,6 +111,8 @@ def _choices(options: PlanOptions) -> dict[str, Any]:
     chosen = {name: getattr(options, name) for name in _CHOICES if getattr(options, name) != getattr(plain, name)}
     if options.wishes.partitions:
         chosen["partitions"] = list(options.wishes.partitions)
+    if options.wishes.gpu_type:
+        chosen["gpu_type"] = options.wishes.gpu_type
     return {"plan_options": chosen} if chosen else {}
 
 
@@ -118,6 +120,6 @@ def _options_of(fields: Mapping[str, Any]) -> PlanOptions:
     chosen = dict(fields.get("plan_options") or {})
     wishes = Wishes(
         partitions=tuple(chosen.pop("partitions", ())), account=fields.get("account"), qos=fields.get("qos"),
-        constraint=fields.get("constraint"),
+        constraint=fields.get("constraint"), gpu_type=chosen.pop("gpu_type", None),
     )  # fmt: skip
     return PlanOptions(wishes=wishes, **{name: chosen[name] for name in _CHOICES if name in chosen})

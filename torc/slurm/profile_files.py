@@ -24,7 +24,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from torc.errors import Invalid
-from torc.slurm.cluster import UNKNOWN_NODES, Cluster, Partition
+from torc.slurm.cluster import UNKNOWN_NODES, Cluster, NodeKind, Partition
 
 _LONGEST_PART = 2**31
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -32,6 +32,15 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Nodes(_Strict):
+    num_nodes: int = Field(ge=0)
+    cpus_per_node: int = Field(ge=1, le=_LONGEST_PART)
+    memory_mb: int = Field(ge=1, le=2**40)
+    gpus_per_node: int = Field(0, ge=0)
+    gpu_type: str | None = None
+    features: list[str] = []
 
 
 class _Partition(_Strict):
@@ -54,6 +63,7 @@ class _Partition(_Strict):
     features: list[str] = []
     allowed_accounts: list[str] | None = None
     allowed_qos: list[str] | None = None
+    other_nodes: list[_Nodes] = []
 
 
 class _Profile(_Strict):
@@ -118,7 +128,8 @@ def _complaint(error: ValidationError, name: str, origin: str) -> Invalid:
     where = ".".join(str(part) for part in (name, *first["loc"]))
     hint = None
     if first["type"] == "extra_forbidden":
-        model = _Partition if "partitions" in first["loc"] else _Profile
+        model: type[_Strict] = _Partition if "partitions" in first["loc"] else _Profile
+        model = _Nodes if "other_nodes" in first["loc"][:-1] else model
         near = difflib.get_close_matches(str(first["loc"][-1]), model.model_fields, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(model.model_fields)}"
         return Invalid(f"{origin}: there is no `{where}`", hint=hint)
@@ -138,6 +149,13 @@ def _partition(read: _Partition) -> Partition:
         min_nodes_per_job=read.min_nodes,
         gpu_memory_bytes=None if read.gpu_memory_gb is None else int(read.gpu_memory_gb * (1 << 30)),
         local_disk_bytes=None if read.local_disk_gb is None else int(read.local_disk_gb * 10**9),
+        other_nodes=tuple(
+            NodeKind(
+                nodes.num_nodes, nodes.cpus_per_node, nodes.memory_mb << 20, nodes.gpus_per_node, nodes.gpu_type,
+                frozenset(nodes.features),
+            )
+            for nodes in read.other_nodes
+        ),
     )  # fmt: skip
 
 
@@ -158,6 +176,8 @@ def write_profile(cluster: Cluster, *, detect_env: Mapping[str, str] | None = No
         lines.append(f"detect_env = {{ {inside} }}")
     for partition in cluster.partitions:
         lines += ["", f"[[{table}.partitions]]", *_lines(_fields(partition))]
+        for kind in partition.other_nodes:
+            lines += ["", f"[[{table}.partitions.other_nodes]]", *_lines(_fields_of_kind(kind))]
     return "\n".join(lines) + "\n"
 
 
@@ -182,6 +202,17 @@ def _fields(of: Partition) -> dict[str, Any]:
         "features": sorted(of.features) or None,
         "allowed_accounts": None if of.allowed_accounts is None else sorted(of.allowed_accounts),
         "allowed_qos": None if of.allowed_qos is None else sorted(of.allowed_qos),
+    }
+
+
+def _fields_of_kind(of: NodeKind) -> dict[str, Any]:
+    return {
+        "num_nodes": of.num_nodes,
+        "cpus_per_node": of.cpus_per_node,
+        "memory_mb": max(1, of.memory_bytes_per_node >> 20),
+        "gpus_per_node": of.gpus_per_node or None,
+        "gpu_type": of.gpu_type,
+        "features": sorted(of.features) or None,
     }
 
 

@@ -35,10 +35,11 @@ def fields_of(planned: PlannedAllocation, cluster: Cluster, options: PlanOptions
         "constraint": wishes.constraint,
     }
     if planned.gpus_per_node:  # as this cluster wants it: who submits later knows the cluster no more
+        gpus = f"{planned.gpu_type}:{planned.gpus_per_node}" if planned.gpu_type else str(planned.gpus_per_node)
         if cluster.gpu_option == "gres":
-            made["gres"] = f"gpu:{planned.gpus_per_node}"
+            made["gres"] = f"gpu:{gpus}"
         else:
-            made["extra"] = f"--gpus-per-node={planned.gpus_per_node}"
+            made["extra"] = f"--gpus-per-node={gpus}"
     return {name: value for name, value in made.items() if value is not None}
 
 

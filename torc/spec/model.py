@@ -241,6 +241,7 @@ class PlanOptions(Part):
     """What a plan of allocations was asked for, beside account, qos and constraint."""
 
     partitions: list[Text] = Field([], description="Partitions that were named.")
+    gpu_type: Text | None = Field(None, description="Type of GPUs that was named.")
     group_by: Literal["resource-requirements", "partition"] = Field(
         "resource-requirements", description="Which jobs share allocations."
     )
