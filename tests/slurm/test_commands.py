@@ -12,8 +12,10 @@ import pytest
 
 from tests.support.slurm import Slurm
 from tests.support.wait import wait_until
+from torc.core.clusters import Asked
 from torc.errors import Invalid, Unavailable
 from torc.slurm import commands, queries
+from torc.slurm.slurm import Slurm as OnCluster
 
 LONG = 120.0  # patience that no test uses up
 
@@ -137,6 +139,21 @@ def test_accounting_is_asked_from_the_submission_on_not_from_midnight(programs: 
 def test_a_cluster_without_accounting_says_so(programs: Path) -> None:
     put(programs, "sacct", "echo Slurm accounting storage is disabled >&2; exit 1")
     assert queries.accounting(["12"], 0.0) is None
+
+
+def test_an_allocation_on_another_cluster_is_followed_and_cancelled_there(programs: Path) -> None:
+    put(programs, "sbatch", 'cat > "${0%/*}/script"; echo "12;east"')
+    times = "2026-11-26T10:00:00|2026-11-26T10:01:00|2026-11-26T11:01:00"
+    row = f"12|12|RUNNING|None|n1|1|short|a|u|{times}|1:00:00|0:10|1|sweep.mark"
+    put(programs, "squeue", f'echo "$@" > "${{0%/*}}/asked"; echo "CLUSTER: east"; echo "{row}"')
+    put(programs, "scancel", 'echo "$@" >> "${0%/*}/cancelled"')
+    slurm = OnCluster(output_dir=str(programs), patience=0.0)
+    number = slurm.submit("#!/bin/sh\n").cluster_job_id
+    assert number == "12@east"
+    assert slurm.look([Asked("mark", number, 0.0)]).observations["mark"].cluster_state == "RUNNING"
+    assert "--clusters=east" in (programs / "asked").read_text()
+    slurm.cancel([number, "7"])
+    assert (programs / "cancelled").read_text().split("\n") == ["--clusters=east 12", "7", ""]
 
 
 BUSY = [

@@ -33,7 +33,7 @@ def queue(
     if jobs is None:
         return parse.parse_squeue(commands.run(ask, patience=patience))
     rows: list[QueueRow] = []
-    for where, ids in _by_cluster(jobs):
+    for where, ids in by_cluster(jobs):
         try:
             text = commands.run([*ask, *where, f"--jobs={','.join(ids)}"], patience=patience)
         except Invalid as error:
@@ -53,7 +53,7 @@ def accounting(
     """
     rows: list[AccountingRow] = []
     begin = datetime.fromtimestamp(max(since - _EARLIER_SECONDS, 0.0), UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    for where, ids in _by_cluster(jobs):
+    for where, ids in by_cluster(jobs):
         ask = ["sacct", "--noheader", "--parsable2", f"--format={parse.SACCT_FORMAT}", f"--starttime={begin}"]
         ask += [*where, *(["--duplicates"] if duplicates else []), f"--jobs={','.join(ids)}"]
         try:
@@ -93,8 +93,8 @@ def expected_start(options: Iterable[str], script: str, *, patience: float = 0.0
     return parse.parse_test_only(answer.said + answer.output)
 
 
-def _by_cluster(jobs: Iterable[str]) -> list[tuple[list[str], list[str]]]:
-    """Sort ids by the cluster that they name: the option that means it, and its ids, not too many at once."""
+def by_cluster(jobs: Iterable[str]) -> list[tuple[list[str], list[str]]]:
+    """Sort ids by the cluster that they name: the option that means it, and its ids, not too many at once. Raises Invalid."""
     sorted_: dict[str | None, list[str]] = {}
     for text in dict.fromkeys(jobs):
         found = fields.job_id(text)

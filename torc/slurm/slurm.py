@@ -1,6 +1,7 @@
 """Slurm as a cluster to ask for allocations: what `torc.core.clusters.Cluster` asks for, with one squeue and one sacct a look.
 
-An allocation is known by its id or, before that is recorded, by its mark, with which the name of its job ends.
+An allocation is known by its id or, before that is recorded, by its mark, with which the name of its job ends. Where a spec
+names another cluster (`clusters` in slurm_defaults), the id names it, too: `12@other`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from torc.slurm.request import AllocationRequest
 from torc.slurm.script import Facts, mark_of
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 500
 #: seconds after an end in which the accounting usually tells of it
 _ACCOUNTS_LATE = 15.0
 _SHORT = "a process in it was killed for want of memory"
@@ -60,7 +60,7 @@ class Slurm:
         found = parse.parse_submitted(text)
         if found is None:
             raise Unavailable(f"sbatch answered {text.strip()[:100]!r}, which names no job", uncertain=True)
-        return Submitted(found.job, found.cluster)
+        return Submitted(found.job if found.cluster is None else f"{found.job}@{found.cluster}", found.cluster)
 
     def look(self, asked: Collection[Asked]) -> Seen:
         """Ask squeue and, for what it does not know or has seen end, sacct."""
@@ -81,7 +81,7 @@ class Slurm:
             for row in rows_of_accounts or ()
             if row.id.step is None and (mark := _own(late, row)) is not None
         }
-        short = {late[row.id.job] for row in rows_of_accounts or () if _ran_out(row) and row.id.job in late}
+        short = {_named(late, row) for row in rows_of_accounts or () if _ran_out(row)}
         seen = {}
         for mark in queue.keys() | accounts.keys():
             told = merged(queue.get(mark), accounts.get(mark))
@@ -93,10 +93,9 @@ class Slurm:
 
     def cancel(self, ids: Collection[str]) -> None:
         """Call scancel. Raises Unavailable."""
-        every = list(ids)
-        for at in range(0, len(every), _AT_ONCE):
+        for where, numbers in queries.by_cluster(ids):
             try:
-                commands.run(["scancel", *every[at : at + _AT_ONCE]], patience=self.patience)
+                commands.run(["scancel", *where, *numbers], patience=self.patience)
             except Invalid as error:
                 if not any(words in error.message.lower() for words in _GONE):
                     raise
@@ -106,8 +105,7 @@ class Slurm:
         """Ask for the jobs of these ids or, where some have none yet, for all of ours."""
         if unknown:
             rows = queries.queue(user=str(os.geteuid()), patience=self.patience)
-            known = {row.id.job for row in rows}
-            elsewhere = [number for number in by_id if "@" in number and number not in known]
+            elsewhere = [number for number in by_id if "@" in number]
             return rows + (queries.queue(elsewhere, patience=self.patience) if elsewhere else [])
         return queries.queue(list(by_id), patience=self.patience) if by_id else []
 
@@ -132,8 +130,13 @@ def _own(by_id: Mapping[str, str], row: QueueRow | AccountingRow) -> str | None:
 
     A controller that was killed may have forgotten the last jobs, and give their ids to others: the name tells.
     """
-    mark = by_id.get(row.id.job)
+    mark = _named(by_id, row)
     return mark if mark is not None and mark_of(row.name) == mark else None
+
+
+def _named(by_id: Mapping[str, str], row: QueueRow | AccountingRow) -> str | None:
+    """Give the mark of what has the id of a row, on the cluster that the row is of."""
+    return by_id.get(f"{row.id.job}@{row.cluster}") or by_id.get(row.id.job)
 
 
 def _found(rows: Iterable[QueueRow], unknown: Collection[str]) -> tuple[dict[str, str], tuple[str, ...]]:
