@@ -10,7 +10,7 @@ import pytest
 
 from torc.api.workflows import ListWorkflows
 from torc.client.connect import connect, find
-from torc.client.credentials import write_token
+from torc.client.credentials import read_token, write_token
 from torc.client.remote import Remote
 from torc.errors import Forbidden, Invalid, Unavailable
 
@@ -131,6 +131,16 @@ def test_the_author_of_changes_is_the_user_unless_named(tmp_path: Path) -> None:
     torc = connect(cwd=tmp_path, environ={})
     assert torc.actor.startswith("user:")  # type: ignore[attr-defined]
     torc.close()
+
+
+def test_no_link_that_others_have_prepared_leads_a_token_away(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch()
+    for name in (".wf1", f".wf1.{os.getpid()}", "wf1"):
+        (tmp_path / name).symlink_to(elsewhere)
+    write_token(tmp_path / "wf1", "torc_1_secret")
+    assert elsewhere.read_text() == "" and read_token(str(tmp_path / "wf1")) == "torc_1_secret"
+    assert not [path for path in tmp_path.iterdir() if path.is_file() and not path.is_symlink() and path.name[0] == "."]
 
 
 def test_a_file_with_a_token_is_shown_to_the_server_unless_others_can_read_it(tmp_path: Path) -> None:

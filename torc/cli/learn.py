@@ -20,6 +20,7 @@ _AT_ONCE = 10_000
 def learn(spec: str, output: Path | None, margin: float, *, force: bool) -> None:
     """Show what the job templates of a spec should ask for and, where it is wanted, write a spec that does."""
     from torc.cli.specs import compiled
+    from torc.reports.files import write_whole
     from torc.spec.compile import SUFFIXES, parse_spec
     from torc.spec.relearn import adopt
     from torc.spec.write import write_spec
@@ -48,7 +49,8 @@ def learn(spec: str, output: Path | None, margin: float, *, force: bool) -> None
     if output is not None:
         if not adopted:
             raise NotFound("nothing was learnt that could be written", hint="run something like it first")
-        _save(output, write_spec(made, str(form)))
+        write_whole(output, write_spec(made, str(form)).encode())
+        render.note(f"wrote {output}")
 
 
 def _ask(plan: Any, margin: float) -> tuple[dict[int, Learnt], int]:
@@ -116,11 +118,3 @@ def _print(parsed: Any, plan: Any, rows: list[dict[str, Any]], learnt: Mapping[i
     if unknown:
         shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         render.note(f"of {shown} too little is known (fewer than 3 attempts of jobs like it): what it asks for stays")
-
-
-def _save(output: Path, text: str) -> None:
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise Invalid(f"cannot write {output}: {error.strerror}", hint="name another file") from None
-    render.note(f"wrote {output}")

@@ -58,6 +58,7 @@ def export(
 
 
 def _export_spec(opened: Any, number: int, path: Path, to_stdout: bool) -> int:
+    from torc.reports.files import write_whole
     from torc.spec.compile import SUFFIXES
 
     form: Any = "yaml" if to_stdout else SUFFIXES.get(path.suffix.lower())
@@ -67,10 +68,7 @@ def _export_spec(opened: Any, number: int, path: Path, to_stdout: bool) -> int:
     if to_stdout:
         sys.stdout.write(found.text)
         return 0
-    try:
-        path.write_text(found.text, encoding="utf-8")
-    except OSError as error:
-        raise Invalid(f"cannot write {path}: {error.strerror}", hint="name another file") from None
+    write_whole(path, found.text.encode())
     return 0
 
 

@@ -43,6 +43,7 @@ def _generate(spec: str, output: Path | None, force: bool, planning: Planning, w
     from torc.cli.specs import compiled
     from torc.cli.submitting import demand_of
     from torc.core.demand import due_jobs
+    from torc.reports.files import write_whole
     from torc.slurm.planning import plan
     from torc.slurm.writing import with_plan
     from torc.spec.compile import SUFFIXES, parse_spec
@@ -74,10 +75,7 @@ def _generate(spec: str, output: Path | None, force: bool, planning: Planning, w
     if output is None:
         print(write_spec(written, form), end="")
         return
-    try:
-        output.write_text(write_spec(written, form), encoding="utf-8")
-    except OSError as error:
-        raise Invalid(f"cannot write {output}: {error.strerror}", hint="name another file") from None
+    write_whole(output, write_spec(written, form).encode())
     if SESSION.json:
         render.show_json({**allocation_plan.as_json(made, cluster, source, demand), "path": str(output)})
     else:

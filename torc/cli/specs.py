@@ -120,6 +120,7 @@ def convert(
 
     Example: torc convert sweep.yaml -o sweep.kdl
     """
+    from torc.reports.files import write_whole
     from torc.spec.compile import SUFFIXES, parse_spec
     from torc.spec.write import write_spec
 
@@ -133,10 +134,7 @@ def convert(
     parsed, found = parse_spec(text, format=source, name=name)  # type: ignore[arg-type]
     if parsed is None:
         raise Invalid(f"{name} is not valid", rendered=[problem.render() for problem in found])
-    try:
-        output.write_text(write_spec(parsed, form), encoding="utf-8")
-    except OSError as error:
-        raise Invalid(f"cannot write {output}: {error.strerror}", hint="name another file") from None
+    write_whole(output, write_spec(parsed, form).encode())
     render.note(f"wrote {output}")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from torc.client.private import write_private
 from torc.errors import Forbidden, Invalid, Unavailable
 
 FILE = "credentials.json"
@@ -75,15 +76,8 @@ def read_token(path: str | None) -> str | None:
 
 
 def write_token(path: Path, token: str) -> None:
-    """Write a file for `read_token`: for its owner alone, all of it at once. Raises Unavailable."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(token + "\n")
-        os.replace(fresh, path)
-    except OSError as error:
-        raise Unavailable(f"cannot write {path}: {error.strerror}", hint="check the folder and its disk") from None
+    """Write a file for `read_token`. Raises Unavailable."""
+    write_private(path, token + "\n")
 
 
 def token_for(url: str, environ: Mapping[str, str]) -> str | None:
@@ -148,13 +142,4 @@ def _call(name: str, *arguments: Any) -> Any:
 
 
 def _write(credentials: Mapping[str, Credential], path: Path) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump({server: asdict(item) for server, item in credentials.items()}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except OSError as error:
-        raise Unavailable(f"cannot write {path}: {error.strerror}", hint="check the folder and its disk") from None
+    write_private(path, json.dumps({server: asdict(item) for server, item in credentials.items()}, indent=1))

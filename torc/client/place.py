@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from torc.errors import Unavailable
+from torc.client.private import write_private
 
 FILE = "server.json"
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -56,15 +56,7 @@ def this_process(
 
 def write(folder: Path, place: ServerPlace) -> None:
     """Tell where a server is, at once and only to its owner. Raises Unavailable."""
-    fresh = folder / f".{FILE}.{place.pid}"
-    try:
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(asdict(place), file, indent=1)
-        os.replace(fresh, folder / FILE)
-    except OSError as error:
-        raise Unavailable(
-            f"cannot write {folder / FILE}: {error.strerror}", hint="check the folder and its disk"
-        ) from None
+    write_private(folder / FILE, json.dumps(asdict(place), indent=1))
 
 
 def read(folder: Path) -> ServerPlace | None:
