@@ -21,7 +21,7 @@ from torc.api.runs import (
     Result,
     StartRun,
 )
-from torc.api.workflows import CreateWorkflow, GetWorkflow, ListWorkflows
+from torc.api.workflows import CreateWorkflow, GetWorkflow, ListWorkflows, ResetWorkflow
 from torc.client.connect import connect
 from torc.core.states import State
 
@@ -36,8 +36,11 @@ class Conversation:
         self._torc = connect(db=str(database), actor="user:benchmark")
         create = CreateWorkflow(spec=json.dumps(spec), format="json", directory=str(folder), user="benchmark")
         self._workflow_id = self._torc.send(create).id
+        self._runner_id = self._begin()
+
+    def _begin(self) -> int:
         self._torc.send(StartRun(workflow_id=self._workflow_id))
-        self._runner_id = self._torc.send(
+        return self._torc.send(
             RegisterRunner(
                 workflow_id=self._workflow_id,
                 host="benchmark",
@@ -47,6 +50,12 @@ class Conversation:
                 capacity=CAPACITY,
             )
         ).id
+
+    def begin_again(self) -> None:
+        """Make failed jobs due again, and begin another run with another runner."""
+        self.leave()
+        self._torc.send(ResetWorkflow(workflow_id=self._workflow_id, failed_only=True))
+        self._runner_id = self._begin()
 
     def exchange(self, finished: list[Assignment], limit: int) -> list[Assignment]:
         """Report success of jobs that were given, and take up to `limit` others."""

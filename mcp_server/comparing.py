@@ -12,6 +12,7 @@ from mcp_server.present import Reply, plain
 from mcp_server.registry import tool
 from torc.api.runs import ListResults
 from torc.api.utilization import CheckUtilization, ClassUse
+from torc.api.workflows import Workflow
 from torc.core.quantities import human_bytes, human_duration
 from torc.errors import Invalid
 
@@ -52,14 +53,7 @@ def compare_runs(
     did. Jobs of two workflows are matched by name."""
     first = find_workflow(workflow_id)
     second = first if other_workflow_id is None else find_workflow(other_workflow_id)
-    run_b = other_run_id or second.run_id
-    run_a = run_id or (first.run_id if second.id != first.id else first.run_id - 1)
-    if run_a < 1 or run_b < 1 or (first.id, run_a) == (second.id, run_b):
-        raise Invalid(
-            f"run_id: workflow {first.id} has had {first.run_id} runs: there are no two to compare",
-            hint="name another workflow with other_workflow_id, or run it again",
-        )
-    sides = [(first.id, run_a), (second.id, run_b)]
+    sides = _sides(first, second, run_id, other_run_id)
     uses = [desk().torc.send(CheckUtilization(workflow_id=number, run_id=run, limit=0)) for number, run in sides]
     failed = [_failed(number, run) for number, run in sides]
     classes = [{use.requirement: use for use in found.classes} for found in uses]
@@ -73,6 +67,31 @@ def compare_runs(
         if max(map(len, failed)) >= _MOST_FAILED
         else None,
     )  # fmt: skip
+
+
+def _sides(first: Workflow, second: Workflow, run_id: int | None, other_run_id: int | None) -> list[tuple[int, int]]:
+    """Give the workflow and run of both sides. Raises Invalid where there are no two."""
+    is_one = second.id == first.id
+    run_b = other_run_id or second.run_id
+    run_a = run_id or (first.run_id - 1 if is_one else first.run_id)
+    for workflow in (first, second):
+        if workflow.run_id < 1:
+            raise Invalid(
+                f"workflow {workflow.id} has not run: there are no two runs to compare",
+                hint="run_workflow begins a run",
+            )
+    if is_one and (run_a < 1 or run_a == run_b):
+        had = f"workflow {first.id} has had one run" if first.run_id == 1 else f"both are run {run_b}"
+        raise Invalid(
+            f"run_id: {had}: there are no two to compare",
+            hint="name two runs with run_id and other_run_id, another workflow with other_workflow_id, or run it again",
+        )
+    for field, workflow, run in (("run_id", first, run_a), ("other_run_id", second, run_b)):
+        if run > workflow.run_id:
+            raise Invalid(
+                f"{field}: workflow {workflow.id} has no run {run}", hint=f"its runs are 1 to {workflow.run_id}"
+            )
+    return [(first.id, run_a), (second.id, run_b)]
 
 
 def _failed(workflow_id: int, run_id: int) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from torc.spec.plan import Plan
 from torc.spec.write import write_spec
 
 _MOST_COMMANDS = 12
+_MOST_CHANGES = 25
 
 
 class SpecReport(Reply):
@@ -178,9 +179,10 @@ class Difference(Reply):
 @tool("Compare two specs")
 def diff_specs(
     first: Annotated[
-        str | int, Field(description="a workflow id, a spec file below the server's directory, or its text")
+        str | int | dict[str, Any],
+        Field(description="a workflow id, a spec file below the server's directory, its text, or an object"),
     ],
-    second: Annotated[str | int, Field(description="likewise")],
+    second: Annotated[str | int | dict[str, Any], Field(description="likewise")],
 ) -> Difference:
     """Compare two specs or stored workflows job by job, as they are after expansion. Use it before reinitialize_workflow, or
     to say what an edit changed."""
@@ -188,37 +190,38 @@ def diff_specs(
     old, new = _jobs_of(before), _jobs_of(after)
     added, removed = [n for n in new if n not in old], [n for n in old if n not in new]
     changed = [
+        (name, field) for name in old if name in new for field in old[name] if old[name][field] != new[name][field]
+    ]
+    shown = [
         f"{plain(name, 60)}: {plain(field, 30)} {plain(str(old[name][field]), 120)} -> {plain(str(new[name][field]), 120)}"
-        for name in old
-        if name in new
-        for field in old[name]
-        if old[name][field] != new[name][field]
+        for name, field in changed[:_MOST_CHANGES]
     ]
     others = _other_differences(before, after)
     return Difference(
         same=not (added or removed or changed or others), added_jobs=_some(added), removed_jobs=_some(removed),
-        changed_jobs=changed[:25], other=others[:20], num_changed=len(changed),
+        changed_jobs=shown, other=others[:20], num_changed=len(changed),
     )  # fmt: skip
 
 
-def _plan_of(named: str | int) -> Plan:
-    from_store = isinstance(named, int) or named.isdigit()
-    if from_store:
+def _plan_of(named: str | int | dict[str, Any]) -> Plan:
+    if isinstance(named, dict):
+        return texts.checked(texts.source_of(named, None))
+    if isinstance(named, int) or named.isdigit():
         return texts.stored_plan(find_workflow(named).id)
-    text = str(named)
-    is_path = "\n" not in text and Path(text).suffix.lower() in SUFFIXES
-    return texts.checked(texts.source_of(None, text) if is_path else texts.source_of(text, None))
+    is_path = "\n" not in named and Path(named).suffix.lower() in SUFFIXES
+    return texts.checked(texts.source_of(None, named) if is_path else texts.source_of(named, None))
 
 
 def _jobs_of(plan: Plan) -> dict[str, dict[str, object]]:
     files, user_data = plan.files, plan.user_data
+    waited_for = [sorted(plan.jobs[other].name for other in gate) for gate in plan.gates]  # once for all behind a gate
     found: dict[str, dict[str, object]] = {}
     for job in plan.jobs:
         inputs = plan.input_sets[job.input_set] if job.input_set is not None else None
         request = plan.requirements[job.requirement].request
         found[job.name] = {
             "command": job.command.replace("\x00", ""), "priority": job.priority, "env": dict(job.env),
-            "depends_on": sorted(plan.jobs[other].name for other in plan.gates[job.gate]) if job.gate is not None else [],
+            "depends_on": waited_for[job.gate] if job.gate is not None else [],
             "resources": request._asdict() if hasattr(request, "_asdict") else request,
             "input_files": [files[at].path for at in inputs.files] if inputs else [],
             "output_files": [files[at].path for at in job.output_files],
@@ -247,5 +250,5 @@ def _other_differences(before: Plan, after: Plan) -> list[str]:
 
 
 def _some(names: Sequence[str]) -> list[str]:
-    shown = [plain(name, 80) for name in names[:25]]
+    shown = [plain(name, 80) for name in names[:_MOST_CHANGES]]
     return [*shown, f"and {len(names) - len(shown)} more"] if len(names) > len(shown) else shown

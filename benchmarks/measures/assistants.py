@@ -21,13 +21,16 @@ from mcp_server.desk import Desk
 from mcp_server.present import BYTES_PER_TOKEN
 from mcp_server.server import Server
 from torc.client.connect import connect
+from torc.spec.compile import compile_spec
 
 TARGET_SECONDS = 0.300
 MOST_OF_LIST, MOST_OF_REPLY = 12_000, 4_000
 #: of the jobs that have ended, one in so many has failed
 _FAILED_IN = 500
-#: what these need a large workflow does not give: two runs, or specs
-_NOT_ASKED = {"compare_runs", "validate_spec", "diff_specs"}
+#: these compile specs: they are asked about an ordinary one, and about a large one beside the compiler alone
+_OF_SPECS = {"validate_spec", "diff_specs"}
+_ORDINARY_JOBS = 1000
+_LARGE_CALLS = 3
 _LOG = "\n".join(f"step {{0}}, epoch {n}: loss 0.{n:03d}" for n in range(60)) + "\nMemoryError: no room for array {0}"
 
 
@@ -93,21 +96,32 @@ def _start(folder: Path) -> tuple[float, float]:
 def _make(database: Path, jobs: int, folder: Path) -> None:
     """Create a workflow of three stages, of which half has run and a few have failed."""
     each = max(1, jobs // 2)
-    spec = {
+    talk = Conversation(database, _spec(jobs), folder)
+    talk.finish(min(each // 2, each) + 2)
+    for is_last in (False, True):
+        talk.fail(max(1, each // _FAILED_IN), _LOG.format)
+        if not is_last:
+            talk.begin_again()
+    talk.leave()
+    talk.close()
+
+
+def _spec(jobs: int, program: str = "train") -> dict[str, Any]:
+    return {
         "name": "large",
-        "parameters": {"i": f"1:{each}"},
+        "parameters": {"i": f"1:{max(1, jobs // 2)}"},
         "jobs": [
             {"name": "prepare", "command": "true"},
-            {"name": "train_{i:06d}", "command": "train {i}", "use_parameters": ["i"], "depends_on": ["prepare"]},
+            {
+                "name": "train_{i:06d}",
+                "command": f"{program} {{i}}",
+                "use_parameters": ["i"],
+                "depends_on": ["prepare"],
+            },
             {"name": "test_{i:06d}", "command": "test {i}", "use_parameters": ["i"], "depends_on": ["train_{i:06d}"]},
             {"name": "report", "command": "true", "depends_on": ["prepare"]},
         ],
     }
-    talk = Conversation(database, spec, folder)
-    talk.finish(min(each // 2, each) + 2)
-    talk.fail(max(1, each // _FAILED_IN), _LOG.format)
-    talk.leave()
-    talk.close()
 
 
 async def _ask_all(server: Server, sizes: Sizes) -> list[Row]:
@@ -120,27 +134,53 @@ async def _ask_all(server: Server, sizes: Sizes) -> list[Row]:
         job = failed["jobs"][0]["id"] if failed else 1
         reading = [tool.name for tool in tools if tool.annotations is not None and tool.annotations.read_only_hint]
         for name in reading:
-            if name in _NOT_ASKED:
-                continue
-            arguments = _arguments(name, tools, job)
-            times, size = [], 0.0
-            for _ in range(sizes.assistant_calls):
-                began = time.perf_counter()
-                result = await client.call_tool(name, arguments)
-                times.append(time.perf_counter() - began)
-                assert not result.is_error, (name, result.content)
-                size = max(
-                    size, _tokens(result.structured_content), _tokens([block.model_dump() for block in result.content])
-                )
+            jobs = min(_ORDINARY_JOBS, sizes.assistant_jobs) if name in _OF_SPECS else sizes.assistant_jobs
+            arguments = _arguments_of_specs(name, jobs) if name in _OF_SPECS else _arguments(name, tools, job)
+            times, size = await _ask(client, name, arguments, sizes.assistant_calls)
             p50, p95 = percentile(times, 50), percentile(times, 95)
             rows.append(
                 Row(
-                    f"{name} of {sizes.assistant_jobs:,} jobs", f"p50 {milliseconds(p50)}, p95 {milliseconds(p95)}",
+                    f"{name} of {jobs:,} jobs", f"p50 {milliseconds(p50)}, p95 {milliseconds(p95)}",
                     target=f"p95 <= {milliseconds(TARGET_SECONDS)}", met=p95 <= TARGET_SECONDS,
                 )
             )  # fmt: skip
             rows.append(_size_row("  its reply", size, MOST_OF_REPLY))
+        for name in sorted(_OF_SPECS):
+            rows += await _large_rows(client, name, sizes.assistant_jobs)
     return rows
+
+
+async def _ask(client: Client, name: str, arguments: dict[str, Any], calls: int) -> tuple[list[float], float]:
+    """Call a tool; gives the seconds of each call, and the size of the largest reply in tokens."""
+    times, size = [], 0.0
+    for _ in range(calls):
+        began = time.perf_counter()
+        result = await client.call_tool(name, arguments)
+        times.append(time.perf_counter() - began)
+        assert not result.is_error, (name, result.content)
+        blocks = [block.model_dump() for block in result.content]
+        size = max(size, _tokens(result.structured_content), _tokens(blocks))
+    return times, size
+
+
+async def _large_rows(client: Client, name: str, jobs: int) -> list[Row]:
+    """Set a tool that compiles specs, given large ones, beside the compiler."""
+    arguments = _arguments_of_specs(name, jobs)
+    began = time.perf_counter()
+    for spec in arguments.values():
+        compile_spec(spec, format="json")
+    alone = time.perf_counter() - began
+    times, size = await _ask(client, name, arguments, _LARGE_CALLS)
+    told = statistics.median(times)
+    return [
+        Row(f"{name} of {jobs:,} jobs", milliseconds(told), f"compile_spec {milliseconds(alone)}", told / alone),
+        _size_row("  its reply", size, MOST_OF_REPLY),
+    ]
+
+
+def _arguments_of_specs(name: str, jobs: int) -> dict[str, Any]:
+    given = json.dumps(_spec(jobs))
+    return {"spec": given} if name == "validate_spec" else {"first": given, "second": json.dumps(_spec(jobs, "fit"))}
 
 
 def _arguments(name: str, tools: list[Any], job: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ name: logged
 env: {{DB_PASSWORD: correct-horse-9}}
 failure_handlers: [{{name: again, rules: [{{exit_codes: [5], max_retries: 1}}]}}]
 jobs:
-  - {{name: talks, command: 'for i in $(seq 20); do echo line $i; done; echo problem >&2'}}
+  - {{name: talks, command: 'for i in $(seq 20); do echo line $i; done; printf unended; echo problem >&2'}}
   - name: twice
     command: 'echo begins $TORC_ATTEMPT_ID; while ! test -e go$TORC_ATTEMPT_ID; do sleep 0.05; done; echo ends $TORC_ATTEMPT_ID; exit 5'
     failure_handler: again
@@ -49,9 +49,10 @@ def test_logs_are_printed_followed_searched_and_packed(program: Program) -> None
 
 
 def printed(program: Program) -> None:
-    assert program("jobs", "logs", "1", "--tail", "2", "--stdout").stdout == "line 19\nline 20\n"
-    assert program("jobs", "logs", "1").stdout.splitlines()[-2:] == ["line 20", "problem"]
+    assert program("jobs", "logs", "1", "--tail", "2", "--stdout").stdout == "line 20\nunended"
+    assert program("jobs", "logs", "1").stdout.splitlines()[-3:] == ["line 20", "unended", "problem"]
     assert program("jobs", "logs", "2", "-f", "--attempt", "1").stdout == "begins 1\nends 1\n"
+    assert "has written nothing" in program("jobs", "logs", "2", "--stderr").stderr
     assert "has no attempt 3" in program("jobs", "logs", "2", "-a", "3", code=3).stderr
     assert "nothing" in program("jobs", "logs", "1", "--stderr", "--stdout", code=2).stderr
     os.rename(program.directory / "elsewhere", program.directory / "moved")

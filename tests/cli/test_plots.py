@@ -67,7 +67,7 @@ def test_what_cannot_be_plotted_is_told(program: Program) -> None:
 def test_a_run_without_samples_is_plotted_from_what_the_store_knows(program: Program, tmp_path: Path) -> None:
     (program.directory / "plain.yaml").write_text("name: plain\njobs: [{name: a, command: 'true'}]\n")
     program("run", "plain.yaml")
-    assert "1 attempts, 0 of them with samples" in program("plot-resources", "1").stderr
+    assert "1 attempt, 0 of them with samples" in program("plot-resources", "1").stderr
     assert "no samples: they are kept where the spec says" in (program.directory / "resources_wf1.html").read_text()
 
 

@@ -135,6 +135,14 @@ def test_escapes_and_what_was_written_over_are_taken_out() -> None:
     assert clean("\x1b]0;title\x07plain") == ["plain"]
 
 
+def test_words_that_stand_in_binary_data_by_chance_mean_nothing() -> None:
+    binary = "\ufffd\ufffd\x01k\ufffd^C\ufffdz out of memory \x7f\ufffd"
+    assert diagnose(Facts(return_code=3, logs=(Log("stdout", binary, 1),))).category == "unknown"
+    latin = "Fehler: nicht gen\ufffdgend Speicher"
+    assert diagnose(Facts(return_code=3, logs=(Log("stderr", f"{binary}\nKilled: out of memory\n{latin}", 1),))).quotes
+    assert clean(f"{binary}\n{latin}") == ["", latin]
+
+
 def test_failures_that_are_alike_have_one_fingerprint() -> None:
     def one(number: int) -> str:
         text = f"step {number}\nFileNotFoundError: [Errno 2] No such file or directory: '/scratch/u{number}/part_{number}.csv'\n"

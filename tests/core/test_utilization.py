@@ -33,6 +33,8 @@ def test_who_asked_64_gb_and_used_2_is_told_so() -> None:
         (Used(GIB, 100.0, 800.0), ["cpus"]),
         (Used(GIB, 0.01, 0.9), []),
         (Used(GIB, 0.0, 0.0), []),
+        (Used(64 * GIB, 1.0, 0.0, ran_out_of_memory=True), ["memory"]),
+        (Used(GIB, 1.0, 0.0, ran_out_of_memory=True), []),
     ],
 )
 def test_what_is_above_what_was_asked_for(used: Used, resources: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -148,7 +149,15 @@ def test_two_runs_are_compared(opened: Embedded, tmp_path: Path) -> None:
             assert [use["attempts"] for use in found["classes"]] == [[3, 3]]
             found = await ask(client, "compare_runs", workflow_id=wf, other_workflow_id=other)
             assert (found["newly_failed"], found["no_longer_failed"]) == (["bad", "good"], ["worse"])
-            assert "no two to compare" in await refused(client, "compare_runs", workflow_id=other)
+            assert "has had one run: there are no two to compare" in await refused(
+                client, "compare_runs", workflow_id=other
+            )
+            said = await refused(client, "compare_runs", workflow_id=wf, other_run_id=7)
+            assert f"other_run_id: workflow {wf} has no run 7" in said
+            assert "its runs are 1 to 2" in said
+            never = workflow(opened, "good")
+            said = await refused(client, "compare_runs", workflow_id=wf, other_workflow_id=never)
+            assert f"workflow {never} has not run" in said
 
     anyio.run(talk)
 
@@ -163,6 +172,7 @@ def test_specs_are_compared_and_converted(opened: Embedded, tmp_path: Path) -> N
             found = await ask(client, "diff_specs", first=wf, second=edited)
             assert (found["added_jobs"], found["removed_jobs"]) == (["c"], ["b"])
             assert found["changed_jobs"] == ["a: command echo 1 -> echo one"]
+            assert (await ask(client, "diff_specs", first=json.dumps(spec), second=spec))["same"]
             for form in ("json", "json5", "kdl", "yaml"):
                 made = await ask(client, "convert_spec", spec=edited, to=form, save_as=f"made.{form}")
                 assert made["saved"] == f"made.{form}"

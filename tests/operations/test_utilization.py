@@ -36,6 +36,21 @@ def test_classes_and_jobs_are_set_against_what_they_asked_for(torc: Torc) -> Non
     assert (none.exceeded, none.num_exceeded) == ([], 1)
 
 
+def test_who_was_stopped_at_its_memory_is_named_though_its_peak_is_no_higher(torc: Torc) -> None:
+    wf = workflow(
+        torc, "a b", resource_requirements=CLASSES, jobs={n: {"resource_requirements": "small"} for n in "ab"}
+    )
+    number = runner(torc, wf)
+    given = {item.name: item for item in exchange(torc, wf, number, limit=10).assignments}
+    peak = {"peak_memory_bytes": GIB - 4096}
+    reports = [
+        ended(given["a"], "terminated", -9, reason="out_of_memory", usage=peak), ended(given["b"], "failed", 1, usage=peak)
+    ]  # fmt: skip
+    exchange(torc, wf, number, finished=reports)
+    found = torc.send(CheckUtilization(workflow_id=wf)).exceeded
+    assert [(item.job_name, item.resource, item.used) for item in found] == [("a", "memory", GIB - 4096)]
+
+
 def test_classes_are_lowered_to_what_was_used_at_most_with_room(torc: Torc) -> None:
     names = [f"j{number}" for number in range(5)]
     own = {name: {"resource_requirements": "large"} for name in names[:4]} | {"j4": {"resource_requirements": "small"}}

@@ -16,7 +16,7 @@ from tests.support.crates import TERMS, validate
 from tests.support.workflows import create, spec
 from torc.client.embedded import Embedded
 from torc.errors import Invalid
-from torc.reports.crate import About
+from torc.reports.crate import About, orcid_of
 from torc.reports.deposit import write_crate
 from torc.reports.gather import Report, gather
 
@@ -77,6 +77,14 @@ def test_a_crate_is_valid_and_says_what_there_is(embedded: Embedded, tmp_path: P
         str(e["@type"]) for e in found.values() if isinstance(e["@type"], str)
     }
     assert used - {"@id", "@type", "environment", "sha256"} <= set(TERMS), "the validator was told of every term"
+
+
+@pytest.mark.parametrize("given", ["0000-0002-1825-0097", "http://orcid.org/0000-0002-1694-233x"])
+def test_an_orcid_is_checked_before_it_stands_in_an_archive(given: str) -> None:
+    assert orcid_of(given) == f"https://orcid.org/{given[-19:].upper()}"
+    for wrong in (given[:-1] + "1", f"{given}0", "Kim Doe", ""):
+        with pytest.raises(Invalid, match="no ORCID"):
+            orcid_of(wrong)
 
 
 def test_a_crate_holds_no_secrets_and_no_way_out(embedded: Embedded, tmp_path: Path) -> None:

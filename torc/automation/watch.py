@@ -183,7 +183,7 @@ def lines_of(recovery: Recovery) -> Iterable[str]:
         yield (
             f"{group.num_jobs} x {group.key}: {changes(group.memory_bytes, group.new_memory_bytes, human_bytes, 'memory')}"
             + (
-                f"{changes(group.runtime_seconds, group.new_runtime_seconds, human_duration, 'time')}again, for {group.reason}"
+                f"{changes(group.runtime_seconds, group.new_runtime_seconds, human_duration, 'time')}again, because {group.reason}"
             )
         )
     for left in recovery.left:

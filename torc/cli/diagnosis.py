@@ -83,10 +83,13 @@ def diagnose(
         render.note("no job has failed")
         return
     kinds = ", ".join(f"{count} {category}" for category, count in found.by_category.items())
-    canceled = f"; {found.num_canceled} more were canceled" if found.num_canceled else ""
-    print(
-        f"{render.plural(found.num_failed, 'failed job')} in {render.plural(found.num_groups, 'group')} ({kinds}){canceled}"
+    canceled = (
+        f"; {found.num_canceled} more {'was' if found.num_canceled == 1 else 'were'} canceled"
+        if found.num_canceled
+        else ""
     )
+    failed, groups = render.plural(found.num_failed, "failed job"), render.plural(found.num_groups, "group")
+    print(f"{failed} in {groups} ({kinds}){canceled}")
     for group in found.groups:
         _show_group(group)
     if found.num_groups > len(found.groups):
@@ -98,7 +101,8 @@ def _show_group(group: Any) -> None:
     sample = group.sample
     print(f"\n{group.count} x {render.bold(group.category)} in {group.program or '?'}: {sample.summary}")
     ids = ", ".join(map(str, group.job_ids[:_SHOWN_JOBS]))
-    print(f"  jobs {ids}{', ...' if group.count > _SHOWN_JOBS else ''}; of job {sample.job_id}:")
+    several = f"jobs {ids}{', ...' if group.count > _SHOWN_JOBS else ''}; of " if group.count > 1 else ""
+    print(f"  {several}job {sample.job_id} ({sample.job_name}):")
     for line in _evidence(sample.diagnosis):
         print(f"    {line}")
     print(f"  {sample.hint}")

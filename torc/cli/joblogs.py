@@ -73,11 +73,17 @@ class _Reader:
         if not paths:
             raise self._missing(job, attempt)
         streams = self._open(paths)
+        last = b""
         for path, stream in zip(paths, streams, strict=True):
+            if last not in (b"", b"\n"):  # its last line has no end: the other stream begins on one of its own
+                sys.stdout.buffer.write(b"\n")
+                sys.stdout.flush()
             if len(paths) > 1 and sys.stdout.isatty():
                 render.note(f"==> {'standard error' if path.suffix == '.e' else 'standard output'}")
-            _copy(stream)
+            last = _copy(stream) or last
             stream.close()
+        if not last and self._tail != 0:
+            render.note(f"job {job.id} ({job.name}), attempt {attempt}, has written nothing")
 
     def follow(self, job: Job, attempt: int | None) -> None:
         """Print an attempt as it goes on and, where none was asked for, those after it. Raises NotFound."""
@@ -171,7 +177,11 @@ class _Reader:
         return streams
 
 
-def _copy(stream: BinaryIO) -> None:
+def _copy(stream: BinaryIO) -> bytes:
+    """Print the rest of a stream; gives its last byte, or nothing when there was nothing."""
+    last = b""
     while block := stream.read(1 << 16):
         sys.stdout.buffer.write(block)
+        last = block[-1:]
     sys.stdout.flush()
+    return last

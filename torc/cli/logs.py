@@ -53,6 +53,8 @@ def analyze(
     """
     from torc.reports import analysis, logfiles
 
+    if what is not None and os.sep in what and not Path(what).is_dir():
+        raise NotFound(f"there is no folder {what}", hint="name a folder of logs, or a workflow by id or name")
     if what is not None and _is_folder(what):
         found = analysis.of_folder(Path(what))
     else:

@@ -64,4 +64,5 @@ def _plot(opened: Any, number: int, folder: Path, chosen: tuple[Path | None, int
     if SESSION.json:
         render.show_json({"path": str(path), "num_attempts": made.num_attempts, "num_series": made.num_series})
     else:
-        render.note(f"wrote {path}: {made.num_attempts:,} attempts, {made.num_series:,} of them with samples")
+        attempts = render.plural(made.num_attempts, "attempt")
+        render.note(f"wrote {path}: {attempts}, {made.num_series:,} of them with samples")

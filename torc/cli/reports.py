@@ -142,13 +142,17 @@ def ro_crate(
 
     Example: torc reports ro-crate 3 -o sweep.zip --license https://spdx.org/licenses/CC-BY-4.0
     """
-    from torc.reports.crate import About
+    from torc.errors import Invalid
+    from torc.reports.crate import About, orcid_of
     from torc.reports.deposit import write_crate
 
     most_bytes = memory_bytes(max_file_size, "--max-file-size")
+    if orcid is not None and author is None:
+        raise Invalid("--orcid: whose it is was not said", hint="name the author, too: --author 'Kim Doe'")
+    about = About(license_, author, None if orcid is None else orcid_of(orcid))
     with torc(create=False) as opened:
         report = _gathered(opened, workflow_id(opened, workflow))
-    number = write_crate(report, output, About(license_, author, orcid), most_bytes)
+    number = write_crate(report, output, about, most_bytes)
     if SESSION.json:
         render.show_json({"path": str(output), "num_files": number})
         return

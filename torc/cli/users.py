@@ -257,7 +257,7 @@ def checked(kind: Any, **fields: Any) -> Any:
         return kind(**fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(part for part in first["loc"] if isinstance(part, str))  # not the place in a list
         raise Invalid(f"`{where}`: {first['msg']}", hint="`--help` tells what is taken") from None
 
 

@@ -71,6 +71,7 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
     Example: torc watch 3 --recover --max-retries 5 --max-node-hours 20 --background
     """
     folder = output_folder(output_dir)
+    pause = max(0.1, seconds(poll_interval, "--poll-interval"))
     if not recover:
         more = {"--background": background, "--auto-schedule": auto_schedule, "--recovery-hook": recovery_hook}
         _refuse_to_look_on([*(name for name, value in more.items() if value), *given(budget, corrections, choice)])
@@ -82,7 +83,6 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
         if not recover:
             raise typer.Exit(_follow(opened, number, folder))
         policy = _policy(reason=reason, **fields_of(choice, corrections, budget))
-        pause = max(0.1, seconds(poll_interval, "--poll-interval"))
         added = AutoSchedule(auto_schedule_threshold, auto_schedule_cooldown, auto_schedule_stranded_timeout)
         how = _How(policy, recovery_hook, pause, added if auto_schedule else None)
         if background and not os.environ.pop(_DETACHED, None):

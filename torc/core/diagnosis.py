@@ -30,6 +30,8 @@ REMEDIES: Mapping[Category, Remedy] = {
 _SIGNAL_BASE = 128
 _MOST_TEXT = 256 * 1024
 _MOST_LINES = 5
+#: characters of a line that are none, from which on it may be binary data
+_MOST_STRANGE = 4
 #: lines that a pattern is tried on, and those that it may give
 _MOST_TRIED, _MOST_GIVEN = 20, 3
 _LONGEST_LINE = 500
@@ -305,7 +307,7 @@ def _memory(facts: Facts) -> str:
 
 def _time(facts: Facts) -> str:
     assert facts.wall_seconds is not None and facts.runtime_request is not None
-    return f"ran {human_duration(int(facts.wall_seconds))}, {human_duration(int(facts.runtime_request))} asked for"
+    return f"ran {human_duration(facts.wall_seconds)}, {human_duration(int(facts.runtime_request))} asked for"
 
 
 def _figures(facts: Facts) -> tuple[str, ...]:
@@ -396,9 +398,17 @@ def _compiled(number: int) -> re.Pattern[str]:
 
 
 def clean(text: str) -> list[str]:
-    """Give the lines of a log without escapes, and of lines that were written over, what was left of them."""
+    """Give the lines of a log without escapes, and of lines that were written over, what was left of them; what is no text
+    is empty: whatever words stand in it, nobody wrote them."""
     lines = _ESCAPES.sub("", text[-_MOST_TEXT:]).split("\n")
-    return [_CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in lines]
+    kept = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
+    return [_CONTROL.sub("", line) if _is_text(line) else "" for line in kept]
+
+
+def _is_text(line: str) -> bool:
+    """Tell text, some of it perhaps in another encoding, from binary data."""
+    strange = line.count("\ufffd") + len(_CONTROL.findall(line))
+    return strange < _MOST_STRANGE or strange * 10 <= len(line)
 
 
 def _starts(lines: Sequence[str]) -> list[int]:

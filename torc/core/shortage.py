@@ -82,7 +82,7 @@ def _why_memory(asked: int, peaks: Sequence[float]) -> str:
 
 
 def _why_time(asked: int, walls: Sequence[float]) -> str:
-    return f"they ran up to {human_duration(max(1, int(max(walls))))} of {human_duration(asked)}"
+    return f"they ran up to {human_duration(max(1, *walls))} of {human_duration(asked)}"
 
 
 MEMORY = Scarce(

@@ -14,6 +14,8 @@ _LEAST_MEMORY, _LEAST_SECONDS = 256 << 20, 600
 #: a process that does nothing else uses a little more than one CPU: its start is counted, and clocks are coarse
 _CPU_SLACK = 1.1
 _LEAST_CPU_SECONDS = 1.0
+#: what ran out of memory and had so much of it was stopped at its limit, which its peak does not go beyond
+_NEARLY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Used:
     memory_bytes: int
     wall_seconds: float
     cpu_seconds: float
+    ran_out_of_memory: bool = False
 
     @property
     def cpus(self) -> float:
@@ -47,9 +50,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def exceeded(request: ResourceRequest, used: Used) -> list[tuple[str, float, float]]:
-    """Give (resource, asked for, used) of each resource that an attempt used more of than it asked for."""
+    """Give (resource, asked for, used) of each resource that an attempt used more of than it asked for, or all of it."""
     found: list[tuple[str, float, float]] = []
-    if request.asks_memory and used.memory_bytes > request.memory_bytes:
+    least = _NEARLY * request.memory_bytes if used.ran_out_of_memory else request.memory_bytes + 1
+    if request.asks_memory and used.memory_bytes >= least:
         found.append(("memory", request.memory_bytes, used.memory_bytes))
     if used.wall_seconds > request.runtime_seconds:
         found.append(("runtime", request.runtime_seconds, used.wall_seconds))

@@ -17,7 +17,8 @@ from torc.operations.rows import StoredClass, classes_of, grow_version, workflow
 
 _ATTEMPTS = (
     "SELECT a.id, j.requirement_id, a.peak_memory_bytes, a.wall_seconds, "
-    "a.user_cpu_seconds + a.system_cpu_seconds FROM attempt a JOIN job j ON j.id = a.job_id "
+    "a.user_cpu_seconds + a.system_cpu_seconds, CASE WHEN a.reason = 'out_of_memory' THEN 1 ELSE 0 END "
+    "FROM attempt a JOIN job j ON j.id = a.job_id "
     "WHERE a.workflow_id = :id AND a.is_current AND a.started_at IS NOT NULL{run} ORDER BY a.id"
 )
 _NAMES = "SELECT a.id, a.job_id, j.name, a.attempt, j.requirement_id FROM attempt a JOIN job j ON j.id = a.job_id"
@@ -35,14 +36,14 @@ def check_utilization(tx: Tx, request: api.CheckUtilization) -> api.Utilization:
     # columns of plain numbers: an object for each of 50,000 attempts would take longer than to read them
     used_by: dict[int, _Columns] = defaultdict(lambda: ([], [], []))
     beyond: dict[int, list[tuple[str, float, float]]] = {}
-    for number, class_id, memory, wall, cpu in tx.dialect.fetch(tx.db, query, values):
+    for number, class_id, memory, wall, cpu, ran_out in tx.dialect.fetch(tx.db, query, values):
         memories, walls, cpus = used_by[class_id]
         memories.append(memory)
         walls.append(wall)
         cpus.append(cpu / wall if wall > 0 else 0.0)
         asked = classes[class_id].request
-        if memory > asked.memory_bytes or wall > asked.runtime_seconds or cpu > asked.num_cpus * wall:
-            found = exceeded(asked, Used(memory, wall, cpu))
+        if ran_out or memory > asked.memory_bytes or wall > asked.runtime_seconds or cpu > asked.num_cpus * wall:
+            found = exceeded(asked, Used(memory, wall, cpu, bool(ran_out)))
             if found:
                 beyond[number] = found
     above = _exceeded(tx, beyond, classes)

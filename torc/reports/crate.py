@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import mimetypes
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 from torc.api.data import File
 from torc.core.redact import cleaned, redact, redact_json
+from torc.errors import Invalid
 from torc.reports.gather import Report
 
 Entity = dict[str, Any]
@@ -30,6 +32,7 @@ _NO_LICENSE = "No license was named: ask the authors before use."
 _LANGUAGE, _AUTHOR, _ACTION = "#torc-spec", "#author", "#run"
 _ENDED = {"completed": "CompletedActionStatus"}
 _MOST_ENVIRONMENT = 200
+_ORCID = re.compile(r"(?:https?://orcid\.org/)?((?:\d{4}-){3}\d{3}[\dXx])/?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,18 @@ class About:
     license: str | None = None
     author: str | None = None
     orcid: str | None = None
+
+
+def orcid_of(text: str) -> str:
+    """Give the URL of an ORCID iD, with its check digit (ISO 7064, MOD 11-2). Raises Invalid."""
+    found = _ORCID.fullmatch(text.strip())
+    digits = found[1].replace("-", "").upper() if found else ""
+    total = 0
+    for digit in digits[:-1]:
+        total = (total + int(digit)) * 2
+    if not digits or "0123456789X"[(12 - total % 11) % 11] != digits[-1]:
+        raise Invalid(f"{text} is no ORCID iD", hint="such as https://orcid.org/0000-0002-1825-0097")
+    return "https://orcid.org/" + "-".join(digits[at : at + 4] for at in range(0, 16, 4))
 
 
 def metadata(report: Report, workflow_path: str, parts: Sequence[Part], about: About) -> dict[str, Any]:

@@ -138,7 +138,9 @@ def memory_unit(high: float) -> Unit:
 
 def figure(value: float) -> str:
     """Write a number of an axis."""
-    return f"{value:,.2f}".rstrip("0").rstrip(".") if value % 1 else f"{value:,.0f}"
+    if not value % 1:
+        return f"{value:,.0f}"
+    return f"{value:,.2f}".rstrip("0").rstrip(".") if abs(value) >= 0.01 else f"{value:.2g}"
 
 
 def time_axis(scale: Scale, top: float, bottom: float, what: str) -> list[str]:
