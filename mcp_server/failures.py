@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -202,7 +203,7 @@ def _lines_with(workflow: Workflow, folders: list[Path], grep: str, max_jobs: in
             if path is None:
                 continue
             with open_log(path) as file:
-                file.seek(max(0, path.stat().st_size - END_BYTES))
+                file.seek(max(0, file.seek(0, os.SEEK_END) - END_BYTES))
                 lines = file.read(END_BYTES).decode("utf-8", "replace").splitlines()
             matching = [line for line in lines if any(text in line.lower() for text in texts)]
             fresh = [line for line in matching if normalised(line) not in seen]

@@ -78,6 +78,9 @@ def test_what_it_is_told_wrong_is_said_before_it_begins(program: Program) -> Non
     assert "--max-retries and --only need --recover" in idle
     assert "`retry" in program("watch", "1", "--recover", "--retry", "nonsense", code=2).stderr
     assert "--poll-interval" in program("watch", "1", "--recover", "--poll-interval", "soon", code=2).stderr
+    (program.directory / "a file").touch()
+    said = program("watch", "1", "--recover", "--background", "-o", "a file", code=5).stderr
+    assert "with the output directory" in said and "name another one" in said
     assert "there is no workflow 9" in program("watch", "9", "--recover", "--background", code=3).stderr
 
 

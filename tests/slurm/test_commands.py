@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.slurm import Slurm
 from tests.support.wait import wait_until
+from torc.core.allocations import AllocationState, phase_of
 from torc.core.clusters import Asked
 from torc.errors import Invalid, Unavailable
 from torc.slurm import commands, queries
@@ -124,7 +125,11 @@ def test_one_question_for_many_jobs_of_all_kinds(slurm: Slurm) -> None:
 
     def recorded() -> dict[str, int | None]:
         rows = queries.accounting([array, plain], time.time()) or []
-        return {row.id.job: row.exit_code for row in rows if row.id.step is None and row.has_ended}
+        return {
+            row.id.job: row.exit_code
+            for row in rows
+            if row.id.step is None and phase_of(row.state) is AllocationState.ENDED
+        }
 
     wait_until(lambda: recorded() == {f"{array}_0": 0, f"{array}_1": 1, f"{array}_2": 2, plain: 0}, timeout=60)
 

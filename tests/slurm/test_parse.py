@@ -22,7 +22,6 @@ LINES = st.lists(
 def test_no_text_breaks_a_parser(text: str) -> None:
     parse.parse_squeue(text)
     parse.parse_sacct(text)
-    parse.parse_sinfo(text)
     parse.parse_scontrol(text)
     parse.parse_submitted(text)
     parse.parse_test_only(text)

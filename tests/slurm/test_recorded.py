@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from torc.core.allocations import AllocationState, phase_of
 from torc.slurm import live, parse
 
 HERE = Path(__file__).parent / "recorded"
@@ -31,7 +32,7 @@ def test_the_queue_reads_alike(version: str) -> None:
         ("array", 0, None): "RUNNING", ("array", 1, None): "RUNNING", **waiting,
         ("a|name with | bars", None, None): "RUNNING",
     }  # fmt: skip
-    assert all(row.state in parse.ALIVE | parse.ENDED for row in rows)
+    assert all(phase_of(row.state) is not None for row in rows)
     by_name = {row.name: row for row in rows}
     bars = by_name["a|name with | bars"]
     assert bars.nodes[0].endswith("n2") and bars.walltime_seconds == 600 and bars.num_nodes == 1
@@ -49,9 +50,9 @@ def test_the_accounting_reads_alike(version: str) -> None:
     assert len(rows) == len(text.splitlines())
     jobs = {(row.name, row.id.task): row for row in rows if row.id.step is None}
     ok, fails, bars = jobs["ok", None], jobs["fails", None], jobs["a|name with | bars", None]
-    assert (ok.state, ok.exit_code, ok.exit_signal, ok.has_ended) == ("COMPLETED", 0, 0, True)
+    assert (ok.state, ok.exit_code, ok.exit_signal) == ("COMPLETED", 0, 0)
     assert (fails.state, fails.exit_code) == ("FAILED", 3)
-    assert (bars.state, bars.ended_at, bars.num_gpus, bars.has_ended) == ("RUNNING", None, 1, False)
+    assert (bars.state, bars.ended_at, bars.num_gpus) == ("RUNNING", None, 1)
     assert {row.requested_memory_bytes for row in (ok, fails, bars)} == {100 << 20}
     assert (jobs["canceled", None].state, jobs["canceled", None].canceled_by) == ("CANCELLED", 0)
     assert (jobs["dead", None].state, jobs["too long", None].nodes) == ("NODE_FAIL", ())
@@ -82,12 +83,6 @@ def test_clusters_tell_of_themselves_alike(version: str) -> None:
     assert (cluster.name, debug.name, debug.is_default, short.name) == ("sandbox", "debug", True, "short")
     assert (debug.cpus_per_node, debug.memory_bytes_per_node, debug.gpus_per_node) == (4, 4000 << 20, 2)
     assert (debug.max_walltime_seconds, short.max_walltime_seconds, short.default_walltime_seconds) == (86400, 300, 60)
-    kinds = parse.parse_sinfo(read(version, "sinfo"))
-    assert {(row.partition, row.gpus_per_node, row.cpus_per_node) for row in kinds} == {
-        ("debug", 2, 4),
-        ("short", 2, 4),
-    }
-    assert sum(row.num_nodes for row in kinds if row.partition == "short") == 3
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -107,7 +102,10 @@ def test_what_manuals_tell_of_other_ends() -> None:
         "timeout": "TIMEOUT", "preempted": "PREEMPTED", "boots not": "BOOT_FAIL", "too late": "DEADLINE",
         "a|b": "CANCELLED", "again": "REQUEUED", "dead": "NODE_FAIL",
     }  # fmt: skip
-    assert not rows["again"].has_ended and rows["dead"].has_ended
+    assert [phase_of(rows[name].state) for name in ("again", "dead")] == [
+        AllocationState.PENDING,
+        AllocationState.ENDED,
+    ]
     timeout, batch = rows["timeout"], rows["batch"]
     assert (timeout.num_gpus, timeout.cpu_seconds, timeout.nodes) == (8, 93784, ("e01", "e02"))
     assert batch.max_rss_bytes == 3 * GIB // 2 and rows["preempted"].requested_memory_bytes is None

@@ -11,7 +11,7 @@ import pytest
 from tests.support.program import Program
 from tests.support.slurm import Slurm
 from tests.support.wait import wait_until
-from torc.errors import Conflict, Invalid, NotFound
+from torc.errors import Conflict, Invalid, NotFound, Unavailable
 from torc.slurm.sandbox import cluster
 
 
@@ -89,6 +89,12 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
         cluster.create(tmp_path / ("x" * 80), cluster.Settings())
     with pytest.raises(NotFound):
         cluster.find(tmp_path)
+    file = tmp_path / "f"
+    file.touch()
+    with pytest.raises(NotFound):
+        cluster.find(file)
+    with pytest.raises(Unavailable, match="cannot write"):
+        cluster.Sandbox(file, cluster.Settings()).start()
 
 
 def test_other_settings_are_no_surprise_to_one_that_runs(slurm: Slurm) -> None:

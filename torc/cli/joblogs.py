@@ -170,7 +170,12 @@ class _Reader:
     def _open(self, paths: Sequence[Path]) -> list[BinaryIO]:
         from torc.reports.logfiles import place_of_last_lines
 
-        streams: list[BinaryIO] = [open(path, "rb") for path in paths]  # noqa: SIM115 - closed by the caller
+        streams: list[BinaryIO] = []
+        for path in paths:
+            try:
+                streams.append(open(path, "rb"))  # noqa: SIM115 - closed by the caller
+            except OSError as error:
+                raise NotFound(f"cannot read {path}: {error.strerror}", hint="its owner can let you read it") from None
         if self._tail is not None:
             for stream in streams:
                 stream.seek(place_of_last_lines(stream, self._tail))

@@ -31,7 +31,7 @@ from torc.cli.slurm_watch import (
     is_on_cluster,
 )
 from torc.cli.status import Which
-from torc.errors import Conflict, Invalid, NotFound, TorcError, Unavailable
+from torc.errors import Conflict, Forbidden, Invalid, NotFound, TorcError, Unavailable
 
 _WAIT_SECONDS = 2.0
 #: how long a watch in the background may take to begin, and to end
@@ -237,17 +237,16 @@ def _detach(folder: Path, number: int) -> None:
             f"workflow {number} is being watched already by process {who.pid} on {who.host}",
             hint=f"end that with: torc watch {number} --stop",
         )
-    folder.mkdir(parents=True, exist_ok=True)
     path = diary.path_of(folder, number)
-    began = path.stat().st_size if path.exists() else 0
-    url, db = SESSION.settings.place()  # what they name may hold a password: not for the list of processes
-    place = {"TORC_API_URL": url} if url else {"TORC_DB": db} if db else {}
-    environ = {**os.environ, **place, _DETACHED: "1"}
-    with open(path, "ab") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "torc.cli.main", *_without_place(sys.argv[1:])],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environ,
-        )  # fmt: skip
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        began = path.stat().st_size if path.exists() else 0
+        child = _begin(path)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot begin a watch with the output directory {folder}: {error.strerror}",
+            hint="name another one with --output-dir, or make room",
+        ) from None
     end = time.monotonic() + _PATIENCE_SECONDS
     while (who := lock.holder(folder, number)) is None or who.pid != child.pid:
         if child.poll() is not None:
@@ -264,6 +263,17 @@ def _detach(folder: Path, number: int) -> None:
     else:
         print(f"watching workflow {number} in the background: process {child.pid}, log {path}")
         render.note(f"end it with: torc watch {number} --stop")
+
+
+def _begin(log: Path) -> subprocess.Popen[bytes]:
+    url, db = SESSION.settings.place()  # what they name may hold a password: not for the list of processes
+    place = {"TORC_API_URL": url} if url else {"TORC_DB": db} if db else {}
+    with open(log, "ab") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "torc.cli.main", *_without_place(sys.argv[1:])],
+            stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+            env={**os.environ, **place, _DETACHED: "1"},
+        )  # fmt: skip
 
 
 def _without_place(arguments: list[str]) -> list[str]:
@@ -294,7 +304,14 @@ def _stop(folder: Path, number: int) -> None:
             f"workflow {number} is being watched on {who.host}, by process {who.pid}",
             hint=f"end it there: ssh {who.host}",
         )
-    os.kill(who.pid, signal.SIGTERM)
+    try:
+        os.kill(who.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has ended by itself meanwhile
+    except PermissionError:
+        raise Forbidden(
+            f"the watch of workflow {number} is somebody else's process, {who.pid}", hint="ask them to end it"
+        ) from None
     end = time.monotonic() + _PATIENCE_SECONDS
     while (still := lock.holder(folder, number)) is not None and still.pid == who.pid:
         if time.monotonic() > end:

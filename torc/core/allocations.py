@@ -31,7 +31,8 @@ Source = Literal["queue", "accounting"]
 #: the cluster's words; what is not here says nothing about where an allocation stands (REVOKED: it runs on a sibling cluster)
 PHASES: Mapping[str, AllocationState] = {
     **dict.fromkeys(
-        ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD", "POWER_UP_NODE"),
+        ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD", "POWER_UP_NODE",
+         "EXPEDITING"),
         S.PENDING,
     ),
     **dict.fromkeys(("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"), S.RUNNING),

@@ -306,13 +306,6 @@ def recovery_mark(files: Files) -> str:
     return files.stderr + ".recovery_failed"
 
 
-def end_now(pid: int) -> None:
-    """Kill a process and its session at once, where nobody waits for it any more."""
-    spawner.stop(pid, for_good=True)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-
-
 def tails(files: Files) -> Tails:
     """Give the ends of what an attempt wrote."""
     stderr, stderr_line = _tail(files.stderr)

@@ -1,4 +1,4 @@
-"""What Slurm's commands print, as values: rows of squeue, sacct and sinfo, records of scontrol, answers of sbatch. Pure.
+"""What Slurm's commands print, as values: rows of squeue and sacct, records of scontrol, answers of sbatch. Pure.
 
 The formats below are explicit, of fields that exist from Slurm 20.11 to 25.05; names that people choose stand last, as
 they may have a `|`. What cannot be read is left out (a row) or None (a field): never an error. Not for asking:
@@ -24,20 +24,7 @@ SACCT_FIELDS = (
     "NodeList", "JobName",
 )  # fmt: skip
 SACCT_FORMAT = ",".join(SACCT_FIELDS)
-#: sinfo --noheader --all --exact --format=...
-SINFO_FORMAT = "%R|%a|%l|%L|%D|%c|%m|%T|%s|%h|%N|%f|%G"
-_SINFO_FIELDS = SINFO_FORMAT.count("|") + 1
 
-#: a job in one of these goes on, or will
-ALIVE = frozenset(
-    {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING",
-     "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD", "POWER_UP_NODE", "EXPEDITING"}
-)  # fmt: skip
-#: a job in one of these has ended
-ENDED = frozenset(
-    {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE",
-     "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"}
-)  # fmt: skip
 _RECORD = re.compile(r"(?:^|\s)([A-Z][A-Za-z_/:]*)=")
 _TEST_ONLY = re.compile(
     r"Job (?P<job>\S+) to start at (?P<start>\S+)(?: a? ?using (?P<cpus>\d+) processors)?"
@@ -96,31 +83,6 @@ class AccountingRow:
     num_gpus: int
     nodes: tuple[str, ...]
     name: str
-
-    @property
-    def has_ended(self) -> bool:
-        """Tell whether accounting is sure that it is over."""
-        return self.state in ENDED
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionRow:
-    """Nodes of a partition that are alike, as sinfo tells them."""
-
-    partition: str
-    is_up: bool
-    max_walltime_seconds: int | None
-    default_walltime_seconds: int | None
-    num_nodes: int
-    cpus_per_node: int
-    memory_bytes_per_node: int
-    state: str
-    max_nodes_per_job: int | None
-    oversubscribes: str
-    nodes: tuple[str, ...]
-    features: frozenset[str]
-    gpus_per_node: int
-    gpu_type: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,28 +162,6 @@ def parse_sacct(text: str) -> list[AccountingRow]:
                 requested_memory_bytes=_requested(of["ReqMem"], cpus, num_nodes),
                 max_rss_bytes=fields.memory(of["MaxRSS"]), cpu_seconds=_cpu_seconds(of["TotalCPU"]),
                 num_gpus=_tres_gpus(of["AllocTRES"]), nodes=fields.nodes(of["NodeList"]), name=of["JobName"],
-            )
-        )  # fmt: skip
-    return rows
-
-
-def parse_sinfo(text: str) -> list[PartitionRow]:
-    """Read rows of SINFO_FORMAT: a row for each kind of nodes in each state."""
-    rows: list[PartitionRow] = []
-    for line in text.splitlines():
-        values = line.split("|", _SINFO_FIELDS - 1)
-        if len(values) != _SINFO_FIELDS:
-            continue
-        name, up, limit, default, count, cpus, memory, state, size, oversubscribes, nodes, features, gres = values
-        gpus, gpu_type = fields.gpus(gres)
-        rows.append(
-            PartitionRow(
-                partition=name.strip(), is_up=up.strip() == "up", max_walltime_seconds=fields.duration(limit),
-                default_walltime_seconds=fields.duration(default), num_nodes=fields.number(count) or 0,
-                cpus_per_node=fields.number(cpus) or 0,
-                memory_bytes_per_node=fields.memory(memory.strip().rstrip("+")) or 0, state=fields.state(state),
-                max_nodes_per_job=fields.number(size.rpartition("-")[2]), oversubscribes=oversubscribes.strip(),
-                nodes=fields.nodes(nodes), features=fields.names(features), gpus_per_node=gpus, gpu_type=gpu_type,
             )
         )  # fmt: skip
     return rows

@@ -120,8 +120,13 @@ class Sandbox:
 
     def start(self, say: Say = _silent, *, install: bool = True) -> None:
         """Start what does not run yet, after installing packages that are missing where that is allowed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _FILE).write_text(json.dumps(asdict(self.settings), indent=2) + "\n", encoding="utf-8")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / _FILE).write_text(json.dumps(asdict(self.settings), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise Unavailable(
+                f"cannot write to {self.folder}: {error.strerror}", hint="name another --folder"
+            ) from None
         self._do("start", say=say, install=install)
 
     def stop(self, say: Say = _silent) -> None:
@@ -229,7 +234,7 @@ def find(folder: Path) -> Sandbox:
     path = folder.absolute() / _FILE
     try:
         return Sandbox(folder.absolute(), Settings(**json.loads(path.read_text(encoding="utf-8"))))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"there is no sandbox in {folder}", hint="`torc hpc sandbox start` makes one") from None
     except (ValueError, TypeError) as error:
         raise Invalid(f"{path} does not describe a sandbox: {error}", hint="delete it, and start anew") from None
