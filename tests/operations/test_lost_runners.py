@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.workflows import claim, exchange, jobs, make, run_all, runner, states, workflow
 from torc.api.runs import EndRunner, JobAttempt, ListResults, Started
+from torc.api.workflows import CheckWorkflow
 from torc.client.embedded import Embedded
 from torc.core.retry import DIED, MAX_LOSSES
 from torc.core.states import State
@@ -65,3 +66,19 @@ def test_what_a_runner_at_rest_does_not_know_of_is_due_again(torc: Embedded) -> 
     assert states(torc, number) == "a:running b:pending"
     again = exchange(torc, number, runner_id, held=[], limit=2).assignments
     assert {(job.name, job.attempt) for job in again} == {("a", 2), ("b", 2)}
+
+
+def test_what_a_runner_gives_back_unstarted_does_not_count_as_an_attempt(torc: Embedded) -> None:
+    wf = workflow(torc, "a")
+    first, second = runner(torc, wf, 1), runner(torc, wf, 2)
+    (given,) = exchange(torc, wf, first, limit=1).assignments
+    back = JobAttempt(job_id=given.job_id, attempt=given.attempt)
+    exchange(torc, wf, first, released=[back], limit=0)
+    exchange(torc, wf, first, released=[back], limit=0)  # its first message was answered, and the answer lost
+    (again,) = exchange(torc, wf, second, limit=1).assignments
+    assert (given.attempt, again.attempt) == (1, 1), (
+        "a job takes a number above 1 for a reason to go on with what it saved"
+    )
+    exchange(torc, wf, first, released=[back], limit=0)
+    assert states(torc, wf) == "a:pending", "another runner holds it now"
+    assert torc.send(CheckWorkflow(workflow_id=wf)) == []

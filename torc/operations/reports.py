@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping
@@ -33,6 +33,7 @@ _ATTEMPT = (
     "stderr_line = excluded.stderr_line, stdout_tail = excluded.stdout_tail, stdout_line = excluded.stdout_line "
     f"WHERE attempt.reason = '{RUNNER_LOST}' AND attempt.detail IS NULL"
 )
+_NOT_BEGUN = "UPDATE job SET attempt = attempt - 1 WHERE id IN "
 _LET_GO = (
     "UPDATE job SET runner_id = NULL WHERE id = :job_id AND attempt = :attempt AND runner_id = :runner_id "
     "AND state = 'canceled'"
@@ -80,9 +81,21 @@ def take_reports(reports: Reports) -> tuple[int, int]:
     reports.moves.start(started, jobs)
     released = [item for item in request.released if item.job_id not in finished and item.job_id not in started]
     pending = [item.job_id for item in released if _is_at(ours, item, {State.PENDING})]
-    reports.moves.apply(Event.RELEASED, pending)
+    _give_back(reports, pending)
     _let_go(reports, [item for item in released if _is_at(ours, item, {State.CANCELED})])
     return _take_finished(reports, finished.values(), jobs, ours)
+
+
+def _give_back(reports: Reports, ids: Sequence[int]) -> None:
+    """Make jobs due again that a runner was given, never started, and gives back.
+
+    Their attempts did not begin, so that the next one has their number: jobs tell by theirs whether they go on with
+    something. Not for what a runner merely does not know of: it may have ended, and a store that crashed forgotten it.
+    """
+    reports.moves.apply(Event.RELEASED, ids)
+    if ids:
+        dialect = reports.tx.dialect
+        dialect.run(reports.tx.db, _NOT_BEGUN + dialect.id_list, {"ids": dialect.ids(ids)})
 
 
 def record_late(reports: Reports) -> None:
