@@ -121,7 +121,8 @@ def _kill_again_and_again(server: _Server, num_jobs: int, kills: int, seed: int)
             assert all(recorded.values()), "a success was recorded that never was"
         for runner in runners:
             out, _ = runner.communicate(timeout=120)
-            assert runner.returncode == 0, out
+            # who leaves while the server is away for long cannot say how the run went, and says so
+            assert runner.returncode == 0 or (runner.returncode == 5 and "does not answer" in out), out
     finally:
         for runner in runners:
             runner.kill()
