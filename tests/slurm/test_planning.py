@@ -293,7 +293,7 @@ def test_types_of_gpus_in_one_partition_are_told_apart() -> None:
         assert fields_of(fast, replace(SITE, gpu_option="gpus"), options)["extra"] == f"--gpus-per-node={gpu_type}:4"
         assert "gres" not in fields_of(plain, SITE, options)
     (refused,) = plan(demand((request(gpus=1), {0: 1})), SITE, PlanOptions(Wishes(gpu_type="mi300"))).refused
-    assert "GPUs of type mi300 (it has " in refused.hint
+    assert "GPUs of type mi300 (it has a100, h100)" in refused.hint
     (refused,) = plan(demand((request(gpus=1, gib=600), {0: 1})), SITE, PlanOptions(Wishes(gpu_type="a100"))).refused
     assert "At most it may ask for memory" in refused.hint, "the h100 would do it"
 

@@ -5,22 +5,24 @@ ended. So the job's own output goes straight to its files, and what Slurm has to
 itself: the job gets it too, and has its time of grace. Not for jobs of several nodes: `srun` starts those as they are.
 
 Arguments: key, stdout, stderr, folder for a TMPDIR of the job or nothing, program and its arguments. It imports nothing of Torc
-but `spawner`, which lies beside it, and little else: it is in the memory of the step.
+but `spawner`, which lies beside it, and little else: it is in the memory of the step, and each step waits until it has begun.
 """
 
+# as in `spawner`
+import _signal as signal  # type: ignore[import-not-found]
 import os
 import select
-import signal
 import sys
 import time
-from collections.abc import Callable
 
 if __package__:
     from torc.runner import spawner
 else:
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     import spawner  # type: ignore[import-not-found, no-redef, unused-ignore]
 
+#: how it is begun: as a module, which is compiled once; its folder comes before its arguments
+PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); import instep; instep.run()"
+FOLDER = os.path.dirname(os.path.abspath(__file__))
 MARK = "torc-step"
 _KEPT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCONT, signal.SIGUSR1, signal.SIGUSR2)
 _DEFAULTED = (*_KEPT, signal.SIGPIPE)
@@ -100,17 +102,17 @@ def _outwait(session: int) -> None:
 
 def _remove(folder: str) -> None:
     for root, folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            _try(os.unlink, os.path.join(root, name))
-        for name in folders:
-            path = os.path.join(root, name)
-            _try(os.unlink if os.path.islink(path) else os.rmdir, path)
-    _try(os.rmdir, folder)
+        for name in files + folders:
+            _unlink(os.path.join(root, name))
+        _unlink(root)
 
 
-def _try(remove: Callable[[str], None], path: str) -> None:
+def _unlink(path: str) -> None:
     try:
-        remove(path)
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rmdir(path)
+        else:
+            os.unlink(path)
     except OSError:
         return
 
@@ -123,5 +125,7 @@ def _tell(*words: object) -> None:
         return  # `srun` is gone
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def run() -> None:
+    """Be the program, which ends at once: there is nothing to tidy up."""
+    code = main(sys.argv[1:])
+    os._exit(code)

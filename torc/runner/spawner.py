@@ -10,11 +10,12 @@ anything, nor for files: `launch` is its other end.
 Frames in both directions: four bytes of length, least first, and one marshalled tuple (marshal: both ends are one Python).
 """
 
+# what is below `signal`, which imports `enum` and with it takes longer than all the rest
+import _signal as signal  # type: ignore[import-not-found]
 import gc
 import marshal
 import os
 import select
-import signal
 import sys
 import time
 

@@ -125,7 +125,7 @@ class Steps(Direct):
         self._steps[key] = _Step(name, start, words, is_wide)
         srun = [*self._srun(start, name, assignment.env), *self._places(start)]
         if not is_wide:
-            program = [sys.executable, "-I", "-S", instep.__file__]
+            program = [sys.executable, "-I", "-S", "-c", instep.PROGRAM, instep.FOLDER]
             argv = [*srun, *program, str(key), files.stdout, files.stderr, of.scratch or "", *argv]
             return Prepared(argv, Files(self._fifo, words), environ)
         for path in (files.stdout, files.stderr):

@@ -78,14 +78,15 @@ class Fit(NamedTuple):
 def fit(request: ResourceRequest, partition: Partition, wishes: Wishes) -> Fit:
     """Give the nodes of a partition for jobs: those on which most of them can run at once, or those that come nearest."""
     kinds = partition.kinds()
-    allowed = [kind for kind in kinds if not asked_otherwise(kind, wishes) and not _other_gpus(request, kind, wishes)]
+    allowed = [
+        kind
+        for kind in kinds
+        if not asked_otherwise(kind, wishes) and not _other_gpus(request, kind, wishes, partition)
+    ]
     able = [kind for kind in allowed if _at_once(request, kind)]
     if not able:
         return min(
-            (
-                Fit(kind, tuple(asked_otherwise(kind, wishes)), (*_other_gpus(request, kind, wishes), *_shortages(request, kind)))
-                for kind in kinds
-            ),
+            (_misfit(request, kind, wishes, partition) for kind in kinds),
             key=lambda fit: (not fit.fits, fit.closeness, _preference(request, fit.nodes)),
         )  # fmt: skip
     least = replace(
@@ -97,6 +98,11 @@ def fit(request: ResourceRequest, partition: Partition, wishes: Wishes) -> Fit:
     found = [_all_like(nodes, allowed, len(kinds)) for nodes in (*able, least)]
     nodes = min(found, key=lambda nodes: (-nodes.num_nodes * _at_once(request, nodes), _preference(request, nodes)))
     return Fit(nodes, (), tuple(_shortages(request, nodes)))
+
+
+def _misfit(request: ResourceRequest, nodes: Partition, wishes: Wishes, of: Partition) -> Fit:
+    short = [*_other_gpus(request, nodes, wishes, of), *_shortages(request, nodes)]
+    return Fit(nodes, tuple(asked_otherwise(nodes, wishes)), tuple(short))
 
 
 def _at_once(request: ResourceRequest, nodes: Partition) -> int:
@@ -121,10 +127,11 @@ def choose(request: ResourceRequest, cluster: Cluster, wishes: Wishes) -> Partit
     return min(fitting, key=lambda nodes: _preference(request, nodes), default=None)
 
 
-def _other_gpus(request: ResourceRequest, nodes: Partition, wishes: Wishes) -> list[tuple[str, float]]:
+def _other_gpus(request: ResourceRequest, nodes: Partition, wishes: Wishes, of: Partition) -> list[tuple[str, float]]:
     if not request.num_gpus or wishes.gpu_type in {None, nodes.gpu_type} or not nodes.gpus_per_node:
         return []
-    return [(f"GPUs of type {wishes.gpu_type} (it has {nodes.gpu_type or 'some whose type is not known'})", 1e3)]
+    has = sorted({kind.gpu_type or "some whose type is not known" for kind in of.kinds() if kind.gpus_per_node})
+    return [(f"GPUs of type {wishes.gpu_type} (it has {', '.join(has)})", 1e3)]
 
 
 def _preference(request: ResourceRequest, partition: Partition) -> tuple[object, ...]:
