@@ -31,22 +31,21 @@ def display(opened: Any, workflow: Workflow, *, quiet: bool) -> Iterator[Callabl
             f"running workflow {workflow.id} ({workflow.name}): {render.plural(workflow.counts.total, 'job')}",
             file=sys.stderr,
         )
-        yield _Plain(opened, workflow.id).update
+        yield _Plain(opened, workflow).update
 
 
 class Progress:
     """Counts, rate and time left, asked of the store no more often than is cheap."""
 
-    def __init__(self, opened: Any, workflow_id: int) -> None:
-        self.opened, self.workflow_id = opened, workflow_id
-        self.workflow: Workflow | None = None
-        self.started = time.monotonic()
-        self.history: list[tuple[float, int]] = []
+    def __init__(self, opened: Any, workflow: Workflow) -> None:
+        self.opened, self.workflow = opened, workflow
+        #: an earlier run may have finished some, which says nothing about the rate of this one
+        self.began = (time.monotonic(), self.finished)
+        self.history: list[tuple[float, int]] = [self.began]
 
     def look(self) -> Workflow:
         """Ask the store."""
-        self.workflow = self.opened.send(GetWorkflow(workflow_id=self.workflow_id))
-        assert self.workflow is not None
+        self.workflow = self.opened.send(GetWorkflow(workflow_id=self.workflow.id))
         now = time.monotonic()
         self.history.append((now, self.finished))
         while len(self.history) > 2 and now - self.history[0][0] > _RATE_SECONDS:
@@ -56,20 +55,19 @@ class Progress:
     @property
     def finished(self) -> int:
         """Jobs that have finished."""
-        counts = self.workflow.counts.by_state if self.workflow else {}
-        return sum(count for state, count in counts.items() if state in FINISHED)
+        return sum(count for state, count in self.workflow.counts.by_state.items() if state in FINISHED)
 
     @property
     def rate(self) -> float:
         """Jobs finished a second, lately."""
         (first, was), (last, done) = self.history[0], self.history[-1]
-        return (done - was) / (last - first) if last > first else 0.0
+        return max(0.0, (done - was) / (last - first)) if last > first else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left at the present rate; None: nobody knows."""
-        assert self.workflow is not None
-        rate = self.finished / max(time.monotonic() - self.started, 0.001)
+        """Time left at the rate since it began; None: nobody knows."""
+        since, was = self.began
+        rate = (self.finished - was) / max(time.monotonic() - since, 0.001)
         left = self.workflow.counts.total - self.finished
         return left / rate if rate > 0 and left else None
 
@@ -77,8 +75,8 @@ class Progress:
 class _Plain:
     """A line now and then."""
 
-    def __init__(self, opened: Any, workflow_id: int) -> None:
-        self.progress = Progress(opened, workflow_id)
+    def __init__(self, opened: Any, workflow: Workflow) -> None:
+        self.progress = Progress(opened, workflow)
         self.next = time.monotonic() + _PLAIN_SECONDS
 
     def update(self, view: Any) -> None:
@@ -102,7 +100,7 @@ def _rich(opened: Any, workflow: Workflow) -> Iterator[Callable[[Any], None]]:
     from rich.console import Console
     from rich.live import Live
 
-    progress = Progress(opened, workflow.id)
+    progress = Progress(opened, workflow)
     console = Console(stderr=True)
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
