@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,13 +24,35 @@ def of_error(error: TorcError) -> str:
     """Write an error: what happened, what to do, and of a spec each problem with its place."""
     lines = [f"{error.code}: {plain(error.message, 1500)}"]
     if error.hint:
-        lines.append(f"what to do: {plain(error.hint, 800)}")
+        lines.append(f"what to do: {plain(_by_tools(error.hint), 800)}")
     diagnostics = error.details.get("diagnostics")
     if isinstance(diagnostics, list):
         lines += [_problem(item) for item in diagnostics[:_MOST_DIAGNOSTICS]]
         if len(diagnostics) > _MOST_DIAGNOSTICS:
             lines.append(f"... and {len(diagnostics) - _MOST_DIAGNOSTICS} more")
     return "\n".join(lines)
+
+
+#: commands that hints name, and the tools that do the same
+_TOOLS = {
+    "torc workflows list": "list_workflows",
+    "torc jobs list": "list_jobs_by_status",
+    "torc events list": "list_events",
+    "torc results list": "list_results",
+    "torc slurm list": "get_slurm_sacct",
+    "torc workflows cancel": "cancel_workflow",
+    "torc workflows diagnose": "diagnose_workflow",
+    "torc jobs explain": "explain_job",
+    "torc jobs reset": "reset_jobs",
+    "torc status": "get_workflow_status",
+    "torc recover": "recover_workflow",
+}
+_COMMAND = re.compile(f"`({'|'.join(_TOOLS)})([^`]*)`")
+
+
+def _by_tools(hint: str) -> str:
+    """Name tools where a hint names commands of a shell."""
+    return _COMMAND.sub(lambda found: _TOOLS[found[1]], hint)
 
 
 def _problem(item: Any) -> str:
@@ -48,12 +71,24 @@ def of_arguments(tool: str, error: ValidationError, schema: Mapping[str, Any], g
     lines = [f"invalid arguments for {tool}; nothing was done."]
     seen: set[str] = set()
     for problem in error.errors():
-        field = ".".join(str(part) for part in problem["loc"][:1]) or "arguments"
+        field = str(next(iter(problem["loc"]), "arguments"))
         if field in seen:
             continue
         seen.add(field)
-        lines.append(f"- {field}: {_expected(problem, schema.get('properties', {}).get(field, {}), given.get(field))}")
-    return "\n".join([*lines[: _MOST_PROBLEMS + 1], f"example: {tool}({example(schema, given)})"])
+        place, part, value = _inner(problem, schema.get("properties", {}).get(field, {}), given.get(field))
+        lines.append(f"- {place or field}: {_expected(problem, part, value)}")
+    return "\n".join([*lines[: _MOST_PROBLEMS + 1], f"example: {tool}({example(schema, given, seen)})"])
+
+
+def _inner(problem: Any, field: Mapping[str, Any], given: Any) -> tuple[str, Mapping[str, Any], Any]:
+    """Find what is wrong inside of an argument: its place, its schema, and what was given there."""
+    place, part, value = str(next(iter(problem["loc"]), "")), field, given
+    for step in problem["loc"][1:]:
+        if isinstance(step, int) and isinstance(value, list) and step < len(value):
+            place, part, value = f"{place}[{step}]", part.get("items", {}), value[step]
+        elif isinstance(value, Mapping) and step in part.get("properties", {}):
+            place, part, value = f"{place}.{step}", part["properties"][step], value.get(step)
+    return place, part, value
 
 
 def _expected(problem: Any, field: Mapping[str, Any], given: Any) -> str:
@@ -99,10 +134,11 @@ def allowed(field: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def example(schema: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Write a call that would be valid: what must be given, as far as can be told with what was given."""
+def example(schema: Mapping[str, Any], given: Mapping[str, Any], wrong: Collection[str] = ()) -> str:
+    """Write a call that would be valid: what must be given and what was wrong, as far as can be told with what was given."""
     properties, shown = schema.get("properties", {}), {}
-    for name in schema.get("required", []):
+    required = schema.get("required", [])
+    for name in [*required, *(name for name in properties if name in wrong and name not in required)]:
         shown[name] = _sample(properties.get(name, {}), given.get(name))
     return ", ".join(f"{name}={json.dumps(value)}" for name, value in shown.items())
 
@@ -110,10 +146,13 @@ def example(schema: Mapping[str, Any], given: Mapping[str, Any]) -> str:
 def _sample(field: Mapping[str, Any], given: Any) -> Any:
     told = field.get("type")
     kinds = set(told if isinstance(told, list) else [told]) | {part.get("type") for part in field.get("anyOf", ())}
-    if choices := allowed(field):
-        return choices[0]
+    if (choices := allowed(field)) and "array" not in kinds:
+        return (nearest(given, choices) if isinstance(given, str) else None) or choices[0]
     if "integer" in kinds:
         return given if isinstance(given, int) and not isinstance(given, bool) else 1
     if "array" in kinds:
         return [_sample(field.get("items", {}), None)]
-    return {"number": 1.0, "boolean": True, "object": {}}.get(next(iter(kinds - {None}), ""), "...")
+    if "object" in kinds:
+        known = field.get("properties", {})
+        return {name: _sample(known.get(name, {}), None) for name in field.get("required", ())}
+    return {"number": 1.0, "boolean": True}.get(next(iter(kinds - {None}), ""), "...")

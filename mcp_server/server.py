@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,6 +18,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver.context import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.server.mcpserver.tools.base import Tool
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp.types import (
     CallToolResult,
@@ -146,6 +148,21 @@ async def _live(_server: Any) -> AsyncIterator[TaskGroup]:
         tasks.cancel_scope.cancel()
 
 
+class _Arguments(FuncMetadata):
+    """Arguments of a tool: objects and lists may come as JSON text; where a text is wanted, it stays one (`null`, `[1]`)."""
+
+    def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Read JSON text where something else than a text is wanted."""
+        parsed = super().pre_parse_json(data)
+        fields = self.arg_model.model_fields
+        return {key: data[key] if key in fields and _is_text(fields[key].annotation) else parsed[key] for key in data}
+
+
+def _is_text(wanted: Any) -> bool:
+    """Tell whether an argument is a text, or none."""
+    return set(get_args(wanted) or [wanted]) <= {str, NoneType}
+
+
 def _made(name: str, entry: Entry) -> Tool:
     """Make a tool with schemas that are small."""
     tool = Tool.from_function(
@@ -153,7 +170,9 @@ def _made(name: str, entry: Entry) -> Tool:
         structured_output=True, meta=None if entry.view is None else {"ui": {"resourceUri": entry.view}},
     )  # fmt: skip
     tool.parameters = slim(tool.parameters)
-    metadata = tool.fn_metadata
+    tool.fn_metadata = metadata = _Arguments(
+        **{name: getattr(tool.fn_metadata, name) for name in FuncMetadata.model_fields}
+    )
     assert metadata.output_schema is not None
     metadata.output_schema = slim(metadata.output_schema, is_output=True, levels=0 if entry.view else 1)
     return tool

@@ -48,7 +48,7 @@ def share_while_jobs_sleep(spec: dict[str, Any], sizes: Sizes, folder: Path) -> 
             share = (sum(map(processes.own_cpu_seconds, own)) - cpu) / (time.monotonic() - began)
             resident = sum(map(processes.resident_bytes, own))
         finally:
-            runner.send_signal(signal.SIGINT)
+            runner.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a shell began in the background
             runner.wait(timeout=START_LIMIT_SECONDS)
     return share, resident
 

@@ -59,6 +59,11 @@ def test_an_assistant_finds_out_why_a_workflow_failed(ran: Program, era: str) ->
             (event, *_) = (await ask(client, "list_events", workflow_id=1, type="jobs_failed"))["events"]
             assert event["actor"].startswith("user:")
             assert len((await ask(client, "list_results", workflow_id=1))["results"]) == 2
+            used = await ask(client, "analyze_resource_usage", job_id=job["id"])
+            (attempt,) = used["attempts"]
+            assert attempt.startswith("attempt 1: failed, ")
+            assert "MiB at most" in attempt
+            assert used["usage"]["attempts"] == 2, "of its class"
 
     anyio.run(talk)
 
@@ -81,6 +86,8 @@ def test_logs_come_as_data_with_their_source_cut_and_clean(ran: Program) -> None
             assert lines(part) == "line 10\nline 11"
             found = await ask(client, "get_job_logs", job_id=2, grep="LINE 299|modulenotfound")
             assert found["num_matches"] == 2
+            for text in ("null", "[300]", "{}"):
+                assert (await ask(client, "get_job_logs", job_id=2, grep=text))["num_matches"] == 0, "it is a text"
             assert "only one of" in await refused(client, "get_job_logs", job_id=2, head=2, tail=2)
             assert "has not run yet" in await refused(client, "get_job_logs", job_id=3)
 
@@ -148,14 +155,22 @@ def test_bad_arguments_are_told_so_that_a_model_can_mend_them(ran: Program) -> N
             wrong = await refused(client, "list_jobs_by_status", workflow_id=1, status="failled")
             assert "status: " in wrong
             assert "did you mean 'failed'?" in wrong
-            assert "example: list_jobs_by_status(workflow_id=1)" in wrong
+            assert 'example: list_jobs_by_status(workflow_id=1, status="failed")' in wrong
+            deep = await refused(
+                client, "classify_and_resolve_failures", workflow_id=1, decisions=[{"job_ids": [2], "action": "rety"}]
+            )
+            assert "- decisions[0].action: " in deep
+            assert "did you mean 'retry'?" in deep
+            assert 'decisions=[{"job_ids": [1], "action": "retry"}]' in deep
             unknown = await refused(client, "get_job_logs", job_id=2, taill=3)
             assert "- taill: there is no such argument; did you mean 'tail'?" in unknown
             missing = await refused(client, "get_job_details")
             assert "job_id: is required" in missing
             assert "did you mean 'list_workflows'?" in await refused(client, "list_workflow")
             assert "nearest: sweep" in await refused(client, "get_workflow_status", workflow_id="swep")
-            assert "not_found" in await refused(client, "explain_job", job_id=999)
+            nobody = await refused(client, "explain_job", job_id=999)
+            assert "not_found" in nobody
+            assert "list_jobs_by_status" in nobody, "a tool, and no command of a shell"
             assert "tail" in await refused(client, "get_job_logs", job_id=2, tail=0)
 
     anyio.run(talk)

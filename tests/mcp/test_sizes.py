@@ -14,8 +14,10 @@ from mcp_server.present import BYTES_PER_TOKEN
 from mcp_server.server import Server
 from tests.mcp.talk import ask
 from tests.support.stores import open_sqlite
-from tests.support.workflows import create, ended, exchange, run_all, runner
+from tests.support.workflows import create, ended, exchange, get, run_all, runner
+from torc.api.events import ListEvents
 from torc.api.runs import EndRunner
+from torc.api.workflows import Workflow
 from torc.client.embedded import Embedded
 
 MOST_OF_LIST, MOST_OF_REPLY = 12_000, 4_000
@@ -88,13 +90,15 @@ def test_no_reply_is_too_long_on_a_large_workflow_and_pages_lose_nothing(large: 
             assert tokens(listed) <= MOST_OF_LIST, tokens(listed)
             reading = {tool["name"] for tool in listed if tool["annotations"]["readOnlyHint"]}
             assert reading <= set(CALLS)
-            for name, given in CALLS.items():
-                if name not in client_tools(listed):
-                    continue
+            before = state_of(large)
+            for name, given in sorted(CALLS.items(), key=lambda call: call[0] not in reading):
                 result = await client.call_tool(name, given)
                 assert not result.is_error, (name, result.content)
                 size = tokens(result.structured_content or [block.model_dump() for block in result.content])
                 assert size <= MOST_OF_REPLY, (name, size)
+                assert state_of(large) == before, (
+                    f"{name} has changed something: none of these was told to apply a plan"
+                )
             seen: list[int] = []
             cursor = None
             while True:
@@ -108,5 +112,6 @@ def test_no_reply_is_too_long_on_a_large_workflow_and_pages_lose_nothing(large: 
     anyio.run(talk)
 
 
-def client_tools(listed: list[dict[str, Any]]) -> set[str]:
-    return {tool["name"] for tool in listed}
+def state_of(torc: Embedded) -> tuple[Workflow, int]:
+    """Give what moves when a workflow is changed: its version, counts and settings, and the last event."""
+    return get(torc, 1), torc.send(ListEvents(workflow_id=1, newest_first=True, limit=1)).items[0].id

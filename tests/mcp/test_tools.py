@@ -17,6 +17,7 @@ from mcp_server.desk import Desk, Policy
 from mcp_server.server import Server
 from tests.mcp.talk import ERAS, ask, refused, session
 from tests.support.program import Program
+from tests.support.running import wait_until
 from tests.support.stores import open_sqlite
 from tests.support.workflows import create, finish, states, workflow
 from torc.api.jobs import ListJobs
@@ -230,6 +231,20 @@ def test_node_hours_beyond_the_budget_are_refused_and_no_argument_raises_it(open
 
     anyio.run(talk)
     assert states(opened, wf) == "a:ready b:ready"
+
+
+def test_a_run_goes_on_when_the_client_and_its_server_have_left(program: Program) -> None:
+    spec = "name: long\njobs:\n  - {name: first, command: 'touch begun; until [ -e go ]; do sleep 0.02; done'}\n"
+
+    async def begin() -> None:
+        async with session(program) as client:
+            wf = (await ask(client, "create_workflow", action="create", spec=spec))["workflow_id"]
+            await apply(client, "run_workflow", await ask(client, "run_workflow", workflow_id=wf), wf)
+
+    anyio.run(begin)
+    wait_until((program.directory / "begun").exists, "the job has begun")
+    program.write("go", "")
+    wait_until(lambda: program("workflows", "get", "1", "-f", "json").json["state"] == "completed", "it has ended")
 
 
 def test_ids_names_and_profiles_are_offered_and_profiles_read(opened: Embedded, tmp_path: Path) -> None:
