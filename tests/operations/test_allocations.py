@@ -70,6 +70,8 @@ def test_an_allocation_is_recorded_then_submitted_then_followed(torc: Embedded) 
         )
     )
     assert (first.state, first.cluster_job_id) == ("pending", "7")
+    again = Submission(allocation_id=first.id, cluster_job_id="8")  # of another follower, at the same time
+    assert torc.send(ReportSubmissions(workflow_id=number, submissions=[again]))[0].cluster_job_id == "7"
     assert (second.state, second.cluster_state, second.reason) == ("ended", "NOT_SUBMITTED", "Invalid account")
     see(torc, first, "PENDING", reason="Priority", expected_start_at=5000.0)
     assert (now(torc, first).reason, now(torc, first).expected_start_at) == ("Priority", 5000.0)

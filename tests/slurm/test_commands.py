@@ -11,12 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.slurm import Slurm
+from tests.support.stores import open_sqlite
 from tests.support.wait import wait_until
+from tests.support.workflows import workflow
+from torc.api.allocations import RecordAllocations
 from torc.core.allocations import AllocationState, phase_of
 from torc.core.clusters import Asked
 from torc.errors import Invalid, Unavailable
 from torc.slurm import commands, queries
+from torc.slurm.request import AllocationRequest
 from torc.slurm.slurm import Slurm as OnCluster
+from torc.slurm.submit import new_allocation, submit_recorded
 
 LONG = 120.0  # patience that no test uses up
 
@@ -159,6 +164,18 @@ def test_an_allocation_on_another_cluster_is_followed_and_cancelled_there(progra
     assert "--clusters=east" in (programs / "asked").read_text()
     slurm.cancel([number, "7"])
     assert (programs / "cancelled").read_text().split("\n") == ["--clusters=east 12", "7", ""]
+
+
+def test_of_two_followers_that_submit_the_same_one_cancels_its_own(programs: Path, sqlite_file: Path) -> None:
+    put(programs, "sbatch", 'cat > /dev/null; echo x >> "${0%/*}/asked"; wc -l < "${0%/*}/asked"')
+    put(programs, "scancel", 'echo "$@" >> "${0%/*}/cancelled"')
+    torc = open_sqlite(sqlite_file, programs)
+    number = workflow(torc, "a")
+    asked = [new_allocation(AllocationRequest("a", 600))]
+    recorded = torc.send(RecordAllocations(workflow_id=number, allocations=asked))  # as both have read it
+    found = [submit_recorded(torc, recorded, OnCluster(output_dir=str(programs)))[0].cluster_job_id for _ in range(2)]
+    torc.close()
+    assert found == ["1", "1"] and (programs / "cancelled").read_text() == "2\n"
 
 
 BUSY = [

@@ -100,7 +100,10 @@ class Submission(Value):
 
 @request("POST", "/workflows/{workflow_id}/allocations/submitted", access="run")
 class ReportSubmissions(Request[list[Allocation]]):
-    """Report what became of asking for allocations. Repeating it is harmless; a mark to cancel in the reply is to be heeded."""
+    """Report what became of asking for allocations. Repeating it is harmless; a mark to cancel in the reply is to be heeded.
+
+    Of two that submitted the same, the first one counts: the other finds another id in the reply, and cancels its own.
+    """
 
     workflow_id: int
     submissions: list[Submission] = Field(min_length=1, max_length=10_000)

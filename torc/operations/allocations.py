@@ -102,7 +102,7 @@ def report_submissions(tx: Tx, request: api.ReportSubmissions) -> list[api.Alloc
         if item.error is not None:
             if row["cluster_job_id"] is None:
                 _end(tx, workflow, row, given_up(standing, NOT_SUBMITTED, item.error, tx.now))
-        elif item.cluster_job_id is not None and row["cluster_job_id"] != item.cluster_job_id:
+        elif item.cluster_job_id is not None and row["cluster_job_id"] is None:
             _submitted(tx, row, standing, item.cluster_job_id, item.cluster)
     ids = [item.allocation_id for item in request.submissions]
     return allocations_of(tx, [allocation_row(tx, number) for number in ids])

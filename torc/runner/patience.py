@@ -12,28 +12,27 @@ import os
 import signal
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Generic, TypeVar
 
 from torc.runner.state import Exited, Start
 
 #: looks at what is missing so often, more and more seldom
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.05, 1.0
 _INTERRUPTED = {-signal.SIGTERM, 128 + signal.SIGTERM}
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class _Kept:
-    exited: Exited
+class _Waiting(Generic[T]):
+    what: T
     until: float
     look_at: float
     pause: float = _FIRST_SECONDS
 
-
-@dataclass(slots=True)
-class _Held:
-    start: Start
-    until: float
-    look_at: float
-    pause: float = _FIRST_SECONDS
+    def look_later(self, now: float) -> None:
+        """Look again, more and more seldom, and at the end of its time."""
+        self.pause = min(2 * self.pause, _LONGEST_SECONDS)
+        self.look_at = min(now + self.pause, self.until)
 
 
 class Patience:
@@ -41,39 +40,37 @@ class Patience:
 
     def __init__(self, see_seconds: float, signal_seconds: float) -> None:
         self._see_seconds, self._signal_seconds = see_seconds, signal_seconds
-        self._kept: list[_Kept] = []
-        self._held: list[_Held] = []
+        self._kept: list[_Waiting[Exited]] = []
+        self._held: list[_Waiting[Start]] = []
 
     @property
     def due(self) -> float:
         """Tell when to ask `ready` again, on the monotonic clock."""
-        times = [kept.look_at for kept in self._kept] + [held.look_at for held in self._held]
-        return min(times, default=inf)
+        return min([kept.look_at for kept in self._kept] + [held.look_at for held in self._held], default=inf)
 
     def holds(self, start: Start, now: float) -> bool:
         """Take a start to be made later, when its inputs show here, or leave it to be made now."""
         inputs = start.assignment.inputs
         if not inputs or start.after is not None or self._see_seconds <= 0 or not missing(inputs):
             return False
-        self._held.append(_Held(start, now + self._see_seconds, now + _FIRST_SECONDS))
+        self._held.append(_Waiting(start, now + self._see_seconds, now + _FIRST_SECONDS))
         return True
 
     def drops(self, job_id: int) -> bool:
         """Forget a start that was held; tell whether there was one."""
         before = len(self._held)
-        self._held = [held for held in self._held if held.start.assignment.job_id != job_id]
+        self._held = [held for held in self._held if held.what.assignment.job_id != job_id]
         return len(self._held) < before
 
     def starts(self, now: float) -> list[Start]:
         """Give what can start now, or has waited long enough: the job will say what it misses."""
         ready: list[Start] = []
         for held in [held for held in self._held if held.look_at <= now]:
-            if now >= held.until or not missing(held.start.assignment.inputs):
+            if now >= held.until or not missing(held.what.assignment.inputs):
                 self._held.remove(held)
-                ready.append(held.start)
+                ready.append(held.what)
             else:
-                held.pause = min(2 * held.pause, _LONGEST_SECONDS)
-                held.look_at = min(now + held.pause, held.until)
+                held.look_later(now)
         return ready
 
     def keeps(self, exited: Exited, now: float, *, is_stopping: bool) -> bool:
@@ -85,24 +82,23 @@ class Patience:
         else:
             return False
         if seconds > 0:
-            self._kept.append(_Kept(exited, now + seconds, now + min(_FIRST_SECONDS, seconds)))
+            self._kept.append(_Waiting(exited, now + seconds, now + min(_FIRST_SECONDS, seconds)))
         return seconds > 0
 
     def ready(self, now: float, *, is_stopping: bool) -> list[Exited]:
         """Give what can be told now."""
         told: list[Exited] = []
         for kept in [kept for kept in self._kept if kept.look_at <= now or is_stopping]:
-            if kept.exited.missing:
-                kept.exited = replace(kept.exited, missing=missing(kept.exited.missing))
-                is_known = not kept.exited.missing
+            if kept.what.missing:
+                kept.what = replace(kept.what, missing=missing(kept.what.missing))
+                is_known = not kept.what.missing
             else:
                 is_known = is_stopping
             if is_known or now >= kept.until:
                 self._kept.remove(kept)
-                told.append(kept.exited)
+                told.append(kept.what)
             else:
-                kept.pause = min(2 * kept.pause, _LONGEST_SECONDS)
-                kept.look_at = min(now + kept.pause, kept.until)
+                kept.look_later(now)
         return told
 
 

@@ -79,8 +79,9 @@ def _submit(torc: Torc, item: Allocation, cluster: Cluster[AllocationRequest]) -
     else:
         told = Submission(allocation_id=item.id, cluster_job_id=done.cluster_job_id, cluster=done.cluster)
     reported = torc.send(ReportSubmissions(workflow_id=item.workflow_id, submissions=[told]))[0]
-    if reported.cancel_requested_at is not None and reported.cluster_job_id is not None:
-        cluster.cancel([reported.cluster_job_id])
+    own = told.cluster_job_id
+    if own is not None and (reported.cancel_requested_at is not None or reported.cluster_job_id != own):
+        cluster.cancel([own])  # it is not wanted any more, or somebody else has submitted it meanwhile
     return reported
 
 
