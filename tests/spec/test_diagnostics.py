@@ -128,6 +128,11 @@ def test_broken_syntax_is_one_problem_with_a_line(format: str) -> None:
     assert (problem.span is not None and problem.span.line == 2) or format in {"yaml"}
 
 
+def test_a_parameter_in_a_flow_mapping_wants_quotes() -> None:
+    (problem,) = problems("name: x\njobs:\n  - {name: a_{i}, command: b}\n")
+    assert problem.suggestion is not None and "quote text" in problem.suggestion
+
+
 def test_all_problems_are_reported_at_once_in_order() -> None:
     text = "name: x\nfoo: 1\njobs:\n  - {name: a, comand: b}\n  - {name: c, command: d, priority: -1}\n"
     found = problems(text)

@@ -69,6 +69,8 @@ def _report_syntax(document: Document, error: yaml.MarkedYAMLError) -> None:
     span = document.lines.span(mark.index) if mark else None
     what = ": ".join(part for part in (error.context, error.problem) if part)
     hint = "quote the text: '...'" if "mapping values" in what or "cannot start any token" in what else None
+    if mark and "expected ',' or" in what and document.text[mark.index : mark.index + 1] in {"{", "["}:
+        hint = 'quote text that has braces or brackets in it: "case_{i}"'
     if span is not None:
         start, end = document.lines.limits(span.line)
         if "\t" in document.text[start : min(end, start + span.column)]:
