@@ -14,6 +14,7 @@ from torc.cli import render
 from torc.cli.run import summarize
 from torc.cli.session import SESSION
 from torc.cli.slurm_allocations import shown_state
+from torc.errors import Unavailable
 
 _WAIT_SECONDS = 5.0
 _MOST_REASONS = 3
@@ -45,6 +46,9 @@ def follow(opened: Any, number: int, folder: Path) -> int:
     except KeyboardInterrupt:
         say_how_to_come_back(number)
         return INTERRUPTED
+    except Unavailable:  # the store: a cluster that is away is waited for
+        say_how_to_come_back(number)
+        raise
     code = summarize(opened, number, folder)
     if now.workflow.ended_at is None and not SESSION.json:
         render.note(f"no allocation is left, and jobs are: torc submit {number} asks for more")

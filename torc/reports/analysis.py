@@ -138,12 +138,13 @@ def of_workflow(torc: Torc, workflow: Workflow, folders: Sequence[Path], most_jo
     failed = ListResults(workflow_id=workflow.id, failed_only=True, latest_only=True, limit=_PAGE)
     findings, without = [], 0
     for result in items_of(torc, failed) if jobs else ():
-        if result.job_id in jobs:
-            finding = _finding(jobs[result.job_id], result, classes, folders)
+        job = jobs.pop(result.job_id, None)
+        if job is not None and result.reason != "runner_stopped":  # what was interrupted has not failed: it goes on
+            finding = _finding(job, result, classes, folders)
             findings.append(finding)
             without += not finding.files
-            if len(findings) == len(jobs):
-                break
+        if not jobs:
+            break
     findings += [
         found for log in _others(folders, workflow.id) if (found := _of_other(log, _here(folders))) is not None
     ]
