@@ -13,6 +13,7 @@ from torc.cli import render
 from torc.cli.amounts import seconds
 from torc.cli.run import OutputDir, output_folder
 from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.slurm_allocations import refresh
 from torc.errors import NotFound
 
 Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
@@ -89,6 +90,8 @@ def usage(
 ) -> None:
     """Show node-hours used and wasted, by workflow and by user. Wasted: a node was there and ran no job.
 
+    The cluster is looked at where allocations have not been seen to end, unless that was done just now.
+
     Example: torc slurm usage --since 30d
     """
     from torc.api.usage import GetUsage
@@ -97,6 +100,8 @@ def usage(
     with torc(create=False) as opened:
         number = None if workflow is None else workflow_id(opened, workflow)
         found = opened.send(GetUsage(workflow_id=number, since=begin))
+        if refresh(opened, [one.workflow_id for one in found.workflows if one.num_active]):
+            found = opened.send(GetUsage(workflow_id=number, since=begin))
     if SESSION.json:
         render.show_json(found)
         return
@@ -119,7 +124,7 @@ def usage(
             found.users, [("user", lambda one: one.user), ("workflows", lambda one: one.num_workflows), *sums]
         )
     if found.total.num_active:
-        render.note(f"{found.total.num_active} not seen to end yet: `torc slurm sync` looks now")
+        render.note(f"{found.total.num_active} not seen to end yet")
 
 
 def parse_logs(

@@ -99,27 +99,39 @@ def list_(
 
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
-        _refresh(opened, number)
+        refresh(opened, [number])
         found = opened.send(ListAllocations(workflow_id=number, active_only=not all_, limit=limit))
         _show(found.items, more=found.cursor is not None, places={} if SESSION.json else _places(found.items))
 
 
-def _refresh(opened: Any, number: int) -> None:
-    """Look at the cluster, when some of the allocations were not seen of late, or are about to end."""
+def refresh(opened: Any, numbers: Sequence[int]) -> bool:
+    """Look at the cluster, when some of the allocations were not seen of late, or are about to end; tells whether it did."""
+    due = [number for number in numbers if _is_stale(opened, number)]
+    if not due:
+        return False
+    from torc.errors import Forbidden
+    from torc.slurm.slurm import Slurm
+    from torc.slurm.watch import poll
+
+    try:
+        poll(opened, Slurm(patience=0.0), due, heal=False)
+    except (
+        Forbidden,
+        Invalid,
+        Unavailable,
+    ) as error:  # who may look at a workflow may not note what its allocations do
+        render.note(f"as last seen: {error.message}")
+        return False
+    return True
+
+
+def _is_stale(opened: Any, number: int) -> bool:
     from torc.api.allocations import ListAllocations
     from torc.api.workflows import GetWorkflow
 
     open_ = opened.send(ListAllocations(workflow_id=number, active_only=True, limit=1000)).items
     is_over = opened.send(GetWorkflow(workflow_id=number)).ended_at is not None
-    if not is_over and all((item.seen_at or item.created_at) > time.time() - _FRESH_SECONDS for item in open_):
-        return
-    from torc.slurm.slurm import Slurm
-    from torc.slurm.watch import poll
-
-    try:
-        poll(opened, Slurm(patience=0.0), [number], heal=False)
-    except (Invalid, Unavailable) as error:
-        render.note(f"as last seen: {error.message}")
+    return is_over or any((item.seen_at or item.created_at) <= time.time() - _FRESH_SECONDS for item in open_)
 
 
 def show(
