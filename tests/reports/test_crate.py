@@ -15,8 +15,8 @@ from tests.reports.test_page import NOW, run
 from tests.support.crates import TERMS, validate
 from tests.support.workflows import create, spec
 from torc.client.embedded import Embedded
-from torc.errors import Invalid
-from torc.reports.crate import About, orcid_of
+from torc.errors import Invalid, Unavailable
+from torc.reports.crate import About, metadata, orcid_of
 from torc.reports.deposit import write_crate
 from torc.reports.gather import Report, gather
 
@@ -112,6 +112,26 @@ def test_a_file_that_changed_since_the_run_is_not_passed_off_as_what_it_read(
     (tmp_path / "in/grid 1.csv").write_text("something else\n")
     write_crate(report, tmp_path / "crate", About(), 1000)
     assert not (tmp_path / "crate/data/in").exists()
+
+
+@pytest.mark.parametrize("name", ["crate", "crate.zip"])
+@pytest.mark.parametrize(
+    ("happens", "told"), [("written", "grid 1.csv changed while"), ("removed", "cannot read .*grid 1")]
+)
+def test_a_file_that_changes_while_it_is_packed_never_stands_beside_a_digest_of_other_bytes(
+    embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, happens: str, told: str
+) -> None:
+    report = study(embedded, tmp_path)
+
+    def described(*args: Any) -> dict[str, Any]:
+        grid = tmp_path / "in/grid 1.csv"
+        grid.write_text("c,d\n") if happens == "written" else grid.unlink()
+        return metadata(*args)
+
+    monkeypatch.setattr("torc.reports.deposit.metadata", described)
+    with pytest.raises(Unavailable, match=told):
+        write_crate(report, tmp_path / name, About(), 1000)
+    assert not [path.name for path in tmp_path.iterdir() if "crate" in path.name]
 
 
 def test_a_place_that_is_taken_is_left_alone(embedded: Embedded, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from torc.api.data import File
 from torc.core.redact import redact, redact_json
@@ -29,6 +30,7 @@ _COLUMNS = (
     "wall_seconds", "cpu_seconds", "peak_memory_bytes",
 )  # fmt: skip
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +150,37 @@ def _inside(file: File) -> str:
     return f"data/{path}"
 
 
+def _pour(content: _Content, target: IO[bytes]) -> None:
+    """Write the bytes, and none but those whose digest stands in the metadata. Raises Unavailable or OSError."""
+    if content.source is None:
+        target.write(content.data)
+        return
+    digest = hashlib.sha256()
+    for chunk in _chunks(content.source):
+        digest.update(chunk)
+        target.write(chunk)
+    if digest.hexdigest() != content.part.sha256:
+        raise Unavailable(
+            f"{content.source} changed while it was packed", hint="try again when nothing writes to it any more"
+        )
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    try:
+        with open(path, "rb") as source:
+            while chunk := source.read(_CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        raise Unavailable(f"cannot read {path}: {error.strerror}", hint="try again, or look at the file") from None
+
+
 def _write_zip(contents: list[_Content], output: Path) -> None:
     with whole_file(output) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for content in contents:
             info = zipfile.ZipInfo(content.part.path, _EPOCH)
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             with archive.open(info, "w", force_zip64=True) as target:
-                if content.source is None:
-                    target.write(content.data)
-                else:
-                    with open(content.source, "rb") as source:
-                        shutil.copyfileobj(source, target)
+                _pour(content, target)
 
 
 def _write_folder(contents: list[_Content], output: Path) -> None:
@@ -173,10 +195,8 @@ def _write_folder(contents: list[_Content], output: Path) -> None:
         for content in contents:
             path = Path(made, content.part.path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            if content.source is None:
-                path.write_bytes(content.data)
-            else:
-                shutil.copyfile(content.source, path)
+            with open(path, "wb") as target:
+                _pour(content, target)
         with contextlib.suppress(FileNotFoundError):
             output.rmdir()
         os.rename(made, output)
