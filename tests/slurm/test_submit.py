@@ -140,6 +140,7 @@ def test_where_the_time_was_too_short_a_second_allocation_goes_on(program: Progr
     assert "torc submit 1 asks for more" in said
     planned = program("slurm", "regenerate", "1", "--account", "root", "--no-estimate")
     assert "1 job" in planned.stdout and "nothing was submitted" in planned.stderr
+    assert planned.stdout.count("plan for ") == 1
     assert "\ndebug " in planned.stdout, "grouped as the first time"
     assert "1 completed" in program("submit", "1", "--account", "root", "--no-estimate").stdout
     assert len(program("slurm", "list", "1", "--all", "-f", "json").json) == 2

@@ -109,7 +109,8 @@ def regenerate(  # noqa: PLR0913, PLR0917
         number = workflow_id(opened, workflow)
         work.look_at_stored(opened, number, anyway=anyway or not submit_them, replan=True)
         if not submit_them:
-            work.show()
+            if SESSION.json:  # else it was shown when it was made
+                work.show()
             render.note(f"nothing was submitted: torc slurm regenerate {number} --submit does")
             return
         made = work.submit(opened, number)
