@@ -139,6 +139,9 @@ def test_one_allocation_or_many() -> None:
     assert (one.num_allocations, one.num_nodes) == (1, 60)
     some = only(plan(wanted, CLUSTER, PlanOptions(num_allocations=4)))
     assert (some.num_allocations, some.num_nodes) == (4, 15)
+    more = only(plan(wanted, CLUSTER, PlanOptions(num_allocations=7)))
+    assert (more.num_allocations, more.num_nodes) == (7, 9)
+    assert "63 nodes for the work of 60: allocations are equal" in more.reasons
     less = only(plan(demand((request(cpus=100), {0: 2})), CLUSTER, PlanOptions(num_allocations=5)))
     assert less.num_allocations == 2
     assert any("not 5" in reason for reason in less.reasons)

@@ -328,7 +328,10 @@ def _spread(segment: _Segment, options: PlanOptions) -> tuple[int, int, list[str
             if count < options.num_allocations
             else []
         )
-        return count, min(largest, max(least, -(-units // count))), less
+        each = min(largest, max(least, -(-units // count)))
+        if count * each > units:
+            less = [*less, f"{count * each * unit} nodes for the work of {units * unit}: allocations are equal"]
+        return count, each, less
     count = min(units, max(MOST_ALLOCATIONS, -(-units // largest)))
     each = max(least, -(-units // count))
     count = -(-units // each)
