@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,14 +15,15 @@ from tests.support.slurm import Slurm
 from tests.support.stores import open_sqlite
 from tests.support.wait import wait_until
 from tests.support.workflows import workflow
-from torc.api.allocations import RecordAllocations
-from torc.core.allocations import AllocationState, phase_of
+from torc.api.allocations import CancelAllocations, RecordAllocations
+from torc.core.allocations import NOT_SUBMITTED, AllocationState, phase_of
 from torc.core.clusters import Asked
 from torc.errors import Invalid, Unavailable
 from torc.slurm import commands, queries
 from torc.slurm.request import AllocationRequest
 from torc.slurm.slurm import Slurm as OnCluster
 from torc.slurm.submit import new_allocation, submit_recorded
+from torc.slurm.watch import poll
 
 LONG = 120.0  # patience that no test uses up
 
@@ -164,6 +166,48 @@ def test_an_allocation_on_another_cluster_is_followed_and_cancelled_there(progra
     assert "--clusters=east" in (programs / "asked").read_text()
     slurm.cancel([number, "7"])
     assert (programs / "cancelled").read_text().split("\n") == ["--clusters=east 12", "7", ""]
+
+
+@pytest.mark.parametrize("asked", [{"options": (("clusters", "east"),)}, {"extra": "--nice=5 -M east"}])
+def test_what_was_submitted_to_another_cluster_and_not_reported_is_found_there(
+    programs: Path, sqlite_file: Path, asked: dict[str, Any]
+) -> None:
+    torc = open_sqlite(sqlite_file, programs)
+    number = workflow(torc, "a")
+    asking = [new_allocation(AllocationRequest("a", 600, **asked))]
+    mark = torc.send(RecordAllocations(workflow_id=number, allocations=asking))[0].mark  # and killed after sbatch
+    times = "2026-11-26T10:00:00|2026-11-26T10:01:00|2026-11-26T11:01:00"
+    row = f"12|12|RUNNING|None|n1|1|short|a|u|{times}|1:00:00|0:10|1|sweep.{mark}"
+    put(
+        programs, "squeue", f'case "$*" in *--clusters=east*) echo "CLUSTER: east";; esac; echo "{row}"'
+    )  # east is here
+    put(programs, "scancel", 'touch "${0%/*}/cancelled"')
+    changed = poll(torc, OnCluster(output_dir=str(programs), patience=0.0), [number]).changed
+    torc.close()
+    assert [(item.cluster_job_id, item.cluster_state) for item in changed] == [("12@east", "RUNNING")]
+    assert not (programs / "cancelled").exists()  # as if it had been submitted twice
+
+
+def test_what_may_be_on_a_cluster_that_gives_no_answer_is_neither_submitted_again_nor_given_up(
+    programs: Path, sqlite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torc = open_sqlite(sqlite_file, programs)
+    number = workflow(torc, "a")
+    asking = [new_allocation(AllocationRequest("a", 600, options=(("clusters", "east"),)))]
+    made = torc.send(RecordAllocations(workflow_id=number, allocations=asking))
+    monkeypatch.setattr("torc.slurm.watch.SURELY_NOT_SECONDS", 0.0)
+    monkeypatch.setattr("torc.core.allocations._FORGOTTEN_SUBMITTING", 0.0)
+    away = "squeue: error: 'east' can't be reached now, or it is an invalid entry for --cluster."
+    put(programs, "squeue", f'case "$*" in *--clusters=east*) echo "{away}" >&2; exit 1;; esac')
+    put(programs, "sbatch", 'echo 12; touch "${0%/*}/submitted"')
+    slurm = OnCluster(output_dir=str(programs), patience=0.0)
+    assert not poll(torc, slurm, [number]).changed
+    torc.send(CancelAllocations(workflow_id=number, allocation_ids=[made[0].id]))
+    assert [item.cluster_state for item in poll(torc, slurm, [number]).changed] == [
+        NOT_SUBMITTED
+    ]  # nobody waits for it
+    torc.close()
+    assert not (programs / "submitted").exists()
 
 
 def test_of_two_followers_that_submit_the_same_one_cancels_its_own(programs: Path, sqlite_file: Path) -> None:

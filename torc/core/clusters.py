@@ -21,6 +21,7 @@ class Asked(NamedTuple):
     mark: str  # unique: by it what was submitted and not reported is found
     cluster_job_id: str | None  # None: nobody knows whether it was submitted
     created_at: float
+    elsewhere: str | None = None  # other clusters that it was to be asked of, in the scheduler's words
 
 
 class Submitted(NamedTuple):
@@ -37,6 +38,9 @@ class Seen:
     observations: Mapping[str, Observation]
     found: Mapping[str, str]  # mark -> id of the cluster, of those that had none
     surplus: tuple[str, ...] = ()  # ids of the cluster that a mark has beside the first: submitted twice
+    uncertain: frozenset[str] = (
+        frozenset()
+    )  # marks that may be on a cluster that gave no answer: neither gone nor to be submitted again
 
 
 class Cluster(Protocol[RequestT_contra]):

@@ -21,9 +21,13 @@ _EARLIER_SECONDS = 3600.0
 
 
 def queue(
-    jobs: Collection[str] | None = None, *, user: str | None = None, patience: float = PATIENCE_SECONDS
+    jobs: Collection[str] | None = None,
+    *,
+    user: str | None = None,
+    clusters: str | None = None,
+    patience: float = PATIENCE_SECONDS,
 ) -> list[QueueRow]:
-    """Ask squeue for jobs in any state: those of these ids (`12`, `12_3`, `12@cluster`), or all of a user.
+    """Ask squeue for jobs in any state: those of these ids (`12`, `12_3`, `12@cluster`), or all of a user, on `clusters`.
 
     It forgets jobs some minutes after their end.
     """
@@ -31,7 +35,8 @@ def queue(
     if user is not None:
         ask.append(f"--user={user}")
     if jobs is None:
-        return parse.parse_squeue(commands.run(ask, patience=patience))
+        there = [f"--clusters={clusters}"] if clusters else []
+        return parse.parse_squeue(commands.run([*ask, *there], patience=patience))
     rows: list[QueueRow] = []
     for where, ids in by_cluster(jobs):
         try:

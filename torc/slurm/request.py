@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_CLUSTERS = re.compile(r"(?:^|\s)(?:--clusters?[=\s]\s*|-M\s*)(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +33,10 @@ class AllocationRequest:
     scheduler: str | None = None  # the runners take jobs that name it, beside those that name none
     start_one_worker_per_node: bool = True
     max_parallel_jobs: int | None = None
+
+    @property
+    def clusters(self) -> str | None:
+        """Other clusters than this machine's that it names, as Slurm's commands take them. The later one holds, as in the script."""
+        named = [value for name, value in self.options if name in {"clusters", "cluster"}]
+        found = named or _CLUSTERS.findall(self.extra or "")
+        return found[-1] if found else None

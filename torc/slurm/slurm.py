@@ -65,8 +65,11 @@ class Slurm:
     def look(self, asked: Collection[Asked]) -> Seen:
         """Ask squeue and, for what it does not know or has seen end, sacct."""
         by_id = {item.cluster_job_id: item.mark for item in asked if item.cluster_job_id is not None}
-        unknown = {item.mark for item in asked if item.cluster_job_id is None}
-        rows = self._queue(by_id, unknown)
+        unknown = {item.mark: item.elsewhere for item in asked if item.cluster_job_id is None}
+        here = {mark for mark, place in unknown.items() if place is None}
+        far, uncertain = self._elsewhere({mark: place for mark, place in unknown.items() if place is not None})
+        # a place may be this cluster by its name: what is asked for there does not count again where it stands here
+        rows = [row for row in self._queue(by_id, here) if mark_of(row.name) not in unknown.keys() - here] + far
         found, surplus = _found(rows, unknown)
         by_id |= {number: mark for mark, number in found.items()}
         queue = {mark: _of_queue(row) for row in rows if (mark := _own(by_id, row)) is not None}
@@ -89,7 +92,7 @@ class Slurm:
                 continue
             is_short = mark in short and told.cluster_state == "FAILED"
             seen[mark] = replace(told, cluster_state="OUT_OF_MEMORY", reason=_SHORT) if is_short else told
-        return Seen(seen, found, surplus)
+        return Seen(seen, found, surplus, uncertain)
 
     def cancel(self, ids: Collection[str]) -> None:
         """Call scancel. Raises Unavailable."""
@@ -108,6 +111,18 @@ class Slurm:
             elsewhere = [number for number in by_id if "@" in number]
             return rows + (queries.queue(elsewhere, patience=self.patience) if elsewhere else [])
         return queries.queue(list(by_id), patience=self.patience) if by_id else []
+
+    def _elsewhere(self, places: Mapping[str, str]) -> tuple[list[QueueRow], frozenset[str]]:
+        """Ask the clusters on which these marks may be; gives the marks, too, about which none can be asked now."""
+        rows: list[QueueRow] = []
+        uncertain: set[str] = set()
+        for place in sorted(set(places.values())):
+            try:
+                rows += queries.queue(user=str(os.geteuid()), clusters=place, patience=self.patience)
+            except (Invalid, Unavailable) as error:  # allocations on other clusters are followed all the same
+                _log.warning("%s", error.message)
+                uncertain.update(mark for mark, named in places.items() if named == place)
+        return rows, frozenset(uncertain)
 
     def _accounts(self, late: Mapping[str, str], since: float) -> list[AccountingRow] | None:
         return queries.accounting(list(late), since, patience=self.patience) if late else []
@@ -141,13 +156,16 @@ def _named(by_id: Mapping[str, str], row: QueueRow | AccountingRow) -> str | Non
 
 def _found(rows: Iterable[QueueRow], unknown: Collection[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Find by their marks what nobody has reported: the oldest job of each, and those that are there beside it."""
-    jobs: dict[str, list[int]] = {}
+    jobs: dict[str, dict[str, tuple[float, int]]] = {}
     for row in rows:
         mark = mark_of(row.name)
         if mark in unknown:
-            jobs.setdefault(mark, []).append(row.id.base)
-    first = {mark: str(min(numbers)) for mark, numbers in jobs.items()}
-    return first, tuple(str(number) for numbers in jobs.values() for number in sorted(numbers)[1:])
+            number = str(row.id.base) if row.cluster is None else f"{row.id.base}@{row.cluster}"
+            jobs.setdefault(mark, {})[number] = (row.submitted_at or 0.0, row.id.base)
+    by_age = {mark: sorted(times, key=times.__getitem__) for mark, times in jobs.items()}
+    return {mark: numbers[0] for mark, numbers in by_age.items()}, tuple(
+        number for numbers in by_age.values() for number in numbers[1:]
+    )
 
 
 def _of_queue(row: QueueRow) -> Observation:

@@ -20,7 +20,7 @@ from torc.core.allocations import AllocationState
 from torc.core.clusters import Asked, Cluster, Seen
 from torc.errors import Unavailable
 from torc.slurm.request import AllocationRequest
-from torc.slurm.submit import SURELY_NOT_SECONDS, submit_recorded
+from torc.slurm.submit import SURELY_NOT_SECONDS, request_of, submit_recorded
 
 _log = logging.getLogger(__name__)
 POLL_SECONDS = 15.0
@@ -48,7 +48,7 @@ def poll(
     known = _to_follow(torc, workflow_ids)
     if not known:
         return Polled([], [])
-    seen = cluster.look([Asked(item.mark, item.cluster_job_id, item.created_at) for item in known])
+    seen = cluster.look([_asked(item) for item in known])
     if seen.surplus:
         _log.warning("submitted twice, cancelled once: %s", ", ".join(seen.surplus))
         cluster.cancel(seen.surplus)
@@ -62,6 +62,10 @@ def poll(
         sum(reply.runners_ended for reply in told),
         sum(reply.jobs_lost for reply in told),
     )
+
+
+def _asked(item: Allocation) -> Asked:
+    return Asked(item.mark, item.cluster_job_id, item.created_at, request_of(item).clusters)
 
 
 def _to_follow(torc: Torc, workflow_ids: Collection[int] | None) -> list[Allocation]:
@@ -83,7 +87,8 @@ def _observe(torc: Torc, workflow_id: int, items: Iterable[Allocation], seen: Se
     for item in items:
         told = seen.observations.get(item.mark)
         if told is None:
-            silent.append(item.id)
+            if item.mark not in seen.uncertain or item.cancel_requested_at is not None:  # unasked, it is waited for
+                silent.append(item.id)
             continue
         observations.append(
             AllocationObservation(
@@ -106,7 +111,8 @@ def _heal(torc: Torc, cluster: Cluster[AllocationRequest], known: Iterable[Alloc
     ]
     if marked:
         cluster.cancel(marked)
-    lost = [item for item in known if item.mark not in seen.observations and item.cancel_requested_at is None]
+    known_there = seen.observations.keys() | seen.uncertain
+    lost = [item for item in known if item.mark not in known_there and item.cancel_requested_at is None]
     submit_recorded(torc, lost, cluster, age=SURELY_NOT_SECONDS)
 
 
