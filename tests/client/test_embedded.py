@@ -182,4 +182,5 @@ def test_waiting_reports_nothing_again(torc: Embedded) -> None:
             released=[{"job_id": item.job_id, "attempt": item.attempt}],
         )
     )
-    assert [(again.job_id, again.attempt) for again in reply.assignments] == [(item.job_id, item.attempt + 1)]
+    assert [(again.job_id, again.attempt) for again in reply.assignments] == [(item.job_id, item.attempt)]
+    assert len(torc.send(ListEvents(workflow_id=wf, type="jobs_released")).items) == 1
