@@ -3,6 +3,7 @@ list of tools at once."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ def serve(
 ) -> None:
     """Serve until the client leaves. `open_torc` takes the actor that the log is to name."""
     opened: dict[str, Torc] = {}
+    opening = threading.Lock()  # assistants call several tools at once
 
     def open_desk(client: str, _request: Any) -> Desk:
-        if client not in opened:
-            opened[client] = open_torc(f"assistant:{client}")
+        with opening:
+            if client not in opened:
+                opened[client] = open_torc(f"assistant:{client}")
         torc = opened[client]
         place = place_of(torc)
         user = user_name() if "TORC_DB" in place else None  # a server knows whose token it is shown
