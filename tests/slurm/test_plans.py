@@ -59,3 +59,5 @@ def test_planning_anew_keeps_what_was_chosen_and_takes_what_is_given_now(torc: T
     assert more.wishes == Wishes(partitions=("bigmem",), account="climate", qos="high", gpu_type="h100")
     one = kept_options(more, {"single_allocation": True})
     assert (one.single_allocation, one.num_allocations) == (True, None)
+    many = kept_options(more, {"single_allocation": False})
+    assert (many.single_allocation, many.num_allocations) == (False, None)

@@ -100,7 +100,7 @@ def kept_options(before: PlanOptions | None, given: Mapping[str, Any]) -> PlanOp
     wishes = replace(before.wishes, **{name: chosen.pop(name) for name in _WISHES if name in chosen})
     if "num_allocations" in chosen:
         chosen.setdefault("single_allocation", False)
-    if chosen.get("single_allocation"):
+    if "single_allocation" in chosen:
         chosen.setdefault("num_allocations", None)
     return replace(before, wishes=wishes, **chosen)
 
