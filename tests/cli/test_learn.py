@@ -22,7 +22,7 @@ def test_a_new_study_asks_for_what_the_last_one_used(program: Program) -> None:
     second = program.write("second.yaml", SPEC.format(range="6:20"))
     shown = program("plan", second, "--learn", "-o", "learnt.yaml")
     assert "learnt from the 6 latest attempts" in shown.stdout and "1 GiB -> 64 MiB" in shown.stdout, shown.stdout
-    assert "of report too little is known" in shown.stderr
+    assert "too little is known of report" in shown.stderr
     plan = program("plan", "learnt.yaml", "-f", "json").json
     assert plan["stages"][0]["classes"] == {"large_fit": 15, "large": 1}
     assert "is there already" in program("plan", second, "--learn", "-o", "learnt.yaml", code=4).stderr

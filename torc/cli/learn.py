@@ -117,4 +117,4 @@ def _print(parsed: Any, plan: Any, rows: list[dict[str, Any]], learnt: Mapping[i
     unknown = [parsed.jobs[at].name for at, _, _ in plan.templates if at not in learnt]
     if unknown:
         shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        render.note(f"of {shown} too little is known (fewer than 3 attempts of jobs like it): what it asks for stays")
+        render.note(f"too little is known of {shown} (fewer than 3 attempts of jobs like it): what it asks for stays")

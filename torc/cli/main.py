@@ -124,7 +124,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _usage_error(error: Any) -> int:
     context = getattr(error, "ctx", None)
-    print(f"error: {error.format_message()}", file=sys.stderr)
+    print(f"error: {error.format_message().replace('Value error, ', '')}", file=sys.stderr)
     if context is not None:
         print(f"  hint: `{context.command_path} --help` explains it", file=sys.stderr)
     return _USAGE

@@ -61,6 +61,8 @@ def plots(torc: Torc, workflow_id: int, folder: Path, run_id: int | None = None,
     started = [line.started_at for line in lines if line.started_at is not None]
     attempts = [each for each in drawn(lines, requirements) if jobs is None or fnmatchcase(each.name, jobs)]
     if not attempts:
+        if not run:
+            raise NotFound(f"workflow {workflow_id} has not run yet", hint=f"torc run {workflow_id} runs it")
         what = f"no job named `{jobs}` has run in" if jobs else "nothing has ended yet in"
         raise NotFound(f"{what} run {run} of workflow {workflow_id}", hint="torc status shows how it stands")
     series = list(_series(recorded(folder, workflow_id, run), attempts, min(started)))
