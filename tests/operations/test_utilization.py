@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from tests.support.workflows import ended, exchange, runner, workflow
+from torc.api.attempts import ListAttempts
 from torc.api.base import Torc
-from torc.api.data import ListRequirements
+from torc.api.data import DeleteRequirement, ListRequirements
 from torc.api.events import ListEvents
+from torc.api.recovery import RecoverWorkflow
+from torc.api.runs import EndRunner
 from torc.api.utilization import CheckUtilization, CorrectResources
 
 GIB = 1 << 30
@@ -49,6 +52,30 @@ def test_who_was_stopped_at_its_memory_is_named_though_its_peak_is_no_higher(tor
     exchange(torc, wf, number, finished=reports)
     found = torc.send(CheckUtilization(workflow_id=wf)).exceeded
     assert [(item.job_name, item.resource, item.used) for item in found] == [("a", "memory", GIB - 4096)]
+
+
+def test_what_was_used_is_set_against_what_that_attempt_asked_for(torc: Torc) -> None:
+    """A recovery gives jobs other classes: what they did before stays what it was."""
+    wf = workflow(torc, "a", resource_requirements=CLASSES, jobs={"a": {"resource_requirements": "small"}})
+    number = runner(torc, wf)
+    (given,) = exchange(torc, wf, number, limit=1).assignments
+    peak = {"peak_memory_bytes": GIB}
+    exchange(
+        torc, wf, number, finished=[ended(given, "terminated", -9, reason="out_of_memory", usage=peak)], stopping=True
+    )
+    torc.send(EndRunner(workflow_id=wf, runner_id=number))
+    assert torc.send(RecoverWorkflow(workflow_id=wf)).applied
+    (again,) = exchange(torc, wf, runner(torc, wf), limit=1).assignments
+    assert again.request.memory_bytes == 3 * GIB // 2
+    exchange(torc, wf, 2, finished=[ended(again, usage=peak)])
+    found = torc.send(CheckUtilization(workflow_id=wf))
+    assert {item.requirement: item.num_attempts for item in found.classes} == {"small": 1, "small__raised_1": 1}
+    assert [(item.attempt, item.requirement, item.asked) for item in found.exceeded] == [(1, "small", GIB)]
+    lines = torc.send(ListAttempts(workflow_id=wf)).items
+    assert [line.requirement for line in lines] == ["small", "small__raised_1"]
+    (small, *_) = [item for item in torc.send(ListRequirements(workflow_id=wf)).items if item.name == "small"]
+    torc.send(DeleteRequirement(requirement_id=small.id))
+    assert [line.requirement for line in torc.send(ListAttempts(workflow_id=wf)).items] == ["small__raised_1"] * 2
 
 
 def test_classes_are_lowered_to_what_was_used_at_most_with_room(torc: Torc) -> None:

@@ -95,7 +95,7 @@ class Embedded:
                 if time.monotonic() + pause > end:
                     raise Unavailable(
                         f"the database cannot be used now: {str(error.orig).strip().splitlines()[0]}",
-                        hint="another process may hold it, its disk may be full, or it may not be written to by you; nothing was changed",
+                        hint="another process may hold it, its disk may be full, or you may only read it; nothing was changed",
                     ) from None
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""The portable file of one workflow, version 2: what its lines are, and what may stand in them. Not for bytes or databases.
+"""The portable file of one workflow, version 3: what its lines are, and what may stand in them. Not for bytes or databases.
 
 JSON lines. The first is a header with the workflow itself. Then, for each table, a line that names it and its columns, and a line
 (a list) for each row; a column of `@table` refers to an `id` of a table before. The last line counts the rows and holds the
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from torc.core.states import State
 from torc.errors import Invalid
 
-FORMAT, VERSION = "torc-workflow", 2
+FORMAT, VERSION = "torc-workflow", 3
 _LARGEST = 2**63 - 1
 
 
@@ -83,13 +83,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         "job_id:@job run_id:count attempt:count runner_id:?~runner state:state return_code:?int reason:?text detail:?text "
         "rule:?int is_current:bool started_at:?float ended_at:float wall_seconds:float user_cpu_seconds:float "
         "system_cpu_seconds:float peak_memory_bytes:count usage:?json stderr_tail:?text "
-        "stderr_line:?count stdout_tail:?text stdout_line:?count slurm_state:?text"
+        "stderr_line:?count stdout_tail:?text stdout_line:?count slurm_state:?text requirement_id:?~requirement"
     ),
     "provenance": _columns("kind:text run_id:count runner_id:?~runner hash:text facts:json"),
     "event": _columns("time:float type:text actor:text job_id:?~job data:json"),
 }
 #: the version that has brought a column
-_SINCE = {("attempt", "slurm_state"): 2}
+_SINCE = {("attempt", "slurm_state"): 2, ("attempt", "requirement_id"): 3}
 #: the fields of the workflow in the header
 WORKFLOW = _columns(
     "name:text user:text description:?text project:?text meta:json env:json settings:json directory:text run_id:count "

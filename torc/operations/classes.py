@@ -64,6 +64,8 @@ def update_requirement(tx: Tx, request: api.UpdateRequirement) -> api.Requiremen
 def delete_requirement(tx: Tx, request: api.DeleteRequirement) -> None:
     """Delete a requirement class that no job uses."""
     delete_part(tx, REQUIREMENT, request.requirement_id, _used_by_job("requirement_id"))
+    forget = text("UPDATE attempt SET requirement_id = NULL WHERE requirement_id = :id")
+    tx.db.execute(forget, {"id": request.requirement_id})
 
 
 def _used_by_job(column: str) -> tuple[str, str]:

@@ -26,9 +26,9 @@ _LOSSES = text(
 )
 _ATTEMPT = text(
     "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, reason, detail, rule, is_current, "
-    "started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, slurm_state) "
+    "started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, slurm_state, requirement_id) "
     "SELECT workflow_id, id, :run_id, attempt, :runner_id, 'terminated', :reason, :detail, :rule, true, started_at, :now, "
-    "CASE WHEN started_at IS NULL OR started_at > :now THEN 0 ELSE :now - started_at END, 0, 0, 0, :slurm_state "
+    "CASE WHEN started_at IS NULL OR started_at > :now THEN 0 ELSE :now - started_at END, 0, 0, 0, :slurm_state, :requirement_id "
     "FROM job WHERE id = :job_id ON CONFLICT (job_id, attempt) DO NOTHING"
 )
 _ASKED = (
@@ -62,6 +62,7 @@ def lose(tx: Tx, workflow: RowMapping, runner_id: int, held: Mapping[int, JobNow
             values = {
                 "job_id": job.id, "run_id": workflow["run_id"], "runner_id": runner_id, "now": tx.now,
                 "reason": told.reason, "detail": told.detail, "rule": told.rule, "slurm_state": how.cluster_state,
+                "requirement_id": job.requirement_id,
             }  # fmt: skip
             tx.db.execute(_ATTEMPT, values)
             ends[told.event][job.id] = told.end

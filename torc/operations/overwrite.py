@@ -242,6 +242,14 @@ def drop_unused(tx: Tx, workflow_id: int, ids: Ids) -> None:
             text(f"DELETE FROM {table} WHERE workflow_id = :id AND id NOT IN {tx.dialect.id_list}{of_specs}"),
             {"id": workflow_id, "ids": tx.dialect.ids(kept)},
         )
+    # attempts of a class that is no more count for the one that their job has now
+    tx.db.execute(
+        text(
+            "UPDATE attempt SET requirement_id = NULL WHERE workflow_id = :id AND requirement_id IS NOT NULL "
+            f"AND requirement_id NOT IN {tx.dialect.id_list}"
+        ),
+        {"id": workflow_id, "ids": tx.dialect.ids(ids.requirements)},
+    )
 
 
 def put_actions(tx: Tx, workflow_id: int, plan: Plan, ids: Ids) -> bool:

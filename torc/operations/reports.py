@@ -21,10 +21,10 @@ from torc.store.jobs import End, JobNow, Moves
 _ATTEMPT = (
     "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, return_code, reason, detail, rule, "
     "is_current, started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, usage, "
-    "stderr_tail, stderr_line, stdout_tail, stdout_line, slurm_state) "
+    "stderr_tail, stderr_line, stdout_tail, stdout_line, slurm_state, requirement_id) "
     "VALUES (:workflow_id, :job_id, :run_id, :attempt, :runner_id, :state, :return_code, :reason, :detail, "
     ":rule, :is_current, :started_at, :ended_at, :wall_seconds, :user_cpu_seconds, :system_cpu_seconds, "
-    ":peak_memory_bytes, :usage, :stderr_tail, :stderr_line, :stdout_tail, :stdout_line, :slurm_state) "
+    ":peak_memory_bytes, :usage, :stderr_tail, :stderr_line, :stdout_tail, :stdout_line, :slurm_state, :requirement_id) "
     "ON CONFLICT (job_id, attempt) DO UPDATE SET slurm_state = coalesce(attempt.slurm_state, excluded.slurm_state), "
     "return_code = excluded.return_code, detail = 'reported ' || excluded.state || ' after its runner was given up', "
     "started_at = excluded.started_at, ended_at = excluded.ended_at, wall_seconds = excluded.wall_seconds, "
@@ -139,7 +139,9 @@ def _take_finished(
             stopped.append(item)
         completed += is_current and item.outcome == "succeeded"
         failed += is_current and item.outcome != "succeeded"
-        rows.append(_attempt_row(reports, item, decision, is_current=is_current))
+        rows.append(
+            _attempt_row(reports, item, decision, is_current=is_current) | {"requirement_id": job.requirement_id}
+        )
     if rows:
         reports.tx.dialect.run_many(reports.tx.db, _ATTEMPT, rows)
     _let_go(reports, stopped)

@@ -72,7 +72,7 @@ def get_result(tx: Tx, request: GetResult) -> Result:
 _LINES = (
     "SELECT a.id, a.job_id, j.name, a.attempt, a.run_id, r.name, a.state, a.return_code, coalesce(a.detail, a.reason), a.runner_id, "
     "a.started_at, a.ended_at, a.wall_seconds, a.user_cpu_seconds + a.system_cpu_seconds, a.peak_memory_bytes "
-    "FROM attempt a JOIN job j ON j.id = a.job_id JOIN requirement r ON r.id = j.requirement_id "
+    "FROM attempt a JOIN job j ON j.id = a.job_id JOIN requirement r ON r.id = coalesce(a.requirement_id, j.requirement_id) "
     "WHERE a.workflow_id = :workflow_id AND a.id > :after{run} ORDER BY a.id LIMIT :n"
 )
 

@@ -16,12 +16,15 @@ from torc.operations.dispatch import DryRun, Tx, answers
 from torc.operations.rows import StoredClass, classes_of, grow_version, workflow_row
 
 _ATTEMPTS = (
-    "SELECT a.id, j.requirement_id, a.peak_memory_bytes, a.wall_seconds, "
+    "SELECT a.id, coalesce(a.requirement_id, j.requirement_id), a.peak_memory_bytes, a.wall_seconds, "
     "a.user_cpu_seconds + a.system_cpu_seconds, CASE WHEN a.reason = 'out_of_memory' THEN 1 ELSE 0 END "
     "FROM attempt a JOIN job j ON j.id = a.job_id "
     "WHERE a.workflow_id = :id AND a.is_current AND a.started_at IS NOT NULL{run} ORDER BY a.id"
 )
-_NAMES = "SELECT a.id, a.job_id, j.name, a.attempt, j.requirement_id FROM attempt a JOIN job j ON j.id = a.job_id"
+_NAMES = (
+    "SELECT a.id, a.job_id, j.name, a.attempt, coalesce(a.requirement_id, j.requirement_id) "
+    "FROM attempt a JOIN job j ON j.id = a.job_id"
+)
 #: bytes, seconds and CPUs kept busy of the attempts of a class
 _Columns = tuple[list[float], list[float], list[float]]
 

@@ -52,6 +52,7 @@ class JobNow(NamedTuple):
     runner_id: int | None
     gate_id: int | None
     failure_handler_id: int | None
+    requirement_id: int
 
 
 class End(NamedTuple):
@@ -66,7 +67,9 @@ class End(NamedTuple):
 
 #: what a runner has to know of a job
 CLAIMED_COLUMNS = "id, name, attempt, command, invocation_script, env, has_outputs, supports_termination, recovery"
-_NOW = "SELECT id, state, counted, attempt, runner_id, gate_id, failure_handler_id FROM job WHERE id IN "
+_NOW = (
+    "SELECT id, state, counted, attempt, runner_id, gate_id, failure_handler_id, requirement_id FROM job WHERE id IN "
+)
 _COUNT_STATE = (
     "INSERT INTO job_count (workflow_id, state, count) VALUES (:workflow_id, :state, :n) "
     "ON CONFLICT (workflow_id, state) DO UPDATE SET count = job_count.count + :n"

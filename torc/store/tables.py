@@ -301,6 +301,7 @@ class AttemptRow(SQLModel, table=True):
     stdout_tail: str | None = text_column()
     stdout_line: int | None = None
     slurm_state: str | None = None  # what the cluster said of its step or allocation
+    requirement_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True))  # the class that it ran with
 
 
 class RunnerRow(SQLModel, table=True):
