@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import stat
@@ -9,13 +10,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters
 
 from mcp_server.clients import CLIENTS, SCOPES, entered, place, skill_files, taken_out
-from tests.support.program import Program
+from tests.support.program import PROGRAM, Program
 
 #: what VS Code takes in `mcp.json`: its "MCP configuration reference", for servers that are started
 VSCODE = {
@@ -161,6 +165,21 @@ def test_entering_and_taking_out_leaves_any_document_as_it_was(
     after = taken_out(CLIENTS["cursor"], path)
     left = {"mcpServers": {}} if after.did == "removed" else json.loads(after.text or "")
     assert left == document
+
+
+@pytest.mark.parametrize("arguments", [["-m", "mcp_server"], [*PROGRAM[1:], "mcp"]])
+def test_the_server_begins_under_each_of_its_names(program: Program, arguments: list[str]) -> None:
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="torc-mcp-server")
+    assert script.value == "mcp_server.__main__:main", "what `-m mcp_server` begins, too"
+    parameters = StdioServerParameters(
+        command=PROGRAM[0], args=arguments, cwd=str(program.directory), env=program.environ()
+    )
+
+    async def talk() -> None:
+        async with Client(parameters) as client:
+            assert "run_workflow" in {tool.name for tool in (await client.list_tools()).tools}
+
+    anyio.run(talk)
 
 
 def test_the_package_carries_the_skill() -> None:
