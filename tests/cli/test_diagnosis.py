@@ -122,6 +122,15 @@ def test_who_asks_for_far_too_much_is_told(program: Program) -> None:
     assert "no class asks for more" in program("workflows", "correct-resources", "thrice").stderr
 
 
-@pytest.mark.parametrize(("used", "said"), [(600.4, "came up to it"), (840.0, "40%"), (60_000.0, "9,900%")])
+@pytest.mark.parametrize(
+    ("used", "said"),
+    [
+        (600.4, "came up to it"),
+        (606.0, "came up to it"),
+        (500.0, "came up to it"),
+        (840.0, "40%"),
+        (60_000.0, "9,900%"),
+    ],
+)
 def test_who_is_stopped_at_its_limit_is_not_told_by_how_little_it_went_beyond(used: float, said: str) -> None:
     assert utilization._above(600.0, used) == said

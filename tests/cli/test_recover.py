@@ -91,4 +91,4 @@ def test_groups_are_chosen_by_options_and_a_budget_holds(program: Program) -> No
     program("recover", "--skip", "short", "--max-retries", "1", "--no-run")
     program("run", "1", "-q", code=1)
     spent = program("recover", "--max-retries", "1")
-    assert "the budget of 1 recoveries is spent" in spent.stdout
+    assert "the budget of 1 recovery is spent" in spent.stdout

@@ -203,7 +203,7 @@ def test_the_budget_is_kept_in_the_store_and_each_program_has_its_own(torc: Torc
     run_all(torc, wf, ("m1",))
     assert spent(torc, wf, "watch")[1] == pytest.approx(2 * (1 / 500 / 3600) + 1 / 1000 / 3600)
     again = recover(torc, wf, automation="watch", max_retries=1, retry_unknown=True)
-    assert not again.applied and again.left[0].reason == "the budget of 1 recoveries is spent"
+    assert not again.applied and again.left[0].reason == "the budget of 1 recovery is spent"
     by_hand = recover(torc, wf, max_retries=1, retry_unknown=True, dry_run=True)
     assert by_hand.num_retried == 1 and by_hand.spent.rounds == 0
     fresh = recover(torc, wf, automation="watch", max_retries=1, retry_unknown=True, new_budget=True)

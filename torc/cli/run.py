@@ -245,7 +245,11 @@ def _print_summary(summary: Any, output_dir: Path) -> None:
     print(
         f"  {render.duration(summary.wall_seconds)} of time{rate}, {render.duration(summary.cpu_seconds)} of CPU, "
         f"largest job {render.memory(summary.peak_memory_bytes) or 'unknown'}"
-        + (f", {summary.num_retries} retries" if summary.num_retries else "")
+        + (
+            f", {summary.num_retries:,} {'retry' if summary.num_retries == 1 else 'retries'}"
+            if summary.num_retries
+            else ""
+        )
     )
     for result in summary.failed:
         _print_failure(result, output_dir)

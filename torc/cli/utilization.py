@@ -22,7 +22,7 @@ def _amount(resource: str, value: float) -> str:
 def _above(asked: float, used: float) -> str:
     """Say how much more was used. Who is stopped at a limit is so a moment later: what it wanted, nobody knows."""
     percent = round(100 * (used / asked - 1))
-    return f"{percent:,}%" if percent > 0 else "came up to it"
+    return f"{percent:,}%" if percent > 1 else "came up to it"
 
 
 _EXCEEDED = [

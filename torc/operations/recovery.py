@@ -100,7 +100,9 @@ class _Round:
                     self.left[category, _NOT_CHOSEN] += remedy.members
         if request.max_retries is not None and self.spent.rounds >= request.max_retries:
             for _, remedy in chosen:
-                reason = f"the budget of {request.max_retries} recoveries is spent"
+                reason = (
+                    f"the budget of {request.max_retries} recover{'y' if request.max_retries == 1 else 'ies'} is spent"
+                )
                 self.left[remedy.category, reason] += remedy.members
             return []
         return self._within_budget(chosen)

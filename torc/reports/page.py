@@ -108,7 +108,8 @@ def _failures(report: Report) -> str:
     if not found.num_failed:
         return '<p class="words">No job has failed.</p>'
     kinds = ", ".join(f"{count:,} {category.replace('_', ' ')}" for category, count in found.by_category.items())
-    canceled = f" {found.num_canceled:,} more were canceled because of these." if found.num_canceled else ""
+    were = "was" if found.num_canceled == 1 else "were"
+    canceled = f" {found.num_canceled:,} more {were} canceled because of these." if found.num_canceled else ""
     jobs = "job" if found.num_failed == 1 else "jobs"
     blocks = "".join(map(_group, found.groups))
     more = found.num_groups - len(found.groups)
