@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import stat
 import subprocess
 import sys
@@ -106,6 +107,17 @@ def test_a_look_takes_no_more_than_its_share_of_the_time() -> None:
     monitor.close()
 
 
+def test_looks_are_as_far_apart_as_the_spec_says() -> None:
+    for seconds in (0.5, 300.0):
+        monitor = Monitor(Monitoring(interval_seconds=seconds), "mark")
+        monitor.prepare(1, Assignment(job_id=1, name="a", attempt=1, command="", request=ResourceRequest()), (), [])
+        monitor.began(1, os.getpid(), 1000.0, time.time())
+        monitor.look(1000.0)
+        due = monitor.due()
+        assert due is not None and seconds <= due - 1000.0 < 2 * seconds + 60.0
+        monitor.close()
+
+
 def test_an_attempt_is_summed_up(local: Embedded, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     program = f"{sys.executable} -c \"import os, time; x = b'x' * (50 << 20)\nwhile not os.path.exists('{seen}'): time.sleep(.01)\""
@@ -121,6 +133,18 @@ def test_an_attempt_is_summed_up(local: Embedded, tmp_path: Path) -> None:
     assert usage.max_processes == 2 and usage.average_memory_bytes is not None
     assert 50 * MIB < usage.peak_memory_bytes < 120 * MIB
     assert usage.read_bytes is not None and usage.written_bytes is not None
+
+
+def test_what_is_written_to_storage_is_counted(local: Embedded, tmp_path: Path) -> None:
+    def command(name: str) -> str:
+        return f"dd if=/dev/zero of={tmp_path}/{name} bs=1M count=8 conv=fsync 2>/dev/null"
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_oublock
+    subprocess.run(["/bin/sh", "-c", command("here")], check=True)
+    here = 512 * (resource.getrusage(resource.RUSAGE_CHILDREN).ru_oublock - before)  # nothing where files are in memory
+    usage = run_jobs(local, tmp_path, {"name": "a", "command": command("there")})["a"].usage
+    assert usage.written_bytes is not None
+    assert abs(usage.written_bytes - here) < MIB
 
 
 def test_nothing_is_sampled_where_the_spec_says_so(local: Embedded, tmp_path: Path) -> None:
