@@ -130,6 +130,21 @@ def test_jobs_that_wait_for_a_decision_are_retried_or_given_up(opened: Embedded,
     assert states(opened, wf) == "flaky:ready after:blocked wrong:canceled never:canceled"
 
 
+def test_failed_jobs_are_made_due_again_when_the_plan_is_applied(opened: Embedded, tmp_path: Path) -> None:
+    wf = workflow(opened, "good bad -> behind")
+    finish(opened, wf, "bad", failed=True)
+    finish(opened, wf, "good")
+
+    async def talk() -> None:
+        async with talking(opened, tmp_path) as client:
+            plan = await ask(client, "reset_jobs", workflow_id=wf)
+            assert states(opened, wf) == "good:completed bad:failed behind:canceled"
+            assert (await apply(client, "reset_jobs", plan, wf))["applied"]
+
+    anyio.run(talk)
+    assert states(opened, wf) == "good:completed bad:ready behind:blocked"
+
+
 def test_two_runs_are_compared(opened: Embedded, tmp_path: Path) -> None:
     wf = workflow(opened, "good", "bad", "worse")
     finish(opened, wf, "bad", failed=True)
