@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import random
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -414,6 +415,13 @@ def test_a_file_that_cannot_be_is_refused_with_its_line_and_nothing_is_stored(
     assert len(torc.send(ListWorkflows()).items) == 1
 
 
+def _means(content: bytes | bytearray) -> bytes | None:
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error):
+        return None
+
+
 def test_bytes_that_are_damaged_are_refused_wherever_they_are(torc: Torc) -> None:
     content = exported(torc, full(torc))
     pick = random.Random(1)
@@ -421,8 +429,9 @@ def test_bytes_that_are_damaged_are_refused_wherever_they_are(torc: Torc) -> Non
         damaged = bytearray(content)
         at = pick.randrange(10, len(content))
         damaged[at] ^= 1 << pick.randrange(8)
-        with pytest.raises(Invalid):
-            send_import(torc, bytes(damaged), dry_run=True)
+        if _means(damaged) != _means(content):  # a few bits mean nothing: those that fill the last byte of a block
+            with pytest.raises(Invalid):
+                send_import(torc, bytes(damaged), dry_run=True)
     for end in (0, 5, 20, len(content) // 2, len(content) - 1):
         with pytest.raises(Invalid):
             send_import(torc, content[:end], dry_run=True)
