@@ -7,10 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.slurm import Slurm, running
-
-#: of an outer job, or of somebody's settings: not for tests
-_FOREIGN = ("SLURM_", "SBATCH_", "SALLOC_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_")
+from tests.support.slurm import FOREIGN, Slurm, running
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +20,7 @@ def cluster_of_session() -> Iterator[Slurm]:
 @pytest.fixture
 def slurm(cluster_of_session: Slurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
     """Give the cluster, with all nodes idle and no job. The environment means it for this test only."""
-    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+    for name in [name for name in os.environ if name.startswith(FOREIGN)]:
         monkeypatch.delenv(name)
     for name, value in cluster_of_session.environment.items():
         monkeypatch.setenv(name, value)
