@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import pyjson5
 
 from torc.errors import Conflict, Unavailable
+from torc.files import write_whole
 
 NAME = "torc"
 SCOPES = ("user", "project")
@@ -178,19 +178,10 @@ def carry_out(change: Change, mode: int) -> None:
 
 def _replace(path: Path, text: str, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        mode = stat.S_IMODE(path.stat().st_mode)
-    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(number, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(number)
-        os.chmod(name, mode)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    kept = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+    write_whole(path, text.encode(), mode)
+    if kept is not None:
+        path.chmod(kept)
 
 
 # -- the skill --------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ _AT_ONCE = 10_000
 def learn(spec: str, output: Path | None, margin: float, *, force: bool) -> None:
     """Show what the job templates of a spec should ask for and, where it is wanted, write a spec that does."""
     from torc.cli.specs import compiled
-    from torc.reports.files import write_whole
+    from torc.files import write_whole
     from torc.spec.compile import SUFFIXES, parse_spec
     from torc.spec.relearn import adopt
     from torc.spec.write import write_spec

@@ -162,9 +162,9 @@ def bundle(
     Example: torc logs bundle 3 -o report.tar.gz
     """
     from torc import __version__
+    from torc.files import whole_file
     from torc.reports import analysis, logfiles
     from torc.reports.bundle import Limits, Subject, write_bundle
-    from torc.reports.files import whole_file
     from torc.reports.gather import gather
 
     limits = Limits(max_jobs, memory_bytes(max_log_size, "--max-log-size"), with_succeeded=all_jobs)

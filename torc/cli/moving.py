@@ -58,7 +58,7 @@ def export(
 
 
 def _export_spec(opened: Any, number: int, path: Path, to_stdout: bool) -> int:
-    from torc.reports.files import write_whole
+    from torc.files import write_whole
     from torc.spec.compile import SUFFIXES
 
     form: Any = "yaml" if to_stdout else SUFFIXES.get(path.suffix.lower())

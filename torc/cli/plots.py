@@ -54,7 +54,7 @@ def plot_at_the_end(opened: Any, number: int, folder: Path) -> None:
 
 
 def _plot(opened: Any, number: int, folder: Path, chosen: tuple[Path | None, int | None, str | None, bool]) -> None:
-    from torc.reports.files import write_whole
+    from torc.files import write_whole
     from torc.reports.plots import plots, rendered
 
     output, run, job, dark = chosen

@@ -109,7 +109,7 @@ def _show_json(report: Any) -> None:
 
 
 def _write_page(report: Any, path: Path, *, with_attempts: bool) -> None:
-    from torc.reports.files import write_whole
+    from torc.files import write_whole
     from torc.reports.page import page
 
     write_whole(path, page(report, with_attempts=with_attempts).encode("utf-8", "replace"))

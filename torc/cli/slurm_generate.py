@@ -43,7 +43,7 @@ def _generate(spec: str, output: Path | None, force: bool, planning: Planning, w
     from torc.cli.specs import compiled
     from torc.cli.submitting import demand_of
     from torc.core.demand import due_jobs
-    from torc.reports.files import write_whole
+    from torc.files import write_whole
     from torc.slurm.planning import plan
     from torc.slurm.writing import with_plan
     from torc.spec.compile import SUFFIXES, parse_spec

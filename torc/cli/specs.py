@@ -120,7 +120,7 @@ def convert(
 
     Example: torc convert sweep.yaml -o sweep.kdl
     """
-    from torc.reports.files import write_whole
+    from torc.files import write_whole
     from torc.spec.compile import SUFFIXES, parse_spec
     from torc.spec.write import write_spec
 

@@ -19,8 +19,8 @@ from typing import IO
 from torc.api.data import File
 from torc.core.redact import redact, redact_json
 from torc.errors import Invalid, Unavailable
+from torc.files import whole_file
 from torc.reports.crate import About, Part, media_type, metadata
-from torc.reports.files import whole_file
 from torc.reports.gather import Report
 from torc.reports.page import page
 
