@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -297,7 +296,6 @@ def test_several_processes_know_the_same_people(tmp_path: Path, postgres_store: 
         host("server", "stop", **database)
 
 
-@pytest.mark.skipif(shutil.which("script") is None, reason="nothing here gives a program a terminal")
 def test_a_password_is_asked_for_at_the_terminal_and_not_shown(town: Town, tmp_path: Path) -> None:
     ada = town.person("ada")
     words = " ".join([*PROGRAM, "login", "--user", "ada"])

@@ -260,7 +260,7 @@ def test_an_answer_that_breaks_off_loses_no_job(door: Door, wire: Wire, tmp_path
     for done in (5, 15, 25):
         wait_until(lambda done=done: sum(_successes(tmp_path).values()) >= done, "some have run")
         wire.answers_left = allowed
-        time.sleep(0.2)
+        time.sleep(0.2)  # so long is the outage
         wire.mend()
     assert run.end().workflow.state == "completed"
     assert _successes(tmp_path) == {f"j{n}": 1 for n in range(40)}
@@ -272,7 +272,7 @@ def test_a_network_that_swallows_everything_for_a_while_is_borne(door: Door, wir
     run = _Run(wire, number, tmp_path)
     wait_until(lambda: _successes(tmp_path), "some have run")
     wire.hold()
-    time.sleep(1.0)
+    time.sleep(1.0)  # so long is the outage
     wire.mend()
     assert run.end().workflow.state == "completed"
     assert _successes(tmp_path) == {f"j{n}": 1 for n in range(20)}
