@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -85,6 +86,41 @@ def test_a_killed_server_is_noticed_and_the_database_used(served: Program) -> No
     assert "runs no more" in done.stderr
     served("server", "start")
     assert len(served("workflows", "list", "-f", "json").json) == 1
+
+
+def _url(program: Program) -> str:
+    return str(_place(program)["url"])
+
+
+def test_the_next_server_has_the_port_of_the_last_one_whether_that_was_killed_or_stopped(served: Program) -> None:
+    url = _url(served)
+    pid = int(str(_place(served)["pid"]))
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(pid), "it has ended")
+    served("server", "start")
+    assert _url(served) == url
+    served("server", "stop")
+    served("server", "start")
+    assert _url(served) == url
+    served("server", "stop")
+    foreground = served.start("server", "run")
+    wait_until((served.directory / ".torc/server.json").exists, "it is ready")
+    assert _url(served) == url
+    foreground.send_signal(signal.SIGINT)
+    foreground.communicate(timeout=30)
+
+
+def test_a_port_that_another_program_has_taken_is_told_and_another_one_is_used(served: Program) -> None:
+    url = _url(served)
+    port = int(url.rpartition(":")[2])
+    served("server", "stop")
+    with socket.create_server(("127.0.0.1", port)):
+        done = served("server", "start")
+        other = _url(served)
+        assert other != url
+        assert f"port {port}" in done.stderr and "--port" in done.stderr
+        served("server", "stop")
+        assert "cannot listen" in served("server", "start", "--port", port, code=5).stderr, "what is named is meant"
 
 
 def test_an_open_or_planted_server_file_is_not_believed(served: Program) -> None:
@@ -221,6 +257,13 @@ def test_several_processes_answer_for_postgresql_and_one_that_dies_is_begun_anew
         assert program("workflows", "list", "-f", "json").json[0]["state"] == "completed"
         assert program("workflows", "check", 1).stdout == "nothing is wrong\n"
         assert url not in (program.directory / ".torc/server.json").read_text()
+        before = _url(program)
+        others = children(pid)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(is_alive, others)), "the others end with the first, and hold no port")
+        program("server", "start", "--workers", 2, TORC_DB=url)
+        assert _url(program) == before
+        pid = int(str(_place(program)["pid"]))
     finally:
         program("server", "stop")
     assert not is_alive(pid) and not is_alive(second)

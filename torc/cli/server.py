@@ -32,7 +32,17 @@ _LOOK_SECONDS = 0.02
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
-Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port to listen on; 0: any that is free.")]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        "--port",
+        "-p",
+        min=0,
+        max=65535,
+        show_default=False,
+        help="Port to listen on; 0: any that is free. Default: that of the last server here, if it is free.",
+    ),
+]
 Certificate = Annotated[Path | None, typer.Option("--tls-cert", help="Certificate, as a PEM file: HTTPS.")]
 Key = Annotated[Path | None, typer.Option("--tls-key", help="Its key, where it is not in the same file.")]
 AllowedHost = Annotated[
@@ -57,7 +67,7 @@ AccessLog = Annotated[bool, typer.Option("--access-log/--no-access-log", help="L
 @app.command()
 def run(  # noqa: PLR0913, PLR0917 - options of a command
     host: Host = "127.0.0.1",
-    port: Port = 0,
+    port: Port = None,
     tls_cert: Certificate = None,
     tls_key: Key = None,
     allowed_host: AllowedHost = None,
@@ -77,12 +87,12 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     folder = torc_folder()
     database = _database(folder)
     auth = _check_beginning(folder, database, host, auth, workers)
-    listen = serve.Listen(host, port, _text(tls_cert), _text(tls_key))
+    listen = serve.Listen(host, port or 0, _text(tls_cert), _text(tls_key))
     doors = accounts.Doorkeeping(auth, secrets.token_urlsafe(32) if auth else None, rate_limit)
     opened = open_database(database)
     if auth:
         _check_accounts(opened)
-    bound = serve.bind(listen)
+    bound = _bind(listen, place.last_port(folder) if port is None else None)
     here = place.this_process(
         serve.url_of(listen, bound), __version__, _shown(database), time.time(),
         ca_file=_text(tls_cert), token=doors.owner_token,
@@ -102,6 +112,27 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
         bound.close()
         place.remove(folder, here)
         opened.close()
+
+
+def _bind(listen: Any, last_port: int | None) -> socket.socket:
+    """Take the port that the last server here had, so that its runners find this one; else the one asked for."""
+    from dataclasses import replace
+
+    from torc.server import serve
+
+    if last_port is not None:
+        try:
+            return serve.bind(replace(listen, port=last_port))
+        except Unavailable:
+            _tell_moved(last_port)
+    return serve.bind(listen)
+
+
+def _tell_moved(last_port: int) -> None:
+    render.note(
+        f"note: another program has port {last_port}, which the last server here had: this one takes another. Runners that "
+        f"can read {place.FILE} here find it; for others, free that port and start the server anew with --port {last_port}"
+    )
 
 
 def _tell(folder: Path, here: place.ServerPlace) -> None:
@@ -186,7 +217,7 @@ def _text(path: Path | None) -> str | None:
 @app.command()
 def start(  # noqa: PLR0913, PLR0917
     host: Host = "127.0.0.1",
-    port: Port = 0,
+    port: Port = None,
     tls_cert: Certificate = None,
     tls_key: Key = None,
     allowed_host: AllowedHost = None,
@@ -225,7 +256,7 @@ def _flags(allowed_host: list[str] | None, access_log: bool) -> list[str]:
 
 
 def begin(
-    host: str, port: int = 0, auth: bool | None = None, *, workers: int = 1, words: Sequence[str] = ()
+    host: str, port: int | None = None, auth: bool | None = None, *, workers: int = 1, words: Sequence[str] = ()
 ) -> tuple[place.ServerPlace, Path]:
     """Begin a server in the background and wait until it answers; gives where it is, and its log. Raises TorcError."""
     from torc.client.connect import open_database
@@ -236,17 +267,22 @@ def begin(
         opened = open_database(_database(folder))
         _check_accounts(opened)
         opened.close()
-    argv = [sys.executable, "-m", "torc.cli.main", "server", "run", "--host", host, "--port", str(port)]
+    argv = [sys.executable, "-m", "torc.cli.main", "server", "run", "--host", host]
+    argv += [] if port is None else ["--port", str(port)]
     argv += ["--auth" if auth else "--no-auth", *words]
     _, db = SESSION.settings.place()
     environ = {**os.environ, **({"TORC_DB": db} if db else {})}  # it may hold a password: not for argv
+    last_port = place.last_port(folder) if port is None else None
     log = folder / _LOG
     began = log.stat().st_size if log.exists() else 0
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         process = subprocess.Popen(
             argv, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-    return _await_ready(process, folder, log, began), log
+    found = _await_ready(process, folder, log, began)
+    if last_port is not None and place.port_of(found) != last_port:
+        _tell_moved(last_port)
+    return found, log
 
 
 def _await_ready(process: subprocess.Popen[bytes], folder: Path, log: Path, began: int) -> place.ServerPlace:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from torc.client.private import write_private
 
 FILE = "server.json"
+#: outlives the server, so that the next one can be found where this one was
+PORT_FILE = "server.port"
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -57,18 +59,40 @@ def this_process(
 def write(folder: Path, place: ServerPlace) -> None:
     """Tell where a server is, at once and only to its owner. Raises Unavailable."""
     write_private(folder / FILE, json.dumps(asdict(place), indent=1))
+    write_private(folder / PORT_FILE, f"{port_of(place)}\n")
+
+
+def port_of(place: ServerPlace) -> int | None:
+    """Return the port in the URL of a server."""
+    return urlsplit(place.url).port
+
+
+def last_port(folder: Path) -> int | None:
+    """Return the port of the last server of a folder, however it ended: runners that still look for it ask there."""
+    place = read(folder)
+    try:
+        text = _own(folder / PORT_FILE) if place is None else str(port_of(place))
+        port = int(text)
+    except (OSError, ValueError):
+        return None
+    return port if 0 < port < 1 << 16 else None
 
 
 def read(folder: Path) -> ServerPlace | None:
     """Read where a server is; None: there is none, or the file is not the caller's own or not for the caller alone."""
     try:
-        with open(os.open(folder / FILE, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
-            info = os.fstat(file.fileno())
-            if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
-                return None
-            return ServerPlace(**json.load(file))
+        return ServerPlace(**json.loads(_own(folder / FILE)))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _own(path: Path) -> str:
+    """Read a file that is the caller's own and nobody else's. Raises OSError or ValueError."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
+        info = os.fstat(file.fileno())
+        if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
+            raise PermissionError(f"{path} belongs to somebody else, or others may use it")
+        return file.read()
 
 
 def remove(folder: Path, place: ServerPlace) -> None:

@@ -6,6 +6,8 @@ what it is to do comes on standard input, for a URL of a database may hold a pas
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -31,6 +33,7 @@ _LOG = logging.getLogger(__name__)
 _START_SECONDS = 60.0
 _PAUSE_SECONDS = 1.0
 _LOOK_SECONDS = 0.5
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ def _replace_dead(processes: list[_Process], work: Work, bound: socket.socket, m
 def main(socket_fd: int, told_fd: int) -> int:
     """Be one of the processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of the terminal: the first one tells when to end
+    _end_with_the_first()
     given = json.load(sys.stdin)
     listen, doors = serve.Listen(**given["listen"]), Doorkeeping(**given["doors"])
     work = Work(**{**given, "listen": listen, "doors": doors, "hosts": tuple(given["hosts"])})
@@ -126,6 +130,12 @@ def main(socket_fd: int, told_fd: int) -> int:
         _LOG.error("error: %s", error.message)
         return error.exit_code
     return 0
+
+
+def _end_with_the_first() -> None:
+    """Have the kernel end this process when the first one is killed: it would hold the port, and nobody could stop it (prctl(2))."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _tell(told_fd: int) -> None:
