@@ -36,7 +36,7 @@ CASES = [
     ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['z.*']}]", "unknown_name", "'z.*'", "matches no job"),
     ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['(']}]", "unknown_name", "'('", "not a regular expression"),
     ("name: x\njobs: [{name: a, command: b, input_files: [f]}]", "unknown_name", "f", "there is no file `f`"),
-    ("name: x\njobs: [{name: a, command: 'cat ${files.input.f}'}]", "unknown_name", "'cat ${files.input.f}'", "no file `f`"),
+    ("name: x\njobs: [{name: a, command: 'cat ${files.input.f}'}]", "unknown_name", "${files.input.f}", "no file `f`"),
     ("name: x\njobs: [{name: a, command: b, depends_on: [b]}, {name: b, command: c, depends_on: [a]}]", "cycle", None,
      "a -> b -> a"),
     ("name: x\njobs: [{name: a, command: b, depends_on: [a]}]", "cycle", None, "a -> a"),

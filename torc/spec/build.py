@@ -21,6 +21,7 @@ from torc.spec.model import Parameterized, ResourceRequirements, WorkflowSpec
 from torc.spec.nearest import Nearest
 from torc.spec.parameters import BadParameter, Read, Value, choose, values_of
 from torc.spec.plan import Named, PlannedAction, PlannedFile, PlannedRequirement, PlannedUserData
+from torc.spec.references import Astray, find_misplaced
 from torc.spec.resolve import Indexes, Names, Unknown, merged
 
 LONGEST_NAME = 4096
@@ -223,7 +224,21 @@ class Builder:
         """Report a name that leads nowhere."""
         near = self.nearest.of(error.name, error.known)
         hint = f"did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else None
-        self.report("unknown_name", f"{error}{example}", path, suggestion=hint)
+        span = None if error.within is None else self.document.part(path, error.within)
+        self.report("unknown_name", f"{error}{example}", path, span=span, suggestion=hint)
+
+    def astray(self, found: Astray, path: Path, example: str = "") -> None:
+        """Report what looks like a reference and is none."""
+        code, hint = ("bad_reference" if found.severity == "error" else "near_miss"), found.suggestion
+        message = f"{found.message}{example}"
+        span = self.document.part(path, found.text)
+        self.report(code, message, path, span=span, suggestion=hint, severity=found.severity)
+
+    def refuse_references(self, text: str, path: Path) -> None:
+        """Report references where none are replaced."""
+        if "{" in text or "$" in text:
+            for found in find_misplaced(text):
+                self.astray(found, path)
 
     def lookup(self, names: Names, name: str, path: Path) -> int | None:
         """Find a name; report where there is none."""
@@ -288,6 +303,7 @@ class Builder:
         """Plan the files."""
         planned: list[PlannedFile] = []
         for item, shape in self._shapes(self.spec.files, "files", self.files, "files"):
+            self.refuse_references(item.path, (*shape.path, "path"))
             path = self.compiled(shape, item.path, (*shape.path, "path"))
             if path is not None:
                 planned.extend(map(PlannedFile, shape.filled(shape.name), shape.filled(path)))
@@ -350,6 +366,8 @@ class Builder:
                 else:
                     self.lookup(schedulers, item.scheduler, (*path, "scheduler"))
             settings = item.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
+            for number, command in enumerate(item.commands):
+                self.refuse_references(command, (*path, "commands", number))
             commands = tuple(item.commands)
             planned.append(
                 PlannedAction(item.trigger_type, item.action_type, jobs, commands, item.persistent, settings)

@@ -19,7 +19,7 @@ from torc.spec.document import Path
 from torc.spec.expand import Combination, Template, gathered_items
 from torc.spec.model import Job
 from torc.spec.plan import InputSet, Plan, PlannedFile, PlannedJob, PlannedRequirement
-from torc.spec.resolve import Indexes, Names, References, Unknown, distinct, merged
+from torc.spec.resolve import Indexes, Names, NoReference, References, Unknown, distinct, merged
 
 
 class _Relation(NamedTuple):
@@ -67,6 +67,12 @@ def build_plan(builder: Builder) -> Plan | None:
     """Build the whole plan; None when there were errors, which the document has."""
     spec, document = builder.spec, builder.document
     builder.share_parameters()
+    for key, text in spec.env.items():
+        builder.refuse_references(text, ("env", key))
+    for at, handler in enumerate(spec.failure_handlers):
+        for number, rule in enumerate(handler.rules):
+            path: Path = ("failure_handlers", at, "rules", number, "recovery_script")
+            builder.refuse_references(rule.recovery_script or "", path)
     builder.plan_requirements()
     handlers, planned_handlers = builder.named(spec.failure_handlers, "failure_handlers", "failure handler")
     schedulers, planned_schedulers = builder.named(spec.slurm_schedulers, "slurm_schedulers", "Slurm scheduler")
@@ -141,8 +147,10 @@ class _Jobs:
         commands = shape.filled(command)
         scripts: Iterable[str | None] = shape.filled(script) if script else repeat(None)
         filled = Filled(shape, first, count, commands, scripts, envs, relations, fixed=fixed)
-        texts = item.command + (item.invocation_script or "")
-        if "${files." in texts or "${user_data." in texts:
+        may_refer = [self._check_references(shape, command, "command")]
+        if script:
+            may_refer.append(self._check_references(shape, script, "invocation_script"))
+        if any(may_refer):
             self._replace_references(filled)
         filled.input_sets = self._input_set_column(filled)
         self.filled.append(filled)
@@ -177,6 +185,8 @@ class _Jobs:
     # -- columns ------------------------------------------------------------------------------------------------
 
     def _env_column(self, shape: Shape, item: Job) -> Iterable[Mapping[str, str]]:
+        for key, text in item.env.items():
+            self.builder.refuse_references(text, (*shape.path, "env", key))
         templates = [self.builder.compiled(shape, text, (*shape.path, "env", key)) for key, text in item.env.items()]
         columns = [shape.filled(template) for template in templates if template is not None]
         keys = tuple(item.env)
@@ -261,6 +271,16 @@ class _Jobs:
 
     # -- references and inputs ----------------------------------------------------------------------------------
 
+    def _check_references(self, shape: Shape, template: Template, field_: str) -> bool:
+        """Report what looks like a reference and is none, by the first job; tell whether some job's text may have references."""
+        text = template.fill(next(iter(shape.combinations())))
+        for found in self.references.astray(text) if "{" in text or "$" in text else ():
+            self.builder.astray(found, (*shape.path, field_))
+        if "${files." in text or "${user_data." in text:
+            return True
+        values = (value for _, texts in template.slots for value in texts)
+        return bool(template.slots) and ("${%s" in template.pattern or any("${" in value for value in values))
+
     def _replace_references(self, filled: Filled) -> None:
         shape = filled.shape
         commands: list[str] = []
@@ -276,6 +296,9 @@ class _Jobs:
                 scripts.append(None if script is None else self.references.replace(script, declared))
             except Unknown as error:
                 self.builder.unknown(error, (*shape.path, key), shape.example("job", combination))
+                return
+            except NoReference as error:
+                self.builder.astray(error.astray, (*shape.path, key), shape.example("job", combination))
                 return
             for field_, indexes in declared.items():
                 columns[field_][number] = merged(columns[field_][number], distinct(indexes))

@@ -23,6 +23,8 @@ MAX_CHARACTERS = 256 << 20
 MAX_PROBLEMS = 500
 #: Characters of a line that a diagnostic carries around its place.
 _MOST_OF_A_LINE = 1000
+#: and of a value that a part is looked for in
+_MOST_OF_A_VALUE = 100_000
 
 _BREAK = re.compile(r"\r\n|\r|\n")
 
@@ -104,6 +106,15 @@ class Document:
         self.problems.append(
             Diagnostic(code, message, path_text(path), self.name, place, line, suggestion, severity, offset)
         )
+
+    def part(self, path: Path, text: str) -> Span | None:
+        """Return the place of a part of the value at a path; that of the value where the part is written otherwise there."""
+        span = self.span(path)
+        if span is None:
+            return None
+        start = self.lines.limits(span.line)[0] + span.column - 1
+        at = self.text.find(text, start, start + _MOST_OF_A_VALUE)
+        return span if at < 0 else self.lines.span(at, len(text))
 
     def _excerpt(self, span: Span) -> tuple[str, int]:
         start, end = self.lines.limits(span.line)

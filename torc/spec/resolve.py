@@ -7,17 +7,29 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from torc.spec.plan import USER_DATA_MARK
+from torc.spec.references import REFERENCE, Astray, find_astray
 
-REFERENCE = re.compile(r"\$\{(files|user_data)\.(input|output)\.([^{}]*)\}")
 Indexes = tuple[int, ...]
 
 
 class Unknown(ValueError):
-    """A name or a regular expression that leads nowhere. `name` is what to look for among the known ones, if any."""
+    """A name or a regular expression that leads nowhere. `name` is what to look for among the known ones, if any.
+
+    `within` is the part of the text that names it, where that is not all of it.
+    """
 
     def __init__(self, message: str, name: str = "", known: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.name, self.known = name, known
+        self.within: str | None = None
+
+
+class NoReference(ValueError):
+    """Something in a command looks like a reference and is none."""
+
+    def __init__(self, astray: Astray) -> None:
+        super().__init__(astray.message)
+        self.astray = astray
 
 
 class _Index(dict[str, int]):
@@ -83,17 +95,32 @@ class References:
         self.paths = paths
 
     def replace(self, text: str, relations: dict[str, list[int]]) -> str:
-        """Give the text with paths and marked user data; adds indexes to `input_files` and so on. Raises Unknown."""
+        """Give the text with paths and marked user data; adds indexes to `input_files` and so on.
+
+        Raises Unknown and NoReference.
+        """
+        for astray in self.astray(text):
+            if astray.severity == "error":
+                raise NoReference(astray)
 
         def one(match: re.Match[str]) -> str:
             kind, direction, name = match.groups()
-            index = self.names[kind].find(name)
+            try:
+                index = self.names[kind].find(name)
+            except Unknown as error:
+                error.within = match[0]
+                raise
             relations.setdefault(f"{direction}_{kind}", []).append(index)
             if kind == "files":
-                return quoted(self.paths[index], text, match.start())
+                # there is no path where the file has a problem of its own, and then no plan either
+                return quoted(self.paths[index] if index < len(self.paths) else name, text, match.start())
             return f"{USER_DATA_MARK}{index}{USER_DATA_MARK}"
 
         return REFERENCE.sub(one, text)
+
+    def astray(self, text: str) -> Iterable[Astray]:
+        """Find what looks like a reference and is none."""
+        return find_astray(text, lambda name: any(name in names.index for names in self.names.values()))
 
 
 def quoted(path: str, command: str, position: int) -> str:
