@@ -59,7 +59,7 @@ def test_what_the_runner_did_itself_is_certain_whatever_the_log_says() -> None:
         ("out_of_memory", "out_of_memory"),
         ("canceled", "killed_by_user"),
     ):
-        found = diagnose(Facts(reason=reason, detail="so it was", return_code=-9, logs=log))
+        found = diagnose(Facts(reason=reason, detail="so it was", return_code=137, logs=log))
         assert (found.category, found.confidence >= 0.98) == (category, True)
         assert any("so it was" in figure for figure in found.figures)
 
@@ -69,13 +69,13 @@ def test_what_the_runner_did_itself_is_certain_whatever_the_log_says() -> None:
 )
 def test_figures_tell_who_killed(peak: int, category: str) -> None:
     assert (
-        diagnose(Facts(return_code=-9, memory_request=7 << 30, peak_memory=peak)).category == category
+        diagnose(Facts(return_code=137, memory_request=7 << 30, peak_memory=peak)).category == category
         or peak == 1 << 20
     )
 
 
 def test_a_kill_far_below_what_was_asked_for_is_not_said_to_be_sure() -> None:
-    assert diagnose(Facts(return_code=-9, memory_request=8 << 30, peak_memory=1 << 20)).confidence < 0.5
+    assert diagnose(Facts(return_code=137, memory_request=8 << 30, peak_memory=1 << 20)).confidence < 0.5
     assert diagnose(Facts(return_code=137, memory_request=8 << 30, peak_memory=8 << 30)).confidence > 0.85
 
 

@@ -108,9 +108,9 @@ def test_a_job_is_killed_once_at_its_deadline_and_reported_as_a_timeout() -> Non
     assert r.kills() == []
     r.later(1.5)
     assert r.kills() == [(1, True)]
-    r.ended(1, -9)
+    r.ended(1, 137)
     (item,) = r.reported()
-    assert (item.outcome, item.reason, item.return_code) == ("terminated", "timeout", -9)
+    assert (item.outcome, item.reason, item.return_code) == ("terminated", "timeout", 152)
     assert "60" in item.detail or "1m" in item.detail
 
 
@@ -120,7 +120,7 @@ def test_a_job_over_its_memory_is_killed_for_good_and_told_both_numbers() -> Non
     r.tell(TooLarge(1, 2 * GIB))
     r.tell(TooLarge(1, 3 * GIB))
     assert r.kills() == [(1, True)]
-    r.ended(1, -9)
+    r.ended(1, 137)
     (item,) = r.reported()
     assert (item.outcome, item.reason) == ("terminated", "out_of_memory")
     assert "2" in item.detail and "1" in item.detail
@@ -212,7 +212,7 @@ def test_stopping_ends_jobs_kindly_where_they_can_save_and_gives_claimed_ones_ba
     r.replied(job(1), job(2, supports_termination=True), job(3, attempt=4))
     r.tell(Stop())
     assert r.kills() == [(1, True), (2, False)]
-    r.ended(1, -9)
+    r.ended(1, 137)
     r.ended(2, 0)
     request = r.sent()
     assert request.stopping
@@ -295,7 +295,7 @@ def test_a_job_that_can_save_its_work_is_asked_to_before_its_limit_and_is_to_be_
     assert r.kills() == [(1, False)]
     r.later(10.0)
     assert r.kills() == [(1, True)], "the limit itself holds"
-    r.ended(1, -9)
+    r.ended(1, 137)
     last = r.reported()[-1]
     assert (last.outcome, last.reason, last.detail) == (
         "interrupted", "timeout", "was asked to save its work before its limit of 1m 00s",
@@ -476,7 +476,7 @@ def test_a_stopped_runner_leaves_without_the_store_when_nothing_runs() -> None:
     r.replied(job(1))
     r.later(REPORT_SECONDS)
     r.tell(Stop())
-    r.ended(1, -9)
+    r.ended(1, 137)
     r.refused()
     assert r.take(Leave)
     assert [item.job_id for effect in r.take(Keep) for item in effect.reports.finished] == [1]
@@ -488,7 +488,7 @@ def test_a_runner_that_lost_its_lease_kills_what_it_has_and_leaves() -> None:
     r.later(REPORT_SECONDS)
     r.answered(done=True, runner_is_lost=True)
     assert (r.kills(), r.take(Leave)) == ([(1, True)], [])
-    r.ended(1, -9)
+    r.ended(1, 137)
     assert r.take(Leave)
 
 

@@ -95,8 +95,8 @@ def test_results_tell_code_times_usage_and_the_end_of_stderr(local: Embedded, tm
     assert (bad.state, bad.return_code, bad.stderr_tail) == ("failed", 7, "why")
 
 
-def test_death_by_a_signal_is_a_negative_return_code(local: Embedded, tmp_path: Path) -> None:
-    assert run_jobs(local, tmp_path, {"name": "a", "command": "kill -SEGV $$"})["a"].return_code == -11
+def test_death_by_a_signal_is_counted_as_shells_count(local: Embedded, tmp_path: Path) -> None:
+    assert run_jobs(local, tmp_path, {"name": "a", "command": "kill -SEGV $$"})["a"].return_code == 139
 
 
 def test_declared_outputs_that_are_missing_fail_the_job(local: Embedded, tmp_path: Path) -> None:
@@ -143,7 +143,8 @@ def test_a_job_over_its_runtime_gets_sigterm_and_then_sigkill(local: Embedded, t
     assert {name: (result.state, result.reason) for name, result in found.items()} == {
         "polite": ("terminated", "timeout"), "deaf": ("terminated", "timeout"),
     }  # fmt: skip
-    assert (found["polite"].return_code, found["deaf"].return_code) == (3, -9)
+    assert (found["polite"].return_code, found["deaf"].return_code) == (152, 152)
+    assert str(found["polite"].detail).endswith("its last program ended with exit code 3")
 
 
 def test_memory_over_the_request_is_ended_when_it_is_enforced(local: Embedded, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_memory_over_the_request_is_ended_when_it_is_enforced(local: Embedded, t
     job = {"name": "a", "command": f"{greedy} & {greedy} & wait", "resource_requirements": "small"}
     fields = {"resource_requirements": needs, "enforce_memory": True}
     result = run_jobs(local, tmp_path, job, fields=fields)["a"]
-    assert (result.state, result.reason, result.return_code) == ("terminated", "out_of_memory", -9)
+    assert (result.state, result.reason, result.return_code) == ("terminated", "out_of_memory", 137)
     assert result.usage.peak_memory_bytes >= 49 << 20
 
 

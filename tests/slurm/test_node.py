@@ -142,7 +142,7 @@ def test_a_step_is_held_to_its_memory_and_tells_how_it_ended_and_what_it_used(pl
         assert done[name].reason == "out_of_memory" and done[name].state.value == "failed", done[name]
     assert "50 MiB" in str(done["hog"].detail)
     assert done["code"].return_code == 3 and done["code"].stderr_tail == "oops"
-    assert done["signal"].return_code == -11
+    assert done["signal"].return_code == 139
     fine = done["fine"]
     assert fine.usage.peak_memory_bytes > 30 << 20 and fine.usage.user_cpu_seconds > 0 and fine.return_code == 0
     folder, mode = place.said(fine).split()

@@ -118,3 +118,43 @@ def test_an_older_database_is_brought_up_to_date_and_copied_before(tmp_path: Pat
     opened.close()
     assert schema(path) != old
     assert schema(tmp_path / f"a.db.before-{HEAD}") == old
+
+
+def test_negative_codes_of_earlier_versions_become_those_of_today(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/a.db")
+    with engine.begin() as db:
+        upgrade(db, "0012")
+    engine.dispose()
+    columns = "workflow_id, run_id, is_current, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes"
+    attempts = [
+        (1, 1, -9, None),
+        (2, 1, -15, "timeout"),
+        (3, 1, -9, "out_of_memory"),
+        (4, 1, 3, None),
+        (5, 1, None, None),
+    ]
+    with sqlite3.connect(tmp_path / "a.db") as raw:
+        for job_id, attempt, code, reason in attempts:
+            raw.execute(
+                f"INSERT INTO attempt ({columns}, state, job_id, attempt, return_code, reason) "
+                "VALUES (1, 1, 1, 0, 0, 0, 0, 0, 'failed', ?, ?, ?, ?)", (job_id, attempt, code, reason),
+            )  # fmt: skip
+            _insert(raw, "job", id=job_id, attempt=attempt, return_code=code)
+        _insert(raw, "firing", id=1, return_code=-15)
+    opened = open_store(tmp_path / "a.db")
+    with opened.dialect.begin_read(opened.engine) as db:
+        for table in ("attempt", "job"):
+            key = "job_id" if table == "attempt" else "id"
+            codes = dict(db.execute(text(f"SELECT {key}, return_code FROM {table}")).tuples())
+            assert codes == {1: 137, 2: 152, 3: 137, 4: 3, 5: None}
+        assert db.execute(text("SELECT return_code FROM firing")).scalar() == 143
+    opened.close()
+
+
+def _insert(db: sqlite3.Connection, table: str, **values: object) -> None:
+    """Write a row; what is not given is empty."""
+    for _, name, kind, needed, default, _ in db.execute(f"PRAGMA table_info('{table}')").fetchall():
+        if needed and default is None and name not in values:
+            values[name] = "" if kind in {"TEXT", "VARCHAR"} else 1
+    names = ", ".join(values)
+    db.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(values))})", tuple(values.values()))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from torc.api.base import Page, Request, Value, request
 from torc.api.provenance import Surroundings
 from torc.api.workflows import Workflow
+from torc.core.exit_codes import counted
 from torc.core.resources import ResourceRequest
 from torc.core.states import State
+
+#: an older runner, or a journal of one, has a negative number for a signal
+ExitCode = Annotated[int, AfterValidator(counted)]
 
 Outcome = Literal["succeeded", "failed", "terminated", "interrupted", "canceled"]
 #: why an attempt did not succeed, where the return code does not say it
@@ -191,12 +195,12 @@ class Started(Value):
 
 
 class Finished(Value):
-    """An attempt ended. `return_code` is negative for a signal, None when nothing was started."""
+    """An attempt ended. `return_code` is 128 + the number of a signal, None when nothing was started."""
 
     job_id: int
     attempt: int
     outcome: Outcome
-    return_code: int | None
+    return_code: ExitCode | None
     started_at: float | None
     ended_at: float
     wall_seconds: float = Field(description="by the monotonic clock: right even when the wall clock was set back")
@@ -216,7 +220,7 @@ class ActionFinished(Value):
     """How an action went."""
 
     firing_id: int
-    return_code: int
+    return_code: ExitCode
     detail: str | None = None
 
 

@@ -13,6 +13,7 @@ import typer
 from torc.cli import render
 from torc.cli.amounts import memory_bytes, seconds
 from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
+from torc.core.exit_codes import signal_name, signal_of
 from torc.core.states import State
 from torc.errors import Invalid
 
@@ -288,24 +289,14 @@ def why(result: Any) -> str:
     if result.reason == "runner_stopped":
         return "its runner was stopped before it ended; it is to go on"
     code = result.return_code
-    if code is not None and code < 0:
-        return f"killed by signal {-code} ({_signal_name(-code)})"
     if code == 127:
         return "command not found (exit code 127)"
     if code == 126:
         return "command cannot be executed (exit code 126)"
-    if code is not None and code > 128:
-        return f"exit code {code}: a program of the job was killed by signal {code - 128} ({_signal_name(code - 128)})"
+    number = signal_of(code)
+    if number is not None:
+        return f"exit code {code}: killed by signal {number} ({signal_name(number)})"
     return f"exit code {code}" if code is not None else str(result.reason)
-
-
-def _signal_name(number: int) -> str:
-    import signal
-
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"
 
 
 def interactive() -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torc.core.allocations import FORGOTTEN, REQUEUED, word_of
+from torc.core.exit_codes import OUT_OF_MEMORY
 
 Meaning = Literal["out_of_memory", "timeout", "lost", "interrupted"]
 
@@ -20,8 +21,6 @@ _AT_LIMIT = frozenset({"TIMEOUT", "DEADLINE"})
 OF_NODES = frozenset({"NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED"})
 #: so much of what was asked for counts as all of it: clocks and polls are coarse
 _NEARLY_ALL = 0.95
-_SIGKILL = 9
-_SHELL = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def told_by_the_end(cluster_state: str, reason: str | None, return_code: int | N
     And a runner that Slurm asked to leave stops its jobs: why it had to, the end of the allocation tells.
     """
     word = word_of(cluster_state)
-    if word == "OUT_OF_MEMORY" and return_code in {-_SIGKILL, _SHELL + _SIGKILL}:
+    if word == "OUT_OF_MEMORY" and return_code == OUT_OF_MEMORY:
         return True
     return reason == "runner_stopped" and word in _STOPS
 

@@ -17,6 +17,7 @@ from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 from torc.core.alike import normalised, program_of
+from torc.core.exit_codes import signal_name, signal_of
 from torc.core.quantities import human_bytes, human_duration
 from torc.core.resources import ResourceRequest
 from torc.core.symptoms import ADVICE, SYMPTOMS, Category, Symptom
@@ -27,7 +28,6 @@ REMEDIES: Mapping[Category, Remedy] = {
     "out_of_memory": "more memory", "timeout": "more time", "node_failure": "again", "preempted": "again",
     "network": "again", "license": "again",
 }  # fmt: skip
-_SIGNAL_BASE = 128
 _MOST_TEXT = 256 * 1024
 _MOST_LINES = 5
 #: characters of a line that are none, from which on it may be binary data
@@ -66,7 +66,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of an attempt. Memory is in bytes, times in seconds; a return code is negative for a signal."""
+    """What is known of an attempt. Memory is in bytes, times in seconds; a return code is that of `exit_codes`."""
 
     ending: str = "failed"  # failed | terminated | canceled
     reason: str | None = None
@@ -236,8 +236,8 @@ def _certain(facts: Facts) -> Iterable[_Clue]:
 
 def _of_ending(facts: Facts) -> Iterable[_Clue]:
     """Give what exit code, signal and figures speak for."""
-    number = _signal_of(facts.return_code)
-    name = _name_of(number)
+    number = signal_of(facts.return_code)
+    name = signal_name(number or 0)
     use = _share(facts.peak_memory, facts.memory_request)
     if use is not None and use >= 1.0 and number != signal.SIGKILL:  # of that, there is more to say below
         yield _Clue("out_of_memory", 0.35, _memory(facts))
@@ -279,23 +279,6 @@ _BY_CODE: Mapping[int, tuple[tuple[Category, float, str], ...]] = {
 }
 
 
-def _signal_of(return_code: int | None) -> int | None:
-    """Give the signal that a process, or the child of a shell, died by."""
-    if return_code is None:
-        return None
-    if return_code < 0:
-        return -return_code
-    number = return_code - _SIGNAL_BASE
-    return number if 0 < number <= signal.SIGRTMAX and return_code != 255 else None
-
-
-def _name_of(number: int | None) -> str:
-    try:
-        return signal.Signals(number or 0).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def _share(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole or not part else part / whole
 
@@ -311,9 +294,9 @@ def _time(facts: Facts) -> str:
 
 
 def _figures(facts: Facts) -> tuple[str, ...]:
-    number = _signal_of(facts.return_code)
-    if number is not None:
-        return (f"ended by {_name_of(number)}",)
+    number = signal_of(facts.return_code)
+    if number is not None and number != signal.SIGXCPU:  # 152 is the code of timeouts, too
+        return (f"ended by {signal_name(number)}",)
     return () if facts.return_code is None else (f"exit code {facts.return_code}",)
 
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from torc.core.exit_codes import counted
 from torc.core.states import State
 from torc.errors import Invalid
 
@@ -63,7 +64,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         "id:id name:text command:text invocation_script:?text env:?json priority:count order_key:int "
         "requirement_id:@requirement gate_id:?@gate input_set_id:?@input_set failure_handler_id:?@named "
         "scheduler_id:?@named cancel_on_blocking_job_failure:bool supports_termination:bool has_outputs:bool "
-        "state:state counted:bool attempt:count runner_id:?~runner started_at:?float return_code:?int reason:?text "
+        "state:state counted:bool attempt:count runner_id:?~runner started_at:?float return_code:?exit_code reason:?text "
         "recovery:?json fingerprint:?text"
     ),
     "file": _columns("id:id name:text path:text producer_job_id:?~job size_bytes:?count mtime_ns:?int sha256:?text"),
@@ -77,10 +78,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
     ),
     "action_job": _columns("job_id:@job action_id:@action reached:bool"),
     "firing": _columns(
-        "action_id:@action run_id:count occasion:text state:text runner_id:?~runner return_code:?int detail:?text"
+        "action_id:@action run_id:count occasion:text state:text runner_id:?~runner return_code:?exit_code detail:?text"
     ),
     "attempt": _columns(
-        "job_id:@job run_id:count attempt:count runner_id:?~runner state:state return_code:?int reason:?text detail:?text "
+        "job_id:@job run_id:count attempt:count runner_id:?~runner state:state return_code:?exit_code reason:?text detail:?text "
         "rule:?int is_current:bool started_at:?float ended_at:float wall_seconds:float user_cpu_seconds:float "
         "system_cpu_seconds:float peak_memory_bytes:count usage:?json stderr_tail:?text "
         "stderr_line:?count stdout_tail:?text stdout_line:?count slurm_state:?text requirement_id:?~requirement"
@@ -180,7 +181,12 @@ def read_row(row: Any, table: str, number: int, version: int) -> list[Any]:
         raise damaged(number, f"it is no row of {table}")
     for column, value in zip(columns, row, strict=True):
         check(column, value, number)
-    return completed(row, table)
+    return completed([_today(column, value) for column, value in zip(columns, row, strict=True)], table)
+
+
+def _today(column: Column, value: Any) -> Any:
+    """Return a value as it is written today: death by a signal was a negative code once."""
+    return counted(value) if column.kind == "exit_code" and value is not None else value
 
 
 def columns_of(table: str, version: int) -> Sequence[Column]:
@@ -226,6 +232,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "id": _is_count,
     "reference": _is_count,
     "int": _is_whole,
+    "exit_code": _is_whole,
     "count": _is_count,
     "float": _is_float,
     "text": lambda value: isinstance(value, str) and "\0" not in value,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torc.core.exit_codes import counted
 from torc.core.states import Event
 
 Ending = Literal["succeeded", "failed", "terminated", "interrupted", "canceled"]
@@ -26,12 +27,11 @@ RECOVERY_FAILED = "recovery_failed"
 LONGEST_DELAY_SECONDS = 86400.0
 #: the share of a delay by which it may be longer, so that many jobs that failed together do not come back together
 JITTER = 0.25
-_SIGNAL_BASE = 128  # a shell reports a child that died by signal N as 128 + N
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended. `return_code` is negative for a signal, None when nothing was started or nobody knows."""
+    """How an attempt ended. `return_code` is that of `exit_codes`, None when nothing was started or nobody knows."""
 
     ending: Ending
     return_code: int | None = None
@@ -65,13 +65,10 @@ class Rule:
         return held and self.memory_multiplier is None and self.recovery_script is None
 
     def matches(self, outcome: Outcome) -> bool:
-        """Tell whether the rule is for this outcome. Death by signal N is exit code 128 + N, as shells count."""
+        """Tell whether the rule is for this outcome."""
         if self.match_all_exit_codes or outcome.category in self.match_categories:
             return True
-        code = outcome.return_code
-        if code is None:
-            return False
-        return code in self.exit_codes or (code < 0 and _SIGNAL_BASE - code in self.exit_codes)
+        return outcome.return_code in self.exit_codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ def rules_of(fields: Mapping[str, Any]) -> tuple[Rule, ...]:
     """Give the rules of a failure handler from its fields as a spec has them (checked there)."""
     return tuple(
         Rule(
-            exit_codes=frozenset(rule.get("exit_codes") or ()),
+            exit_codes=frozenset(map(counted, rule.get("exit_codes") or ())),
             match_all_exit_codes=bool(rule.get("match_all_exit_codes")),
             match_categories=frozenset(rule.get("match_categories") or ()),
             max_retries=DEFAULT_MAX_RETRIES if rule.get("max_retries") is None else rule["max_retries"],

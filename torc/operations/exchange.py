@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torc.api.runs import Assignment, Exchange, ExchangeReply, JobAttempt
+from torc.core.exit_codes import counted
 from torc.core.packing import Candidate
 from torc.core.states import Event, State
 from torc.operations.actions import (
@@ -187,6 +188,7 @@ def _claim(context: Reports, kind: str, labels: Mapping[str, str]) -> list[Assig
 
 def _assignment(row: Any, job: Candidate, outputs: list[str], inputs: list[str]) -> Assignment:
     recovery = loads(row[8], {})
+    previous = recovery.get("return_code")
     return Assignment(
         job_id=row[0],
         name=row[1],
@@ -198,7 +200,7 @@ def _assignment(row: Any, job: Candidate, outputs: list[str], inputs: list[str])
         inputs=inputs,
         supports_termination=bool(row[7]),
         recovery_script=recovery.get("script"),
-        previous_return_code=recovery.get("return_code"),
+        previous_return_code=None if previous is None else counted(previous),
         request=job.request,
     )
 

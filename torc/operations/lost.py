@@ -11,6 +11,7 @@ from sqlalchemy import RowMapping, text
 
 from torc.api.runs import Finished
 from torc.core.attribution import FAULTLESS, Running, is_faultless, meaning
+from torc.core.exit_codes import reported
 from torc.core.retry import DIED, RUNNER_LOST, decide_lost
 from torc.core.states import Event, State
 from torc.operations.dispatch import Tx
@@ -25,10 +26,10 @@ _LOSSES = text(
     f"AND coalesce(a.slurm_state, '') NOT IN ({_FAULTLESS})"
 )
 _ATTEMPT = text(
-    "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, reason, detail, rule, is_current, "
+    "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, return_code, reason, detail, rule, is_current, "
     "started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, slurm_state, requirement_id) "
-    "SELECT workflow_id, id, :run_id, attempt, :runner_id, 'terminated', :reason, :detail, :rule, true, started_at, :now, "
-    "CASE WHEN started_at IS NULL OR started_at > :now THEN 0 ELSE :now - started_at END, 0, 0, 0, :slurm_state, :requirement_id "
+    "SELECT workflow_id, id, :run_id, attempt, :runner_id, 'terminated', :return_code, :reason, :detail, :rule, true, started_at, "
+    ":now, CASE WHEN started_at IS NULL OR started_at > :now THEN 0 ELSE :now - started_at END, 0, 0, 0, :slurm_state, :requirement_id "
     "FROM job WHERE id = :job_id ON CONFLICT (job_id, attempt) DO NOTHING"
 )
 _ASKED = (
@@ -61,7 +62,8 @@ def lose(tx: Tx, workflow: RowMapping, runner_id: int, held: Mapping[int, JobNow
             told = _told(tx, workflow, job, how)
             values = {
                 "job_id": job.id, "run_id": workflow["run_id"], "runner_id": runner_id, "now": tx.now,
-                "reason": told.reason, "detail": told.detail, "rule": told.rule, "slurm_state": how.cluster_state,
+                "return_code": reported(None, told.reason), "reason": told.reason, "detail": told.detail, "rule": told.rule,
+                "slurm_state": how.cluster_state,
                 "requirement_id": job.requirement_id,
             }  # fmt: skip
             tx.db.execute(_ATTEMPT, values)
@@ -82,16 +84,19 @@ def _told(tx: Tx, workflow: RowMapping, job: JobNow, how: Loss) -> _Told:
         return _lost(tx, workflow, job, how)
     detail = f"its allocation ended: {how.cluster_state}"
     item = Finished(
-        job_id=job.id, attempt=job.attempt, outcome="terminated", return_code=None, started_at=started_at, ended_at=tx.now,
+        job_id=job.id, attempt=job.attempt, outcome="terminated", return_code=reported(None, what), started_at=started_at,
+        ended_at=tx.now,
         wall_seconds=wall or 0.0, reason=what, detail=detail, slurm_state=how.cluster_state,
     )  # fmt: skip
     settings = loads(workflow["settings"], {})
     decision = handle(tx, workflow, item, job, use_pending_failed=bool(settings.get("use_pending_failed")))
     recovery = None
     if decision.event is Event.RETRIED:
-        recovery = json.dumps({"script": decision.recovery_script, "return_code": None})
+        recovery = json.dumps({"script": decision.recovery_script, "return_code": item.return_code})
     due_at = tx.now + decision.delay_seconds if decision.delay_seconds else None
-    return _Told(decision.event, End(None, detail, started_at, recovery, due_at), what, detail, decision.rule)
+    return _Told(
+        decision.event, End(item.return_code, detail, started_at, recovery, due_at), what, detail, decision.rule
+    )
 
 
 def _lost(tx: Tx, workflow: RowMapping, job: JobNow, how: Loss) -> _Told:

@@ -12,6 +12,7 @@ from torc import __version__
 from torc.api.base import Value
 from torc.api.remotes import RemoteWorker
 from torc.api.workflows import Workflow
+from torc.core.exit_codes import signal_of
 from torc.errors import Conflict, Forbidden, Invalid, NotFound, TorcError, Unavailable
 from torc.remote import failures
 from torc.remote.scripts import Answer, Store
@@ -96,8 +97,9 @@ def _shown(answer: Answer, name: str) -> str | None:
 def _ended(code: int | None, said: str) -> str:
     if code is None:
         return "it was killed, or its machine went down"
-    if code > 128 and code not in _ORDERLY:
-        return f"killed by signal {code - 128}"
+    number = signal_of(code)
+    if number is not None and code not in _ORDERLY:
+        return f"killed by signal {number}"
     if code in _ORDERLY:
         return f"ended with exit code {code}"
     return f"ended with exit code {code}" + (f": {said}" if said else "")

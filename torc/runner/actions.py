@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 from torc.api.runs import ActionAssignment
+from torc.core.exit_codes import counted
 from torc.runner import launch
 
 
@@ -28,7 +29,7 @@ class ActionRun:
         if self.return_code or not self._commands:
             return None
         if self._is_stopped:
-            self.return_code, self.detail = -signal.SIGTERM, "the runner was stopped before its last command"
+            self.return_code, self.detail = counted(-signal.SIGTERM), "the runner was stopped before its last command"
             return None
         number, self._command = self._commands.pop(0)
         self._files = launch.Files(f"{self._stem}_{number}.o", f"{self._stem}_{number}.e")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from torc.api.runs import Assignment, Usage
+from torc.core.exit_codes import counted
 from torc.errors import Unavailable
 from torc.runner import spawner
 from torc.runner.state import Tails
@@ -65,7 +66,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process has ended: its return code (negative: a signal) and what it used, as the kernel counted."""
+    """A process has ended: its exit code (`exit_codes`) and what it used, as the kernel counted."""
 
     key: int
     return_code: int
@@ -257,7 +258,7 @@ def _event(message: tuple[object, ...]) -> Began | Failed | Ended:
                 read_bytes=read * 512,
                 written_bytes=written * 512,
             )
-            return Ended(key, os.waitstatus_to_exitcode(status), at, usage)
+            return Ended(key, counted(os.waitstatus_to_exitcode(status)), at, usage)
     raise Unavailable(f"the process that starts jobs says {message!r:.200}", hint="report this: it is a fault of Torc")
 
 

@@ -14,6 +14,7 @@ from time import thread_time
 from typing import Any, NamedTuple
 
 from torc.api.runs import Assignment, Usage
+from torc.core.exit_codes import OUT_OF_MEMORY
 from torc.runner import cgroup, hardware
 from torc.runner.gpus import Gpus, Load
 from torc.runner.measure import Sample, Trees, proportional_bytes
@@ -24,8 +25,6 @@ _LOG = logging.getLogger(__name__)
 _SHARE = 0.005
 #: limits of memory are of little use when they are looked at seldom
 _ENFORCE_SECONDS = 0.1
-#: what a process that the kernel killed ends with, itself or as told by a shell
-_KILLED = frozenset({-9, 137})
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +220,7 @@ class Monitor:
         limit = None if track.group is None else track.group.limit_bytes
         if account is not None and account.oom_kills:
             return OutOfMemory(usage.peak_memory_bytes, limit)
-        if return_code in _KILLED and account is None and _node_kills() > self._num_kills:
+        if return_code == OUT_OF_MEMORY and account is None and _node_kills() > self._num_kills:
             self._num_kills += 1
             return OutOfMemory(usage.peak_memory_bytes, None)
         return None

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Generic, TypeVar
 
+from torc.core.exit_codes import counted
 from torc.runner.state import Exited, Start
 
 #: looks at what is missing so often, more and more seldom
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.05, 1.0
-_INTERRUPTED = {-signal.SIGTERM, 128 + signal.SIGTERM}
+_INTERRUPTED = counted(-signal.SIGTERM)
 T = TypeVar("T")
 
 
@@ -77,7 +78,7 @@ class Patience:
         """Take an end to be told later, or leave it to be told now."""
         if exited.return_code == 0 and exited.missing:
             seconds = self._see_seconds
-        elif exited.return_code in _INTERRUPTED and not is_stopping:
+        elif exited.return_code == _INTERRUPTED and not is_stopping:
             seconds = self._signal_seconds
         else:
             return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import inf
 
 from torc.api.runs import ActionFinished, Assignment, Finished, Started
+from torc.core.exit_codes import reported, signal_of
 from torc.core.resources import Pool
 from torc.runner import conversation, endings
 from torc.runner.conversation import HOLD_SECONDS, has_report, has_slot
@@ -209,6 +210,9 @@ def _exited(state: State, event: Exited, settings: Settings, now: float) -> list
     job = state.running.pop(event.job_id)
     _vacate(state, settings, job, now)
     outcome, reason, detail = endings.ending(job, event)
+    return_code = reported(event.return_code, reason)
+    if return_code != event.return_code and signal_of(event.return_code) is None:
+        detail = f"{detail}; its last program ended with exit code {event.return_code}"
     wall = event.wall_seconds
     state.mean_seconds = wall if state.mean_seconds is None else 0.9 * state.mean_seconds + 0.1 * wall
     state.last_end = now
@@ -216,7 +220,7 @@ def _exited(state: State, event: Exited, settings: Settings, now: float) -> list
         job_id=event.job_id,
         attempt=job.assignment.attempt,
         outcome=outcome,
-        return_code=event.return_code,
+        return_code=return_code,
         started_at=job.started_at,
         ended_at=event.at,
         wall_seconds=wall,

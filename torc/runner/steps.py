@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torc.api.runs import Usage
+from torc.core.exit_codes import counted
 from torc.core.quantities import human_bytes
 from torc.runner import instep, launch, spawner, step_words
 from torc.runner.launch import Ended, Environ, Files, Spawners
@@ -217,7 +218,7 @@ class Steps(Direct):
             spawner.stop(step.pid, for_good=True)
         failed = plain.slurm_state == "NODE_FAIL"
         why = "its node failed" if failed else "srun ended without a word of how the job did"
-        return replace(plain, return_code=plain.return_code or -signal.SIGKILL, detail=why, node_failed=failed)
+        return replace(plain, return_code=plain.return_code or counted(-signal.SIGKILL), detail=why, node_failed=failed)
 
     def _words(self, step: _Step) -> str:
         try:
@@ -255,7 +256,9 @@ def _as_told(plain: Ending, figures: tuple[str, ...]) -> Ending:
             read_bytes=int(read) * 512,
             written_bytes=int(written) * 512,
         )
-        return replace(plain, return_code=os.waitstatus_to_exitcode(int(status)), wall_seconds=float(wall), usage=usage)
+        return replace(
+            plain, return_code=counted(os.waitstatus_to_exitcode(int(status))), wall_seconds=float(wall), usage=usage
+        )
     except ValueError:  # cut off in the middle
         return plain
 
