@@ -213,7 +213,9 @@ class UserData(Parameterized):
 class Rule(Part):
     """What to do about some failures."""
 
-    exit_codes: list[ExitCode] = Field([], description="Exit codes it is for; 128 + N: signal N, 152: a timeout, 137: memory.", examples=[[10, 11]])
+    exit_codes: list[ExitCode] = Field(
+        [], description="Exit codes it is for; 128 + N: signal N, 152: a timeout, 137: memory.", examples=[[10, 11]]
+    )
     match_all_exit_codes: bool = Field(False, description="It is for every exit code.")
     match_categories: list[
         Literal[
