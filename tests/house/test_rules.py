@@ -89,7 +89,7 @@ def test_the_package_exposes_what_it_says() -> None:
         _ = torc.nothing_of_that_name
 
 
-HEAVY = {"sqlmodel", "sqlalchemy", "httpx", "mcp", "starlette", "textual", "alembic"}
+HEAVY = {"sqlmodel", "sqlalchemy", "httpx", "mcp", "starlette", "textual", "alembic", "re2"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["schema"], ["validate", "SPEC"]], ids=lambda a: a[0])

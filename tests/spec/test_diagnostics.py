@@ -34,7 +34,12 @@ CASES = [
     ("name: x\njobs: [{name: a, command: b, depends_on: [train]}, {name: trains, command: b}]", "unknown_name", "train",
      "did you mean `trains`?"),
     ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['z.*']}]", "unknown_name", "'z.*'", "matches no job"),
-    ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['(']}]", "unknown_name", "'('", "not a regular expression"),
+    ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['(']}]", "bad_regex", "(", "not a regular expression"),
+    ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['a(?=b)']}]", "bad_regex", "(?=", "look-ahead `(?=...)` is not supported"),
+    ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['(a)\\1']}]", "bad_regex", "\\1", "backreference"),
+    ("name: x\nfiles: [{name: f, path: f}]\njobs: [{name: a, command: b, input_file_regexes: ['f++']}]", "bad_regex", "++", "not supported"),
+    ("name: x\nactions: [{trigger_type: on_jobs_ready, action_type: run_commands, commands: [c], job_name_regexes: ['\\Z']}]\n"
+     "jobs: [{name: a, command: b}]", "bad_regex", "\\Z", "the whole name is matched"),
     ("name: x\njobs: [{name: a, command: b, input_files: [f]}]", "unknown_name", "f", "there is no file `f`"),
     ("name: x\njobs: [{name: a, command: 'cat ${files.input.f}'}]", "unknown_name", "${files.input.f}", "no file `f`"),
     ("name: x\njobs: [{name: a, command: b, depends_on: [b]}, {name: b, command: c, depends_on: [a]}]", "cycle", None,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, NamedTuple
 
+from torc.core.patterns import Effort
 from torc.core.quantities import parse_duration, parse_memory
 from torc.core.resources import ResourceRequest
 from torc.spec.document import Document, Path
@@ -22,7 +23,7 @@ from torc.spec.nearest import Nearest
 from torc.spec.parameters import BadParameter, Read, Value, choose, values_of
 from torc.spec.plan import Named, PlannedAction, PlannedFile, PlannedRequirement, PlannedUserData
 from torc.spec.references import Astray, find_misplaced
-from torc.spec.resolve import Indexes, Names, Unknown, merged
+from torc.spec.resolve import Indexes, Names, Unknown, Unsuitable, merged
 
 LONGEST_NAME = 4096
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
@@ -75,7 +76,8 @@ class Builder:
         self.report = document.report
         self.shared: dict[str, tuple[Value, ...]] = {}
         self.nearest = Nearest()
-        self.jobs, self.files, self.user_data = Names("job"), Names("file"), Names("user data")
+        effort = Effort()
+        self.jobs, self.files, self.user_data = (Names(noun, effort) for noun in ("job", "file", "user data"))
         self.requirements = Names("resource requirement")
         self.planned_requirements: list[PlannedRequirement] = []
         self._values_left = 2 * limits.max_jobs
@@ -224,8 +226,11 @@ class Builder:
         """Report a name that leads nowhere."""
         near = self.nearest.of(error.name, error.known)
         hint = f"did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else None
+        code = "unknown_name"
+        if isinstance(error, Unsuitable):
+            code, hint = ("too_many" if error.too_many else "bad_regex"), error.hint
         span = None if error.within is None else self.document.part(path, error.within)
-        self.report("unknown_name", f"{error}{example}", path, span=span, suggestion=hint)
+        self.report(code, f"{error}{example}", path, span=span, suggestion=hint)
 
     def astray(self, found: Astray, path: Path, example: str = "") -> None:
         """Report what looks like a reference and is none."""

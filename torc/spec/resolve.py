@@ -6,10 +6,12 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
+from torc.core.patterns import BadPattern, Effort, Searched, TooCostly
 from torc.spec.plan import USER_DATA_MARK
 from torc.spec.references import REFERENCE, Astray, find_astray
 
 Indexes = tuple[int, ...]
+_MOST_SHOWN = 200
 
 
 class Unknown(ValueError):
@@ -32,6 +34,15 @@ class NoReference(ValueError):
         self.astray = astray
 
 
+class Unsuitable(Unknown):
+    """A regular expression that cannot be used."""
+
+    def __init__(self, message: str, part: str = "", hint: str | None = None, *, too_many: bool = False) -> None:
+        super().__init__(message)
+        self.within = part or None
+        self.hint, self.too_many = hint, too_many
+
+
 class _Index(dict[str, int]):
     """Indexes by name; a name that is missing raises Unknown."""
 
@@ -46,28 +57,42 @@ class _Index(dict[str, int]):
 class Names:
     """The names of one kind of object, and their indexes."""
 
-    def __init__(self, noun: str) -> None:
+    def __init__(self, noun: str, effort: Effort | None = None) -> None:
         self.noun = noun
         self.index = _Index(noun)
         self._matches: dict[str, Indexes] = {}
+        self._effort = effort or Effort()
+        self._searched: Searched | None = None
 
     def find(self, name: str) -> int:
         """Give the index of a name. Raises Unknown."""
         return self.index[name]
 
     def match(self, pattern: str) -> Indexes:
-        """Give the indexes of the names that the whole of a regular expression matches. Raises Unknown."""
+        """Give the indexes of the names that the whole of a regular expression matches. Raises Unknown.
+
+        All names must have been entered.
+        """
         known = self._matches.get(pattern)
         if known is None:
+            if self._searched is None:
+                self._searched = Searched(list(self.index), self._effort)
             try:
-                compiled = re.compile(pattern)
-            except (re.error, OverflowError, RecursionError) as error:
-                raise Unknown(f"`{pattern}` is not a regular expression: {error}") from None
-            known = tuple([index for name, index in self.index.items() if compiled.fullmatch(name)])
+                known = tuple(self._searched.matching(pattern))
+            except BadPattern as error:
+                what = f"`{shortened(pattern)}` is not a regular expression that can be used: {error}"
+                raise Unsuitable(what, error.part, error.hint) from None
+            except TooCostly as error:
+                raise Unsuitable(str(error), hint="begin them with fixed text", too_many=True) from None
             if not known:
-                raise Unknown(f"`{pattern}` matches no {self.noun}", _literal(pattern), self.index)
+                raise Unknown(f"`{shortened(pattern)}` matches no {self.noun}", _literal(pattern), self.index)
             self._matches[pattern] = known
         return known
+
+
+def shortened(pattern: str) -> str:
+    """The beginning of a pattern that is too long for a message."""
+    return pattern if len(pattern) <= _MOST_SHOWN else f"{pattern[:_MOST_SHOWN]}..."
 
 
 def _literal(pattern: str) -> str:
