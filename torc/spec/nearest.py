@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import heapq
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 _MOST_SEARCHES = 50
 _MOST_COMPARED = 2_000
+_LONGEST = 200
 _CLOSE = 0.6
+#: characters of one name times characters of another, over all searches: what a comparison of hostile names costs
+_MOST_PAIRS = 10_000_000
 
 
 class Nearest:
@@ -16,10 +20,11 @@ class Nearest:
 
     def __init__(self) -> None:
         self._left = _MOST_SEARCHES
+        self._pairs_left = _MOST_PAIRS
 
     def of(self, name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
         """Give up to `most` names like `name`, the likest first."""
-        if self._left <= 0 or not name or len(name) > 200:
+        if self._left <= 0 or not name or len(name) > _LONGEST:
             return []
         self._left -= 1
         half = name[: max(1, len(name) // 2)].lower()
@@ -29,4 +34,21 @@ class Nearest:
         folded: dict[str, str] = {}
         for other in compared:
             folded.setdefault(other.lower(), other)
-        return [folded[found] for found in difflib.get_close_matches(name.lower(), folded, most, _CLOSE)]
+        likest = heapq.nlargest(most, self._scores(name.lower(), folded))
+        return [folded[found] for _, found in likest]
+
+    def _scores(self, name: str, known: Iterable[str]) -> Iterator[tuple[float, str]]:
+        """Compare names as `difflib.get_close_matches` does, for as long as it does not take too long."""
+        matcher = difflib.SequenceMatcher(b=name)
+        for other in known:
+            if len(other) > 2 * _LONGEST:
+                continue
+            self._pairs_left -= len(other) + len(name)
+            matcher.set_seq1(other)
+            if matcher.real_quick_ratio() < _CLOSE or matcher.quick_ratio() < _CLOSE:
+                continue
+            self._pairs_left -= len(other) * len(name)
+            if self._pairs_left < 0:
+                return
+            if (score := matcher.ratio()) >= _CLOSE:
+                yield score, other
