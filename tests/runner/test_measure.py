@@ -8,6 +8,7 @@ import resource
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -233,6 +234,113 @@ def test_a_peak_between_two_samples_is_seen_by_the_kernel_and_files_are_no_part_
     assert (
         usage.peak_memory_with_cache_bytes is not None and usage.peak_memory_with_cache_bytes > usage.peak_memory_bytes
     )
+
+
+BEHIND = {
+    "a program behind a shell": f"{GREEDY} > table.txt; echo next step",
+    "a child of a program": f"{sys.executable} -c 'import subprocess, sys; subprocess.run(sys.argv[1:])' "
+    f"{GREEDY}; echo fine",
+    "the program itself": f"exec {GREEDY}",
+}
+
+
+def test_a_job_that_lost_a_process_for_its_memory_has_not_completed_whatever_it_made_of_that(
+    local: Embedded, tmp_path: Path, groups: cgroup.Groups
+) -> None:
+    request = {"memory": "100m"}
+    jobs = [{"name": name, "command": command, "resource_requirements": request} for name, command in BEHIND.items()]
+    found = run_jobs(local, tmp_path, *jobs, fields={"enforce_memory": True})
+    ends = {name: (result.state.value, result.reason, result.return_code) for name, result in found.items()}
+    assert ends == dict.fromkeys(BEHIND, ("terminated", "out_of_memory", 137))
+    assert all(result.usage.oom_kills for result in found.values()) and ours(groups) == []
+
+
+READS = {
+    "that stays": "head -c 300M /dev/zero > data; cat data",
+    "that is removed": "head -c 300M /dev/zero > data; cat data; rm data",
+    "that is mapped": "head -c 300M /dev/zero > data; "
+    f"""{sys.executable} -c 'import mmap, time; f = open("data"); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+sum(m[at] for at in range(0, len(m), 4096)); time.sleep(0.5)'""",
+}
+
+
+@pytest.mark.parametrize("how", READS)
+@pytest.mark.parametrize("in_group", [True, False])
+def test_a_file_on_disk_is_no_memory_of_the_job_that_reads_it(
+    local: Embedded, tmp_path: Path, request: pytest.FixtureRequest, how: str, in_group: bool
+) -> None:
+    if in_group:
+        request.getfixturevalue("groups")
+    job = {"name": "a", "command": READS[how], "resource_requirements": {"memory": "1g"}}
+    monitor = {"enabled": True, "sample_interval_seconds": 0.1}
+    found = run_jobs(local, tmp_path, job, fields={"enforce_memory": in_group, "resource_monitor": monitor})["a"]
+    assert found.state.value == "completed" and found.usage.peak_memory_bytes < 60 * MIB
+    assert (found.usage.peak_memory_with_cache_bytes is not None) == in_group
+
+
+def test_files_in_memory_count(local: Embedded, tmp_path: Path, groups: cgroup.Groups, memory_disk: Path) -> None:
+    job = {
+        "name": "a",
+        "command": f"head -c 80M /dev/zero > {memory_disk}/data",
+        "resource_requirements": {"memory": "1g"},
+    }
+    usage = run_jobs(local, tmp_path, job, fields={"enforce_memory": True})["a"].usage
+    assert 80 * MIB <= usage.peak_memory_bytes < 120 * MIB
+
+
+@pytest.fixture
+def memory_disk() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        if (
+            subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=True).stdout
+            != "tmpfs\n"
+        ):
+            pytest.skip("this machine has no files in memory")
+        yield Path(folder)
+
+
+V1 = """cache 325058560
+rss 5406720
+rss_huge 0
+shmem 10485760
+mapped_file 0
+swap 0
+pgpgin 4121
+total_cache 325058560
+total_rss 5406720
+total_rss_huge 0
+total_shmem 10485760
+total_mapped_file 0
+"""
+V2 = """anon 5406720
+file 325058560
+kernel 1646592
+kernel_stack 49152
+shmem 10485760
+file_mapped 0
+inactive_file 314572800
+slab_reclaimable 1219624
+"""
+
+
+def test_both_versions_of_control_groups_say_the_same_of_the_same_memory() -> None:
+    of_process, of_files_in_memory = 5406720, 10485760
+    for names, written in ((cgroup._V1, V1), (cgroup._V2, V2)):
+        assert cgroup.kept_bytes(written, names.kept) == of_process + of_files_in_memory
+        assert cgroup.kept_bytes("", names.kept) == 0
+
+
+@pytest.mark.parametrize("names", [cgroup._V1, cgroup._V2])
+def test_a_group_of_either_version_is_accounted_from_its_files(tmp_path: Path, names: cgroup._Names) -> None:
+    files = {
+        "memory.stat": V1 if names is cgroup._V1 else V2,
+        names.peak: "340000000\n",
+        names.events: "low 0\noom_kill 2\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    group = cgroup.Group(tmp_path, names, 100 * MIB)
+    assert group.account() == cgroup.Account(15892480, 340000000, 2)
 
 
 def test_groups_of_runners_that_died_are_removed(groups: cgroup.Groups) -> None:

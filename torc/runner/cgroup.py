@@ -25,9 +25,13 @@ _RUNNER, _PREFIX = "torc-runner", "torc-"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the kernel counted in a group: the most memory, with and without the cache of files, and what it killed there."""
+    """What the kernel counted in a group.
 
-    peak_bytes: int = 0
+    `memory_bytes`: what is there now and cannot be given up: memory of processes, shared memory, and files in memory (tmpfs).
+    The kernel keeps a peak only of that and the cache of files together.
+    """
+
+    memory_bytes: int = 0
     peak_with_cache_bytes: int = 0
     oom_kills: int = 0
 
@@ -39,16 +43,16 @@ class _Names:
     peak: str
     limit: str
     events: str
-    cache: tuple[str, ...]  # lines of memory.stat that are caches of files
+    kept: tuple[str, ...]  # lines of memory.stat that are no cache of files on disk
     more_limits: tuple[tuple[str, str], ...]  # written beside the limit, where they are there; {}: the limit itself
 
 
 _V2 = _Names(
-    "memory.peak", "memory.max", "memory.events", ("file", "slab_reclaimable"),
+    "memory.peak", "memory.max", "memory.events", ("anon", "shmem"),
     (("memory.swap.max", "0"), ("memory.oom.group", "1")),
 )  # fmt: skip
 _V1 = _Names(
-    "memory.max_usage_in_bytes", "memory.limit_in_bytes", "memory.oom_control", ("total_cache",),
+    "memory.max_usage_in_bytes", "memory.limit_in_bytes", "memory.oom_control", ("total_rss", "total_shmem"),
     (("memory.memsw.limit_in_bytes", "{}"),),
 )  # fmt: skip
 
@@ -65,14 +69,12 @@ class Group:
         return ["/bin/sh", "-c", _ENTER, str(self.path / "cgroup.procs"), *argv]
 
     def account(self) -> Account:
-        """Read what was counted. The peak without the cache is exact where the cache only grew."""
-        peak = _number(self.path / self._names.peak)
-        stat = _table(self.path / "memory.stat")
-        kills = self.num_kills()
-        cache = sum(stat.get(name, 0) for name in self._names.cache)
-        shared = stat.get("shmem", stat.get("total_shmem", 0))  # counted as a cache, and cannot be given up
-        without = peak if kills else max(0, peak - max(0, cache - shared))
-        return Account(without, peak, kills)
+        """Read what was counted."""
+        return Account(self.memory_bytes(), _number(self.path / self._names.peak), self.num_kills())
+
+    def memory_bytes(self) -> int:
+        """Read what is in it now but for the cache of files; 0 where the kernel does not tell."""
+        return kept_bytes(_text(self.path / "memory.stat"), self._names.kept)
 
     def num_kills(self) -> int:
         """Count the processes in it that the kernel killed for want of memory."""
@@ -127,6 +129,12 @@ class Groups:
                 for pid in (self._home / "cgroup.procs").read_text(encoding="ascii").split():
                     _write(self.root / "cgroup.procs", pid)
                 self._home.rmdir()
+
+
+def kept_bytes(stat: str, kept: tuple[str, ...]) -> int:
+    """Sum up lines of a memory.stat."""
+    table = _numbers(stat)
+    return sum(table.get(name, 0) for name in kept)
 
 
 def delegated(mark: str, *, for_limits: bool = True) -> Groups | None:
@@ -250,7 +258,11 @@ def _number(path: Path) -> int:
 
 
 def _table(path: Path) -> dict[str, int]:
-    pairs = (line.split() for line in _text(path).splitlines())
+    return _numbers(_text(path))
+
+
+def _numbers(text: str) -> dict[str, int]:
+    pairs = (line.split() for line in text.splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
 

@@ -25,7 +25,7 @@ def ending(job: Running, event: Exited) -> tuple[Outcome, Reason | None, str | N
     """Tell how an attempt ended: what the runner did to it counts first, then what the kernel or a cluster did."""
     if job.outcome is not None:
         return job.outcome, job.reason, job.detail
-    if event.out_of_memory is not None and event.return_code != 0:
+    if event.out_of_memory is not None:
         return _out_of_memory(event.out_of_memory)
     if event.recovery_failed:
         return "failed", "recovery_failed", f"the recovery script ended with {event.return_code}"

@@ -335,9 +335,9 @@ class Loop:
     def _exited(self, attempt: _Attempt, ending: Ending, ended: float) -> Exited:
         assignment, return_code = attempt.assignment, ending.return_code
         lost = missing(assignment.outputs, look_again=self.place.see_seconds > 0) if return_code == 0 else ()
-        failed = return_code != 0 or bool(lost)
         at = self.place.clock()
         usage, killed = self._monitor.ended(attempt.key, ending.usage, return_code, (ended, at))
+        failed = return_code != 0 or bool(lost) or killed is not None or ending.reason is not None
         return Exited(
             assignment.job_id,
             return_code,

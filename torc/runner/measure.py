@@ -2,6 +2,7 @@
 
 The tree of a job is its session, and what left that session with the job's environment (as `mpirun` and daemons do). A look
 lists /proc and asks the session of each process, which costs a third of a microsecond; only what belongs to a job is read.
+Memory is what cannot be given up, as in a control group (`cgroup`): pages that map files on disk are cache of files, and do not count.
 The kernel's own account at the end (`spawner`) is exact for processes, but for one thing: a process starts out as its parent,
 and keeps that peak through exec (setmax_mm_hiwater_rss in exec_mmap, fs/exec.c). So no job has a peak below that of the
 spawner, 10 MB. A sample sees the sum of a whole tree. Not for deciding anything: `monitor` has the sums, the loop the limits.
@@ -17,7 +18,9 @@ from torc.runner.leftovers import environ_of
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
-_MOST_STAT, _MOST_IO, _MOST_SMAPS = 1024, 512, 4096
+_MOST_STAT, _MOST_STATM, _MOST_IO, _MOST_STATUS = 1024, 256, 512, 4096
+#: pages that map files are told from shared memory only where there are more: libraries alone are less
+_MOST_OF_LIBRARIES = (16 << 20) // _PAGE
 
 
 @dataclass(slots=True)
@@ -25,7 +28,8 @@ class Sample:
     """What a tree uses now, or has used so far (CPU time, bytes). Processes that nobody waited for take theirs with them."""
 
     pids: list[int] = field(default_factory=list)
-    memory_bytes: int = 0  # resident; what processes share counts for each
+    memory_bytes: int = 0  # what processes share counts for each
+    mapped_bytes: int = 0  # files on disk that a process has mapped: the most of one
     cpu_seconds: float = 0.0
     read_bytes: int = 0  # from and to storage, as the kernel's own account counts
     written_bytes: int = 0
@@ -76,29 +80,40 @@ class Trees:
 def proportional_bytes(sample: Sample) -> int:
     """Give the memory of a tree with what processes share counted once (Pss in /proc/PID/smaps_rollup, proc(5)).
 
-    It costs milliseconds for each GiB. Where the kernel does not tell, the resident memory stands.
+    It costs milliseconds for each GiB. Where the kernel does not tell, the sum stands.
     """
     total = 0
     for pid in sample.pids:
-        text = _content(f"/proc/{pid}/smaps_rollup", _MOST_SMAPS)
-        at = text.find(b"\nPss:")
-        if at >= 0:
-            total += int(text[at + 5 :].split(None, 1)[0]) * 1024
-    return total or sample.memory_bytes
+        text = _content(f"/proc/{pid}/smaps_rollup", _MOST_STATUS)
+        total += _kib(text, b"\nPss_Anon:") + _kib(text, b"\nPss_Shmem:") or _kib(text, b"\nPss:")
+    return 1024 * total or sample.memory_bytes
 
 
 def _read_process(name: str, pid: int, sample: Sample) -> None:
-    """Add up fields 14 to 17 and 24 of /proc/PID/stat, and /proc/PID/io (proc(5)), both with children that were waited for."""
+    """Add up fields 14 to 17 of /proc/PID/stat, and /proc/PID/io (proc(5)), with children that were waited for, and its memory."""
     fields = _content(f"/proc/{name}/stat", _MOST_STAT).rpartition(b")")[2].split()
     if len(fields) < 22:
         return
     sample.pids.append(pid)
     sample.cpu_seconds += (int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])) / _TICKS
-    sample.memory_bytes += int(fields[21]) * _PAGE
+    pages = _content(f"/proc/{name}/statm", _MOST_STATM).split()
+    if len(pages) > 2:
+        memory, shared = (int(pages[1]) - int(pages[2])) * _PAGE, int(pages[2])
+        if shared > _MOST_OF_LIBRARIES:
+            of_memory = 1024 * _kib(_content(f"/proc/{name}/status", _MOST_STATUS), b"\nRssShmem:")
+            memory += of_memory
+            sample.mapped_bytes = max(sample.mapped_bytes, shared * _PAGE - of_memory)
+        sample.memory_bytes += memory
     counted = _content(f"/proc/{name}/io", _MOST_IO).split()
     if len(counted) >= 12:
         sample.read_bytes += int(counted[9])
         sample.written_bytes += int(counted[11])
+
+
+def _kib(text: bytes, name: bytes) -> int:
+    """Read a line of KiB; 0 where there is none."""
+    at = text.find(name)
+    return int(text[at + len(name) :].split(None, 1)[0]) if at >= 0 else 0
 
 
 def _content(path: str, most: int) -> bytes:

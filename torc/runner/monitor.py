@@ -23,6 +23,9 @@ from torc.runner.state import OutOfMemory
 
 _LOG = logging.getLogger(__name__)
 _SHARE = 0.005
+#: what processes share is counted once where the sum has grown by so much, and is no more than that: it costs time
+_MORE = 1.05
+_MOST_COUNTED_BYTES = 64 << 30
 #: limits of memory are of little use when they are looked at seldom
 _ENFORCE_SECONDS = 0.1
 
@@ -58,8 +61,8 @@ class _Track:
     """What has been seen of one attempt."""
 
     __slots__ = (
-        "assignment", "begun", "cpu_seconds", "gpu_memory", "gpu_total", "gpus", "group", "memory", "num_gpu_samples",
-        "num_processes", "num_samples", "number", "peak", "read_bytes", "session", "total", "written_bytes",
+        "assignment", "begun", "counted", "cpu_seconds", "gpu_memory", "gpu_total", "gpus", "group", "mapped", "memory",
+        "num_gpu_samples", "num_processes", "num_samples", "number", "peak", "read_bytes", "session", "total", "written_bytes",
     )  # fmt: skip
 
     def __init__(self, assignment: Assignment, gpus: tuple[str, ...], group: cgroup.Group | None) -> None:
@@ -67,6 +70,8 @@ class _Track:
         self.session = self.number = 0
         self.begun = 0.0
         self.memory = self.peak = self.total = self.num_samples = self.num_processes = 0
+        self.counted = 0  # the sum of which `peak` was last made
+        self.mapped = 0  # of files on disk, by one process
         self.read_bytes = self.written_bytes = self.gpu_memory = self.num_gpu_samples = 0
         self.cpu_seconds = self.gpu_total = 0.0
 
@@ -195,15 +200,22 @@ class Monitor:
 
     def _take(self, track: _Track, sample: Sample) -> Over | None:
         limit = _limit(track.assignment) if self._settings.enforce_memory else None
-        memory, over = sample.memory_bytes, None
+        memory = 0 if track.group is None else track.group.memory_bytes()
+        is_exact = memory > 0
+        memory, over = memory or sample.memory_bytes, None
         if track.group is not None and track.group.limit_bytes is not None and track.group.num_kills():
             # version 1 kills one process alone: what is left of a job is no job
-            over = Over(track.assignment.job_id, track.group.account().peak_bytes)
+            over = Over(track.assignment.job_id, track.group.account().peak_with_cache_bytes)
         elif limit is not None and memory > limit and not _is_limited(track):
-            memory = proportional_bytes(sample)  # what is shared was counted for each
+            memory, is_exact = proportional_bytes(sample), True  # what is shared was counted for each
             over = Over(track.assignment.job_id, memory) if memory > limit else None
         track.memory = memory
-        track.peak = max(track.peak, memory)
+        track.mapped = max(track.mapped, sample.mapped_bytes)
+        if is_exact or len(sample.pids) < 2:
+            track.peak = max(track.peak, memory)
+        elif memory > track.peak and memory > _MORE * track.counted:
+            track.counted = memory
+            track.peak = max(track.peak, proportional_bytes(sample) if memory < _MOST_COUNTED_BYTES else memory)
         track.total += memory
         track.num_samples += 1
         track.num_processes = max(track.num_processes, len(sample.pids))
@@ -215,10 +227,8 @@ class Monitor:
     def _killed(
         self, track: _Track, usage: Usage, account: cgroup.Account | None, return_code: int
     ) -> OutOfMemory | None:
-        if return_code == 0:
-            return None
         limit = None if track.group is None else track.group.limit_bytes
-        if account is not None and account.oom_kills:
+        if account is not None and account.oom_kills:  # whatever became of the rest: what is left of a job is no job
             return OutOfMemory(usage.peak_memory_bytes, limit)
         if return_code == OUT_OF_MEMORY and account is None and _node_kills() > self._num_kills:
             self._num_kills += 1
@@ -262,9 +272,11 @@ def _summed_up(track: _Track, usage: Usage, account: cgroup.Account | None) -> U
         more["max_processes"] = track.num_processes
         more["read_bytes"] = max(usage.read_bytes or 0, track.read_bytes)
         more["written_bytes"] = max(usage.written_bytes or 0, track.written_bytes)
-    peak = max(usage.peak_memory_bytes, track.peak)
+    peak = max(usage.peak_memory_bytes - track.mapped, track.peak)
     if account is not None and account.peak_with_cache_bytes:
-        peak = max(peak if not account.oom_kills else 0, account.peak_bytes)
+        peak = max(peak, account.memory_bytes)
+        if account.oom_kills and track.group is not None and track.group.limit_bytes is not None:
+            peak = account.peak_with_cache_bytes  # the cache had to go first
         more["peak_memory_with_cache_bytes"] = account.peak_with_cache_bytes
         more["oom_kills"] = account.oom_kills or None
     if track.group is not None and track.group.limit_bytes is not None:

@@ -200,7 +200,7 @@ class Steps(Direct):
             plain = _as_told(plain, step.ended)
         elif step.is_wide and event.return_code != 0:
             plain = replace(plain, return_code=step_words.exit_code(words) or event.return_code)
-        if state == "OUT_OF_MEMORY" and event.return_code != 0:
+        if state == "OUT_OF_MEMORY":
             asked = human_bytes(step.start.assignment.request.memory_bytes)
             code = plain.return_code or event.return_code
             why = f"Slurm ended it: it used more memory than the {asked} that it asked for"
