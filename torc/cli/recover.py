@@ -115,8 +115,10 @@ def _find_orphans(opened: Any, number: int, folder: Path) -> None:
 def run_hook(command: str, number: int, folder: Path, proposal: Any) -> None:
     """Run what the user wants to be run before, with the proposal as JSON to read. Raises Conflict when it fails."""
     environ = {**os.environ, "TORC_WORKFLOW_ID": str(number), "TORC_OUTPUT_DIR": str(folder.absolute())}
+    from torc.runner import shell
+
     done = subprocess.run(
-        ["/bin/sh", "-c", command],
+        [shell.program(), "-c", command],
         env=environ,
         stdout=sys.stderr,
         check=False,

@@ -162,8 +162,11 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
 
     from torc.api.workflows import GetWorkflow
     from torc.cli.live import display
+    from torc.runner import shell
     from torc.runner.local import run_here
 
+    if not shell.is_bash():
+        render.note(f"note: this machine has no bash: commands run under {shell.SH}")
     options = replace(options, store_variables=store_variables(opened))
     workflow = opened.send(GetWorkflow(workflow_id=number))
     with display(opened, workflow, quiet=quiet or SESSION.json or SESSION.settings.is_on("run.quiet")) as on_update:

@@ -22,6 +22,7 @@ from typing import Any
 from torc.api.runs import Assignment, Usage
 from torc.core.exit_codes import counted
 from torc.errors import Unavailable
+from torc.runner import shell as shells
 from torc.runner import spawner
 from torc.runner.state import Tails
 from torc.runner.tail import end_of
@@ -30,9 +31,8 @@ Environ = Mapping[bytes, bytes]
 _TAIL_BYTES = 4096
 #: lines of a log are counted up to this size: some 50 ms
 _MOST_COUNTED_BYTES = 64 << 20
-_SHELL = "/bin/sh"
 #: runs the recovery script, then the job, in one process; no exit code could tell which one failed, so a file does
-_RECOVER = 'sh -c "$1" || { code=$?; : > "$3"; exit $code; }; unset TORC_RETURN_CODE; exec sh -c "$2"'
+_RECOVER = '"$0" -c "$1" || { code=$?; : > "$3"; exit $code; }; unset TORC_RETURN_CODE; exec "$0" -c "$2"'
 _LONGEST_ARGUMENT = 120_000  # one argument may not be longer than 128 KiB (MAX_ARG_STRLEN)
 _PATIENCE_SECONDS = 10.0
 _CHUNK = 1 << 15
@@ -268,13 +268,16 @@ def files_of(output_dir: str, workflow_id: int, run_id: int, job_id: int, attemp
     return Files(stem + ".o", stem + ".e")
 
 
-def command_line(assignment: Assignment, files: Files) -> list[str]:
-    """Give the program of an attempt. Raises OSError when what it needs cannot be written, ValueError for text that is none."""
+def command_line(assignment: Assignment, files: Files, path: str | None = None) -> list[str]:
+    """Give the program of an attempt. Raises OSError when what it needs cannot be written, ValueError for text that is none.
+
+    `path` is the PATH of the attempt, where bash would read nothing from its environment.
+    """
     command = assignment.command
     if assignment.invocation_script:
         command = f"{assignment.invocation_script} {command}"
     if not assignment.recovery_script:
-        return shell(command, files)
+        return shell(command, files, path)
     return recovering(assignment.recovery_script, shell(command, files)[-1], files)
 
 
@@ -284,12 +287,13 @@ def recovering(script: str, command: str, files: Files) -> list[str]:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(mark)
     script = _short(script, files.stdout.removesuffix(".o") + ".recovery.sh")
-    return [_SHELL, "-c", _RECOVER, "sh", script, command, mark]
+    return [shells.program(), "-c", _RECOVER, shells.program(), script, command, mark]
 
 
-def shell(command: str, files: Files) -> list[str]:
+def shell(command: str, files: Files, path: str | None = None) -> list[str]:
     """Give the program that runs a shell command. Raises OSError and ValueError, as `command_line`."""
-    return [_SHELL, "-c", _short(command, files.stdout.removesuffix(".o") + ".sh")]
+    program = shells.program() if path is None else shells.for_command(command, path)
+    return [program, "-c", _short(command, files.stdout.removesuffix(".o") + ".sh")]
 
 
 def _short(command: str, script: str) -> str:
@@ -299,7 +303,7 @@ def _short(command: str, script: str) -> str:
     path = Path(script)
     path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed the folder of logs
     path.write_bytes(os.fsencode(command))
-    return f"exec {_SHELL} {shlex.quote(script)}"
+    return f"exec {shells.program()} {shlex.quote(script)}"
 
 
 def recovery_mark(files: Files) -> str:

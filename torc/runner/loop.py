@@ -18,7 +18,7 @@ from types import FrameType
 
 from torc.api.base import Torc
 from torc.api.runs import Assignment
-from torc.runner import launch, signals, spawner, variables
+from torc.runner import launch, shell, signals, spawner, variables
 from torc.runner.actions import ActionRun
 from torc.runner.journal import Journal
 from torc.runner.leftovers import Leftovers, become_subreaper
@@ -94,6 +94,7 @@ class Loop:
         output_dir = Path(place.output_dir)
         self.journal = Journal(output_dir, settings.workflow_id, settings.runner_id)
         self._sessions = Sessions(output_dir, settings.workflow_id, settings.runner_id)
+        self._is_plain = shell.reads_nothing(place.environ)
         self._base_environ = variables.encoded(place.environ)
         self.state, self._first = begin(settings, time.monotonic())
         self.attempts: dict[int, _Attempt] = {}  # by job
@@ -118,6 +119,8 @@ class Loop:
     def run(self) -> State:
         """Work until nothing is left, or a signal says to stop. Raises what the store answered, where it was no delay."""
         interval = sys.getswitchinterval()
+        if not shell.is_bash():
+            _LOG.warning("this machine has no bash: commands run under %s", shell.SH)
         become_subreaper()
         self._epoll.register(self._talker.fileno(), select.EPOLLIN)
         with signals.counted(self._signalled, self._talker.wake_fd):
@@ -229,7 +232,8 @@ class Loop:
         place = key if effect.after is None else self.attempts[effect.after].place
         attempt = _Attempt(effect, files, key, place, time.monotonic())
         try:
-            argv = self._monitor.prepare(key, assignment, effect.gpus, launch.command_line(assignment, files))
+            command = launch.command_line(assignment, files, self._path_of(assignment))
+            argv = self._monitor.prepare(key, assignment, effect.gpus, command)
             names = self.place.gpu_variables if effect.gpus or self.settings.gpus else ()
             what = self._launcher.prepare(key, effect, argv, files, variables.of_attempt(effect, names))
             self.spawners.start(key, what.argv, what.files, what.environ, place=place)
@@ -240,6 +244,12 @@ class Loop:
             self._not_started(attempt, spawner.NO_ERRNO, str(error))
         else:
             self.attempts[assignment.job_id] = self._started[key] = attempt
+
+    def _path_of(self, assignment: Assignment) -> str | None:
+        """Give the PATH of an attempt; None where its shell reads more from the environment."""
+        if not (self._is_plain and shell.reads_nothing(assignment.env)):
+            return None
+        return assignment.env.get("PATH", self.place.environ.get("PATH", os.defpath))
 
     def _new_key(self) -> int:
         self._next_key += 1

@@ -141,7 +141,10 @@ class Job(Parameterized):
     """A command to run, with what it needs and waits for."""
 
     name: Name = Field(description="Unique name; a parameter in it multiplies the job.", examples=["train_{lr}"])
-    command: Command = Field(description="Shell command (/bin/sh -c).", examples=["python3 train.py --lr {lr}"])
+    command: Command = Field(
+        description="Shell command, run by bash, or by sh where there is no bash.",
+        examples=["python3 train.py --lr {lr}"],
+    )
     invocation_script: Command | None = Field(None, description="Script that is run with the command as its arguments.")
     env: Env = Field(
         default_factory=dict,

@@ -155,18 +155,20 @@ def quoted(path: str, command: str, position: int) -> str:
     within = quotes_open_at(command, position)
     if within == '"':
         return re.sub(r'([\\$`"])', r"\\\1", path)
+    if within == "$'":
+        return re.sub(r"([\\'])", r"\\\1", path)
     if within == "'":
         return path.replace("'", "'\\''")
     return shlex.quote(path)
 
 
-_SHELL = re.compile(r"""\\.|'|"|\$\(|[()]|(?:(?<=\s)|\A)\#[^\n]*""", re.DOTALL)
+_SHELL = re.compile(r"""\\.|\$'|'|"|\$\(|[()]|(?:(?<=\s)|\A)\#[^\n]*""", re.DOTALL)
 
 
 def quotes_open_at(command: str, position: int) -> str:
-    r"""Give the quote that is open at a place of a shell command: `'`, `"` or nothing.
+    r"""Give the quote that is open at a place of a shell command: `'`, `"`, `$'` or nothing.
 
-    Follows the quoting rules of POSIX sh (section 2.2), with `$(...)` inside "..." as a context of its own. Not for
+    Follows the quoting rules of POSIX sh (section 2.2) and bash, with `$(...)` inside "..." as a context of its own. Not for
     here-documents, in which quotes mean nothing to the shell.
     """
     contexts = [""]
@@ -178,10 +180,13 @@ def quotes_open_at(command: str, position: int) -> str:
         elif context == "'":
             if token[-1] == "'":  # a backslash before it means nothing in here
                 contexts.pop()
+        elif context == "$'":
+            if token in {"'", "$'"}:
+                contexts.pop()
         elif token == '"':
             contexts.pop() if context == '"' else contexts.append(token)
-        elif token == "'":
-            contexts.extend(token if context != '"' else ())
+        elif token in {"'", "$'"}:
+            contexts.extend([token] if context != '"' else ())
         elif token == "$(" or (token == "(" and context == ""):
             contexts.append("")
         elif token == ")" and context == "" and len(contexts) > 1:
