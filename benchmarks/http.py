@@ -8,28 +8,38 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import processes
 
 
+@dataclass(frozen=True)
+class Address:
+    """A server on loopback, and what opens it."""
+
+    port: int
+    token: str
+
+
 class Connection:
     """One kept connection to a server."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> None:
         self._reader, self._writer = reader, writer
+        self._head = f"Host: localhost\r\nAuthorization: Bearer {token}\r\n"
 
     @classmethod
-    async def open(cls, port: int) -> Connection:
+    async def open(cls, at: Address) -> Connection:
         """Connect to a server on loopback."""
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+        return cls(*await asyncio.open_connection("127.0.0.1", at.port), at.token)
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send JSON, give the JSON of the answer. Raises CommandFailed for a status other than 2xx."""
         data = json.dumps(body).encode()
         kind = f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-        self._writer.write(f"POST /api/v1{path} HTTP/1.1\r\nHost: localhost\r\n{kind}".encode() + data)
+        self._writer.write(f"POST /api/v1{path} HTTP/1.1\r\n{self._head}{kind}".encode() + data)
         status, answer = await self.answer()
         if status // 100 != 2:
             raise processes.CommandFailed(f"POST {path}: {status} {answer[:300]!r}")
@@ -44,7 +54,7 @@ class Connection:
 
     async def listen(self, path: str) -> None:
         """Ask for a stream, and read the head of the answer."""
-        self._writer.write(f"GET /api/v1{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        self._writer.write(f"GET /api/v1{path} HTTP/1.1\r\n{self._head}\r\n".encode())
         await self._reader.readuntil(b"\r\n\r\n")
 
     async def hear(self, what: bytes) -> None:
@@ -57,8 +67,8 @@ class Connection:
 
 
 @contextmanager
-def server(folder: Path, *options: str, database: str | None = None) -> Iterator[tuple[int, int]]:
-    """Run a server for a database in a folder, or for a named one; gives its port and its pid."""
+def server(folder: Path, *options: str, database: str | None = None) -> Iterator[tuple[Address, int]]:
+    """Run a server for a database in a folder, or for a named one; gives where it is, and its pid."""
     folder.mkdir(parents=True, exist_ok=True)
     environ = {**os.environ, **({"TORC_DB": database} if database else {})}
     done = subprocess.run(
@@ -73,6 +83,7 @@ def server(folder: Path, *options: str, database: str | None = None) -> Iterator
         raise processes.CommandFailed(done.stderr)
     found = json.loads(done.stdout)
     try:
-        yield int(found["url"].rpartition(":")[2]), int(found["pid"])
+        token = json.loads(Path(found["token_file"]).read_text(encoding="utf-8"))["token"]
+        yield Address(int(found["url"].rpartition(":")[2]), token), int(found["pid"])
     finally:
         subprocess.run([*processes.TORC, "server", "stop"], cwd=folder, capture_output=True, check=False)

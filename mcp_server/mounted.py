@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,11 +50,16 @@ class Asking:
 
 
 class Mounted:
-    """What answers at /mcp. It finds out who calls, and lets nobody into a session of somebody else."""
+    """What answers at /mcp. It finds out who calls, and lets nobody into a session of somebody else.
 
-    def __init__(self, identity: Identity, policy: Policy, directory: Path, output_dir: Path, url: str) -> None:
+    `place`: the variables by which what is begun on this machine finds this server, and the file with its token.
+    """
+
+    def __init__(
+        self, identity: Identity, policy: Policy, directory: Path, output_dir: Path, place: Mapping[str, str]
+    ) -> None:
         self._identity, self._policy = identity, policy
-        self._directory, self._output_dir, self._url = directory, output_dir, url
+        self._directory, self._output_dir, self._place = directory, output_dir, place
         self._application: Any = None
         self._beginning = asyncio.Lock()
         self._ending = asyncio.Event()
@@ -83,7 +88,18 @@ class Mounted:
         scope["torc.caller"], scope["torc.answers"] = caller, scope["app"].state.answers
         scope["torc.loop"] = asyncio.get_running_loop()
         await self._begin()
-        await self._application(scope, receive, partial(self._note_session, caller, send))
+        confirmed = partial(self._receive, request, receive)
+        await self._application(scope, confirmed, partial(self._note_session, caller, send))
+
+    async def _receive(self, request: HttpRequest, receive: Any) -> Any:
+        """Hand on the body; before its end, see that the caller is still who it was. One who is not is taken for gone."""
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            try:
+                self._identity.confirm(request)
+            except TorcError:
+                return {"type": "http.disconnect"}
+        return message
 
     def _check_session(self, request: HttpRequest, caller: Caller) -> None:
         shown = request.headers.get(_SESSION.decode())
@@ -131,7 +147,7 @@ class Mounted:
         torc = Asking(scope["torc.answers"], caller, scope["torc.loop"])
         return Desk(
             torc, self._policy, client, user=_owner(scope["torc.caller"]), is_here=caller.is_owner,
-            output_dir=self._output_dir, directory=self._directory, place={"TORC_API_URL": self._url},
+            output_dir=self._output_dir, directory=self._directory, place=self._place,
         )  # fmt: skip
 
 

@@ -22,14 +22,14 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        with http.server(folder) as (port, pid):
-            return asyncio.run(_measure(port, pid, sizes, folder))
+        with http.server(folder) as (at, pid):
+            return asyncio.run(_measure(at, pid, sizes, folder))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def _measure(port: int, pid: int, sizes: Sizes, folder: Path) -> list[Row]:
-    first = await http.Connection.open(port)
+async def _measure(at: http.Address, pid: int, sizes: Sizes, folder: Path) -> list[Row]:
+    first = await http.Connection.open(at)
     spec = json.dumps(specs.sweep(1, "true"))
     number = (await first.post("/workflows", {"spec": spec, "format": "json", "directory": str(folder)}))["id"]
     await first.post(f"/workflows/{number}/runs", {})
@@ -37,9 +37,9 @@ async def _measure(port: int, pid: int, sizes: Sizes, folder: Path) -> list[Row]
     taken = (await first.post(f"/workflows/{number}/runners/{holder}/exchange", _asking(0.0)))["assignments"]
     assert len(taken) == 1
     before = processes.resident_bytes(pid)
-    waiting = await _wait_all(port, number, sizes.idle_runners)
+    waiting = await _wait_all(at, number, sizes.idle_runners)
     each = (processes.resident_bytes(pid) - before) / sizes.idle_runners
-    listeners = [await http.Connection.open(port) for _ in range(sizes.listeners)]
+    listeners = [await http.Connection.open(at) for _ in range(sizes.listeners)]
     for listener in listeners:
         await listener.listen(f"/workflows/{number}/events/stream")
     began = time.monotonic()
@@ -68,11 +68,11 @@ def _asking(seconds: float) -> dict[str, object]:
     return {"free": room(1), "limit": 1, "wait_seconds": seconds}
 
 
-async def _wait_all(port: int, workflow_id: int, number: int) -> list[asyncio.Task[float]]:
+async def _wait_all(at: http.Address, workflow_id: int, number: int) -> list[asyncio.Task[float]]:
     """Connect runners, and have them wait; each task gives when it got a job."""
     made: list[asyncio.Task[float]] = []
     for start in range(0, number, _AT_ONCE):
-        connections = await asyncio.gather(*(http.Connection.open(port) for _ in range(min(_AT_ONCE, number - start))))
+        connections = await asyncio.gather(*(http.Connection.open(at) for _ in range(min(_AT_ONCE, number - start))))
         runners = await asyncio.gather(
             *(register(each, workflow_id, start + n) for n, each in enumerate(connections, 1))
         )

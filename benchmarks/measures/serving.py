@@ -39,13 +39,13 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
 
 def _measure_on(what: str, sizes: Sizes, folder: Path, *options: str, database: str | None = None) -> list[Row]:
     jobs, runners = sizes.serving_jobs, sizes.serving_runners
-    with http.server(folder, *options, database=database) as (port, pid):
+    with http.server(folder, *options, database=database) as (at, pid):
         own = [pid, *processes.children(pid)]
         began_cpu = sum(map(processes.own_cpu_seconds, own))
-        rate, crowded = asyncio.run(_run(port, runners, jobs, folder, pause=0.0))
+        rate, crowded = asyncio.run(_run(at, runners, jobs, folder, pause=0.0))
         cpu = sum(map(processes.own_cpu_seconds, own)) - began_cpu
         pause = runners * (AT_ONCE + AHEAD) / TARGET_RATE
-        _, waits = asyncio.run(_run(port, runners, jobs // 2, folder, pause))
+        _, waits = asyncio.run(_run(at, runners, jobs // 2, folder, pause))
     p99 = percentile(waits, 99)
     return [
         Row(
@@ -69,9 +69,9 @@ def _measure_sizes(sizes: Sizes, folder: Path) -> list[Row]:
     """Time exchanges of one runner in workflows of different sizes."""
     rows: list[Row] = []
     first: float | None = None
-    with http.server(folder) as (port, _):
+    with http.server(folder) as (at, _):
         for size in sizes.serving_sizes:
-            p50 = percentile(asyncio.run(_exchanges(port, size, folder)), 50)
+            p50 = percentile(asyncio.run(_exchanges(at, size, folder)), 50)
             first = first or p50
             rows.append(
                 Row(
@@ -86,8 +86,8 @@ def _measure_sizes(sizes: Sizes, folder: Path) -> list[Row]:
     return rows
 
 
-async def _exchanges(port: int, size: int, folder: Path) -> list[float]:
-    connection = await http.Connection.open(port)
+async def _exchanges(at: http.Address, size: int, folder: Path) -> list[float]:
+    connection = await http.Connection.open(at)
     workflow_id = await _begin(connection, size, folder)
     runner_id = await register(connection, workflow_id, 0)
     waits: list[float] = []
@@ -108,10 +108,12 @@ def _times(waits: list[float]) -> str:
     return f"p50 {milliseconds(percentile(waits, 50))}, p99 {milliseconds(percentile(waits, 99))}"
 
 
-async def _run(port: int, num_runners: int, num_jobs: int, folder: Path, pause: float) -> tuple[float, list[float]]:
-    first = await http.Connection.open(port)
+async def _run(
+    at: http.Address, num_runners: int, num_jobs: int, folder: Path, pause: float
+) -> tuple[float, list[float]]:
+    first = await http.Connection.open(at)
     workflow_id = await _begin(first, num_jobs, folder)
-    connections = [await http.Connection.open(port) for _ in range(num_runners)]
+    connections = [await http.Connection.open(at) for _ in range(num_runners)]
     runners = [await register(each, workflow_id, number) for number, each in enumerate(connections)]
     waits: list[float] = []
     began = time.monotonic()

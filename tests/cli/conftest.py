@@ -10,7 +10,10 @@ import pytest
 from tests.support.program import Program
 from tests.support.serving import start
 from tests.support.stores import check_all, open_sqlite
+from torc.client.credentials import write_token
 from torc.server.identity import OwnerOnLoopback
+
+SECRET = "the owner's"
 
 #: for tests of what only a database in the directory has
 EMBEDDED = pytest.mark.parametrize("program", ["embedded"], indirect=True)
@@ -24,9 +27,11 @@ def program(
     if request.param == "embedded":
         yield Program(tmp_path)
         return
-    opened = open_sqlite(request.getfixturevalue("sqlite_file"), tmp_path_factory.mktemp("server"))
-    serving = start(opened.store, OwnerOnLoopback())
-    yield Program(tmp_path, serving.url)
+    folder = tmp_path_factory.mktemp("server")
+    opened = open_sqlite(request.getfixturevalue("sqlite_file"), folder)
+    serving = start(opened.store, OwnerOnLoopback(SECRET))
+    write_token(folder / "token", SECRET)
+    yield Program(tmp_path, serving.url, folder / "token")
     serving.stop()
     check_all(opened)
     opened.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import EMBEDDED
+from tests.cli.conftest import EMBEDDED, SECRET
 from tests.support.program import Program
 from tests.support.wait import wait_until
 from torc.api.runs import Exchange, Finished, NodeCapacity, RegisterRunner, StartRun
@@ -370,7 +370,7 @@ def test_the_same_commands_work_on_a_named_database(program: Program) -> None:
 def test_logs_that_are_on_another_machine_are_said_to_be_there(program: Program) -> None:
     program("create", program.write("chain.yaml", CHAIN))
     url = program.url
-    torc = Remote(url) if url else connect(cwd=program.directory, environ={})
+    torc = Remote(url, token=SECRET) if url else connect(cwd=program.directory, environ={})
     torc.send(StartRun(workflow_id=1))
     room = NodeCapacity(num_cpus=1, memory_bytes=1 << 30)
     register = RegisterRunner(workflow_id=1, host="faraway", pid=1, process_started="1", boot_id="b", capacity=room)

@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,80 @@ def test_a_port_that_another_program_has_taken_is_told_and_another_one_is_used(s
         assert "cannot listen" in served("server", "start", "--port", port, code=5).stderr, "what is named is meant"
 
 
+def test_one_that_begins_after_a_crash_is_opened_by_the_same_token_and_one_after_a_stop_by_another(
+    served: Program,
+) -> None:
+    first = _place(served)
+    os.kill(int(str(first["pid"])), signal.SIGKILL)
+    wait_until(lambda: not is_alive(int(str(first["pid"]))), "it has ended")
+    served("server", "start")
+    assert _place(served)["token"] == first["token"], "runners that knew it go on"
+    served("server", "stop")
+    served("server", "start")
+    assert _place(served)["token"] != first["token"]
+
+
+def test_elsewhere_the_token_is_named_by_a_file_and_goes_to_no_other_server(
+    served: Program, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    url, elsewhere = str(_place(served)["url"]), Program(tmp_path_factory.mktemp("elsewhere"))
+    refused = elsewhere("workflows", "list", "--url", url, code=4).stderr
+    assert "TORC_TOKEN_FILE" in refused and "server.json" in refused
+    shown = served("server", "status", "-f", "json").json
+    assert str(_place(served)["token"]) not in json.dumps(shown) + served("server", "status").stdout
+    assert shown["token_file"] in served("server", "status").stdout
+    named = {"TORC_TOKEN_FILE": shown["token_file"]}
+    assert elsewhere("workflows", "list", "--url", url, "-f", "json", **named).json == []
+    with _Listener() as stranger:
+        elsewhere("workflows", "list", "--url", stranger.url, code=5, **named)
+        served("workflows", "list", "--url", stranger.url, code=5)
+    assert len(stranger.heard) > 1 and b"uthorization" not in b"".join(stranger.heard)
+
+
+class _Listener:
+    """Hears what it is asked on a port, and answers nothing."""
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.heard: list[bytes] = []
+        self._thread = threading.Thread(target=self._hear, daemon=True)
+
+    def _hear(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:
+                return
+            with near:
+                self.heard.append(near.recv(65536))
+
+    def __enter__(self) -> _Listener:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+
+
+def test_a_token_in_a_file_of_ones_own_opens_the_server(program: Program, tmp_path: Path) -> None:
+    file = tmp_path / "secrets/token"
+    program("server", "start", "--token-file", file)
+    try:
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert file.read_text().strip() == _place(program)["token"]
+        url = str(_place(program)["url"])
+        shown = {"Authorization": f"Bearer {file.read_text().strip()}"}
+        assert urllib3.request("GET", f"{url}/api/v1/workflows", headers=shown).status == 200
+        assert urllib3.request("GET", f"{url}/api/v1/workflows").status == 401
+    finally:
+        program("server", "stop")
+    file.chmod(0o644)
+    assert "others can read" in program("server", "start", "--token-file", file, code=5).stderr
+
+
 def test_an_open_or_planted_server_file_is_not_believed(served: Program) -> None:
     path = served.directory / ".torc/server.json"
     served("create", served.write("one.yaml", ONE))
@@ -197,11 +272,9 @@ def test_with_a_certificate_it_speaks_https_and_strangers_certificates_are_refus
             ).stdout
         )
         elsewhere = tmp_path_factory.mktemp("elsewhere")
-        refused = Program(elsewhere)("workflows", "list", "--url", url, code=5).stderr
-        assert "cannot speak securely" in refused
-        assert Program(elsewhere)(
-            "workflows", "list", "--url", url, "-f", "json", TORC_CA_FILE=str(program.directory / "cert.pem")
-        ).json
+        there = Program(elsewhere, url, program.directory / ".torc/server.json")
+        assert "cannot speak securely" in there("workflows", "list", code=5).stderr
+        assert there("workflows", "list", "-f", "json", TORC_CA_FILE=str(program.directory / "cert.pem")).json
     finally:
         program("server", "stop")
 
@@ -248,12 +321,12 @@ def test_several_processes_answer_for_postgresql_and_one_that_dies_is_begun_anew
         for runner in runners:
             out, err = runner.communicate(timeout=60)
             assert runner.returncode == 0, out + err
-        found = _counted(str(_place(program)["url"]))
+        found = _counted(program)
         assert found["CreateWorkflow 201"] == found["StartRun 200"] == 1, "whichever process tells, it tells of all"
         assert found["Exchange 200"] >= 2
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: len(set(children(pid)) - {first, second}) == 1, "another one is begun")
-        assert _counted(str(_place(program)["url"]))["CreateWorkflow 201"] == 1
+        assert _counted(program)["CreateWorkflow 201"] == 1
         assert program("workflows", "list", "-f", "json").json[0]["state"] == "completed"
         assert program("workflows", "check", 1).stdout == "nothing is wrong\n"
         assert url not in (program.directory / ".torc/server.json").read_text()
@@ -269,8 +342,10 @@ def test_several_processes_answer_for_postgresql_and_one_that_dies_is_begun_anew
     assert not is_alive(pid) and not is_alive(second)
 
 
-def _counted(url: str) -> dict[str, float]:
-    text = urllib3.request("GET", f"{url}/metrics").data.decode()
+def _counted(program: Program) -> dict[str, float]:
+    place = _place(program)
+    shown = {"Authorization": f"Bearer {place['token']}"}
+    text = urllib3.request("GET", f"{place['url']}/metrics", headers=shown).data.decode()
     pattern = r'^torc_requests_total{kind="(\w+)",status="(\d+)"} (\S+)$'
     return {f"{kind} {status}": float(number) for kind, status, number in re.findall(pattern, text, re.MULTILINE)}
 

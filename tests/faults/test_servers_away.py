@@ -24,6 +24,7 @@ from tests.support.wire import Wire
 from torc.api.jobs import ListJobs
 from torc.api.runs import EndRunner, ListResults, ListRunners
 from torc.client.connect import open_database
+from torc.client.place import read
 from torc.client.remote import Remote
 from torc.runner.local import RunOptions, run_here
 
@@ -53,6 +54,12 @@ class _Server:
         )
         wait_until(self._answers, "the server answers")
 
+    def client(self) -> Remote:
+        """Return a client that shows what is in `server.json`."""
+        place = read(self.folder / ".torc")
+        assert place is not None
+        return Remote(self.url, token=place.token)
+
     def kill(self) -> None:
         """Kill it with -9."""
         assert self.process is not None
@@ -61,8 +68,8 @@ class _Server:
 
     def _answers(self) -> bool:
         assert self.process is not None and self.process.poll() is None, "the server has ended"
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        place = read(self.folder / ".torc")
+        return place is not None and place.pid == self.process.pid
 
 
 @pytest.fixture
@@ -93,7 +100,7 @@ def _successes(folder: Path) -> collections.Counter[str]:
 
 def _kill_again_and_again(server: _Server, num_jobs: int, kills: int, seed: int) -> None:
     folder, chance = server.folder, random.Random(seed)
-    client = Remote(server.url)
+    client = server.client()
     jobs = [
         {
             "name": f"j{n}",
@@ -144,7 +151,7 @@ def test_a_retry_that_waits_outlives_the_server(server: _Server, tmp_path: Path)
         "command": "date +%s.%N >> begun; [ -e again ] || { touch again; exit 3; }",
         "failure_handler": "h",
     }
-    client = Remote(server.url)
+    client = server.client()
     number = store(client, tmp_path, [job], failure_handlers=[{"name": "h", "rules": rules}])
     runner = _runner(server.url, number, tmp_path, 1)
     try:
@@ -303,7 +310,7 @@ def test_a_runner_whose_jobs_were_given_to_another_learns_it_and_changes_nothing
 def test_a_stopped_runner_that_cannot_tell_anybody_leaves_its_reports_to_the_next(
     server: _Server, tmp_path: Path
 ) -> None:
-    client = Remote(server.url)
+    client = server.client()
     number = store(
         client,
         tmp_path,

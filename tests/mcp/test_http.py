@@ -23,6 +23,7 @@ from tests.support.program import Program
 from tests.support.serving import Serving, start
 from tests.support.stores import open_sqlite
 from torc.client.embedded import Embedded
+from torc.client.place import read
 from torc.server.accounts import Doorkeeping
 
 SPEC = "name: alpha\njobs:\n  - {name: say, command: echo it}\n"
@@ -38,10 +39,12 @@ def served(program: Program) -> Iterator[Program]:
 
 @pytest.mark.parametrize("era", ERAS)
 def test_the_owner_works_with_the_server_as_on_stdio(served: Program, era: str) -> None:
-    url = served("server", "status", "-f", "json").json["url"]
+    place = read(served.directory / ".torc")
+    assert place is not None and place.token is not None
+    serving, token = Serving(place.url, lambda: None), place.token
 
     async def talk() -> None:
-        async with Client(f"{url}/mcp", mode=era) as client:
+        async with signed_in(serving, token, mode=era) as client:
             wf = (await ask(client, "create_workflow", action="create", spec=SPEC))["workflow_id"]
             plan = await ask(client, "run_workflow", workflow_id=wf)
             begun = await ask(client, "run_workflow", workflow_id=wf, plan_token=plan["plan_token"], reason="asked to")
@@ -62,8 +65,8 @@ def accounts(sqlite_file: Path, tmp_path: Path) -> Iterator[tuple[People, Servin
     """A server where everybody signs in, and people around a workflow."""
     opened: Embedded = open_sqlite(sqlite_file, tmp_path)
     people = gather(opened)
-    identity = Doorkeeping(True, "owner", 2000.0).identity(opened.store)
-    mounted = Mounted(identity, Policy(), tmp_path, Path("torc_output"), "http://127.0.0.1")
+    identity = Doorkeeping("owner", True, 2000.0).identity(opened.store)
+    mounted = Mounted(identity, Policy(), tmp_path, Path("torc_output"), {})
     AppStatus.should_exit = False  # of the process: another server in it has ended before
     serving = start(opened.store, identity, mounts={"/mcp": mounted})
     yield people, serving

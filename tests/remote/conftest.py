@@ -124,12 +124,19 @@ class Far:
 def far(net: Net, ssh: Ssh, sqlite_file: Path, tmp_path: Path) -> Iterator[Far]:
     """Give a server on loopback and the machines of `net`; afterwards no worker is left, and every invariant holds."""
     database = open_sqlite(sqlite_file, tmp_path)
-    serving = start(database.store, OwnerOnLoopback())
-    torc = Remote(serving.url)
+    serving = start(database.store, OwnerOnLoopback("the owner's"))
+    torc = Remote(serving.url, token="the owner's")
     folder = tmp_path / "work"
     folder.mkdir()
     reach = Reach(ssh, parallel=4, seconds=60)
-    yield Far(net, torc, reach, Store(serving.url, {"TORC_API_URL": serving.url}), database, folder)
+    yield Far(
+        net,
+        torc,
+        reach,
+        Store(serving.url, {"TORC_API_URL": serving.url, "TORC_TOKEN": "the owner's"}),
+        database,
+        folder,
+    )
     _end_workers(net)
     torc.close()
     serving.stop()

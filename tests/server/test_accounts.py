@@ -100,10 +100,10 @@ def test_nothing_is_told_to_whom_nobody_knows(house: House, shown: dict[str, str
         assert answer.status == 401, kind
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
         assert answer.json()["hint"]
-    for path in ("/metrics", f"{PREFIX}/workflows/1/events/stream"):
+    for path in ("/metrics", f"{PREFIX}/workflows/1/events/stream", f"{PREFIX}/openapi.json", f"{PREFIX}/nothing", "/"):
         assert house.get(path, **shown).status == 401
-    for path in ("/healthz", "/readyz", f"{PREFIX}/openapi.json"):
-        assert house.get(path, **shown).status == 200
+    for path, status in (("/healthz", "alive"), ("/readyz", "ready")):
+        assert house.get(path, **shown).json() == {"status": status}
 
 
 def test_a_token_opens_what_its_account_may_see(house: House) -> None:

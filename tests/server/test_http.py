@@ -153,11 +153,14 @@ def test_health_readiness_and_metrics(http: Http, door: Door) -> None:
     assert 'torc_request_seconds_bucket{kind="CreateWorkflow"' in text
 
 
-def test_each_answer_names_the_version(http: Http) -> None:
+def test_each_answer_to_somebody_known_names_the_version(http: Http) -> None:
     from torc import __version__
 
-    for path in (f"{API}/workflows", f"{API}/nothing", "/healthz"):
+    for path in (f"{API}/workflows", f"{API}/nothing", "/metrics"):
         assert http("GET", path).headers["torc-version"] == __version__
+    for path in ("/healthz", "/readyz"):
+        answer = http("GET", path)
+        assert "torc-version" not in answer.headers and __version__ not in answer.data.decode()
 
 
 def test_a_connection_that_sends_nonsense_or_nothing_keeps_nobody_waiting(http: Http, door: Door) -> None:

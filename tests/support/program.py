@@ -33,12 +33,15 @@ class Program:
 
     directory: Path
     url: str | None = None  # of a server that it is to ask
+    token_file: Path | None = None  # that holds what the server wants to be shown
 
     def environ(self, **more: str) -> dict[str, str]:
         """The environment of a call: nothing of the caller's settings of Torc."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("TORC_")}
         root = str(Path(__file__).resolve().parents[2])
         reached = {"TORC_API_URL": self.url} if self.url else {}
+        if self.token_file is not None:
+            reached["TORC_TOKEN_FILE"] = str(self.token_file)
         return {**inherited, "PYTHONPATH": root, "HOME": str(self.directory), **reached, **more}
 
     def __call__(self, *arguments: object, stdin: str | None = None, code: int | None = 0, **environ: str) -> Done:

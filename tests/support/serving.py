@@ -25,6 +25,9 @@ class Tester:
         """Say so."""
         return Caller("user:tester", "127.0.0.1")
 
+    def confirm(self, connection: HTTPConnection) -> None:
+        """Say so again."""
+
 
 @dataclass
 class Serving:
@@ -48,10 +51,10 @@ class Door(Remote):
         self.serving.stop()
 
 
-def start(store: Store, identity: Identity, **settings: Any) -> Serving:
-    """Begin a server on a free port, and wait until it answers."""
+def start(store: Store, identity: Identity, bound: socket.socket | None = None, **settings: Any) -> Serving:
+    """Begin a server on a free port, or on a socket that listens already, and wait until it answers."""
     listen = serve.Listen()
-    bound = serve.bind(listen)
+    bound = bound or serve.bind(listen)
     application = app(store, identity, **settings)
     ready = threading.Event()
     server = serve.server(application, listen, ready.set)

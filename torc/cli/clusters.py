@@ -61,13 +61,15 @@ def _place_of(opened: Any) -> dict[str, str]:
 
 def _token_file(opened: Any, number: int, folder: Path) -> Path | None:
     """Give the file with the token of a workflow's runners; made, unless there is one that still opens the server."""
-    from torc.cli.remote import token_for_workers
+    from torc.cli.remote import shares_token, token_for_workers
     from torc.client.credentials import write_token
 
     path = folder / f".torc-token-wf{number}"
     given = os.environ.get("TORC_WORKER_TOKEN")
     if given is None and _is_good(opened, number, path):
         return path
+    if given is None and getattr(opened, "token_file", None) and shares_token(opened):
+        return Path(opened.token_file).absolute()  # read again when the server is begun anew
     token = given or token_for_workers(opened, number)
     if token is None:
         return None

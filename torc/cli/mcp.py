@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,10 @@ def mcp_policy() -> Any:
     )
 
 
-def mounted(identity: Any, url: str) -> Any:
-    """Give what answers assistants inside a server."""
+def mounted(identity: Any, place: Mapping[str, str]) -> Any:
+    """Return what answers assistants inside a server; `place`: the variables by which processes find it."""
     room: Any = importlib.import_module("mcp_server.mounted")
-    return room.Mounted(identity, mcp_policy(), Path.cwd(), output_folder(), url)
+    return room.Mounted(identity, mcp_policy(), Path.cwd(), output_folder(), place)
 
 
 app.command()(install)

@@ -319,15 +319,14 @@ def _store(opened: Any, number: int, server_url: str | None) -> Any:
 
 
 def token_for_workers(opened: Any, number: int) -> str | None:
-    """Make a token that can run this workflow and nothing else; where the server wants none, there is none."""
-    from torc.api.users import CreateToken, GetMe, ListUsers
+    """Make a token that can run this workflow and nothing else; where none can be made, it is the one of this command."""
+    from torc.api.users import CreateToken, GetMe
 
     if getattr(opened, "token", None) is None:
         return None
-    me = opened.send(GetMe())
-    is_small = level(me.scope) < level("write") or me.workflow_id is not None
-    if is_small or (me.user_id is None and not opened.send(ListUsers(limit=1)).items):
+    if shares_token(opened):
         return str(opened.token)
+    me = opened.send(GetMe())
     user = {} if me.user_id is not None else {"user": me.user}
     request = CreateToken(
         name=f"workers of workflow {number}", scope="run", workflow_id=number, expires_in_seconds=_TOKEN_SECONDS, **user
@@ -339,6 +338,16 @@ def token_for_workers(opened: Any, number: int) -> str | None:
             f"the server has no account `{me.user}` that workers could act for",
             hint=f"make one (torc users create {me.user} --no-password), or set TORC_WORKER_TOKEN",
         ) from None
+
+
+def shares_token(opened: Any) -> bool:
+    """Tell whether workers have to show what this command shows: it may make no other, or there is no account to make it for."""
+    from torc.api.users import GetMe, ListUsers
+
+    me = opened.send(GetMe())
+    if me.user_id is None:
+        return not opened.send(ListUsers(limit=1)).items
+    return level(me.scope) < level("write") or me.workflow_id is not None
 
 
 def _authority(ca_file: str | None) -> str | None:

@@ -192,7 +192,7 @@ def store_variables(opened: Any) -> dict[str, str]:
     """Give the variables by which the jobs' own `torc` finds the same."""
     store = getattr(opened, "store", None)
     if store is None:
-        return {"TORC_API_URL": opened.url}
+        return {"TORC_API_URL": opened.url, **({"TORC_TOKEN_FILE": opened.token_file} if opened.token_file else {})}
     place = str(store.path) if store.path is not None else store.engine.url.render_as_string(hide_password=False)
     return {"TORC_DB": place}
 

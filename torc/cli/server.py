@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -57,6 +56,13 @@ Auth = Annotated[
         "--auth/--no-auth", help="Have everybody sign in; --no-auth answers you alone. Beyond loopback: --auth."
     ),
 ]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help="Have the token in this file open the server, as its owner; where there is no such file, it is made.",
+    ),
+]
 RateLimit = Annotated[
     float,
     typer.Option("--rate-limit", min=0, help="Calls a second for each user and address; 0: no limit. With --auth."),
@@ -72,6 +78,7 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     tls_key: Key = None,
     allowed_host: AllowedHost = None,
     auth: Auth = None,
+    token_file: TokenFile = None,
     rate_limit: RateLimit = 2000.0,
     access_log: AccessLog = True,
     workers: Workers = 1,
@@ -88,7 +95,7 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     database = _database(folder)
     auth = _check_beginning(folder, database, host, auth, workers)
     listen = serve.Listen(host, port or 0, _text(tls_cert), _text(tls_key))
-    doors = accounts.Doorkeeping(auth, secrets.token_urlsafe(32) if auth else None, rate_limit)
+    doors = accounts.Doorkeeping(_token(folder, token_file), auth, rate_limit)
     opened = open_database(database)
     if auth:
         _check_accounts(opened)
@@ -101,13 +108,14 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
         hosts = {*_names(host), *(allowed_host or ())}
         if workers > 1:
             work = processes.Work(database, listen, tuple(hosts), access_log, doors)
-            processes.serve_with(work, workers, bound, on_ready=lambda: _tell(folder, here))
+            processes.serve_with(work, workers, bound, on_ready=lambda: _tell(folder, here, token_file))
         else:
             identity = doors.identity(opened.store)
-            mounts = {"/mcp": mounted(identity, serve.url_of(listen, bound))}
+            kept = token_file.absolute() if token_file else folder / place.FILE
+            mounts = {"/mcp": mounted(identity, {"TORC_API_URL": here.url, "TORC_TOKEN_FILE": str(kept)})}
             application = server_app.app(opened.store, identity, hosts=hosts, mounts=mounts)
             serve.log_access(wanted=access_log)
-            serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here))
+            serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here, token_file))
     finally:
         bound.close()
         place.remove(folder, here)
@@ -135,8 +143,27 @@ def _tell_moved(last_port: int) -> None:
     )
 
 
-def _tell(folder: Path, here: place.ServerPlace) -> None:
-    place.write(folder, here)
+def _token(folder: Path, file: Path | None) -> str:
+    """Return what opens the server: what a file holds, which is made where there is none, else as `place` says."""
+    from torc.client import credentials
+
+    if file is None:
+        return place.secret(folder)
+    if not file.exists():
+        credentials.write_token(file, place.secret(folder))
+    token = credentials.read_token(str(file))
+    if token is None or token.startswith("{"):
+        raise Invalid(f"{file} holds no token", hint="remove it, and it is made anew")
+    return token
+
+
+def _tell(folder: Path, here: place.ServerPlace, token_file: Path | None) -> None:
+    try:
+        place.write(folder, here)
+    except Unavailable as error:
+        if token_file is None:
+            raise
+        render.note(f"note: {error.message}; name the server by --url, and its token by TORC_TOKEN_FILE={token_file}")
     render.note(f"torc server {__version__} at {here.url} (Ctrl-C ends it)")
 
 
@@ -222,6 +249,7 @@ def start(  # noqa: PLR0913, PLR0917
     tls_key: Key = None,
     allowed_host: AllowedHost = None,
     auth: Auth = None,
+    token_file: TokenFile = None,
     rate_limit: RateLimit = 2000.0,
     access_log: AccessLog = True,
     workers: Workers = 1,
@@ -233,6 +261,7 @@ def start(  # noqa: PLR0913, PLR0917
     words = [
         *_tls(tls_cert, tls_key),
         *_flags(allowed_host, access_log),
+        *(["--token-file", str(token_file.absolute())] if token_file else []),
         "--rate-limit",
         str(rate_limit),
         "--workers",
@@ -340,6 +369,7 @@ def status() -> None:
     print(f"{found.url}: {described['answers']}")
     print(f"  pid {found.pid} on {found.host}, since {render.when(found.started_at)}, version {found.version}")
     print(f"  database {found.database}")
+    print(f"  token in {described['token_file']}, which you alone can read")
 
 
 @app.command()
@@ -373,7 +403,7 @@ def _described(found: place.ServerPlace) -> dict[str, Any]:
     shown = {
         name: value for name, value in asdict(found).items() if name not in {"token", "process_started", "boot_id"}
     }
-    return {**shown, "answers": _answers(found)}
+    return {**shown, "token_file": str(torc_folder() / place.FILE), "answers": _answers(found)}
 
 
 def _answers(found: place.ServerPlace) -> str:

@@ -30,6 +30,14 @@ class Found:
     server: place.ServerPlace | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """The server of a directory, and the file that says so."""
+
+    server: place.ServerPlace
+    file: Path
+
+
 def connect(
     url: str | None = None,
     db: str | None = None,
@@ -72,27 +80,56 @@ def open_database(where: str, actor: str | None = None, *, create: bool = True, 
     return torc
 
 
-def _remote(url: str, environ: Mapping[str, str], find_here: Callable[[], place.ServerPlace | None]) -> Torc:
+def _remote(url: str, environ: Mapping[str, str], find_here: Callable[[], _Here | None]) -> Torc:
     remote: Any = importlib.import_module("torc.client.remote")
     here = find_here()
-    ca_file = environ.get("TORC_CA_FILE") or (here.ca_file if here else None)
+    ca_file = environ.get("TORC_CA_FILE") or (here.server.ca_file if here else None)
+    named = environ.get("TORC_TOKEN_FILE")
+
+    def look() -> tuple[str | None, str | None]:
+        """Return the token, and the file that it is in."""
+        if (found := _token_in(named, url)) is not None:
+            return found, named
+        if (found := credentials.token_for(url, environ)) is not None:
+            return found, None
+        here = find_here()
+        return (here.server.token, str(here.file)) if here else (None, None)
 
     def renew() -> str | None:
-        here = find_here()
-        return credentials.token_for(url, environ) or (here.token if here else None)
+        try:
+            return look()[0]
+        except (Forbidden, Invalid):  # the file is gone, or somebody else's now
+            return None
 
-    shown = environ.get("TORC_TOKEN") or credentials.read_token(environ.get("TORC_TOKEN_FILE"))
-    torc: Torc = remote.Remote(url, token=shown or renew(), renew=None if shown else renew, ca_file=ca_file)
+    shown = environ.get("TORC_TOKEN")
+    token, file = (shown, None) if shown else look()
+    torc: Torc = remote.Remote(url, token=token, renew=None if shown else renew, ca_file=ca_file, token_file=file)
     return torc
 
 
-def _server_here(url: str, cwd: Path, trusted: Collection[Path]) -> place.ServerPlace | None:
-    """Give the server of this directory, if it is the one of a URL: jobs are told its URL, and nothing else."""
+def _token_in(path: str | None, url: str) -> str | None:
+    """Return the token in a file; that in a `server.json` is for no other server than its own. Raises Forbidden or Invalid."""
+    text = credentials.read_token(path)
+    if text is None or not text.startswith("{"):
+        return text
+    server = place.parse(text)
+    is_meant = server is not None and server.is_alive() and _is_same(server.url, url)
+    return server.token if server is not None and is_meant else None
+
+
+def _is_same(url: str, other: str) -> bool:
+    return credentials.server_of(url) == credentials.server_of(other)
+
+
+def _server_here(url: str, cwd: Path, trusted: Collection[Path]) -> _Here | None:
+    """Return the server of this directory, if it is the one of a URL: jobs are told its URL, and nothing else."""
     try:
-        server = find(cwd, trusted).server
+        found = find(cwd, trusted)
     except Forbidden:
         return None
-    return server if server is not None and credentials.server_of(server.url) == credentials.server_of(url) else None
+    if found.server is None or not _is_same(found.server.url, url):
+        return None
+    return _Here(found.server, Path(found.database).parent / place.FILE)
 
 
 def find(cwd: Path, trusted: Collection[Path] = ()) -> Found:

@@ -18,7 +18,7 @@ from torc.errors import Forbidden, Invalid, Unavailable
 
 FILE = "credentials.json"
 _SERVICE = "torc"
-_LONGEST_TOKEN = 4096
+_LARGEST_FILE = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,10 @@ def read(environ: Mapping[str, str]) -> dict[str, Credential]:
 
 
 def read_token(path: str | None) -> str | None:
-    """Read a file that holds one token. Raises Forbidden for one that others can read or have written, Invalid when there is none."""
+    """Read a file that holds one token, or a `server.json`.
+
+    Raises Forbidden for one that others can read or have written, Invalid when there is none.
+    """
     if not path:
         return None
     try:
@@ -68,7 +71,7 @@ def read_token(path: str | None) -> str | None:
             info = os.fstat(file.fileno())
             if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
                 raise Forbidden(f"others can read {path}, or own it, and it holds a token", hint=f"chmod 600 {path}")
-            return file.read(_LONGEST_TOKEN).strip() or None
+            return file.read(_LARGEST_FILE).strip() or None
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(
             f"cannot read {path}, which TORC_TOKEN_FILE names: {error}", hint="name a file with a token"

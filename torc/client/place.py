@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import stat
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ class ServerPlace:
     version: str
     database: str
     started_at: float
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)  # what opens it, as its owner
     ca_file: str | None = None
 
     def is_here(self) -> bool:
@@ -81,8 +82,25 @@ def last_port(folder: Path) -> int | None:
 def read(folder: Path) -> ServerPlace | None:
     """Read where a server is; None: there is none, or the file is not the caller's own or not for the caller alone."""
     try:
-        return ServerPlace(**json.loads(_own(folder / FILE)))
-    except (OSError, ValueError, TypeError):
+        return parse(_own(folder / FILE))
+    except (OSError, ValueError):
+        return None
+
+
+def secret(folder: Path) -> str:
+    """Return what is to open a server that begins in a folder: what opened the one before, where that has not been stopped.
+
+    Runners and commands that knew that one go on then.
+    """
+    before = read(folder)
+    return (before.token if before is not None else None) or secrets.token_urlsafe(32)
+
+
+def parse(text: str) -> ServerPlace | None:
+    """Read the text of such a file; None: it is none."""
+    try:
+        return ServerPlace(**json.loads(text))
+    except (ValueError, TypeError):
         return None
 
 

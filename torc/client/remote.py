@@ -32,13 +32,16 @@ _LONGEST_PAUSE_SECONDS = 2.0
 _CONNECTIONS = 8
 _AWAY = {502, 503, 504, 429}
 _VERSION_HEADER = "Torc-Version"
+#: a server tells its version to those alone whom it knows
+_TELLING_NOTHING = {401, 403, 413, 421, 429, 502, 503, 504}
 
 
 class Remote:
     """Sends each request to a server; connections are kept and used again. Threads may share it.
 
     `password`: name and password, for signing in (RFC 7617); everything else takes a token. `renew` looks for another token
-    when this one holds no more: somebody may have signed in again, or the server have been begun anew.
+    when this one holds no more: somebody may have signed in again, or the server have been begun anew. `token_file` is what
+    TORC_TOKEN_FILE names for processes that are to ask the same server, where the token is in a file.
     """
 
     def __init__(
@@ -50,9 +53,10 @@ class Remote:
         renew: Callable[[], str | None] | None = None,
         ca_file: str | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
+        token_file: str | None = None,
     ) -> None:
         self.url = checked_url(url)
-        self.token, self.ca_file = token, ca_file
+        self.token, self.ca_file, self.token_file = token, ca_file, token_file
         self.notes: tuple[str, ...] = ()
         self._patience = patience_seconds
         self._headers = {"User-Agent": f"torc/{__version__}", "Accept-Encoding": "gzip"}
@@ -121,7 +125,8 @@ class Remote:
             ) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _Again(self._unreachable(error), was_not_done=False) from None
-        self._compare(answer.headers.get(_VERSION_HEADER))
+        if answer.status not in _TELLING_NOTHING:
+            self._compare(answer.headers.get(_VERSION_HEADER))
         if answer.status >= 400 or answer.status in {301, 302, 303, 307, 308}:
             told = _error(self.url, answer.status, answer.data)
             if answer.status in _AWAY:

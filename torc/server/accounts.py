@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import hmac
 import logging
 import os
@@ -30,7 +29,7 @@ from torc.operations import audit, tokens
 from torc.operations.dispatch import Tx
 from torc.operations.passwords import hash_password, is_outdated, is_password
 from torc.operations.users import is_name
-from torc.server.identity import Identity, OwnerOnLoopback, user_name
+from torc.server.identity import Identity, OwnerOnLoopback, digest_of, shown_secret, user_name
 from torc.server.throttle import Misses, Rate, network_of
 from torc.store.open import Store
 
@@ -40,7 +39,6 @@ _LOG = logging.getLogger(__name__)
 BY_PASSWORD = {"CreateToken", "SetPassword"}
 _MOST_REMEMBERED = 50_000
 _NOTE_SECONDS = 3600.0
-_LONGEST_SECRET = 4096
 _HINT = "show a token: torc login URL, or `Authorization: Bearer TOKEN`"
 _FREE_MISSES, _LONGEST_WAIT_SECONDS = 5, 300.0
 #: nobody can guess a token: this spares the database, and many runners may share an address
@@ -54,14 +52,14 @@ CALLS_PER_SECOND, CALLS_AT_ONCE = 2_000.0, 10_000.0
 class Doorkeeping:
     """How a server is to tell who calls. `owner_token` is what the owner of the server shows."""
 
+    owner_token: str = field(repr=False)
     auth: bool = False
-    owner_token: str | None = field(default=None, repr=False)
     calls_per_second: float = CALLS_PER_SECOND
 
     def identity(self, store: Store) -> Identity:
         """Give what does so."""
         if not self.auth:
-            return OwnerOnLoopback()
+            return OwnerOnLoopback(self.owner_token)
         return Accounts(store, owner_token=self.owner_token, calls_per_second=self.calls_per_second)
 
 
@@ -72,7 +70,7 @@ class Accounts:
         self, store: Store, *, owner_token: str | None = None, calls_per_second: float = CALLS_PER_SECOND
     ) -> None:
         self._embedded = Embedded(store, "server")
-        self._owner = None if owner_token is None else _digest(owner_token)
+        self._owner = None if owner_token is None else digest_of(owner_token)
         # comparing a password takes 64 MiB, so one at a time
         self._thread = ThreadPoolExecutor(1, "torc-sign-in")
         self._known: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
@@ -87,12 +85,10 @@ class Accounts:
         """Tell who is at the other end. Raises Unauthorized, or TooMany."""
         client = connection.scope.get("client")
         address = client[0] if client else ""
-        kind, _, shown = connection.headers.get("authorization", "").partition(" ")
-        if len(shown) > _LONGEST_SECRET:
-            raise Unauthorized("what is shown is no token", hint=_HINT)
-        if kind.lower() == "bearer":
-            caller = await self._by_token(shown.strip(), address)
-        elif kind.lower() == "basic":
+        kind, shown = shown_secret(connection)
+        if kind == "bearer":
+            caller = await self._by_token(shown, address)
+        elif kind == "basic":
             caller = await self._by_password(shown, address, connection.scope.get("torc.kind", ""))
         else:
             raise Unauthorized("this server wants to know who calls", hint=_HINT)
@@ -100,8 +96,11 @@ class Accounts:
             self._rate.take(f"{caller.account_id} {network_of(address)}")
         return caller
 
+    def confirm(self, connection: HTTPConnection) -> None:
+        """Do nothing: a token says who calls, and not the connection."""
+
     async def _by_token(self, shown: str, address: str) -> Caller:
-        digest = _digest(shown)
+        digest = digest_of(shown)
         if self._owner is not None and hmac.compare_digest(digest, self._owner):
             return Caller(f"user:{user_name(os.geteuid())}", address)
         known, noted = self._known.get(digest, (None, 0.0))
@@ -185,7 +184,3 @@ def _password_of(tx: Tx, user: str) -> tuple[int | None, str | None]:
 def _store(tx: Tx, account_id: int, old: str, new: str) -> None:
     update = text("UPDATE account SET password_hash = :new WHERE id = :id AND password_hash = :old")
     tx.db.execute(update, {"new": new, "old": old, "id": account_id})
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

@@ -20,7 +20,6 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from torc import __version__
 from torc.api.users import GetMe
 from torc.errors import NotFound, TorcError
 from torc.server import openapi, problems
@@ -81,7 +80,12 @@ def app(
             Middleware(BodyLimit, most=largest_body),
             Middleware(GZipMiddleware, minimum_size=_GZIP_FROM_BYTES, compresslevel=5),
         ],
-        exception_handlers={TorcError: problems.on_error, 404: _no_such_path, 405: _wrong_method, Exception: _broken},
+        exception_handlers={
+            TorcError: problems.on_error,
+            404: own.no_such_path,
+            405: own.wrong_method,
+            Exception: _broken,
+        },
         lifespan=own.live,
     )
     made.state.answers = answers
@@ -121,47 +125,59 @@ class _Own:
         self.metrics.listeners.set(self.streams.num_listeners)
 
     async def health(self, _request: HttpRequest) -> Response:
-        """Tell that the process lives."""
-        return JSONResponse({"status": "alive", "version": __version__})
+        """Tell that the process lives, to everybody who asks, and nothing else."""
+        return JSONResponse({"status": "alive"})
 
     async def ready(self, _request: HttpRequest) -> Response:
-        """Tell whether the database answers."""
+        """Tell whether the database answers, to everybody who asks, and nothing else."""
         try:
             await self.answers.read(partial(_look, self.store))
         except DBAPIError:
             return JSONResponse({"status": "the database does not answer"}, 503)
-        return JSONResponse({"status": "ready", "version": __version__})
+        return JSONResponse({"status": "ready"})
 
     async def tell_metrics(self, request: HttpRequest) -> Response:
         """Tell what was counted."""
-        try:
-            await self.answers.answer(GetMe(), await self.identity.identify(request))
-        except TorcError as error:
-            return problems.response(error)
+        await self._require_caller(request)
         self._look_around()
         return Response(self.metrics.text(), media_type=MEDIA_TYPE)
 
-    async def describe(self, _request: HttpRequest) -> Response:
+    async def describe(self, request: HttpRequest) -> Response:
         """Tell what there is to ask."""
+        await self._require_caller(request)
         return Response(openapi.text(), media_type="application/json")
+
+    async def no_such_path(self, request: HttpRequest, _error: Exception) -> Response:
+        """Tell that there is nothing, to those who may know what there is."""
+        try:
+            await self._require_caller(request)
+        except TorcError as error:
+            return problems.response(error)
+        return problems.response(
+            NotFound(f"there is nothing at {request.url.path}", hint=f"{PREFIX}/openapi.json describes what there is")
+        )
+
+    async def wrong_method(self, request: HttpRequest, error: Exception) -> Response:
+        """Tell that a path has no such method, likewise."""
+        try:
+            await self._require_caller(request)
+        except TorcError as refused:
+            return problems.response(refused)
+        headers = getattr(error, "headers", None) or {}
+        return problems.response(
+            problems.WrongMethod(f"{request.method} is not something to do with {request.url.path}"), headers
+        )
+
+    async def _require_caller(self, request: HttpRequest) -> None:
+        """Refuse whom nobody knows, or whose token holds no more. Raises Unauthorized, Forbidden or TooMany."""
+        caller = await self.identity.identify(request)
+        await self.answers.answer(GetMe(), caller)
+        request.scope["torc.actor"] = caller.actor
 
 
 def _look(store: Store) -> None:
     with store.dialect.begin_read(store.engine) as db:
         db.execute(text("SELECT 1 FROM workflow LIMIT 1"))
-
-
-async def _no_such_path(request: HttpRequest, _error: Exception) -> Response:
-    return problems.response(
-        NotFound(f"there is nothing at {request.url.path}", hint=f"{PREFIX}/openapi.json describes what there is")
-    )
-
-
-async def _wrong_method(request: HttpRequest, error: Exception) -> Response:
-    headers = getattr(error, "headers", None) or {}
-    return problems.response(
-        problems.WrongMethod(f"{request.method} is not something to do with {request.url.path}"), headers
-    )
 
 
 async def _broken(request: HttpRequest, error: Exception) -> Response:

@@ -21,7 +21,7 @@ VERSION_HEADER = "Torc-Version"
 
 
 class AccessLog:
-    """Writes a line of JSON for each call, counts it, and tells the version of the server."""
+    """Writes a line of JSON for each call, counts it, and tells the version of the server to those whom it knows."""
 
     def __init__(self, app: Any, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -38,7 +38,8 @@ class AccessLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers[VERSION_HEADER] = __version__
+                if scope.get("torc.actor") is not None:
+                    headers[VERSION_HEADER] = __version__
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Cache-Control", "no-store")
             else:

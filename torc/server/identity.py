@@ -1,11 +1,13 @@
 """Who calls. The seam between the network and `Request.access`: everything that the server answers, it answers to a `Caller`.
 
-Without accounts, only the owner of the server's process is answered, and only over loopback: the kernel tells whose process
-the other end of a connection belongs to. With accounts, everybody shows a token (`accounts`).
+Without accounts, one secret opens the server, and it is in `.torc/server.json`, which its owner alone can read. Behind it stands the
+kernel: it tells whose process the other end of a connection belongs to. With accounts, everybody shows a token (`accounts`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import ipaddress
 import os
 import pwd
@@ -17,29 +19,54 @@ from typing import Protocol
 from starlette.requests import HTTPConnection
 
 from torc.core.access import Caller
-from torc.errors import Forbidden
+from torc.errors import Forbidden, Unauthorized
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
+#: include/net/tcp_states.h
+_ESTABLISHED = 1
+LONGEST_SECRET = 4096
+_HINT = (
+    "torc finds it below the directory of the server; elsewhere, have TORC_TOKEN_FILE name `.torc/server.json` there, "
+    "or send `Authorization: Bearer TOKEN`"
+)
 
 
 class Identity(Protocol):
     """Tells who calls."""
 
     async def identify(self, connection: HTTPConnection) -> Caller:
-        """Tell who is at the other end. Raises Unauthorized, Forbidden, or TooMany when asked too often."""
+        """Return who is at the other end. Raises Unauthorized, Forbidden, or TooMany when asked too often."""
+        ...
+
+    def confirm(self, connection: HTTPConnection) -> None:
+        """Check, once the body is read and before anything is done, that nobody else is there now. Raises Forbidden."""
         ...
 
 
 class OwnerOnLoopback:
-    """Answers the user that the server runs as, and root, on the same machine. Nobody else."""
+    """Answers whoever shows the secret of this server, from a process of the user that it runs as, or of root, on this machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, token: str) -> None:
         self._owner = os.geteuid()
+        self._token = digest_of(token)
 
     async def identify(self, connection: HTTPConnection) -> Caller:
-        """Tell who is at the other end, by the kernel's table of connections."""
+        """Return who is at the other end, by the secret and by the kernel's table of connections."""
+        caller = self._peer(connection)
+        kind, shown = shown_secret(connection)
+        if kind != "bearer":
+            raise Unauthorized("this server wants to be shown its token", hint=_HINT)
+        if not hmac.compare_digest(digest_of(shown), self._token):
+            raise Unauthorized("this token is none of this server", hint=_HINT)
+        return caller
+
+    def confirm(self, connection: HTTPConnection) -> None:
+        """Ask the kernel again: the caller may have closed the connection since, and its port be another user's."""
+        self._peer(connection)
+
+    def _peer(self, connection: HTTPConnection) -> Caller:
         client, server = connection.scope.get("client"), connection.scope.get("server")
         if not client or not server or not ipaddress.ip_address(client[0]).is_loopback:
             raise Forbidden("this server answers its own machine only", hint="begin it with --auth to let others in")
@@ -48,7 +75,7 @@ class OwnerOnLoopback:
         if uid is None:
             raise Forbidden(
                 "nobody can tell whose connection this is",
-                hint="begin the server with --auth, and sign in with a token",
+                hint="keep it open until the answer is there; where the kernel tells nothing, begin the server with --auth",
             )
         if uid not in {self._owner, 0}:
             raise Forbidden(
@@ -56,6 +83,19 @@ class OwnerOnLoopback:
                 hint="ask for an account there, or begin a server of your own with `torc server start`",
             )
         return Caller(f"user:{user_name(uid)}", client[0])
+
+
+def shown_secret(connection: HTTPConnection) -> tuple[str, str]:
+    """Return what a caller shows: the scheme in lower case ("" where there is nothing), and the secret. Raises Unauthorized."""
+    kind, _, shown = connection.headers.get("authorization", "").partition(" ")
+    if len(shown) > LONGEST_SECRET:
+        raise Unauthorized("what is shown is no token", hint="a token is shorter")
+    return kind.lower(), shown.strip()
+
+
+def digest_of(secret: str) -> bytes:
+    """Return what may be kept and compared of a secret."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
 def user_name(uid: int) -> str:
@@ -67,7 +107,10 @@ def user_name(uid: int) -> str:
 
 
 def owner_of_connection(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
-    """Give the user that one end of a TCP connection on this machine belongs to; None: the kernel does not tell."""
+    """Return the user that one end of a TCP connection on this machine belongs to; None: the kernel does not tell.
+
+    An end that nobody holds any more belongs to nobody: the kernel shows such sockets with the uid of root.
+    """
     uid = owner_by_diag(local, remote)
     return owner_by_table(local, remote) if uid is None else uid
 
@@ -91,8 +134,8 @@ def owner_by_diag(local: tuple[str, int], remote: tuple[str, int]) -> int | None
     if len(answer) < 16 + 72 or struct.unpack_from("=H", answer, 4)[0] != _SOCK_DIAG_BY_FAMILY:
         return None
     # inet_diag_msg: family, state, timer, retrans, id (48 bytes), expires, rqueue, wqueue, uid, inode
-    uid: int = struct.unpack_from("=I", answer, 16 + 4 + 48 + 12)[0]
-    return uid
+    uid, inode = struct.unpack_from("=II", answer, 16 + 4 + 48 + 12)
+    return int(uid) if answer[16 + 1] == _ESTABLISHED and inode else None
 
 
 def owner_by_table(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
@@ -104,8 +147,8 @@ def owner_by_table(local: tuple[str, int], remote: tuple[str, int]) -> int | Non
         return None
     for line in lines[1:]:
         fields = line.split()
-        if fields[1:3] == wanted:
-            return int(fields[7])
+        if fields[1:3] == wanted:  # state in hexadecimal, uid, inode
+            return int(fields[7]) if int(fields[3], 16) == _ESTABLISHED and int(fields[9]) else None
     return None
 
 

@@ -126,7 +126,7 @@ def document() -> dict[str, Any]:
             "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
         },
         "servers": [{"url": "/"}],
-        "security": [{}, {"token": []}],
+        "security": [{"token": []}],
         "paths": paths,
         "components": {
             "schemas": {**schemas, "ErrorDocument": _PROBLEM},
@@ -134,7 +134,7 @@ def document() -> dict[str, Any]:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "a token, by `torc login` or `torc tokens create`",
+                    "description": "a token, by `torc login` or `torc tokens create`, or of `.torc/server.json`",
                 },
                 "password": {"type": "http", "scheme": "basic", "description": "for signing in: it gets a token"},
             },
@@ -173,7 +173,7 @@ def _operation(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
             "content": {"application/json": {"schema": _own_schema(kind), "example": _body_example(kind)}},
         }
     if kind.__name__ in BY_PASSWORD:
-        operation["security"] = [{}, {"token": []}, {"password": []}]
+        operation["security"] = [{"token": []}, {"password": []}]
     if has_versions(kind):
         pattern = '^(\\*|"[0-9a-f]+"(, *"[0-9a-f]+")*)$'
         operation["parameters"].append(

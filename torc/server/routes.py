@@ -84,6 +84,10 @@ class _Endpoint:
     async def _respond(self, http: HttpRequest) -> Response:
         method = "GET" if http.method == "HEAD" else http.method
         kind = self._kinds.get(method)
+        if kind is not None:
+            http.scope["torc.kind"] = kind.__name__
+        caller = await self._identity.identify(http)
+        http.scope["torc.actor"] = caller.actor
         if kind is None:
             allowed = ", ".join(sorted({*self._kinds, *(("HEAD",) if "GET" in self._kinds else ())}))
             if method == "OPTIONS":
@@ -92,10 +96,8 @@ class _Endpoint:
                 f"{http.method} is not something to do with {http.url.path}", hint=f"there are {allowed}"
             )
             return problems.response(wrong, {"Allow": allowed})
-        http.scope["torc.kind"] = kind.__name__
-        caller = await self._identity.identify(http)
-        http.scope["torc.actor"] = caller.actor
         request = await read_request(kind, http)
+        self._identity.confirm(http)
         return await self._answer(kind, request, caller, http)
 
     async def _answer(self, kind: Kind, request: Request[Any], caller: Caller, http: HttpRequest) -> Response:
