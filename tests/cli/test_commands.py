@@ -411,3 +411,20 @@ def test_a_run_says_which_jobs_it_left_and_why(program: Program) -> None:
     assert "left: job 2 (bound): it is for the runners of gpu (--label scheduler=gpu)" in done.stderr
     assert "bound" not in program("worker", 1, "--label", "scheduler=gpu", code=1).stderr
     assert program("jobs", "list", 1, "--state", "completed", "-f", "json").json[0]["name"] == "bound"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status",),
+        ("slurm", "parse-logs"),
+        ("slurm", "list"),
+        ("jobs", "list", "1", "--name"),
+        ("run", "chain.yaml", "--output-dir"),
+    ],
+)
+def test_an_argument_that_is_no_text_is_refused(program: Program, arguments: tuple[str, ...]) -> None:
+    program("create", program.write("chain.yaml", CHAIN))
+    done = program(*arguments, "a\udcff", code=2)
+    assert done.stderr.startswith("error: argument ")
+    assert r"is not UTF-8 text: a\udcff" in done.stderr

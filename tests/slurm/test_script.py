@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -95,3 +96,11 @@ def test_a_shell_takes_the_script_as_it_is_meant() -> None:
 def test_what_no_line_can_hold_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(Invalid):
         render(AllocationRequest("x", 600, **fields), FACTS)  # type: ignore[arg-type]
+
+
+def test_a_line_break_at_the_end_is_no_part_of_a_name() -> None:
+    for options in ((("reservation\n", "x"),), (("reservation", "x\n"),)):
+        with pytest.raises(Invalid):
+            render(AllocationRequest("n", 60, options=options), FACTS)
+    with pytest.raises(Invalid):
+        render(AllocationRequest("n", 60), replace(FACTS, variables={"NAME\n": "x"}))

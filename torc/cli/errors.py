@@ -7,9 +7,10 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
-from torc.errors import TorcError
+from torc.errors import Invalid, TorcError
 
 INTERRUPTED = 130
 
@@ -43,3 +44,31 @@ def render_unexpected(error: BaseException) -> None:
         where = ""
     print(f"error: something broke inside Torc ({type(error).__name__}){where}", file=sys.stderr)
     print("  hint: this is a fault of Torc: please report it with those details", file=sys.stderr)
+
+
+def require_text(arguments: Iterable[str]) -> None:
+    """Raise Invalid for an argument whose bytes are not UTF-8: Python carries those as lone surrogates, which nothing can store."""
+    for number, argument in enumerate(arguments, 1):
+        if _is_not_text(argument):
+            raise _not_text(f"argument {number}", argument)
+
+
+def render_not_text(error: UnicodeEncodeError, *, color: bool, as_json: bool) -> int:
+    """Say that something besides the arguments (a folder, a variable) is not UTF-8; return the exit code."""
+    if not _is_not_text(error.object):
+        render_unexpected(error)
+        return 1
+    refused = _not_text("this", error.object)
+    render(refused, color=color, as_json=as_json)
+    return refused.exit_code
+
+
+def _is_not_text(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _not_text(what: str, text: str) -> Invalid:
+    shown = text[:200].encode("utf-8", "backslashreplace").decode()
+    return Invalid(
+        f"{what} is not UTF-8 text: {shown}", hint="write it in UTF-8; rename files and folders that are not"
+    )

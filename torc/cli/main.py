@@ -91,6 +91,7 @@ def run(arguments: list[str]) -> int:
 
     try:
         rest = take_global_options(arguments)
+        errors.require_text(arguments)
         if rest and "--help" not in rest:
             SESSION.load()
         return _dispatch(rest)
@@ -100,6 +101,8 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return errors.INTERRUPTED
+    except UnicodeEncodeError as error:  # a folder or variable that is not UTF-8 on its way to a store or a file
+        return errors.render_not_text(error, color=SESSION.color, as_json=SESSION.json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_RANGE = re.compile(r"^(\d+)(?:-(\d+))?$")
+_RANGE = re.compile(r"^(\d+)(?:-(\d+))?\Z")
 #: far beyond any cluster, so that no text makes us write a million names
 MOST_NODES = 100_000
 _LONGEST_NUMBER = 9

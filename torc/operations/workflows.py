@@ -50,6 +50,7 @@ SETTINGS = (
     "compute_node_wait_for_healthy_database_minutes",
     "compute_node_min_time_for_new_jobs_seconds",
     "enforce_memory",
+    "pin_cpus",
     "execution",
 )
 

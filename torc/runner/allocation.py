@@ -25,7 +25,7 @@ from torc.core.resources import Capacity, Pool
 from torc.errors import Invalid
 from torc.runner.local import RunOptions, RunOutcome, run_here
 from torc.runner.place import Given
-from torc.runner.starting import Direct
+from torc.runner.starting import Direct, pinnable
 from torc.runner.steps import Allocated, Steps
 
 _LOG = logging.getLogger(__name__)
@@ -74,13 +74,16 @@ def run_in_allocation(
     scratch = options.scratch or allotment.scratch
     wait = settings.get("compute_node_wait_for_new_jobs_seconds")
     _widen_affinity()
+    pinned = () if by_step else pinnable(settings)
     given = Given(
         capacity=_capacity(allotment, is_pool),
         gpus=() if by_step else allotment.gpus,
         node=allotment.node,
         allocation_id=options.allocation_id,
         environ=environ_of_jobs(os.environ),
-        launcher=_launcher(allotment, options, is_pool, scratch, signal_step) if by_step else lambda: Direct(scratch),
+        launcher=_launcher(allotment, options, is_pool, scratch, signal_step)
+        if by_step
+        else lambda: Direct(scratch, pinned),
         grace_seconds=max(_LEAST_GRACE, kept - _REPORT_SECONDS),
         gpu_variables=allotment.gpu_variables,
         lines_up=not by_step,

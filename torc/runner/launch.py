@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+import re
 import select
 import shlex
 import socket
@@ -33,6 +34,17 @@ _TAIL_BYTES = 4096
 _MOST_COUNTED_BYTES = 64 << 20
 #: runs the recovery script, then the job, in one process; no exit code could tell which one failed, so a file does
 _RECOVER = '"$0" -c "$1" || { code=$?; : > "$3"; exit $code; }; unset TORC_RETURN_CODE; exec "$0" -c "$2"'
+#: without anything that a shell would expand or obey
+_PLAIN_WORDS = re.compile(r"[A-Za-z0-9_@%+=:,./ \t-]+")
+#: built into shells or words of their grammar: no programs, or programs that do something else
+_OF_SHELLS = frozenset(
+    re.findall(
+        r"\S+",
+        ". : alias bg break builtin case cd command continue declare dirs do done elif else esac eval exec exit export fc fg fi for "
+        "function getopts hash if in jobs let local popd pushd read readonly return select set shift shopt source then time times "
+        "trap type typeset ulimit umask unalias unset until wait while",
+    )
+)
 _LONGEST_ARGUMENT = 120_000  # one argument may not be longer than 128 KiB (MAX_ARG_STRLEN)
 _PATIENCE_SECONDS = 10.0
 _CHUNK = 1 << 15
@@ -275,10 +287,22 @@ def command_line(assignment: Assignment, files: Files, path: str | None = None) 
     """
     command = assignment.command
     if assignment.invocation_script:
-        command = f"{assignment.invocation_script} {command}"
+        command = f"{assignment.invocation_script} {as_arguments(command, files)}"
     if not assignment.recovery_script:
         return shell(command, files, path)
     return recovering(assignment.recovery_script, shell(command, files)[-1], files)
+
+
+def as_arguments(command: str, files: Files) -> str:
+    """Write a command as the arguments of an invocation script, so that `"$@"` in it runs all of the command.
+
+    What a shell reads as plain words stands as it is, for scripts that look at their arguments. Anything else (several commands,
+    variables, redirections, what is built into the shell) has meaning only to a shell, which the script therefore starts.
+    """
+    words = command.split()
+    if _PLAIN_WORDS.fullmatch(command) and words[0] not in _OF_SHELLS and "=" not in words[0]:
+        return command
+    return shlex.join(shell(command, files))
 
 
 def recovering(script: str, command: str, files: Files) -> list[str]:

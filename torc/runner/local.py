@@ -36,8 +36,10 @@ from torc.runner.loop import Loop
 from torc.runner.monitor import Monitoring
 from torc.runner.place import Given, Place, View
 from torc.runner.series import path_of
+from torc.runner.starting import Direct, pinnable
 from torc.runner.state import Settings
 from torc.runner.surroundings import surroundings
+from torc.runner.variables import without_threads_of_job
 
 _LOG = logging.getLogger(__name__)
 #: variables of a job that must not leak into the jobs of another runner
@@ -130,13 +132,13 @@ def _run_once(
             max_parallel_jobs=options.max_parallel_jobs,
             fail_fast=options.fail_fast,
             grace_seconds=options.given.grace_seconds if options.given else options.grace_seconds,
-            lines_up=options.given is None or options.given.lines_up,
+            lines_up=(options.given is None or options.given.lines_up) and not settings.settings.get("pin_cpus"),
             **_habits(settings, options, leave_at),
             wait_seconds=options.wait_seconds,
             heartbeat_seconds=options.heartbeat_seconds,
         ),
         _place(settings, options, here, runner.id),
-        options.given.launcher() if options.given else None,
+        options.given.launcher() if options.given else Direct(pinned=pinnable(settings.settings)),
     )
     reason = "failed"
     try:
@@ -231,7 +233,8 @@ def _end(torc: Torc, runner: Runner, reason: str, loop: Loop, output_dir: Path) 
 def _place(settings: RunnerSettings, options: RunOptions, here: Identity, runner_id: int) -> Place:
     mark = f"{hardware.mark(here.pid, here.process_started)}.{uuid.uuid4().hex[:8]}"
     given = options.given
-    environ = {key: value for key, value in (given.environ if given else os.environ).items() if key not in _FOREIGN}
+    inherited = without_threads_of_job(given.environ if given else os.environ)
+    environ = {key: value for key, value in inherited.items() if key not in _FOREIGN}
     environ["PATH"] = _with_torc(environ.get("PATH", os.defpath))
     environ |= settings.env
     environ |= {

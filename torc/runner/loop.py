@@ -96,6 +96,8 @@ class Loop:
         self._sessions = Sessions(output_dir, settings.workflow_id, settings.runner_id)
         self._is_plain = shell.reads_nothing(place.environ)
         self._base_environ = variables.encoded(place.environ)
+        # where jobs are taken by number, what they ask for says nothing
+        self._threads = () if settings.counts_only else variables.threads_not_set(self._base_environ)
         self.state, self._first = begin(settings, time.monotonic())
         self.attempts: dict[int, _Attempt] = {}  # by job
         self.actions: dict[int, ActionRun] = {}  # by firing
@@ -235,12 +237,13 @@ class Loop:
             command = launch.command_line(assignment, files, self._path_of(assignment))
             argv = self._monitor.prepare(key, assignment, effect.gpus, command)
             names = self.place.gpu_variables if effect.gpus or self.settings.gpus else ()
-            what = self._launcher.prepare(key, effect, argv, files, variables.of_attempt(effect, names))
+            what = self._launcher.prepare(key, effect, argv, files, variables.of_attempt(effect, names, self._threads))
             self.spawners.start(key, what.argv, what.files, what.environ, place=place)
         except OSError as error:
             self._failed(attempt, error.errno or spawner.NO_ERRNO, f"{error.strerror}: {error.filename}")
         except ValueError as error:  # a lone surrogate
             self._monitor.forget(key)
+            self._launcher.dropped(key)
             self._not_started(attempt, spawner.NO_ERRNO, str(error))
         else:
             self.attempts[assignment.job_id] = self._started[key] = attempt

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from torc.api.runs import Reason, Usage
+from torc.errors import Invalid
 from torc.runner.instep import make_scratch
 from torc.runner.launch import Ended, Environ, Files, Spawners
 from torc.runner.state import Start
@@ -43,11 +46,27 @@ class Ending:
     node_failed: bool = False
 
 
-class Direct:
-    """Starts jobs on this node. With a folder for scratch, each attempt gets a TMPDIR of its own in it, and it is removed after."""
+def pinnable(settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the CPUs of this machine to which jobs are pinned; none unless the workflow wants it. Raises Invalid."""
+    if not settings.get("pin_cpus"):
+        return ()
+    if shutil.which("taskset") is None:
+        raise Invalid("`pin_cpus` needs the program `taskset`, which this machine lacks", hint="install util-linux")
+    return tuple(sorted(os.sched_getaffinity(0)))
 
-    def __init__(self, scratch: str | None = None) -> None:
+
+class Direct:
+    """Starts jobs on this node. With a folder for scratch, each attempt gets a TMPDIR of its own in it, and it is removed after.
+
+    With CPUs in `pinned`, each attempt is bound to as many of them as it asks for, no two to the same; one that finds too few left
+    (the runner was told of more than there are) may use all.
+    """
+
+    def __init__(self, scratch: str | None = None, pinned: Sequence[int] = ()) -> None:
         self._scratch = scratch
+        self._taskset = shutil.which("taskset") or "taskset"
+        self._free_cpus = list(pinned)
+        self._cpus: dict[int, list[int]] = {}
         self._folders: dict[int, str] = {}
         self._remover = ThreadPoolExecutor(1, "torc-scratch") if scratch else None
 
@@ -66,7 +85,10 @@ class Direct:
 
     def prepare(self, key: int, start: Start, argv: list[str], files: Files, environ: Environ) -> Prepared:
         """Say what to have started for an attempt. Raises OSError, as `launch.command_line`."""
-        del start
+        num_cpus = start.assignment.request.num_cpus
+        if self._free_cpus and num_cpus <= len(self._free_cpus):
+            self._cpus[key], self._free_cpus = self._free_cpus[:num_cpus], self._free_cpus[num_cpus:]
+            argv = [self._taskset, "--cpu-list", ",".join(map(str, self._cpus[key])), *argv]
         if self._scratch and (folder := make_scratch(self._scratch)):
             self._folders[key] = folder
             environ = {**environ, b"TMPDIR": os.fsencode(folder)}
@@ -83,6 +105,7 @@ class Direct:
 
     def dropped(self, key: int) -> None:
         """Note that an attempt is no more, however it ended."""
+        self._free_cpus = sorted([*self._free_cpus, *self._cpus.pop(key, ())])
         folder = self._folders.pop(key, None)
         if folder is not None and self._remover is not None:
             self._remover.submit(shutil.rmtree, folder, ignore_errors=True)

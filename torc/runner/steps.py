@@ -22,7 +22,7 @@ from pathlib import Path
 from torc.api.runs import Usage
 from torc.core.exit_codes import counted
 from torc.core.quantities import human_bytes
-from torc.runner import instep, launch, spawner, step_words
+from torc.runner import instep, launch, spawner, step_words, variables
 from torc.runner.launch import Ended, Environ, Files, Spawners
 from torc.runner.starting import Direct, Ending, Prepared
 from torc.runner.state import Start
@@ -124,7 +124,7 @@ class Steps(Direct):
         words = os.path.join(self._folder, f"{key}.e")
         is_wide = assignment.request.num_nodes > 1
         self._steps[key] = _Step(name, start, words, is_wide)
-        srun = [*self._srun(start, name, assignment.env), *self._places(start)]
+        srun = [*self._srun(start, name), *self._places(start)]
         if not is_wide:
             program = [sys.executable, "-I", "-S", "-c", instep.PROGRAM, instep.FOLDER]
             argv = [*srun, *program, str(key), files.stdout, files.stderr, of.scratch or "", *argv]
@@ -133,18 +133,23 @@ class Steps(Direct):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         srun += [f"--output={_literal(files.stdout)}", f"--error={_literal(files.stderr)}"]
         srun += ["--kill-on-bad-exit=1", "--wait=0"]  # a rank may end long before the others, whatever the site says
+        environ = variables.shared_by_ranks(environ, assignment, self._tasks_per_node(start))
         plain = assignment.model_copy(update={"recovery_script": None})
         argv = [*srun, *launch.command_line(plain, files)]
         if assignment.recovery_script:  # once, not on each node
             argv = launch.recovering(assignment.recovery_script, shlex.join(argv), files)
         return Prepared(argv, Files("/dev/null", words), environ)
 
-    def _srun(self, start: Start, name: str, env: dict[str, str]) -> list[str]:
+    def _tasks_per_node(self, start: Start) -> int:
+        """Return the number of ranks on each node."""
+        if start.assignment.request.num_nodes == 1:
+            return 1
+        given = start.assignment.env.get(_PLACES, "")
+        return int(given) if given.isascii() and given.isdigit() and int(given) > 0 else self._of.tasks_per_node
+
+    def _srun(self, start: Start, name: str) -> list[str]:
         request, of = start.assignment.request, self._of
-        tasks = of.tasks_per_node if request.num_nodes > 1 else 1
-        given = env.get(_PLACES, "")
-        if request.num_nodes > 1 and given.isdigit() and int(given) > 0:
-            tasks = int(given)
+        tasks = self._tasks_per_node(start)
         argv = [
             of.srun, f"--jobid={of.job_id}", f"--job-name={name}", "--exact", "--input=none",
             f"--nodes={request.num_nodes}", f"--ntasks={tasks * request.num_nodes}", f"--ntasks-per-node={tasks}",

@@ -17,12 +17,12 @@ _JOB_ID = re.compile(
     r"(?:_(?:(?P<task>\d+)|\[(?P<tasks>[^\]]*)\]?))?"
     r"(?:\+(?P<het>\d+))?"
     r"(?:\.(?P<step>[\w+]+(?:\.\w+)?))?"
-    r"(?:[@;](?P<cluster>[\w.-]+))?$"
+    r"(?:[@;](?P<cluster>[\w.-]+))?\Z"
 )
-_DURATION = re.compile(r"^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?(?:\.(\d+))?$")
-_AMOUNT = re.compile(r"^(\d+(?:\.\d+)?)([KMGTP]?)[cn]?$", re.IGNORECASE)
+_DURATION = re.compile(r"^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?(?:\.(\d+))?\Z")
+_AMOUNT = re.compile(r"^(\d+(?:\.\d+)?)([KMGTP]?)[cn]?\Z", re.IGNORECASE)
 _EXPONENT = {"": 20, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
-_GPU = re.compile(r"^gpu(?::([A-Za-z][\w.-]*))?(?::(\d+))?(?:\(.*)?$")
+_GPU = re.compile(r"^gpu(?::([A-Za-z][\w.-]*))?(?::(\d+))?(?:\(.*)?\Z")
 _LONGEST_NUMBER = 15
 _NO_NODES = {"", "(null)", "none", "none assigned", "n/a"}
 

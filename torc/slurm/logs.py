@@ -14,7 +14,7 @@ from torc.core.diagnosis import Log, Telling, tellings
 from torc.core.redact import redact
 from torc.errors import NotFound
 
-_NAME = re.compile(r"^slurm_output_wf(\d+)_sl(\w+)\.[oe]$")
+_NAME = re.compile(r"^slurm_output_wf(\d+)_sl(\w+)\.[oe]\Z")
 _MOST_BYTES = 256 << 10
 
 

@@ -19,10 +19,10 @@ from torc.slurm.fields import walltime_text
 from torc.slurm.request import AllocationRequest
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_PLAIN = re.compile(r"^[A-Za-z0-9_@%+=:,./\-\[\]&|()*]+$")
+_PLAIN = re.compile(r"^[A-Za-z0-9_@%+=:,./\-\[\]&|()*]+\Z")
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
-_OPTION = re.compile(r"^[A-Za-z][A-Za-z0-9-]*$")
-_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_OPTION = re.compile(r"^[A-Za-z][A-Za-z0-9-]*\Z")
+_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _LONGEST_NAME = 48
 #: sent so long before the end; Slurm is up to 60 s early with it (sbatch(1), --signal)
 WARNING_SECONDS = 120

@@ -38,7 +38,7 @@ _RELATIONS = (
     _Relation("output_user_data", "output_user_data_regexes", "user_data"),
 )
 SETTINGS = (
-    "use_pending_failed", "jobs_sort_method", "enforce_memory", "execution", "slurm_defaults", "resource_monitor",
+    "use_pending_failed", "jobs_sort_method", "enforce_memory", "pin_cpus", "execution", "slurm_defaults", "resource_monitor",
     "compute_node_expiration_buffer_seconds", "compute_node_wait_for_new_jobs_seconds",
     "compute_node_ignore_workflow_completion", "compute_node_wait_for_healthy_database_minutes",
     "compute_node_min_time_for_new_jobs_seconds",

@@ -145,7 +145,9 @@ class Job(Parameterized):
         description="Shell command, run by bash, or by sh where there is no bash.",
         examples=["python3 train.py --lr {lr}"],
     )
-    invocation_script: Command | None = Field(None, description="Script that is run with the command as its arguments.")
+    invocation_script: Command | None = Field(
+        None, description='Script that is run with the command as its arguments: `exec "$@"` runs it.'
+    )
     env: Env = Field(
         default_factory=dict,
         json_schema_extra=_EMPTY,
@@ -356,4 +358,5 @@ class WorkflowSpec(Part):
         None, description="Take no job with less time left."
     )
     enforce_memory: bool = Field(False, description="Kill jobs that use more memory than they asked for.")
+    pin_cpus: bool = Field(False, description="Bind each job to CPUs of its own, as many as it asks for.")
     execution: Literal["direct", "step"] = Field("direct", description="How jobs start inside Slurm allocations.")
