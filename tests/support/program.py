@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import shlex
+import struct
 import subprocess
 import sys
+import termios
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +60,35 @@ class Program:
         assert "Traceback" not in result.stdout + result.stderr, result
         assert code is None or result.code == code, result
         return result
+
+    def on_terminal(self, *arguments: object, stdin: bytes = b"", **environ: str) -> tuple[int, str]:
+        """Call it on a terminal of 120 columns; gives the exit code and all that the terminal was sent."""
+        ours, its = pty.openpty()
+        os.set_blocking(ours, True)
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        if stdin:
+            os.write(ours, stdin)
+        with subprocess.Popen(
+            [*PROGRAM, *map(str, arguments)], cwd=self.directory, env=self.environ(**{"TERM": "xterm-256color", **environ}),
+            stdin=its, stdout=its, stderr=its, start_new_session=True,
+        ) as process:  # fmt: skip
+            os.close(its)
+            found = b""
+            with contextlib.suppress(OSError):  # EIO: the last one who had it open is gone
+                while part := os.read(ours, 1 << 16):
+                    found += part
+            os.close(ours)
+            code = process.wait(120)
+        return code, found.decode("utf-8", "surrogateescape")
+
+    def in_shell(self, command: str, **environ: str) -> Done:
+        """Run a shell command in which `$TORC` is the program."""
+        done = subprocess.run(
+            ["/bin/bash", "-c", command], cwd=self.directory, env=self.environ(TORC=shlex.join(PROGRAM), **environ),
+            capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert "Traceback" not in done.stdout + done.stderr, done
+        return Done(done.returncode, done.stdout, done.stderr)
 
     def start(self, *arguments: object, **environ: str) -> subprocess.Popen[str]:
         """Start it in the background, in a session of its own."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from torc.cli import render
 from torc.cli.session import SESSION
+from torc.cli.terminal import print_document
 from torc.core.quantities import human_bytes, human_duration
 from torc.errors import Invalid, TorcError
 
@@ -168,4 +169,4 @@ def show_scripts(found: Sequence[dict[str, Any]]) -> None:
     """Print batch scripts."""
     for item in found:
         print(f"\n# {item['scheduler']}: submitted {item['num_allocations']} time(s), {item['when']}")
-        print(item["script"], end="")
+        print_document(item["script"])

@@ -19,6 +19,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from torc.cli.terminal import style
+
 _WIDEST = 100
 _INDENT = "  "
 _MOST_NAME = 34
@@ -256,4 +258,4 @@ def _width() -> int:
 
 def _bold(text: str) -> str:
     plain = not sys.stdout.isatty() or bool(os.environ.get("NO_COLOR")) or "--no-color" in sys.argv
-    return text if plain else f"\x1b[1m{text}\x1b[0m"
+    return text if plain else style("1", text)

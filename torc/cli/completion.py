@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from torc.core.visible import visible_line
 from torc.errors import Invalid, TorcError
 
 FILES = ":files"
@@ -124,7 +125,7 @@ def print_offers(words: list[str]) -> None:
     """Answer a shell: nothing rather than an error."""
     with contextlib.suppress(Exception):
         for value, text in offers(words):
-            if "\n" not in value:
+            if visible_line(value) == value:  # a shell would insert what else there is
                 print(f"{value}\t{' '.join(text.split())}" if text else value)
 
 

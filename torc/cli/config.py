@@ -15,6 +15,7 @@ from torc.cli import render
 from torc.cli.app import App
 from torc.cli.session import SESSION, find_place, torc_folder
 from torc.cli.settings import SETTINGS, SYSTEM, Value, load, suggestion, user_file
+from torc.cli.terminal import print_document
 from torc.errors import Conflict, Invalid, NotFound
 
 config = App("Show, change and check the configuration.")
@@ -61,7 +62,7 @@ def get(key: Key) -> None:
     if SESSION.json:
         render.show_json({"key": key, "value": value, "from": origin})
     else:
-        print(_shown(value))
+        print_document(_shown(value) + "\n")
 
 
 @config.command("set")

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from torc.cli.terminal import style
 from torc.errors import Invalid, TorcError
 
 INTERRUPTED = 130
@@ -21,10 +22,10 @@ def render(error: TorcError, *, color: bool, as_json: bool = False) -> None:
         body = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
         print(json.dumps({"error": body}, default=str), file=sys.stderr)
         return
-    red, off = ("\x1b[31m", "\x1b[0m") if color and sys.stderr.isatty() else ("", "")
+    title = style("31", "error") if color and sys.stderr.isatty() else "error"
     for text in error.details.get("rendered", ()):
         print(text, file=sys.stderr)
-    print(f"{red}error{off}: {error.message}", file=sys.stderr)
+    print(f"{title}: {error.message}", file=sys.stderr)
     if error.hint:
         print(f"  hint: {error.hint}", file=sys.stderr)
 

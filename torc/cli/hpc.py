@@ -16,6 +16,7 @@ from torc.cli.app import App
 from torc.cli.plan_options import GpuType
 from torc.cli.sandbox import sandbox
 from torc.cli.session import SESSION
+from torc.cli.terminal import print_document
 from torc.core.quantities import human_duration
 from torc.core.resources import ResourceRequest
 from torc.errors import Conflict, Invalid, TorcError
@@ -218,7 +219,7 @@ def generate(
     if SESSION.json:
         render.show_json({"profile": text, "file": path and str(path)})
     elif path is None:
-        print(text, end="")
+        print_document(text)
     if path is None:
         return
     try:

@@ -16,6 +16,7 @@ from torc.api.workflows import GetWorkflow
 from torc.cli import render
 from torc.cli.run import output_folder
 from torc.cli.session import torc
+from torc.cli.terminal import must_be_heard, out
 from torc.core.states import FINISHED
 from torc.errors import Invalid, NotFound
 
@@ -24,7 +25,7 @@ _FOLLOW_SECONDS = 0.2
 _LOOKS_PER_QUESTION = 5
 
 
-def logs(
+def logs(  # noqa: PLR0913, PLR0917 - options of a command
     job_id: int,
     stderr: Annotated[bool, typer.Option("--stderr", "-e", help="Only standard error.")] = False,
     stdout: Annotated[bool, typer.Option("--stdout", help="Only standard output.")] = False,
@@ -37,8 +38,14 @@ def logs(
         Path | None,
         typer.Option("--output-dir", "-o", help="Where the logs are; default: where its runner wrote them."),
     ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw", help="On a terminal too, print the bytes as they are, with codes that the terminal obeys."
+        ),
+    ] = False,
 ) -> None:
-    """Print what a job wrote.
+    """Print what a job wrote. On a terminal, colors and other codes that a terminal obeys are left out.
 
     Example: torc jobs logs 12 --stderr --tail 50
     """
@@ -46,7 +53,7 @@ def logs(
         raise Invalid("only standard error, and only standard output: that is nothing", hint="leave one of them out")
     wanted = ".o" if stdout else ".e" if stderr else ".o.e"
     with torc(create=False) as opened:
-        reader = _Reader(opened, job_id, wanted, tail, output_dir)
+        reader = _Reader(opened, job_id, wanted, tail, output_dir, _Printer(raw=raw or not sys.stdout.isatty()))
         job = opened.send(GetJob(job_id=job_id))
         if follow:
             reader.follow(job, attempt)
@@ -60,12 +67,44 @@ def logs(
         reader.print(job, number)
 
 
+class _Printer:
+    """Prints parts of logs: bytes as they are, or text that no terminal obeys."""
+
+    def __init__(self, *, raw: bool) -> None:
+        self._raw = raw
+
+    def copy(self, stream: BinaryIO) -> bytes:
+        """Print the rest of a stream; gives its last byte, or nothing when there was nothing."""
+        last = b""
+        while block := stream.read(1 << 16):
+            self._print(block)
+            last = block[-1:]
+        must_be_heard()
+        return last
+
+    def end_line(self) -> None:
+        """Begin a new line."""
+        self._print(b"\n")
+
+    def _print(self, block: bytes) -> None:
+        from torc.core.redact import without_escapes
+
+        if self._raw:
+            out().write_bytes(block)
+        else:
+            text = without_escapes(block.decode("utf-8", "surrogateescape"))
+            sys.stdout.write(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
 class _Reader:
     """Prints the logs of a job."""
 
-    def __init__(self, opened: Any, job_id: int, wanted: str, tail: int | None, output_dir: Path | None) -> None:
+    def __init__(
+        self, opened: Any, job_id: int, wanted: str, tail: int | None, output_dir: Path | None, printer: _Printer
+    ) -> None:
         self._opened, self._job_id, self._wanted, self._tail = opened, job_id, wanted, tail
         self._output_dir = output_dir
+        self._printer = printer
 
     def print(self, job: Job, attempt: int) -> None:
         """Print what is there of an attempt. Raises NotFound."""
@@ -76,11 +115,10 @@ class _Reader:
         last = b""
         for path, stream in zip(paths, streams, strict=True):
             if last not in (b"", b"\n"):  # its last line has no end: the other stream begins on one of its own
-                sys.stdout.buffer.write(b"\n")
-                sys.stdout.flush()
+                self._printer.end_line()
             if len(paths) > 1 and sys.stdout.isatty():
                 render.note(f"==> {'standard error' if path.suffix == '.e' else 'standard output'}")
-            last = _copy(stream) or last
+            last = self._printer.copy(stream) or last
             stream.close()
         if not last and self._tail != 0:
             render.note(f"job {job.id} ({job.name}), attempt {attempt}, has written nothing")
@@ -123,7 +161,7 @@ class _Reader:
                     job = self._opened.send(GetJob(job_id=job.id))
                 has_ended = job.state in FINISHED or job.attempt != number
                 for stream in streams:
-                    _copy(stream)
+                    self._printer.copy(stream)
                 if has_ended:
                     return job
                 looks += 1
@@ -180,13 +218,3 @@ class _Reader:
             for stream in streams:
                 stream.seek(place_of_last_lines(stream, self._tail))
         return streams
-
-
-def _copy(stream: BinaryIO) -> bytes:
-    """Print the rest of a stream; gives its last byte, or nothing when there was nothing."""
-    last = b""
-    while block := stream.read(1 << 16):
-        sys.stdout.buffer.write(block)
-        last = block[-1:]
-    sys.stdout.flush()
-    return last

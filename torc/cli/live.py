@@ -11,7 +11,9 @@ from typing import Any
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.cli import render
 from torc.cli.session import SESSION
+from torc.cli.terminal import live_display
 from torc.core.states import FINISHED, State
+from torc.core.visible import visible_line
 
 _PLAIN_SECONDS = 5.0
 _MOST_RUNNING = 8
@@ -101,8 +103,10 @@ def _rich(opened: Any, workflow: Workflow) -> Iterator[Callable[[Any], None]]:
     from rich.live import Live
 
     progress = Progress(opened, workflow)
-    console = Console(stderr=True)
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    with (
+        live_display(lambda file: Console(file=file, stderr=True)) as console,
+        Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False) as live,
+    ):
 
         def update(view: Any) -> None:
             progress.look()
@@ -126,7 +130,7 @@ def _panel(progress: Progress, view: Any, width: int, height: int) -> Any:
     bar.add_column(no_wrap=True, justify="right")
     left = progress.seconds_left
     bar.add_row(
-        Text(workflow.name[:30], style="bold"),
+        Text(visible_line(workflow.name)[:30], style="bold"),
         ProgressBar(total=total, completed=progress.finished),
         f"{progress.finished:,}/{total:,}  {progress.rate:,.1f}/s"
         + (f"  {render.duration(left)} left" if left else ""),
@@ -168,8 +172,7 @@ def _running(running: Any, room: int) -> Any:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     for job_id, name, elapsed, memory in shown[:room]:
-        printable = "".join(c if c.isprintable() else " " for c in name)
-        table.add_row(Text(f"  {job_id} {printable}"), render.duration(elapsed), render.memory(memory))
+        table.add_row(Text(f"  {job_id} {visible_line(name)}"), render.duration(elapsed), render.memory(memory))
     if len(shown) > room:
         table.add_row(Text(f"  and {len(shown) - room} more", style="dim"), "", "")
     return table

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import os
 import sys
 from typing import Any
 
@@ -72,15 +71,21 @@ _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 def main() -> None:
     """Run the program and exit with the documented code."""
-    arguments = sys.argv[1:]
+    from torc.cli import terminal
+
+    terminal.install()
+    sys.exit(terminal.finish(_main(sys.argv[1:])))
+
+
+def _main(arguments: list[str]) -> int:
     if arguments in (["--version"], ["-V"]):
         print(f"torc {importlib.import_module('torc').__version__}")
-        sys.exit(0)
+        return 0
     if arguments[:2] == ["completion", "--complete"]:
         importlib.import_module("torc.cli.completion").print_offers(arguments[2:])
-        sys.exit(0)
+        return 0
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
-    sys.exit(run(arguments))
+    return run(arguments)
 
 
 def run(arguments: list[str]) -> int:
@@ -103,8 +108,7 @@ def run(arguments: list[str]) -> int:
         return errors.INTERRUPTED
     except UnicodeEncodeError as error:  # a folder or variable that is not UTF-8 on its way to a store or a file
         return errors.render_not_text(error, color=SESSION.color, as_json=SESSION.json)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read the output has enough
         return 0
     except Exception as error:  # noqa: BLE001 - the one place where the unexpected is told to a user
         errors.render_unexpected(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO, cast
 
 import typer
 
@@ -14,6 +14,7 @@ from torc.api.workflows import GetWorkflow
 from torc.cli import render
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
+from torc.cli.terminal import BytesOut, print_document
 from torc.errors import Conflict, Invalid
 
 Output = Annotated[
@@ -48,7 +49,7 @@ def export(
         else:
             from torc.client.moving import write_export
 
-            rows = write_export(opened, found.id, sys.stdout.buffer if to_stdout else path)
+            rows = write_export(opened, found.id, cast("BinaryIO", BytesOut()) if to_stdout else path)
     if to_stdout:
         return
     if SESSION.json:
@@ -66,7 +67,7 @@ def _export_spec(opened: Any, number: int, path: Path, to_stdout: bool) -> int:
         raise Invalid(f"`{path.suffix}` is no format of specs", hint="end the name in .yaml, .json, .json5 or .kdl")
     found = opened.send(ExportSpec(workflow_id=number, format=form))
     if to_stdout:
-        sys.stdout.write(found.text)
+        print_document(found.text)
         return 0
     write_whole(path, found.text.encode())
     return 0

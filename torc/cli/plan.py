@@ -9,6 +9,7 @@ import typer
 
 from torc.cli import render
 from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
+from torc.cli.terminal import print_document
 from torc.client import workloads
 from torc.core.analysis import Analysis, analyze
 from torc.core.drawing import as_json, dot, draw, mermaid
@@ -57,7 +58,7 @@ def show_plan(spec: str, graph: str | None) -> None:
     if graph is not None:
         drawing = draw(workload.graph, names)
         made = {"mermaid": mermaid(drawing), "dot": dot(drawing, name), "json": as_json(drawing, names)}
-        print(made[graph])
+        print_document(made[graph] + "\n")
         return
     from torc.runner.hardware import node
 

@@ -17,6 +17,7 @@ from torc.cli.recovery_options import Budget, Choice, Corrections, Hook, Reason,
 from torc.cli.run import OutputDir, output_folder, run_stored
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
+from torc.cli.terminal import confirmed
 from torc.cli.users import checked
 from torc.core.quantities import human_duration
 from torc.errors import Conflict
@@ -96,7 +97,7 @@ def _accepted(found: Any) -> list[str]:
     keys = []
     for group in found.proposals:
         asked = f"run {group.num_jobs} job(s) of {group.key} again, for about {group.cost_node_hours:.3g} node-hours?"
-        if typer.confirm(asked, default=True, err=True):
+        if confirmed(asked, default=True):
             keys.append(group.key)
     if not keys:
         raise typer.Abort

@@ -13,7 +13,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from torc.cli.session import SESSION
+from torc.cli.terminal import print_json, style
 from torc.core.quantities import human_bytes, human_duration
+from torc.core.visible import visible, visible_line
 
 Column = tuple[str, Callable[[Any], Any]]
 _STATES = {
@@ -25,7 +27,7 @@ _NARROWEST, _NARROWEST_FOLD = 8, 16
 
 def show_json(value: Any) -> None:
     """Print a value as JSON."""
-    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+    print_json(json.dumps(_plain(value), indent=2, ensure_ascii=False))
 
 
 def _plain(value: Any) -> Any:
@@ -65,39 +67,69 @@ def show_one(value: BaseModel, fields: Sequence[Column]) -> None:
         return
     width = max(len(name) for name, _ in fields)
     for name, get in fields:
-        shown = text(get(value), most=100_000)
+        shown = visible(text(get(value), most=100_000))
         if shown:
             print(f"{name.ljust(width)}  {shown.replace(chr(10), chr(10) + ' ' * (width + 2))}")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, folds: bool = False) -> None:
     """Print a table, cut to the width of the terminal; where it `folds`, the last column goes on in further lines instead."""
-    rows = [[_line(cell) for cell in row] for row in rows]
-    widths = [max(len(row[at]) for row in [header, *rows]) for at in range(len(header))]
+    rows = [[visible_line(cell) for cell in row] for row in rows]
+    widths = [max(_width(row[at]) for row in [header, *rows]) for at in range(len(header))]
     if sys.stdout.isatty():
         room = shutil.get_terminal_size().columns
         if folds:
             widths[-1] = min(widths[-1], max(_NARROWEST_FOLD, room - sum(widths[:-1]) - 2 * (len(widths) - 1)))
         while sum(widths) + 2 * (len(widths) - 1) > room and max(widths) > _NARROWEST:
             widths[widths.index(max(widths))] -= 1
-    print("  ".join(bold(name[:width].ljust(width)) for name, width in zip(header, widths, strict=True)).rstrip())
+    print("  ".join(bold(_filled(name[:width], width)) for name, width in zip(header, widths, strict=True)).rstrip())
     shown = [part for row in rows for part in _folded(row, widths[-1])] if folds else rows
     for row in shown:
-        cells = [colored(_cut(cell, width).ljust(width), cell) for cell, width in zip(row, widths, strict=True)]
+        cells = [colored(_filled(_cut(cell, width), width), cell) for cell, width in zip(row, widths, strict=True)]
         print("  ".join(cells).rstrip())
 
 
 def _folded(row: Sequence[str], width: int) -> list[list[str]]:
-    first, *more = textwrap.wrap(row[-1], width) or [""]
+    lines = textwrap.wrap(row[-1], width) or [""]
+    first, *more = [part for line in lines for part in _parts(line, width)]
     return [[*row[:-1], first], *([*[""] * (len(row) - 1), line] for line in more)]
 
 
-def _line(cell: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in cell)
+def _parts(line: str, width: int) -> list[str]:
+    """Cut a line of wide characters, which `textwrap` counts as one column each."""
+    parts = []
+    while _width(line) > width:
+        cut = max(1, len(_fitting(line, width)))
+        parts.append(line[:cut])
+        line = line[cut:]
+    return [*parts, line]
+
+
+def _width(cell: str) -> int:
+    """Count the columns that text takes in a terminal."""
+    if cell.isascii():
+        return len(cell)
+    from rich.cells import cell_len
+
+    return cell_len(cell)
+
+
+def _filled(cell: str, width: int) -> str:
+    return cell + " " * (width - _width(cell))
 
 
 def _cut(cell: str, width: int) -> str:
-    return cell if len(cell) <= width else cell[: width - 1] + "…"
+    return cell if _width(cell) <= width else _fitting(cell, width - 1) + "…"
+
+
+def _fitting(cell: str, width: int) -> str:
+    """Give as much of the beginning as so many columns hold."""
+    if cell.isascii():
+        return cell[:width]
+    end = min(len(cell), width)
+    while _width(cell[:end]) > width:
+        end -= 1
+    return cell[:end]
 
 
 def uses_color() -> bool:
@@ -107,13 +139,13 @@ def uses_color() -> bool:
 
 def bold(shown: str) -> str:
     """Make text bold where that is possible."""
-    return f"\x1b[1m{shown}\x1b[0m" if uses_color() else shown
+    return style("1", shown) if uses_color() else shown
 
 
 def colored(shown: str, state: str) -> str:
     """Color text that is a state."""
     code = _STATES.get(state)
-    return f"\x1b[{code}m{shown}\x1b[0m" if code and uses_color() else shown
+    return style(code, shown) if code and uses_color() else shown
 
 
 def text(value: Any, *, most: int = 120) -> str:

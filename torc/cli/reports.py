@@ -16,6 +16,7 @@ from torc.cli.results import list_results
 from torc.cli.run import output_folder, summarize
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
+from torc.cli.terminal import print_json
 from torc.cli.utilization import check_resource_utilization
 
 reports = App("Report on a run: tables, a page, an archive for publication.")
@@ -105,7 +106,7 @@ def _show_json(report: Any) -> None:
         made[name] = getattr(report, name).model_dump(mode="json")
     for name in ("inputs", "outputs"):
         made[name] = [file.model_dump(mode="json") for file in getattr(report, name)]
-    print(json.dumps(redact_json(made), indent=2, ensure_ascii=False))
+    print_json(json.dumps(redact_json(made), indent=2, ensure_ascii=False))
 
 
 def _write_page(report: Any, path: Path, *, with_attempts: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from torc.cli import render
 from torc.cli.app import App
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.status import Which
+from torc.cli.terminal import must_be_heard, print_json
 from torc.core.quantities import human_bytes
 from torc.core.states import State
 
@@ -176,12 +176,12 @@ def monitor(workflow: Which = None) -> None:
 
 def _print_event(event: Any) -> None:
     if SESSION.json:
-        print(event.model_dump_json())
+        print_json(event.model_dump_json())
     else:
         print(
             f"{render.when(event.time)}  {event.type}  {event.actor}  {json.dumps(event.data, ensure_ascii=False)[:200]}"
         )
-    sys.stdout.flush()
+    must_be_heard()
 
 
 @compute_nodes.command("list")

@@ -274,12 +274,14 @@ def waits(summary: Any) -> list[str]:
 
 
 def _print_failure(result: Any, output_dir: Path) -> None:
+    from torc.core.redact import cleaned
+
     print(
         f"\n{render.colored(result.state.value, result.state.value)}: {result.job_name} (job {result.job_id}, attempt {result.attempt})"
     )
     print(f"  why: {why(result)}")
     if result.stderr_tail:
-        for line in result.stderr_tail.splitlines()[-5:]:
+        for line in cleaned(result.stderr_tail).splitlines()[-5:]:
             print(f"  | {line[:300]}")
     folder = "" if output_dir == output_folder() else f" --output-dir {output_dir}"
     print(f"  more: torc jobs logs {result.job_id}{folder}")

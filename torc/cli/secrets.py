@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 
+from torc.core.visible import visible
 from torc.errors import Invalid
 
 
@@ -16,8 +17,9 @@ def ask_password(what: str, *, from_stdin: bool, twice: bool = False) -> str:
         raise Invalid(
             f"{what} is needed, and there is no terminal to ask at", hint="say --password-stdin and pipe it in"
         )
-    found = getpass.getpass(f"{what}: ")
-    if twice and getpass.getpass(f"{what}, again: ") != found:
+    shown = visible(what)
+    found = getpass.getpass(f"{shown}: ")
+    if twice and getpass.getpass(f"{shown}, again: ") != found:
         raise Invalid("the two are not the same", hint="try again")
     return found
 

@@ -11,6 +11,7 @@ import typer
 from torc.cli import render
 from torc.cli.run import OutputDir
 from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.terminal import print_document
 from torc.errors import Invalid, NotFound, Unavailable
 
 Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
@@ -50,7 +51,7 @@ def schedule_nodes(
         request = _request(opened, number, scheduler, settings)
         cluster = slurm_for(opened, number, output_dir, with_token=not dry_run)
         if dry_run:
-            print(cluster.render(request, "torc-dry-run", 0), end="")
+            print_document(cluster.render(request, "torc-dry-run", 0))
             return
         opened.send(StartRun(workflow_id=number))
         made = submit(opened, number, [request] * num_allocations, cluster)

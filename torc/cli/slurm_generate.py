@@ -11,6 +11,7 @@ from torc.cli import allocation_plan, render
 from torc.cli.option_groups import grouped
 from torc.cli.plan_options import Account, Planning, options_of
 from torc.cli.session import SESSION, read_spec
+from torc.cli.terminal import print_document
 from torc.errors import Conflict, Invalid
 
 
@@ -73,7 +74,7 @@ def _generate(spec: str, output: Path | None, force: bool, planning: Planning, w
     for note in notes:
         render.note(f"note: {note}")
     if output is None:
-        print(write_spec(written, form), end="")
+        print_document(write_spec(written, form))
         return
     write_whole(output, write_spec(written, form).encode())
     if SESSION.json:

@@ -13,6 +13,7 @@ import typer
 
 from torc.cli import render
 from torc.cli.session import SESSION, read_spec, torc
+from torc.cli.terminal import print_json, style
 from torc.errors import Conflict, Invalid
 
 Spec = Annotated[
@@ -42,9 +43,14 @@ def compiled(path: str) -> tuple[Any, list[Any], str, str | None, str]:
             f"{name} is not valid: {len(errors)} problem{'s' if len(errors) > 1 else ''}",
             hint="nothing was stored",
             diagnostics=[problem.to_dict() for problem in found],
-            rendered=[problem.render(color=SESSION.color and sys.stderr.isatty()) for problem in found],
+            rendered=[_rendered(problem) for problem in found],
         )
     return plan, found, text, form, name
+
+
+def _rendered(problem: Any) -> str:
+    is_colored = SESSION.color and not SESSION.json and sys.stderr.isatty()
+    return str(problem.render(style) if is_colored else problem.render())
 
 
 def checked_spec(path: str) -> tuple[Any, Any]:
@@ -54,7 +60,7 @@ def checked_spec(path: str) -> tuple[Any, Any]:
 
     made, found, text, form, name = compiled(path)
     for problem in found:
-        render.note(problem.render(color=SESSION.color and sys.stderr.isatty()))
+        render.note(_rendered(problem))
     read = reader_beside(name)
     files = [SourceFile(path=file, text=read(file)) for file in external_files(text, format=form)]  # type: ignore[arg-type]
     request = CreateWorkflow(spec=text, format=form, name=name, files=files, directory=os.getcwd())  # type: ignore[arg-type]
@@ -91,7 +97,7 @@ def validate(spec: Spec) -> None:
         )
         return
     for problem in found:
-        render.note(problem.render(color=SESSION.color and sys.stderr.isatty()))
+        render.note(_rendered(problem))
     print(f"{name} is valid: {render.plural(len(plan.jobs), 'job')}, {render.plural(len(plan.files), 'file')}")
 
 
@@ -150,7 +156,7 @@ def schema(
     from torc.spec.schema import workflow_schema
 
     if install is None:
-        print(json.dumps(workflow_schema(), indent=2))
+        print_json(json.dumps(workflow_schema(), indent=2))
         return
     if install != "vscode":
         raise Invalid(f"there is no set-up for `{install}`", hint="`vscode` is known")

@@ -21,6 +21,7 @@ from torc.cli.specs import checked_request, create
 from torc.cli.status import Which, status
 from torc.cli.submit import submit
 from torc.cli.sync import sync_status
+from torc.cli.terminal import confirm
 from torc.cli.utilization import correct_resources
 from torc.core.states import FINISHED, State
 from torc.errors import Invalid
@@ -123,9 +124,7 @@ def delete(workflow: str, force: Force = False, yes: Yes = False) -> None:
         number = workflow_id(opened, workflow)
         found = opened.send(api.GetWorkflow(workflow_id=number))
         if not yes and sys.stdin.isatty():
-            typer.confirm(
-                f"delete workflow {number} ({found.name}) with {found.counts.total} jobs?", abort=True, err=True
-            )
+            confirm(f"delete workflow {number} ({found.name}) with {found.counts.total} jobs?")
         opened.send(api.DeleteWorkflow(workflow_id=number, force=force))
     _say(found, f"deleted workflow {number} ({found.name})")
 
@@ -150,7 +149,7 @@ def prune(
         found = opened.send(request)
         if found and not dry_run:
             if not yes and sys.stdin.isatty():
-                typer.confirm(f"delete {len(found)} workflow(s)?", abort=True, err=True)
+                confirm(f"delete {len(found)} workflow(s)?")
             found = opened.send(request.model_copy(update={"dry_run": False}))
     columns = [*render.columns("id", "name", "state"), ("last", lambda w: render.when(w.ended_at or w.updated_at))]
     render.show_list(found, columns, empty="nothing is that old")

@@ -39,6 +39,8 @@ def write_export(torc: Torc, workflow_id: int, output: Path | BinaryIO) -> int:
                     output.write(block)
                 output.flush()
             return rows
+    except BrokenPipeError:  # whoever read it has enough
+        raise
     except OSError as error:
         name = output if isinstance(output, Path) else "standard output"
         raise Unavailable(f"cannot write {name}: {error.strerror}", hint="check the folder and its disk") from None

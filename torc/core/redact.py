@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from torc.core.visible import INVISIBLE
+
 _SHORTEST_LITERAL = 6
 _MOST_ROUNDS = 5
 _LONGEST_KEY = 16 * 1024
@@ -233,10 +235,12 @@ def _without_end(text: str) -> str:
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?|\x9b[0-?]*[ -/]*[@-~]"
 )
-#: control characters but tab and newline, those that turn the direction of writing or are not seen, and halves of pairs
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
+_UNSEEN = re.compile(f"[{INVISIBLE}\u200c\u200d]")
+
+
+def without_escapes(text: str) -> str:
+    """Give text without the sequences that a terminal obeys, colors included; what is no whole sequence stays."""
+    return _ESCAPES.sub("", text)
 
 
 def cleaned(text: str, limit: int | None = None) -> str:
@@ -244,7 +248,7 @@ def cleaned(text: str, limit: int | None = None) -> str:
 
     `limit`: at most so many characters; the beginning goes, whole lines of it where that can be, and a line says so.
     """
-    text = _ESCAPES.sub("", text)
+    text = without_escapes(text)
     if "\r" in text:
         text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     return _cut(_UNSEEN.sub("", text), limit)

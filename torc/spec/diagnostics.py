@@ -6,10 +6,17 @@ Not an exception: problems are collected, and reported together.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Severity = Literal["error", "warning"]
+#: takes a code of SGR (ECMA-48, 8.3.117) and what is to be shown so
+Style = Callable[[str, str], str]
+
+
+def _plain(code: str, text: str) -> str:
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +61,16 @@ class Diagnostic:
         """The column after the last one."""
         return self.span.end_column if self.span else None
 
-    def render(self, *, color: bool = False) -> str:
-        """Give the text for people: place, message, the line with a caret, the suggestion."""
-        red, bold, off = (
-            ("\x1b[31m" if self.severity == "error" else "\x1b[33m", "\x1b[1m", "\x1b[0m") if color else ("", "", "")
-        )
+    def render(self, style: Style = _plain) -> str:
+        """Give the text for people: place, message, the line with a caret, the suggestion. `style` colors parts of it."""
+        color = "31" if self.severity == "error" else "33"
         place = self.file if self.span is None else f"{self.file}:{self.span.line}:{self.span.column}"
         where = f" (at {self.path})" if self.path else ""
-        lines = [f"{bold}{place}{off}: {red}{self.severity}{off}[{self.code}]: {self.message}{where}"]
+        lines = [f"{style('1', place)}: {style(color, self.severity)}[{self.code}]: {self.message}{where}"]
         if self.span is not None and self.source_line is not None:
             number = str(self.span.line)
             shown, indent, width = self._excerpt(self.span, self.source_line)
-            lines += [f" {number} | {shown}", f" {' ' * len(number)} | {indent}{red}{'^' * width}{off}"]
+            lines += [f" {number} | {shown}", f" {' ' * len(number)} | {indent}{style(color, '^' * width)}"]
         if self.suggestion:
             lines.append(f"   help: {self.suggestion}")
         return "\n".join(lines)
