@@ -59,7 +59,7 @@ class Proposed(Reply):
     next: str
 
 
-@tool("Propose a recovery")
+@tool("Propose a recovery", "adds", idempotent=False)
 def propose_recovery(
     workflow_id: WorkflowId,
     memory_multiplier: MemoryFactor = 1.5,
@@ -93,7 +93,7 @@ def propose_recovery(
     )  # fmt: skip
 
 
-@tool("Recover a workflow", "changes", idempotent=False)
+@tool("Recover a workflow", "runs", idempotent=False)
 def recover_workflow(
     workflow_id: WorkflowId,
     agreed: Recover,
@@ -134,10 +134,11 @@ def recover_workflow(
 
 
 def _dry_run(workflow: Workflow, request: RecoverWorkflow) -> Recovery:
-    """Ask what would be done; runners of this machine that died are given up first, so that what they ran counts as failed."""
+    """Ask what would be done. Of runners of this machine that died, what they ran counts as failed; nothing is changed."""
     here = desk()
-    if here.is_here and here.policy.name != "read-only":
-        orphans.give_up_dead_runners(here.torc, workflow.id, hardware.identity(), here.output_dir)
+    if here.is_here:
+        dead = orphans.dead_runners(here.torc, workflow.id, hardware.identity())
+        request = request.model_copy(update={"lost_runners": [runner.id for runner in dead]})
     return here.torc.send(request.model_copy(update={"dry_run": True}))
 
 
@@ -177,7 +178,7 @@ class Decision(Reply):
     why: str = Field("", max_length=200)
 
 
-@tool("Decide about failed jobs", "destroys", idempotent=False)
+@tool("Decide about failed jobs", "runs", idempotent=False)
 def classify_and_resolve_failures(
     workflow_id: WorkflowId,
     agreed: Resolution,

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from mcp.types import ToolAnnotations
 
 F = TypeVar("F", bound=Callable[..., Any])
-Effect = Literal["reads", "adds", "changes", "destroys"]
+Effect = Literal["reads", "adds", "changes", "destroys", "runs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ def tool(
 ) -> Callable[[F], F]:
     """Function decorator: enter a tool. Its docstring says when to use it, what it costs and what to call next.
 
-    destroys: it can stop work or throw results away; adds: it only makes new things. None of them reaches beyond Torc.
+    adds: it only makes new things; destroys: it can stop work, replace files or throw results away; runs: it makes commands run,
+    which can do anything anywhere.
     """
 
     def enter(function: F) -> F:
@@ -40,9 +41,9 @@ def tool(
             title,
             ToolAnnotations(
                 read_only_hint=reads,
-                destructive_hint=None if reads else effect == "destroys",
+                destructive_hint=None if reads else effect in {"destroys", "runs"},
                 idempotent_hint=None if reads else bool(idempotent),  # what only reads is
-                open_world_hint=False,
+                open_world_hint=effect == "runs",
             ),
             view,
         )

@@ -13,7 +13,7 @@ from mcp_server.desk import desk, find_workflow
 from mcp_server.forecast import get_execution_plan
 from mcp_server.logs import get_job_logs
 from mcp_server.looking import get_workflow_summary, list_workflows
-from mcp_server.present import Reply, plain
+from mcp_server.present import UNTRUSTED, Reply, plain
 from torc.api.workflows import GetGraph
 from torc.client.workloads import of_stored
 from torc.core.drawing import draw, mermaid
@@ -73,12 +73,12 @@ def plan(workflow_id: str) -> str:
 def graph(workflow_id: str) -> str:
     """Give the graph of a workflow: jobs that are alike are drawn as one."""
     described = of_stored(desk().torc.send(GetGraph(workflow_id=find_workflow(workflow_id).id)))
-    return mermaid(draw(described.workload.graph, [plain(name, 80) for name in described.jobs]))
+    return f"%% {UNTRUSTED}\n" + mermaid(draw(described.workload.graph, [plain(name, 80) for name in described.jobs]))
 
 
 def profile(name: str) -> str:
     """Give the profile of a cluster."""
-    return json.dumps(slurm.profile(name))
+    return json.dumps({"untrusted": UNTRUSTED, **slurm.profile(name)})
 
 
 def stdout(job_id: str) -> str:
@@ -99,4 +99,6 @@ def job_number(text: str) -> int:
 
 
 def _json(reply: Reply) -> str:
-    return reply.model_dump_json(exclude_none=True)
+    return json.dumps(
+        {"untrusted": UNTRUSTED, **reply.model_dump(mode="json", exclude_none=True)}, separators=(",", ":")
+    )

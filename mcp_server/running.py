@@ -65,7 +65,7 @@ def _options(max_jobs: int | None, num_cpus: int | None, memory: str | None, tim
     return [word for option, value in given if value is not None for word in (option, str(value))]
 
 
-@tool("Run a workflow here", "changes", idempotent=False)
+@tool("Run a workflow here", "runs", idempotent=False)
 def run_workflow(  # noqa: PLR0913, PLR0917 - options of a command
     workflow_id: WorkflowId,
     agreed: Run,
@@ -91,7 +91,7 @@ def run_workflow(  # noqa: PLR0913, PLR0917 - options of a command
     return begin(workflow, ["run", str(workflow.id), "--quiet", *wanted["options"]])
 
 
-@tool("Add a runner", "changes", idempotent=False)
+@tool("Add a runner", "runs", idempotent=False)
 def spawn_worker(  # noqa: PLR0913, PLR0917
     workflow_id: WorkflowId,
     agreed: Worker,
@@ -237,7 +237,7 @@ def _last_event(workflow_id: int) -> int:
     return page.items[0].id if page.items else 0
 
 
-@tool("Cancel a workflow", "destroys", idempotent=True)
+@tool("Cancel a workflow", "runs", idempotent=True)
 def cancel_workflow(
     workflow_id: WorkflowId, agreed: Cancel, plan_token: PlanToken = None, reason: Reason = None
 ) -> Outcome:
@@ -265,7 +265,7 @@ def cancel_workflow(
     )
 
 
-@tool("Make jobs due again", "destroys", idempotent=False)
+@tool("Make jobs due again", "runs", idempotent=False)
 def reset_jobs(
     workflow_id: WorkflowId,
     agreed: Reset,

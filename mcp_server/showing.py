@@ -14,7 +14,7 @@ from pydantic import Field
 
 from mcp_server.desk import desk, find_workflow
 from mcp_server.looking import WorkflowId, explained, status_of
-from mcp_server.present import Quoted, Reply, plain, what_fits
+from mcp_server.present import Quoted, Reply, inside, plain, what_fits
 from mcp_server.registry import tool
 from torc.api.diagnosis import DiagnoseWorkflow, ExplainJob, Explanation
 from torc.api.jobs import ListJobs
@@ -141,7 +141,7 @@ def in_words(shown: dict[str, Any]) -> str:
             f"- {failure['count']} x {failure['category']}, such as job {failure['job_id']}: {failure['summary']}"
         )
         if "evidence" in failure:
-            lines.append(f"    {failure['evidence']['source']}: {plain(failure['evidence']['text'], 200)}")
+            lines.append(f"    {failure['evidence']['source']}: {plain(inside(failure['evidence']['text']), 200)}")
     return "\n".join([*lines, f"Next: {shown['next']}"])
 
 

@@ -29,7 +29,7 @@ from torc.slurm.plans import left_of, names_taken
 Submit = Annotated[ElicitationResult[Confirmation], Resolve(asking("submit_workflow"))]
 
 
-@tool("Submit to Slurm", "changes", idempotent=False)
+@tool("Submit to Slurm", "runs", idempotent=False)
 def submit_workflow(  # noqa: PLR0913, PLR0917 - options of a command
     workflow_id: WorkflowId,
     agreed: Submit,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mcp_server import texts
+from mcp_server import places, texts
 from mcp_server.desk import desk, find_workflow, require_writes
 from mcp_server.present import Quoted, Reply, kinds_of_commands, plain, quoted
 from mcp_server.registry import tool
 from mcp_server.texts import Problem, Source, Spec, SpecPath
 from torc.api.workflows import CreateWorkflow
-from torc.errors import Conflict, Invalid
+from torc.errors import Invalid
 from torc.spec.compile import SUFFIXES, parse_spec
 from torc.spec.plan import Plan
 from torc.spec.write import write_spec
@@ -41,7 +40,7 @@ class SpecReport(Reply):
     next: str
 
 
-@tool("Create a workflow", "adds", idempotent=False)
+@tool("Create a workflow", "destroys", idempotent=False)
 def create_workflow(
     action: Annotated[
         Literal["validate", "save", "create"],
@@ -69,7 +68,7 @@ def create_workflow(
             update={"saved": written, "next": f"create_workflow(action='create', path={written!r})"}
         )
     here = desk()
-    where = str(texts.below(directory or ".")) if here.is_here else str(directory or "/")
+    where = str(places.folder(directory or ".")) if here.is_here else str(directory or "/")
     stored = here.torc.send(
         CreateWorkflow(
             spec=source.text, format=source.format, name=source.name, files=texts.source_files(source), directory=where,
@@ -112,29 +111,20 @@ def commands(plan: Plan) -> list[str]:
 
 
 def _save(source: Source, plan: Plan, save_as: str | None, *, overwrite: bool) -> str:
-    """Write a spec to a file, at once. Raises Invalid or Conflict."""
+    """Write a spec to a file, at once. Raises Invalid, Conflict or Forbidden."""
     name = save_as or f"{''.join(c if c.isalnum() or c in '-_' else '_' for c in plan.name)}.yaml"
-    target = texts.below(name)
-    form = SUFFIXES.get(target.suffix.lower())
+    form = SUFFIXES.get(Path(name).suffix.lower())
     if form is None:
         raise Invalid(f"save_as: {plain(name)} is no name of a spec", hint="end it in .yaml, .json, .json5 or .kdl")
-    if target.exists() and not overwrite:
-        raise Conflict(f"save_as: {plain(name)} is there already", hint="ask the user; overwrite=true replaces it")
     parsed, _ = parse_spec(source.text, format=source.format, name=source.name)
     assert parsed is not None
     keeps = source.format is None and form == "yaml" and not source.text.lstrip().startswith("{")
-    _write(target, source.text if keeps else write_spec(parsed, form))
-    return name
+    text = source.text if keeps else write_spec(parsed, form)
+    return places.write(name, text, overwrite=overwrite, is_ours=lambda old: _is_spec(Source(old, form, name)))
 
 
-def _write(target: Path, text: str) -> None:
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, target)
-    except OSError as error:
-        raise Invalid(f"save_as: cannot write {target}: {error.strerror}", hint="name another file") from None
+def _is_spec(source: Source) -> bool:
+    return texts.compiled(source)[0] is not None
 
 
 class Converted(Reply):

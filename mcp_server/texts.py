@@ -12,11 +12,12 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from mcp_server.desk import desk, require_here
+from mcp_server import places
+from mcp_server.desk import desk
 from mcp_server.present import Reply, plain
 from torc.api.transfer import ExportSpec
 from torc.api.workflows import SourceFile
-from torc.errors import Invalid, NotFound
+from torc.errors import Forbidden, Invalid, NotFound
 from torc.spec.compile import SUFFIXES, Format, compile_spec, external_files
 from torc.spec.diagnostics import Diagnostic
 from torc.spec.plan import Plan
@@ -59,33 +60,12 @@ def source_of(spec: str | dict[str, Any] | None, path: str | None) -> Source:
         return Source(json.dumps(spec, ensure_ascii=False, indent=1), "json", "<spec>")
     if spec is not None:
         return Source(spec, None, "<spec>")
-    found = below(str(path))
-    form = SUFFIXES.get(found.suffix.lower())
+    form = SUFFIXES.get(Path(str(path)).suffix.lower())
     if form is None:
         raise Invalid(
             f"path: {plain(str(path))} is no spec by its name", hint="specs end in .yaml, .json, .json5 or .kdl"
         )
-    return Source(read(found), form, str(path))
-
-
-def below(path: str) -> Path:
-    """Give a path below the directory of this server. Raises Invalid for one that is not."""
-    require_here("reading and writing files")
-    base = desk().directory.resolve()
-    found = (base / path).resolve()
-    if not found.is_relative_to(base):
-        raise Invalid(f"{plain(path)} is not below {base}", hint="name a path relative to that directory")
-    return found
-
-
-def read(path: Path) -> str:
-    """Read a text. Raises NotFound or Invalid."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {path}", hint="give the text of the spec as `spec`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"cannot read {path}: {error}", hint="give the text of the spec as `spec`") from None
+    return Source(places.read(str(path)), form, str(path))
 
 
 def reader(source: Source) -> Callable[[str], str]:
@@ -94,8 +74,8 @@ def reader(source: Source) -> Callable[[str], str]:
 
     def read_file(path: str) -> str:
         try:
-            return read(below(str(Path(base) / path)))
-        except (Invalid, NotFound) as error:
+            return places.read(str(Path(base) / path))
+        except (Forbidden, Invalid, NotFound) as error:
             raise OSError(error.message) from None
 
     return read_file

@@ -46,6 +46,17 @@ async def refused(client: Client, tool: str, /, **arguments: Any) -> str:
     return text_of(result)
 
 
+def unquoted(quote: dict[str, Any]) -> str:
+    """Give what was quoted: it stands between lines with the mark of the result."""
+    mark, text = quote["untrusted"], quote["text"]
+    begin, end = f"<untrusted {mark}>\n", f"\n</untrusted {mark}>"
+    assert text.startswith(begin), text
+    assert text.endswith(end), text
+    shown: str = text[len(begin) : -len(end)]
+    assert mark not in shown, text
+    return shown
+
+
 def text_of(result: CallToolResult) -> str:
     """Give the text of a result."""
     return "\n".join(block.text for block in result.content if isinstance(block, TextContent))

@@ -17,7 +17,7 @@ from sse_starlette.sse import AppStatus
 
 from mcp_server.desk import Policy
 from mcp_server.mounted import Mounted
-from tests.mcp.talk import ERAS, ask, refused
+from tests.mcp.talk import ERAS, ask, refused, unquoted
 from tests.support.people import People, gather
 from tests.support.program import Program
 from tests.support.serving import Serving, start
@@ -53,7 +53,7 @@ def test_the_owner_works_with_the_server_as_on_stdio(served: Program, era: str) 
                 pass
             assert found["status"]["state"] == "completed", Path(begun["log"]).read_text()
             logs = await ask(client, "get_job_logs", job_id=1, stream="stdout")
-            assert logs["lines"][0]["text"] == "it"
+            assert unquoted(logs["lines"][0]) == "it"
             (event, *_) = (await ask(client, "list_events", workflow_id=wf, type="intervention_applied"))["events"]
             assert event["actor"].startswith("assistant:")
 

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.mcp.talk import ERAS, ask, refused, session
+from tests.mcp.talk import ERAS, ask, refused, session, unquoted
 from tests.support.program import Program
 
 SPEC = """name: sweep
@@ -69,16 +69,16 @@ def test_an_assistant_finds_out_why_a_workflow_failed(ran: Program, era: str) ->
 
 
 def lines(reply: dict[str, Any]) -> str:
-    return "\n".join(block["text"] for block in reply["lines"])
+    return "\n".join(unquoted(block) for block in reply["lines"])
 
 
 def test_logs_come_as_data_with_their_source_cut_and_clean(ran: Program) -> None:
     async def talk() -> None:
         async with session(ran) as client:
             head = await ask(client, "get_job_logs", job_id=2, head=2)
-            assert head["lines"] == [
-                {"source": "stderr of job 2, attempt 1, lines 1-2", "text": "begin\nred api_token=[redacted: secret]"}
-            ]
+            (block,) = head["lines"]
+            assert block["source"] == "stderr of job 2, attempt 1, lines 1-2"
+            assert unquoted(block) == "begin\nred api_token=[redacted: secret]"
             tail = await ask(client, "get_job_logs", job_id=2, tail=500)
             assert "line 300" in lines(tail)
             assert "ModuleNotFoundError" in lines(tail)

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from mcp.types import PromptReference, ResourceTemplateReference, ResourceUpdatedNotification, TextResourceContents
 
-from tests.mcp.talk import ERAS, session
+from tests.mcp.talk import ERAS, session, unquoted
 from tests.support.program import Program
 from torc.spec.compile import compile_spec
 from torc.spec.model import WorkflowSpec
@@ -59,7 +59,7 @@ def test_resources_prompts_and_completions(program: Program, era: str) -> None:
             assert json.loads(await read(client, "torc://workflows/1"))["workflow"]["state"] == "completed"
             assert json.loads(await read(client, "torc://workflows/alpha/plan"))["jobs_finished"] == 1
             assert "say" in await read(client, "torc://workflows/1/graph")
-            assert json.loads(await read(client, "torc://jobs/1/stdout"))["lines"][0]["text"] == "it"
+            assert unquoted(json.loads(await read(client, "torc://jobs/1/stdout"))["lines"][0]) == "it"
             with pytest.raises(Exception, match="nearest: alpha"):
                 await read(client, "torc://workflows/alfa")
 

@@ -76,7 +76,7 @@ def test_no_path_leads_out_of_the_directory(opened: Embedded, tmp_path: Path) ->
                     ("diff_specs", {"first": path, "second": path}),
                 ):  # fmt: skip
                     said = await refused(client, tool, **given)
-                    assert "is not below" in said, (tool, path)
+                    assert "is not below" in said or "links are not followed" in said, (tool, path)
                     assert "hunter2" not in said
             found = await ask(client, "validate_spec", spec=taking)
             assert not found["valid"]
@@ -84,9 +84,8 @@ def test_no_path_leads_out_of_the_directory(opened: Embedded, tmp_path: Path) ->
             assert "hunter2" not in str(found)
             spec = {"name": "w", "jobs": [{"name": "a", "command": "true"}]}
             for path in ("../new.yaml", "folder/new.yaml"):
-                assert "is not below" in await refused(
-                    client, "create_workflow", action="save", spec=spec, save_as=path
-                )
+                said = await refused(client, "create_workflow", action="save", spec=spec, save_as=path)
+                assert "is not below" in said or "links are not followed" in said
             assert "is not below" in await refused(
                 client, "create_workflow", action="create", spec=spec, directory="/etc"
             )

@@ -52,7 +52,7 @@ def test_the_view_is_advertised_and_says_the_same_in_words(program: Program, era
             ]  # fmt: skip
             assert shown["edges"] == [[0, 1], [1, 2]]
             assert (shown["num_failed"], shown["failures"][0]["job"]) == (1, "train")
-            words = text_of(result)
+            words = text_of(result).split("\n", 2)[2]
             assert words.startswith("sweep (workflow 1): failed, 100 % of 3 jobs finished")
             assert "- train: 1 failed; after prepare" in words
             assert "untrusted data" in words

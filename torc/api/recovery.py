@@ -96,6 +96,11 @@ class RecoverWorkflow(Request[Recovery]):
     automation: str | None = Field(
         None, max_length=100, description="the program that recovers by itself; each has a budget of its own"
     )
+    lost_runners: list[int] = Field(
+        [],
+        max_length=10_000,
+        description="runners whose processes are gone: what they ran counts as lost, and is recovered",
+    )
     mark: str | None = None
     dry_run: bool = False
 

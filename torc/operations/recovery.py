@@ -20,7 +20,7 @@ from torc.operations.handling import class_for
 from torc.operations.remedies import Failed, Limits, Remedy
 from torc.operations.reset import downstream, make_due, states_of
 from torc.operations.rows import workflow_row
-from torc.operations.runs import expire_leases
+from torc.operations.runs import end_lost, expire_leases
 from torc.operations.workflows import refuse_while_running
 
 _MOST_IDS = 100
@@ -35,6 +35,7 @@ def recover_workflow(tx: Tx, request: api.RecoverWorkflow) -> api.Recovery:
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     mark = f"{workflow['version']}.{tx.db.execute(_MARK, {'id': workflow['id']}).scalar_one()}"
     expire_leases(tx, workflow)  # of runners that nobody else asks about any more
+    end_lost(tx, workflow, request.lost_runners)
     refuse_while_running(tx, workflow["id"], "recovered", force=False)
     if request.mark not in {None, mark}:
         raise Conflict(

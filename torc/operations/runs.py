@@ -21,6 +21,7 @@ from torc.api.runs import (
     StartRun,
 )
 from torc.api.workflows import Workflow
+from torc.core.retry import DIED
 from torc.core.states import Event, State
 from torc.errors import Conflict, NotFound
 from torc.operations.actions import begin_actions, release_firings
@@ -164,6 +165,13 @@ def expire_leases(tx: Tx, workflow: RowMapping, *, but: int | None = None) -> No
     for runner in tx.db.execute(late, {"id": workflow["id"], "now": tx.now}).mappings().all():
         if runner["id"] != but:
             give_up(tx, workflow, runner, "lease ended")
+
+
+def end_lost(tx: Tx, workflow: RowMapping, runner_ids: Collection[int]) -> None:
+    """Give up runners of a workflow of which somebody knows that their processes are gone."""
+    for runner in active_runners(tx, workflow["id"]) if runner_ids else ():
+        if runner["id"] in runner_ids:
+            give_up(tx, workflow, runner, DIED)
 
 
 def runner_row(tx: Tx, runner_id: int, workflow_id: int | None = None) -> RowMapping:

@@ -66,8 +66,7 @@ def give_up_dead_runners(torc: Torc, workflow_id: int, here: Identity, output_di
     Their jobs' processes are killed and what they could not report is reported first, so that nothing runs twice. Raises
     Conflict when such a process cannot be killed.
     """
-    runners = torc.send(ListRunners(workflow_id=workflow_id, active_only=True, limit=10_000)).items
-    dead = [runner for runner in runners if _is_dead(runner, here)]
+    dead = dead_runners(torc, workflow_id, here)
     for runner in dead:
         sessions = _path(output_dir, workflow_id, runner.id)
         if runner.boot_id == here.boot_id:
@@ -75,6 +74,12 @@ def give_up_dead_runners(torc: Torc, workflow_id: int, here: Identity, output_di
         end_runner(torc, runner, DIED, output_dir)
         sessions.unlink(missing_ok=True)
     return dead
+
+
+def dead_runners(torc: Torc, workflow_id: int, here: Identity) -> list[Runner]:
+    """Return the runners of this machine that count as active, and whose processes are gone. Changes nothing."""
+    runners = torc.send(ListRunners(workflow_id=workflow_id, active_only=True, limit=10_000)).items
+    return [runner for runner in runners if _is_dead(runner, here)]
 
 
 def end_runner(torc: Torc, runner: Runner, reason: str, output_dir: Path) -> None:
