@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import bcrypt
 import pytest
@@ -33,12 +35,13 @@ from torc.api.users import (
     UpdateUser,
 )
 from torc.api.workflows import CreateWorkflow, DeleteWorkflow, ListWorkflows, UpdateWorkflow
+from torc.client import embedded
 from torc.client.embedded import Embedded
 from torc.client.remote import Remote
 from torc.core.access import Access
 from torc.errors import Forbidden, NotFound, TorcError, Unauthorized, Unavailable
 from torc.operations.tokens import hash_of
-from torc.server.accounts import Accounts
+from torc.server.accounts import MOST_SIGN_INS, Accounts
 from torc.server.routes import PREFIX
 
 OWNER = "the token in server.json"
@@ -258,6 +261,51 @@ def test_guessing_is_slowed_down_whoever_is_guessed(house: House) -> None:
     assert refused.status == 429 and int(refused.headers["Retry-After"]) >= 1
     # tokens cannot be guessed, so who has one is let in meanwhile
     house.of("ada").send(GetMe())
+
+
+def _sign_in(house: House, user: str, password: str, address: str) -> urllib3.BaseHTTPResponse:
+    """Ask for a token by password, from some address of this machine."""
+    parts = urlsplit(house.serving.url)
+    with urllib3.HTTPConnectionPool(
+        parts.hostname or "", parts.port, retries=False, timeout=60, source_address=(address, 0)
+    ) as pool:
+        headers = urllib3.make_headers(basic_auth=f"{user}:{password}")
+        return pool.request("POST", f"{PREFIX}/tokens", headers=headers, json={"name": "x"})
+
+
+def test_tokens_are_looked_up_while_passwords_wait_and_who_asks_beyond_is_told_to_come_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "PATIENCE_SECONDS", 600.0)
+    fresh, known = house.people.token("ada").token, house.people.token("eve").token
+    house.remote(known).send(GetMe())
+    store = house.opened.store
+    with ThreadPoolExecutor(MOST_SIGN_INS + 5) as pool:
+        with store.dialect.begin_write(store.engine):  # a wrong password is recorded, so each of them waits for us
+            asked = [
+                pool.submit(_sign_in, house, f"nobody{number}", "wrong", f"127.3.{number}.1")
+                for number in range(MOST_SIGN_INS + 5)
+            ]
+            wait_until(lambda: sum(future.done() for future in asked) == 5, "those beyond are refused")
+            for token in (fresh, known):
+                assert house.remote(token).send(GetMe()).user in {"ada", "eve"}
+            assert sum(future.done() for future in asked) == 5, "the others are being compared still"
+        answers = [future.result() for future in asked]
+    refused = [answer for answer in answers if answer.status == 503]
+    assert len(refused) == 5 and all(answer.headers["Retry-After"] == "1" for answer in refused)
+    assert {answer.status for answer in answers} == {401, 503}
+    wait_until(
+        lambda: all(token.used_at for token in house.opened.send(ListTokens()).items if token.user in {"ada", "eve"}),
+        "the use of both is noted once the database is free",
+    )
+
+
+def test_who_guesses_from_many_addresses_locks_nobody_out(house: House) -> None:
+    guesses = [_sign_in(house, "ada", "wrong", f"127.5.{number}.1").status for number in range(22)]
+    assert set(guesses) == {401}, "each is the first from its region"
+    again = [_sign_in(house, "ada", "wrong", f"127.5.{number}.2").status for number in range(4)]
+    assert 429 in again, "who comes again from there is slowed down"
+    assert _sign_in(house, "ada", PASSWORD, "127.6.0.1").status == 201
 
 
 def test_each_caller_may_ask_so_many_times_a_second(sqlite_file: Path, tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc.server.problems import TooMany
-from torc.server.throttle import _MOST_KEYS, Misses, Rate, network_of
+from torc.server.problems import Busy, TooMany
+from torc.server.throttle import _MOST_KEYS, Bounded, Misses, Rate, network_of, region_of
 
 
 class Clock:
@@ -93,3 +96,31 @@ def test_memory_is_bounded() -> None:
 )
 def test_one_customer_of_a_network_is_one_caller(address: str, network: str) -> None:
     assert network_of(address) == network
+
+
+def test_more_than_can_be_done_soon_is_refused_at_once_and_taken_again_when_there_is_room() -> None:
+    async def ask() -> None:
+        bounded, go = Bounded(3, "test", "ask"), threading.Event()
+        waiting = [bounded.begin(go.wait) for _ in range(3)]
+        with pytest.raises(Busy, match="too many ask at once") as refused:
+            bounded.begin(go.wait)
+        assert refused.value.details["retry_after"] == 1
+        go.set()
+        assert await asyncio.gather(*waiting) == [True] * 3
+        assert await bounded.begin(go.wait)
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("address", "region"),
+    [
+        ("192.0.2.7", "192.0.2.0/24"),
+        ("::ffff:192.0.2.7", "192.0.2.0/24"),
+        ("2001:db8:1:2::5", "2001:db8:1::/48"),
+        ("fe80::1%eth0", "fe80::/48"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_a_region_is_what_somebody_with_many_networks_has(address: str, region: str) -> None:
+    assert region_of(address) == region

@@ -13,27 +13,25 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from starlette.requests import HTTPConnection
 
 from torc.client.embedded import Embedded
 from torc.core.access import Caller
-from torc.errors import Unauthorized
+from torc.errors import TorcError, Unauthorized
 from torc.operations import audit, tokens
 from torc.operations.dispatch import Tx
 from torc.operations.passwords import hash_password, is_outdated, is_password
 from torc.operations.users import is_name
 from torc.server.identity import Identity, OwnerOnLoopback, digest_of, shown_secret, user_name
-from torc.server.throttle import Misses, Rate, network_of
+from torc.server.throttle import Bounded, Misses, Rate, network_of, region_of
 from torc.store.open import Store
 
-T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 #: the requests that a password may be shown for
 BY_PASSWORD = {"CreateToken", "SetPassword"}
@@ -45,6 +43,9 @@ _FREE_MISSES, _LONGEST_WAIT_SECONDS = 5, 300.0
 _FREE_MISSES_OF_TOKENS, _LONGEST_WAIT_OF_TOKENS_SECONDS = 100, 10.0
 #: somebody who guesses the password of a user from many addresses must not lock the user out
 _FREE_MISSES_OF_USER, _LONGEST_WAIT_OF_USER_SECONDS = 20, 8.0
+#: one is compared, the others wait for it: a second in all
+MOST_SIGN_INS = 20
+_LOOKUPS = 2
 CALLS_PER_SECOND, CALLS_AT_ONCE = 2_000.0, 10_000.0
 
 
@@ -71,12 +72,15 @@ class Accounts:
     ) -> None:
         self._embedded = Embedded(store, "server")
         self._owner = None if owner_token is None else digest_of(owner_token)
-        # comparing a password takes 64 MiB, so one at a time
-        self._thread = ThreadPoolExecutor(1, "torc-sign-in")
+        # apart, so that no token waits for a password: comparing one takes 50 ms and 64 MiB on purpose
+        self._lookups = ThreadPoolExecutor(_LOOKUPS, "torc-token")
+        self._notes = ThreadPoolExecutor(1, "torc-token-use")
+        self._sign_ins = Bounded(MOST_SIGN_INS, "torc-sign-in", "are signing in")
         self._known: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
         self._tokens = Misses(_FREE_MISSES_OF_TOKENS, _LONGEST_WAIT_OF_TOKENS_SECONDS)
         self._addresses = Misses(_FREE_MISSES, _LONGEST_WAIT_SECONDS)
         self._users = Misses(_FREE_MISSES_OF_USER, _LONGEST_WAIT_OF_USER_SECONDS)
+        self._regions = Misses(_FREE_MISSES, _LONGEST_WAIT_SECONDS)
         self._rate = None
         if calls_per_second > 0:
             self._rate = Rate(calls_per_second, CALLS_AT_ONCE / CALLS_PER_SECOND * calls_per_second)
@@ -117,15 +121,13 @@ class Accounts:
         read = tokens.read_token(shown)
         found = None
         if read is not None:
-            found = await self._run(partial(self._find, *read))
+            found = await asyncio.get_running_loop().run_in_executor(self._lookups, partial(self._find, *read))
         if found is None or read is None:
             self._tokens.miss(network)
             raise Unauthorized("this token is none of this server", hint=_HINT)
         account_id, user, used_at = found
         if used_at is None or time.time() > used_at + _NOTE_SECONDS:
-            await self._run(
-                partial(self._embedded.transact, partial(tokens.note_use, token_id=read[0]), None, writes=True)
-            )
+            self._notes.submit(self._note_use, read[0])  # nobody waits for that: somebody may hold the database
         caller = Caller(f"user:{user}", address, account_id, read[0])
         self._known[digest] = caller, time.monotonic()
         if len(self._known) > _MOST_REMEMBERED:
@@ -136,6 +138,12 @@ class Accounts:
         find = partial(tokens.account_of_token, token_id=token_id, shown_hash=shown_hash)
         return self._embedded.transact(find, None, writes=False)
 
+    def _note_use(self, token_id: int) -> None:
+        try:
+            self._embedded.transact(partial(tokens.note_use, token_id=token_id), None, writes=True)
+        except (TorcError, DBAPIError) as error:
+            _LOG.info("cannot note that token %d was used: %s", token_id, error)
+
     async def _by_password(self, shown: str, address: str, kind: str) -> Caller:
         if kind not in BY_PASSWORD:
             raise Unauthorized("a password is for signing in alone", hint=_HINT)
@@ -143,17 +151,21 @@ class Accounts:
             user, _, password = base64.b64decode(shown, validate=True).decode().partition(":")
         except ValueError:
             raise Unauthorized("what is shown is no name and password", hint="send base64 of NAME:PASSWORD") from None
-        network = network_of(address)
+        network, region = network_of(address), region_of(address)
         self._addresses.check(network)
-        self._users.check(user)
+        if self._regions.knows(region):  # else others guess, elsewhere: that must not lock the user out
+            self._users.check(user)
+        comparing = self._sign_ins.begin(partial(self._compare, user, password, address))
         # counted before it is compared: many at once are many, too
         self._addresses.miss(network)
+        self._regions.miss(region)
         self._users.miss(user)
-        account_id = await self._run(partial(self._compare, user, password, address))
+        account_id = await comparing
         if account_id is None:
             _LOG.warning("a wrong password came from %s", address)
             raise Unauthorized("the name or the password is wrong", hint="an administrator can set a new password")
         self._addresses.hit(network)
+        self._regions.hit(region)
         self._users.hit(user)
         return Caller(f"user:{user}", address, account_id)
 
@@ -171,9 +183,6 @@ class Accounts:
             store = partial(_store, account_id=account_id, old=stored, new=hash_password(password))
             self._embedded.transact(store, None, writes=True)
         return account_id
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 def _password_of(tx: Tx, user: str) -> tuple[int | None, str | None]:

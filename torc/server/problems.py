@@ -44,6 +44,10 @@ class TooMany(Unavailable):
     status = 429
 
 
+class Busy(Unavailable):
+    """The server has more of this to do already than it can do soon."""
+
+
 class BadHost(Invalid):
     """The name by which the server was called is not one of its own."""
 

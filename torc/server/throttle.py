@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from torc.server.problems import TooMany
+from torc.server.problems import Busy, TooMany
 
+T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 Clock = Callable[[], float]
@@ -55,6 +59,10 @@ class Misses:
                 retry_after=seconds,
             )
 
+    def knows(self, key: str) -> bool:
+        """Return whether misses are remembered."""
+        return key in self._known
+
     def miss(self, key: str) -> None:
         """Count a miss."""
         now = self._clock()
@@ -91,6 +99,27 @@ class Rate:
         self._known.keep(key, (left - 1.0, now))
 
 
+class Bounded:
+    """Does one thing after the other on a thread of its own, and takes no more of them than it can do soon."""
+
+    def __init__(self, most: int, name: str, what: str) -> None:
+        self._thread = ThreadPoolExecutor(1, name)
+        self._places = threading.BoundedSemaphore(most)
+        self._what = what
+
+    def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Have something done when its turn comes. Raises Busy at once where too many wait."""
+        if not self._places.acquire(blocking=False):
+            raise Busy(f"too many {self._what} at once", hint="try again in a moment", retry_after=1)
+        try:
+            asked = self._thread.submit(work)
+        except BaseException:
+            self._places.release()
+            raise
+        asked.add_done_callback(lambda _: self._places.release())
+        return asyncio.wrap_future(asked)
+
+
 def network_of(address: str) -> str:
     """Give what one customer of a network has: an IPv4 address, or the /64 of an IPv6 one."""
     try:
@@ -102,3 +131,14 @@ def network_of(address: str) -> str:
             return str(found.ipv4_mapped)
         return str(ipaddress.ip_network((int(found), 64), strict=False))
     return str(found)
+
+
+def region_of(address: str) -> str:
+    """Return what somebody has who has many networks: the /24 of an IPv4 address, the /48 of an IPv6 one."""
+    try:
+        found = ipaddress.ip_address(network_of(address).partition("/")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((int(found), 48), strict=False))
+    return str(ipaddress.IPv4Network((int(found), 24), strict=False))
