@@ -15,6 +15,7 @@ from mcp_server.registry import tool
 from mcp_server.texts import Problem, Source, Spec, SpecPath
 from torc.api.workflows import CreateWorkflow
 from torc.errors import Invalid
+from torc.runner.links import links_of
 from torc.spec.compile import SUFFIXES, parse_spec
 from torc.spec.plan import Plan
 from torc.spec.write import write_spec
@@ -69,10 +70,11 @@ def create_workflow(
         )
     here = desk()
     where = str(places.folder(directory or ".")) if here.is_here else str(directory or "/")
+    links = links_of([file.path for file in plan.files], where) if here.is_here else {}
     stored = here.torc.send(
         CreateWorkflow(
             spec=source.text, format=source.format, name=source.name, files=texts.source_files(source), directory=where,
-            user=here.user,
+            user=here.user, links=links,
         )
     )  # fmt: skip
     following = "get_execution_plan shows what it takes; run_workflow or submit_workflow runs it"

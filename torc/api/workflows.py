@@ -74,6 +74,10 @@ class CreateWorkflow(Request[Workflow]):
     name: str = Field("<spec>", description="name of the document in diagnostics, usually its path")
     files: list[SourceFile] = Field([], description="the `@file`s that the parameters of the spec refer to")
     directory: str = Field(description="absolute directory that paths are relative to and in which jobs run")
+    links: dict[str, str] = Field(
+        {},
+        description="paths of the spec that lead elsewhere through symbolic links, and where; relative below `directory`",
+    )
     user: str | None = Field(None, description="owner when the spec names none")
     max_jobs: int = Field(5_000_000, ge=1)
 
@@ -222,6 +226,8 @@ class ReinitializeWorkflow(Request[ReinitializeReply]):
     format: SpecFormat | None = Field(None, description="of the spec; tried in turn when left out")
     name: str = Field("<spec>", description="name of the document in diagnostics, usually its path")
     spec_files: list[SourceFile] = Field([], description="the `@file`s that the parameters of the spec refer to")
+    directory: str | None = Field(None, description="of the workflow, for comparing the paths of the spec")
+    links: dict[str, str] = Field({}, description="as for a new workflow")
     force: bool = False
     dry_run: bool = False
     limit: int = Field(1000, ge=0, le=100_000)

@@ -33,10 +33,16 @@ def reader_beside(name: str) -> Callable[[str], str]:
 
 def compiled(path: str) -> tuple[Any, list[Any], str, str | None, str]:
     """Compile a spec: plan, diagnostics, text, format, name. Raises Invalid with the rendered diagnostics."""
+    from torc.runner.links import links_of
     from torc.spec.compile import compile_spec
+    from torc.spec.paths import placing
 
     text, form, name = read_spec(path)
-    plan, found = compile_spec(text, format=form, name=name, read=reader_beside(name))  # type: ignore[arg-type]
+    read, here = reader_beside(name), os.getcwd()
+    plan, found = compile_spec(text, format=form, name=name, read=read, place=placing(here))  # type: ignore[arg-type]
+    links = None if plan is None else links_of([file.path for file in plan.files], here)
+    if links:
+        plan, found = compile_spec(text, format=form, name=name, read=read, place=placing(here, links))  # type: ignore[arg-type]
     if plan is None:
         errors = [problem for problem in found if problem.severity == "error"]
         raise Invalid(
@@ -56,6 +62,7 @@ def _rendered(problem: Any) -> str:
 def checked_spec(path: str) -> tuple[Any, Any]:
     """Check a spec; gives what it stands for, and the request that stores it. Warnings are shown."""
     from torc.api.workflows import CreateWorkflow, SourceFile
+    from torc.runner.links import links_of
     from torc.spec.compile import external_files
 
     made, found, text, form, name = compiled(path)
@@ -63,7 +70,9 @@ def checked_spec(path: str) -> tuple[Any, Any]:
         render.note(_rendered(problem))
     read = reader_beside(name)
     files = [SourceFile(path=file, text=read(file)) for file in external_files(text, format=form)]  # type: ignore[arg-type]
-    request = CreateWorkflow(spec=text, format=form, name=name, files=files, directory=os.getcwd())  # type: ignore[arg-type]
+    here = os.getcwd()
+    links = links_of([file.path for file in made.files], here)
+    request = CreateWorkflow(spec=text, format=form, name=name, files=files, directory=here, links=links)  # type: ignore[arg-type]
     return made, request
 
 

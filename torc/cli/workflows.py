@@ -236,7 +236,8 @@ def reinitialize(
     edited: dict[str, Any] = {}
     if spec is not None:
         made = checked_request(spec)
-        edited = {"spec": made.spec, "format": made.format, "name": made.name, "spec_files": made.files}
+        edited = {"spec": made.spec, "format": made.format, "name": made.name, "spec_files": made.files,
+                  "directory": made.directory, "links": made.links}  # fmt: skip
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
         request = api.ReinitializeWorkflow(workflow_id=number, force=force, dry_run=dry_run, **edited)

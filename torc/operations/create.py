@@ -10,16 +10,23 @@ from torc.operations.dispatch import Tx, answers, prepares
 from torc.operations.provenance import record_spec
 from torc.operations.rows import workflow_of, workflow_row
 from torc.spec.compile import Limits, compile_spec
+from torc.spec.paths import Place, place_of, placing
 from torc.spec.plan import Plan
 from torc.store.insert import Owner, insert_plan
 
 
 def compile_text(
-    spec: str, format: SpecFormat | None, name: str, files: Sequence[SourceFile], limits: Limits = Limits()
+    spec: str,
+    format: SpecFormat | None,
+    name: str,
+    files: Sequence[SourceFile],
+    *,
+    place: Place = place_of,
+    limits: Limits = Limits(),
 ) -> Plan:
     """Compile the text of a spec, with the texts of the `@file`s sent along. Raises Invalid with every diagnostic."""
     texts = {file.path: file.text for file in files}
-    plan, found = compile_spec(spec, format=format, name=name, read=texts.__getitem__, limits=limits)
+    plan, found = compile_spec(spec, format=format, name=name, read=texts.__getitem__, limits=limits, place=place)
     if plan is None:
         errors = [problem for problem in found if problem.severity == "error"]
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -35,7 +42,8 @@ def compile_text(
 def compile_request(request: CreateWorkflow) -> Plan:
     """Compile a spec that is to be stored."""
     limits = Limits(max_jobs=request.max_jobs)
-    return compile_text(request.spec, request.format, request.name, request.files, limits)
+    place = placing(request.directory, request.links)
+    return compile_text(request.spec, request.format, request.name, request.files, place=place, limits=limits)
 
 
 def _user(tx: Tx, request: CreateWorkflow, plan: Plan) -> str:

@@ -17,6 +17,7 @@ from torc.operations.graph import get_graph
 from torc.operations.reset import all_states, changes_of, make_due
 from torc.operations.rows import workflow_row
 from torc.operations.workflows import refuse_while_running
+from torc.spec.paths import placing
 from torc.spec.plan import Plan
 
 
@@ -25,7 +26,8 @@ def compile_edited(request: ReinitializeWorkflow) -> Plan | None:
     """Compile the edited spec, where there is one."""
     if request.spec is None:
         return None
-    return compile_text(request.spec, request.format, request.name, request.spec_files)
+    place = placing(request.directory, request.links)
+    return compile_text(request.spec, request.format, request.name, request.spec_files, place=place)
 
 
 @answers(ReinitializeWorkflow)

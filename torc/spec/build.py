@@ -21,6 +21,7 @@ from torc.spec.expand import PLACE, Combination, Space, Template, Templates, Unf
 from torc.spec.model import Parameterized, ResourceRequirements, WorkflowSpec
 from torc.spec.nearest import Nearest
 from torc.spec.parameters import BadParameter, Read, Value, choose, values_of
+from torc.spec.paths import Place, place_of
 from torc.spec.plan import Named, PlannedAction, PlannedFile, PlannedRequirement, PlannedUserData
 from torc.spec.references import Astray, find_misplaced
 from torc.spec.resolve import Indexes, Names, Unknown, Unsuitable, merged
@@ -71,8 +72,10 @@ class Shape(NamedTuple):
 class Builder:
     """Builds the parts of one plan, reporting problems to the document."""
 
-    def __init__(self, spec: WorkflowSpec, document: Document, read: Read | None, limits: Limits) -> None:
-        self.spec, self.document, self.read, self.limits = spec, document, read, limits
+    def __init__(
+        self, spec: WorkflowSpec, document: Document, read: Read | None, limits: Limits, place: Place = place_of
+    ) -> None:
+        self.spec, self.document, self.read, self.limits, self.place = spec, document, read, limits, place
         self.report = document.report
         self.shared: dict[str, tuple[Value, ...]] = {}
         self.nearest = Nearest()

@@ -90,7 +90,7 @@ def build_plan(builder: Builder) -> Plan | None:
     metadata = builder.metadata()
     if document.failed:
         return None
-    connected = connect(builder, jobs.filled, jobs.input_sets)
+    connected = connect(builder, jobs.filled, jobs.input_sets, [file.path for file in files])
     if connected is None:
         return None
     return Plan(

@@ -12,6 +12,7 @@ from torc.spec.diagnostics import Diagnostic
 from torc.spec.document import Document
 from torc.spec.model import WorkflowSpec
 from torc.spec.parameters import Read, file_of
+from torc.spec.paths import Place, place_of
 from torc.spec.plan import Plan
 from torc.spec.read_json import read_json, read_json5
 from torc.spec.read_kdl import read_kdl
@@ -37,16 +38,18 @@ def compile_spec(
     name: str = "<stdin>",
     read: Read | None = None,
     limits: Limits = Limits(),
+    place: Place = place_of,
 ) -> tuple[Plan | None, list[Diagnostic]]:
     """Compile a spec. The plan is None when there is an error among the diagnostics, which are in order of place.
 
-    `read` gives the text of an `@file` relative to the spec. `format` None: the formats are tried in turn.
+    `read` gives the text of an `@file` relative to the spec. `format` None: the formats are tried in turn. `place` gives
+    the one spelling of the path of a file, by which files are compared.
     """
     document = load_document(text, format=format, name=name, limits=limits)
     spec = check(document)
     if spec is None:
         return None, document.found()
-    plan = build_plan(Builder(spec, document, read, limits))
+    plan = build_plan(Builder(spec, document, read, limits, place))
     return None if document.failed else plan, document.found()
 
 
