@@ -11,11 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.running import ROOT, results, run, run_jobs, states, store, wait_until
+from tests.support.running import (
+    ROOT,
+    kill_with_spawner,
+    results,
+    run,
+    run_jobs,
+    start_process,
+    states,
+    store,
+    wait_until,
+)
 from torc.api.events import ListEvents
 from torc.api.jobs import CreateJob
 from torc.client.embedded import Embedded
-from torc.errors import Invalid, Unavailable
+from torc.errors import Conflict, Invalid, Unavailable
 from torc.runner.local import RunOptions, run_here
 from torc.runner.place import View
 
@@ -364,3 +374,20 @@ def test_a_worker_waits_for_new_jobs_as_long_as_the_workflow_wants_and_a_local_r
     assert not worker.is_alive() and time.monotonic() - began >= 2.0
     other = store(local, tmp_path, [{"name": "a", "command": "true"}], compute_node_ignore_workflow_completion=True)
     assert run(local, other, tmp_path).workflow.state == "completed"
+
+
+def test_a_workflow_whose_runner_was_killed_here_does_not_hold_its_outputs(
+    local: Embedded, sqlite_file: Path, tmp_path: Path
+) -> None:
+    files = [{"name": "f", "path": "out.txt"}]
+    wait = {"name": "w", "command": "echo $TORC_WORKFLOW_ID > out.txt; sleep 1000", "output_files": ["f"]}
+    first = store(local, tmp_path, [wait], files=files)
+    second = store(local, tmp_path, [{**wait, "command": "echo second > out.txt"}], files=files)
+    process = start_process(sqlite_file, first, tmp_path / "out")
+    wait_until((tmp_path / "out.txt").exists, "the first one writes")
+    with pytest.raises(Conflict, match=f"workflow {first} .* runs and writes out.txt"):
+        run(local, second, tmp_path)
+    kill_with_spawner(process)
+    process.wait()
+    assert run(local, second, tmp_path).workflow.state == "completed"
+    assert (tmp_path / "out.txt").read_text() == "second\n"

@@ -28,6 +28,7 @@ from torc.operations.actions import begin_actions, release_firings
 from torc.operations.dispatch import Tx, answers
 from torc.operations.homes import enter_allocation
 from torc.operations.lost import Loss, lose
+from torc.operations.outputs import refuse_shared_outputs
 from torc.operations.provenance import record_surroundings
 from torc.operations.rows import decode_cursor, encode_cursor, loads, workflow_of, workflow_row
 from torc.store.ids import take_ids
@@ -54,6 +55,8 @@ def start_run(tx: Tx, request: StartRun) -> Workflow:
     interrupted = text("SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted")
     moves.apply(Event.RESUMED, [job[0] for job in tx.db.execute(interrupted, {"id": row["id"]})])
     moves.finish(tx.now, tx.actor, has_job_actions=bool(row["has_job_actions"]))
+    if _has(tx, row["id"], "ready", "blocked"):
+        refuse_shared_outputs(tx, row)
     if row["is_begun"]:
         go_on = "UPDATE workflow SET ended_at = NULL, updated_at = :now WHERE id = :id AND ended_at IS NOT NULL"
         if _has(tx, row["id"], "ready"):
@@ -87,7 +90,9 @@ def register_runner(tx: Tx, request: RegisterRunner) -> Runner:
         raise Conflict(f"workflow {row['id']} has not been started", hint="begin a run first")
     if request.allocation_id is not None:
         enter_allocation(tx, row["id"], request.allocation_id, request.node)
-    runner_id = take_ids(tx.db, "runner")
+    runner_id = take_ids(tx.db, "runner")  # from here on, no other runner can be entered before this one is
+    if not active_runners(tx, row["id"]):
+        refuse_shared_outputs(tx, row)
     tx.db.execute(
         text(
             "INSERT INTO runner (id, workflow_id, run_id, kind, host, pid, process_started, boot_id, capacity, labels, "

@@ -28,7 +28,7 @@ from torc.api.runs import (
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.core.quantities import human_bytes
 from torc.core.resources import Capacity, Pool
-from torc.errors import NotFound, Unavailable
+from torc.errors import Conflict, NotFound, Unavailable
 from torc.runner import diary, files, hardware, orphans
 from torc.runner.conversation import node_capacity
 from torc.runner.hardware import Identity
@@ -98,7 +98,7 @@ def run_here(
     dead = orphans.give_up_dead_runners(torc, workflow_id, here, options.output_dir)
     settings = _settings(torc, workflow_id, options)
     seen = files.look_before(torc, workflow_id, settings.directory, time.time())
-    workflow = torc.send(StartRun(workflow_id=workflow_id))
+    workflow = _begin(torc, workflow_id, here, options)
     outcome = RunOutcome(workflow, None)
     while workflow.ended_at is None and workflow.run_id > 0:
         outcome = _run_once(torc, workflow, options, leave_at, on_update)
@@ -108,6 +108,17 @@ def run_here(
         workflow = torc.send(StartRun(workflow_id=workflow_id))  # the lease ended under it: begin anew
     files.look_after(torc, seen)
     return replace(outcome, dead_runners=len(dead))
+
+
+def _begin(torc: Torc, workflow_id: int, here: Identity, options: RunOptions) -> Workflow:
+    """Begin the run; another workflow that holds its outputs, and whose runners here have died, does not count."""
+    try:
+        return torc.send(StartRun(workflow_id=workflow_id))
+    except Conflict as error:
+        other = error.details.get("running")
+        if not isinstance(other, int) or not orphans.give_up_dead_runners(torc, other, here, options.output_dir):
+            raise
+        return torc.send(StartRun(workflow_id=workflow_id))
 
 
 def _run_once(
