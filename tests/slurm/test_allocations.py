@@ -118,6 +118,53 @@ def test_what_was_submitted_and_not_recorded_is_found_and_what_was_submitted_twi
     assert here.slurm.look([Asked("torc-wf1-al9-00000000", None, 0.0)]).observations == {}
 
 
+def test_what_slurm_does_not_take_now_is_submitted_when_there_is_room(here: Here, slurm: RealCluster) -> None:
+    number = workflow(here.torc, "a")
+    slurm.call("scontrol", "update", "partitionname=debug", "state=drain")
+    before = commands.issued()["sbatch"]
+    try:
+        made = here.ask(number, SMALL, SMALL, replace(SMALL, partition="short"))
+        assert [item.cluster_state for item in made] == ["DEFERRED", "DEFERRED", "PENDING"]
+        assert commands.issued()["sbatch"] == before + 2, "one refusal speaks for all of its place"
+        assert {item.state for item in made[:2]} == {"submitting"}
+        assert all("not available" in (item.reason or "") for item in made[:2])
+        poll(here.torc, here.slurm)
+        assert commands.issued()["sbatch"] == before + 2, "not at once again"
+    finally:
+        slurm.call("scontrol", "update", "partitionname=debug", "state=up")
+    cancel(here.torc, number, here.slurm, allocation_ids=[made[1].id])
+    here.until(made[1], "NOT_SUBMITTED")
+    slurm.call("scancel", here.now(made[2]).cluster_job_id or "")
+    here.until(made[2], "CANCELLED")
+    wait_until(
+        lambda: bool(poll(here.torc, here.slurm)) and here.now(made[0]).cluster_job_id, what="the submission", timeout=90
+    )
+    assert here.until(made[0], "RUNNING").reason is None
+
+
+def test_without_accounting_the_queue_alone_is_followed(
+    here: Here, slurm: RealCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    number = workflow(here.torc, "a")
+    first, second = here.ask(number, SMALL, SMALL)
+    here.until(first, "RUNNING")
+    slurm.stop_accounting()
+    try:
+        slurm.call("scancel", here.now(first).cluster_job_id or "")
+        here.until(first, "CANCELLED")
+        asked = commands.issued()["sacct"]
+        for _ in range(3):
+            poll(here.torc, here.slurm)
+        assert commands.issued()["sacct"] == asked, "it is left alone for a while"
+        gone = here.slurm.look([Asked("torc-wf1-al9-00000000", "999999", 0.0)])
+        assert gone.uncertain == {"torc-wf1-al9-00000000"}, "nobody can say that it is gone"
+        assert sum("accounting does not answer" in message for message in caplog.messages) == 1
+    finally:
+        slurm.sandbox.start(install=False)
+    cancel(here.torc, number, here.slurm)
+    here.until(second, "CANCELLED")
+
+
 def test_a_node_that_fails_takes_its_runners_along_and_is_left_out(here: Here, slurm: RealCluster) -> None:
     number = workflow(here.torc, "a")
     item = here.ask(number)[0]
@@ -157,7 +204,9 @@ def test_a_requeue_is_told_apart_from_an_end(here: Here, slurm: RealCluster) -> 
 
 
 @pytest.mark.slow
-def test_a_controller_that_is_away_is_no_news(here: Here, slurm: RealCluster) -> None:
+def test_a_controller_that_is_away_is_no_news(
+    here: Here, slurm: RealCluster, caplog: pytest.LogCaptureFixture
+) -> None:
     number = workflow(here.torc, "a")
     item = here.ask(number)[0]
     here.until(item, "RUNNING")
@@ -168,13 +217,15 @@ def test_a_controller_that_is_away_is_no_news(here: Here, slurm: RealCluster) ->
             poll(here.torc, here.slurm)
         follower = Follower(here.torc, number, here.slurm)
         assert [found.id for found in follower.step().open] == [item.id] and not follower.pace.is_due()
+        assert any("the cluster does not answer; what runs goes on" in message for message in caplog.messages)
         with pytest.raises(Unavailable):
             here.ask(number)
     finally:
         slurm.sandbox.start_controller()
     assert states(here.torc, number) == "a:running" and here.now(item).state == "running"
     waiting = here.torc.send(ListAllocations(workflow_id=number)).items[0]
-    assert waiting.state == "submitting", "to be submitted by whoever follows"
+    assert (waiting.state, waiting.cluster_state) == ("submitting", "DEFERRED"), "to be submitted by whoever follows"
+    assert "sbatch" in (waiting.reason or "")
     wait_until(lambda: bool(poll(here.torc, here.slurm)), what="the controller", timeout=60)
     assert here.until(item, "RUNNING").state == "running"
 

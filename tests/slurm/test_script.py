@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from torc.errors import Invalid
 from torc.slurm.request import AllocationRequest
-from torc.slurm.script import Facts, job_name, mark_of, render
+from torc.slurm.script import Facts, job_name, left_out, mark_of, render
 
 FACTS = Facts(
     3, 7, "torc-wf3-al7-5f6a7b8c", ("/opt/torc/bin/torc",), "/home/ada/my sweep", "/home/ada/my sweep/out",
@@ -30,16 +30,16 @@ def test_a_script_asks_for_what_the_request_says() -> None:
     request = AllocationRequest(
         "sweep", 5400, num_nodes=2, account="climate", partition="gpu", qos="high", cpus_per_node=16,
         memory_bytes_per_node=(64 << 30) + 1, gpus_per_node=2, gpu_type="a100", exclude=("n7", "n8"), scheduler="gpu nodes",
-        max_parallel_jobs=4, extra="--reservation=maintenance --requeue", options=(("licenses", "abaqus:2"), ("hold", None)),
+        max_parallel_jobs=4, extra="--reservation=maintenance --requeue", options=(("licenses", "abaqus:2"), ("hold", None), ("comment", "cost=7")),
     )  # fmt: skip
     script = render(request, FACTS)
     found = options(script)
-    assert found[0] == "--reservation=maintenance --requeue", "what users add stands first: ours holds"
+    assert found[:4] == ["--reservation=maintenance", "--licenses=abaqus:2", "--hold", "--comment=cost=7"], "before ours"
     assert found[-1] == "--no-requeue"
     assert {
         "--time=01:30:00", "--nodes=2", "--account=climate", "--partition=gpu", "--qos=high", "--cpus-per-task=16",
         "--mem=65537M", "--gres=gpu:a100:2", "--exclude=n7,n8", "--licenses=abaqus:2", "--hold", "--signal=B:TERM@120",
-        "--job-name=sweep.torc-wf3-al7-5f6a7b8c", "--comment=torc-wf3-al7-5f6a7b8c", '--chdir="/home/ada/my sweep"',
+        "--job-name=sweep.torc-wf3-al7-5f6a7b8c", '--chdir="/home/ada/my sweep"',
         '--output="/home/ada/my sweep/out/slurm_output_wf3_sl%j.o"',
     } <= set(found)  # fmt: skip
     (started,) = [line for line in script.splitlines() if line.startswith("srun")]
@@ -104,3 +104,60 @@ def test_a_line_break_at_the_end_is_no_part_of_a_name() -> None:
             render(AllocationRequest("n", 60, options=options), FACTS)
     with pytest.raises(Invalid):
         render(AllocationRequest("n", 60), replace(FACTS, variables={"NAME\n": "x"}))
+
+
+def test_a_comment_is_the_users() -> None:
+    assert "comment" not in render(AllocationRequest("n", 600), FACTS)
+
+
+def test_nodes_that_users_exclude_stay_excluded_beside_those_that_failed() -> None:
+    for extra, defaults in (("--exclude=n[2-3]", None), ("-x n[2-3]", None), ("--exclud n2", "n3"), (None, "n2,n3"), ("-xn2,n3", "n2")):
+        options_ = () if defaults is None else (("exclude", defaults),)
+        request = AllocationRequest("n", 600, extra=extra, options=options_, exclude=("n7", "n3"))
+        found = [line for line in options(render(request, FACTS)) if "exclude" in line or "-x" in line]
+        assert found == ["--exclude=n2,n3,n7"], (extra, defaults)
+    with pytest.raises(Invalid, match="not a file"):
+        render(AllocationRequest("n", 600, extra="--exclude=./bad_nodes"), FACTS)
+
+
+@pytest.mark.parametrize(
+    ("extra", "defaults", "words"),
+    [
+        ("--array=0-3", (), "num_allocations"),
+        ("-a0-3", (), "num_allocations"),
+        ("--arr 0-3", (), "num_allocations"),
+        (None, (("array", "0-3"),), "num_allocations"),
+        ("--wrap=hostname", (), "written by Torc"),
+        ("-W", (), "torc watch"),
+        ("-Hn 4", (), "one runner"),
+        ("--mem-per-cpu=1G", (), "`mem` of the scheduler"),
+        ("--nice=5 : -p gpu", (), "heterogeneous"),
+        ("--comment='open", (), "extra"),
+        ("hostname", (), "is no option"),
+    ],
+)
+def test_options_that_would_break_torc_are_refused(
+    extra: str | None, defaults: tuple[tuple[str, str | None], ...], words: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        render(AllocationRequest("n", 600, extra=extra, options=defaults), FACTS)
+    assert words in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_what_does_not_hold_is_said() -> None:
+    request = AllocationRequest(
+        "n", 60, partition="gpu", cpus_per_node=2, extra="--signal=B:USR1@30 -p debug --nice=5 --time 10 --mem-per-cpu=1G",
+        options=(("requeue", None), ("comment", "cost=7"), ("partition", "gpu")),
+    )  # fmt: skip
+    said = left_out(request)
+    assert [line.split("`")[1] for line in said] == ["--signal=B:USR1@30", "--partition=debug", "--time=10", "--requeue"]
+    assert "supports_termination" in said[0] and "--partition=gpu" in said[1]
+    script = render(request, FACTS)
+    assert "USR1" not in script and "debug" not in script and "--requeue" not in script
+    assert {"--nice=5", "--mem-per-cpu=1G", "--comment=cost=7"} <= set(options(script))
+
+
+def test_what_the_environment_of_the_job_is_does_not_hide_the_server_from_the_runners() -> None:
+    script = render(AllocationRequest("n", 60, options=(("export", "NONE"),)), FACTS)
+    (started,) = [line for line in script.splitlines() if line.startswith("srun")]
+    assert "--export=ALL" in shlex.split(started)

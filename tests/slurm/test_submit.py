@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,64 @@ def test_the_scripts_of_a_dry_run_are_accepted_by_slurm(program: Program, slurm:
     for item in shown["scripts"]:
         slurm.call("sbatch", "--test-only", stdin=item["script"])
     assert not slurm.call("squeue", "-h")
+    assert not (program.directory / ".torc").exists()
+
+
+def _alike(script: str) -> list[str]:
+    """Leave out what is known only when a workflow is stored: its numbers, and how its runners reach the store."""
+    text = re.sub(r"torc-wf\d+-al\d+-[0-9a-f]+|torc-dry-run", "MARK", script)
+    text = re.sub(r"(allocation |workflow |_wf|run-node |--allocation=)\d+", r"\g<1>N", text)
+    return [line for line in text.splitlines() if not line.startswith("export TORC_")]
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_what_a_dry_run_shows_is_what_slurm_gets(program: Program, slurm: Slurm, written: bool) -> None:
+    fields: dict[str, Any] = {
+        "slurm_defaults": {"comment": "cost=abc", "nice": 10, "mail-type": "NONE", "signal": "B:USR1@300", "requeue": True}
+    }
+    if written:  # jobs ask for an hour, and so does the scheduler: the runner needs two minutes more
+        fields["slurm_schedulers"] = [{"name": "cpu", "walltime": "00:01:30", "extra": "--exclude=" + slurm.nodes[2]}]
+        fields["actions"] = [{"trigger_type": "on_workflow_start", "action_type": "schedule_nodes", "scheduler": "cpu"}]
+    path = spec(program, {"name": "a", "command": "true"}, **fields)
+    dry = program("submit", path, "-A", "root", "--dry-run", "-f", "json")
+    (shown,) = dry.json["scripts"]
+    for words in ("`--signal=B:USR1@300` is left out", "`--requeue` is left out"):
+        assert words in dry.stderr
+    assert "#SBATCH --comment=cost=abc" in shown["script"]
+    if written:
+        assert "get a walltime of 3m 00s instead of 1m 30s" in dry.stderr
+        assert f"#SBATCH --exclude={slurm.nodes[2]}" in shown["script"]
+    made = program("submit", path, "-A", "root", "--no-watch", "-f", "json").json
+    got = slurm.call("scontrol", "write", "batch_script", made["submitted"][0]["cluster_job_id"], "-")
+    assert _alike(got) == _alike(shown["script"])
+
+
+def test_a_walltime_is_not_raised_beyond_what_the_partition_gives(program: Program, slurm: Slurm) -> None:
+    fields: dict[str, Any] = {
+        "resource_requirements": [{"name": "small", "num_cpus": 1, "memory": "100m", "runtime": "PT60M"}],
+        "slurm_schedulers": [{"name": "cpu", "partition": "short", "walltime": "00:04:00", "cpus_per_node": 4}],
+        "actions": [{"trigger_type": "on_workflow_start", "action_type": "schedule_nodes", "scheduler": "cpu"}],
+    }
+    path = spec(program, {"name": "a", "command": "true", "scheduler": "cpu"}, **fields)
+    for more in (["--dry-run"], []):
+        refused = program("submit", path, "-A", "root", *more, code=2)
+        assert "1h 02m in short, which allows 5m 00s" in refused.stderr
+    assert not slurm.call("squeue", "-h")
+    saving = {"name": "a", "command": "true", "scheduler": "cpu", "supports_termination": True}
+    shown = program("submit", spec(program, saving, **fields), "-A", "root", "--dry-run", "-f", "json").json
+    assert "--time=00:04:00" in shown["scripts"][0]["script"], "it goes on in the next allocation"
+
+
+def test_options_that_would_break_torc_are_refused_before_anything_is_stored(program: Program, slurm: Slurm) -> None:
+    fields: dict[str, Any] = {
+        "slurm_schedulers": [{"name": "cpu", "walltime": "00:10:00", "extra": "--array=0-3"}],
+        "actions": [{"trigger_type": "on_workflow_start", "action_type": "schedule_nodes", "scheduler": "cpu"}],
+    }
+    refused = program("submit", spec(program, {"name": "a", "command": "true"}, **fields), "-A", "root", code=2)
+    assert "`array` cannot be set" in refused.stderr
+    fields = {"slurm_defaults": {"reservation": "no_such_one"}}
+    refused = program("submit", spec(program, {"name": "a", "command": "true"}, **fields), "-A", "root", code=2)
+    assert "Requested reservation is invalid" in refused.stderr
     assert not (program.directory / ".torc").exists()
 
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import string
 import subprocess
 import tempfile
@@ -91,6 +92,12 @@ class Slurm:
         """Wait until accounting has a job in this state: it is late by seconds."""
         ask = ("sacct", "-n", "-P", "-X", "-j", job, "-o", "State")
         wait_until(lambda: self.call(*ask).startswith(state), timeout=timeout, what=f"accounting: job {job} is {state}")
+
+    def stop_accounting(self) -> None:
+        """End slurmdbd; `sandbox.start` begins it again."""
+        pid = int((self.sandbox.folder / "run" / "slurmdbd.pid").read_text())
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: _started(pid) is None, timeout=30, what="slurmdbd has ended")
 
     def tidy(self) -> None:
         """Put right what a test broke, and end what it left."""

@@ -90,12 +90,13 @@ class ListDueScheduling(Request[list[DueScheduling]]):
 
 
 class Submission(Value):
-    """What became of asking for an allocation: the cluster's id of it, or why it was refused."""
+    """What became of asking for an allocation: the cluster's id of it, why it was refused, or why it was put off."""
 
     allocation_id: int
     cluster_job_id: str | None = None
     cluster: str | None = None
     error: str | None = None
+    deferred: str | None = Field(None, description="why the cluster would not have it now: it is to be asked again")
 
 
 @request("POST", "/workflows/{workflow_id}/allocations/submitted", access="run")
@@ -183,6 +184,7 @@ class WaitingJobs(Value):
 
     scheduler: str | None = Field(None, description="whose runners alone may take them")
     requirement: str
+    supports_termination: bool = Field(False, description="they save their work, and go on in the next allocation")
     num_jobs: int
     num_cpus: int
     num_gpus: int

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from torc.api.base import Torc
 from torc.api.runs import StartRun
 from torc.automation.hands import Limits, Work
+from torc.core.allocations import AllocationState
 from torc.core.clusters import Cluster
 from torc.core.headroom import memory_for_jobs, time_for_jobs
 from torc.errors import TorcError
@@ -81,7 +82,7 @@ class Clustered:
         if followed.to_come:
             return "begun"
         made = ask_again(self.torc, workflow_id, self.cluster, max_nodes=most_nodes_before(self.torc, workflow_id))
-        refused = [item for item in made if item.cluster_job_id is None and item.cluster_state is not None]
+        refused = [item for item in made if item.cluster_job_id is None and item.state is AllocationState.ENDED]
         for reason in dict.fromkeys(item.reason for item in refused):
             _LOG.error("the cluster refused an allocation: %s", reason)
         if len(refused) == len(made):

@@ -82,7 +82,7 @@ def _places(items: Sequence[Any]) -> str:
     if not items:
         return ""
     states = Counter(str(item.state) for item in items)
-    reasons = Counter(item.reason for item in items if item.state == "pending" and item.reason)
+    reasons = Counter(item.reason for item in items if item.state in {"submitting", "pending"} and item.reason)
     why = f" ({', '.join(reason for reason, _ in reasons.most_common(_MOST_REASONS))})" if reasons else ""
     return "; allocations: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())) + why
 
@@ -92,5 +92,7 @@ def _tell(item: Any) -> None:
     name = f"allocation {item.cluster_job_id or item.id} ({item.scheduler or item.name})"
     if item.state == "ended" and item.cluster_job_id is None:
         render.note(f"  {name} was refused: {item.reason}")
+    elif item.cluster_state == "DEFERRED":
+        render.note(f"  {name} is put off and will be asked for again: {item.reason}")
     elif item.state == "ended" and item.cluster_state not in {None, "COMPLETED", "CANCELLED"}:
         render.note(f"  {name} ended: {item.cluster_state}{f', {item.reason}' if item.reason else ''}")

@@ -42,6 +42,13 @@ def choose_server(named: str | None, start: bool) -> str:
     return f"server: {_start(here)} (started now; `torc server stop` ends it when all is done)"
 
 
+def foreseen_server(named: str | None) -> str:
+    """Give the server that runners would be told of, for showing; a stand-in where it is started only then."""
+    url, _ = SESSION.settings.place()
+    found = place.read(torc_folder(make=False))
+    return named or url or (found.url if found is not None and found.is_alive() else "http://SERVER:PORT")
+
+
 def _use(url: str) -> None:
     SESSION.options["url"] = url
     SESSION.options.pop("db", None)

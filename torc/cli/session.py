@@ -124,12 +124,13 @@ def find_place(trusted: tuple[Path, ...]) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def torc_folder() -> Path:
+def torc_folder(*, make: bool = True) -> Path:
     """Give the `.torc/` of this directory; it is made where there is none. Raises Forbidden or Invalid."""
     from torc.client.connect import find, make_directory
 
     folder = Path(find(Path.cwd(), _trusted()).database).parent
-    make_directory(folder)
+    if make:
+        make_directory(folder)
     return folder
 
 

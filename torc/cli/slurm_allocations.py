@@ -43,6 +43,7 @@ def schedule_nodes(
     """
     from torc.api.runs import StartRun
     from torc.cli.clusters import slurm_for
+    from torc.slurm.script import left_out
     from torc.slurm.submit import submit
 
     with torc(create=False) as opened:
@@ -50,13 +51,17 @@ def schedule_nodes(
         settings = {"max_parallel_jobs": max_parallel_jobs, "start_one_worker_per_node": not one_runner}
         request = _request(opened, number, scheduler, settings)
         cluster = slurm_for(opened, number, output_dir, with_token=not dry_run)
+        for line in left_out(request):
+            render.note(f"note: {line}")
         if dry_run:
             print_document(cluster.render(request, "torc-dry-run", 0))
             return
         opened.send(StartRun(workflow_id=number))
         made = submit(opened, number, [request] * num_allocations, cluster)
         _show(made)
-    if any(item.cluster_job_id is None for item in made):
+    if any(item.cluster_state == "DEFERRED" for item in made):
+        render.note(f"Slurm does not take all of it now; who follows asks again: torc watch {number}")
+    if any(item.cluster_job_id is None and item.state == "ended" for item in made):
         raise typer.Exit(1)
 
 
@@ -274,6 +279,8 @@ def _since(item: Any) -> str:
 def _where(item: Any, places: Any = None) -> str:
     if item.state.value == "running":
         return ", ".join(item.nodes)
+    if item.cluster_state == "DEFERRED":
+        return f"not taken now, asked for again while somebody follows: {item.reason}"
     place = str((places or {}).get(item.cluster_job_id) or "")
     expected = f"expected {render.when(item.expected_start_at)}" if item.expected_start_at else ""
     return "; ".join(part for part in (item.reason, place, expected) if part)

@@ -32,12 +32,14 @@ class Submission:
     given: dict[str, Any]  # of the options
     output_dir: Path | None
     with_estimate: bool = True
+    server: str | None = None  # that is named
     options: Any = None
     demand: Any = None
     plan: Any = None  # None: the spec says itself what to submit
     written: list[Written] = field(default_factory=list)
     name: str = ""
     taken: frozenset[str] = frozenset()  # names of schedulers
+    defaults: dict[str, Any] = field(default_factory=dict)  # slurm_defaults of the spec
     starts: dict[str, float | None] = field(default_factory=dict)  # as Slurm foresees them
 
     # -- looking and planning -----------------------------------------------------------------------------------
@@ -49,13 +51,12 @@ class Submission:
 
         self.options = options_of(self.given)
         made, request = checked_spec(path)
-        self.name = made.name
+        self.name, self.defaults = made.name, made.settings.get("slurm_defaults") or {}
         actions = [action for action in made.actions if action.action_type == "schedule_nodes"]
         self.demand = demand_of(made, due_jobs(None, len(made.jobs)))
         if actions or made.schedulers:
             schedulers = {item.name: item.fields for item in made.schedulers}
-            defaults = made.settings.get("slurm_defaults") or {}
-            self._obey(schedulers, [(action.trigger_type, dict(action.settings)) for action in actions], defaults)
+            self._obey(schedulers, [(action.trigger_type, dict(action.settings)) for action in actions], made)
         else:
             self._make_plan()
         self._present(quiet=quiet)
@@ -63,12 +64,14 @@ class Submission:
 
     def look_at_stored(self, opened: Any, number: int, *, anyway: bool, replan: bool = False) -> None:
         """Plan what is left of a stored workflow, show and check that. Raises Conflict while allocations are there, and Invalid."""
+        from torc.api.workflows import GetWorkflow
         from torc.slurm.follow import open_allocations
         from torc.slurm.plans import left_of, names_taken, options_before
 
         self.options = options_of(self.given, options_before(opened, number))
         left = left_of(opened, number)
         self.name, self.demand = left.workflow_name, left.demand
+        self.defaults = opened.send(GetWorkflow(workflow_id=number)).settings.get("slurm_defaults") or {}
         if not left.demand.num_jobs:
             raise Conflict(
                 f"nothing is left to do of workflow {number}",
@@ -100,9 +103,10 @@ class Submission:
         self.plan = plan(self.demand, self.cluster, self.options, taken=taken)
         allocation_plan.check(self.plan)
 
-    def _obey(self, schedulers: Any, actions: Sequence[tuple[str, dict[str, Any]]], defaults: Any) -> None:
-        """Take what the spec says itself. Raises Invalid for what cannot be."""
+    def _obey(self, schedulers: Any, actions: Sequence[tuple[str, dict[str, Any]]], made: Any) -> None:
+        """Take what the spec says itself, as it will be submitted. Raises Invalid for what cannot be."""
         from torc.slurm.choosing import problems_of
+        from torc.slurm.follow import as_submitted
         from torc.slurm.schedulers import request_of
 
         if not actions:
@@ -118,8 +122,15 @@ class Submission:
             fields = dict(schedulers[name])
             if fields.get("account") is None and self.options.wishes.account:
                 fields["account"] = self.options.wishes.account
-            request = request_of(name, fields, job_name=f"{self.name}-{name}", defaults=defaults, settings=settings)
-            self.written.append(Written(name, trigger, int(settings.get("num_allocations") or 1), request))
+            request = request_of(name, fields, job_name=f"{self.name}-{name}", defaults=self.defaults, settings=settings)
+            number = int(settings.get("num_allocations") or 1)
+            if trigger == "on_workflow_start" and not problems_of(request, self.cluster):
+                request, number, changed = as_submitted(
+                    request, number, waiting_at_start(made), len(made.jobs), lambda asked: problems_of(asked, self.cluster)
+                )
+                if changed is not None:
+                    render.note(f"note: {changed}")
+            self.written.append(Written(name, trigger, number, request))
         for item in self.written:
             problems = problems_of(item.request, self.cluster)
             if problems:
@@ -130,26 +141,28 @@ class Submission:
 
     def _obey_stored(self, opened: Any, number: int) -> None:
         from torc.api.transfer import ExportSpec
-        from torc.spec.compile import parse_spec
+        from torc.spec.compile import compile_spec
 
         text = opened.send(ExportSpec(workflow_id=number, format="json")).text
-        spec, _ = parse_spec(text, format="json")
-        assert spec is not None, "what was exported can be read"
-        schedulers = {
-            item.name: item.model_dump(exclude_unset=True, exclude={"name"}) for item in spec.slurm_schedulers
-        }
+        made, _ = compile_spec(text, format="json")
+        assert made is not None, "what was exported can be read"
         actions = [
-            (item.trigger_type, item.model_dump(exclude_unset=True))
-            for item in spec.actions
-            if item.action_type == "schedule_nodes"
+            (item.trigger_type, dict(item.settings)) for item in made.actions if item.action_type == "schedule_nodes"
         ]
-        self._obey(schedulers, actions, spec.slurm_defaults)
+        self._obey({item.name: item.fields for item in made.schedulers}, actions, made)
 
     # -- showing ------------------------------------------------------------------------------------------------
 
     def _present(self, *, quiet: bool = False) -> None:
+        from torc.slurm.script import check, left_out
+
+        requests = [request for _, request in self._asked()]
+        for request in requests:
+            check(request)
         if not SESSION.json:
             self.show()
+        for line in dict.fromkeys(line for request in requests for line in left_out(request)):
+            render.note(f"note: {line}")
         if self.with_estimate:
             self.starts = allocation_plan.estimate(self._asked(), self.slurm())
 
@@ -189,16 +202,17 @@ class Submission:
 
     def _asked(self) -> list[tuple[Any, Any]]:
         if self.plan is not None:
-            return allocation_plan.requests_of(self.plan, self.cluster, self.options, self.name)
+            return allocation_plan.requests_of(self.plan, self.cluster, self.options, self.name, self.defaults)
         return [(None, item.request) for item in self.written if item.trigger == "on_workflow_start"]
 
     def slurm(self) -> Any:
         """Give what writes batch scripts of a workflow that is not stored yet."""
         from torc.cli.clusters import program
+        from torc.cli.reach import foreseen_server
         from torc.slurm.slurm import Slurm
 
         folder = str(output_folder(self.output_dir).absolute())
-        return Slurm(0, program(), str(Path.cwd()), folder, {})
+        return Slurm(0, program(), str(Path.cwd()), folder, {"TORC_API_URL": foreseen_server(self.server)})
 
     def dry_run_spec(self) -> None:
         """Print the batch scripts of a spec; the number of its workflow is not known yet, so it is 0 in them."""
@@ -254,6 +268,7 @@ class Submission:
     def follow(self, opened: Any, number: int, made: Sequence[Any], *, wait: bool) -> int:
         """Say what was submitted and, when asked, follow to the end; gives the exit code."""
         from torc.cli import following
+        from torc.slurm.refusals import refusal_of
 
         refused = [item for item in made if item.cluster_job_id is None and item.state == "ended"]
         if not SESSION.json:
@@ -262,6 +277,10 @@ class Submission:
             print(f"workflow {number} ({self.name}): submitted {jobs}")
             for item in refused:
                 render.note(f"error: Slurm refused {item.scheduler}: {item.reason}")
+                render.note(f"  hint: {refusal_of(item.reason or '').hint}")
+            for item in made:
+                if item.cluster_state == "DEFERRED":
+                    render.note(f"note: Slurm does not take {item.scheduler} now; it is asked again while you follow: {item.reason}")
         if refused and len(refused) == len(made):
             return 1
         if wait:
@@ -273,6 +292,25 @@ class Submission:
         else:
             render.note(f"follow it: torc watch {number} (it also submits what later stages need)")
         return 1 if refused else 0
+
+
+def waiting_at_start(made: Any) -> list[Any]:
+    """Count the jobs of a compiled spec that are ready when it begins, by what they ask for and for whom they are."""
+    from collections import Counter
+
+    from torc.core.headroom import least_time_for
+    from torc.slurm.again import Waiting
+
+    counts = Counter(
+        (job.scheduler, job.requirement, job.supports_termination) for job in made.jobs if job.gate is None
+    )
+    found = []
+    for (scheduler, requirement, saves_work), number in counts.items():
+        request = made.requirements[requirement].request
+        least = least_time_for(request.runtime_seconds, saves_work=saves_work)
+        name = None if scheduler is None else made.schedulers[scheduler].name
+        found.append(Waiting(name, number, request._replace(runtime_seconds=least)))
+    return found
 
 
 def demand_of(made: Any, due: Sequence[bool]) -> Any:

@@ -23,7 +23,7 @@ def compared(work: Any) -> list[dict[str, Any]]:
     if other is None or _shape(other) == _shape(work.plan):
         return []
     option = "--single-allocation" if options.single_allocation else "--many-allocations"
-    requests = allocation_plan.requests_of(other, work.cluster, options, work.name)
+    requests = allocation_plan.requests_of(other, work.cluster, options, work.name, work.defaults)
     planned = {"option": None, **_figures(work.plan), "starts_at": _latest(starts), "refused": None}
     found = {"option": option, **_figures(other), "starts_at": None, "refused": None}
     try:

@@ -44,10 +44,12 @@ PHASES: Mapping[str, AllocationState] = {
 }  # fmt: skip
 #: our own words for ends that no cluster has told
 NOT_SUBMITTED = "NOT_SUBMITTED"  # refused, or given up before the cluster knew of it
+DEFERRED = "DEFERRED"  # the cluster takes no more now: it is asked again, while somebody follows
 FORGOTTEN = "FORGOTTEN"  # the cluster had it, and knows nothing of it any more
 REQUEUED = "REQUEUED"
 #: a clock's seconds are rounded twice on their way here
 _SAME_START = 2.0
+_AGAIN_SOONEST, _AGAIN_LATEST = 10.0, 120.0
 _FORGOTTEN_SUBMITTING = 900.0
 _FORGOTTEN_PENDING = 3600.0
 _FORGOTTEN_RUNNING = 900.0
@@ -143,6 +145,18 @@ def observe(standing: Standing, seen: Observation, now: float) -> Change:
     if _ORDER.index(phase) < _ORDER.index(standing.state):
         return Change(standing)
     return Change(_taken(standing, seen, phase, now))
+
+
+def deferred(standing: Standing, reason: str) -> Standing:
+    """Take in that the cluster would not have it now: it stays to be submitted."""
+    if standing.state is not S.SUBMITTING:
+        return standing
+    return replace(standing, cluster_state=DEFERRED, reason=reason)
+
+
+def again_after_seconds(created_at: float, refused_at: float) -> float:
+    """Return how long to wait after a refusal before asking again: longer, the longer it has gone on."""
+    return min(max((refused_at - created_at) * 0.5, _AGAIN_SOONEST), _AGAIN_LATEST)
 
 
 def began(standing: Standing, node: str | None, now: float) -> Standing:

@@ -6,7 +6,7 @@ scheduler; docs/other-schedulers.md shows how PBS or Flux would be added.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -48,6 +48,10 @@ class Cluster(Protocol[RequestT_contra]):
 
     def render(self, request: RequestT_contra, mark: str, allocation_id: int) -> str:
         """Write what is submitted, as people can read it."""
+        ...
+
+    def problems(self, request: RequestT_contra) -> Sequence[str]:
+        """Say why the cluster would never give this, as far as it tells; nothing where it cannot be asked."""
         ...
 
     def submit(self, script: str) -> Submitted:

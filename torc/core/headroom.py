@@ -13,6 +13,8 @@ _SHARE = 0.03
 LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES = 128 << 20, 512 << 20
 #: from the start of an allocation to its first job, and from the last job's end to that of the allocation
 START_SECONDS, END_SECONDS = 60, 60
+#: a job that saves its work begins where a tenth of its time is left, or this
+_WORTH_SECONDS = 300
 #: before the end, Slurm's warning comes so early at most; after it no further job starts
 LAST_START_SECONDS = 180
 
@@ -33,6 +35,11 @@ def memory_with_headroom(jobs_bytes: int) -> int:
     while memory_for_jobs(total) < jobs_bytes:
         total += jobs_bytes - memory_for_jobs(total)
     return total
+
+
+def least_time_for(runtime_seconds: int, *, saves_work: bool) -> int:
+    """Give the time that a job has to find in an allocation: all that it may take, or enough to be worth it, where it goes on later."""
+    return min(runtime_seconds, _WORTH_SECONDS, max(1, runtime_seconds // 10)) if saves_work else runtime_seconds
 
 
 def time_for_jobs(walltime_seconds: int) -> int:

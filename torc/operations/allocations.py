@@ -12,6 +12,7 @@ from sqlalchemy import RowMapping, text
 from torc.api import allocations as api
 from torc.api.base import Page
 from torc.core.allocations import (
+    DEFERRED,
     FORGOTTEN,
     NOT_SUBMITTED,
     REQUEUED,
@@ -20,6 +21,7 @@ from torc.core.allocations import (
     Observation,
     Standing,
     busy_seconds,
+    deferred,
     given_up,
     is_forgotten,
     node_seconds,
@@ -99,13 +101,23 @@ def report_submissions(tx: Tx, request: api.ReportSubmissions) -> list[api.Alloc
     for item in request.submissions:
         row = allocation_row(tx, item.allocation_id, workflow["id"])
         standing = standing_of(row)
-        if item.error is not None:
+        if item.deferred is not None:
+            if row["cluster_job_id"] is None and standing.state is AllocationState.SUBMITTING:
+                _defer(tx, row, standing, item.deferred)
+        elif item.error is not None:
             if row["cluster_job_id"] is None:
                 _end(tx, workflow, row, given_up(standing, NOT_SUBMITTED, item.error, tx.now))
         elif item.cluster_job_id is not None and row["cluster_job_id"] is None:
             _submitted(tx, row, standing, item.cluster_job_id, item.cluster)
     ids = [item.allocation_id for item in request.submissions]
     return allocations_of(tx, [allocation_row(tx, number) for number in ids])
+
+
+def _defer(tx: Tx, row: RowMapping, standing: Standing, why: str) -> None:
+    put_off = deferred(standing, why)
+    write_standing(tx, row, put_off, seen_at=tx.now)
+    if put_off.reason != standing.reason:
+        tx.event(row["workflow_id"], "allocation_deferred", allocation_id=row["id"], reason=why)
 
 
 def _submitted(tx: Tx, row: RowMapping, standing: Standing, cluster_job_id: str, cluster: str | None) -> None:
@@ -150,6 +162,9 @@ def observe_allocations(tx: Tx, request: api.ObserveAllocations) -> api.Observed
 
 
 def _is_over(tx: Tx, row: RowMapping) -> bool:
+    """Tell whether an allocation that the cluster, though asked, says nothing of is over."""
+    if row["cluster_state"] == DEFERRED and row["cluster_job_id"] is None:
+        return row["cancel_requested_at"] is not None  # it waits for room there, however long that takes
     return is_forgotten(
         standing_of(row),
         known_to_cluster=row["cluster_job_id"] is not None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from sqlalchemy import text
 
 from torc.api.allocations import DueScheduling, ListDueScheduling, ListWaitingJobs, WaitingJobs
@@ -39,18 +37,18 @@ def list_due_scheduling(tx: Tx, request: ListDueScheduling) -> list[DueSchedulin
             DueScheduling(
                 firing_id=firing_id, action_id=action_id, trigger_type=trigger, scheduler=name, fields=schedulers[name],
                 num_allocations=settings.get("num_allocations") or 1, settings=settings, defaults=defaults,
-                job_name=re.sub(r"[^\w.-]+", "-", f"{row['name']}-{name}"),
+                job_name=f"{row['name']}-{name}",
             )
         )  # fmt: skip
     return made
 
 
 _WAITING = text(
-    "SELECT n.name AS scheduler, r.name AS requirement, count(*) AS num_jobs, r.num_cpus, r.num_gpus, r.num_nodes, "
+    "SELECT n.name AS scheduler, r.name AS requirement, j.supports_termination, count(*) AS num_jobs, r.num_cpus, r.num_gpus, r.num_nodes, "
     "r.memory_bytes, r.runtime_seconds FROM job j JOIN requirement r ON r.id = j.requirement_id "
     "LEFT JOIN named n ON n.id = j.scheduler_id WHERE j.workflow_id = :id AND j.state = 'ready' "
-    "GROUP BY n.name, r.id, r.name, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds "
-    "ORDER BY n.name, r.id"
+    "GROUP BY n.name, r.id, r.name, j.supports_termination, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds "
+    "ORDER BY n.name, r.id, j.supports_termination"
 )
 
 
@@ -58,4 +56,7 @@ _WAITING = text(
 def list_waiting_jobs(tx: Tx, request: ListWaitingJobs) -> list[WaitingJobs]:
     """Count the ready jobs."""
     row = workflow_row(tx, request.workflow_id)
-    return [WaitingJobs(**found) for found in tx.db.execute(_WAITING, {"id": row["id"]}).mappings()]
+    return [
+        WaitingJobs(**{**found, "supports_termination": bool(found["supports_termination"])})
+        for found in tx.db.execute(_WAITING, {"id": row["id"]}).mappings()
+    ]

@@ -150,10 +150,10 @@ def _waited_for(program: str, process: subprocess.Popen[str], stdin: str | None,
     try:
         return process.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired:
-        _kill(process)
+        said = _kill(process)
         once = program in _ONCE
         raise Unavailable(
-            f"{program} gave no answer within {timeout:.0f} s", hint=_LATER, again=not once, uncertain=once
+            f"{program} gave no answer within {timeout:.0f} s{f': {words}' if (words := _words(said)) else ''}", hint=_LATER, again=not once, uncertain=once
         ) from None
     except BaseException:
         if program not in _ONCE:  # a submission that is under way is let go on, to be found by its name
@@ -197,7 +197,8 @@ def _words(said: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text[:_MOST_WORDS])
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def _kill(process: subprocess.Popen[str]) -> str:
+    """End a command and what it started; returns what it had said."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    return process.communicate()[1] or ""

@@ -7,15 +7,24 @@ was lost (`autoscale`, and `torc.automation`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from torc.api.allocations import Allocation, DueScheduling, ListAllocations, ListDueScheduling, ListWaitingJobs
+from torc.api.allocations import (
+    Allocation,
+    DueScheduling,
+    ListAllocations,
+    ListDueScheduling,
+    ListWaitingJobs,
+    WaitingJobs,
+)
 from torc.api.base import Torc
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.core.allocations import AllocationState
 from torc.core.clusters import Cluster
+from torc.core.headroom import least_time_for
+from torc.core.quantities import human_bytes, human_duration
 from torc.core.resources import ResourceRequest
 from torc.core.states import State
 from torc.errors import Invalid, Unavailable
@@ -94,10 +103,57 @@ def waiting_jobs(torc: Torc, workflow_id: int) -> list[Waiting]:
         Waiting(
             found.scheduler,
             found.num_jobs,
-            ResourceRequest.of(found),
+            _as_it_must_fit(found),
         )
         for found in torc.send(ListWaitingJobs(workflow_id=workflow_id))
     ]
+
+
+def _as_it_must_fit(found: WaitingJobs) -> ResourceRequest:
+    request = ResourceRequest.of(found)
+    least = least_time_for(request.runtime_seconds, saves_work=found.supports_termination)
+    return request._replace(runtime_seconds=least)
+
+
+def as_submitted(
+    asked: AllocationRequest,
+    number: int,
+    waiting: Sequence[Waiting],
+    num_unfinished: int,
+    problems: Callable[[AllocationRequest], Sequence[str]],
+) -> tuple[AllocationRequest, int, str | None]:
+    """Give what is submitted where a scheduler asks for `asked`, how many times, and what was changed about it, in words.
+
+    A dry run shows this, and it is what is submitted. Raises Invalid where jobs need more than the cluster gives (`problems`).
+    """
+    request, number = corrected(asked, number, waiting, num_unfinished)
+    if request == asked:
+        return request, number, None
+    changed = "; ".join(
+        f"{what} {_shown(name, new)} instead of {_shown(name, old)}"
+        for name, what in _SIZES
+        if (new := getattr(request, name)) != (old := getattr(asked, name))
+    )
+    name = asked.scheduler or asked.name
+    if found := problems(request):
+        raise Invalid(
+            f"no job that is ready fits into an allocation of Slurm scheduler {name}, and a larger one ({changed}) cannot be had: "
+            f"{'; '.join(found)}",
+            hint="ask for less in the jobs' resource requirements, or name another partition",
+        )
+    return request, number, f"allocations of {name} get {changed}: no job that is ready would fit else"
+
+
+_SIZES = (
+    ("walltime_seconds", "a walltime of"), ("num_nodes", "nodes:"), ("cpus_per_node", "CPUs of each node:"),
+    ("memory_bytes_per_node", "memory of each node:"), ("gpus_per_node", "GPUs of each node:"),
+)  # fmt: skip
+
+
+def _shown(name: str, value: int) -> str:
+    if name == "walltime_seconds":
+        return human_duration(value)
+    return human_bytes(value) if name == "memory_bytes_per_node" else str(value)
 
 
 def carry_out(
@@ -110,7 +166,10 @@ def carry_out(
     )  # fmt: skip
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     unfinished = sum(workflow.counts[state] for state in _TO_DO)
-    request, number = corrected(request, due.num_allocations, waiting_jobs(torc, workflow_id), unfinished)
+    waiting = waiting_jobs(torc, workflow_id)
+    request, number, changed = as_submitted(request, due.num_allocations, waiting, unfinished, cluster.problems)
+    if changed is not None:
+        _log.warning("%s", changed)
     made = submit(torc, workflow_id, [request] * number, cluster, firing_id=due.firing_id)
     if made:
         _log.info("submitted %d x %s: %s", len(made), due.scheduler, told(made))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from torc.errors import Invalid
 from torc.slurm import commands, fields, parse
-from torc.slurm.commands import PATIENCE_SECONDS
+from torc.slurm.commands import PATIENCE_SECONDS, TIMEOUT_SECONDS
 from torc.slurm.parse import AccountingRow, QueueRow, Record, StartEstimate
 
 #: of ids in one command: the kernel's limit on arguments is far, a controller's patience is not
@@ -50,7 +50,12 @@ def queue(
 
 
 def accounting(
-    jobs: Collection[str], since: float, *, duplicates: bool = False, patience: float = PATIENCE_SECONDS
+    jobs: Collection[str],
+    since: float,
+    *,
+    duplicates: bool = False,
+    timeout: float = TIMEOUT_SECONDS,
+    patience: float = PATIENCE_SECONDS,
 ) -> list[AccountingRow] | None:
     """Ask sacct for jobs and their steps; `since`: when the first of them was submitted. None: this cluster keeps no accounts.
 
@@ -62,7 +67,7 @@ def accounting(
         ask = ["sacct", "--noheader", "--parsable2", f"--format={parse.SACCT_FORMAT}", f"--starttime={begin}"]
         ask += [*where, *(["--duplicates"] if duplicates else []), f"--jobs={','.join(ids)}"]
         try:
-            rows += parse.parse_sacct(commands.run(ask, patience=patience))
+            rows += parse.parse_sacct(commands.run(ask, timeout=timeout, patience=patience))
         except Invalid as error:
             if "accounting storage is disabled" in error.message.lower():
                 return None

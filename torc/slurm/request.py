@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from torc.core import sbatch
+from torc.core.sbatch import Option
+from torc.errors import Invalid
+
 _CLUSTERS = re.compile(r"(?:^|\s)(?:--clusters?[=\s]\s*|-M\s*)(\S+)")
 
 
@@ -33,6 +37,14 @@ class AllocationRequest:
     scheduler: str | None = None  # the runners take jobs that name it, beside those that name none
     start_one_worker_per_node: bool = True
     max_parallel_jobs: int | None = None
+
+    @property
+    def by_user(self) -> tuple[Option, ...]:
+        """The sbatch options that the user has written; a later one holds. Raises Invalid."""
+        try:
+            return (*sbatch.read(self.extra or ""), *(Option(name, value) for name, value in self.options))
+        except ValueError as error:
+            raise Invalid(f"`extra` of Slurm scheduler {self.scheduler or self.name}: {error}", hint="write it as for sbatch") from None
 
     @property
     def clusters(self) -> str | None:

@@ -1,7 +1,7 @@
 """The batch script of an allocation, as text. Pure.
 
-What users wrote is data: it is checked and quoted, never read by a shell. The one exception is `extra`, the user's own sbatch
-options, which stands on a line of its own before ours, so that ours hold.
+What users wrote is data: it is checked and quoted, never read by a shell. Their own sbatch options stand before ours, so that ours
+hold; which of them Torc cannot have is in `torc.core.sbatch`.
 
 The script starts one runner a node (or one for all) in step 0 and waits. Slurm warns the script alone (`--signal=B:TERM@N`); it hands
 the warning on to step 0 as SIGURG, which jobs ignore unless they ask for it: a signal to a step reaches all processes in it.
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from torc.core import sbatch
 from torc.errors import Invalid
 from torc.slurm.fields import walltime_text
 from torc.slurm.request import AllocationRequest
@@ -22,6 +23,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PLAIN = re.compile(r"^[A-Za-z0-9_@%+=:,./\-\[\]&|()*]+\Z")
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _OPTION = re.compile(r"^[A-Za-z][A-Za-z0-9-]*\Z")
+#: Slurm takes one of these, or the memory of nodes
+_PER_PART = frozenset({"mem-per-cpu", "mem-per-gpu"})
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _LONGEST_NAME = 48
 #: sent so long before the end; Slurm is up to 60 s early with it (sbatch(1), --signal)
@@ -44,6 +47,9 @@ class Facts:
     variables: Mapping[str, str] = field(default_factory=dict)  # TORC_API_URL, TORC_TOKEN_FILE ...
 
 
+_NOBODY = Facts(0, 0, "", (), "", "")
+
+
 def job_name(request: AllocationRequest, mark: str) -> str:
     """Give what squeue shows: what people called it, then the mark by which it is found."""
     return f"{_NAME.sub('-', request.name)[:_LONGEST_NAME].strip('-')}.{mark}"
@@ -56,13 +62,15 @@ def mark_of(name: str) -> str:
 
 def render(request: AllocationRequest, facts: Facts) -> str:
     """Write the script. Raises Invalid for what no line of a script can hold."""
-    options = [f"#SBATCH {_option(name, value)}" for name, value in _options(request, facts)]
-    extra = [f"#SBATCH {_line(request.extra, 'extra')}"] if request.extra and request.extra.strip() else []
+    check(request)
+    ours = list(_ours(request, facts))
+    users = _users(request, {name for name, _ in ours})
+    options = [f"#SBATCH {_option(name, value)}" for name, value in [*users, *ours]]
     exports = [f"export {_variable(name)}={shlex.quote(_line(value, name))}" for name, value in facts.variables.items()]
     return "\n".join([
         "#!/bin/bash",
         f"# allocation {facts.allocation_id} of workflow {facts.workflow_id}, written by torc",
-        *extra, *options, "",
+        *options, "",
         f"unset {' '.join(_SECRETS)}",
         *exports, "",
         "# before its end, Slurm warns this script: the runners take no more jobs then, and end theirs in time",
@@ -75,14 +83,53 @@ def render(request: AllocationRequest, facts: Facts) -> str:
     ])  # fmt: skip
 
 
-def _options(request: AllocationRequest, facts: Facts) -> Iterator[tuple[str, str | None]]:
-    """Give the options in the order in which they are written: of two that say the same, the later one holds."""
-    for name, value in request.options:
+def check(request: AllocationRequest) -> None:
+    """Raise Invalid for options of the user that Torc cannot have, or that no line can hold."""
+    _line(request.extra or "", "extra")
+    for name, value in request.by_user:
         if not _OPTION.match(name):
             raise Invalid(f"`{name}` is no sbatch option", hint="write long options without `--`, as in slurm_defaults")
-        yield name, value
+        problem = sbatch.problem_of(name)
+        if problem is not None:
+            raise Invalid(f"Slurm scheduler {request.scheduler or request.name}: {problem}", hint="take it out of slurm_defaults or `extra`")
+        if name in _PER_PART and request.memory_bytes_per_node is None and request.cpus_per_node is not None:
+            continue
+        if name in _PER_PART:
+            raise Invalid(f"`{name}={value}`: Torc asks for the memory of whole nodes", hint="use `mem` of the scheduler")
+    _excluded(request)
+
+
+def left_out(request: AllocationRequest) -> list[str]:
+    """Say which options of the user do not hold, and why; empty: all do."""
+    ours = dict(_ours(request, _NOBODY))
+    said = []
+    for name, value in request.by_user:
+        written = f"--{name}" if value is None else f"--{name}={value}"
+        if name in sbatch.LEFT_OUT:
+            said.append(f"`{written}` is left out: {sbatch.LEFT_OUT[name]}")
+        elif name in ours and name != "exclude" and ours[name] != value:
+            said.append(f"`{written}` is left out: the scheduler says {_option(name, ours[name])}")
+    return said
+
+
+def _users(request: AllocationRequest, ours: Collection[str]) -> Iterator[tuple[str, str | None]]:
+    """Give what the user has written and what holds of it."""
+    for name, value in request.by_user:
+        if name not in sbatch.LEFT_OUT and name not in ours:
+            yield name, value
+
+
+def _excluded(request: AllocationRequest) -> tuple[str, ...]:
+    """Name the nodes that are excluded: those of the user, wherever that was written, and those that failed."""
+    try:
+        return tuple(dict.fromkeys([*sbatch.excluded(request.by_user), *request.exclude]))
+    except ValueError as error:
+        raise Invalid(f"Slurm scheduler {request.scheduler or request.name}: {error}", hint="write --exclude=n1,n[3-5]") from None
+
+
+def _ours(request: AllocationRequest, facts: Facts) -> Iterator[tuple[str, str | None]]:
+    """Give the options that Torc writes. A comment is the user's: sites charge by it."""
     yield "job-name", job_name(request, facts.mark)
-    yield "comment", facts.mark
     yield "chdir", facts.directory
     stem = f"{facts.output_dir.rstrip('/')}/slurm_output_wf{facts.workflow_id}_sl".replace("%", "%%")
     yield "output", f"{stem}%j.o"
@@ -92,7 +139,7 @@ def _options(request: AllocationRequest, facts: Facts) -> Iterator[tuple[str, st
     yield "nodes", str(request.num_nodes)
     plain = {
         "account": request.account, "partition": request.partition, "qos": request.qos, "constraint": request.constraint,
-        "exclude": ",".join(request.exclude) or None, "tmp": request.tmp, "gres": _gres(request),
+        "exclude": ",".join(_excluded(request)) or None, "tmp": request.tmp, "gres": _gres(request),
     }  # fmt: skip
     yield from ((name, value) for name, value in plain.items() if value is not None)
     if request.ntasks_per_node is not None:
@@ -127,7 +174,7 @@ def _srun(request: AllocationRequest, facts: Facts) -> str:
     """Write the start of the runners. One that ends must not end the others, whatever the site has set."""
     number = request.num_nodes if request.start_one_worker_per_node else 1
     words = [
-        "srun", f"--nodes={number}", f"--ntasks={number}", "--ntasks-per-node=1", "--wait=0", "--kill-on-bad-exit=0",
+        "srun", "--export=ALL", f"--nodes={number}", f"--ntasks={number}", "--ntasks-per-node=1", "--wait=0", "--kill-on-bad-exit=0",
         "--overlap", "--mem=0", "--cpu-bind=none", "--job-name=torc-runners",
         *facts.program, "slurm", "run-node", str(facts.workflow_id), f"--allocation={facts.allocation_id}",
     ]  # fmt: skip

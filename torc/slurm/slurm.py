@@ -24,9 +24,41 @@ from torc.slurm.script import Facts, mark_of
 _log = logging.getLogger(__name__)
 #: seconds after an end in which the accounting usually tells of it
 _ACCOUNTS_LATE = 15.0
+#: sacct is asked for so long at most, and after a silence again so much later
+_ACCOUNTS_TIMEOUT = 20.0
+_ACCOUNTS_SOONEST, _ACCOUNTS_LATEST = 60.0, 600.0
+#: a look is tried again for so long at most: who follows looks again by himself, and says meanwhile that there is no answer
+_LOOK_PATIENCE = 15.0
+#: likewise a submission: what was not heard is submitted by whoever follows
+_SUBMIT_PATIENCE = 30.0
 _SHORT = "a process in it was killed for want of memory"
 _GONE = ("invalid job id", "already completing or completed")
 _NO_REASON = {"", "none", "(null)"}
+
+
+@dataclass(slots=True)
+class Accounting:
+    """When to ask sacct: not for a while, when it does not answer. That it is away is said once."""
+
+    _due: float = 0.0  # on the monotonic clock
+    _pause: float = 0.0
+
+    def ask(self, jobs: Collection[str], since: float) -> list[AccountingRow] | None:
+        """Ask for jobs; None: this cluster keeps no accounts. Raises Unavailable, at once while it is known to be away."""
+        if time.monotonic() < self._due:
+            raise Unavailable("the accounting does not answer")
+        try:
+            rows = queries.accounting(jobs, since, timeout=_ACCOUNTS_TIMEOUT, patience=0.0)
+        except Unavailable as error:
+            if not self._pause:
+                _log.warning("Slurm's accounting does not answer; the queue alone is followed. %s", error.message)
+            self._pause = min(max(_ACCOUNTS_SOONEST, 2 * self._pause), _ACCOUNTS_LATEST)
+            self._due = time.monotonic() + self._pause
+            raise
+        if self._pause:
+            _log.warning("Slurm's accounting answers again")
+        self._due = self._pause = 0.0
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +72,7 @@ class Slurm:
     variables: Mapping[str, str] = field(default_factory=dict)
     #: how long a look is tried again while the controller is busy
     patience: float = commands.PATIENCE_SECONDS
+    accounting: Accounting = field(default_factory=Accounting, compare=False)
 
     def render(self, request: AllocationRequest, mark: str, allocation_id: int) -> str:
         """Write the batch script. Raises Invalid."""
@@ -47,6 +80,17 @@ class Slurm:
             self.workflow_id, allocation_id, mark, self.program, self.directory, self.output_dir, self.variables
         )
         return script.render(request, facts)
+
+    def problems(self, request: AllocationRequest) -> list[str]:
+        """Ask what the partitions allow."""
+        from torc.slurm.choosing import problems_of
+        from torc.slurm.live import live_cluster
+
+        try:
+            return problems_of(request, live_cluster(patience=_LOOK_PATIENCE))
+        except (Invalid, Unavailable) as error:
+            _log.info("%s: what the partitions allow is not known", error.message)
+            return []
 
     def submit(self, script: str) -> Submitted:
         """Call sbatch. Raises Invalid, with Slurm's words, or Unavailable. Slurm starts nothing whose folder for output is missing."""
@@ -56,14 +100,14 @@ class Slurm:
             raise Invalid(
                 f"cannot make {self.output_dir}: {error.strerror}", hint="name another --output-dir"
             ) from None
-        text = commands.run(["sbatch", "--parsable"], stdin=script, patience=self.patience)
+        text = commands.run(["sbatch", "--parsable"], stdin=script, patience=min(self.patience, _SUBMIT_PATIENCE))
         found = parse.parse_submitted(text)
         if found is None:
             raise Unavailable(f"sbatch answered {text.strip()[:100]!r}, which names no job", uncertain=True)
         return Submitted(found.job if found.cluster is None else f"{found.job}@{found.cluster}", found.cluster)
 
     def look(self, asked: Collection[Asked]) -> Seen:
-        """Ask squeue and, for what it does not know or has seen end, sacct."""
+        """Ask squeue and, for what it does not know or has seen end, sacct. Without sacct, what squeue says counts."""
         by_id = {item.cluster_job_id: item.mark for item in asked if item.cluster_job_id is not None}
         unknown = {item.mark: item.elsewhere for item in asked if item.cluster_job_id is None}
         here = {mark for mark, place in unknown.items() if place is None}
@@ -78,7 +122,12 @@ class Slurm:
             for number, mark in by_id.items()
             if mark not in queue or phase_of(queue[mark].cluster_state) is AllocationState.ENDED
         }
-        rows_of_accounts = self._accounts(late, min((item.created_at for item in asked), default=0.0))
+        rows_of_accounts: list[AccountingRow] | None = []
+        try:
+            if late:
+                rows_of_accounts = self.accounting.ask(list(late), min((item.created_at for item in asked), default=0.0))
+        except Unavailable:  # of what the queue has forgotten, nobody can tell now
+            uncertain |= {mark for mark in late.values() if mark not in queue}
         accounts = {
             mark: _of_accounting(row)
             for row in rows_of_accounts or ()
@@ -104,13 +153,17 @@ class Slurm:
                     raise
                 _log.info("%s", error.message)
 
+    @property
+    def _look_patience(self) -> float:
+        return min(self.patience, _LOOK_PATIENCE)
+
     def _queue(self, by_id: Mapping[str, str], unknown: Collection[str]) -> list[QueueRow]:
         """Ask for the jobs of these ids or, where some have none yet, for all of ours."""
         if unknown:
-            rows = queries.queue(user=str(os.geteuid()), patience=self.patience)
+            rows = queries.queue(user=str(os.geteuid()), patience=self._look_patience)
             elsewhere = [number for number in by_id if "@" in number]
-            return rows + (queries.queue(elsewhere, patience=self.patience) if elsewhere else [])
-        return queries.queue(list(by_id), patience=self.patience) if by_id else []
+            return rows + (queries.queue(elsewhere, patience=self._look_patience) if elsewhere else [])
+        return queries.queue(list(by_id), patience=self._look_patience) if by_id else []
 
     def _elsewhere(self, places: Mapping[str, str]) -> tuple[list[QueueRow], frozenset[str]]:
         """Ask the clusters on which these marks may be; gives the marks, too, about which none can be asked now."""
@@ -118,14 +171,11 @@ class Slurm:
         uncertain: set[str] = set()
         for place in sorted(set(places.values())):
             try:
-                rows += queries.queue(user=str(os.geteuid()), clusters=place, patience=self.patience)
+                rows += queries.queue(user=str(os.geteuid()), clusters=place, patience=self._look_patience)
             except (Invalid, Unavailable) as error:  # allocations on other clusters are followed all the same
                 _log.warning("%s", error.message)
                 uncertain.update(mark for mark, named in places.items() if named == place)
         return rows, frozenset(uncertain)
-
-    def _accounts(self, late: Mapping[str, str], since: float) -> list[AccountingRow] | None:
-        return queries.accounting(list(late), since, patience=self.patience) if late else []
 
 
 def _ran_out(row: AccountingRow) -> bool:

@@ -21,9 +21,10 @@ from torc.api.allocations import (
     Submission,
 )
 from torc.api.base import Torc
-from torc.core.allocations import AllocationState
+from torc.core.allocations import DEFERRED, AllocationState, again_after_seconds
 from torc.core.clusters import Cluster, Submitted
-from torc.errors import Invalid
+from torc.errors import Invalid, Unavailable
+from torc.slurm.refusals import refusal_of
 from torc.slurm.request import AllocationRequest
 
 _log = logging.getLogger(__name__)
@@ -41,8 +42,8 @@ def submit(
 ) -> list[Allocation]:
     """Ask the cluster for allocations, and give them as they are recorded; those of a firing only once.
 
-    Those that the cluster refused have ended, with its words as the reason. Raises Unavailable when the cluster could not be
-    asked: what was recorded is submitted by whoever follows.
+    Those that the cluster refused have ended, with its words as the reason; those that it would not have now are put off, with its
+    words, too. Raises Unavailable when the cluster could not be asked. What was put off or not asked is submitted by whoever follows.
     """
     avoided = [found.node for found in torc.send(ListFailedNodes(workflow_id=workflow_id)) if found.is_excluded]
     asked = [replace(request, exclude=tuple(dict.fromkeys([*request.exclude, *avoided]))) for request in requests]
@@ -59,30 +60,60 @@ def submit(
 def submit_recorded(
     torc: Torc, recorded: Iterable[Allocation], cluster: Cluster[AllocationRequest], *, age: float = 0.0
 ) -> list[Allocation]:
-    """Submit what is recorded and not submitted, at least `age` seconds ago. Raises Unavailable."""
+    """Submit what is recorded and not submitted, at least `age` seconds ago. Raises Unavailable.
+
+    When one is put off, so are those after it that ask for the same place and account: they would be, too.
+    """
     made: list[Allocation] = []
+    full: dict[tuple[str | None, ...], str] = {}
     for item in recorded:
         if item.state is not AllocationState.SUBMITTING or item.cluster_job_id is not None:
             made.append(item)
         elif time.time() - item.created_at >= age:
-            made.append(_submit(torc, item, cluster))
+            place = (item.account, item.partition, item.qos)
+            made.append(_submit(torc, item, cluster, full.get(place)))
+            if made[-1].cluster_state == DEFERRED and made[-1].reason:
+                full[place] = made[-1].reason
     return made
 
 
-def _submit(torc: Torc, item: Allocation, cluster: Cluster[AllocationRequest]) -> Allocation:
+def due_again(items: Iterable[Allocation], now: float, *, at_once: bool = False) -> list[Allocation]:
+    """Return the allocations that the cluster has put off and that it may be asked for again; `at_once`: room may have been made."""
+    return [
+        item
+        for item in items
+        if item.cluster_state == DEFERRED and item.state is AllocationState.SUBMITTING and item.cancel_requested_at is None
+        if at_once or now - (item.seen_at or 0.0) >= again_after_seconds(item.created_at, item.seen_at or 0.0)
+    ]
+
+
+def _submit(torc: Torc, item: Allocation, cluster: Cluster[AllocationRequest], full: str | None = None) -> Allocation:
     request = request_of(item)
+    if full is not None:
+        return _report(torc, item, Submission(allocation_id=item.id, deferred=full))
     try:
         done = _ask_for(item, request, cluster)
+    except Unavailable as error:
+        if error.details.get("uncertain") is False:  # it was surely not heard, and lists are to say why it is not there
+            _report(torc, item, Submission(allocation_id=item.id, deferred=error.message))
+        raise
     except Invalid as error:
         words = str(error.details.get("words") or error.message)
-        told = Submission(allocation_id=item.id, error=words)
+        if refusal_of(words).is_passing:
+            told = Submission(allocation_id=item.id, deferred=words)
+        else:
+            told = Submission(allocation_id=item.id, error=words)
     else:
         told = Submission(allocation_id=item.id, cluster_job_id=done.cluster_job_id, cluster=done.cluster)
-    reported = torc.send(ReportSubmissions(workflow_id=item.workflow_id, submissions=[told]))[0]
+    reported = _report(torc, item, told)
     own = told.cluster_job_id
     if own is not None and (reported.cancel_requested_at is not None or reported.cluster_job_id != own):
         cluster.cancel([own])  # it is not wanted any more, or somebody else has submitted it meanwhile
     return reported
+
+
+def _report(torc: Torc, item: Allocation, told: Submission) -> Allocation:
+    return torc.send(ReportSubmissions(workflow_id=item.workflow_id, submissions=[told]))[0]
 
 
 def _ask_for(item: Allocation, request: AllocationRequest, cluster: Cluster[AllocationRequest]) -> Submitted:
@@ -90,7 +121,7 @@ def _ask_for(item: Allocation, request: AllocationRequest, cluster: Cluster[Allo
     try:
         return cluster.submit(cluster.render(request, item.mark, item.id))
     except Invalid as refused:
-        if not request.exclude:
+        if not request.exclude or refusal_of(str(refused.details.get("words") or "")).is_passing:
             raise
         try:
             done = cluster.submit(cluster.render(replace(request, exclude=()), item.mark, item.id))

@@ -9,24 +9,27 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torc.api.allocations import Allocation, AllocationObservation, ListAllocations, ObserveAllocations, Observed
 from torc.api.base import Torc
 from torc.api.pages import items_of
-from torc.core.allocations import AllocationState
+from torc.core.allocations import DEFERRED, AllocationState
 from torc.core.clusters import Asked, Cluster, Seen
+from torc.core.quantities import human_duration
 from torc.errors import Unavailable
 from torc.slurm.request import AllocationRequest
-from torc.slurm.submit import SURELY_NOT_SECONDS, request_of, submit_recorded
+from torc.slurm.submit import SURELY_NOT_SECONDS, due_again, request_of, submit_recorded
 
 _log = logging.getLogger(__name__)
 POLL_SECONDS = 15.0
 _LONGEST_POLL = 60.0
 _LONGEST_PAUSE = 300.0
 _GROWTH = 1.3
+#: of an absence of the cluster, when one has been told of
+_REMINDER_SECONDS = 90.0
 
 
 class Polled(NamedTuple):
@@ -55,7 +58,7 @@ def poll(
     told = [_observe(torc, workflow_id, items, seen) for workflow_id, items in _by_workflow(known)]
     changed = [item for reply in told for item in reply.changed]
     if heal:
-        _heal(torc, cluster, known, seen)
+        changed += _heal(torc, cluster, known, seen, changed)
     return Polled(
         [item for item in known if item.state is not AllocationState.ENDED],
         changed,
@@ -101,8 +104,10 @@ def _observe(torc: Torc, workflow_id: int, items: Iterable[Allocation], seen: Se
     return torc.send(ObserveAllocations(workflow_id=workflow_id, observations=observations, silent=silent))
 
 
-def _heal(torc: Torc, cluster: Cluster[AllocationRequest], known: Iterable[Allocation], seen: Seen) -> None:
-    """Make good what a kill has left half done."""
+def _heal(
+    torc: Torc, cluster: Cluster[AllocationRequest], known: Sequence[Allocation], seen: Seen, changed: Iterable[Allocation]
+) -> list[Allocation]:
+    """Make good what a kill has left half done, and ask again for what the cluster has put off; returns what it has now taken."""
     marked = [
         number
         for item in known
@@ -112,18 +117,34 @@ def _heal(torc: Torc, cluster: Cluster[AllocationRequest], known: Iterable[Alloc
     if marked:
         cluster.cancel(marked)
     known_there = seen.observations.keys() | seen.uncertain
-    lost = [item for item in known if item.mark not in known_there and item.cancel_requested_at is None]
-    submit_recorded(torc, lost, cluster, age=SURELY_NOT_SECONDS)
+    lost = [
+        item
+        for item in known
+        if item.mark not in known_there and item.cancel_requested_at is None
+        if item.state is AllocationState.SUBMITTING and item.cluster_job_id is None
+    ]
+    has_room = any(item.state is AllocationState.ENDED for item in changed)
+    put_off = due_again(lost, time.time(), at_once=has_room)
+    made = submit_recorded(torc, put_off, cluster)
+    made += submit_recorded(
+        torc, [item for item in lost if item.cluster_state != DEFERRED], cluster, age=SURELY_NOT_SECONDS
+    )
+    return [item for item in made if item.cluster_job_id is not None or item.state is AllocationState.ENDED]
 
 
 @dataclass(slots=True)
 class Pace:
-    """When to look again: at once after a change, less and less often without, and with patience when the cluster is busy."""
+    """When to look again: at once after a change, less and less often without, and with patience when the cluster is busy.
+
+    It says when the cluster does not answer, for how long now and then, and when it is back.
+    """
 
     least: float = POLL_SECONDS
     seconds: float = field(default=0.0)
     _due: float = field(default=0.0)
     _looked_at: float = field(default=0.0)
+    _away_since: float | None = field(default=None)
+    _told_at: float = field(default=0.0)
 
     def is_due(self) -> bool:
         """Tell whether it is time for a look."""
@@ -140,6 +161,9 @@ class Pace:
         )
         self._looked_at = time.monotonic()
         self._due = self._looked_at + self.seconds
+        if self._away_since is not None:
+            _log.warning("the cluster answers again, after %s", human_duration(self._looked_at - self._away_since))
+            self._away_since = None
 
     def hurry(self) -> None:
         """Look again as soon as that is allowed: something is going on."""
@@ -147,6 +171,18 @@ class Pace:
 
     def failed(self, error: Unavailable) -> None:
         """Take in that the cluster had no answer."""
-        self.seconds = min(max(self.least, self.seconds * 2), _LONGEST_PAUSE)
-        self._due = time.monotonic() + self.seconds * random.uniform(0.7, 1.0)
-        _log.warning("%s; looks again in %.0f s", error.message, self.wait())
+        now = time.monotonic()
+        is_first = self._away_since is None
+        if self._away_since is None:
+            self._away_since = now
+            self.seconds = self.least
+        else:
+            self.seconds = min(max(self.least, self.seconds * 2), _LONGEST_PAUSE)
+        self._due = now + self.seconds * random.uniform(0.7, 1.0)
+        if is_first:
+            _log.warning("the cluster does not answer; what runs goes on. %s; it is asked again in %.0f s", error.message, self.wait())
+        elif now - self._told_at >= _REMINDER_SECONDS:
+            _log.warning("the cluster has not answered for %s: %s", human_duration(now - self._away_since), error.message)
+        else:
+            return
+        self._told_at = now
