@@ -12,6 +12,7 @@ from tests.runner.reacting import (
     Keep,
     KillAction,
     Leave,
+    Launched,
     NoRoom,
     NotLaunched,
     Reactor,
@@ -24,7 +25,7 @@ from tests.runner.reacting import (
     TooLarge,
     job,
 )
-from torc.api.runs import ExchangeReply
+from torc.api.runs import ExchangeReply, Finished
 from torc.runner.conversation import HOLD_SECONDS, REPORT_SECONDS
 from torc.runner.state import OutOfMemory
 
@@ -190,6 +191,26 @@ def test_a_node_that_lets_nothing_start_is_left_with_the_reason_and_the_jobs_giv
         raise AssertionError("it never left")
     assert r.state.trouble == "cannot start: No space left on device"
     assert r.state.num_failed == 0
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_step_that_could_not_be_launched_is_given_back_as_not_started(is_told: bool) -> None:
+    r = Reactor(num_cpus=1)
+    r.answered(job(1))
+    r.take(Start)
+    r.tell(Launched(1, 5.0))  # a step of several nodes counts as begun when srun is
+    if is_told:
+        r.later(1.0)
+        r.answered()
+    r.tell(NoRoom(1, "cannot start: task launch failed"))
+    r.tell(Stop())
+    found = [(item.outcome, item.reason, item.detail) for item in r.reported()]
+    if is_told:  # the store takes it for running, and would call it lost with the runner
+        assert found == [("interrupted", "not_started", "cannot start: task launch failed")]
+        assert r.state.released == []
+    else:
+        assert found == []
+        assert r.state.started == {}
 
 
 def test_trouble_does_not_stop_what_runs() -> None:

@@ -101,6 +101,7 @@ def test_a_walltime_is_not_raised_beyond_what_the_partition_gives(program: Progr
         refused = program("submit", path, "-A", "root", *more, code=2)
         assert "1h 02m in short, which allows 5m 00s" in refused.stderr
     assert not slurm.call("squeue", "-h")
+    fields["resource_requirements"][0]["runtime"] = "PT20M"
     saving = {"name": "a", "command": "true", "scheduler": "cpu", "supports_termination": True}
     shown = program("submit", spec(program, saving, **fields), "-A", "root", "--dry-run", "-f", "json").json
     assert "--time=00:04:00" in shown["scripts"][0]["script"], "it goes on in the next allocation"

@@ -19,6 +19,7 @@ from torc.api.runs import (
     NodeCapacity,
 )
 from torc.core.resources import Capacity, Pool
+from torc.runner import endings
 from torc.runner.state import Effect, Keep, Kill, Leave, Reports, RunAction, Send, Settings, State
 
 #: a report waits at most so long for company
@@ -92,8 +93,14 @@ def keep(finished: list[Finished], actions_finished: list[ActionFinished]) -> li
 
 def release(state: State, assignments: list[Assignment] | deque[Assignment], now: float) -> None:
     """Give claimed work back."""
+    for item in assignments:
+        not_begun = state.not_begun.pop(item.job_id, None)
+        is_told = state.started.pop(item.job_id, None) is None
+        if not_begun is None or not is_told:
+            state.released.append(JobAttempt(job_id=item.job_id, attempt=item.attempt))
+        else:  # the store takes it for running: it has to be told that it is not
+            state.finished.append(endings.not_begun(item, not_begun))
     if assignments:
-        state.released += [JobAttempt(job_id=item.job_id, attempt=item.attempt) for item in assignments]
         has_report(state, now)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torc.api.runs import Finished, Outcome, Reason
+from torc.api.runs import Assignment, Finished, Outcome, Reason
 from torc.core.quantities import human_bytes
-from torc.runner.state import Exited, OutOfMemory, Running, Tails
+from torc.runner.state import Exited, NotBegun, OutOfMemory, Running, Tails
 
 _MOST_NAMED = 5
 
@@ -52,6 +52,21 @@ def nothing(job: Running, outcome: Outcome, at: float, reason: Reason | None, de
         wall_seconds=0.0,
         reason=reason,
         detail=detail,
+    )
+
+
+def not_begun(assignment: Assignment, told: NotBegun) -> Finished:
+    """Report an attempt that was told to run, and did not: it is due again elsewhere."""
+    return Finished(
+        job_id=assignment.job_id,
+        attempt=assignment.attempt,
+        outcome="interrupted",
+        return_code=None,
+        started_at=told.started_at,
+        ended_at=told.started_at,
+        wall_seconds=0.0,
+        reason="not_started",
+        detail=told.why,
     )
 
 

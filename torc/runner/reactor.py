@@ -22,6 +22,7 @@ from torc.runner.state import (
     KillAction,
     Launched,
     NoRoom,
+    NotBegun,
     NotLaunched,
     Over,
     Replied,
@@ -252,6 +253,8 @@ def _no_room(state: State, job_id: int, why: str, settings: Settings, now: float
         conversation.release(state, [job.assignment], now)
         return []
     state.queue.appendleft(job.assignment)
+    if job.started_at is not None:
+        state.not_begun[job_id] = NotBegun(job.started_at, why)
     if now >= state.paused_until:
         state.num_refusals += 1
         state.paused_until = now + _PAUSES[min(state.num_refusals, len(_PAUSES)) - 1]
@@ -262,6 +265,7 @@ def _no_room(state: State, job_id: int, why: str, settings: Settings, now: float
 
 
 def _finished(state: State, finished: Finished, now: float) -> list[Effect]:
+    state.not_begun.pop(finished.job_id, None)
     state.started.pop(finished.job_id, None)
     state.finished.append(finished)
     state.num_completed += finished.outcome == "succeeded"

@@ -286,6 +286,13 @@ class Running:
     line: list[int] = field(default_factory=list)  # jobs that begin at its end, one after the other, with its resources
 
 
+class NotBegun(NamedTuple):
+    """An attempt that the store takes for running: its step was asked for, and did not come to be."""
+
+    started_at: float  # seconds since the epoch
+    why: str
+
+
 @dataclass(slots=True)
 class State:
     """Everything that the decisions depend on. Times are on the monotonic clock."""
@@ -293,6 +300,7 @@ class State:
     free: Capacity | Pool
     free_gpus: list[str]
     running: dict[int, Running] = field(default_factory=dict)
+    not_begun: dict[int, NotBegun] = field(default_factory=dict)  # of those in `queue`, that were told to run and did not
     num_lined_up: int = 0  # of those in `running`, which wait for the end of another
     queue: deque[Assignment] = field(default_factory=deque)  # claimed, not started
     actions: dict[int, float | None] = field(default_factory=dict)  # firing id -> when SIGKILL follows
