@@ -11,8 +11,8 @@ from tests.runner.reacting import (
     JobAttempt,
     Keep,
     KillAction,
-    Leave,
     Launched,
+    Leave,
     NoRoom,
     NotLaunched,
     Reactor,
@@ -25,7 +25,7 @@ from tests.runner.reacting import (
     TooLarge,
     job,
 )
-from torc.api.runs import ExchangeReply, Finished
+from torc.api.runs import ExchangeReply
 from torc.runner.conversation import HOLD_SECONDS, REPORT_SECONDS
 from torc.runner.state import OutOfMemory
 

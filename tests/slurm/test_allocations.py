@@ -137,7 +137,9 @@ def test_what_slurm_does_not_take_now_is_submitted_when_there_is_room(here: Here
     slurm.call("scancel", here.now(made[2]).cluster_job_id or "")
     here.until(made[2], "CANCELLED")
     wait_until(
-        lambda: bool(poll(here.torc, here.slurm)) and here.now(made[0]).cluster_job_id, what="the submission", timeout=90
+        lambda: bool(poll(here.torc, here.slurm)) and here.now(made[0]).cluster_job_id,
+        what="the submission",
+        timeout=90,
     )
     assert here.until(made[0], "RUNNING").reason is None
 
@@ -204,9 +206,7 @@ def test_a_requeue_is_told_apart_from_an_end(here: Here, slurm: RealCluster) -> 
 
 
 @pytest.mark.slow
-def test_a_controller_that_is_away_is_no_news(
-    here: Here, slurm: RealCluster, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_controller_that_is_away_is_no_news(here: Here, slurm: RealCluster, caplog: pytest.LogCaptureFixture) -> None:
     number = workflow(here.torc, "a")
     item = here.ask(number)[0]
     here.until(item, "RUNNING")

@@ -34,7 +34,9 @@ def test_a_script_asks_for_what_the_request_says() -> None:
     )  # fmt: skip
     script = render(request, FACTS)
     found = options(script)
-    assert found[:4] == ["--reservation=maintenance", "--licenses=abaqus:2", "--hold", "--comment=cost=7"], "before ours"
+    assert found[:4] == ["--reservation=maintenance", "--licenses=abaqus:2", "--hold", "--comment=cost=7"], (
+        "before ours"
+    )
     assert found[-1] == "--no-requeue"
     assert {
         "--time=01:30:00", "--nodes=2", "--account=climate", "--partition=gpu", "--qos=high", "--cpus-per-task=16",
@@ -111,7 +113,13 @@ def test_a_comment_is_the_users() -> None:
 
 
 def test_nodes_that_users_exclude_stay_excluded_beside_those_that_failed() -> None:
-    for extra, defaults in (("--exclude=n[2-3]", None), ("-x n[2-3]", None), ("--exclud n2", "n3"), (None, "n2,n3"), ("-xn2,n3", "n2")):
+    for extra, defaults in (
+        ("--exclude=n[2-3]", None),
+        ("-x n[2-3]", None),
+        ("--exclud n2", "n3"),
+        (None, "n2,n3"),
+        ("-xn2,n3", "n2"),
+    ):
         options_ = () if defaults is None else (("exclude", defaults),)
         request = AllocationRequest("n", 600, extra=extra, options=options_, exclude=("n7", "n3"))
         found = [line for line in options(render(request, FACTS)) if "exclude" in line or "-x" in line]
@@ -150,7 +158,12 @@ def test_what_does_not_hold_is_said() -> None:
         options=(("requeue", None), ("comment", "cost=7"), ("partition", "gpu")),
     )  # fmt: skip
     said = left_out(request)
-    assert [line.split("`")[1] for line in said] == ["--signal=B:USR1@30", "--partition=debug", "--time=10", "--requeue"]
+    assert [line.split("`")[1] for line in said] == [
+        "--signal=B:USR1@30",
+        "--partition=debug",
+        "--time=10",
+        "--requeue",
+    ]
     assert "supports_termination" in said[0] and "--partition=gpu" in said[1]
     script = render(request, FACTS)
     assert "USR1" not in script and "debug" not in script and "--requeue" not in script

@@ -71,7 +71,13 @@ def _alike(script: str) -> list[str]:
 @pytest.mark.parametrize("written", [False, True])
 def test_what_a_dry_run_shows_is_what_slurm_gets(program: Program, slurm: Slurm, written: bool) -> None:
     fields: dict[str, Any] = {
-        "slurm_defaults": {"comment": "cost=abc", "nice": 10, "mail-type": "NONE", "signal": "B:USR1@300", "requeue": True}
+        "slurm_defaults": {
+            "comment": "cost=abc",
+            "nice": 10,
+            "mail-type": "NONE",
+            "signal": "B:USR1@300",
+            "requeue": True,
+        }
     }
     if written:  # jobs ask for an hour, and so does the scheduler: the runner needs two minutes more
         fields["slurm_schedulers"] = [{"name": "cpu", "walltime": "00:01:30", "extra": "--exclude=" + slurm.nodes[2]}]

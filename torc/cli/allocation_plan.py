@@ -102,16 +102,16 @@ def as_json(made: Any, cluster: Any, source: str, demand: Any) -> dict[str, Any]
     }  # fmt: skip
 
 
-def requests_of(
-    made: Any, cluster: Any, options: Any, name: str, defaults: Any = None
-) -> list[tuple[Any, Any]]:
+def requests_of(made: Any, cluster: Any, options: Any, name: str, defaults: Any = None) -> list[tuple[Any, Any]]:
     """Give each planned allocation with what Slurm is asked for, with `slurm_defaults` of the spec."""
     from torc.slurm.schedulers import fields_of, request_of
 
     return [
         (
             planned,
-            request_of(planned.name, fields_of(planned, cluster, options), job_name=f"{name}-{planned.name}", defaults=defaults),
+            request_of(
+                planned.name, fields_of(planned, cluster, options), job_name=f"{name}-{planned.name}", defaults=defaults
+            ),
         )
         for planned in made.allocations
     ]

@@ -122,11 +122,17 @@ class Submission:
             fields = dict(schedulers[name])
             if fields.get("account") is None and self.options.wishes.account:
                 fields["account"] = self.options.wishes.account
-            request = request_of(name, fields, job_name=f"{self.name}-{name}", defaults=self.defaults, settings=settings)
+            request = request_of(
+                name, fields, job_name=f"{self.name}-{name}", defaults=self.defaults, settings=settings
+            )
             number = int(settings.get("num_allocations") or 1)
             if trigger == "on_workflow_start" and not problems_of(request, self.cluster):
                 request, number, changed = as_submitted(
-                    request, number, waiting_at_start(made), len(made.jobs), lambda asked: problems_of(asked, self.cluster)
+                    request,
+                    number,
+                    waiting_at_start(made),
+                    len(made.jobs),
+                    lambda asked: problems_of(asked, self.cluster),
                 )
                 if changed is not None:
                     render.note(f"note: {changed}")
@@ -280,7 +286,9 @@ class Submission:
                 render.note(f"  hint: {refusal_of(item.reason or '').hint}")
             for item in made:
                 if item.cluster_state == "DEFERRED":
-                    render.note(f"note: Slurm does not take {item.scheduler} now; it is asked again while you follow: {item.reason}")
+                    render.note(
+                        f"note: Slurm does not take {item.scheduler} now; it is asked again while you follow: {item.reason}"
+                    )
         if refused and len(refused) == len(made):
             return 1
         if wait:

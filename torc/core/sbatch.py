@@ -1,4 +1,4 @@
-"""Options of sbatch that users write themselves (`slurm_defaults`, `extra` of a scheduler): how they read, and which Torc cannot have. Pure.
+"""Options of sbatch that users write (`slurm_defaults`, `extra` of a scheduler): how they read, and which Torc cannot have. Pure.
 
 What is not named here is handed on as it is: Slurm knows its options. docs/slurm.md has this table for users.
 """
@@ -52,7 +52,22 @@ _ALONE = frozenset({
 #: a value of these stands behind `=` only
 _MAYBE = frozenset({"exclusive", "get-user-env", "nice", "no-kill", "oversubscribe", "propagate", "share"})
 #: getopt takes the beginning of a name for the name
-_LONG = tuple(sorted({*REFUSED, *LEFT_OUT, *_SHORT.values(), *_ALONE, *_MAYBE, "cluster", "mem", "mem-per-cpu", "mem-per-gpu", "comment"}))
+_LONG = tuple(
+    sorted(
+        {
+            *REFUSED,
+            *LEFT_OUT,
+            *_SHORT.values(),
+            *_ALONE,
+            *_MAYBE,
+            "cluster",
+            "mem",
+            "mem-per-cpu",
+            "mem-per-gpu",
+            "comment",
+        }
+    )
+)
 
 
 class Option(NamedTuple):
@@ -73,7 +88,12 @@ def read(text: str) -> list[Option]:
         if word.startswith("--") and len(word) > 2:
             written, sign, value = word[2:].partition("=")
             name = _whole(written)
-            if not sign and name not in _ALONE | _MAYBE and words and (name in _SHORT.values() or not words[0].startswith("-")):
+            if (
+                not sign
+                and name not in _ALONE | _MAYBE
+                and words
+                and (name in _SHORT.values() or not words[0].startswith("-"))
+            ):
                 sign, value = "=", words.pop(0)
             found.append(Option(name, value if sign else None))
         elif word.startswith("-") and len(word) > 1:
@@ -117,6 +137,8 @@ def excluded(options: Iterable[Option]) -> tuple[str, ...]:
     for option in options:
         if option.name == "exclude" and option.value:
             if "/" in option.value:
-                raise ValueError("`exclude` is a list of nodes here, not a file, so that nodes that failed can be added to it")
+                raise ValueError(
+                    "`exclude` is a list of nodes here, not a file, so that nodes that failed can be added to it"
+                )
             nodes |= dict.fromkeys(hostlist.expand(option.value))
     return tuple(nodes)

@@ -44,8 +44,8 @@ def list_due_scheduling(tx: Tx, request: ListDueScheduling) -> list[DueSchedulin
 
 
 _WAITING = text(
-    "SELECT n.name AS scheduler, r.name AS requirement, j.supports_termination, count(*) AS num_jobs, r.num_cpus, r.num_gpus, r.num_nodes, "
-    "r.memory_bytes, r.runtime_seconds FROM job j JOIN requirement r ON r.id = j.requirement_id "
+    "SELECT n.name AS scheduler, r.name AS requirement, j.supports_termination, count(*) AS num_jobs, r.num_cpus, r.num_gpus, "
+    "r.num_nodes, r.memory_bytes, r.runtime_seconds FROM job j JOIN requirement r ON r.id = j.requirement_id "
     "LEFT JOIN named n ON n.id = j.scheduler_id WHERE j.workflow_id = :id AND j.state = 'ready' "
     "GROUP BY n.name, r.id, r.name, j.supports_termination, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds "
     "ORDER BY n.name, r.id, j.supports_termination"

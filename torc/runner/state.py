@@ -300,7 +300,9 @@ class State:
     free: Capacity | Pool
     free_gpus: list[str]
     running: dict[int, Running] = field(default_factory=dict)
-    not_begun: dict[int, NotBegun] = field(default_factory=dict)  # of those in `queue`, that were told to run and did not
+    not_begun: dict[int, NotBegun] = field(
+        default_factory=dict
+    )  # of those in `queue`, that were told to run and did not
     num_lined_up: int = 0  # of those in `running`, which wait for the end of another
     queue: deque[Assignment] = field(default_factory=deque)  # claimed, not started
     actions: dict[int, float | None] = field(default_factory=dict)  # firing id -> when SIGKILL follows

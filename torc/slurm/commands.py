@@ -153,7 +153,10 @@ def _waited_for(program: str, process: subprocess.Popen[str], stdin: str | None,
         said = _kill(process)
         once = program in _ONCE
         raise Unavailable(
-            f"{program} gave no answer within {timeout:.0f} s{f': {words}' if (words := _words(said)) else ''}", hint=_LATER, again=not once, uncertain=once
+            f"{program} gave no answer within {timeout:.0f} s{f': {words}' if (words := _words(said)) else ''}",
+            hint=_LATER,
+            again=not once,
+            uncertain=once,
         ) from None
     except BaseException:
         if program not in _ONCE:  # a submission that is under way is let go on, to be found by its name

@@ -67,7 +67,9 @@ def associations(config: Mapping[str, str] | None = None, *, patience: float = _
         ask.append(f"cluster={cluster}")
     try:
         # what is not known is left out: nobody waits for an accounting that is away
-        text = commands.run([*ask, "format=Account,Partition,QOS,DefaultAccount"], timeout=10.0, patience=min(patience, 2.0))
+        text = commands.run(
+            [*ask, "format=Account,Partition,QOS,DefaultAccount"], timeout=10.0, patience=min(patience, 2.0)
+        )
     except (Invalid, Unavailable):
         return []
     rows = [line.split("|") for line in text.splitlines() if line.count("|") == 3]

@@ -44,7 +44,9 @@ class AllocationRequest:
         try:
             return (*sbatch.read(self.extra or ""), *(Option(name, value) for name, value in self.options))
         except ValueError as error:
-            raise Invalid(f"`extra` of Slurm scheduler {self.scheduler or self.name}: {error}", hint="write it as for sbatch") from None
+            raise Invalid(
+                f"`extra` of Slurm scheduler {self.scheduler or self.name}: {error}", hint="write it as for sbatch"
+            ) from None
 
     @property
     def clusters(self) -> str | None:

@@ -91,11 +91,16 @@ def check(request: AllocationRequest) -> None:
             raise Invalid(f"`{name}` is no sbatch option", hint="write long options without `--`, as in slurm_defaults")
         problem = sbatch.problem_of(name)
         if problem is not None:
-            raise Invalid(f"Slurm scheduler {request.scheduler or request.name}: {problem}", hint="take it out of slurm_defaults or `extra`")
+            raise Invalid(
+                f"Slurm scheduler {request.scheduler or request.name}: {problem}",
+                hint="take it out of slurm_defaults or `extra`",
+            )
         if name in _PER_PART and request.memory_bytes_per_node is None and request.cpus_per_node is not None:
             continue
         if name in _PER_PART:
-            raise Invalid(f"`{name}={value}`: Torc asks for the memory of whole nodes", hint="use `mem` of the scheduler")
+            raise Invalid(
+                f"`{name}={value}`: Torc asks for the memory of whole nodes", hint="use `mem` of the scheduler"
+            )
     _excluded(request)
 
 
@@ -124,7 +129,9 @@ def _excluded(request: AllocationRequest) -> tuple[str, ...]:
     try:
         return tuple(dict.fromkeys([*sbatch.excluded(request.by_user), *request.exclude]))
     except ValueError as error:
-        raise Invalid(f"Slurm scheduler {request.scheduler or request.name}: {error}", hint="write --exclude=n1,n[3-5]") from None
+        raise Invalid(
+            f"Slurm scheduler {request.scheduler or request.name}: {error}", hint="write --exclude=n1,n[3-5]"
+        ) from None
 
 
 def _ours(request: AllocationRequest, facts: Facts) -> Iterator[tuple[str, str | None]]:

@@ -125,7 +125,9 @@ class Slurm:
         rows_of_accounts: list[AccountingRow] | None = []
         try:
             if late:
-                rows_of_accounts = self.accounting.ask(list(late), min((item.created_at for item in asked), default=0.0))
+                rows_of_accounts = self.accounting.ask(
+                    list(late), min((item.created_at for item in asked), default=0.0)
+                )
         except Unavailable:  # of what the queue has forgotten, nobody can tell now
             uncertain |= {mark for mark in late.values() if mark not in queue}
         accounts = {

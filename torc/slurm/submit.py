@@ -82,7 +82,9 @@ def due_again(items: Iterable[Allocation], now: float, *, at_once: bool = False)
     return [
         item
         for item in items
-        if item.cluster_state == DEFERRED and item.state is AllocationState.SUBMITTING and item.cancel_requested_at is None
+        if item.cluster_state == DEFERRED
+        and item.state is AllocationState.SUBMITTING
+        and item.cancel_requested_at is None
         if at_once or now - (item.seen_at or 0.0) >= again_after_seconds(item.created_at, item.seen_at or 0.0)
     ]
 

@@ -105,7 +105,11 @@ def _observe(torc: Torc, workflow_id: int, items: Iterable[Allocation], seen: Se
 
 
 def _heal(
-    torc: Torc, cluster: Cluster[AllocationRequest], known: Sequence[Allocation], seen: Seen, changed: Iterable[Allocation]
+    torc: Torc,
+    cluster: Cluster[AllocationRequest],
+    known: Sequence[Allocation],
+    seen: Seen,
+    changed: Iterable[Allocation],
 ) -> list[Allocation]:
     """Make good what a kill has left half done, and ask again for what the cluster has put off; returns what it has now taken."""
     marked = [
@@ -180,9 +184,15 @@ class Pace:
             self.seconds = min(max(self.least, self.seconds * 2), _LONGEST_PAUSE)
         self._due = now + self.seconds * random.uniform(0.7, 1.0)
         if is_first:
-            _log.warning("the cluster does not answer; what runs goes on. %s; it is asked again in %.0f s", error.message, self.wait())
+            _log.warning(
+                "the cluster does not answer; what runs goes on. %s; it is asked again in %.0f s",
+                error.message,
+                self.wait(),
+            )
         elif now - self._told_at >= _REMINDER_SECONDS:
-            _log.warning("the cluster has not answered for %s: %s", human_duration(now - self._away_since), error.message)
+            _log.warning(
+                "the cluster has not answered for %s: %s", human_duration(now - self._away_since), error.message
+            )
         else:
             return
         self._told_at = now
