@@ -17,6 +17,8 @@ from torc.core.allocations import AllocationState, Observation, merged, phase_of
 from torc.core.clusters import Asked, Seen, Submitted
 from torc.errors import Invalid, Unavailable
 from torc.slurm import commands, parse, queries, script
+from torc.slurm.choosing import problems_of
+from torc.slurm.live import live_cluster
 from torc.slurm.parse import AccountingRow, QueueRow
 from torc.slurm.request import AllocationRequest
 from torc.slurm.script import Facts, mark_of
@@ -83,9 +85,6 @@ class Slurm:
 
     def problems(self, request: AllocationRequest) -> list[str]:
         """Ask what the partitions allow."""
-        from torc.slurm.choosing import problems_of
-        from torc.slurm.live import live_cluster
-
         try:
             return problems_of(request, live_cluster(patience=_LOOK_PATIENCE))
         except (Invalid, Unavailable) as error:
