@@ -29,6 +29,7 @@ class Job(Value):
     scheduler: str | None = None
     cancel_on_blocking_job_failure: bool = True
     supports_termination: bool = False
+    keep_background_processes: bool = False
     runner_id: int | None = Field(None, description="the runner that holds it, while pending or running")
     started_at: float | None = Field(None, description="start of the current or last attempt")
     due_at: float | None = Field(None, description="of a retry that has to wait: nobody gets it before")
@@ -83,6 +84,7 @@ class CreateJob(Request[Job]):
     scheduler: str | None = None
     cancel_on_blocking_job_failure: bool = True
     supports_termination: bool = False
+    keep_background_processes: bool = False
 
 
 @request("PATCH", "/jobs/{job_id}", access="write")
@@ -102,6 +104,7 @@ class UpdateJob(Request[Job]):
     scheduler: str | None = None
     cancel_on_blocking_job_failure: bool | None = None
     supports_termination: bool | None = None
+    keep_background_processes: bool | None = None
 
 
 JobAction = Literal["cancel", "reset", "run-again", "disable", "enable"]

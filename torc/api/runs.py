@@ -164,6 +164,7 @@ class Assignment(Value):
         "system may show them late",
     )
     supports_termination: bool = False
+    keep_background_processes: bool = False
     recovery_script: str | None = Field(
         None, description="to run first: this attempt is a retry by a rule that has one"
     )

@@ -64,7 +64,8 @@ def get(job_id: int) -> None:
         *render.columns(
             "id", "workflow_id", "name", "state", "reason", "attempt", "return_code", "command", "invocation_script", "env",
             "priority", "requirement_name", "failure_handler", "scheduler", "cancel_on_blocking_job_failure",
-            "supports_termination", "depends_on", "input_files", "output_files", "input_user_data", "output_user_data",
+            "supports_termination", "keep_background_processes", "depends_on", "input_files", "output_files", "input_user_data",
+            "output_user_data",
         ),
         ("started", lambda job: render.when(job.started_at)),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The portable file of one workflow, version 3: what its lines are, and what may stand in them. Not for bytes or databases.
+"""The portable file of one workflow, version 4: what its lines are, and what may stand in them. Not for bytes or databases.
 
 JSON lines. The first is a header with the workflow itself. Then, for each table, a line that names it and its columns, and a line
 (a list) for each row; a column of `@table` refers to an `id` of a table before. The last line counts the rows and holds the
@@ -17,7 +17,7 @@ from torc.core.exit_codes import counted
 from torc.core.states import State
 from torc.errors import Invalid
 
-FORMAT, VERSION = "torc-workflow", 3
+FORMAT, VERSION = "torc-workflow", 4
 _LARGEST = 2**63 - 1
 
 
@@ -65,7 +65,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         "requirement_id:@requirement gate_id:?@gate input_set_id:?@input_set failure_handler_id:?@named "
         "scheduler_id:?@named cancel_on_blocking_job_failure:bool supports_termination:bool has_outputs:bool "
         "state:state counted:bool attempt:count runner_id:?~runner started_at:?float return_code:?exit_code reason:?text "
-        "recovery:?json fingerprint:?text"
+        "recovery:?json fingerprint:?text keep_background_processes:?bool"
     ),
     "file": _columns("id:id name:text path:text producer_job_id:?~job size_bytes:?count mtime_ns:?int sha256:?text"),
     "user_data": _columns("id:id name:text data:?json_text is_ephemeral:bool producer_job_id:?~job"),
@@ -90,7 +90,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "event": _columns("time:float type:text actor:text job_id:?~job data:json"),
 }
 #: the version that has brought a column
-_SINCE = {("attempt", "slurm_state"): 2, ("attempt", "requirement_id"): 3}
+_SINCE = {("attempt", "slurm_state"): 2, ("attempt", "requirement_id"): 3, ("job", "keep_background_processes"): 4}
 #: the fields of the workflow in the header
 WORKFLOW = _columns(
     "name:text user:text description:?text project:?text meta:json env:json settings:json directory:text run_id:count "

@@ -199,6 +199,7 @@ def _assignment(row: Any, job: Candidate, outputs: list[str], inputs: list[str])
         outputs=outputs,
         inputs=inputs,
         supports_termination=bool(row[7]),
+        keep_background_processes=bool(row[9]),
         recovery_script=recovery.get("script"),
         previous_return_code=None if previous is None else counted(previous),
         request=job.request,

@@ -37,7 +37,7 @@ _SPEC_FIELDS = {
 JOB_COLUMNS = (
     "id", "workflow_id", "name", "command", "invocation_script", "env", "priority", "order_key", "requirement_id",
     "gate_id", "input_set_id", "failure_handler_id", "scheduler_id", "cancel_on_blocking_job_failure",
-    "supports_termination", "has_outputs", "state", "counted", "attempt",
+    "supports_termination", "keep_background_processes", "has_outputs", "state", "counted", "attempt",
 )  # fmt: skip
 _INSERT = text(
     f"INSERT INTO job ({', '.join(JOB_COLUMNS)}) VALUES ({', '.join(':' + column for column in JOB_COLUMNS)})"
@@ -60,6 +60,7 @@ def job_of(row: RowMapping, **relations: list[str]) -> Job:
         scheduler=row["scheduler_name"],
         cancel_on_blocking_job_failure=bool(row["cancel_on_blocking_job_failure"]),
         supports_termination=bool(row["supports_termination"]),
+        keep_background_processes=bool(row["keep_background_processes"]),
         **relations,  # type: ignore[arg-type]
     )
 
@@ -219,7 +220,8 @@ def _columns(tx: Tx, workflow_id: int, job_id: int, request: CreateJob) -> dict[
         "failure_handler_id": _handler_or_scheduler(tx, workflow_id, "failure handler", request.failure_handler),
         "scheduler_id": _handler_or_scheduler(tx, workflow_id, "slurm scheduler", request.scheduler),
         "cancel_on_blocking_job_failure": request.cancel_on_blocking_job_failure,
-        "supports_termination": request.supports_termination, "has_outputs": bool(request.output_files),
+        "supports_termination": request.supports_termination,
+        "keep_background_processes": request.keep_background_processes or None, "has_outputs": bool(request.output_files),
         "state": State.UNINITIALIZED.value, "counted": False, "attempt": 0,
     }  # fmt: skip
 
@@ -319,6 +321,8 @@ def update_job(tx: Tx, request: UpdateJob) -> Job:
         values["env"] = json.dumps(changes["env"]) if changes["env"] else None
     if "invocation_script" in changes:
         values["invocation_script"] = changes["invocation_script"] or None
+    if "keep_background_processes" in changes:
+        values["keep_background_processes"] = changes["keep_background_processes"] or None
     if "priority" in changes:
         values["order_key"] = -changes["priority"]
     if "requirement" in changes:

@@ -21,7 +21,7 @@ from torc.store.ids import take_ids
 
 _OF_JOBS = frozenset({"on_jobs_ready", "on_jobs_complete"})
 #: columns of a job that say what it is; the rest says where it stands, or is made anew
-STATIC = JOB_COLUMNS[3:9] + JOB_COLUMNS[11:16]
+STATIC = JOB_COLUMNS[3:9] + JOB_COLUMNS[11:17]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,7 @@ def _static(job: PlannedJob, ids: Ids) -> dict[str, Any]:
         "scheduler_id": None if job.scheduler is None else ids.schedulers[job.scheduler],
         "cancel_on_blocking_job_failure": job.cancel_on_blocking_job_failure,
         "supports_termination": job.supports_termination,
+        "keep_background_processes": job.keep_background_processes or None,
         "has_outputs": bool(job.output_files),
     }
 

@@ -17,7 +17,7 @@ from torc.spec.write import write_spec
 
 _JOBS = (
     "SELECT id, name, command, invocation_script, env, priority, requirement_id, gate_id, input_set_id, "
-    "failure_handler_id, scheduler_id, cancel_on_blocking_job_failure, supports_termination FROM job "
+    "failure_handler_id, scheduler_id, cancel_on_blocking_job_failure, supports_termination, keep_background_processes FROM job "
     "WHERE workflow_id = :id ORDER BY id"
 )
 _GATES = "SELECT p.gate_id, j.id, j.name FROM gate_prerequisite p JOIN job j ON j.id = p.job_id WHERE j.workflow_id = :id ORDER BY j.id"
@@ -122,6 +122,7 @@ class _Shared:
             scheduler,
             cancel,
             terminates,
+            keeps,
         ) = row
         made: dict[str, Any] = {"name": name, "command": self._command(number, inputs, "command", command)}
         optional = {
@@ -131,6 +132,7 @@ class _Shared:
             "failure_handler": self.named_names.get(handler),
             "scheduler": self.named_names.get(scheduler),
             "supports_termination": bool(terminates),
+            "keep_background_processes": bool(keeps),
             "input_files": [self.files[file][0] for file in self.reads["file"].get(inputs, ())],
             "input_user_data": [self.user_data[data][0] for data in self.reads["user_data"].get(inputs, ())],
             "output_files": self.writes["file"].get(number, []),

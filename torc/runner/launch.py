@@ -48,6 +48,10 @@ _OF_SHELLS = frozenset(
 _LONGEST_ARGUMENT = 120_000  # one argument may not be longer than 128 KiB (MAX_ARG_STRLEN)
 _PATIENCE_SECONDS = 10.0
 _CHUNK = 1 << 15
+#: beside each other; each takes a few MB
+_MOST_SPAWNERS = 128
+#: while one waits until a new program is in place, another can start the next
+_MADE_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +82,16 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process has ended: its exit code (`exit_codes`) and what it used, as the kernel counted."""
+    """A process has ended: its exit code (`exit_codes`) and what it used, as the kernel counted.
+
+    `left`: pids of what it has left behind and is to stay; with that, the work of its spawner is over.
+    """
 
     key: int
     return_code: int
     at: float
     usage: Usage
+    left: tuple[int, ...] = ()
 
 
 class Spawner:
@@ -120,13 +128,16 @@ class Spawner:
         """Give the descriptor to wait on for events."""
         return self._socket.fileno()
 
-    def start(self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int) -> None:
+    def start(
+        self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int, keeps: bool = False
+    ) -> None:
         """Have a program started, in the directory in which this was made; `environ` is added to the one given then.
 
-        A place has room for one process: while another one has it, the start waits.
+        A place has room for one process: while another one has it, the start waits. Where it `keeps`, what it leaves behind stays.
         """
         words = [os.fsencode(word) for word in argv]
-        self._tell((spawner.START, key, place, words, environ, os.fsencode(files.stdout), os.fsencode(files.stderr)))
+        stdout, stderr = os.fsencode(files.stdout), os.fsencode(files.stderr)
+        self._tell((spawner.START, key, place, words, environ, stdout, stderr, keeps))
 
     def stop(self, key: int, *, for_good: bool) -> None:
         """Have a process and all of its session signalled: SIGTERM, or SIGKILL; nothing happens when it has ended."""
@@ -164,6 +175,9 @@ class Spawner:
             self._process.kill()
             self._process.wait()
 
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def hang_up(self) -> None:
         """Say nothing more: the process ends."""
         self._socket.close()
@@ -187,17 +201,21 @@ class Spawner:
 
 
 class Spawners:
-    """Several of them: while one waits until a new program is in place, another can start the next."""
+    """Several of them, made as they are needed: one for each place, so that what a job leaves behind is told from what is another's.
+
+    Where there are more places than that, some share one.
+    """
 
     def __init__(self, environ: Environ, number: int) -> None:
         self._epoll = select.epoll()
+        self._environ, self._most = environ, max(1, min(number, _MOST_SPAWNERS))
         self._all: list[Spawner] = []
-        self._of_key: dict[int, Spawner] = {}
+        self._over: list[Spawner] = []
+        self._of_key: dict[int, tuple[Spawner, int]] = {}
+        self._keys: dict[int, tuple[Spawner, set[int]]] = {}  # by place
         try:
-            for _ in range(number):
-                made = Spawner(environ)
-                self._all.append(made)
-                self._epoll.register(made.fileno(), select.EPOLLIN)
+            for _ in range(min(_MADE_AT_ONCE, self._most)):
+                self._make()
         except BaseException:
             self.close()
             raise
@@ -205,25 +223,45 @@ class Spawners:
     @property
     def pids(self) -> set[int]:
         """Give the processes that start others."""
-        return {each.pid for each in self._all}
+        return {each.pid for each in (*self._all, *self._over)}
+
+    def _make(self) -> Spawner:
+        made = Spawner(self._environ)
+        self._all.append(made)
+        self._epoll.register(made.fileno(), select.EPOLLIN)
+        return made
+
+    def _free(self) -> Spawner:
+        taken = [id(each) for each, _ in self._keys.values()]
+        for each in self._all:
+            if id(each) not in taken:
+                return each
+        if len(self._all) < self._most:
+            return self._make()
+        return min(self._all, key=lambda each: taken.count(id(each)))
 
     def fileno(self) -> int:
         """Give the descriptor to wait on for events."""
         return self._epoll.fileno()
 
-    def start(self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int) -> None:
+    def start(
+        self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int, keeps: bool = False
+    ) -> None:
         """Have a program started; see `Spawner.start`."""
-        chosen = self._all[place % len(self._all)]
-        self._of_key[key] = chosen
-        chosen.start(key, argv, files, environ, place=place)
+        if place not in self._keys:
+            self._keys[place] = (self._free(), set())
+        chosen, keys = self._keys[place]
+        keys.add(key)
+        self._of_key[key] = (chosen, place)
+        chosen.start(key, argv, files, environ, place=place, keeps=keeps)
 
     def stop(self, key: int, *, for_good: bool) -> None:
         """Have a process and all of its session signalled; see `Spawner.stop`."""
-        self._of_key[key].stop(key, for_good=for_good)
+        self._of_key[key][0].stop(key, for_good=for_good)
 
     def withdraw(self, key: int) -> None:
         """Have a start that still waits dropped."""
-        self._of_key[key].withdraw(key)
+        self._of_key[key][0].withdraw(key)
 
     def events(self) -> list[Began | Failed | Ended]:
         """Take what has happened. Raises Unavailable when a process is gone."""
@@ -234,15 +272,28 @@ class Spawners:
                 found += each.events()
         for event in found:
             if not isinstance(event, Began):
-                del self._of_key[event.key]
+                chosen, place = self._of_key.pop(event.key)
+                keys = self._keys[place][1]
+                keys.discard(event.key)
+                if not keys:
+                    del self._keys[place]
+                if isinstance(event, Ended) and event.left:
+                    self._let_go(chosen)
         return found
+
+    def _let_go(self, chosen: Spawner) -> None:
+        """Do without a spawner: what it has been left with becomes the child of this process, and stays."""
+        self._epoll.unregister(chosen.fileno())
+        self._all.remove(chosen)
+        chosen.hang_up()
+        self._over = [each for each in (*self._over, chosen) if not each.has_ended()]
 
     def close(self) -> None:
         """End the processes, and with them whatever they started and still runs."""
         self._epoll.close()
         for each in self._all:
             each.hang_up()
-        for each in self._all:
+        for each in (*self._all, *self._over):
             each.close()
 
 
@@ -262,6 +313,7 @@ def _event(message: tuple[object, ...]) -> Began | Failed | Ended:
             int(peak),
             int(read),
             int(written),
+            list(left),
         ):
             usage = Usage.model_construct(
                 user_cpu_seconds=user,
@@ -270,7 +322,7 @@ def _event(message: tuple[object, ...]) -> Began | Failed | Ended:
                 read_bytes=read * 512,
                 written_bytes=written * 512,
             )
-            return Ended(key, counted(os.waitstatus_to_exitcode(status)), at, usage)
+            return Ended(key, counted(os.waitstatus_to_exitcode(status)), at, usage, tuple(map(int, left)))
     raise Unavailable(f"the process that starts jobs says {message!r:.200}", hint="report this: it is a fault of Torc")
 
 

@@ -1,6 +1,6 @@
-"""Processes that jobs leave behind: found and ended when their attempt has ended.
+"""Processes that come to a runner: what jobs may leave running, and what a spawner that died has left.
 
-The runner is a subreaper (prctl(2)): what has lost its parent becomes its child. It ends only what is its own, told by the
+The runner is a subreaper (prctl(2)), as its spawners are, which end what jobs leave behind. It ends only what is its own, told by the
 session of an attempt or by TORC_RUNNER in the environment: a program that runs workflows may have children besides. Not for
 runners that died: `orphans` ends what those left.
 """
@@ -8,21 +8,13 @@ runners that died: `orphans` ends what those left.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 from collections import deque
 from collections.abc import Collection
 from pathlib import Path
 
-_PR_SET_CHILD_SUBREAPER = 36
 _MOST_SESSIONS = 10_000
-
-
-def become_subreaper() -> None:
-    """Have orphans of jobs become children of this process (prctl(2))."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Leftovers:
@@ -33,6 +25,7 @@ class Leftovers:
         self._ended: set[int] = set()  # sessions
         self._order: deque[int] = deque()
         self._ours: set[int] = set()  # pids
+        self._kept: set[int] = set()  # pids
         try:  # orphans come to the main thread of their subreaper while that lives
             self._children_fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # a kernel without CONFIG_PROC_CHILDREN
@@ -48,6 +41,10 @@ class Leftovers:
         self._order.append(session)
         if len(self._order) > _MOST_SESSIONS:
             self._ended.discard(self._order.popleft())
+
+    def keep(self, pids: Collection[int]) -> None:
+        """Note processes that stay, and that this process is to wait for."""
+        self._kept.update(pids)
 
     def close(self) -> None:
         """Give back the descriptor that children are read from."""
@@ -67,6 +64,10 @@ class Leftovers:
         found = False
         children = [int(pid) for pid in self._children()]
         for pid in children:
+            if pid in self._kept:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+                continue
             if pid in known or not self._is_left(pid, known, attempts):
                 continue
             found = True
@@ -75,6 +76,7 @@ class Leftovers:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
         self._ours.intersection_update(children)
+        self._kept.intersection_update(children)
         return found
 
     def _children(self) -> list[bytes]:

@@ -21,7 +21,7 @@ from torc.api.runs import Assignment
 from torc.runner import launch, shell, signals, spawner, variables
 from torc.runner.actions import ActionRun
 from torc.runner.journal import Journal
-from torc.runner.leftovers import Leftovers, become_subreaper
+from torc.runner.leftovers import Leftovers
 from torc.runner.monitor import Monitor
 from torc.runner.orphans import Sessions
 from torc.runner.patience import Patience, missing
@@ -60,8 +60,8 @@ from torc.runner.talker import Talker
 _LOG = logging.getLogger(__name__)
 _LEFTOVERS_SECONDS = 0.5
 _AGAIN_SECONDS = 0.01
-#: one alone stands still half of the time when jobs are short, and the runner has no time for more than two
-_SPAWNERS = 2
+#: of actions, which run beside the jobs
+_MORE_PLACES = 2
 #: what a node runs out of: no job's fault, and it may pass
 _NO_ROOM = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 #: another thread gets the interpreter after so long: the default of 5 ms would let a finished job wait
@@ -112,6 +112,7 @@ class Loop:
         self._launcher = launcher or Direct()
         self._patience = Patience(place.see_seconds, place.signal_seconds)
         self._leftovers = Leftovers(place.mark)
+        self._kept: set[tuple[bytes, bytes]] = set()  # attempts that have ended, whose processes stay
         self._next_sweep = 0.0
         self._signals_taken = 0
         self._is_warned = False
@@ -123,12 +124,12 @@ class Loop:
         interval = sys.getswitchinterval()
         if not shell.is_bash():
             _LOG.warning("this machine has no bash: commands run under %s", shell.SH)
-        become_subreaper()
+        spawner.become_subreaper()
         self._epoll.register(self._talker.fileno(), select.EPOLLIN)
         with signals.counted(self._signalled, self._talker.wake_fd):
             sys.setswitchinterval(_SWITCH_SECONDS)
             try:
-                self._spawners = launch.Spawners(self._base_environ, 1 if self._slots() == 1 else _SPAWNERS)
+                self._spawners = launch.Spawners(self._base_environ, self._slots() + _MORE_PLACES)
                 self._epoll.register(self._spawners.fileno(), select.EPOLLIN)
                 if self._launcher.fileno() is not None:
                     self._epoll.register(self._launcher.fileno() or 0, select.EPOLLIN)
@@ -167,6 +168,8 @@ class Loop:
         if due is not None:
             wake = min(wake or now + 60.0, max(due, now))
         wake = min(now + 60.0 if wake is None else wake, self._patience.due)
+        if self._kept:  # what stays ends some time
+            wake = min(wake, now + _LEFTOVERS_SECONDS)
         for fd, _ in self._epoll.poll(max(0.0, wake - now), 64):
             if fd == self._talker.fileno():
                 self._talker.calm()
@@ -238,7 +241,8 @@ class Loop:
             argv = self._monitor.prepare(key, assignment, effect.gpus, command)
             names = self.place.gpu_variables if effect.gpus or self.settings.gpus else ()
             what = self._launcher.prepare(key, effect, argv, files, variables.of_attempt(effect, names, self._threads))
-            self.spawners.start(key, what.argv, what.files, what.environ, place=place)
+            keeps = assignment.keep_background_processes
+            self.spawners.start(key, what.argv, what.files, what.environ, place=place, keeps=keeps)
         except OSError as error:
             self._failed(attempt, error.errno or spawner.NO_ERRNO, f"{error.strerror}: {error.filename}")
         except ValueError as error:  # a lone surrogate
@@ -265,7 +269,7 @@ class Loop:
             if isinstance(event, launch.Began):
                 self._began(event)
             elif isinstance(event, launch.Ended):
-                self._leftovers.ended(self._started[event.key].pid)
+                self._left_behind(self._started[event.key], event.left)
         self._sweep()
         for event in events:
             subject = self._started[event.key] if isinstance(event, launch.Began) else self._started.pop(event.key)
@@ -277,6 +281,14 @@ class Loop:
                     self._failed(subject, number, why)
                 case launch.Ended():
                     self._ended(subject, event)
+
+    def _left_behind(self, subject: _Attempt | ActionRun, left: tuple[int, ...]) -> None:
+        """Take in that what is left of an attempt is to be ended, or stays where it says so."""
+        if isinstance(subject, _Attempt) and subject.assignment.keep_background_processes:
+            self._kept.add((b"%d" % subject.name[0], b"%d" % subject.name[1]))
+            self._leftovers.keep(left)
+        else:
+            self._leftovers.ended(subject.pid)
 
     def _began(self, event: launch.Began) -> None:
         subject = self._started[event.key]
@@ -391,15 +403,15 @@ class Loop:
         return {subject.pid for subject in self._started.values() if subject.pid}
 
     def _sweep(self) -> None:
-        """End what jobs left behind, so that it cannot write beside their dependents or their next attempts.
+        """Wait for what jobs left behind and may stay, and end what a spawner left that died.
 
-        This process gets it as children, beside the spawners, whose children the jobs are.
+        This process gets both as children, beside the spawners, whose children the jobs are.
         """
         pids = self.spawners.pids | self._monitor.pids
         if self._leftovers.number() <= len(pids):
             return
         names = {(b"%d" % job_id, b"%d" % at.assignment.attempt) for job_id, at in self.attempts.items()}
-        if self._leftovers.sweep(pids | self._pids(), names):
+        if self._leftovers.sweep(pids | self._pids(), names | self._kept):
             self._next_sweep = time.monotonic() + _AGAIN_SECONDS  # to reap what was killed, and to find its children
 
     def _abandon(self) -> None:
@@ -413,7 +425,7 @@ class Loop:
         for pid in pids:
             self._leftovers.ended(pid)
         deadline = time.monotonic() + _LEFTOVERS_SECONDS
-        while self._leftovers.sweep((), ()) and time.monotonic() < deadline:
+        while self._leftovers.sweep((), self._kept) and time.monotonic() < deadline:
             select.select([], [], [], _AGAIN_SECONDS)
         self._monitor.close()
         self._launcher.close()

@@ -145,7 +145,9 @@ def _line_up(state: State, settings: Settings, now: float, effects: list[Effect]
             continue
         while len(job.line) < depth and state.queue:
             assignment = state.queue[0]
-            if assignment.request != job.assignment.request or not _may_line_up(state, assignment):
+            if job.assignment.keep_background_processes or assignment.request != job.assignment.request:
+                return
+            if not _may_line_up(state, assignment):
                 return
             state.queue.popleft()
             job.line.append(assignment.job_id)
@@ -155,6 +157,8 @@ def _line_up(state: State, settings: Settings, now: float, effects: list[Effect]
 
 
 def _may_line_up(state: State, assignment: Assignment) -> bool:
+    if assignment.keep_background_processes:  # what starts it cannot start another after it
+        return False
     return not assignment.request.num_gpus and not (state.is_leaving and assignment.supports_termination)
 
 

@@ -4,6 +4,11 @@ It is small because of how Linux works: a process begins with the peak memory of
 stands still until the new program is in place. So a large program with threads neither measures nor starts well.
 
 It stays when the terminal is closed or Ctrl-C is typed: the runner decides. When the runner is gone, it kills what it started.
+
+It is a subreaper (prctl(2)): whatever loses its parent in a job, in whatever session and with whatever environment, becomes its
+child. It waits for these too, and when a job ends it kills them until none is left. So that no job loses what is another's, there
+is one spawner for each job at a time, as long as they are not too many (`launch`).
+
 It imports nothing of Torc and little else: its own size is the least peak memory that a job can have. Not for deciding
 anything, nor for files: `launch` is its other end.
 
@@ -11,6 +16,7 @@ Frames in both directions: four bytes of length, least first, and one marshalled
 """
 
 # what is below `signal`, which imports `enum` and with it takes longer than all the rest
+import _ctypes
 import _signal as signal  # type: ignore[import-not-found]
 import gc
 import marshal
@@ -19,11 +25,13 @@ import select
 import sys
 import time
 
-#: to here: (ENVIRON, {name: value}), (START, key, place, argv, more environment, stdout, stderr), (STOP, key, for_good). A place has
-#: room for one process: the next start waits in line for its end. Where `for_good` is None, only what waits is stopped
+#: to here: (ENVIRON, {name: value}), (START, key, place, argv, more environment, stdout, stderr, keeps), (STOP, key, for_good). A place
+#: has room for one process: the next start waits in line for its end. What a job that `keeps` leaves behind stays. Where `for_good` is
+#: None, only what waits is stopped
 ENVIRON, START, STOP = range(3)
 #: from here: (BEGAN, key, pid, seconds), (FAILED, key, errno, text), (ENDED, key, status, seconds, user CPU seconds, system CPU
-#: seconds, peak KiB, blocks read, blocks written); `seconds` are on the monotonic clock, blocks of 512 bytes
+#: seconds, peak KiB, blocks read, blocks written, left); `seconds` are on the monotonic clock, blocks of 512 bytes; `left`: pids of
+#: children that stay. Where there are some, this spawner is to start nothing more
 BEGAN, FAILED, ENDED = range(3)
 #: values of `errno`: for what could not be passed to the kernel at all, and for what was stopped before it was started
 NO_ERRNO, WITHDRAWN = 0, -1
@@ -34,23 +42,26 @@ _DEFAULTED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, sign
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _CHUNK = 1 << 15
 _PATIENCE_SECONDS = 5
+_PR_SET_CHILD_SUBREAPER = 36
 #: of 1000: when memory runs out, the kernel ends jobs before their runner, which must report on them (proc(5), oom_score_adj)
 _OOM_SCORE = b"500"
 #: what the runner need not decide anything about waits so long for company
 _LATER_SECONDS = 0.006
 
 
-#: key, argv, more environment, stdout, stderr
-Job = tuple[int, list[bytes], dict[bytes, bytes], bytes, bytes]
+#: key, argv, more environment, stdout, stderr, keeps
+Job = tuple[int, list[bytes], dict[bytes, bytes], bytes, bytes, bool]
+#: what tells the processes of a job from those of another in its environment
+_NAMES = (b"TORC_JOB_ID", b"TORC_ATTEMPT_ID")
 
 
 class Child:
     """A process that was started, and what has been asked of it."""
 
-    __slots__ = ("is_asked", "is_killed", "key", "pid", "place", "watched")
+    __slots__ = ("is_asked", "is_killed", "keeps", "key", "name", "pid", "place", "watched")
 
-    def __init__(self, key: int, place: int, pid: int, watched: int) -> None:
-        self.key, self.place, self.pid = key, place, pid
+    def __init__(self, key: int, place: int, pid: int, watched: int, name: list[bytes], keeps: bool) -> None:
+        self.key, self.place, self.pid, self.name, self.keeps = key, place, pid, name, keeps
         self.watched = watched  # pidfd of the process, or of one that outlived it
         self.is_asked = self.is_killed = False  # to end, by SIGTERM; by SIGKILL
 
@@ -63,6 +74,12 @@ class Spawner:
         os.set_blocking(fd, False)
         self._epoll = select.epoll()
         self._epoll.register(fd, select.EPOLLIN)
+        # another end of the socket may live on where somebody has forked the runner
+        self._runner = os.pidfd_open(os.getppid())
+        self._epoll.register(self._runner, select.EPOLLIN)
+        self._woken = wake_on_child()
+        self._epoll.register(self._woken, select.EPOLLIN)
+        self._kept: set[int] = set()  # pids that are to stay, or cannot be ended
         self._environ: dict[bytes, bytes] = {}
         self._by_key: dict[int, Child] = {}
         self._by_fd: dict[int, Child] = {}
@@ -75,9 +92,15 @@ class Spawner:
     def serve(self) -> None:
         """Work until the other end is gone."""
         while True:
+            has_lost = False
             for fd, events in self._epoll.poll(_LATER_SECONDS if self._unsent and not self._is_full else None):
-                if fd != self._fd:
+                if fd in self._by_fd:
                     self._ended(self._by_fd.pop(fd))
+                elif fd == self._woken:
+                    os.read(fd, _CHUNK)
+                    has_lost = True
+                elif fd == self._runner:
+                    return
                 elif events & select.EPOLLIN:
                     if not self._receive():
                         return
@@ -85,6 +108,8 @@ class Spawner:
                     self._is_urgent = True
                 else:
                     return
+            if has_lost:
+                self._reap()
             if self._unsent and (self._is_urgent or time.monotonic() > self._send_by):
                 self._send()
 
@@ -96,6 +121,24 @@ class Spawner:
         while self._by_key:
             _, child = self._by_key.popitem()
             os.waitpid(child.pid, 0)
+        self._kept |= end_children(lambda pid: pid not in self._kept)
+
+    def _reap(self) -> None:
+        """Wait for what has ended and nobody else waits for."""
+        try:
+            while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if any(child.pid == found.si_pid for child in self._by_key.values()):
+                    break  # told by its pidfd; it stands before others
+                os.waitpid(found.si_pid, 0)
+                self._kept.discard(found.si_pid)
+            else:
+                return
+        except ChildProcessError:
+            return
+        ours = {child.pid for child in self._by_key.values()}
+        for pid in children():
+            if pid not in ours and os.waitpid(pid, os.WNOHANG)[0]:
+                self._kept.discard(pid)
 
     def _receive(self) -> bool:
         """Do what the runner says; tell whether it is still there."""
@@ -141,7 +184,7 @@ class Spawner:
             self._tell((FAILED, key, WITHDRAWN, "it was stopped before"), is_urgent=True)
 
     def _start(self, place: int, job: Job) -> None:
-        key, program = job[0], job[1:]
+        key, program, keeps = job[0], job[1:-1], job[-1]
         began = time.monotonic()
         try:
             try:
@@ -149,7 +192,8 @@ class Spawner:
             except FileNotFoundError:  # somebody removed the folder of logs
                 os.makedirs(os.path.dirname(program[-1]), exist_ok=True)
                 pid = self._spawn(*program)
-            child = Child(key, place, pid, watch(pid))
+            name = [b"%s=%s" % (each, program[1].get(each, b"")) for each in _NAMES]
+            child = Child(key, place, pid, watch(pid), name, keeps)
         except OSError as error:
             self._tell((FAILED, key, error.errno, error.strerror), is_urgent=True)
         except ValueError as error:  # a NUL in an argument or a variable
@@ -201,14 +245,33 @@ class Spawner:
                 self._watch(child)
                 return
         del self._by_key[child.key]
-        signal_group(child.pid, signal.SIGKILL)  # what it left, while the group cannot have become another's
+        if not child.keeps:
+            signal_group(child.pid, signal.SIGKILL)  # what it left, while the group cannot have become another's
         _, status, used = os.wait4(child.pid, 0)
+        left = self._leaves(child)
         self._tell(
             (ENDED, child.key, status, time.monotonic(), used.ru_utime, used.ru_stime, used.ru_maxrss, used.ru_inblock,
-             used.ru_oublock),
+             used.ru_oublock, left),
             is_urgent=not self._lines[child.place],
         )  # fmt: skip
         self._go_on(child.place)
+
+    def _leaves(self, child: Child) -> list[int]:
+        """End what a job has left behind; gives what is to stay, unless something else runs here."""
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return []  # nothing at all
+        others = {other.pid for other in self._by_key.values()}
+        if child.keeps:
+            self._reap()
+            left = {pid for pid in children() if pid not in others and (not others or is_of(pid, child))}
+            self._kept |= left
+            return [] if others or self._lines[child.place] else list(left)
+        self._kept |= end_children(
+            lambda pid: pid not in others and pid not in self._kept and (not others or is_of(pid, child))
+        )
+        return []
 
     def _tell(self, message: tuple, *, is_urgent: bool) -> None:  # type: ignore[type-arg]
         """Note what to say: at once where the runner has to decide something, else together with more."""
@@ -230,6 +293,96 @@ class Spawner:
         if bool(self._unsent) != self._is_full:
             self._is_full = bool(self._unsent)
             self._epoll.modify(self._fd, select.EPOLLIN | (select.EPOLLOUT if self._is_full else 0))
+
+
+def become_subreaper() -> None:
+    """Have orphans among the descendants of this process become its children (prctl(2))."""
+    try:
+        # `ctypes` itself would be a tenth of what a job is measured with at least
+        program = _ctypes.dlopen(None, 2)  # type: ignore[arg-type]
+        prctl = _ctypes.dlsym(program, "prctl")
+        _ctypes.call_function(prctl, (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    except OSError:
+        return
+
+
+def wake_on_child() -> int:
+    """Give a descriptor that becomes readable whenever a child has ended."""
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    return read
+
+
+def children() -> list[int]:
+    """Give the children of this process, zombies too."""
+    own = os.getpid()
+    try:
+        with open(f"/proc/self/task/{own}/children", "rb", buffering=0) as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _parent_of(name) == own]
+
+
+def _parent_of(name: str) -> int:
+    try:
+        with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
+            return int(file.read().rpartition(b") ")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def is_of(pid: int, job: Child) -> bool:
+    """Tell whether a process is of a job, by its session or its environment: only where others run beside it."""
+    try:
+        if os.getsid(pid) == job.pid:
+            return True
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environ = file.read().split(b"\0")
+    except OSError:
+        return False
+    return all(each in environ for each in job.name)
+
+
+def end_children(is_left, patience: float = _PATIENCE_SECONDS) -> set[int]:  # type: ignore[no-untyped-def]
+    """Kill children of this process until none is left for which `is_left(pid)` holds; gives those that cannot be killed.
+
+    The children of what was killed become children of this process.
+    """
+    deadline = time.monotonic() + patience
+    unkillable: set[int] = set()
+    while found := [pid for pid in children() if pid not in unkillable and is_left(pid)]:
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except PermissionError:  # it has become another user's
+                unkillable.add(pid)
+            except OSError:
+                continue
+        for pid in found:
+            if pid not in unkillable and not _has_ended(pid, deadline):
+                unkillable.add(pid)  # it waits for a file system that does not answer
+    return unkillable
+
+
+def _has_ended(pid: int, deadline: float) -> bool:
+    """Wait for a child that was killed; not for ever."""
+    while True:
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return True
+        except ChildProcessError:
+            return True
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        try:
+            watched = os.pidfd_open(pid)
+        except OSError:
+            time.sleep(0.001)
+            continue
+        select.select([watched], [], [], left)
+        os.close(watched)
 
 
 def watch(pid: int) -> int:
@@ -315,6 +468,7 @@ def main(fd: int) -> None:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     offer_to_kernel()
+    become_subreaper()
     os.set_inheritable(fd, False)
     gc.disable()  # nothing here is cyclic
     spawner = Spawner(fd)

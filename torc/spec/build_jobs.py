@@ -141,6 +141,7 @@ class _Jobs:
             "scheduler": self._named(self.schedulers, item.scheduler, (*path, "scheduler")),
             "cancel_on_blocking_job_failure": item.cancel_on_blocking_job_failure,
             "supports_termination": item.supports_termination,
+            "keep_background_processes": item.keep_background_processes,
         }
         if command is None or (item.invocation_script and not script) or not self._fits(shape, command, script or None):
             return

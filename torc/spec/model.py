@@ -161,6 +161,9 @@ class Job(Parameterized):
     scheduler: Name | None = Field(None, description="Name of the Slurm scheduler whose allocations may run it.")
     cancel_on_blocking_job_failure: bool = Field(True, description="Cancel it when one of its prerequisites fails.")
     supports_termination: bool = Field(False, description="It handles SIGTERM: it is given time to save its work.")
+    keep_background_processes: bool = Field(
+        False, description="Leave running what it has begun in the background; else everything ends with it."
+    )
     depends_on: Names = Field(
         default_factory=list, json_schema_extra=_NONE, description="Names of jobs that it waits for."
     )

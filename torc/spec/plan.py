@@ -38,6 +38,7 @@ class PlannedJob(NamedTuple):
     scheduler: int | None = None  # Plan.schedulers
     cancel_on_blocking_job_failure: bool = True
     supports_termination: bool = False
+    keep_background_processes: bool = False
 
 
 class PlannedFile(NamedTuple):

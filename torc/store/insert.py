@@ -176,7 +176,7 @@ def _insert_shared(insert: _Inserter, plan: Plan, first: _First) -> None:
 _JOB_COLUMNS = (
     "id", "workflow_id", "name", "command", "invocation_script", "env", "priority", "order_key", "requirement_id",
     "gate_id", "input_set_id", "failure_handler_id", "scheduler_id", "cancel_on_blocking_job_failure",
-    "supports_termination", "has_outputs", "state", "counted", "attempt",
+    "supports_termination", "keep_background_processes", "has_outputs", "state", "counted", "attempt",
 )  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def _job_rows(plan: Plan, first: _First) -> Iterator[tuple[Any, ...]]:
             job.priority, -job.priority, first.requirement + job.requirement, _plus(first.gate, job.gate),
             _plus(first.input_set, job.input_set), _plus(first.handler, job.failure_handler),
             _plus(first.scheduler, job.scheduler), job.cancel_on_blocking_job_failure, job.supports_termination,
-            bool(job.output_files), ready if job.gate is None else blocked, False, 0,
+            job.keep_background_processes or None, bool(job.output_files), ready if job.gate is None else blocked, False, 0,
         )  # fmt: skip
 
 

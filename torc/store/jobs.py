@@ -66,7 +66,10 @@ class End(NamedTuple):
 
 
 #: what a runner has to know of a job
-CLAIMED_COLUMNS = "id, name, attempt, command, invocation_script, env, has_outputs, supports_termination, recovery"
+CLAIMED_COLUMNS = (
+    "id, name, attempt, command, invocation_script, env, has_outputs, supports_termination, recovery, "
+    "keep_background_processes"
+)
 _NOW = (
     "SELECT id, state, counted, attempt, runner_id, gate_id, failure_handler_id, requirement_id FROM job WHERE id IN "
 )

@@ -255,6 +255,7 @@ class JobRow(SQLModel, table=True):
         nullable=True
     )  # for the retry that is due: script, last return code, rule
     due_at: float | None = None  # ready, but nobody gets it before: a retry that has to wait
+    keep_background_processes: bool | None = None  # NULL: no
     fingerprint: str | None = text_column()  # of command, environment and user data at its last success
 
 
