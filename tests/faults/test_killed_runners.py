@@ -93,7 +93,7 @@ def test_every_job_completes_once_after_hundreds_of_kills(local: Embedded, tmp_p
 
 ESCAPES = {
     "plainly": "echo $$ > pid; exec sleep 1000",
-    "in a session of its own": "setsid sh -c 'echo $$ > pid; exec sleep 1000'",
+    "in a session of its own": "setsid sh -c 'echo $$ > pid; exec sleep 1000' & wait",
     "without an environment": "exec env -i /bin/sh -c 'echo $$ > pid; exec sleep 1000'",
     "behind a leader that has ended": "(echo $(exec sh -c 'echo $PPID') > pid; exec env -i sleep 1000) & sleep 1000",
     "deaf": "trap '' TERM INT HUP; echo $$ > pid; while :; do sleep 1; done",

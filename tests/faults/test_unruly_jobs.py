@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -18,6 +19,14 @@ SPAWN = {
     "in a session of its own": "setsid sh -c 'echo $$ > pid; exec sleep 1000' & until [ -s pid ]; do sleep 0.01; done",
     "as a daemon": "(setsid sh -c 'echo $$ > pid; exec sleep 1000' &) ; until [ -s pid ]; do sleep 0.01; done",
     "without an environment": "env -i /bin/sh -c 'sleep 1000 & echo $! > pid'",
+    "without environment and session": "env -i setsid sh -c 'sleep 1000 & echo $! > pid'; until [ -s pid ]; do sleep 0.01; done",
+    "without environment, session and parent": "env -i setsid sh -c 'sh -c \"sleep 1000 & echo \\$! > pid\" &'; until [ -s pid ]; do sleep 0.01; done",
+    "as a daemon that forks twice": """python3 -c 'import os
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+open("pid", "w").write(str(os.getpid()))
+os.execve("/bin/sleep", ["sleep", "1000"], {})'; until [ -s pid ]; do sleep 0.01; done""",
     "deaf to SIGTERM and SIGHUP": "trap '' TERM HUP; sleep 1000 & echo $! > pid",
     "with children of its own": "sh -c 'sleep 1000 & echo $! > pid; sleep 1000' & until [ -s pid ]; do sleep 0.01; done",
 }
@@ -29,6 +38,48 @@ def test_what_a_job_leaves_behind_is_ended_with_it(local: Embedded, tmp_path: Pa
     assert found["a"].state == "completed"
     pid = int((tmp_path / "pid").read_text())
     wait_until(lambda: not is_alive(pid), f"the process that was left {how} is gone", 10.0)
+
+
+@pytest.mark.parametrize("num_spawners", [128, 1])
+def test_what_one_job_leaves_behind_is_told_from_what_another_has_begun(
+    local: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_spawners: int
+) -> None:
+    monkeypatch.setattr("torc.runner.launch._MOST_SPAWNERS", num_spawners)
+    begin = "(env setsid sh -c 'echo $$ > {0}; exec sleep 1000' &) ; until [ -s {0} ]; do sleep 0.01; done; "
+    jobs = [
+        {"name": "leaves", "command": begin.format("left") + "until [ -s used ]; do sleep 0.01; done"},
+        {
+            "name": "uses",
+            "command": begin.format("used")
+            + "until [ -e after ]; do sleep 0.01; done; kill -0 $(cat used) && ! kill -0 $(cat left)",
+        },
+        {"name": "after", "command": "touch after", "depends_on": ["leaves"]},
+    ]
+    found = run_jobs(local, tmp_path, *jobs, max_parallel_jobs=2)
+    assert {name: result.state.value for name, result in found.items()} == dict.fromkeys(found, "completed")
+    wait_until(lambda: not is_alive(int((tmp_path / "used").read_text())), "the other one has ended, too")
+
+
+def test_no_zombie_is_left_of_what_lost_its_parent_while_its_job_still_runs(local: Embedded, tmp_path: Path) -> None:
+    count = "ps -eo stat=,ppid= | awk -v p=$PPID '$1 ~ /^Z/ && $2 == p' | wc -l"
+    command = f"for i in $(seq 50); do (setsid true &); done; for i in $(seq 200); do n=$({count}); [ $n = 0 ] && exit; sleep 0.05; done; exit 1"
+    assert run_jobs(local, tmp_path, {"name": "a", "command": command})["a"].state == "completed"
+
+
+def test_what_a_job_says_stays_outlives_it_and_its_runner(local: Embedded, tmp_path: Path) -> None:
+    begin = "(env -i setsid sh -c 'sleep 1000 & echo $! > {0}' &); (setsid sh -c 'echo $$ > {1}; exec sleep 1000' &); sleep 1000 & echo $! > {2}; "
+    begin += "until [ -s {0} -a -s {1} -a -s {2} ]; do sleep 0.01; done"
+    keep = {"name": "keep", "command": begin.format("a", "b", "c"), "keep_background_processes": True}
+    end = {"name": "end", "command": begin.format("d", "e", "f"), "depends_on": ["keep"]}
+    again = {"name": "again", "command": "true", "depends_on": ["end"]}
+    found = run_jobs(local, tmp_path, keep, end, again, max_parallel_jobs=1)
+    assert {name: result.state.value for name, result in found.items()} == dict.fromkeys(found, "completed")
+    pids = {name: int((tmp_path / name).read_text()) for name in "abcdef"}
+    try:
+        assert {name for name, pid in pids.items() if is_alive(pid)} == set("abc")
+    finally:
+        for name in "abc":
+            os.kill(pids[name], signal.SIGKILL)
 
 
 def test_the_next_job_does_not_meet_what_the_one_before_left(local: Embedded, tmp_path: Path) -> None:

@@ -133,21 +133,27 @@ def _cluster_words(torc: Torc, wf: int) -> dict[str, str | None]:
 @pytest.mark.parametrize(
     ("version", "later", "words"),
     [
-        (2, ["requirement_id"], {"a": None, "b": "OUT_OF_MEMORY"}),
-        (1, ["slurm_state", "requirement_id"], {"a": None, "b": None}),
+        (3, {"job": ["keep_background_processes"]}, {"a": None, "b": "OUT_OF_MEMORY"}),
+        (2, {"job": ["keep_background_processes"], "attempt": ["requirement_id"]}, {"a": None, "b": "OUT_OF_MEMORY"}),
+        (
+            1,
+            {"job": ["keep_background_processes"], "attempt": ["slurm_state", "requirement_id"]},
+            {"a": None, "b": None},
+        ),
     ],
 )
 def test_a_file_of_an_earlier_version_is_read_without_what_it_could_not_say(
-    torc: Torc, version: int, later: list[str], words: dict[str, str | None]
+    torc: Torc, version: int, later: dict[str, list[str]], words: dict[str, str | None]
 ) -> None:
     wf = full(torc)
     lines = lines_of(exported(torc, wf))
     lines[0]["version"] = version
-    at = next(n for n, line in enumerate(lines) if isinstance(line, dict) and line.get("table") == "attempt")
-    assert lines[at]["columns"][-len(later) :] == later
-    del lines[at]["columns"][-len(later) :]
-    for line in itertools.takewhile(lambda line: isinstance(line, list), lines[at + 1 :]):
-        del line[-len(later) :]
+    for table, columns in later.items():
+        at = next(n for n, line in enumerate(lines) if isinstance(line, dict) and line.get("table") == table)
+        assert lines[at]["columns"][-len(columns) :] == columns
+        del lines[at]["columns"][-len(columns) :]
+        for line in itertools.takewhile(lambda line: isinstance(line, list), lines[at + 1 :]):
+            del line[-len(columns) :]
     made = send_import(torc, packed(lines))
     assert states(torc, made.id) == states(torc, wf)
     assert _cluster_words(torc, made.id) == words
@@ -359,9 +365,9 @@ def of_workflow(field: str, value: Any) -> Callable[[list[Any]], None]:
 
 DAMAGE: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
     "another format": (lambda lines: lines[0].update(format="x"), "no exported workflow"),
-    "a later version": (lambda lines: lines[0].update(version=4), "this Torc knows 1 to 3"),
-    "a column before its version": (lambda lines: lines[0].update(version=1), "attempt are not those of version 1"),
-    "no workflow": (lambda lines: lines[0].pop("workflow"), "not those of version 3"),
+    "a later version": (lambda lines: lines[0].update(version=5), "this Torc knows 1 to 4"),
+    "a column before its version": (lambda lines: lines[0].update(version=1), "job are not those of version 1"),
+    "no workflow": (lambda lines: lines[0].pop("workflow"), "not those of version 4"),
     "no header": (lambda lines: lines.pop(0), "no exported workflow"),
     "a relative directory": (of_workflow("directory", "../x"), "not absolute"),
     "a setting that is none": (of_workflow("settings", {"oops": 1}), "oops"),
@@ -370,7 +376,7 @@ DAMAGE: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
     "a count that is negative": (of_workflow("run_id", -1), "`run_id` cannot be -1"),
     "a table twice": (lambda lines: lines.append(lines[1]), "does not belong here"),
     "an unknown table": (lambda lines: lines.append({"table": "account", "columns": []}), "does not belong here"),
-    "other columns": (lambda lines: lines[1]["columns"].append("x"), "are not those of version 3"),
+    "other columns": (lambda lines: lines[1]["columns"].append("x"), "are not those of version 4"),
     "a row too short": (lambda lines: lines[2].pop(), "no row of requirement"),
     "a row before any table": (lambda lines: lines.insert(1, [1]), "before the first table"),
     "an unknown state": (changed("job", "state", "done"), "`state` cannot be"),

@@ -139,13 +139,13 @@ def test_negative_codes_of_earlier_versions_become_those_of_today(tmp_path: Path
                 f"INSERT INTO attempt ({columns}, state, job_id, attempt, return_code, reason) "
                 "VALUES (1, 1, 1, 0, 0, 0, 0, 0, 'failed', ?, ?, ?, ?)", (job_id, attempt, code, reason),
             )  # fmt: skip
-            _insert(raw, "job", id=job_id, attempt=attempt, return_code=code)
+            _insert(raw, "job", id=job_id, name=f"j{job_id}", attempt=attempt, return_code=code)
         _insert(raw, "firing", id=1, return_code=-15)
     opened = open_store(tmp_path / "a.db")
     with opened.dialect.begin_read(opened.engine) as db:
         for table in ("attempt", "job"):
             key = "job_id" if table == "attempt" else "id"
-            codes = dict(db.execute(text(f"SELECT {key}, return_code FROM {table}")).tuples())
+            codes = {row[0]: row[1] for row in db.execute(text(f"SELECT {key}, return_code FROM {table}"))}
             assert codes == {1: 137, 2: 152, 3: 137, 4: 3, 5: None}
         assert db.execute(text("SELECT return_code FROM firing")).scalar() == 143
     opened.close()
