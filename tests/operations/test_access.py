@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from tests.support.people import People, gather
 from tests.support.requests import example_requests, first, furnish
@@ -19,7 +20,7 @@ from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers, RemoveRemoteWo
 from torc.api.runs import EndRunner, Exchange, Finished, GetRunner, JobAttempt, ListResults, ListRunners
 from torc.api.sharing import ShareWorkflow
 from torc.api.table import REQUESTS
-from torc.api.users import CreateToken, RevokeToken
+from torc.api.users import CreateToken, GetMe, ListTokens, RevokeToken
 from torc.api.workflows import GetWorkflow, ListWorkflows
 from torc.client.embedded import Embedded
 from torc.core.access import Caller
@@ -78,29 +79,47 @@ def _prepared(torc: Embedded, request: Request[Any]) -> Any:
 
 
 #: what a caller is answered about ada's workflow, by the right that a request needs
+RIGHTS = ("read", "job", "run", "write")
 ABOUT_THE_WORKFLOW = {
-    "ada, to write": {"read": "answered", "run": "answered", "write": "answered"},
-    "ada, to run": {"read": "answered", "run": "answered", "write": "refused"},
-    "ada, to read": {"read": "answered", "run": "refused", "write": "refused"},
-    "ada, for this workflow": {"read": "answered", "run": "answered", "write": "refused"},
-    "ada, for another workflow": {"read": "hidden", "run": "hidden", "write": "hidden"},
-    "shared to write": {"read": "answered", "run": "answered", "write": "answered"},
-    "shared to run": {"read": "answered", "run": "answered", "write": "refused"},
-    "shared to read": {"read": "answered", "run": "refused", "write": "refused"},
-    "shared to write, token to read": {"read": "answered", "run": "refused", "write": "refused"},
-    "stranger": {"read": "hidden", "run": "hidden", "write": "hidden"},
-    "administrator": {"read": "answered", "run": "answered", "write": "answered"},
-    "administrator, token to write": {"read": "hidden", "run": "hidden", "write": "hidden"},
-    "owner of the database": {"read": "answered", "run": "answered", "write": "answered"},
-    "revoked": dict.fromkeys(("read", "run", "write"), "unknown"),
-    "expired": dict.fromkeys(("read", "run", "write"), "unknown"),
-    "no such token": dict.fromkeys(("read", "run", "write"), "unknown"),
-    "token of another account": dict.fromkeys(("read", "run", "write"), "unknown"),
+    who: dict(zip(RIGHTS, answers.split(), strict=True))
+    for who, answers in {
+        "ada, to write": "answered answered answered answered",
+        "ada, to run": "answered answered answered refused",
+        "ada, as a job": "answered answered refused refused",
+        "ada, to read": "answered refused refused refused",
+        "ada, for this workflow": "answered answered answered refused",
+        "ada, for another workflow": "hidden hidden hidden hidden",
+        "a job of it": "answered answered refused refused",
+        "a job of another workflow": "hidden hidden hidden hidden",
+        "shared to write": "answered answered answered answered",
+        "shared to run": "answered answered answered refused",
+        "shared to read": "answered refused refused refused",
+        "shared to write, token to read": "answered refused refused refused",
+        "stranger": "hidden hidden hidden hidden",
+        "administrator": "answered answered answered answered",
+        "administrator, token to write": "hidden hidden hidden hidden",
+        "owner of the database": "answered answered answered answered",
+        "revoked": "unknown unknown unknown unknown",
+        "expired": "unknown unknown unknown unknown",
+        "no such token": "unknown unknown unknown unknown",
+        "token of another account": "unknown unknown unknown unknown",
+        "a job whose runner has ended": "unknown unknown unknown unknown",
+        "a job of no runner": "unknown unknown unknown unknown",
+    }.items()
 }
+UNKNOWN = {who for who, answers in ABOUT_THE_WORKFLOW.items() if answers["read"] == "unknown"}
 #: requests about other things: (to whom they are answered, how others are answered)
-ALL = set(ABOUT_THE_WORKFLOW) - {"revoked", "expired", "no such token", "token of another account"}
+ALL = set(ABOUT_THE_WORKFLOW) - UNKNOWN
 ABOVE = {"administrator", "owner of the database"}
-ADAS = {"ada, to write", "ada, to run", "ada, to read", "ada, for this workflow", "ada, for another workflow"}
+JOBS = {"a job of it", "a job of another workflow"}
+ADAS = {
+    "ada, to write",
+    "ada, to run",
+    "ada, as a job",
+    "ada, to read",
+    "ada, for this workflow",
+    "ada, for another workflow",
+}
 STRANGERS = {"shared to write", "shared to run", "shared to read", "stranger", "administrator, token to write"}
 WRITERS = {"ada, to write", *STRANGERS, *ABOVE}
 OTHERS: dict[str, tuple[set[str], dict[str, str]]] = {
@@ -110,7 +129,8 @@ OTHERS: dict[str, tuple[set[str], dict[str, str]]] = {
     **dict.fromkeys(("CreateWorkflow", "ImportWorkflow", "CreateAccessGroup"), (WRITERS, {})),
     # the owner of the database has no account to make a token for, and says whose
     "CreateToken": (WRITERS, {}),
-    "ListTokens": (ADAS | ABOVE, {}),
+    # jobs of hers see none of her tokens, see below
+    "ListTokens": (ADAS | JOBS | ABOVE, {}),
     "GetAccessGroup": (ADAS | ABOVE, dict.fromkeys(ALL - ADAS - ABOVE, "hidden")),
     **dict.fromkeys(
         ("DeleteAccessGroup", "AddMembers", "RemoveMember"),
@@ -131,19 +151,30 @@ OTHERS: dict[str, tuple[set[str], dict[str, str]]] = {
 FOR_ITS_OWNER = {"ShareWorkflow", "UnshareWorkflow"}
 
 
+def _job(runner_id: int) -> Caller:
+    return Caller(f"job:runner {runner_id}", "192.0.2.7", runner_id=runner_id)
+
+
 @pytest.fixture(scope="module")
 def callers(people: People) -> dict[str, Caller]:
     """Give somebody of each kind."""
     other = create(people.torc, spec("x", user="ada")).id
+    ended = runner(people.torc, other)
+    people.torc.send(EndRunner(workflow_id=other, runner_id=ended))
     gone = people.caller("ada")
     people.torc.send(RevokeToken(token_id=gone.token_id or 0))
     accounts = people.accounts
     return {
         "ada, to write": people.caller("ada"),
         "ada, to run": people.caller("ada", "run"),
+        "ada, as a job": people.caller("ada", "job"),
         "ada, to read": people.caller("ada", "read"),
         "ada, for this workflow": people.caller("ada", "run", workflow_id=people.wf),
         "ada, for another workflow": people.caller("ada", "run", workflow_id=other),
+        "a job of it": _job(runner(people.torc, people.wf)),
+        "a job of another workflow": _job(runner(people.torc, other)),
+        "a job whose runner has ended": _job(ended),
+        "a job of no runner": _job(10**9),
         "shared to write": people.caller("wim"),
         "shared to run": people.caller("rune"),
         "shared to read": people.caller("rita"),
@@ -275,3 +306,22 @@ def test_an_own_workflow_is_no_way_into_the_workflow_of_another(torc: Embedded) 
     assert refused == [True, True, False, False, False, True, True, True]
     assert everything(torc, people.wf) == before
     assert torc.send(GetRunner(runner_id=running)).is_active
+
+
+def test_a_job_sees_its_own_workflow_and_no_token(people: People, callers: dict[str, Caller]) -> None:
+    assert isinstance(people.torc, Embedded)
+    seen = people.torc.answer(ListWorkflows(), caller=callers["a job of it"]).items
+    assert [found.id for found in seen] == [people.wf]
+    assert people.torc.answer(ListTokens(), caller=callers["a job of it"]).items == []
+    me = people.torc.answer(GetMe(), caller=callers["a job of it"])
+    assert (me.scope, me.workflow_id, me.is_admin, me.access_groups) == ("job", people.wf, False, [])
+
+
+def test_a_job_of_a_runner_that_has_been_silent_for_long_is_let_in_no_more(people: People) -> None:
+    assert isinstance(people.torc, Embedded)
+    number = runner(people.torc, people.wf)
+    people.torc.answer(GetMe(), caller=_job(number))
+    with people.torc.store.engine.begin() as db:
+        db.execute(text("UPDATE runner SET lease_expires_at = lease_expires_at - 86400 WHERE id = :id"), {"id": number})
+    with pytest.raises(Unauthorized, match="has ended"):
+        people.torc.answer(GetMe(), caller=_job(number))

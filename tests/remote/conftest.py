@@ -25,7 +25,7 @@ from torc.remote.reports import Report
 from torc.remote.scripts import Store
 from torc.remote.ssh import Options, Ssh
 from torc.remote.workers import Reach, RunOptions
-from torc.server.identity import OwnerOnLoopback
+from torc.server.accounts import Doorkeeping
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Far:
 def far(net: Net, ssh: Ssh, sqlite_file: Path, tmp_path: Path) -> Iterator[Far]:
     """Give a server on loopback and the machines of `net`; afterwards no worker is left, and every invariant holds."""
     database = open_sqlite(sqlite_file, tmp_path)
-    serving = start(database.store, OwnerOnLoopback("the owner's"))
+    serving = start(database.store, Doorkeeping("the owner's").identity(database.store))
     torc = Remote(serving.url, token="the owner's")
     folder = tmp_path / "work"
     folder.mkdir()

@@ -108,7 +108,7 @@ class CreateUserData(Request[UserData]):
     is_ephemeral: bool = False
 
 
-@request("PUT", "/user-data/{user_data_id}", access="run")
+@request("PUT", "/user-data/{user_data_id}", access="job")
 class SetUserData(Request[UserData]):
     """Write user data. Jobs do this to pass something on."""
 

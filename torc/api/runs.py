@@ -93,6 +93,10 @@ class RegisterRunner(Request[Runner]):
     surroundings: Surroundings | None = Field(None, description="where it runs, for the record")
     allocation_id: int | None = Field(None, description="the allocation of a cluster that it lives in")
     node: str | None = Field(None, description="as the cluster names it")
+    job_token_hash: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", repr=False,
+        description="SHA-256 of a secret S of 43 characters: while the runner lives, the token `torcjob_ID_S` carries `job`",
+    )  # fmt: skip
 
 
 @request("POST", "/workflows/{workflow_id}/runners/{runner_id}/end", access="run")

@@ -34,7 +34,7 @@ class Me(Value):
     """Who the caller is, as far as the server knows."""
 
     user: str
-    user_id: int | None = Field(description="absent: the owner of the database, who may do everything")
+    user_id: int | None = Field(description="absent: the owner of the database, who may do everything; 0: a job")
     is_admin: bool
     scope: Access = Field(description="what the caller may do with the token that it shows")
     workflow_id: int | None = Field(None, description="the only workflow that the token is for")
@@ -132,7 +132,7 @@ class CreateToken(Request[NewToken]):
     """Make a token. It may do no more, and lives no longer, than the one that it is made with."""
 
     name: Label
-    scope: Access = Field("write", description="each of read, run, write and admin includes those before it")
+    scope: Access = Field("write", description="each of read, job, run, write and admin includes those before it")
     expires_in_seconds: float | None = Field(None, gt=0, le=_TEN_YEARS, description="left out: as long as it may")
     workflow_id: int | None = Field(None, description="for this workflow alone")
     user: UserName | None = Field(None, description="for whom; administrators only. Left out: the caller")

@@ -189,10 +189,15 @@ def plot_where_wanted(opened: Any, workflow: Any, folder: Path) -> None:
 
 
 def store_variables(opened: Any) -> dict[str, str]:
-    """Give the variables by which the jobs' own `torc` finds the same."""
+    """Return the variables by which another process of this user finds the same."""
     store = getattr(opened, "store", None)
     if store is None:
-        return {"TORC_API_URL": opened.url, **({"TORC_TOKEN_FILE": opened.token_file} if opened.token_file else {})}
+        found = {"TORC_API_URL": opened.url, "TORC_TOKEN_FILE": opened.token_file, "TORC_CA_FILE": opened.ca_file}
+        return {
+            name: str(Path(value).absolute()) if name != "TORC_API_URL" else value
+            for name, value in found.items()
+            if value
+        }
     place = str(store.path) if store.path is not None else store.engine.url.render_as_string(hide_password=False)
     return {"TORC_DB": place}
 

@@ -1,6 +1,7 @@
 """Who may do what: one pure function, and the names that it decides about.
 
-Rights are ordered: each of read, run, write and admin includes those before it. What somebody may do to a workflow is the least of
+Rights are ordered: each of read, job, run, write and admin includes those before it; `job` is what a job needs of its own workflow:
+to look at it, and to write user data. What somebody may do to a workflow is the least of
 two rights: the one that the token carries (`Rights.scope`) and the one that they hold to the workflow (owner, or by an access group).
 Not for finding these out: `torc.operations.access` asks the database.
 """
@@ -11,31 +12,34 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-Access = Literal["read", "run", "write", "admin"]
-LEVELS: tuple[Access, ...] = ("read", "run", "write", "admin")
+Access = Literal["read", "job", "run", "write", "admin"]
+LEVELS: tuple[Access, ...] = ("read", "job", "run", "write", "admin")
+#: what a group may be given to a workflow, by the numbers that are stored
+SHARED: tuple[Access, ...] = ("read", "run", "write")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks over the network: `actor` is what the log of events says, `address` where from.
 
-    Without an account it is the owner of the database, who may do everything.
+    Without an account it is the owner of the database, who may do everything, or a job of a runner.
     """
 
     actor: str
     address: str
     account_id: int | None = None
     token_id: int | None = None  # None: signed in by password
+    runner_id: int | None = None  # a job of this runner calls
 
     @property
     def is_owner(self) -> bool:
         """Tell whether it is the owner of the database."""
-        return self.account_id is None
+        return self.account_id is None and self.runner_id is None
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What an account may do with the token that it shows."""
+    """What an account may do with the token that it shows, or a job of a runner (`account_id` is 0: no account has that)."""
 
     user: str
     account_id: int

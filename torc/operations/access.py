@@ -13,13 +13,17 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 
 from torc.api.base import Request
-from torc.core.access import LEVELS, Access, Decision, Rights, decide, level
+from torc.core.access import SHARED, Access, Decision, Rights, decide, level
 from torc.errors import Forbidden, NotFound, Unauthorized
 from torc.operations.transaction import Tx
 
 _BY_TOKEN = """SELECT a.name, a.is_admin, a.is_disabled, t.scope, t.workflow_id, t.expires_at, t.revoked_at
     FROM token t JOIN account a ON a.id = t.account_id WHERE t.id = :token_id AND a.id = :account_id"""
 _BY_PASSWORD = """SELECT name, is_admin, is_disabled, 'admin', NULL, NULL, NULL FROM account WHERE id = :account_id"""
+_BY_RUNNER = """SELECT w."user", r.workflow_id, r.is_active, r.lease_expires_at
+    FROM runner r JOIN workflow w ON w.id = r.workflow_id WHERE r.id = :runner_id"""
+#: a runner that has been silent for so long will not come back: what was given to its jobs opens nothing more
+_SILENT_SECONDS = 3600.0
 _HELD = """SELECT w.id, w."user", (SELECT max(s.level) FROM access_share s JOIN access_member m ON m.group_id = s.group_id
     WHERE s.workflow_id = w.id AND m.account_id = :account_id)"""
 _SIGN_IN = "sign in again: torc login URL"
@@ -74,8 +78,11 @@ def admit(tx: Tx, request: Request[Any]) -> Tx:
 def rights_of(tx: Tx) -> Rights | None:
     """Give the rights of the caller's account; None: it is the owner of the database. Raises Unauthorized."""
     caller = tx.caller
-    if caller is None or caller.account_id is None:
+    if caller is None or caller.is_owner:
         return None
+    if caller.runner_id is not None:
+        return _rights_of_jobs(tx, caller.runner_id)
+    assert caller.account_id is not None
     values = {"token_id": caller.token_id, "account_id": caller.account_id}
     found = tx.dialect.fetch(tx.db, _BY_PASSWORD if caller.token_id is None else _BY_TOKEN, values)
     if not found:
@@ -90,6 +97,18 @@ def rights_of(tx: Tx) -> Rights | None:
     if caller.token_id is None and not is_admin:
         scope = "write"
     return Rights(name, caller.account_id, bool(is_admin), scope, workflow_id, caller.token_id, expires_at)
+
+
+def _rights_of_jobs(tx: Tx, runner_id: int) -> Rights:
+    """Return what the jobs of a runner may do, for as long as it works. Raises Unauthorized."""
+    found = tx.dialect.fetch(tx.db, _BY_RUNNER, {"runner_id": runner_id})
+    if not found or not found[0][2] or found[0][3] + _SILENT_SECONDS < tx.now:
+        raise Unauthorized(
+            "this token is for the jobs of a runner that has ended",
+            hint="what goes on after its runner needs a token of its own: TORC_TOKEN_FILE",
+        )
+    user, workflow_id = found[0][:2]
+    return Rights(user, 0, False, "job", workflow_id)
 
 
 @cache
@@ -112,7 +131,7 @@ def held_to(tx: Tx, number: int, subject: Subject = SUBJECTS[0]) -> tuple[int, A
     workflow_id, user, shared = found[0]
     if user == tx.rights.user:
         return workflow_id, "write"
-    return workflow_id, None if shared is None else LEVELS[shared]
+    return workflow_id, None if shared is None else SHARED[shared]
 
 
 def visible(tx: Tx) -> tuple[Sequence[str], dict[str, Any]]:
@@ -177,4 +196,4 @@ def _refused(request: Request[Any], rights: Rights, held: Access | None) -> Forb
 
 
 def _verb(access: Access) -> str:
-    return "administer" if access == "admin" else access
+    return {"admin": "administer", "job": "act as a job"}.get(access, access)

@@ -8,7 +8,7 @@ from sqlalchemy import RowMapping, text
 
 from torc.api import sharing as api
 from torc.api.base import Page
-from torc.core.access import LEVELS, level
+from torc.core.access import SHARED
 from torc.errors import Conflict, Forbidden, NotFound
 from torc.operations.access import is_above, require_owner
 from torc.operations.dispatch import Tx, answers
@@ -141,7 +141,7 @@ def remove_member(tx: Tx, request: api.RemoveMember) -> None:
 
 def _share(row: Any) -> api.Share:
     workflow_id, group_id, number, name = row
-    access = LEVELS[number]
+    access = SHARED[number]
     assert access != "admin"
     return api.Share(workflow_id=workflow_id, access_group_id=group_id, access_group=name, permission=access)
 
@@ -160,7 +160,7 @@ def share_workflow(tx: Tx, request: api.ShareWorkflow) -> api.Share:
     row = workflow_row(tx, request.workflow_id, lock=True)
     require_owner(tx, row["user"], f"workflow {row['id']}")
     group = _row(tx, request.access_group_id)
-    values = {"workflow_id": row["id"], "group": group["id"], "level": level(request.permission)}
+    values = {"workflow_id": row["id"], "group": group["id"], "level": SHARED.index(request.permission)}
     tx.db.execute(
         text(
             "INSERT INTO access_share (workflow_id, group_id, level) VALUES (:workflow_id, :group, :level) "

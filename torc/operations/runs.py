@@ -37,7 +37,7 @@ from torc.store.jobs import Moves
 #: a runner that does not renew its lease for so long has lost its jobs
 LEASE_SECONDS = 60.0
 
-_PLAIN = ("workflow_id", "kind", "host", "pid", "process_started", "boot_id", "allocation_id", "node")
+_PLAIN = ("workflow_id", "kind", "host", "pid", "process_started", "boot_id", "allocation_id", "node", "job_token_hash")
 _RUNNER = text("SELECT * FROM runner WHERE id = :id")
 _HELD = text("SELECT id FROM job WHERE runner_id = :runner_id")
 
@@ -96,9 +96,9 @@ def register_runner(tx: Tx, request: RegisterRunner) -> Runner:
     tx.db.execute(
         text(
             "INSERT INTO runner (id, workflow_id, run_id, kind, host, pid, process_started, boot_id, capacity, labels, "
-            "is_active, started_at, lease_expires_at, num_completed, num_failed, allocation_id, node) VALUES (:id, "
+            "is_active, started_at, lease_expires_at, num_completed, num_failed, allocation_id, node, job_token_hash) VALUES (:id, "
             ":workflow_id, :run_id, :kind, :host, :pid, :process_started, :boot_id, :capacity, :labels, true, :now, "
-            ":lease, 0, 0, :allocation_id, :node)"
+            ":lease, 0, 0, :allocation_id, :node, :job_token_hash)"
         ),
         {
             "id": runner_id,
@@ -191,7 +191,9 @@ def runner_row(tx: Tx, runner_id: int, workflow_id: int | None = None) -> RowMap
 
 def runner_of(row: RowMapping) -> Runner:
     """Make the value of a runner."""
-    plain: dict[str, Any] = {key: row[key] for key in row if key not in {"capacity", "labels", "is_active"}}
+    plain: dict[str, Any] = {
+        key: row[key] for key in row if key not in {"capacity", "labels", "is_active", "job_token_hash"}
+    }
     return Runner(
         **plain,
         is_active=bool(row["is_active"]),

@@ -21,6 +21,7 @@ from torc.operations.users import account_named
 from torc.store.ids import take_ids
 
 _TOKEN = re.compile(r"torc_([0-9]{1,18})_([A-Za-z0-9_-]{43})")
+_OF_JOBS = re.compile(r"torcjob_([0-9]{1,18})_([A-Za-z0-9_-]{43})")
 _COLUMNS = "t.*, a.name AS user_name"
 _FROM = "token t JOIN account a ON a.id = t.account_id"
 _ALONE = "UPDATE token SET revoked_at = :now WHERE revoked_at IS NULL AND id = :id"
@@ -50,6 +51,18 @@ def account_of_token(tx: Tx, token_id: int, shown_hash: str) -> tuple[int, str, 
     if not found or not hmac.compare_digest(found[0][0], shown_hash):
         return None
     return found[0][1], found[0][2], found[0][3]
+
+
+def read_job_token(shown: str) -> tuple[int, str] | None:
+    """Return the runner and the hash of a token that a runner has given to its jobs; None: it does not look like one."""
+    found = _OF_JOBS.fullmatch(shown)
+    return None if found is None else (int(found[1]), hash_of(found[2]))
+
+
+def is_job_token(tx: Tx, runner_id: int, shown_hash: str) -> bool:
+    """Return whether a runner has given this token to its jobs. Whether it holds still is asked with each request."""
+    found = tx.dialect.fetch(tx.db, "SELECT job_token_hash FROM runner WHERE id = :id", {"id": runner_id})
+    return bool(found and found[0][0]) and hmac.compare_digest(found[0][0], shown_hash)
 
 
 def note_use(tx: Tx, token_id: int) -> None:

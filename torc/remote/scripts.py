@@ -57,7 +57,7 @@ describe() {
 """
 
 _FIND = r"""
-unset TORC_API_URL TORC_DB TORC_TOKEN
+unset TORC_API_URL TORC_DB TORC_TOKEN TORC_TOKEN_FILE
 tilde() { case $1 in '~') path=$HOME ;; '~/'*) path=$HOME/${1#'~/'} ;; *) path=$1 ;; esac; }
 for needed in setsid flock tail; do
     command -v "$needed" >/dev/null || trouble no_tool "$needed"

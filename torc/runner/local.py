@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -28,9 +29,10 @@ from torc.api.runs import (
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.core.quantities import human_bytes
 from torc.core.resources import Capacity, Pool
-from torc.errors import Conflict, NotFound, Unavailable
+from torc.errors import Conflict, NotFound, TorcError, Unavailable
 from torc.runner import diary, files, hardware, orphans
 from torc.runner.conversation import node_capacity
+from torc.runner.entrance import NOT_FOR_JOBS, Entrance
 from torc.runner.hardware import Identity
 from torc.runner.loop import Loop
 from torc.runner.monitor import Monitoring
@@ -43,7 +45,7 @@ from torc.runner.variables import without_threads_of_job
 
 _LOG = logging.getLogger(__name__)
 #: variables of a job that must not leak into the jobs of another runner
-_FOREIGN = ("TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID", "TORC_RETURN_CODE", "TORC_DB", "TORC_API_URL")
+_FOREIGN = frozenset({"TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID", "TORC_RETURN_CODE", *NOT_FOR_JOBS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class RunOptions:
     directory: str | None = None  # to work in, where this machine has that of the workflow elsewhere
     wait_seconds: float = 5.0
     grace_seconds: float = 10.0
-    store_variables: Mapping[str, str] = field(default_factory=dict)  # TORC_DB or TORC_API_URL for the jobs
+    store_variables: Mapping[str, str] = field(default_factory=dict)  # by which this runner reaches the store
     display_seconds: float = 0.25
     heartbeat_seconds: float = 15.0
     leave_at: float | None = None  # on the monotonic clock; else as `time_limit_seconds` says
@@ -132,7 +134,14 @@ def _run_once(
     total, gpus = _capacity(options)
     settings = _settings(torc, workflow.id, options)
     left = None if leave_at is None else max(0.0, leave_at - time.monotonic())
-    runner = _register(torc, workflow.id, options, here, node_capacity(total, left))
+    entrance = Entrance(options.output_dir, options.store_variables)
+    runner = _register(torc, workflow.id, options, here, node_capacity(total, left), entrance.token_hash)
+    try:
+        place = _place(settings, options, here, runner.id, entrance.open(workflow.id, runner.id))
+    except BaseException:
+        entrance.close()
+        _end_unused(torc, runner, options.output_dir)
+        raise
     loop = Loop(
         torc,
         Settings(
@@ -148,7 +157,7 @@ def _run_once(
             wait_seconds=options.wait_seconds,
             heartbeat_seconds=options.heartbeat_seconds,
         ),
-        _place(settings, options, here, runner.id),
+        place,
         options.given.launcher() if options.given else Direct(pinned=pinnable(settings.settings)),
     )
     reason = "failed"
@@ -171,7 +180,10 @@ def _run_once(
             )
         reason = "finished" if state.is_done or state.is_stuck else "stopped"
     finally:
-        _end(torc, runner, reason, loop, options.output_dir)
+        try:
+            _end(torc, runner, reason, loop, options.output_dir)
+        finally:
+            entrance.close()
     if state.trouble is not None:
         raise Unavailable(
             f"this machine lets no more jobs start: {state.trouble}",
@@ -208,7 +220,14 @@ def _settings(torc: Torc, workflow_id: int, options: RunOptions) -> RunnerSettin
     return settings if options.directory is None else settings.model_copy(update={"directory": options.directory})
 
 
-def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity, capacity: NodeCapacity) -> Runner:
+def _register(
+    torc: Torc,
+    workflow_id: int,
+    options: RunOptions,
+    here: Identity,
+    capacity: NodeCapacity,
+    job_token_hash: str | None,
+) -> Runner:
     return torc.send(
         RegisterRunner(
             workflow_id=workflow_id,
@@ -222,8 +241,14 @@ def _register(torc: Torc, workflow_id: int, options: RunOptions, here: Identity,
             allocation_id=options.given.allocation_id if options.given else None,
             node=options.given.node if options.given else None,
             surroundings=surroundings(os.environ, options.output_dir),
+            job_token_hash=job_token_hash,
         )
     )
+
+
+def _end_unused(torc: Torc, runner: Runner, output_dir: Path) -> None:
+    with contextlib.suppress(TorcError):  # why it could not begin is told
+        orphans.end_runner(torc, runner, "failed", output_dir)
 
 
 def _end(torc: Torc, runner: Runner, reason: str, loop: Loop, output_dir: Path) -> None:
@@ -241,7 +266,9 @@ def _end(torc: Torc, runner: Runner, reason: str, loop: Loop, output_dir: Path) 
         ) from None
 
 
-def _place(settings: RunnerSettings, options: RunOptions, here: Identity, runner_id: int) -> Place:
+def _place(
+    settings: RunnerSettings, options: RunOptions, here: Identity, runner_id: int, to_store: Mapping[str, str]
+) -> Place:
     mark = f"{hardware.mark(here.pid, here.process_started)}.{uuid.uuid4().hex[:8]}"
     given = options.given
     inherited = without_threads_of_job(given.environ if given else os.environ)
@@ -254,7 +281,7 @@ def _place(settings: RunnerSettings, options: RunOptions, here: Identity, runner
         "TORC_RUN_ID": str(settings.run_id),
         "TORC_OUTPUT_DIR": str(options.output_dir),
         "TORC_RUNNER": f"{os.environ.get('TORC_RUNNER', '')} {mark}".strip(),
-        **options.store_variables,
+        **to_store,
     }
     series = path_of(options.output_dir, here.host, settings.workflow_id, settings.run_id, runner_id)
     meta = {"host": here.host, "workflow_id": settings.workflow_id, "run_id": settings.run_id, "runner_id": runner_id}

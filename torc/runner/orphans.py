@@ -18,7 +18,7 @@ from torc.api.base import Torc
 from torc.api.runs import EndRunner, ListRunners, Runner
 from torc.core.retry import DIED
 from torc.errors import Conflict
-from torc.runner import journal
+from torc.runner import entrance, journal
 from torc.runner.hardware import Identity, mark, start_ticks
 
 _PATIENCE_SECONDS = 10.0
@@ -73,6 +73,7 @@ def give_up_dead_runners(torc: Torc, workflow_id: int, here: Identity, output_di
             end_processes(mark(runner.pid, runner.process_started), sessions)
         end_runner(torc, runner, DIED, output_dir)
         sessions.unlink(missing_ok=True)
+        entrance.clean(output_dir, workflow_id, runner.id)
     return dead
 
 

@@ -14,7 +14,7 @@ import os
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from sqlalchemy import text
@@ -29,6 +29,7 @@ from torc.operations.dispatch import Tx
 from torc.operations.passwords import hash_password, is_outdated, is_password
 from torc.operations.users import is_name
 from torc.server.identity import Identity, OwnerOnLoopback, digest_of, shown_secret, user_name
+from torc.server.job_tokens import JobTokens
 from torc.server.throttle import Bounded, Misses, Rate, network_of, region_of
 from torc.store.open import Store
 
@@ -60,7 +61,7 @@ class Doorkeeping:
     def identity(self, store: Store) -> Identity:
         """Give what does so."""
         if not self.auth:
-            return OwnerOnLoopback(self.owner_token)
+            return OwnerOnLoopback(self.owner_token, JobTokens(store).find)
         return Accounts(store, owner_token=self.owner_token, calls_per_second=self.calls_per_second)
 
 
@@ -74,6 +75,7 @@ class Accounts:
         self._owner = None if owner_token is None else digest_of(owner_token)
         # apart, so that no token waits for a password: comparing one takes 50 ms and 64 MiB on purpose
         self._lookups = ThreadPoolExecutor(_LOOKUPS, "torc-token")
+        self._jobs = JobTokens(store, self._lookups)
         self._notes = ThreadPoolExecutor(1, "torc-token-use")
         self._sign_ins = Bounded(MOST_SIGN_INS, "torc-sign-in", "are signing in")
         self._known: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
@@ -97,7 +99,7 @@ class Accounts:
         else:
             raise Unauthorized("this server wants to know who calls", hint=_HINT)
         if self._rate is not None and not caller.is_owner:
-            self._rate.take(f"{caller.account_id} {network_of(address)}")
+            self._rate.take(f"{caller.account_id or caller.actor} {network_of(address)}")
         return caller
 
     def confirm(self, connection: HTTPConnection) -> None:
@@ -112,12 +114,14 @@ class Accounts:
             known = await self._look_up(shown, digest, address)
         else:
             self._known.move_to_end(digest)
-        return Caller(known.actor, address, known.account_id, known.token_id)
+        return replace(known, address=address)
 
     async def _look_up(self, shown: str, digest: bytes, address: str) -> Caller:
         """Find a token in the database, and note that it was shown."""
         network = network_of(address)
         self._tokens.check(network)
+        if (job := await self._jobs.find(shown, address)) is not None:
+            return job
         read = tokens.read_token(shown)
         found = None
         if read is not None:

@@ -13,6 +13,7 @@ import os
 import pwd
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +34,10 @@ _HINT = (
 )
 
 
+#: (token, address) -> the job that shows it, if it is one of a job
+FindJob = Callable[[str, str], Awaitable[Caller | None]]
+
+
 class Identity(Protocol):
     """Tells who calls."""
 
@@ -46,11 +51,15 @@ class Identity(Protocol):
 
 
 class OwnerOnLoopback:
-    """Answers whoever shows the secret of this server, from a process of the user that it runs as, or of root, on this machine."""
+    """Answers whoever shows the secret of this server, from a process of the user that it runs as, or of root, on this machine.
 
-    def __init__(self, token: str) -> None:
+    `find_job` tells whether another token is one that a runner has given to its jobs.
+    """
+
+    def __init__(self, token: str, find_job: FindJob | None = None) -> None:
         self._owner = os.geteuid()
         self._token = digest_of(token)
+        self._find_job = find_job
 
     async def identify(self, connection: HTTPConnection) -> Caller:
         """Return who is at the other end, by the secret and by the kernel's table of connections."""
@@ -58,9 +67,12 @@ class OwnerOnLoopback:
         kind, shown = shown_secret(connection)
         if kind != "bearer":
             raise Unauthorized("this server wants to be shown its token", hint=_HINT)
-        if not hmac.compare_digest(digest_of(shown), self._token):
+        if hmac.compare_digest(digest_of(shown), self._token):
+            return caller
+        job = await self._find_job(shown, caller.address) if self._find_job else None
+        if job is None:
             raise Unauthorized("this token is none of this server", hint=_HINT)
-        return caller
+        return job
 
     def confirm(self, connection: HTTPConnection) -> None:
         """Ask the kernel again: the caller may have closed the connection since, and its port be another user's."""

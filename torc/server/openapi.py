@@ -36,6 +36,7 @@ _ALWAYS = (401, 403, 421, 422, 429, 503)
 _WITH_BODY = (400, 408, 413, 415)
 _ACCESS = {
     "read": "Needs the right to read.",
+    "job": "Needs the right of a job.",
     "write": "Needs the right to write.",
     "run": "Needs the right to run.",
     "admin": "For administrators.",

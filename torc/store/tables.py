@@ -328,6 +328,7 @@ class RunnerRow(SQLModel, table=True):
     num_failed: int = 0
     allocation_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True, index=True))
     node: str | None = text_column()  # as the cluster names it
+    job_token_hash: str | None = text_column()  # of the token that it gives to its jobs
 
 
 class AllocationRow(SQLModel, table=True):

@@ -1,0 +1,12 @@
+"""Runners give their jobs a token."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0014"
+down_revision = "0013"
+
+
+def upgrade() -> None:
+    """Go from the version before to this one."""
+    op.add_column("runner", sa.Column("job_token_hash", sa.Text(), nullable=True))
