@@ -138,28 +138,11 @@ def _run_once(
     runner = _register(torc, workflow.id, options, here, node_capacity(total, left), entrance.token_hash)
     try:
         place = _place(settings, options, here, runner.id, entrance.open(workflow.id, runner.id))
+        loop = _loop(torc, settings, options, place, runner.id, total, gpus, leave_at)
     except BaseException:
         entrance.close()
         _end_unused(torc, runner, options.output_dir)
         raise
-    loop = Loop(
-        torc,
-        Settings(
-            workflow_id=workflow.id,
-            runner_id=runner.id,
-            total=total,
-            gpus=gpus,
-            max_parallel_jobs=options.max_parallel_jobs,
-            fail_fast=options.fail_fast,
-            grace_seconds=options.given.grace_seconds if options.given else options.grace_seconds,
-            lines_up=(options.given is None or options.given.lines_up) and not settings.settings.get("pin_cpus"),
-            **_habits(settings, options, leave_at),
-            wait_seconds=options.wait_seconds,
-            heartbeat_seconds=options.heartbeat_seconds,
-        ),
-        place,
-        options.given.launcher() if options.given else Direct(pinned=pinnable(settings.settings)),
-    )
     reason = "failed"
     try:
         with (
@@ -192,6 +175,36 @@ def _run_once(
     was_stopped = state.is_stopping and not state.is_stuck
     return RunOutcome(
         torc.send(GetWorkflow(workflow_id=workflow.id)), runner.id, was_stopped, state.is_lost, state.is_stuck
+    )
+
+
+def _loop(  # noqa: PLR0913, PLR0917 - all that a runner is
+    torc: Torc,
+    settings: RunnerSettings,
+    options: RunOptions,
+    place: Place,
+    runner_id: int,
+    total: Capacity | Pool,
+    gpus: tuple[str, ...],
+    leave_at: float | None,
+) -> Loop:
+    return Loop(
+        torc,
+        Settings(
+            workflow_id=settings.workflow_id,
+            runner_id=runner_id,
+            total=total,
+            gpus=gpus,
+            max_parallel_jobs=options.max_parallel_jobs,
+            fail_fast=options.fail_fast,
+            grace_seconds=options.given.grace_seconds if options.given else options.grace_seconds,
+            lines_up=(options.given is None or options.given.lines_up) and not settings.settings.get("pin_cpus"),
+            **_habits(settings, options, leave_at),
+            wait_seconds=options.wait_seconds,
+            heartbeat_seconds=options.heartbeat_seconds,
+        ),
+        place,
+        options.given.launcher() if options.given else Direct(pinned=pinnable(settings.settings)),
     )
 
 
