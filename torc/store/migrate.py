@@ -32,6 +32,7 @@ VERSIONS = (
     "0012",
     "0013",
     "0014",
+    "0015",
 )
 HEAD = VERSIONS[-1]
 _ADVISORY_LOCK = 7267633  # any number that nobody else uses in the database
