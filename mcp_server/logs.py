@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from mcp_server.desk import desk
 from mcp_server.looking import JobId
 from mcp_server.present import Quoted, Reply, plain, quoted
 from mcp_server.registry import tool
+from torc import files
 from torc.api.jobs import GetJob, Job
 from torc.api.runs import ListResults, Result
 from torc.api.workflows import GetWorkflow, Workflow
@@ -119,13 +119,9 @@ def log_file(workflow: Workflow, folders: list[Path], job: Job, stream: str, att
 def open_log(path: Path) -> BinaryIO:
     """Open a file of a runner: a plain one, that has not become a link since it was found. Raises NotFound."""
     try:
-        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return files.open_log(path)
     except OSError as error:
         raise NotFound(f"cannot read {path}: {error.strerror}", hint="explain_job shows what the store keeps") from None
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        raise NotFound(f"{path} is no plain file: it is not read", hint="ask the user to look at it")
-    return open(number, "rb")
 
 
 def _read(file: BinaryIO, path: Path, job: Job, stream: str, attempt: int, wanted: Wanted) -> Logs:

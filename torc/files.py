@@ -1,15 +1,123 @@
-"""Write files whole or not at all, under names that nobody can have prepared. For every room that writes for somebody."""
+"""Files in folders that others may write to: whole or not at all, never through a link, and trusted only when they are ours.
+
+What Torc writes under a name that others can foresee, it makes anew or finds to be its own; what it reads back and acts on
+must be its own, too. `torc.runner.spawner`, which imports nothing, opens the output of jobs by the same rules.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from torc.errors import Invalid, Unavailable
+
+#: the folder of the logs of jobs: it is never a link, whatever its parent is
+LOG_FOLDER = "job_stdio"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder for its owner alone, and take others' right to write from one that is there.
+
+    Raises OSError: for a link, and for a folder of somebody else, too.
+    """
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700, parents=True)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        info = os.fstat(fd)
+        if not _is_ours(info.st_uid, path):
+            raise _not_ours(path)
+        if info.st_mode & _OTHERS_WRITE:
+            os.fchmod(fd, stat.S_IMODE(info.st_mode) & ~_OTHERS_WRITE)
+    finally:
+        os.close(fd)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for its owner alone where there is none; one that is there stays as it is. Raises OSError."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def open_new(path: str | PathLike[str], flags: int = os.O_WRONLY, mode: int = 0o600) -> int:
+    """Open a file that is made by this call; whatever had its name before loses it. Raises OSError."""
+    flags |= os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, mode)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, mode)
+
+
+def open_to_append(path: str | PathLike[str]) -> int:
+    """Open a file of our own to go on with, or make it. Raises OSError: for a link, or a file of somebody else, too."""
+    return _ours(
+        os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600), path
+    )
+
+
+def open_trusted(path: str | PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """Open a file that only this user can have written, to act on what it says. Raises OSError."""
+    fd = _ours(os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), path)
+    if os.fstat(fd).st_mode & _OTHERS_WRITE:
+        os.close(fd)
+        raise _not_ours(path)
+    return fd
+
+
+def read_trusted(path: str | PathLike[str]) -> bytes:
+    """Read such a file. Raises OSError."""
+    with open(open_trusted(path), "rb") as file:
+        return file.read()
+
+
+def open_log(path: str | PathLike[str]) -> BinaryIO:
+    """Open a log of anybody's to show or pack it: a plain file, and no link to one elsewhere. Raises OSError."""
+    folder, name = os.path.split(path)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    if os.path.basename(folder) == LOG_FOLDER:
+        at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fd = os.open(name, flags, dir_fd=at)
+        finally:
+            os.close(at)
+    else:
+        fd = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no plain file", os.fspath(path))
+    return open(fd, "rb")
+
+
+def _ours(fd: int, path: str | PathLike[str]) -> int:
+    """Give an open file on when it is plain, ours, and has no second name, under which it is something else."""
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1 or not _is_ours(info.st_uid, os.path.dirname(path) or "."):
+        os.close(fd)
+        raise _not_ours(path)
+    return fd
+
+
+def _is_ours(uid: int, folder: str | PathLike[str]) -> bool:
+    """Tell whether an owner is this user, also where a file system gives what root makes to somebody else (root_squash)."""
+    if uid == os.geteuid():
+        return True
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            return uid == os.fstat(probe.fileno()).st_uid
+    except OSError:
+        return False
+
+
+def _not_ours(path: str | PathLike[str]) -> OSError:
+    return PermissionError(errno.EPERM, "it is not yours, or others can change it", os.fspath(path))
 
 
 @contextlib.contextmanager

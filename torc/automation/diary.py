@@ -6,13 +6,13 @@ import contextlib
 import logging
 import re
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from torc.runner.diary import LogFile
+
 _LOGGER = logging.getLogger("torc.automation")
-_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 
 
 def path_of(output_dir: Path, workflow_id: int) -> Path:
@@ -26,12 +26,7 @@ def kept(output_dir: Path, workflow_id: int, onlooker: TextIO | None) -> Iterato
     """Have what a watch tells, from INFO on, appended to its log and shown to an onlooker. Times in the log are UTC."""
     handlers: list[logging.Handler] = []
     with contextlib.suppress(OSError):  # that it cannot be written to is borne
-        to_file = logging.FileHandler(path_of(output_dir, workflow_id), encoding="utf-8", errors="backslashreplace")
-        formatter = logging.Formatter(_FORMAT, "%Y-%m-%dT%H:%M:%S")
-        formatter.converter = time.gmtime
-        to_file.setFormatter(formatter)
-        to_file.handleError = lambda record: None  # type: ignore[method-assign] # a full disk is told by other means
-        handlers.append(to_file)
+        handlers.append(LogFile(path_of(output_dir, workflow_id)))
     if onlooker is not None:
         shown = logging.StreamHandler(onlooker)
         shown.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from torc.errors import Conflict, Unavailable
+from torc.files import make_folder, open_to_append, open_trusted
+from torc.runner.hardware import boot_id, start_ticks
 
 #: who only looks holds the lock for a moment, too
 _PATIENCE_SECONDS = 0.5
+_MOST_BYTES = 4096
 
 
 class Holder(NamedTuple):
@@ -24,6 +27,12 @@ class Holder(NamedTuple):
     pid: int
     host: str
     since: float  # seconds since the epoch
+    process: str  # boot and start of the process: another one with the same pid has others
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether that process is still there, on this machine."""
+        return _process(self.pid) == self.process
 
 
 @contextlib.contextmanager
@@ -31,8 +40,8 @@ def held(output_dir: Path, workflow_id: int) -> Iterator[Path]:
     """Be the only one who watches a workflow. Raises Conflict when somebody does already."""
     path = path_of(output_dir, workflow_id)
     try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        make_folder(output_dir)
+        handle = open_to_append(path)
     except OSError as error:
         raise Unavailable(
             f"cannot write to the output directory {output_dir}: {error.strerror}",
@@ -41,7 +50,7 @@ def held(output_dir: Path, workflow_id: int) -> Iterator[Path]:
     try:
         _take(handle, output_dir, workflow_id)
         os.ftruncate(handle, 0)
-        me = Holder(os.getpid(), socket.gethostname(), time.time())
+        me = Holder(os.getpid(), socket.gethostname(), time.time(), _process(os.getpid()))
         os.write(handle, json.dumps(me._asdict()).encode())
         yield path
         os.ftruncate(handle, 0)
@@ -78,6 +87,10 @@ def _try(handle: int) -> bool:
     return True
 
 
+def _process(pid: int) -> str:
+    return f"{boot_id()} {start_ticks(pid)}"
+
+
 def path_of(output_dir: Path, workflow_id: int) -> Path:
     """Give the file of the lock."""
     return output_dir / f"watch_{workflow_id}.lock"
@@ -87,13 +100,13 @@ def holder(output_dir: Path, workflow_id: int) -> Holder | None:
     """Tell who watches a workflow; None: nobody."""
     path = path_of(output_dir, workflow_id)
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = open_trusted(path)
     except OSError:
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _read(path)
+        return _read(handle)
     except OSError:
         return None
     finally:
@@ -101,10 +114,10 @@ def holder(output_dir: Path, workflow_id: int) -> Holder | None:
     return None
 
 
-def _read(path: Path) -> Holder | None:
+def _read(handle: int) -> Holder | None:
     """Read who it is; None: it has not said yet."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return Holder(int(found["pid"]), str(found["host"]), float(found["since"]))
+        found = json.loads(os.pread(handle, _MOST_BYTES, 0))
+        return Holder(int(found["pid"]), str(found["host"]), float(found["since"]), str(found["process"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

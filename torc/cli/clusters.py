@@ -10,6 +10,7 @@ from typing import Any
 
 from torc.cli.run import output_folder
 from torc.errors import TorcError, Unavailable
+from torc.files import make_folder
 
 #: how `torc` is called on nodes, where that is not as here
 _PROGRAM = "TORC_PROGRAM"
@@ -99,6 +100,6 @@ def _is_good(opened: Any, number: int, path: Path) -> bool:
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise Unavailable(f"cannot make {folder}: {error.strerror}", hint="name another with --output-dir") from None

@@ -16,7 +16,8 @@ from torc.cli.app import App
 from torc.cli.session import SESSION, find_place, torc_folder
 from torc.cli.settings import SETTINGS, SYSTEM, Value, load, suggestion, user_file
 from torc.cli.terminal import print_document
-from torc.errors import Conflict, Invalid, NotFound
+from torc.client.private import write_private
+from torc.errors import Conflict, Invalid, NotFound, Unavailable
 
 config = App("Show, change and check the configuration.")
 Key = Annotated[
@@ -148,12 +149,9 @@ def _text(path: Path) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, path.resolve())
-    except OSError as error:
-        raise Invalid(f"cannot write {path}: {error.strerror}", hint="check its permissions") from None
+        write_private(path.resolve(), text)  # it may name a database with its password
+    except Unavailable as error:
+        raise Invalid(error.message, hint="check its permissions") from None
 
 
 def edited(text: str, key: str, value: Value, name: str) -> str:

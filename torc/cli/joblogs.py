@@ -206,12 +206,13 @@ class _Reader:
         )
 
     def _open(self, paths: Sequence[Path]) -> list[BinaryIO]:
+        from torc.files import open_log
         from torc.reports.logfiles import place_of_last_lines
 
         streams: list[BinaryIO] = []
         for path in paths:
             try:
-                streams.append(open(path, "rb"))  # noqa: SIM115 - closed by the caller
+                streams.append(open_log(path))
             except OSError as error:
                 raise NotFound(f"cannot read {path}: {error.strerror}", hint="its owner can let you read it") from None
         if self._tail is not None:

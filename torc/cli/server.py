@@ -22,6 +22,7 @@ from torc.cli.mcp import mounted
 from torc.cli.session import SESSION, torc_folder
 from torc.client import place
 from torc.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from torc.files import open_to_append
 
 app = App("Begin, stop and look at a server for this directory.")
 _LOG = "server.log"
@@ -304,7 +305,7 @@ def begin(
     last_port = place.last_port(folder) if port is None else None
     log = folder / _LOG
     began = log.stat().st_size if log.exists() else 0
-    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+    with open(open_to_append(log), "ab") as output:
         process = subprocess.Popen(
             argv, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )

@@ -230,6 +230,7 @@ def _log(line: str) -> None:
 def _detach(folder: Path, number: int) -> None:
     """Begin the same watch in a session of its own, and tell where it is. Raises what it ended with, if it does at once."""
     from torc.automation import diary, lock
+    from torc.files import make_folder, open_log
 
     who = lock.holder(folder, number)
     if who is not None:
@@ -239,7 +240,7 @@ def _detach(folder: Path, number: int) -> None:
         )
     path = diary.path_of(folder, number)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         began = path.stat().st_size if path.exists() else 0
         child = _begin(path)
     except OSError as error:
@@ -250,7 +251,9 @@ def _detach(folder: Path, number: int) -> None:
     end = time.monotonic() + _PATIENCE_SECONDS
     while (who := lock.holder(folder, number)) is None or who.pid != child.pid:
         if child.poll() is not None:
-            said = path.read_bytes()[began:].decode(errors="replace").strip()
+            with open_log(path) as file:
+                file.seek(began)
+                said = file.read().decode(errors="replace").strip()
             if child.returncode:
                 raise Unavailable(f"the watch ended at once with {child.returncode}: {said}", hint=f"its log is {path}")
             break
@@ -266,9 +269,11 @@ def _detach(folder: Path, number: int) -> None:
 
 
 def _begin(log: Path) -> subprocess.Popen[bytes]:
+    from torc.files import open_to_append
+
     url, db = SESSION.settings.place()  # what they name may hold a password: not for the list of processes
     place = {"TORC_API_URL": url} if url else {"TORC_DB": db} if db else {}
-    with open(log, "ab") as said:
+    with open(open_to_append(log), "ab") as said:
         return subprocess.Popen(
             [sys.executable, "-m", "torc.cli.main", *_without_place(sys.argv[1:])],
             stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
@@ -305,7 +310,8 @@ def _stop(folder: Path, number: int) -> None:
             hint=f"end it there: ssh {who.host}",
         )
     try:
-        os.kill(who.pid, signal.SIGTERM)
+        if who.is_alive:
+            os.kill(who.pid, signal.SIGTERM)
     except ProcessLookupError:
         pass  # it has ended by itself meanwhile
     except PermissionError:

@@ -17,6 +17,7 @@ from torc.api.transfer import ExportWorkflow, ImportWorkflow
 from torc.api.workflows import Workflow
 from torc.core.portable import trailer
 from torc.errors import Conflict, Invalid, Unavailable
+from torc.files import open_new
 
 _TRIES = 3
 _LEVEL = 6
@@ -51,7 +52,7 @@ def _beside(path: Path | BinaryIO) -> Iterator[BinaryIO]:
     """Give a file that takes its name when all of it is on the disk."""
     assert isinstance(path, Path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    file = open(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w+b")  # noqa: SIM115
+    file = open(open_new(fresh, os.O_RDWR), "w+b")  # noqa: SIM115
     try:
         yield file
         file.flush()

@@ -117,15 +117,24 @@ printf '%s %s\n' "$start" "$code" > "$state/exit.new" && mv -f "$state/exit.new"
 _START = r"""
 tilde "$output"
 output=$path
-mkdir -p -- "$output" 2>/dev/null && output=$(cd "$output" && pwd) && [ -w "$output" ] || trouble no_output "$output"
+(umask 077 && mkdir -p -- "$output") 2>/dev/null && output=$(cd "$output" && pwd) && [ -w "$output" ] || trouble no_output "$output"
 (umask 077 && mkdir -p -- "$state") 2>/dev/null && [ -w "$state" ] || trouble no_state "$state"
 exec 9> "$state/lock"
 flock -n 9 || trouble busy "$state"
 if read_process && is_alive; then tell again yes; describe; exit; fi
 log=$output/$log_name
+mask=$(umask)
+umask 077
+set -C # made anew, or a file of our own to go on with: others may write to the folder
+if ! { command exec 8> "$log"; } 2>/dev/null; then
+    [ -f "$log" ] && [ ! -L "$log" ] && [ -O "$log" ] || trouble no_output "$log"
+    exec 8>> "$log"
+fi
+set +C
+umask "$mask"
 printf '%s\n' "$output" > "$state/output" && printf '%s\n' "$log" > "$state/log" || trouble no_state "$state"
 setsid sh -c "$beside" sh "$become" "$state" "$new" "$program" "$@" \
-    --output-dir "$output" --directory "$directory" </dev/null >>"$log" 2>&1 9>&- &
+    --output-dir "$output" --directory "$directory" </dev/null >&8 2>&1 8>&- 9>&- &
 tries=0
 until read_process && [ "$start" = "$new" ]; do
     tries=$((tries + 1))

@@ -218,7 +218,7 @@ def _add_logs(subject: Subject, jobs: Sequence[Job], limits: Limits, archive: _A
     logs = [log for log in _around(subject) if log.workflow == subject.workflow.id and log.kind != "job"]
     for job in jobs:
         found = of_attempt(subject.folders, subject.workflow.id, job.id, job.attempt, None)
-        logs += [log for log in found if not log.path.is_symlink()]  # a job may have put a link to something else there
+        logs += found  # a job may have put a link to something else there: `end_of` follows none
     left = limits.bytes_all
     for log in sorted(set(logs), key=lambda log: (log.kind == "job", log.path.name)):
         end = end_of(log.path, min(limits.bytes_each, left)) if left > 0 else None
@@ -232,7 +232,7 @@ def _around(subject: Subject) -> Iterator[LogFile]:
     """Give the logs of runners, workers, allocations and actions."""
     for folder in subject.folders:
         for pattern in ("*.log", "slurm_output_*", "job_stdio/action_*"):
-            yield from (named(path) for path in folder.glob(pattern) if path.is_file() and not path.is_symlink())
+            yield from (named(path) for path in folder.glob(pattern))  # what is a link or no file is not read
 
 
 def _host(subject: Subject) -> dict[str, Any]:

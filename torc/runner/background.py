@@ -13,6 +13,7 @@ from pathlib import Path
 from torc.api.base import Torc
 from torc.api.runs import ListRunners
 from torc.errors import Unavailable
+from torc.files import make_folder, open_to_append
 from torc.runner.spawner import is_alive
 
 _BEGIN_SECONDS = 30.0
@@ -48,8 +49,8 @@ def begin(
     log = output_dir / f"torc_{command[0]}_wf{workflow_id}_{time.strftime('%Y%m%dT%H%M%S')}_{os.getpid()}.log"
     argv = [sys.executable, "-m", "torc.cli.main", *command, "--output-dir", str(output_dir)]
     try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        make_folder(output_dir)
+        os.close(open_to_append(log))
         made = subprocess.run(
             ["/bin/sh", "-c", _BEGIN, "sh", str(log), *argv], cwd=directory, env={**os.environ, **place}, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, check=True,

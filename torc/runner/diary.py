@@ -8,25 +8,54 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
+
+from torc.core.visible import visible
+from torc.files import open_to_append
 
 _LOGGER = logging.getLogger("torc.runner")
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 
 
+class _Lines(logging.Formatter):
+    """A record in lines of its own: a name with a newline in it cannot pass for a further record. Times are UTC."""
+
+    def __init__(self) -> None:
+        super().__init__(_FORMAT, "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record)).replace("\n", "\n    ")
+
+
+class LogFile(logging.StreamHandler[TextIO]):
+    """Appends to a file of our own; a full disk is told by other means. Raises OSError where it cannot be opened."""
+
+    def __init__(self, path: Path) -> None:
+        file = open(open_to_append(path), "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - `close` does
+        super().__init__(file)
+        self.setFormatter(_Lines())
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        return
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.stream.close()
+        super().close()
+
+
 @contextlib.contextmanager
 def kept(output_dir: Path, host: str, workflow_id: int, run_id: int) -> Iterator[None]:
-    """Have what the runner tells, from INFO on, appended to a file; a file that cannot be opened is borne. Times are UTC."""
+    """Have what the runner tells, from INFO on, appended to a file; one that cannot be opened is told of and borne."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", host)
     path = output_dir / f"job_runner_{safe}_wf{workflow_id}_r{run_id}.log"
     try:
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    except OSError:
+        handler = LogFile(path)
+    except OSError as error:
+        _LOGGER.warning("the log of the runner is not kept: %s: %s", path, error.strerror)
         yield
         return
-    formatter = logging.Formatter(_FORMAT, "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    handler.handleError = lambda record: None  # type: ignore[method-assign] # a full disk is told by other means
     level = _LOGGER.level
     _LOGGER.addHandler(handler)
     _LOGGER.setLevel(min(_LOGGER.getEffectiveLevel(), logging.INFO))

@@ -77,15 +77,18 @@ def make_scratch(base: str) -> str:
 
 
 def _spawn(argv: list[str], environ: dict[str, str], stdout: str, stderr: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    outputs = spawner.Outputs()
+    out, err = os.fsencode(stdout), os.fsencode(stderr)
+    for path in (out, err):
+        outputs.clear(path)
     return os.posix_spawn(
         argv[0],
         argv,
         environ,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, stdout, flags, 0o666),
-            (os.POSIX_SPAWN_OPEN, 2, stderr, flags, 0o666),
+            (os.POSIX_SPAWN_OPEN, 1, outputs.place(out), spawner.NEW, 0o600),
+            (os.POSIX_SPAWN_OPEN, 2, outputs.place(err), spawner.NEW, 0o600),
         ],
         setsid=True,
         setsigmask=(),

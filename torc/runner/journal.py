@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from torc.api.runs import Exchange, NodeCapacity
+from torc.files import open_to_append, read_trusted
 from torc.runner.state import Reports
 
 _NOTHING = NodeCapacity(num_cpus=0, memory_bytes=0)
@@ -39,7 +40,7 @@ class Journal:
         )
         line = request.model_dump_json(exclude_defaults=True).encode() + b"\n"
         try:
-            with open(self.path, "ab") as file:
+            with open(open_to_append(self.path), "ab") as file:
                 self.is_kept = True
                 file.write(line)
         except OSError:
@@ -58,7 +59,7 @@ def undelivered(output_dir: Path, workflow_id: int, runner_id: int) -> tuple[Pat
     path = Journal(output_dir, workflow_id, runner_id).path
     found = []
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_trusted(path).splitlines()
     except OSError:
         return path, []
     for line in lines:

@@ -23,6 +23,7 @@ from typing import Any
 from torc.api.runs import Assignment, Usage
 from torc.core.exit_codes import counted
 from torc.errors import Unavailable
+from torc.files import make_folder, open_new
 from torc.runner import shell as shells
 from torc.runner import spawner
 from torc.runner.state import Tails
@@ -376,9 +377,10 @@ def _short(command: str, script: str) -> str:
     """Give a command as it is, or, when it is too long for an argument, one that runs it from a file."""
     if len(command) < _LONGEST_ARGUMENT and len(os.fsencode(command)) < _LONGEST_ARGUMENT:
         return command
-    path = Path(script)
-    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed the folder of logs
-    path.write_bytes(os.fsencode(command))
+    text = os.fsencode(command)
+    make_folder(Path(script).parent)  # somebody may have removed the folder of logs
+    with open(open_new(script), "wb") as file:
+        file.write(text)
     return f"exec {shells.program()} {shlex.quote(script)}"
 
 

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -30,6 +31,7 @@ from torc.api.workflows import GetWorkflow, Workflow
 from torc.core.quantities import human_bytes
 from torc.core.resources import Capacity, Pool
 from torc.errors import Conflict, NotFound, TorcError, Unavailable
+from torc.files import LOG_FOLDER, make_folder, private_folder
 from torc.runner import diary, files, hardware, orphans
 from torc.runner.conversation import node_capacity
 from torc.runner.entrance import NOT_FOR_JOBS, Entrance
@@ -335,11 +337,12 @@ def _capacity(options: RunOptions) -> tuple[Capacity | Pool, tuple[str, ...]]:
 
 
 def _make(output_dir: Path) -> None:
-    probe = output_dir / "job_stdio" / f".probe-{uuid.uuid4().hex}"
+    logs = output_dir / LOG_FOLDER
     try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"torc")
-        probe.unlink()
+        make_folder(output_dir)
+        private_folder(logs)
+        with tempfile.TemporaryFile(dir=logs) as probe:
+            probe.write(b"torc")
     except OSError as error:
         raise Unavailable(
             f"cannot write to the output directory {output_dir}: {error.strerror}",

@@ -18,6 +18,7 @@ from torc.api.base import Torc
 from torc.api.runs import EndRunner, ListRunners, Runner
 from torc.core.retry import DIED
 from torc.errors import Conflict
+from torc.files import open_new, read_trusted
 from torc.runner import entrance, journal
 from torc.runner.hardware import Identity, mark, start_ticks
 
@@ -31,7 +32,7 @@ class Sessions:
 
     def __init__(self, output_dir: Path, workflow_id: int, runner_id: int) -> None:
         self.path = _path(output_dir, workflow_id, runner_id)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._fd = open_new(self.path, os.O_RDWR | os.O_APPEND)  # the number of a runner is not given twice
         self._size = 0
 
     def add(self, pid: int) -> None:
@@ -46,7 +47,8 @@ class Sessions:
         if self._size > _MOST_BYTES:
             self._size = 0
             with contextlib.suppress(OSError):
-                kept = [line for line in self.path.read_bytes().splitlines(True) if int(line.split()[0]) in pids]
+                lines = os.pread(self._fd, 2 * _MOST_BYTES, 0).splitlines(True)
+                kept = [line for line in lines if int(line.split()[0]) in pids]
                 os.truncate(self._fd, 0)
                 os.write(self._fd, b"".join(kept))
 
@@ -136,7 +138,7 @@ def _written_down(path: Path) -> dict[int, list[float]]:
     """Read when sessions began, in seconds since boot; a line that was cut off is passed over."""
     starts: dict[int, list[float]] = {}
     with contextlib.suppress(OSError):
-        for line in path.read_text(encoding="ascii", errors="replace").splitlines():
+        for line in read_trusted(path).decode("ascii", "replace").splitlines():
             with contextlib.suppress(ValueError):
                 pid, began = line.split()
                 starts.setdefault(int(pid), []).append(float(began))
@@ -149,6 +151,8 @@ def _is_of(pid: int, runner_mark: bytes, starts: dict[int, list[float]]) -> bool
     if ticks is None or pid == os.getpid():
         return False
     try:
+        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+            return False  # a runner starts nothing for somebody else; root could end it all the same
         session = os.getsid(pid)
         for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
             if entry.startswith(b"TORC_RUNNER=") and any(word.startswith(runner_mark) for word in entry[12:].split()):

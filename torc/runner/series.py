@@ -6,7 +6,9 @@ seconds: a slow file system never holds up the runner, and a runner that is kill
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sqlite3
 import threading
 from collections import deque
@@ -18,6 +20,7 @@ from typing import Any
 
 from torc.core.resources import ResourceRequest
 from torc.errors import Unavailable
+from torc.files import open_new
 
 _LOG = logging.getLogger(__name__)
 VERSION = "1"
@@ -116,7 +119,7 @@ class Writer:
 
     def _work(self) -> None:
         try:
-            with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)) as db:
+            with closing(_made(self.path)) as db:
                 # what the system holds survives the death of this process; only a power cut could take more
                 db.execute("PRAGMA synchronous = OFF")
                 db.execute("PRAGMA journal_mode = TRUNCATE")
@@ -127,7 +130,7 @@ class Writer:
                     is_last = self._closing.wait(_BATCH_SECONDS)
                     self._write(db)
                 db.execute("PRAGMA journal_mode = DELETE")  # leaves one file
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             _LOG.warning("time series are not kept any more: %s: %s", self.path, error)
 
     def _write(self, db: sqlite3.Connection) -> None:
@@ -137,6 +140,19 @@ class Writer:
         while self._waiting:
             db.execute(*self._waiting.popleft())
         db.execute("COMMIT")
+
+
+def _made(path: Path) -> sqlite3.Connection:
+    """Make a database: SQLite by itself would go through a link. Raises OSError or sqlite3.Error."""
+    fd = open_new(path)
+    try:
+        db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        if not os.path.samestat(os.fstat(fd), os.lstat(path)):
+            db.close()
+            raise FileExistsError(errno.EEXIST, "somebody has put another file there")
+        return db
+    finally:
+        os.close(fd)  # before SQLite locks it: this would end the lock (fcntl(2))
 
 
 def path_of(folder: Path, host: str, workflow_id: int, run_id: int, runner_id: int) -> Path:
@@ -149,8 +165,13 @@ def recorded(folder: Path, workflow_id: int, run_id: int | None = None) -> Itera
     such database."""
     run = "*" if run_id is None else str(run_id)
     for path in sorted(folder.glob(f"resource_metrics_*_wf{workflow_id}_r{run}_*.db")):
+        if path.is_symlink():
+            continue
+        # for writing where that can be: what a killed runner left in the middle is to be rolled back
+        mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
         try:
-            with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)) as db:
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_SECONDS)) as db:
+                db.execute("PRAGMA trusted_schema = OFF")
                 yield from _attempts(db)
         except sqlite3.Error as error:
             raise Unavailable(f"cannot read {path}: {error}", hint="move it away to do without it") from None

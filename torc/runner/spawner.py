@@ -37,7 +37,8 @@ BEGAN, FAILED, ENDED = range(3)
 NO_ERRNO, WITHDRAWN = 0, -1
 
 # no O_CLOEXEC: posix_spawn opens onto the descriptor itself, and the program would lose it at exec
-_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+PRESENT = os.O_WRONLY | os.O_NOFOLLOW
 _DEFAULTED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT)
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _CHUNK = 1 << 15
@@ -85,6 +86,7 @@ class Spawner:
         self._by_fd: dict[int, Child] = {}
         self._lines: dict[int, list[Job]] = {}  # place that is taken -> what waits for it
         self._waiting: dict[int, int] = {}  # key -> place
+        self._outputs = Outputs()
         self._read, self._unsent = b"", b""
         self._is_full = False  # the way to the runner
         self._is_urgent, self._send_by = False, 0.0
@@ -187,11 +189,7 @@ class Spawner:
         key, program, keeps = job[0], job[1:-1], job[-1]
         began = time.monotonic()
         try:
-            try:
-                pid = self._spawn(*program)
-            except FileNotFoundError:  # somebody removed the folder of logs
-                os.makedirs(os.path.dirname(program[-1]), exist_ok=True)
-                pid = self._spawn(*program)
+            pid = self._spawn(*program)
             name = [b"%s=%s" % (each, program[1].get(each, b"")) for each in _NAMES]
             child = Child(key, place, pid, watch(pid), name, keeps)
         except OSError as error:
@@ -206,13 +204,26 @@ class Spawner:
         self._go_on(place)
 
     def _spawn(self, argv: list[bytes], more: dict[bytes, bytes], stdout: bytes, stderr: bytes) -> int:
+        environ = {**self._environ, **more}
+        try:
+            return self._begin(argv, environ, (stdout, NEW), (stderr, NEW))
+        except (FileNotFoundError, FileExistsError):  # somebody removed the folder of logs, or put something there
+            self._outputs.forget()
+            out, err = ((path, NEW if self._outputs.clear(path) else PRESENT) for path in (stdout, stderr))
+            return self._begin(argv, environ, out, err)
+
+    def _begin(
+        self, argv: list[bytes], environ: dict[bytes, bytes], stdout: tuple[bytes, int], stderr: tuple[bytes, int]
+    ) -> int:
+        place = self._outputs.place
+        err = (os.POSIX_SPAWN_OPEN, 2, place(stderr[0]), stderr[1], 0o600)
         return os.posix_spawn(
             argv[0],
             argv,
-            {**self._environ, **more},
+            environ,
             file_actions=[
-                (os.POSIX_SPAWN_OPEN, 1, stdout, _OUTPUT_FLAGS, 0o666),
-                (os.POSIX_SPAWN_OPEN, 2, stderr, _OUTPUT_FLAGS, 0o666),
+                (os.POSIX_SPAWN_OPEN, 1, place(stdout[0]), stdout[1], 0o600),
+                err if stderr != stdout else (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
             setsid=True,
             setsigmask=(),
@@ -383,6 +394,56 @@ def _has_ended(pid: int, deadline: float) -> bool:
             continue
         select.select([watched], [], [], left)
         os.close(watched)
+
+
+class Outputs:
+    """Where programs write to: through no link, and over no file that was there, for others may write to the folder above.
+
+    A folder is looked at once and kept open: it stays the same, whatever takes its name.
+    """
+
+    def __init__(self) -> None:
+        self._folders: dict[bytes, int] = {}  # open ones: one for logs, and few besides
+
+    def place(self, path: bytes) -> bytes:
+        """Give a path to open with `NEW`, or where `clear` says so with `PRESENT`. Raises OSError."""
+        folder, _, name = path.rpartition(b"/")
+        fd = self._folders.get(folder)
+        if fd is None:
+            os.makedirs(folder, 0o700, exist_ok=True)
+            fd = self._folders[folder] = self._entered(folder)
+        return b"/proc/self/fd/%d/%s" % (fd, name)
+
+    def clear(self, path: bytes) -> bool:
+        """Remove a file or link of a start that failed, or that was put there; tell whether to make one: not of a pipe or device."""
+        place = self.place(path)
+        try:
+            kind = os.stat(place, follow_symlinks=False).st_mode & 0o170000
+        except FileNotFoundError:
+            return True
+        if kind in {0o100000, 0o120000}:  # a file, a link: inode(7)
+            os.unlink(place)
+            return True
+        return False
+
+    def forget(self) -> None:
+        """Look at folders anew."""
+        for fd in self._folders.values():
+            os.close(fd)
+        self._folders = {}
+
+    def _entered(self, folder: bytes) -> int:
+        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        owner = os.stat(fd).st_uid
+        if owner not in {os.geteuid(), 0}:
+            probe = os.open(b"/proc/self/fd/%d/.probe-%d" % (fd, os.getpid()), NEW | os.O_CLOEXEC, 0o600)
+            os.unlink(b"/proc/self/fd/%d/.probe-%d" % (fd, os.getpid()))
+            is_ours = os.fstat(probe).st_uid == owner  # a file system may give to another what root makes
+            os.close(probe)
+            if not is_ours:
+                os.close(fd)
+                raise PermissionError(1, "the folder of logs belongs to somebody else")
+        return fd
 
 
 def watch(pid: int) -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 from torc.api.runs import Usage
 from torc.core.exit_codes import counted
 from torc.core.quantities import human_bytes
+from torc.files import make_folder, open_new
 from torc.runner import instep, launch, spawner, step_words, variables
 from torc.runner.launch import Ended, Environ, Files, Spawners
 from torc.runner.starting import Direct, Ending, Prepared
@@ -130,7 +131,8 @@ class Steps(Direct):
             argv = [*srun, *program, str(key), files.stdout, files.stderr, of.scratch or "", *argv]
             return Prepared(argv, Files(self._fifo, words), environ)
         for path in (files.stdout, files.stderr):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            make_folder(Path(path).parent)
+            os.close(open_new(path))  # Slurm would go through a link
         srun += [f"--output={_literal(files.stdout)}", f"--error={_literal(files.stderr)}"]
         srun += ["--kill-on-bad-exit=1", "--wait=0"]  # a rank may end long before the others, whatever the site says
         environ = variables.shared_by_ranks(environ, assignment, self._tasks_per_node(start))

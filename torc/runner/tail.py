@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import BinaryIO
 
+from torc.files import open_log
+
 _BLOCK_BYTES = 1 << 20
 
 
@@ -29,7 +31,7 @@ def end_of(path: str | PathLike[str], most_bytes: int, *, most_counted_bytes: in
     The lines before them are counted where they are no more than so many bytes.
     """
     try:
-        with open(path, "rb") as file:
+        with open_log(path) as file:
             size = file.seek(0, os.SEEK_END)
             start = max(0, size - most_bytes)
             file.seek(start)

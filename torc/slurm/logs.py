@@ -13,6 +13,7 @@ from pathlib import Path
 from torc.core.diagnosis import Log, Telling, tellings
 from torc.core.redact import redact
 from torc.errors import NotFound
+from torc.files import open_log
 
 _NAME = re.compile(r"^slurm_output_wf(\d+)_sl(\w+)\.[oe]\Z")
 _MOST_BYTES = 256 << 10
@@ -55,7 +56,7 @@ def read_logs(paths: Iterable[Path]) -> list[Read]:
 
 def _log(path: Path) -> Log:
     try:
-        with path.open("rb") as file:
+        with open_log(path) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _MOST_BYTES))
             text = file.read(_MOST_BYTES).decode(errors="replace")

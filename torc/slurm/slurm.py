@@ -16,6 +16,7 @@ from pathlib import Path
 from torc.core.allocations import AllocationState, Observation, merged, phase_of
 from torc.core.clusters import Asked, Seen, Submitted
 from torc.errors import Invalid, Unavailable
+from torc.files import make_folder
 from torc.slurm import commands, parse, queries, script
 from torc.slurm.choosing import problems_of
 from torc.slurm.live import live_cluster
@@ -94,7 +95,7 @@ class Slurm:
     def submit(self, script: str) -> Submitted:
         """Call sbatch. Raises Invalid, with Slurm's words, or Unavailable. Slurm starts nothing whose folder for output is missing."""
         try:
-            Path(self.output_dir).mkdir(parents=True, exist_ok=True)
+            make_folder(Path(self.output_dir))
         except OSError as error:
             raise Invalid(
                 f"cannot make {self.output_dir}: {error.strerror}", hint="name another --output-dir"
