@@ -186,3 +186,38 @@ def test_what_was_stopped_at_a_limit_is_alike_whatever_it_wrote_before() -> None
         for logs in ((), (Log("stderr", "step 7\n", 1),), (Log("stderr", "Killed\n", 1),))
     }
     assert found == {"timeout | fit.py | "}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "step 72 loss 0.72 t=504", "processed 12429 rows", "epoch 3 loss 0.503", "503 of 1010 plates done", "id 429",
+        "read 502 records in 504 s", "version 4.29.503", "INFO: no errors found, 0 out of memory", "out of memory: 0",
+        "oom_kill events: 0", "0 connections timed out", "without out of memory", "never ran out of memory",
+        "tasks: 12 ok, 0 timed out, 0 out of memory", "wrote 503 files with status done", "code 503 of 1010",
+    ],
+)  # fmt: skip
+def test_a_number_or_a_count_of_none_is_no_error(line: str) -> None:
+    found = diagnose(Facts(return_code=1, logs=(Log("stdout", f"{line}\n"),)))
+    assert found.category == "unknown", found
+
+
+@pytest.mark.parametrize(
+    ("line", "category"),
+    [
+        ("HTTP 503", "network"), ("HTTP/1.1 502 Bad Gateway", "network"), ("status code: 429", "network"),
+        ("error 504 while fetching", "network"), ('{"status": 503, "retry": true}', "network"),
+        ("urllib.error.HTTPError: HTTP Error 429: Too Many Requests", "network"), ("429 Too Many Requests", "network"),
+        ("the server returned 503", "network"), ("503: Service Temporarily Unavailable", "network"),
+        ("rank 0 out of memory", "out_of_memory"), ("worker 0: out of memory", "out_of_memory"),
+        ("task 0 ran out of memory", "out_of_memory"), ("12 out of memory errors", "out_of_memory"),
+    ],
+)  # fmt: skip
+def test_a_number_beside_what_says_so_is_an_error(line: str, category: Category) -> None:
+    assert diagnose(Facts(return_code=1, logs=(Log("stderr", f"{line}\n"),))).category == category
+
+
+def test_a_missing_output_is_said_to_be_one() -> None:
+    found = diagnose(Facts(reason="missing_output", return_code=0, detail="did not write result.csv"))
+    assert found.category == "missing_file"
+    assert "output" in found.what and "reads" not in found.what + found.advice

@@ -156,6 +156,7 @@ def diagnose(facts: Facts) -> Diagnosis:
     quotes = _quotes(case.clues)
     own = next((clue.what for clue in sorted(case.clues, key=lambda clue: -clue.weight) if clue.what), None)
     what, advice = ADVICE[category]
+    advice = _OWN_ADVICE.get(facts.reason or "", advice)
     figures = tuple(dict.fromkeys(clue.figure for clue in case.clues if clue.figure is not None))
     program = program_of(facts.command)
     last = quotes[-1].text if quotes else _last_line(facts.logs)
@@ -207,7 +208,12 @@ _BY_REASON: Mapping[str, tuple[Category, str]] = {
     "runner_lost": ("node_failure", "its runner was lost"),
     "runner_stopped": ("killed_by_user", "its runner was stopped"),
     "canceled": ("killed_by_user", "it was canceled"),
-    "missing_output": ("missing_file", "it ended well, and files that it should have written are not there"),
+    "missing_output": ("missing_file", "it ended well, but did not write all its outputs"),
+}
+#: a headline of its own, where that of the category is of something else
+_OWN_WORDS = {"missing_output": "it did not write a file that it declares as an output"}
+_OWN_ADVICE = {
+    "missing_output": "have the command write it, or correct its path in the spec",
 }
 _BY_SLURM: Mapping[str, Category] = {
     "OUT_OF_MEMORY": "out_of_memory", "TIMEOUT": "timeout", "DEADLINE": "timeout", "NODE_FAIL": "node_failure",
@@ -224,7 +230,9 @@ def _certain(facts: Facts) -> Iterable[_Clue]:
     if found is not None:
         category, text = found
         weight = 0.9 if state in _TAKES_THE_RUNNER and (facts.reason or "").startswith("runner_") else 0.99
-        yield _Clue(category, weight, ": ".join(filter(None, (text, facts.detail))))
+        yield _Clue(
+            category, weight, ": ".join(filter(None, (text, facts.detail))), what=_OWN_WORDS.get(facts.reason or "")
+        )
     if state in _BY_SLURM:
         yield _Clue(_BY_SLURM[state], 0.98, f"Slurm says {facts.slurm_state}")
     if facts.reason == "not_started" and facts.detail:
@@ -346,7 +354,8 @@ def _lines_with(needle: str, lowered: str, starts: Sequence[int]) -> list[int]:
 def _matches(log: Log, lines: Sequence[str], candidates: Sequence[int], number: int) -> Iterable[_Clue]:
     symptom, pattern, given = SYMPTOMS[number], _compiled(number), 0
     for at in candidates:
-        if pattern.search(lines[at]) is None:
+        found = pattern.search(lines[at])
+        if found is None or _counts_none(lines[at], found):
             continue
         # of two lines that say as much, the later one tells what ended it
         weight = symptom.weight * _doubt(symptom, lines[at]) - 0.02 * (1 - (at + 1) / len(lines))
@@ -356,6 +365,44 @@ def _matches(log: Log, lines: Sequence[str], candidates: Sequence[int], number: 
         given += 1
         if given == _MOST_GIVEN:
             return
+
+
+#: "0 out of memory", "no timeouts", but not "rank 0 out of memory": there the number is a name
+_NONE_BEFORE = re.compile(
+    r"(?:(\w+)[ #:=-]{1,2})?(?<![\w.-])(?:0|no|zero|without|never|not)(?: \w{1,12})? {1,2}$", re.IGNORECASE
+)
+_NONE_AFTER = re.compile(
+    r"(?:s|es)?\b['\"]?(?: (?:errors?|events?|count|failures?|kills?|jobs?|tasks?))? {0,2}[:=] {0,2}(?:0|none|no|false)(?![\w.])",
+    re.IGNORECASE,
+)
+_NUMBERED = frozenset(
+    {
+        "rank",
+        "process",
+        "gpu",
+        "device",
+        "cuda",
+        "worker",
+        "task",
+        "node",
+        "thread",
+        "proc",
+        "executor",
+        "slot",
+        "pid",
+        "id",
+        "host",
+    }
+)
+_BEFORE_CHARACTERS = 40
+
+
+def _counts_none(line: str, found: re.Match[str]) -> bool:
+    """Tell a count of zero, or a denial, from what it counts or denies."""
+    before = _NONE_BEFORE.search(line, max(0, found.start() - _BEFORE_CHARACTERS), found.start())
+    if before is not None and (before[1] or "").lower() not in _NUMBERED:
+        return True
+    return _NONE_AFTER.match(line, found.end()) is not None
 
 
 def _doubt(symptom: Symptom, line: str) -> float:
