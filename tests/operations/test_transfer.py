@@ -38,16 +38,27 @@ from tests.support.workflows import (
     workflow,
 )
 from torc.api.base import Torc
-from torc.api.data import ListUserData, SetUserData
+from torc.api.data import (
+    ListFailureHandlers,
+    ListFiles,
+    ListRequirements,
+    ListSlurmSchedulers,
+    ListUserData,
+    SetUserData,
+)
+from torc.api.diagnosis import DiagnoseWorkflow
 from torc.api.events import ListEvents
 from torc.api.jobs import ActOnJobs, ListJobs, UpdateJob
+from torc.api.provenance import GetProvenance
 from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers
-from torc.api.runs import EndRunner, ListResults, ListRunners, StartRun
+from torc.api.runs import EndRunner, ListResults, ListRunners, StartRun, SummarizeRun
 from torc.api.transfer import ExportSpec, ExportWorkflow, ImportWorkflow
 from torc.api.workflows import (
     CancelWorkflow,
     CheckWorkflow,
     CreateWorkflow,
+    GetGraph,
+    GetWorkflow,
     ListWorkflows,
     ReinitializeWorkflow,
     ResetWorkflow,
@@ -55,12 +66,13 @@ from torc.api.workflows import (
 )
 from torc.client.embedded import Embedded
 from torc.client.moving import send_import, write_export
-from torc.core.portable import TABLES
+from torc.core.portable import TABLES, WORKFLOW, columns_of
 from torc.errors import Conflict, Invalid
 from torc.operations.incoming import read_file
 from torc.operations.transfer import _Commands, _NewIds, _row
 from torc.spec.compile import compile_spec
 from torc.spec.plan import Plan
+from torc.store.accounts import AccountRow
 
 
 def exported(torc: Torc, wf: int) -> bytes:
@@ -130,33 +142,101 @@ def _cluster_words(torc: Torc, wf: int) -> dict[str, str | None]:
     return {item.job_name: item.slurm_state for item in torc.send(ListResults(workflow_id=wf)).items}
 
 
+def as_version(lines: list[Any], version: int) -> None:
+    """Write a file as an earlier version did."""
+    lines[0]["version"] = version
+    left: list[int] = []
+    for line in lines[1:]:
+        if isinstance(line, dict):
+            keeps = [column.name for column in columns_of(line["table"], version)]
+            left = [at for at, name in enumerate(line["columns"]) if name in keeps]
+            line["columns"] = keeps
+        else:
+            line[:] = [line[at] for at in left]
+
+
 @pytest.mark.parametrize(
-    ("version", "later", "words"),
-    [
-        (3, {"job": ["keep_background_processes"]}, {"a": None, "b": "OUT_OF_MEMORY"}),
-        (2, {"job": ["keep_background_processes"], "attempt": ["requirement_id"]}, {"a": None, "b": "OUT_OF_MEMORY"}),
-        (
-            1,
-            {"job": ["keep_background_processes"], "attempt": ["slurm_state", "requirement_id"]},
-            {"a": None, "b": None},
-        ),
-    ],
+    ("version", "words"),
+    [(3, {"a": None, "b": "OUT_OF_MEMORY"}), (2, {"a": None, "b": "OUT_OF_MEMORY"}), (1, {"a": None, "b": None})],
 )
 def test_a_file_of_an_earlier_version_is_read_without_what_it_could_not_say(
-    torc: Torc, version: int, later: dict[str, list[str]], words: dict[str, str | None]
+    torc: Torc, version: int, words: dict[str, str | None]
 ) -> None:
     wf = full(torc)
     lines = lines_of(exported(torc, wf))
-    lines[0]["version"] = version
-    for table, columns in later.items():
-        at = next(n for n, line in enumerate(lines) if isinstance(line, dict) and line.get("table") == table)
-        assert lines[at]["columns"][-len(columns) :] == columns
-        del lines[at]["columns"][-len(columns) :]
-        for line in itertools.takewhile(lambda line: isinstance(line, list), lines[at + 1 :]):
-            del line[-len(columns) :]
+    as_version(lines, version)
     made = send_import(torc, packed(lines))
     assert states(torc, made.id) == states(torc, wf)
     assert _cluster_words(torc, made.id) == words
+
+
+def test_codes_of_signals_in_earlier_files_are_read_as_they_are_counted_today(torc: Torc) -> None:
+    wf = full(torc)
+    lines = lines_of(exported(torc, wf))
+    changed("attempt", "return_code", -9, 1)(lines)
+    made = send_import(torc, packed(lines))
+    assert [item.return_code for item in torc.send(ListResults(workflow_id=made.id)).items] == [0, 137]
+
+
+def test_a_retry_that_has_to_wait_waits_as_long_elsewhere(torc: Torc) -> None:
+    rules = {
+        "failure_handlers": [{"name": "h", "rules": [{"exit_codes": [3], "max_retries": 2, "delay_seconds": 900}]}]
+    }
+    wf = workflow(torc, "a", jobs={"a": {"failure_handler": "h"}}, **rules)
+    finish(torc, wf, "a", failed=True, return_code=3)
+    due = job(torc, wf, "a").due_at
+    assert due is not None
+    made = send_import(torc, exported(torc, wf))
+    assert job(torc, made.id, "a").due_at == due
+
+
+def test_all_that_is_stored_of_a_workflow_travels_or_belongs_to_its_place() -> None:
+    of_its_place = {"workflow_id", "allocation_id", "node", "stage"}  # stages are counted anew
+    for table, columns in TABLES.items():
+        stored = {column.name for column in AccountRow.metadata.tables[table].columns}
+        assert stored - {column.name for column in columns} <= of_its_place | {"id"}, table
+    stored = {column.name for column in AccountRow.metadata.tables["workflow"].columns}
+    assert stored - {column.name for column in WORKFLOW} == {"id"}
+
+
+HOSTILE: list[Any] = [
+    None, True, -1, 0, 2**63, 1.5, "", "x" * 5000, "\ud800", "\x1b[2J", "a\0b", [], {}, [[]], {"\ud800": 1}, {"a": {"b": []}}, "²",
+]  # fmt: skip
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_stands_in_a_file_is_refused_or_can_be_shown_and_exported(
+    local: Embedded, data: st.DataObject
+) -> None:
+    """`local` has one workflow that has everything."""
+    lines = lines_of(exported(local, 1))
+    for _ in range(data.draw(st.integers(1, 2))):
+        line = lines[data.draw(st.integers(0, len(lines) - 1))]
+        inside = (
+            line["workflow"] if isinstance(line, dict) and "workflow" in line and data.draw(st.booleans()) else line
+        )
+        keys = list(inside) if isinstance(inside, dict) else range(len(inside))
+        inside[data.draw(st.sampled_from(keys))] = data.draw(st.sampled_from(HOSTILE))
+    try:
+        made = send_import(local, packed(lines))
+    except Invalid as error:
+        assert error.message and error.hint
+        return
+    for kind in (
+        GetWorkflow, CheckWorkflow, ListJobs, ListResults, ListEvents, ListRunners, ListUserData, ListFiles, ListRequirements,
+        ListFailureHandlers, ListSlurmSchedulers, SummarizeRun, DiagnoseWorkflow, GetProvenance, GetGraph, ExportSpec,
+    ):  # fmt: skip
+        local.send(kind(workflow_id=made.id))
+    assert send_import(local, exported(local, made.id)).counts == made.counts
+
+
+@pytest.fixture
+def local(sqlite_file: Path, tmp_path: Path) -> Iterator[Embedded]:
+    opened = open_sqlite(sqlite_file, tmp_path)
+    full(opened)
+    yield opened
+    opened.close()
 
 
 def test_what_completed_does_not_run_again_and_the_rest_does(torc: Torc, elsewhere: Embedded) -> None:
@@ -400,10 +480,15 @@ DAMAGE: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
     "an attempt of nothing": (changed("attempt", "job_id", 10**9), "no such job"),
     "an attempt not yet made": (changed("attempt", "attempt", 7), "cannot be"),
     "a capacity that is none": (changed("runner", "capacity", {}), "Field required"),
-    "an event that is no object": (changed("event", "data", []), "no object"),
+    "an event that is no object": (changed("event", "data", []), "`data` cannot be"),
     "a gate that counts wrong": (changed("gate", "remaining", 5), "cannot be"),
     "a cycle": (changed("gate_prerequisite", "job_id", 2), "in a cycle"),
     "a time that is none": (changed("event", "time", "now"), "`time` cannot be"),
+    "labels that are none": (changed("runner", "labels", []), "`labels` cannot be"),
+    "half of a character": (changed("event", "type", "\ud800"), "`type` cannot be"),
+    "a table without a name": (lambda lines: lines[1].update(table=[]), "does not belong here"),
+    "settings that are none": (changed("action", "settings", []), "`settings` cannot be"),
+    "a requirement with an escape for a name": (changed("requirement", "name", "\x1b[2J"), "name"),
 }  # fmt: skip
 
 

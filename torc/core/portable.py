@@ -52,20 +52,20 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "requirement": _columns(
         "id:id name:text num_cpus:count num_gpus:count num_nodes:count memory_bytes:count runtime_seconds:count"
     ),
-    "named": _columns("id:id kind:text name:text fields:json"),
+    "named": _columns("id:id kind:text name:text fields:object"),
     "gate": _columns("id:id total:count remaining:count"),
     "input_set": _columns("id:id"),
     "runner": _columns(
-        "id:id run_id:count kind:text host:text pid:count process_started:text boot_id:text capacity:json labels:json "
+        "id:id run_id:count kind:text host:text pid:count process_started:text boot_id:text capacity:object labels:object "
         "is_active:bool started_at:float ended_at:?float end_reason:?text lease_expires_at:float num_completed:count "
         "num_failed:count"
     ),
     "job": _columns(
-        "id:id name:text command:text invocation_script:?text env:?json priority:count order_key:int "
+        "id:id name:text command:text invocation_script:?text env:?object priority:count order_key:int "
         "requirement_id:@requirement gate_id:?@gate input_set_id:?@input_set failure_handler_id:?@named "
         "scheduler_id:?@named cancel_on_blocking_job_failure:bool supports_termination:bool has_outputs:bool "
         "state:state counted:bool attempt:count runner_id:?~runner started_at:?float return_code:?exit_code reason:?text "
-        "recovery:?json fingerprint:?text keep_background_processes:?bool"
+        "recovery:?object fingerprint:?text keep_background_processes:?bool due_at:?float"
     ),
     "file": _columns("id:id name:text path:text producer_job_id:?~job size_bytes:?count mtime_ns:?int sha256:?text"),
     "user_data": _columns("id:id name:text data:?json_text is_ephemeral:bool producer_job_id:?~job"),
@@ -74,7 +74,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "input_user_data": _columns("input_set_id:@input_set user_data_id:@user_data"),
     "mention": _columns("job_id:@job field:text at:count user_data_id:@user_data"),
     "action": _columns(
-        "id:id position:count trigger_type:text action_type:text commands:json settings:json persistent:bool remaining:count"
+        "id:id position:count trigger_type:text action_type:text commands:list settings:object persistent:bool remaining:count"
     ),
     "action_job": _columns("job_id:@job action_id:@action reached:bool"),
     "firing": _columns(
@@ -83,17 +83,24 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "attempt": _columns(
         "job_id:@job run_id:count attempt:count runner_id:?~runner state:state return_code:?exit_code reason:?text detail:?text "
         "rule:?int is_current:bool started_at:?float ended_at:float wall_seconds:float user_cpu_seconds:float "
-        "system_cpu_seconds:float peak_memory_bytes:count usage:?json stderr_tail:?text "
+        "system_cpu_seconds:float peak_memory_bytes:count usage:?object stderr_tail:?text "
         "stderr_line:?count stdout_tail:?text stdout_line:?count slurm_state:?text requirement_id:?~requirement"
     ),
-    "provenance": _columns("kind:text run_id:count runner_id:?~runner hash:text facts:json"),
-    "event": _columns("time:float type:text actor:text job_id:?~job data:json"),
+    "provenance": _columns("kind:text run_id:count runner_id:?~runner hash:text facts:object"),
+    "event": _columns("time:float type:text actor:text job_id:?~job data:object"),
 }
+#: kinds of columns that databases keep as JSON
+NESTED = frozenset({"object", "list"})
 #: the version that has brought a column
-_SINCE = {("attempt", "slurm_state"): 2, ("attempt", "requirement_id"): 3, ("job", "keep_background_processes"): 4}
+_SINCE = {
+    ("attempt", "slurm_state"): 2,
+    ("attempt", "requirement_id"): 3,
+    ("job", "keep_background_processes"): 4,
+    ("job", "due_at"): 4,
+}
 #: the fields of the workflow in the header
 WORKFLOW = _columns(
-    "name:text user:text description:?text project:?text meta:json env:json settings:json directory:text run_id:count "
+    "name:text user:text description:?text project:?text meta:object env:object settings:object directory:text run_id:count "
     "version:count is_archived:bool is_canceled:bool is_begun:bool has_job_actions:bool created_at:float updated_at:float "
     "started_at:?float ended_at:?float"
 )
@@ -158,7 +165,7 @@ def read_header(found: Any) -> Mapping[str, Any]:
         raise damaged(1, f"the fields of the workflow are not those of version {version}")
     for column in WORKFLOW:
         check(column, workflow[column.name], 1)
-    if not isinstance(found.get("exported_at"), int | float) or not isinstance(found.get("torc"), str):
+    if not _is_float(found.get("exported_at")) or not _is_text(found.get("torc")):
         raise damaged(1, "it does not say when and by what it was written")
     return found
 
@@ -167,7 +174,11 @@ def read_table(found: Any, number: int, before: str | None, version: int) -> str
     """Check the line before the rows of a table, and give its name. Raises Invalid."""
     names = list(TABLES)
     table = found.get("table")
-    if table not in TABLES or (before is not None and names.index(table) <= names.index(before)):
+    if (
+        not isinstance(table, str)
+        or table not in TABLES
+        or (before is not None and names.index(table) <= names.index(before))
+    ):
         raise damaged(number, f"a table {table!r:.40} does not belong here")
     if found.get("columns") != [column.name for column in columns_of(table, version)]:
         raise damaged(number, f"the columns of {table} are not those of version {version}")
@@ -181,7 +192,7 @@ def read_row(row: Any, table: str, number: int, version: int) -> list[Any]:
         raise damaged(number, f"it is no row of {table}")
     for column, value in zip(columns, row, strict=True):
         check(column, value, number)
-    return completed([_today(column, value) for column, value in zip(columns, row, strict=True)], table)
+    return completed(row, table)
 
 
 def _today(column: Column, value: Any) -> Any:
@@ -195,8 +206,9 @@ def columns_of(table: str, version: int) -> Sequence[Column]:
 
 
 def completed(row: list[Any], table: str) -> list[Any]:
-    """Give a row of any version with all columns of today: what it could not say is null."""
-    return [*row, *[None] * (len(TABLES[table]) - len(row))]
+    """Return a row of any version as it is written today: what it could not say is null."""
+    full = [*row, *[None] * (len(TABLES[table]) - len(row))]
+    return [_today(column, value) for column, value in zip(TABLES[table], full, strict=True)]
 
 
 def check(column: Column, value: Any, number: int) -> None:
@@ -219,6 +231,19 @@ def _is_float(value: Any) -> bool:
     return (isinstance(value, float) and math.isfinite(value)) or _is_whole(value)
 
 
+def _is_text(value: Any) -> bool:
+    """Tell what every database can hold: no NUL, and no half of a surrogate pair."""
+    return isinstance(value, str) and "\0" not in value and _is_plain(value)
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
+
+
 def _is_json_text(value: Any) -> bool:
     try:
         json.loads(value, parse_constant=_refuse)
@@ -235,9 +260,10 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "exit_code": _is_whole,
     "count": _is_count,
     "float": _is_float,
-    "text": lambda value: isinstance(value, str) and "\0" not in value,
+    "text": _is_text,
     "bool": lambda value: isinstance(value, bool),
     "state": lambda value: value in _STATES if isinstance(value, str) else False,
-    "json": lambda value: isinstance(value, dict | list),
+    "object": lambda value: isinstance(value, dict) and _is_plain(value),
+    "list": lambda value: isinstance(value, list) and _is_plain(value),
     "json_text": _is_json_text,
 }

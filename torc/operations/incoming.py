@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +16,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from torc.api.base import Value
+from torc.api.events import Event
 from torc.api.provenance import Environment, Surroundings, WrittenSpec
-from torc.api.runs import NodeCapacity, Usage
+from torc.api.runs import Runner, Usage
 from torc.core.graph import find_cycle, graph_of
 from torc.core.portable import TABLES, completed, damaged, read_header, read_line, read_row, read_table
 from torc.errors import Invalid
@@ -33,7 +35,7 @@ _NAMES = {
     "input_user_data": ("input_set_id", "user_data_id"), "mention": ("job_id", "field", "at"),
     "action_job": ("job_id", "action_id"),
 }  # fmt: skip
-_RUNNER_KINDS = {"local", "slurm", "ssh", "worker"}
+_EVENT_TYPE = re.compile(r"[a-z_]{1,60}")
 _FIRING_STATES = {"due", "running", "done", "failed"}
 _HANDLERS: dict[str, type[model.Part]] = {
     "failure_handler": model.FailureHandler,
@@ -188,6 +190,9 @@ def _checked_header(header: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _requirement(fields: Mapping[str, Any]) -> None:
+    checked(
+        model.ResourceRequirements, **{name: fields[name] for name in ("name", "num_cpus", "num_gpus", "num_nodes")}
+    )
     if not (fields["num_cpus"] and fields["num_nodes"] and fields["runtime_seconds"]):
         raise ValueError("it needs no CPUs, nodes or time")
 
@@ -197,10 +202,7 @@ def _named(fields: Mapping[str, Any]) -> None:
 
 
 def _runner(fields: Mapping[str, Any]) -> None:
-    NodeCapacity.model_validate(fields["capacity"])
-    labels = fields["labels"]
-    if fields["kind"] not in _RUNNER_KINDS or not all(isinstance(value, str) for value in labels.values()):
-        raise ValueError("it is no runner")
+    Runner.model_validate({**fields, "workflow_id": 0})
 
 
 def _job(fields: Mapping[str, Any]) -> None:
@@ -236,6 +238,8 @@ def _firing(fields: Mapping[str, Any]) -> None:
 
 def _attempt(fields: Mapping[str, Any]) -> None:
     Usage.model_validate(fields["usage"] or {})
+    if fields["reason"] is not None:
+        checked(model.File, name=fields["reason"], path="x")
 
 
 def _provenance(fields: Mapping[str, Any]) -> None:
@@ -244,8 +248,9 @@ def _provenance(fields: Mapping[str, Any]) -> None:
 
 
 def _event(fields: Mapping[str, Any]) -> None:
-    if not isinstance(fields["data"], dict):
-        raise ValueError("`data` is no object")
+    Event.model_validate({"id": 0, "workflow_id": 0, **fields})
+    if not _EVENT_TYPE.fullmatch(fields["type"]):
+        raise ValueError(f"`type` cannot be {fields['type'][:40]!r}")
 
 
 _CHECKS: dict[str, Callable[[Mapping[str, Any]], None]] = {

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from torc import __version__
 from torc.api.transfer import ExportPage, ExportWorkflow, ImportWorkflow
 from torc.api.workflows import Workflow
-from torc.core.portable import TABLES, WORKFLOW, header, row_line, table_line
+from torc.core.portable import NESTED, TABLES, WORKFLOW, header, row_line, table_line
 from torc.errors import Invalid
 from torc.operations.dispatch import DryRun, Tx, answers, prepares
 from torc.operations.fingerprints import changed_fingerprints
@@ -61,7 +61,7 @@ def export_workflow(tx: Tx, request: ExportWorkflow) -> ExportPage:
 
 
 def _told(value: Any, kind: str) -> Any:
-    if kind == "json":
+    if kind in NESTED:
         return loads(value, {})
     return bool(value) if kind == "bool" else value
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from torc.core.portable import TABLES
+from torc.core.portable import NESTED, TABLES
 from torc.store.dialect import Dialect
 
 #: tables whose rows belong to a workflow by what they refer to: the columns of their key, and the table that says whose they are
@@ -53,11 +53,11 @@ def _plain(value: Any, kind: str) -> Any:
     """Give a value as it stands in the file, however the database keeps it."""
     if value is None:
         return None
-    if kind == "json":
+    if kind in NESTED:
         return json.loads(value) if isinstance(value, str) else value
     return bool(value) if kind == "bool" else value
 
 
 def kept(value: Any, kind: str) -> Any:
     """Give a value of the file as databases take it."""
-    return json.dumps(value) if kind == "json" and value is not None else value
+    return json.dumps(value) if kind in NESTED and value is not None else value
