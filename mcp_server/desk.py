@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torc.api.base import Torc
-from torc.api.workflows import GetWorkflow, ListWorkflows, Workflow
+from torc.api.workflows import ListWorkflows, Workflow
+from torc.client.named import find_workflow as named_workflow
+from torc.core.quantities import whole_number
 from torc.errors import Conflict, Forbidden, NotFound
 
 PolicyName = Literal["read-only", "propose", "auto-within-budget"]
@@ -86,11 +88,11 @@ def client_name(told: str) -> str:
 def find_workflow(named: int | str) -> Workflow:
     """Find a workflow by id, or the newest of a name. Raises NotFound, with the nearest names."""
     torc = desk().torc
-    if isinstance(named, int) or named.isdigit():
-        return torc.send(GetWorkflow(workflow_id=int(named)))
-    found = torc.send(ListWorkflows(name=named, include_archived=True, limit=1)).items
-    if found:
-        return found[0]
+    found = named_workflow(torc, named)
+    if found is not None:
+        return found
+    if isinstance(named, int) or whole_number(named) is not None:
+        raise NotFound(f"workflow_id: there is no workflow {named}", hint="list_workflows shows all")
     names = list(dict.fromkeys(workflow.name for workflow in torc.send(ListWorkflows(limit=200)).items))
     near = difflib.get_close_matches(named, names, 3, 0.4) or names[:3]
     raise NotFound(

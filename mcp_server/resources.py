@@ -17,6 +17,7 @@ from mcp_server.present import UNTRUSTED, Reply, plain
 from torc.api.workflows import GetGraph
 from torc.client.workloads import of_stored
 from torc.core.drawing import draw, mermaid
+from torc.core.quantities import whole_number
 from torc.errors import NotFound
 from torc.spec.schema import workflow_schema
 
@@ -93,9 +94,10 @@ def stderr(job_id: str) -> str:
 
 def job_number(text: str) -> int:
     """Read the id of a job. Raises NotFound."""
-    if not text.isdigit():
-        raise NotFound(f"job_id: {plain(text, 40)!r} is no id of a job", hint="list_jobs_by_status gives ids")
-    return int(text)
+    number = whole_number(text)
+    if number is None:
+        raise NotFound(f"job_id: {plain(text, 40)!r} is not the id of a job", hint="list_jobs_by_status gives ids")
+    return number
 
 
 def _json(reply: Reply) -> str:

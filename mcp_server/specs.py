@@ -14,6 +14,7 @@ from mcp_server.present import Quoted, Reply, kinds_of_commands, plain, quoted
 from mcp_server.registry import tool
 from mcp_server.texts import Problem, Source, Spec, SpecPath
 from torc.api.workflows import CreateWorkflow
+from torc.core.quantities import whole_number
 from torc.errors import Invalid
 from torc.runner.links import links_of
 from torc.spec.compile import SUFFIXES, parse_spec
@@ -198,7 +199,7 @@ def diff_specs(
 def _plan_of(named: str | int | dict[str, Any]) -> Plan:
     if isinstance(named, dict):
         return texts.checked(texts.source_of(named, None))
-    if isinstance(named, int) or named.isdigit():
+    if isinstance(named, int) or whole_number(named) is not None:
         return texts.stored_plan(find_workflow(named).id)
     is_path = "\n" not in named and Path(named).suffix.lower() in SUFFIXES
     return texts.checked(texts.source_of(None, named) if is_path else texts.source_of(named, None))

@@ -428,3 +428,24 @@ def test_an_argument_that_is_no_text_is_refused(program: Program, arguments: tup
     done = program(*arguments, "a\udcff", code=2)
     assert done.stderr.startswith("error: argument ")
     assert r"is not UTF-8 text: a\udcff" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("TORC_DB", "postgresql+psycopg://u:hidden@[::1/x"), ("TORC_DB", "postgresql://u:hidden@h:port/x"),
+        ("TORC_API_URL", "http://[::1"), ("TORC_API_URL", "http://u:hidden@h:99999/"),
+    ],
+)  # fmt: skip
+def test_a_url_that_is_none_is_an_error_without_its_password(tmp_path: Path, variable: str, url: str) -> None:
+    done = Program(tmp_path)("workflows", "list", code=2, **{variable: url})
+    assert "not valid" in done.stderr or "not a valid URL" in done.stderr
+    assert "hidden" not in done.stdout + done.stderr
+
+
+def test_digits_that_are_no_number_are_a_name(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    (tmp_path / "w.yaml").write_text('name: "2024"\njobs: [{name: a, command: "true"}]\n')
+    program("create", "w.yaml")
+    assert "2024" in program("status", "2024").stdout
+    assert "no workflow called `²`" in program("status", "²", code=3).stderr

@@ -18,6 +18,7 @@ from torc.core.quantities import (
     human_duration,
     parse_duration,
     parse_memory,
+    whole_number,
 )
 
 
@@ -203,3 +204,8 @@ def test_a_duration_for_people_is_within_half_its_smaller_unit(seconds: int) -> 
 )
 def test_memory_for_people_is_short(memory_bytes: int, text: str) -> None:
     assert human_bytes(memory_bytes) == text
+
+
+@pytest.mark.parametrize(("text", "number"), [("0", 0), ("007", 7), ("²", None), ("٣", None), ("", None), (None, None), ("-1", None), ("9" * 19, None)])  # fmt: skip
+def test_a_whole_number_is_what_ascii_digits_write(text: str | None, number: int | None) -> None:
+    assert whole_number(text) == number

@@ -7,7 +7,6 @@ import contextlib
 import gzip
 import hashlib
 import io
-import itertools
 import json
 import random
 import zlib

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
@@ -93,3 +94,23 @@ def test_generated_requests_are_answered_as_the_document_says(case: schemathesis
     if isinstance(case.body, dict) and "wait_seconds" in case.body:
         case.body["wait_seconds"] = 0
     case.call_and_validate(base_url=filled.url, checks=CHECKS)
+
+
+def _references(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for item in value.values():
+            yield from _references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _references(item)
+
+
+def test_every_reference_leads_to_something() -> None:
+    made = openapi.document()
+    for reference in set(_references(made)):
+        found: Any = made
+        for part in reference.removeprefix("#/").split("/"):
+            assert part in found, reference
+            found = found[part]

@@ -17,7 +17,7 @@ from torc.cli.run import output_folder
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.settings import SETTINGS
 from torc.cli.status import Which
-from torc.core.quantities import human_bytes
+from torc.core.quantities import human_bytes, whole_number
 from torc.core.redact import cleaned
 from torc.errors import NotFound
 
@@ -71,7 +71,7 @@ def analyze(
 
 
 def _is_folder(what: str) -> bool:
-    return not what.isdigit() and Path(what).is_dir()
+    return whole_number(what) is None and Path(what).is_dir()
 
 
 def _nowhere(output_dir: Path | None) -> NotFound:

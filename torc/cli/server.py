@@ -222,9 +222,11 @@ def _shown(database: str) -> str:
     """Give a database without its password."""
     if "://" not in database:
         return str(Path(database).absolute())
-    from urllib.parse import urlsplit
+    from torc.core.urls import split_url
 
-    parts = urlsplit(database)
+    parts = split_url(database)
+    if parts is None:
+        return "a database whose URL is not valid"
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 

@@ -136,15 +136,16 @@ def torc_folder(*, make: bool = True) -> Path:
 
 def workflow_id(opened: Any, named: str | None) -> int:
     """Find the workflow that is meant: by id, by name (the newest), or the only active one. Raises NotFound."""
-    from torc.api.workflows import GetWorkflow, ListWorkflows
+    from torc.api.workflows import ListWorkflows
+    from torc.client.named import find_workflow
+    from torc.core.quantities import whole_number
 
-    if named is not None and named.isdigit():
-        return int(opened.send(GetWorkflow(workflow_id=int(named))).id)
     if named is not None:
-        found = opened.send(ListWorkflows(name=named, include_archived=True, limit=1)).items
-        if not found:
-            raise NotFound(f"there is no workflow called `{named}`", hint="`torc workflows list` shows what there is")
-        return int(found[0].id)
+        found = find_workflow(opened, named)
+        if found is None:
+            what = f"workflow {named}" if whole_number(named) is not None else f"workflow called `{named}`"
+            raise NotFound(f"there is no {what}", hint="`torc workflows list` shows what there is")
+        return int(found.id)
     active = opened.send(ListWorkflows(limit=3)).items
     unfinished = [workflow for workflow in active if workflow.state not in {"completed", "canceled"}]
     if len(active) == 1:

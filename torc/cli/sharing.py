@@ -12,6 +12,7 @@ from torc.cli import render
 from torc.cli.app import App
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.cli.users import checked
+from torc.core.quantities import whole_number
 from torc.errors import NotFound
 
 access_groups = App("Groups of users that share workflows.")
@@ -179,8 +180,9 @@ def _group_id(opened: Any, named: str) -> int:
     found = opened.send(api.ListAccessGroups(name=named, limit=1)).items if not set(named) & set("*?") else ()
     if found:
         return int(found[0].id)
-    if named.isdigit():
-        return int(named)
+    number = whole_number(named)
+    if number is not None:
+        return number
     raise NotFound(f"there is no access group `{named}` that you can see", hint="`torc access-groups list` shows them")
 
 

@@ -15,6 +15,7 @@ from torc.cli.app import App
 from torc.cli.secrets import ask_password
 from torc.cli.session import SESSION, torc, workflow_id
 from torc.core.access import LEVELS
+from torc.core.quantities import whole_number
 from torc.errors import Invalid, NotFound
 
 users = App("Accounts of a server.")
@@ -244,8 +245,9 @@ def user_id(opened: Any, named: str) -> int:
     found = opened.send(api.ListUsers(name=named, limit=1)).items if not set(named) & set("*?") else ()
     if found:
         return int(found[0].id)
-    if named.isdigit():
-        return int(named)
+    number = whole_number(named)
+    if number is not None:
+        return number
     raise NotFound(f"there is no user `{named}`", hint="`torc users list` shows them")
 
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from torc.client.private import write_private
+from torc.core.redact import redact
+from torc.core.urls import split_url
 from torc.errors import Forbidden, Invalid, Unavailable
 
 FILE = "credentials.json"
@@ -38,8 +39,12 @@ def file_of(environ: Mapping[str, str]) -> Path:
 
 
 def server_of(url: str) -> str:
-    """Give what tells one server from another: scheme, host and port."""
-    parts = urlsplit(url.rstrip("/"))
+    """Return what tells one server from another: scheme, host and port. Raises Invalid."""
+    parts = split_url(url.rstrip("/"))
+    if parts is None:
+        raise Invalid(
+            f"`{redact(url[:200])}` is not a valid URL of a server", hint="write http://HOST:PORT or https://HOST:PORT"
+        )
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
 

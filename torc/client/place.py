@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from torc.client.private import write_private
+from torc.core.urls import split_url
 
 FILE = "server.json"
 #: outlives the server, so that the next one can be found where this one was
@@ -42,7 +43,11 @@ class ServerPlace:
         """Tell whether it may run still: surely, on this machine; elsewhere, as far as its address can be reached from here."""
         if self.is_here():
             return process_started(self.pid) == self.process_started
-        return self.host != socket.gethostname() and urlsplit(self.url).hostname not in _LOOPBACK
+        return (
+            self.host != socket.gethostname()
+            and (parts := split_url(self.url)) is not None
+            and parts.hostname not in _LOOPBACK
+        )
 
 
 def this_process(

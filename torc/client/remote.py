@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import urllib3
 from pydantic import ValidationError
@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from torc import __version__
 from torc.api.base import Request
 from torc.api.runs import Exchange
+from torc.core.redact import redact
+from torc.core.urls import split_url
 from torc.errors import BY_CODE, Invalid, TorcError, Unauthorized, Unavailable
 
 R = TypeVar("R")
@@ -171,9 +173,11 @@ class _Again(Exception):
 
 def checked_url(url: str) -> str:
     """Give the URL of a server without what stands after it. Raises Invalid."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise Invalid(f"`{url[:200]}` is no URL of a server", hint="write http://HOST:PORT or https://HOST:PORT")
+    parts = split_url(url)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise Invalid(
+            f"`{redact(url[:200])}` is not a valid URL of a server", hint="write http://HOST:PORT or https://HOST:PORT"
+        )
     if parts.username or parts.password:
         raise Invalid("a password in a URL may end up in logs", hint="leave it out, and sign in with `torc login`")
     return url.rstrip("/").removesuffix(PREFIX)

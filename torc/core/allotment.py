@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torc.core import hostlist
 from torc.core.headroom import END_SECONDS, memory_for_jobs
+from torc.core.quantities import whole_number
 from torc.core.resources import Capacity
 
 _MIB = 1 << 20
@@ -99,7 +100,7 @@ def read(environ: Mapping[str, str], *, num_cpus: int, memory_bytes: int) -> All
         gpus,
         tuple(name for name in GPU_VARIABLES if environ.get(name)) or GPU_VARIABLES[:1],
         bool(per_node or per_cpu),
-        float(end) if end.isdigit() else None,
+        None if whole_number(end) is None else float(end),
         environ.get("SLURM_TMPDIR") or None,
     )
 
@@ -136,4 +137,4 @@ def _gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
+    return whole_number(text)

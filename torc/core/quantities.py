@@ -46,6 +46,13 @@ _SECONDS = {
     )
     for name in names.split()
 }
+#: larger numbers are no ids or sizes
+_MOST_DIGITS = 18
+
+
+def whole_number(text: str | None) -> int | None:
+    """Return the number that decimal ASCII digits write, or None: `str.isdigit` also takes what `int` does not, such as `²`."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
 def parse_memory(text: str) -> int:

@@ -6,6 +6,7 @@ manifest, so that whoever sends it can look first. Not a backup: `torc workflows
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -35,10 +36,8 @@ from torc.reports.words import iso
 
 FORMAT, VERSION = "torc-bundle", 1
 _MOST_EVENTS, _MOST_RESULTS = 20_000, 10_000
-_PACKAGES = (
-    "sqlalchemy", "sqlmodel", "alembic", "pydantic", "typer", "rich", "httpx", "starlette", "uvicorn", "psutil", "pyyaml", "ckdl",
-    "kdl-py", "pyjson5", "psycopg", "mcp",
-)  # fmt: skip
+_PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
+_OF_DEVELOPERS = re.compile(r"extra == .(dev|docs)\b")
 _SHOWN_VARIABLES = ("TORC_", "SLURM_", "OMP_", "CUDA_VISIBLE_DEVICES")
 _README = """\
 This is what Torc knows of one workflow, for a bug report. manifest.json lists the files.
@@ -237,11 +236,11 @@ def _around(subject: Subject) -> Iterator[LogFile]:
 
 def _host(subject: Subject) -> dict[str, Any]:
     versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    for requirement in metadata.requires("torc") or ():
+        found = _PACKAGE.match(requirement)
+        if found is not None and not _OF_DEVELOPERS.search(requirement):
+            with contextlib.suppress(metadata.PackageNotFoundError):  # of an extra that is not installed
+                versions[found[0]] = metadata.version(found[0])
     return {
         "torc": subject.report.version, "python": platform.python_version(), "platform": platform.platform(),
         "packages": versions, "database": subject.database,

@@ -7,11 +7,12 @@ import logging
 import time
 from collections.abc import Collection
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 
 from torc import __version__
+from torc.core.quantities import whole_number
+from torc.core.urls import split_url
 from torc.errors import Forbidden
 from torc.server import problems
 from torc.server.metrics import Metrics
@@ -109,7 +110,8 @@ class SameOrigin:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             origin = headers.get("origin")
-            is_other = origin is not None and urlsplit(origin).netloc != headers.get("host")
+            parts = None if origin is None else split_url(origin)
+            is_other = origin is not None and (parts is None or parts.netloc != headers.get("host"))
             if is_other or headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
                 refused = Forbidden(
                     "pages of other sites may not ask this server", hint="call it from a program, or from its own pages"
@@ -132,7 +134,8 @@ class BodyLimit:
             return
         told = Headers(scope=scope).get("content-length", "0")
         refused = problems.TooLarge(f"the body is larger than {self.most} bytes", hint="send less at once")
-        if not told.isdigit() or int(told) > self.most:
+        size = whole_number(told)
+        if size is None or size > self.most:
             await problems.response(refused)(scope, receive, send)
             return
         received = 0

@@ -8,7 +8,6 @@ from importlib.resources import files
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import models_json_schema
 
 from torc import __version__
 from torc.api.table import REQUESTS
@@ -144,6 +143,7 @@ def document() -> dict[str, Any]:
     }
 
 
+@cache
 def _schemas() -> tuple[dict[str, Any], dict[tuple[Any, str], Any]]:
     """Give the schemas of all requests and replies, and how to name each."""
     inputs: list[Any] = [(kind.__name__, "validation", TypeAdapter(kind)) for kind in REQUESTS.values()]
@@ -186,9 +186,11 @@ def _operation(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
 @cache
 def _own_schema(kind: Kind) -> dict[str, Any]:
     """Give the schema of a request without the fields that stand in its path."""
-    _, definitions = models_json_schema([(kind, "validation")], ref_template=_REF)
-    whole = TypeAdapter(kind).json_schema(ref_template=_REF)
-    assert definitions is not None
+    # as the whole document names things: by itself, a kind would give other names to what it refers to
+    schemas, names = _schemas()
+    whole = names[kind.__name__, "validation"]
+    if "$ref" in whole:
+        whole = schemas[whole["$ref"].removeprefix(_REF.format(model=""))]
     in_path = path_fields(kind)
     required = [name for name in whole.get("required", ()) if name not in in_path]
     found: dict[str, Any] = {

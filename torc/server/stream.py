@@ -14,6 +14,7 @@ from torc.api.base import Page
 from torc.api.events import Event, ListEvents
 from torc.api.workflows import GetWorkflow
 from torc.core.access import Caller
+from torc.core.quantities import whole_number
 from torc.errors import Invalid, TorcError
 from torc.server import problems
 from torc.server.answering import Answers
@@ -95,7 +96,7 @@ def _after(http: HttpRequest) -> int | None:
     text = http.headers.get("last-event-id") or http.query_params.get("after")
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    if whole_number(text) is None:
         raise Invalid(f"`{text[:40]}` is no id of an event", hint="give the id of the last event that you have")
     return int(text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torc.core.quantities import parse_duration, parse_memory
+from torc.core.quantities import parse_duration, parse_memory, whole_number
 from torc.errors import Invalid
 from torc.slurm.cluster import Cluster
 from torc.slurm.fields import walltime_text
@@ -91,8 +91,9 @@ def walltime_seconds(text: str, scheduler: str) -> int:
     stripped = text.strip()
     if stripped.upper() in _UNLIMITED:
         return _YEAR
-    if stripped.isdigit():
-        return int(stripped) * 60
+    minutes = whole_number(stripped)
+    if minutes is not None:
+        return minutes * 60
     try:
         return parse_duration(stripped)
     except ValueError as error:
@@ -105,8 +106,9 @@ def memory_bytes(text: Any, scheduler: str) -> int:
     """Read an amount of memory as sbatch does (sbatch(1), --mem): without a unit it is MiB; 0 is all of a node. Raises Invalid."""
     stripped = str(text).strip().upper()
     number, unit = (stripped[:-1], stripped[-1]) if stripped[-1:].isalpha() else (stripped, "")
-    if number.isdigit() and unit in _UNITS:
-        return int(number) * _UNITS[unit]
+    amount = whole_number(number)
+    if amount is not None and unit in _UNITS:
+        return amount * _UNITS[unit]
     try:
         return parse_memory(stripped)
     except ValueError as error:

@@ -15,6 +15,7 @@ from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from torc.core.urls import split_url
 from torc.errors import Invalid, Unavailable
 from torc.store import migrate
 from torc.store.dialect import Dialect, Postgres, Sqlite
@@ -62,6 +63,11 @@ def _open_postgres(url: str) -> Store:
         raise Invalid(
             f"cannot open a database of kind `{url.split('://', 1)[0]}`",
             hint="name a SQLite file, or a URL postgresql+psycopg://user@host/database",
+        )
+    if split_url(url) is None:
+        raise Invalid(
+            "the URL of the database is not valid",  # it may hold a password
+            hint="write postgresql+psycopg://USER@HOST:PORT/DATABASE; an IPv6 address stands in brackets",
         )
     try:
         engine = create_engine(url, pool_size=5, max_overflow=10)
