@@ -100,7 +100,7 @@ def test_a_spec_comes_from_standard_input_in_any_format(program: Program) -> Non
         (["validate"], 2, "SPEC"),
         (["run", "x.yaml", "--memory", "lots"], 2, "no amount of memory"),
         (["workflows", "list", "--url", "http://127.0.0.1:1"], 5, "does not answer: Connection refused"),
-        (["workflows", "list", "--url", "ftp://nowhere"], 2, "is no URL of a server"),
+        (["workflows", "list", "--url", "ftp://nowhere"], 2, "is not a valid URL of a server"),
     ],
 )
 def test_mistakes_are_answered_with_what_to_do(program: Program, arguments: list[str], code: int, said: str) -> None:
