@@ -101,7 +101,13 @@ def packed(program: Program, home: Path) -> None:
     }  # fmt: skip
     assert any(name.startswith("logs/job_runner_") for name in texts) and "logs/job_wf1_j1_r1_a1.o" not in texts
     packages = set(json.loads(texts["host.json"])["packages"])
-    assert {"pyjson5", "urllib3", "sqlalchemy"} <= packages and not packages & {"httpx", "kdl-py", "pytest", "ruff", "mkdocs"}
+    assert {"pyjson5", "urllib3", "sqlalchemy"} <= packages and not packages & {
+        "httpx",
+        "kdl-py",
+        "pytest",
+        "ruff",
+        "mkdocs",
+    }
     everything = "".join(texts.values())
     for hidden in ("correct-horse-9", SECRET, "zzzz-not-of-any-form", str(home)):
         assert hidden not in everything, hidden
