@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.program import Program
 from tests.support.slurm import Slurm
 from tests.support.wait import wait_until
 from torc.slurm.efficiency import efficiencies
+from torc.slurm.logs import last_lines, read_logs
 from torc.slurm.parse import parse_sacct
 
 SPEC = """
@@ -76,6 +79,45 @@ def test_logs_tell_all_that_went_wrong_and_hide_secrets(tmp_path: Path) -> None:
     printed = program("slurm", "parse-logs", *options).stdout
     assert "hunter2secret" not in printed and "slurm_output_wf3_sl17.e:1:" in printed
     assert "cannot read" in program("slurm", "parse-logs", "--file", "missing", code=3).stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "category", "words"),
+    [
+        (
+            "error: the server http://login1:8080 does not answer: Connection refused",
+            "network",
+            "could not reach the server",
+        ),
+        ("error: cannot speak securely with https://login1:8080: certificate verify failed", "network", "certificate"),
+        ("error: http://login1:80 answered 502, and not as a Torc server does", "network", "something else than Torc"),
+        ("error: this token is none of this server", "permission", "did not let the runners in"),
+        ("error: there is no workflow 12", "missing_file", "another database"),
+        ("error: the database cannot be used now: database is locked", "permission", "could not use the database"),
+        (
+            "error: cannot work in /home/ada/sweep: No such file or directory",
+            "missing_file",
+            "directory of the workflow",
+        ),
+        ("/opt/venv/bin/python: No module named torc", "missing_module", "not installed on the node"),
+        ("error: something broke inside Torc (KeyError); details are in /tmp/torc-error-x.log", "unknown", "report it"),
+    ],
+)
+def test_errors_of_torc_itself_are_known(tmp_path: Path, line: str, category: str, words: str) -> None:
+    log = tmp_path / "slurm_output_wf3_sl17.e"
+    log.write_text(f"{line}\n  hint: whatever\n")
+    (read,) = read_logs([log])
+    assert read.tellings and read.tellings[0].category == category, read
+    assert words in read.tellings[0].what
+
+
+def test_the_end_of_a_log_is_that_of_its_errors(tmp_path: Path) -> None:
+    assert last_lines(tmp_path, 3, "17") == []
+    (tmp_path / "slurm_output_wf3_sl17.o").write_text("said\n")
+    (tmp_path / "slurm_output_wf3_sl17.e").write_text("")
+    assert last_lines(tmp_path, 3, "17@east") == ["said"]
+    (tmp_path / "slurm_output_wf3_sl17.e").write_text("".join(f"line {number}\n\n" for number in range(20)))
+    assert last_lines(tmp_path, 3, "17", most=2) == ["line 18", "line 19"]
 
 
 def test_what_an_allocation_made_of_its_time(tmp_path: Path) -> None:

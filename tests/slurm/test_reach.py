@@ -52,10 +52,13 @@ def test_a_server_that_runs_elsewhere_is_named(program: Program, slurm: Slurm, t
     there = Program(tmp_path / "there")
     url = there("server", "start", "-f", "json").json["url"]
     try:
-        said = program("submit", named, *how, "--server", url).stdout
+        stranger = program("submit", named, *how, "--server", url, code=4)
+        assert "wants to be shown its token" in stranger.stderr and not slurm.call("squeue", "-h")
+        token = there.directory / ".torc" / "server.json"
+        said = program("submit", named, *how, "--server", url, TORC_TOKEN_FILE=str(token)).stdout
         assert f"server: {url}" in said and "submitted as jobs " in said
         assert not (program.directory / ".torc").exists(), "nothing is stored here"
-        served = Program(program.directory, url)
+        served = Program(program.directory, url, token)
         assert "4 completed" in served("watch", "1").stdout
         assert [item["num_nodes"] for item in allocations(served)] == [1, 1]
         assert len(there("workflows", "list", "-f", "json").json) == 1
@@ -100,6 +103,33 @@ def test_a_server_is_started_that_other_machines_reach_with_a_token_alone(progra
     assert token.read_text().strip() not in script.read_text()
     stranger = Program(program.directory.parent, url)("workflows", "list", code=None)
     assert stranger.code != 0 and "token" in stranger.stderr
+
+
+def test_without_a_server_the_nodes_open_the_database_that_they_share(program: Program, slurm: Slurm) -> None:
+    named = spec(program, [{"name": "a", "command": "scontrol write batch_script $SLURM_JOB_ID -"}])
+    how = ("--account", "root", "--no-estimate", "--no-server")
+    with nodes_that_are_elsewhere(slurm):
+        refused = program("submit", named, *how, code=2)
+        assert "no file system that is known to be shared" in refused.stderr
+        assert "--no-server" in program("submit", named, *how[:-1], code=2).stderr
+    assert "leave one of them out" in program("submit", named, *how, "--start-server", code=2).stderr
+    done = program("submit", named, *how)
+    database = program.directory / ".torc" / "torc.db"
+    assert f"no server: the nodes open {database} themselves" in done.stdout
+    assert "1 completed" in done.stdout
+    (script,) = (program.directory / "torc_output/job_stdio").glob("*.o")
+    assert f"export TORC_DB={database}" in script.read_text()
+    assert "TORC_API_URL" not in script.read_text()
+
+
+def test_an_allocation_that_nobody_hears_of_shows_the_end_of_its_log(program: Program, slurm: Slurm) -> None:
+    named = spec(program, [{"name": "a", "command": "true"}])
+    server = program("server", "start", "-f", "json").json
+    program("submit", named, "--account", "root", "--no-estimate", "--no-watch", TORC_PROGRAM="/no/such/torc")
+    followed = program("watch", "1", code=1)
+    assert "no runner of allocation" in followed.stderr
+    assert "/no/such/torc" in followed.stderr
+    assert server["url"]
 
 
 def test_stranded_jobs_get_allocations_when_they_are_enough_and_not_again_before_the_cooldown(

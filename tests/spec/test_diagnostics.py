@@ -57,6 +57,8 @@ CASES = [
     ("name: x\njobs: [{name: 'a_{i}_{j}', command: b, parameters: {i: '1:9999', j: '1:9999'}}]", "too_many", None, "5,000,000"),
     ("name: x\njobs: [{name: a, command: b, resource_requirements: {memory: lots}}]", "bad_value", "lots", "no amount of memory"),
     ("name: x\njobs: [{name: a, command: b, resource_requirements: {runtime: PT}}]", "bad_value", "PT", "no duration"),
+    (f"name: x\nslurm_defaults: {{array: 0-3}}\n{ONE}", "bad_value", "0-3", "num_allocations"),
+    (f"name: x\nslurm_schedulers: [{{name: s, extra: '--nice=1 -a0-3'}}]\n{ONE}", "bad_value", "'--nice=1 -a0-3'", "num_allocations"),
     ("name: x\njobs: [{name: a, command: b, resource_requirements: big}]", "unknown_name", "big", "no resource requirement"),
     ("name: x\nname: y\njobs: [{name: a, command: b}]", "duplicate_key", None, "given twice"),
     ("name: x\njobs: [{name: a, command: b}]\nactions: [{trigger_type: on_jobs_ready, action_type: run_commands}]",

@@ -37,7 +37,7 @@ def follow(opened: Any, number: int, folder: Path) -> int:
                 print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr)
                 shown = line
             for item in (*now.submitted, *now.changed):
-                _tell(item)
+                _tell(item, folder)
             if _is_over(now):
                 break
             wait = min(_WAIT_SECONDS, max(0.2, follower.pace.wait()))
@@ -87,7 +87,7 @@ def _places(items: Sequence[Any]) -> str:
     return "; allocations: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())) + why
 
 
-def _tell(item: Any) -> None:
+def _tell(item: Any, folder: Path) -> None:
     """Say what became of an allocation, where that is worth a line."""
     name = f"allocation {item.cluster_job_id or item.id} ({item.scheduler or item.name})"
     if item.state == "ended" and item.cluster_job_id is None:
@@ -96,3 +96,18 @@ def _tell(item: Any) -> None:
         render.note(f"  {name} is put off and will be asked for again: {item.reason}")
     elif item.state == "ended" and item.cluster_state not in {None, "COMPLETED", "CANCELLED"}:
         render.note(f"  {name} ended: {item.cluster_state}{f', {item.reason}' if item.reason else ''}")
+    if item.state == "ended" and item.started_at is not None and not item.num_runners:
+        _tell_log(item, name, folder)
+
+
+def _tell_log(item: Any, name: str, folder: Path) -> None:
+    """Show the end of the log of an allocation from which no runner was ever heard: most often it could not reach the server."""
+    from torc.slurm.logs import last_lines
+
+    lines = last_lines(folder, item.workflow_id, item.cluster_job_id or "")
+    if not lines:
+        render.note(f"  no runner of {name} was heard of, and it has left no log in {folder}")
+        return
+    render.note(f"  no runner of {name} was heard of. Its log ends with:")
+    for line in lines:
+        render.note(f"    {render.text(line, most=300)}")

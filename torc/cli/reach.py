@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from torc.cli import render
 from torc.cli.session import SESSION, torc_folder
 from torc.client import place
-from torc.client.connect import user_name
+from torc.client.connect import shared_file_system, user_name
 from torc.errors import Invalid, TorcError
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-_HOW = "--start-server starts one that they can reach; --server URL names one"
+_HOW = "--start-server starts one that they can reach; --server URL names one; --no-server where they share the database's folder"
 
 
-def choose_server(named: str | None, start: bool) -> str:
-    """Have this command use a server that the nodes can reach, and say which. Raises Invalid where there is none."""
+def choose_server(named: str | None, start: bool, *, without: bool = False) -> str:
+    """Have this command use a server that the nodes can reach, and say which. Raises Invalid where there is none.
+
+    Without one, the nodes open the database file themselves, where it is on a file system that they share.
+    """
     url, db = SESSION.settings.place()
+    if without:
+        if named or start:
+            raise Invalid("--no-server goes with neither --server nor --start-server", hint="leave one of them out")
+        return _database_alone(db)
     url = named or url
     if url is not None:
         _check(url, "--server" if named else "as set")
@@ -38,8 +46,38 @@ def choose_server(named: str | None, start: bool) -> str:
         return f"server: {found.url} (it runs on {found.host}, for this directory)"
     here = nodes_are_here()
     if not (start or here):
+        if shared_file_system(_database(db)) is not None:
+            return _database_alone(db)
         raise Invalid("the nodes need a server to ask for jobs, and none runs for this directory", hint=_HOW)
     return f"server: {_start(here)} (started now; `torc server stop` ends it when all is done)"
+
+
+def _database_alone(db: str | None) -> str:
+    """Have the nodes open the database, and say so. Raises Invalid where they could not: SQLite's locks end with the machine."""
+    if db is not None and "://" in db and "sqlite" not in db.partition("://")[0]:
+        return "no server: the nodes ask the database itself"
+    path = _database(db)
+    shared = shared_file_system(path)
+    if shared is None and not nodes_are_here():
+        raise Invalid(
+            f"{path} is on no file system that is known to be shared with the nodes",
+            hint=f"put the database on one (--db /shared/torc.db), or use a server: {_HOW}",
+        )
+    SESSION.options["db"] = str(path)
+    SESSION.options.pop("url", None)
+    SESSION.load()
+    where = (
+        ""
+        if shared is None
+        else f", on {shared}: good for some dozens of runners, for more use a server (--start-server)"
+    )
+    return f"no server: the nodes open {path} themselves{where}"
+
+
+def _database(db: str | None) -> Path:
+    if db is None:
+        return (torc_folder(make=False) / "torc.db").absolute()
+    return Path(db.removeprefix("sqlite:///")).expanduser().absolute()
 
 
 def foreseen_server(named: str | None) -> str:

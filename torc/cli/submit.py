@@ -19,6 +19,10 @@ Server = Annotated[
 StartServer = Annotated[
     bool, typer.Option("--start-server", help="Start one that the nodes can reach, where none runs.")
 ]
+NoServer = Annotated[
+    bool,
+    typer.Option("--no-server", help="The nodes open the database file themselves, on a file system that they share."),
+]
 Estimate = Annotated[
     bool,
     typer.Option("--estimate/--no-estimate", help="Ask Slurm (sbatch --test-only) whether and when it would start."),
@@ -36,6 +40,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
     planning: Planning = Planning(),
     server: Server = None,
     start_server: StartServer = False,
+    no_server: NoServer = False,
     output_dir: OutputDir = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the batch scripts, and stop.")] = False,
     estimate: Estimate = True,
@@ -58,7 +63,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
         if dry_run:
             work.dry_run_spec()
             return
-    said = None if dry_run else _server(server, start_server)
+    said = None if dry_run else _server(server, start_server, no_server)
     with torc(create=request is not None) as opened:
         if request is None:
             number = workflow_id(opened, spec)
@@ -75,10 +80,10 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
         raise typer.Exit(work.follow(opened, number, made, wait=not no_watch))
 
 
-def _server(server: str | None, start: bool) -> str:
+def _server(server: str | None, start: bool, without: bool) -> str:
     from torc.cli.reach import choose_server
 
-    return choose_server(server, start)
+    return choose_server(server, start, without=without)
 
 
 @grouped
@@ -88,6 +93,7 @@ def regenerate(  # noqa: PLR0913, PLR0917
     planning: Planning = Planning(),
     server: Server = None,
     start_server: StartServer = False,
+    no_server: NoServer = False,
     output_dir: OutputDir = None,
     submit_them: Annotated[bool, typer.Option("--submit", help="Submit them, and return.")] = False,
     estimate: Estimate = True,
@@ -104,7 +110,7 @@ def regenerate(  # noqa: PLR0913, PLR0917
     given = planning.given(account)
     work = Submission(*planning.cluster(), given, output_dir, with_estimate=estimate, server=server)
     if submit_them:
-        render.note(_server(server, start_server))
+        render.note(_server(server, start_server, no_server))
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
         work.look_at_stored(opened, number, anyway=anyway or not submit_them, replan=True)

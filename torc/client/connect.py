@@ -162,6 +162,14 @@ def find(cwd: Path, trusted: Collection[Path] = ()) -> Found:
     return Found(str(cwd / DIRECTORY / DATABASE), False, tuple(notes))
 
 
+def shared_file_system(path: Path) -> str | None:
+    """Name the network file system that a path is on, or will be; None: a local one, or nobody can tell."""
+    network_file_system = importlib.import_module("torc.store.open").network_file_system
+    there = next(parent for parent in (path, *path.parents) if parent.is_dir())
+    found: str | None = network_file_system(there)
+    return found
+
+
 def user_name() -> str:
     """Give the name of whoever runs this process."""
     try:

@@ -131,6 +131,14 @@ def problem_of(option: str) -> str | None:
     return None if why is None else f"`{name}` cannot be set: {why}"
 
 
+def problem_in(text: str) -> str | None:
+    """Say why options cannot be had as they are written; None: they can."""
+    try:
+        return next((problem for option in read(text) if (problem := problem_of(option.name)) is not None), None)
+    except ValueError as error:
+        return str(error)
+
+
 def excluded(options: Iterable[Option]) -> tuple[str, ...]:
     """Return the nodes that options exclude, each by name. Raises ValueError for a file of them."""
     nodes: dict[str, None] = {}

@@ -212,6 +212,23 @@ _NETWORK = [
     _S("network", 0.8, "chunkedencodingerror|incompleteread|protocolerror", r"IncompleteRead|ChunkedEncodingError|ProtocolError"),
 ]  # fmt: skip
 
+#: what Torc's own runners write into the logs of allocations
+_TORC = [
+    _S("network", 0.95, " does not answer", r"the server https?://\S+ does not answer", "the runners could not reach the server of Torc from there"),
+    _S("network", 0.95, "cannot speak securely with http", r"cannot speak securely with https?://", "the runners do not trust the certificate of the server of Torc"),
+    _S("network", 0.9, ", and not as a torc server does", r"answered \d+, and not as a torc server does", "something else than Torc answers at the URL of the server"),
+    _S("network", 0.9, "the store does not answer: ", r"the store does not answer: ", "the runners lost the server or database of Torc"),
+    _S("permission", 0.9, "the database cannot be used now: ", r"the database cannot be used now: ", "the runners could not use the database of Torc"),
+    _S("missing_file", 0.9, "error: there is no ", r"error: there is no (workflow|database|runner) ", "the workflow is not where the runners look for it: in another database, or deleted"),
+    _S("missing_file", 0.9, "cannot work in ", r"cannot work in .{1,300}: no such file", "the directory of the workflow is not there on the node"),
+    _S("permission", 0.9, "cannot write to the output directory ", r"cannot write to the output directory ", "the output directory of the workflow cannot be written from the node"),
+    _S("permission", 0.95, "has expired|holds no more|is none of this server|server wants to |was revoked", r"this token (is none of this server|holds no more|was revoked|has expired)|this server wants to ", "the server of Torc did not let the runners in"),
+    _S("missing_module", 0.95, "no module named |not found", r"no module named '?torc\b|torc: (command )?not found", "Torc is not installed on the node, at the place that the batch script names"),
+    _S("missing_module", 0.9, "`srun` is not installed on this node", r"`srun` is not installed on this node", "Slurm's commands are not in PATH on the node"),
+    _S("resource_limit", 0.9, "this machine lets no more jobs start: ", r"this machine lets no more jobs start: ", "the node let the runner start no more processes"),
+    _S("unknown", 0.9, "something broke inside torc (", r"something broke inside torc \(", "Torc itself failed: report it with the details that it names"),
+]  # fmt: skip
+
 _GPU = [
     _S("gpu", 0.93, "no visible |unable to initialize backend '", r"no visible (gpu|cuda|accelerator)|unable to initialize backend '(cuda|rocm|gpu)"),
     _S("gpu", 0.93, "cudnn library|dnn library ", r"(loaded runtime )?cudnn library:? .{0,80}(but|compiled|mismatch)|DNN library (is not found|initialization failed)"),
@@ -368,7 +385,7 @@ _CRASHES = [
 ]  # fmt: skip
 
 SYMPTOMS: tuple[Symptom, ...] = (
-    *_MEMORY, *_TIME, *_CLUSTER, *_FILES, *_NETWORK, *_GPU, *_LICENSES, *_SYNTAX, *_CHECKS, *_CRASHES,
+    *_MEMORY, *_TIME, *_CLUSTER, *_FILES, *_TORC, *_NETWORK, *_GPU, *_LICENSES, *_SYNTAX, *_CHECKS, *_CRASHES,
 )  # fmt: skip
 
 #: category -> (what is said of it, what usually helps)

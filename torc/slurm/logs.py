@@ -16,6 +16,7 @@ from torc.errors import NotFound
 from torc.files import open_log
 
 _NAME = re.compile(r"^slurm_output_wf(\d+)_sl(\w+)\.[oe]\Z")
+_LONGEST_LINE = 300
 _MOST_BYTES = 256 << 10
 
 
@@ -52,6 +53,20 @@ def read_logs(paths: Iterable[Path]) -> list[Read]:
         key = (match[2], "") if match else (None, str(path))
         groups.setdefault(key, []).append(path)
     return [Read(job, tuple(map(str, files)), tellings(tuple(map(_log, files)))) for (job, _), files in groups.items()]
+
+
+def last_lines(folder: Path, workflow_id: int, job: str, most: int = 6) -> list[str]:
+    """Return the last lines that an allocation has written, errors first; none where it has written nothing, or none can be read."""
+    stem = f"slurm_output_wf{workflow_id}_sl{job.partition('@')[0]}"
+    for path in (folder / f"{stem}.e", folder / f"{stem}.o"):
+        try:
+            text = _log(path).text
+        except NotFound:
+            continue
+        lines = [line.rstrip()[:_LONGEST_LINE] for line in text.splitlines() if line.strip()]
+        if lines:
+            return lines[-most:]
+    return []
 
 
 def _log(path: Path) -> Log:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from torc.core.patterns import Effort
 from torc.core.quantities import parse_duration, parse_memory
 from torc.core.resources import ResourceRequest
+from torc.core.sbatch import problem_in
 from torc.spec.document import Document, Path
 from torc.spec.expand import PLACE, Combination, Space, Template, Templates, Unfit, check_zip
 from torc.spec.model import Parameterized, ResourceRequirements, WorkflowSpec
@@ -292,6 +293,8 @@ class Builder:
         """Plan failure handlers or schedulers: kept as they are."""
         names, planned, origin = Names(noun), list[Named](), dict[str, Path]()
         for at, item in enumerate(items):
+            if (problem := problem_in(getattr(item, "extra", None) or "")) is not None:
+                self.report("bad_value", problem, (field, at, "extra"))
             if self._enter_one(names, item.name, (field, at), origin):
                 planned.append(Named(item.name, item.model_dump(mode="json", exclude_defaults=True, exclude={"name"})))
         return names, planned

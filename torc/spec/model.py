@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from torc.core.sbatch import REFUSED, problem_of
+
 _NUMBER = r"[0-9]{1,19}(\.[0-9]{1,9})?"
 _ISO = (
     rf"[Pp]({_NUMBER}[Yy])?({_NUMBER}[Mm])?({_NUMBER}[Ww])?({_NUMBER}[Dd])?"
@@ -33,8 +35,9 @@ MEMORY = rf"^[ \t]*{_NUMBER}[ \t]*[kKmMgGtTpPeE]?([iI]?[bB])?[ \t]*$"
 DURATION = rf"^[ \t]*({_ISO}|{_CLOCK}|({_NUMBER}[ \t]*({_UNITS})[ \t]*)+)[ \t]*$"
 #: sbatch --time knows minutes alone, and no limit
 WALLTIME = rf"^[ \t]*({_ISO}|{_CLOCK}|({_NUMBER}[ \t]*({_UNITS})[ \t]*)+|[0-9]{{1,9}}|UNLIMITED|INFINITE)[ \t]*$"
-#: sbatch options that Torc sets itself
-MANAGED = ("partition", "nodes", "walltime", "time", "mem", "gres", "name", "job-name", "job_name")
+#: sbatch options that are no defaults: a scheduler says them, or Torc cannot have them
+_OF_SCHEDULERS = ("partition", "nodes", "walltime", "time", "mem", "gres", "name", "job-name", "job_name")
+MANAGED = (*_OF_SCHEDULERS, *dict.fromkeys(name for option in REFUSED for name in (option, option.replace("-", "_"))))
 
 
 def _integral(value: Any) -> Any:
@@ -43,6 +46,8 @@ def _integral(value: Any) -> Any:
 
 
 def _not_managed(option: str) -> str:
+    if (problem := problem_of(option)) is not None:
+        raise PydanticCustomError("refused_option", "{problem}", {"problem": problem})
     if option in MANAGED:
         raise PydanticCustomError("managed_option", "Torc sets `{option}` itself: give it to a scheduler, or leave it out",
                                   {"option": option})  # fmt: skip
