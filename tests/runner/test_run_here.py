@@ -376,14 +376,12 @@ def test_a_worker_waits_for_new_jobs_as_long_as_the_workflow_wants_and_a_local_r
     assert run(local, other, tmp_path).workflow.state == "completed"
 
 
-def test_a_workflow_whose_runner_was_killed_here_does_not_hold_its_outputs(
-    local: Embedded, sqlite_file: Path, tmp_path: Path
-) -> None:
+def test_a_workflow_whose_runner_was_killed_here_does_not_hold_its_outputs(local: Embedded, tmp_path: Path) -> None:
     files = [{"name": "f", "path": "out.txt"}]
     wait = {"name": "w", "command": "echo $TORC_WORKFLOW_ID > out.txt; sleep 1000", "output_files": ["f"]}
     first = store(local, tmp_path, [wait], files=files)
     second = store(local, tmp_path, [{**wait, "command": "echo second > out.txt"}], files=files)
-    process = start_process(sqlite_file, first, tmp_path / "out")
+    process = start_process(tmp_path / "torc.db", first, tmp_path / "out")
     wait_until((tmp_path / "out.txt").exists, "the first one writes")
     with pytest.raises(Conflict, match=f"workflow {first} .* runs and writes out.txt"):
         run(local, second, tmp_path)
