@@ -33,11 +33,18 @@ def ending(job: Running, event: Exited) -> tuple[Outcome, Reason | None, str | N
         return "failed", event.reason, event.detail
     if event.return_code != 0:
         return "failed", None, event.detail
-    if event.missing:
-        rest = len(event.missing) - _MOST_NAMED
-        named = ", ".join(event.missing[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-        return "failed", "missing_output", f"did not write {named}"
+    if event.missing or event.old:
+        said = [f"did not write {_named(event.missing)}"] if event.missing else []
+        if event.old:
+            older = "it is older" if len(event.old) == 1 else "they are older"
+            said.append(f"did not write {_named(event.old)} anew: {older} than the start of this attempt")
+        return "failed", "missing_output", "; ".join(said)
     return "succeeded", None, None
+
+
+def _named(paths: tuple[str, ...]) -> str:
+    rest = len(paths) - _MOST_NAMED
+    return ", ".join(paths[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def nothing(job: Running, outcome: Outcome, at: float, reason: Reason | None, detail: str | None) -> Finished:

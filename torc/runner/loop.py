@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,8 @@ from torc.runner.journal import Journal
 from torc.runner.leftovers import Leftovers
 from torc.runner.monitor import Monitor
 from torc.runner.orphans import Sessions
-from torc.runner.patience import Patience, missing
+from torc.runner.outputs import Look, looks, not_written
+from torc.runner.patience import Patience
 from torc.runner.place import Place, View
 from torc.runner.reactor import begin, next_wake, react
 from torc.runner.starting import Direct, Ending
@@ -60,6 +62,7 @@ from torc.runner.talker import Talker
 _LOG = logging.getLogger(__name__)
 _LEFTOVERS_SECONDS = 0.5
 _AGAIN_SECONDS = 0.01
+_NOTHING: Mapping[str, Look] = {}
 #: of actions, which run beside the jobs
 _MORE_PLACES = 2
 #: what a node runs out of: no job's fault, and it may pass
@@ -75,6 +78,7 @@ class _Attempt:
     key: int  # by which the spawner knows it
     place: int
     begun: float  # on the monotonic clock
+    before: Mapping[str, Look]  # how its outputs looked
     pid: int = 0  # once it is known
 
     @property
@@ -235,7 +239,8 @@ class Loop:
         )
         key = self._new_key()
         place = key if effect.after is None else self.attempts[effect.after].place
-        attempt = _Attempt(effect, files, key, place, time.monotonic())
+        before = looks(assignment.outputs) if assignment.outputs else _NOTHING
+        attempt = _Attempt(effect, files, key, place, time.monotonic(), before)
         try:
             command = launch.command_line(assignment, files, self._path_of(assignment))
             argv = self._monitor.prepare(key, assignment, effect.gpus, command)
@@ -324,7 +329,7 @@ class Loop:
     def _kill(self, job_id: int, for_good: bool) -> None:
         attempt = self.attempts.get(job_id)
         if self._patience.drops(job_id):
-            self._handle(NoRoom(job_id, "its inputs did not show here before it was stopped"))
+            self._handle(NoRoom(job_id, "it was stopped while it waited for its files"))
         elif attempt is not None:
             _LOG.info("stops job %d, attempt %d with %s", *attempt.name, "SIGKILL" if for_good else "SIGTERM")
             self._launcher.stop(self.spawners, attempt.key, for_good=for_good)
@@ -359,10 +364,14 @@ class Loop:
 
     def _exited(self, attempt: _Attempt, ending: Ending, ended: float) -> Exited:
         assignment, return_code = attempt.assignment, ending.return_code
-        lost = missing(assignment.outputs, look_again=self.place.see_seconds > 0) if return_code == 0 else ()
+        lost: tuple[str, ...] = ()
+        old: tuple[str, ...] = ()
+        if return_code == 0 and assignment.outputs:
+            again = self.place.see_seconds > 0
+            lost, old = not_written(assignment.outputs, attempt.before, look_again=again)
         at = self.place.clock()
         usage, killed = self._monitor.ended(attempt.key, ending.usage, return_code, (ended, at))
-        failed = return_code != 0 or bool(lost) or killed is not None or ending.reason is not None
+        failed = return_code != 0 or bool(lost or old) or killed is not None or ending.reason is not None
         return Exited(
             assignment.job_id,
             return_code,
@@ -376,6 +385,8 @@ class Loop:
             reason=ending.reason,
             detail=ending.detail,
             out_of_memory=killed,
+            old=old,
+            before=attempt.before if old or lost else _NOTHING,
         )
 
     def _go_on(self, action: ActionRun) -> None:

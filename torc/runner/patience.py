@@ -7,14 +7,13 @@ has not failed. Nothing waits here: the loop asks when something is due.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Generic, TypeVar
 
 from torc.core.exit_codes import counted
+from torc.runner.outputs import missing, not_written, unsettled_seconds
 from torc.runner.state import Exited, Start
 
 #: looks at what is missing so often, more and more seldom
@@ -50,10 +49,18 @@ class Patience:
         return min([kept.look_at for kept in self._kept] + [held.look_at for held in self._held], default=inf)
 
     def holds(self, start: Start, now: float) -> bool:
-        """Take a start to be made later, when its inputs show here, or leave it to be made now."""
-        inputs = start.assignment.inputs
-        if not inputs or start.after is not None or self._see_seconds <= 0 or not missing(inputs):
+        """Take a start to be made later, when its inputs show here, or leave it to be made now.
+
+        Outputs that have only just been changed are waited for too, until a further change would show.
+        """
+        if start.after is not None:
             return False
+        inputs, outputs = start.assignment.inputs, start.assignment.outputs
+        if not inputs or self._see_seconds <= 0 or not missing(inputs):
+            seconds = unsettled_seconds(outputs) if outputs else 0.0
+            if seconds > 0:
+                self._held.append(_Waiting(start, now + seconds, now + seconds))
+            return seconds > 0
         self._held.append(_Waiting(start, now + self._see_seconds, now + _FIRST_SECONDS))
         return True
 
@@ -76,7 +83,7 @@ class Patience:
 
     def keeps(self, exited: Exited, now: float, *, is_stopping: bool) -> bool:
         """Take an end to be told later, or leave it to be told now."""
-        if exited.return_code == 0 and exited.missing:
+        if exited.return_code == 0 and (exited.missing or exited.old):
             seconds = self._see_seconds
         elif exited.return_code == _INTERRUPTED and not is_stopping:
             seconds = self._signal_seconds
@@ -90,9 +97,10 @@ class Patience:
         """Give what can be told now."""
         told: list[Exited] = []
         for kept in [kept for kept in self._kept if kept.look_at <= now or is_stopping]:
-            if kept.what.missing:
-                kept.what = replace(kept.what, missing=missing(kept.what.missing))
-                is_known = not kept.what.missing
+            if kept.what.missing or kept.what.old:
+                absent, old = not_written((*kept.what.missing, *kept.what.old), kept.what.before)
+                kept.what = replace(kept.what, missing=absent, old=old)
+                is_known = not (absent or old)
             else:
                 is_known = is_stopping
             if is_known or now >= kept.until:
@@ -101,14 +109,3 @@ class Patience:
             else:
                 kept.look_later(now)
         return told
-
-
-def missing(paths: tuple[str, ...] | list[str], *, look_again: bool = True) -> tuple[str, ...]:
-    """Give the paths that are not there. `look_again`: ask the file system's server, whatever was seen before."""
-    absent = tuple(path for path in paths if not os.path.lexists(path))
-    if not absent or not look_again:
-        return absent
-    for folder in {os.path.dirname(path) or "." for path in absent}:
-        with contextlib.suppress(OSError):  # opening a folder makes an NFS client ask for it anew
-            os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    return tuple(path for path in absent if not os.path.lexists(path))

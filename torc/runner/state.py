@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from torc.api.runs import (
     Usage,
 )
 from torc.core.resources import Capacity, Pool
+from torc.runner.outputs import Look
 
 
 class Reports(NamedTuple):
@@ -106,6 +108,8 @@ class Exited:
     reason: Reason | None = None  # what a cluster or the kernel did to it
     detail: str | None = None
     out_of_memory: OutOfMemory | None = None
+    old: tuple[str, ...] = ()  # declared outputs that are as they were before it started
+    before: Mapping[str, Look] = field(default_factory=dict)  # how declared outputs looked then
 
 
 @dataclass(frozen=True, slots=True)
