@@ -7,6 +7,7 @@
       Forbidden         ask for the right                              HTTP 403, exit 4
         Unauthorized    sign in                                        HTTP 401, exit 4
       Unavailable       wait and try again; nothing was done           HTTP 503, exit 5
+        StoreLost       restore the database: it is gone or damaged    HTTP 503, exit 5
 
 An error carries a stable code, a message that says what happened to what, a hint that says what to do, and details
 for programs. It is rendered in four places only: the command line, HTTP, MCP and the runner's log.
@@ -75,6 +76,10 @@ class Unavailable(TorcError):
     code = "unavailable"
     status = 503
     exit_code = 5
+
+
+class StoreLost(Unavailable):
+    """The database was deleted, moved, replaced or damaged: it will not come back by itself."""
 
 
 BY_CODE: dict[str, type[TorcError]] = {

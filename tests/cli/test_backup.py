@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from pathlib import Path
 
+from sqlalchemy import create_engine
+
 from tests.cli.conftest import EMBEDDED
 from tests.support.program import Program
 from tests.support.running import wait_until
+from torc.store import alembic_runner
+from torc.store.migrate import VERSIONS
 
 pytestmark = EMBEDDED
 MANY = "name: many\nparameters: {i: '1:300'}\njobs: [{name: 'j{i}', use_parameters: [i], command: 'echo >> ran'}]\n"
@@ -39,7 +44,6 @@ def test_a_copy_overwrites_nothing_and_a_damaged_database_is_told(program: Progr
     assert (program.directory / taken).read_text() == "precious"
     assert "cannot copy" in program("server", "backup", "-o", "nowhere/x.db", code=5).stderr
     assert "there is no database" in program("server", "backup", "-o", "x.db", "--db", "none.db", code=3).stderr
-    assert "pg_dump" in program("server", "backup", "-o", "x.db", "--db", "postgresql://x/y", code=2).stderr
     path = program.directory / ".torc/torc.db"
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -49,3 +53,66 @@ def test_a_copy_overwrites_nothing_and_a_damaged_database_is_told(program: Progr
     Path(path).write_bytes(data)
     assert "damaged" in (done := program("server", "backup", "-o", "x.db", code=5)).stderr or "malformed" in done.stderr
     assert not (program.directory / "x.db").exists()
+
+
+def test_a_copy_is_restored_and_what_was_there_is_kept(program: Program) -> None:
+    program("run", program.write("many.yaml", MANY.replace("1:300", "1:3")), "-q")
+    copy = program("server", "backup", "-f", "json").json["path"]
+    assert Path(copy).parent == program.directory / ".torc/backups" and stat.S_IMODE(Path(copy).stat().st_mode) == 0o600
+    program("workflows", "delete", 1, "--yes")
+    assert program("workflows", "list", "-f", "json").json == []
+    done = program("server", "restore", copy, "-f", "json").json
+    assert done["workflows"] == 1 and done["problems"] == []
+    assert [item["state"] for item in program("workflows", "list", "-f", "json").json] == ["completed"]
+    assert stat.S_IMODE((program.directory / ".torc/torc.db").stat().st_mode) == 0o600
+    assert program("workflows", "list", "-f", "json", "--db", done["kept"]).json == []
+    assert not list(program.directory.glob(".torc/.torc.db*")), "nothing is left beside it"
+
+
+def test_nothing_is_restored_while_somebody_uses_the_database(program: Program) -> None:
+    spec = "name: w\njobs: [{name: a, command: ': > up; until [ -e go ]; do sleep 0.02; done'}]\n"
+    run = program.start("run", program.write("w.yaml", spec), "-q")
+    wait_until((program.directory / "up").exists, "it runs")
+    copy = program("server", "backup", "-f", "json").json["path"]
+    assert f"by process {run.pid}" in program("server", "restore", copy, code=4).stderr
+    (program.directory / "go").touch()
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 0, out + err
+    program("server", "start")
+    assert "runs here already" in program("server", "restore", copy, code=4).stderr
+    assert "restored" in program("server", "restore", copy, "--db", "other.db").stdout, "that is another database"
+    program("server", "stop")
+    assert "restored" in program("server", "restore", copy).stdout
+
+
+def test_a_file_that_is_no_whole_copy_is_not_restored(program: Program) -> None:
+    program("create", program.write("many.yaml", MANY.replace("1:300", "1:3")))
+    before = (program.directory / ".torc/torc.db").read_bytes()
+    copy = Path(program("server", "backup", "-f", "json").json["path"])
+    assert "there is no file" in program("server", "restore", "nothing.db", code=3).stderr
+    assert "is damaged" in program("server", "restore", program.write("text.db", "no database" * 100), code=5).stderr
+    assert "the database itself" in program("server", "restore", ".torc/torc.db", code=2).stderr
+    with sqlite3.connect(copy) as db:
+        db.execute("UPDATE job_count SET count = 7")
+    assert "counts of jobs" in program("server", "restore", copy, code=4).stderr
+    with sqlite3.connect(copy) as db:
+        db.execute("UPDATE alembic_version SET version_num = '9999'")
+    assert "newer Torc" in program("server", "restore", copy, code=4).stderr
+    os.truncate(copy, copy.stat().st_size // 2)
+    told = program("server", "restore", copy, code=5).stderr
+    assert "is damaged" in told and "restore another copy" in told
+    assert (program.directory / ".torc/torc.db").read_bytes() == before, "nothing has changed"
+    assert sorted(path.name for path in (program.directory / ".torc").iterdir() if "torc.db" in path.name) == [
+        "torc.db"
+    ]
+
+
+def test_a_copy_of_an_older_schema_is_brought_up_to_date(program: Program) -> None:
+    copy = program.directory / "old.db"
+    engine = create_engine(f"sqlite:///{copy}")
+    with engine.begin() as db:
+        alembic_runner.upgrade(db, VERSIONS[-2])
+    engine.dispose()
+    assert "restored 0 workflow(s)" in program("server", "restore", copy).stdout
+    program("create", program.write("many.yaml", MANY.replace("1:300", "1:3")))
+    assert program("workflows", "check", 1).stdout == "nothing is wrong\n"

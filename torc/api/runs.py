@@ -288,6 +288,33 @@ class Exchange(Request[ExchangeReply]):
     )
     stopping: bool = Field(False, description="the runner is leaving: reports only, no new work")
     wait_seconds: float = Field(0.0, ge=0.0, le=60.0, description="wait up to this long for work when there is none")
+    workflow_created_at: float | None = Field(
+        None, description="of the workflow that is meant: a store that was replaced may have another one of that number"
+    )
+    runner_started_at: float | None = Field(None, description="likewise of the runner")
+
+
+class Delivered(Value):
+    """What became of results that were delivered late."""
+
+    num_counted: int = Field(description="that moved their jobs")
+    num_recorded: int = Field(description="that were known, or whose jobs had moved on")
+
+
+@request("POST", "/workflows/{workflow_id}/late-results", access="run")
+class DeliverResults(Request[Delivered]):
+    """Deliver what a runner could not report before it ended, from the file that it left.
+
+    Repeating it is harmless: (job, attempt) counts once. A result counts when nobody has begun another attempt, also in a
+    store that was restored from a backup and has forgotten the attempt.
+    """
+
+    workflow_id: int
+    runner_id: int
+    workflow_created_at: float | None = Field(None, description="of the workflow that is meant")
+    runner_started_at: float | None = Field(None, description="of the runner that made the attempts")
+    finished: list[Finished] = []
+    actions_finished: list[ActionFinished] = []
 
 
 class RunnerSettings(Value):

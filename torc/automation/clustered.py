@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from torc.api.base import Torc
 from torc.api.runs import StartRun
@@ -35,6 +36,7 @@ class Clustered:
     describe: Callable[[], Described]
     stranded: Stranded | None = None
     poll_seconds: float = POLL_SECONDS
+    before_looking: Callable[[int], object] | None = None  # takes in what runners of a workflow have left
     _followers: dict[int, Follower] = field(default_factory=dict)
 
     def limits(self) -> Limits:
@@ -105,5 +107,8 @@ class Clustered:
 
     def _follower(self, workflow_id: int) -> Follower:
         if workflow_id not in self._followers:
-            self._followers[workflow_id] = Follower(self.torc, workflow_id, self.cluster, pace=Pace(self.poll_seconds))
+            before = None if self.before_looking is None else partial(self.before_looking, workflow_id)
+            self._followers[workflow_id] = Follower(
+                self.torc, workflow_id, self.cluster, pace=Pace(self.poll_seconds), before_looking=before
+            )
         return self._followers[workflow_id]

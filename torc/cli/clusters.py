@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from torc.cli.run import output_folder
+from torc.cli import render
+from torc.cli.run import output_folder, server_variables
 from torc.errors import TorcError, Unavailable
 from torc.files import make_folder
 
@@ -39,6 +40,15 @@ def slurm_for(opened: Any, number: int, output_dir: Path | None = None, *, with_
     )
 
 
+def take_in_left(opened: Any, number: int, folder: Path) -> None:
+    """Take in what runners could not report and have left in their folder, before they are given up."""
+    from torc.runner import hardware, orphans
+
+    counted = orphans.deliver_left(opened, number, hardware.identity(), folder.absolute())
+    if counted:
+        render.note(f"took in {counted} result(s) that runners could not report when they had them")
+
+
 def program() -> tuple[str, ...]:
     """Give how this program is called on a node: by the same interpreter."""
     named = os.environ.get(_PROGRAM)
@@ -48,7 +58,7 @@ def program() -> tuple[str, ...]:
 def _place_of(opened: Any) -> dict[str, str]:
     store = getattr(opened, "store", None)
     if store is None:
-        return {"TORC_API_URL": str(opened.url)}
+        return server_variables(opened)
     if store.path is not None:
         return {"TORC_DB": str(Path(store.path).absolute())}
     url = store.engine.url

@@ -23,10 +23,12 @@ INTERRUPTED = 130
 
 def follow(opened: Any, number: int, folder: Path) -> int:
     """Follow to the end, and give the exit code: as `torc run`, or 130 when somebody stopped the following."""
-    from torc.cli.clusters import slurm_for
+    from torc.cli.clusters import slurm_for, take_in_left
     from torc.slurm.follow import Follower
 
-    follower = Follower(opened, number, slurm_for(opened, number, folder))
+    follower = Follower(
+        opened, number, slurm_for(opened, number, folder), before_looking=lambda: take_in_left(opened, number, folder)
+    )
     newest = opened.send(ListEvents(workflow_id=number, newest_first=True, limit=1)).items
     after, shown = newest[0].id if newest else 0, ""
     try:

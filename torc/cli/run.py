@@ -192,7 +192,7 @@ def store_variables(opened: Any) -> dict[str, str]:
     """Return the variables by which another process of this user finds the same."""
     store = getattr(opened, "store", None)
     if store is None:
-        found = {"TORC_API_URL": opened.url, "TORC_TOKEN_FILE": opened.token_file, "TORC_CA_FILE": opened.ca_file}
+        found = {**server_variables(opened), "TORC_TOKEN_FILE": opened.token_file, "TORC_CA_FILE": opened.ca_file}
         return {
             name: str(Path(value).absolute()) if name != "TORC_API_URL" else value
             for name, value in found.items()
@@ -200,6 +200,12 @@ def store_variables(opened: Any) -> dict[str, str]:
         }
     place = str(store.path) if store.path is not None else store.engine.url.render_as_string(hide_password=False)
     return {"TORC_DB": place}
+
+
+def server_variables(opened: Any) -> dict[str, str]:
+    """Give the variables by which processes elsewhere find the same server, also after it was begun anew at another address."""
+    file = {"TORC_SERVER_FILE": opened.server_file} if opened.server_file else {}
+    return {"TORC_API_URL": str(opened.url), **file}
 
 
 def _tell_what_is_left(opened: Any, number: int, runner_id: int) -> None:

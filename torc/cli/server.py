@@ -377,19 +377,68 @@ def status() -> None:
 
 @app.command()
 def backup(
-    output: Annotated[Path, typer.Option("--output", "-o", help="A new file for the copy.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="A new file for the copy, or a folder; default: `.torc/backups`.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Copy the SQLite database of this directory, or the one of --db, while it is in use. The copy is checked.
+    """Copy the database of this directory, or the one of --db, while it is in use. The copy is checked.
 
     Example: torc server backup -o /backups/torc-monday.db
     """
-    from torc.client.backup import back_up
+    from torc.client import backup as backups
 
-    made = back_up(_database(torc_folder()), output)
+    database = _database(torc_folder())
+    made = backups.back_up(database, _target(database, output))
     if SESSION.json:
         render.show_json({"path": made.path, "size_bytes": made.size_bytes, "workflows": made.workflows})
     else:
         print(f"copied {made.workflows} workflow(s), {render.memory(made.size_bytes)}, to {made.path}")
+
+
+def _target(database: str, output: Path | None) -> Path:
+    from torc.client import backup as backups
+
+    if output is not None and not output.is_dir():
+        return output
+    target = backups.fresh_name(backups.path_of(database), output)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return target
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A copy that `torc server backup` made, or that Torc saved.")],
+    force: Annotated[bool, typer.Option("--force", help="Take a copy in which something is wrong.")] = False,
+) -> None:
+    """Put a copy in the place of the database of this directory, or of the one of --db. What was there is kept.
+
+    Nobody may use the database meanwhile: stop its server, and let its runners end. Results that runners could not store are
+    taken in when the workflow goes on.
+
+    Example: torc server restore .torc/backups/torc.db.backup-20261201-120000
+    """
+    from torc.client import backup as backups
+
+    folder = torc_folder()
+    database = _database(folder)
+    found = place.read(folder)
+    if found is not None and found.database == _shown(database):
+        _check_none_runs(folder)
+    restored = backups.restore(database, file, force=force)
+    if SESSION.json:
+        from dataclasses import asdict
+
+        render.show_json(asdict(restored))
+        return
+    print(f"restored {restored.workflows} workflow(s) from {file} to {restored.path}")
+    if restored.kept:
+        print(f"  what was there is kept as {restored.kept}")
+    for problem in restored.problems:
+        print(f"  wrong: {problem}")
+    print("  go on with: torc run ID (or torc submit ID); results that runners kept meanwhile are taken in first")
 
 
 def _running() -> place.ServerPlace:

@@ -16,7 +16,7 @@ from torc.errors import Conflict, Forbidden, Invalid, NotFound
 #: option -> the setting that it sets (those without one take no value)
 OPTIONS = {"--url": "url", "--db": "db", "--format": "format", "--log-level": "log_level"}
 #: variables that are no settings
-_SHOWN = ("TORC_TOKEN", "TORC_TOKEN_FILE", "XDG_CONFIG_HOME", "HOME")
+_SHOWN = ("TORC_TOKEN", "TORC_TOKEN_FILE", "TORC_SERVER_FILE", "XDG_CONFIG_HOME", "HOME")
 #: followed by text that is not ours, whatever it looks like
 _TAKE_ANYTHING = {"--command", "-c", "--data", "--fields", "--metadata", "--env", "--set", "--description"}
 

@@ -169,11 +169,15 @@ def sync(
 
     Example: torc slurm sync 3
     """
+    from torc.cli.clusters import take_in_left
+    from torc.cli.run import output_folder
     from torc.slurm.slurm import Slurm
     from torc.slurm.watch import poll
 
     with torc(create=False) as opened:
         numbers = None if workflow is None else [workflow_id(opened, workflow)]
+        for number in numbers or ():
+            take_in_left(opened, number, output_folder())
         polled = poll(opened, Slurm(), numbers, heal=False)
         if SESSION.json:
             render.show_json(polled.changed)

@@ -41,7 +41,7 @@ def is_on_cluster(opened: Any, number: int) -> bool:
 def hands_on_cluster(opened: Any, number: int, folder: Path, automatic: AutoSchedule | None) -> Any:
     """Give the hands of the cluster for a recovery."""
     from torc.automation.clustered import Clustered
-    from torc.cli.clusters import slurm_for
+    from torc.cli.clusters import slurm_for, take_in_left
     from torc.slurm.autoscale import Stranded
     from torc.slurm.profiles import live_cluster
 
@@ -52,4 +52,6 @@ def hands_on_cluster(opened: Any, number: int, folder: Path, automatic: AutoSche
             opened, number, cluster, automatic.threshold, seconds(automatic.cooldown, "--auto-schedule-cooldown"),
             seconds(automatic.stranded_timeout, "--auto-schedule-stranded-timeout"),
         )  # fmt: skip
-    return Clustered(opened, cluster, live_cluster, stranded)
+    return Clustered(
+        opened, cluster, live_cluster, stranded, before_looking=lambda each: take_in_left(opened, each, folder)
+    )

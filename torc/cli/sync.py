@@ -23,8 +23,9 @@ def sync_status(workflow: Which = None, output_dir: OutputDir = None) -> None:
 
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
-        ended = take_in_ends(opened, number)
         here = hardware.identity()
+        orphans.deliver_left(opened, number, here, output_folder(output_dir).absolute())
+        ended = take_in_ends(opened, number)
         died = len(orphans.give_up_dead_runners(opened, number, here, output_folder(output_dir).absolute()))
         silent = 0
         for runner in opened.send(ListRunners(workflow_id=number, active_only=True, limit=10_000)).items:

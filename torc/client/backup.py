@@ -1,15 +1,35 @@
-"""A whole and checked copy of a live SQLite database, while runners and servers write to it."""
+"""Copies of a SQLite database: made while it is in use, checked, kept at intervals, and put back in its place.
+
+A copy is one state of the database. It takes its name only when it is whole, on the disk, and SQLite finds nothing wrong with
+it; so does a database that is restored. Not for PostgreSQL: `tables` writes and reads what is in that.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import socket
 import sqlite3
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
-from torc.errors import Conflict, Invalid, NotFound, Unavailable
+from torc.api.workflows import CheckWorkflow, ListWorkflows
+from torc.client.embedded import Embedded
+from torc.errors import Conflict, Invalid, NotFound, StoreLost, TorcError, Unavailable
+from torc.store import migrate
 from torc.store.dialect import backup_sqlite
+from torc.store.guard import copies, damage, what_to_do
+from torc.store.open import open_store
+
+_LOG = logging.getLogger(__name__)
+FOLDER = "backups"
+_BESIDE = ("-wal", "-shm", "-journal")
+_MOST_PROBLEMS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,51 +41,270 @@ class Backup:
     workflows: int
 
 
-def back_up(database: str, target: Path) -> Backup:
-    """Copy a database to a new file that only the caller can read.
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was restored. `kept`: where the database is that was there before, if there was one."""
 
-    The copy is one state of the database (a read transaction of WAL, which keeps no writer waiting). It appears under its
-    name only when it is whole and SQLite finds nothing wrong with it. Raises Invalid, NotFound, Conflict or Unavailable.
+    path: str
+    workflows: int
+    kept: str | None
+    problems: tuple[str, ...] = ()
+
+
+def is_postgres(database: str) -> bool:
+    """Tell whether a database is one of PostgreSQL. Raises Invalid for one that Torc does not know."""
+    if "://" not in database or database.startswith("sqlite:///"):
+        return False
+    if not database.startswith(("postgresql", "postgres:")):
+        raise Invalid(
+            f"cannot copy a database of kind `{database.split('://', 1)[0]}`",
+            hint="name a SQLite file, or a URL postgresql+psycopg://user@host/database",
+        )
+    return True
+
+
+def path_of(database: str) -> Path:
+    """Return the file of a SQLite database."""
+    return Path(database.removeprefix("sqlite:///")).absolute()
+
+
+def fresh_name(path: Path, folder: Path | None = None) -> Path:
+    """Return the name of a copy made now, under which it is found as the last backup."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    return (path.parent / FOLDER if folder is None else folder) / f"{path.name}.backup-{stamp}"
+
+
+def back_up(database: str, target: Path) -> Backup:
+    """Copy a SQLite database to a new file that only the caller can read. Raises NotFound, Conflict, Unavailable or StoreLost.
+
+    A read transaction of WAL keeps no writer waiting.
     """
-    if "://" in database and not database.startswith("sqlite:///"):
-        raise Invalid("only SQLite databases are copied so", hint="for PostgreSQL there is pg_dump")
-    source = Path(database.removeprefix("sqlite:///"))
+    source = path_of(database)
     if not source.exists():
         raise NotFound(f"there is no database {source}", hint="name one with --db")
-    if target.exists():
-        raise Conflict(f"{target} is there already", hint="name another file: a backup overwrites nothing")
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    with _fresh(source, target) as fresh:
         backup_sqlite(source, fresh)
         workflows = _check(fresh)
-        with open(fresh, "rb") as file:
-            os.fsync(file.fileno())
+        _sync(fresh)
         os.link(fresh, target)  # unlike a rename, it overwrites nothing
+        _sync(target.parent)
+    return Backup(str(target.absolute()), target.stat().st_size, workflows)
+
+
+@contextlib.contextmanager
+def _fresh(source: Path, target: Path) -> Iterator[Path]:
+    """Give a name beside a target for a copy that is not whole yet. Raises Conflict or Unavailable for what goes wrong."""
+    taken = Conflict(f"{target} is there already", hint="name another file: a backup overwrites nothing")
+    if target.exists():
+        raise taken
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        yield fresh
     except FileExistsError:
-        raise Conflict(f"{target} is there already", hint="name another file: a backup overwrites nothing") from None
+        raise taken from None
     except (OSError, sqlite3.Error) as error:
+        if wrong := damage(error):
+            raise StoreLost(f"the database {source} {wrong}", hint=what_to_do(source)) from None
         raise Unavailable(
             f"cannot copy {source} to {target}: {error}", hint="check the disks of both, and the permissions"
         ) from None
     finally:
-        for left in (fresh, fresh.with_name(fresh.name + "-wal"), fresh.with_name(fresh.name + "-shm")):
-            with contextlib.suppress(OSError):
-                left.unlink(missing_ok=True)
-    return Backup(str(target.absolute()), target.stat().st_size, workflows)
+        _remove(fresh)
+
+
+def _remove(fresh: Path) -> None:
+    for name in (fresh.name, *(fresh.name + end for end in _BESIDE), f"{fresh.name}.before-{migrate.HEAD}"):
+        with contextlib.suppress(OSError):
+            fresh.with_name(name).unlink(missing_ok=True)
 
 
 def _check(path: Path) -> int:
-    """Have SQLite check a copy, and count its workflows. Raises Unavailable or sqlite3.Error."""
+    """Have SQLite check a copy, and count its workflows. Raises sqlite3.Error."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA journal_mode=DELETE")  # one file, to be carried away
         found = db.execute("PRAGMA integrity_check").fetchall()
         if found != [("ok",)]:
-            raise Unavailable(
-                f"the copy is damaged: {found[0][0]}", hint="the database itself may be: run `torc workflows check`"
-            )
+            raise _Damaged(found[0][0])
         if db.execute("PRAGMA foreign_key_check").fetchone() is not None:
-            raise Unavailable(
-                "the copy has rows that point nowhere", hint="the database itself has them: run `torc workflows check`"
-            )
+            raise _Damaged("it has rows that point nowhere")
         return int(db.execute("SELECT count(*) FROM workflow").fetchone()[0])
+
+
+class _Damaged(sqlite3.DatabaseError):
+    """What SQLite found wrong in a file that it can read."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+# -- restoring --------------------------------------------------------------------------------------------------
+
+
+def restore(database: str, source: Path, *, force: bool = False) -> Restored:
+    """Put a copy in the place of a SQLite database, which is kept under another name.
+
+    Nobody may use the database meanwhile. `force` takes a copy in which invariants do not hold. Raises NotFound, Conflict or
+    Unavailable; nothing has changed then.
+    """
+    target = path_of(database)
+    if not source.is_file():
+        raise NotFound(f"there is no file {source}", hint="name a copy that `torc server backup` made")
+    if target.exists() and os.path.samefile(source, target):
+        raise Invalid(f"{source} is the database itself", hint="name a copy of it")
+    _refuse_if_used(target)
+    fresh = target.with_name(f".{target.name}.restored.{os.getpid()}")
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        _copy_from(source, fresh)
+        workflows = _check(fresh)
+        problems = _problems(fresh)
+        if problems and not force:
+            raise Conflict(
+                f"{source} breaks its own rules: {'; '.join(problems)}",
+                hint="restore another copy, or take this one as it is with --force",
+            )
+        _sync(fresh)
+        _refuse_if_used(target)  # it took a while
+        kept = _put_aside(target)
+        os.replace(fresh, target)
+        _sync(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        if wrong := damage(error):
+            others = [each for each in copies(target) if not os.path.samefile(each, source)]
+            hint = f"restore another copy: torc server restore {others[0] if others else 'FILE'}"
+            raise Unavailable(f"{source} {wrong}", hint=hint) from None
+        raise Unavailable(
+            f"cannot restore {target} from {source}: {error}", hint="check both files, their disks and the permissions"
+        ) from None
+    finally:
+        _remove(fresh)
+    return Restored(str(target), workflows, None if kept is None else str(kept), tuple(problems))
+
+
+def _copy_from(source: Path, fresh: Path) -> None:
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{quote(str(source.absolute()))}?mode=ro", uri=True)) as old,
+        contextlib.closing(sqlite3.connect(fresh)) as new,
+    ):
+        old.backup(new)
+
+
+def _problems(path: Path) -> list[str]:
+    """Bring a copy up to date, and say which invariants of its workflows do not hold."""
+    torc = Embedded(open_store(path, create=False), "restore")
+    found: list[str] = []
+    try:
+        cursor = None
+        while True:
+            page = torc.send(ListWorkflows(include_archived=True, limit=1000, cursor=cursor))
+            for workflow in page.items:
+                broken = torc.send(CheckWorkflow(workflow_id=workflow.id))
+                found += [f"workflow {workflow.id}: {each}" for each in broken[:_MOST_PROBLEMS]]
+            cursor = page.cursor
+            if cursor is None or len(found) >= _MOST_PROBLEMS:
+                return found[:_MOST_PROBLEMS]
+    finally:
+        torc.close()
+
+
+def _put_aside(target: Path) -> Path | None:
+    """Keep a database under another name; its log goes with it, for it must not be read with what takes its place."""
+    if not target.exists():
+        for end in _BESIDE:
+            target.with_name(target.name + end).unlink(missing_ok=True)
+        return None
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    kept = target.with_name(f"{target.name}.replaced-{stamp}")
+    os.link(target, kept)
+    for end in _BESIDE:
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(target.with_name(target.name + end), kept.with_name(kept.name + end))
+    return kept
+
+
+def _refuse_if_used(path: Path) -> None:
+    users = users_of(path)
+    if users:
+        shown = ", ".join(map(str, users[:10]))
+        raise Conflict(
+            f"{path} is in use, by process {shown}",
+            hint="end what uses it, or wait for it: runners let their last jobs end, `torc server stop` ends a server",
+        )
+    elsewhere = _runners_elsewhere(path)
+    if elsewhere:
+        raise Conflict(
+            f"runners on {', '.join(elsewhere)} use {path}",
+            hint="end them first, or wait a minute after their end",
+        )
+
+
+def users_of(path: Path) -> list[int]:
+    """Name the processes of this machine that have a database open, also one that was deleted under them."""
+    real = os.path.realpath(path)
+    wanted = {name + end for name in (real, f"{real}-wal") for end in ("", " (deleted)")}
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid() and _has_open(name, wanted):
+            found.append(int(name))
+    return found
+
+
+def _has_open(pid: str, wanted: set[str]) -> bool:
+    with contextlib.suppress(OSError):  # ended, or another user's
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{pid}/fd/{number}") in wanted:
+                    return True
+    return False
+
+
+def _runners_elsewhere(path: Path) -> list[str]:
+    """Name other machines whose runners say that they work with a database, as far as it can be read."""
+    query = "SELECT DISTINCT host FROM runner WHERE is_active AND lease_expires_at > ? AND host <> ? ORDER BY host"
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as db:
+            return [row[0] for row in db.execute(query, (time.time(), socket.gethostname()))]
+    except sqlite3.Error:
+        return []
+
+
+# -- at intervals -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def kept(database: str, seconds: float | None, keep: int, folder: Path | None = None) -> Iterator[None]:
+    """Have a SQLite database copied at intervals while the block runs, on a thread of its own; the last `keep` copies stay."""
+    if seconds is None:
+        yield
+        return
+    ended = threading.Event()
+    thread = threading.Thread(
+        target=_keep_up, args=(path_of(database), seconds, keep, folder, ended), name="torc-backup", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _keep_up(path: Path, seconds: float, keep: int, folder: Path | None, ended: threading.Event) -> None:
+    while not ended.wait(seconds):
+        try:
+            made = fresh_name(path, folder)
+            made.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            back_up(str(path), made)
+            for old in sorted(made.parent.glob(f"{path.name}.backup-*"), reverse=True)[keep:]:
+                old.unlink(missing_ok=True)
+        except (TorcError, OSError) as error:
+            _LOG.warning("cannot make a backup: %s", error)

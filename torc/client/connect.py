@@ -6,9 +6,8 @@ import getpass
 import importlib
 import os
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from torc.errors import Forbidden, Invalid
 
 DIRECTORY = ".torc"
 DATABASE = "torc.db"
+#: names the `server.json` of the server that TORC_API_URL names: where to look when it does not answer there any more
+SERVER_FILE = "TORC_SERVER_FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,11 @@ def connect(
     cwd = Path.cwd() if cwd is None else cwd
     url = url or (None if db else environ.get("TORC_API_URL"))
     if url:
-        return _remote(url, environ, partial(_server_here, url, cwd, trusted))
+        return _remote(url, environ, cwd, trusted)
     db = db or environ.get("TORC_DB")
     found = Found(db, "://" in db or Path(db).exists()) if db else find(cwd, trusted)
     if found.server is not None:
-        return _remote(found.server.url, environ, partial(_server_here, found.server.url, cwd, trusted))
+        return _remote(found.server.url, environ, cwd, trusted)
     if not found.exists and create and not db:
         make_directory(Path(found.database).parent)
     torc: Torc = open_database(found.database, actor, create=create, notes=found.notes)
@@ -80,31 +81,59 @@ def open_database(where: str, actor: str | None = None, *, create: bool = True, 
     return torc
 
 
-def _remote(url: str, environ: Mapping[str, str], find_here: Callable[[], _Here | None]) -> Torc:
+def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection[Path]) -> Torc:
     remote: Any = importlib.import_module("torc.client.remote")
-    here = find_here()
+    here = _server_here(url, cwd, trusted)
     ca_file = environ.get("TORC_CA_FILE") or (here.server.ca_file if here else None)
     named = environ.get("TORC_TOKEN_FILE")
 
-    def look() -> tuple[str | None, str | None]:
+    def look(url: str) -> tuple[str | None, str | None]:
         """Return the token, and the file that it is in."""
         if (found := _token_in(named, url)) is not None:
             return found, named
         if (found := credentials.token_for(url, environ)) is not None:
             return found, None
-        here = find_here()
+        here = _server_here(url, cwd, trusted)
         return (here.server.token, str(here.file)) if here else (None, None)
 
     def renew() -> str | None:
         try:
-            return look()[0]
+            return look(made.url)[0]
         except (Forbidden, Invalid):  # the file is gone, or somebody else's now
             return None
 
     shown = environ.get("TORC_TOKEN")
-    token, file = (shown, None) if shown else look()
-    torc: Torc = remote.Remote(url, token=token, renew=None if shown else renew, ca_file=ca_file, token_file=file)
+    token, file = (shown, None) if shown else look(url)
+    home = _home_of(url, environ, cwd, trusted)
+    is_owner = file is not None and Path(file).name == place.FILE
+
+    def find_moved(url: str) -> Any:
+        """Return where the next server answers of the directory that this one was begun in."""
+        found = place.read(home) if home is not None else None
+        if found is None or _is_same(found.url, url) or not found.is_alive():
+            return None
+        return remote.Moved(found.url, found.token if is_owner else None, found.ca_file)
+
+    made: Any = remote.Remote(
+        url, token=token, renew=None if shown else renew, find_moved=find_moved, ca_file=ca_file, token_file=file,
+        server_file=None if home is None else str(home / place.FILE),
+    )  # fmt: skip
+    torc: Torc = made
     return torc
+
+
+def _home_of(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection[Path]) -> Path | None:
+    """Return the `.torc/` that a server was begun for: the one that is named, or that of this directory if it says so."""
+    token_file = environ.get("TORC_TOKEN_FILE") or ""
+    named = environ.get(SERVER_FILE) or (token_file if Path(token_file).name == place.FILE else None)
+    if named:
+        return Path(named).absolute().parent
+    try:
+        folder = Path(find(cwd, trusted).database).parent
+    except Forbidden:
+        return None
+    here = place.read(folder)  # it may be down just now
+    return folder if here is not None and _is_same(here.url, url) else None
 
 
 def _token_in(path: str | None, url: str) -> str | None:

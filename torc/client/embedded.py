@@ -128,9 +128,7 @@ class Embedded:
                     if now != seen or time.monotonic() >= end:
                         seen, pause = now, _POLL_SECONDS
                         reply = self._ask(request)
-        except DBAPIError as error:  # it cannot be watched now; whether it can be asked, asking tells
-            if not self.store.dialect.is_transient(error):
-                raise
+        except DBAPIError:  # it cannot be watched now; whether it can be asked, asking tells
             reply = self._ask(request)
         return reply
 

@@ -7,9 +7,10 @@ import json
 import logging
 import random
 import ssl
+import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import urllib3
@@ -38,48 +39,56 @@ _VERSION_HEADER = "Torc-Version"
 _TELLING_NOTHING = {401, 403, 413, 421, 429, 502, 503, 504}
 
 
+class Moved(NamedTuple):
+    """Where a server was begun anew. `token`: to be shown there instead of the one before."""
+
+    url: str
+    token: str | None = None
+    ca_file: str | None = None
+
+
 class Remote:
     """Sends each request to a server; connections are kept and used again. Threads may share it.
 
     `password`: name and password, for signing in (RFC 7617); everything else takes a token. `renew` looks for another token
-    when this one holds no more: somebody may have signed in again, or the server have been begun anew. `token_file` is what
-    TORC_TOKEN_FILE names for processes that are to ask the same server, where the token is in a file.
+    when this one holds no more: somebody may have signed in again, or the server have been begun anew. `find_moved` looks for
+    the server where it does not answer: it may have been begun anew at another address. `token_file` and `server_file` are what
+    TORC_TOKEN_FILE and TORC_SERVER_FILE name for processes that are to ask the same server.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first are named
         self,
         url: str,
         *,
         token: str | None = None,
         password: tuple[str, str] | None = None,
         renew: Callable[[], str | None] | None = None,
+        find_moved: Callable[[str], Moved | None] | None = None,
         ca_file: str | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
         token_file: str | None = None,
+        server_file: str | None = None,
     ) -> None:
         self.url = checked_url(url)
-        self.token, self.ca_file, self.token_file = token, ca_file, token_file
+        self.token, self.ca_file, self.token_file, self.server_file = token, ca_file, token_file, server_file
         self.notes: tuple[str, ...] = ()
         self._patience = patience_seconds
         self._headers = {"User-Agent": f"torc/{__version__}", "Accept-Encoding": "gzip"}
-        self._renew = renew
+        self._renew, self._find_moved = renew, find_moved
+        self._moving = threading.Lock()
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         elif password:
             named = ":".join(password).encode()
             self._headers["Authorization"] = f"Basic {base64.b64encode(named).decode()}"
-        self._pool = urllib3.PoolManager(
-            num_pools=1,
-            maxsize=_CONNECTIONS,
-            retries=False,
-            ssl_context=_tls(ca_file) if self.url.startswith("https:") else None,
-        )
+        self._pool = self._new_pool()
         self._has_compared = False
 
     def send(self, request: Request[R], /) -> R:
         """Ask the server. Raises TorcError, or one of its children, as if the answer had come from a database here."""
         kind = type(request)
-        method, url, body = _written(self.url, request)
+        base = self.url
+        method, url, body = _written(base, request)
         waiting = float(getattr(request, "wait_seconds", 0.0))
         end = time.monotonic() + (0.0 if isinstance(request, Exchange) else self._patience)
         pause = _FIRST_PAUSE_SECONDS
@@ -92,6 +101,10 @@ class Remote:
                 continue
             except _Again as again:
                 may_repeat = again.was_not_done or not request.writes or method == "PUT"
+                if again.is_unreachable and self._has_moved(base) and may_repeat:
+                    base = self.url
+                    method, url, body = _written(base, request)
+                    continue
                 if not may_repeat or time.monotonic() + pause > end:
                     raise again.error from None
                 _LOG.info("tries again: %s", again.error.message)
@@ -113,20 +126,50 @@ class Remote:
         self._headers = {**self._headers, "Authorization": f"Bearer {token}"}
         return True
 
+    def _has_moved(self, url: str) -> bool:
+        """Look for the server elsewhere than at a URL; tell whether it is to be asked there from now on."""
+        if self._find_moved is None:
+            return False
+        with self._moving:
+            if self.url != url:  # another thread has found it
+                return True
+            found = self._find_moved(url)
+            if found is None:
+                return False
+            _LOG.warning(
+                "the server %s does not answer; it was begun anew at %s, which is asked from now on", url, found.url
+            )
+            self.url = checked_url(found.url)
+            if found.token is not None:
+                self.token = found.token
+                self._headers = {**self._headers, "Authorization": f"Bearer {found.token}"}
+            self.ca_file = found.ca_file or self.ca_file
+            self._pool.clear()
+            self._pool = self._new_pool()
+            return True
+
+    def _new_pool(self) -> urllib3.PoolManager:
+        return urllib3.PoolManager(
+            num_pools=1,
+            maxsize=_CONNECTIONS,
+            retries=False,
+            ssl_context=_tls(self.ca_file) if self.url.startswith("https:") else None,
+        )
+
     def _ask(self, kind: type[Request[R]], method: str, url: str, body: bytes | None, waiting: float) -> R:
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS + waiting)
         try:
             answer = self._pool.request(method, url, body=body, headers=headers, timeout=timeout, redirect=False)
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
-            raise _Again(self._unreachable(error), was_not_done=True) from None
+            raise _Again(self._unreachable(error), was_not_done=True, is_unreachable=True) from None
         except urllib3.exceptions.SSLError as error:
             raise Unavailable(
                 f"cannot speak securely with {self.url}: {error}",
                 hint="check its certificate, or name its authority: torc config set ca_file FILE",
             ) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _Again(self._unreachable(error), was_not_done=False) from None
+            raise _Again(self._unreachable(error), was_not_done=False, is_unreachable=True) from None
         if answer.status not in _TELLING_NOTHING:
             self._compare(answer.headers.get(_VERSION_HEADER))
         if answer.status >= 400 or answer.status in {301, 302, 303, 307, 308}:
@@ -166,9 +209,9 @@ class Remote:
 class _Again(Exception):
     """Carries an error after which the same may be asked again."""
 
-    def __init__(self, error: TorcError, *, was_not_done: bool) -> None:
+    def __init__(self, error: TorcError, *, was_not_done: bool, is_unreachable: bool = False) -> None:
         super().__init__(error.message)
-        self.error, self.was_not_done = error, was_not_done
+        self.error, self.was_not_done, self.is_unreachable = error, was_not_done, is_unreachable
 
 
 def checked_url(url: str) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import text
 
 from torc.api.base import Request
-from torc.api.runs import EndRunner, Exchange
+from torc.api.runs import DeliverResults, EndRunner, Exchange
 from torc.api.workflows import RecordFiles, Workflow
 from torc.operations.transaction import Tx
 
 #: what runners say all the time; what came of it stands in the events
-_UNRECORDED = (Exchange, RecordFiles, EndRunner)
+_UNRECORDED = (Exchange, DeliverResults, RecordFiles, EndRunner)
 #: texts that name something, or choose
 _TOLD = {"name", "user", "users", "scope", "permission", "host", "action"}
 _LONGEST = 200

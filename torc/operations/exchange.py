@@ -20,16 +20,14 @@ from torc.operations.actions import (
     unfinished,
 )
 from torc.operations.dispatch import Tx, answers
+from torc.operations.late import known_runner, take_late
 from torc.operations.lost import Loss, lose
-from torc.operations.reports import Reports, record_late, take_reports
+from torc.operations.reports import Reports, take_reports
 from torc.operations.rows import capacity_of, loads, workflow_row
-from torc.operations.runs import LEASE_SECONDS, expire_leases
+from torc.operations.runs import LEASE_SECONDS, expire_leases, renew_leases
 from torc.store.claims import Wanted, choose
 from torc.store.jobs import Moves
 
-_RUNNER = (
-    "SELECT is_active, run_id, kind, labels, allocation_id FROM runner WHERE id = :id AND workflow_id = :workflow_id"
-)
 _RENEW = (
     "UPDATE runner SET lease_expires_at = :lease, num_completed = num_completed + :completed, "
     "num_failed = num_failed + :failed WHERE id = :id"
@@ -54,15 +52,18 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
     """Take in what a runner reports and give it what to do next."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     ours = {"id": request.runner_id, "workflow_id": workflow["id"], "now": tx.now}
-    found = tx.dialect.fetch(tx.db, _RUNNER, ours)
-    run_id = found[0][1] if found else workflow["run_id"]
+    found = known_runner(tx, workflow, request)
+    run_id, runner_id = (found[1], request.runner_id) if found else (workflow["run_id"], None)
     moves = Moves(tx.db, tx.dialect, workflow["id"])
-    context = Reports(tx, workflow, loads(workflow["settings"], {}), request, moves, run_id)
-    if not found or not found[0][0]:
-        record_late(context)
+    context = Reports(tx, workflow, loads(workflow["settings"], {}), request, moves, run_id, runner_id)
+    if found is None or not found[0]:
+        take_late(context, found)
         return ExchangeReply(done=True, lease_seconds=0.0, runner_is_lost=True)
     if tx.dialect.fetch(tx.db, _OTHERS_LATE, ours):
-        expire_leases(tx, workflow, but=request.runner_id)
+        if found[6] < tx.now:  # its own lease has passed too: the store was away, and all were silent for that
+            renew_leases(tx, workflow["id"])
+        else:
+            expire_leases(tx, workflow, but=request.runner_id)
     completed, failed = take_reports(context)
     finish_actions(tx, workflow["id"], request.actions_finished)
     if request.held is not None:
@@ -72,10 +73,10 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
         fire_reached(tx, workflow)
     if not (request.finished or request.started or request.actions_finished or request.stopping):
         fire_for_runner(tx, workflow, request.runner_id)
-    reply = _give_work(context, found[0][2], loads(found[0][3], {}))
-    if found[0][2] == "slurm" and not reply.assignments:
-        around = {"allocation_id": found[0][4]}
-        is_idle = not (found[0][4] and tx.dialect.fetch(tx.db, _BUSY_AROUND, around))
+    reply = _give_work(context, found[2], loads(found[3], {}))
+    if found[2] == "slurm" and not reply.assignments:
+        around = {"allocation_id": found[4]}
+        is_idle = not (found[4] and tx.dialect.fetch(tx.db, _BUSY_AROUND, around))
         reply = reply.model_copy(update={"idle_around": is_idle})
     lease = {"id": request.runner_id, "lease": tx.now + LEASE_SECONDS, "completed": completed, "failed": failed}
     tx.dialect.run(tx.db, _RENEW, lease)

@@ -25,6 +25,7 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
         "data": "RecordFiles",
         "exchange": "Exchange",
         "graph": "GetGraph",
+        "late": "DeliverResults",
         "groups": (
             "CreateAccessGroup ListAccessGroups GetAccessGroup DeleteAccessGroup AddMembers RemoveMember "
             "ListShares ShareWorkflow UnshareWorkflow ListAudit"

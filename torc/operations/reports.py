@@ -59,6 +59,7 @@ class Reports(NamedTuple):
     request: Exchange
     moves: Moves
     run_id: int  # of the runner
+    runner_id: int | None  # None: this store does not know the runner
 
 
 def take_reports(reports: Reports) -> tuple[int, int]:
@@ -83,7 +84,7 @@ def take_reports(reports: Reports) -> tuple[int, int]:
     pending = [item.job_id for item in released if _is_at(ours, item, {State.PENDING})]
     _give_back(reports, pending)
     _let_go(reports, [item for item in released if _is_at(ours, item, {State.CANCELED})])
-    return _take_finished(reports, finished.values(), jobs, ours)
+    return take_finished(reports, finished.values(), jobs, ours)
 
 
 def _give_back(reports: Reports, ids: Sequence[int]) -> None:
@@ -96,12 +97,6 @@ def _give_back(reports: Reports, ids: Sequence[int]) -> None:
     if ids:
         dialect = reports.tx.dialect
         dialect.run(reports.tx.db, _NOT_BEGUN + dialect.id_list, {"ids": dialect.ids(ids)})
-
-
-def record_late(reports: Reports) -> None:
-    """Record what a runner reports that has lost its jobs; nothing moves."""
-    finished = reports.request.finished
-    _take_finished(reports, finished, reports.moves.now({item.job_id for item in finished}), {})
 
 
 def _is_at(jobs: Mapping[int, JobNow], item: Any, states: Collection[State]) -> bool:
@@ -117,9 +112,10 @@ def _let_go(reports: Reports, items: Collection[JobAttempt | Finished]) -> None:
         reports.tx.dialect.run_many(reports.tx.db, _LET_GO, rows)
 
 
-def _take_finished(
+def take_finished(
     reports: Reports, finished: Collection[Finished], jobs: Mapping[int, JobNow], ours: Mapping[int, JobNow]
 ) -> tuple[int, int]:
+    """Apply ends of attempts of `ours`, and record the others; returns how many succeeded and how many did not."""
     rows: list[dict[str, Any]] = []
     ends: dict[Event, dict[int, End]] = defaultdict(dict)
     stopped: list[Finished] = []
@@ -166,7 +162,7 @@ def _attempt_row(reports: Reports, item: Finished, decision: Decision, *, is_cur
         # a runner may outlive the run that it was made for
         "run_id": reports.workflow["run_id"] if is_current else reports.run_id,
         "attempt": item.attempt,
-        "runner_id": reports.request.runner_id,
+        "runner_id": reports.runner_id,
         "state": _ATTEMPT_STATE[item.outcome].value,
         "return_code": item.return_code,
         "reason": item.reason,

@@ -62,16 +62,17 @@ def start_run(tx: Tx, request: StartRun) -> Workflow:
         if _has(tx, row["id"], "ready"):
             tx.db.execute(text(go_on), {"now": tx.now, "id": row["id"]})
     elif _has(tx, row["id"], "ready", "blocked"):
-        _begin(tx, row["id"])
+        begin(tx, row["id"])
     return workflow_of(tx, workflow_row(tx, row["id"]))
 
 
-def _begin(tx: Tx, workflow_id: int) -> None:
-    begin = (
+def begin(tx: Tx, workflow_id: int) -> None:
+    """Begin a new run."""
+    update = (
         "UPDATE workflow SET run_id = run_id + 1, is_begun = true, is_canceled = false, started_at = :now, "
         "ended_at = NULL, updated_at = :now WHERE id = :id"
     )
-    tx.db.execute(text(begin), {"now": tx.now, "id": workflow_id})
+    tx.db.execute(text(update), {"now": tx.now, "id": workflow_id})
     row = workflow_row(tx, workflow_id)
     begin_actions(tx, row)
     tx.event(row["id"], "run_started", run_id=row["run_id"])
@@ -177,6 +178,13 @@ def end_lost(tx: Tx, workflow: RowMapping, runner_ids: Collection[int]) -> None:
     for runner in active_runners(tx, workflow["id"]) if runner_ids else ():
         if runner["id"] in runner_ids:
             give_up(tx, workflow, runner, DIED)
+
+
+def renew_leases(tx: Tx, workflow_id: int | None = None) -> None:
+    """Let runners that were silent because the store was away speak before they are given up: of one workflow, or of all."""
+    which = "" if workflow_id is None else " AND workflow_id = :id"
+    update = text(f"UPDATE runner SET lease_expires_at = :lease WHERE is_active AND lease_expires_at < :lease{which}")
+    tx.db.execute(update, {"lease": tx.now + LEASE_SECONDS, "id": workflow_id})
 
 
 def runner_row(tx: Tx, runner_id: int, workflow_id: int | None = None) -> RowMapping:

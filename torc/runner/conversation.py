@@ -86,6 +86,14 @@ def take_back(state: State, sent: Exchange, settings: Settings, now: float) -> l
     return effects
 
 
+def lose_store(state: State, sent: Exchange, settings: Settings, now: float) -> list[Effect]:
+    """Keep what could not be delivered, start nothing more, and leave when what runs has ended: its results are worth keeping."""
+    effects = take_back(state, sent, settings, now)
+    state.queue.clear()
+    state.gave_up = True
+    return effects
+
+
 def keep(finished: list[Finished], actions_finished: list[ActionFinished]) -> list[Effect]:
     """Have reports written to the journal."""
     return [Keep(Reports(tuple(finished), tuple(actions_finished)))] if finished or actions_finished else []
@@ -233,6 +241,8 @@ def _send(state: State, settings: Settings, now: float) -> Send:
         claim_ahead=0 if is_paused else ahead,
         stopping=state.is_stopping,
         wait_seconds=min(settings.wait_seconds, max(0.0, state.retry_at - now)) if waits else 0.0,
+        workflow_created_at=settings.workflow_created_at,
+        runner_started_at=settings.runner_started_at,
     )
     state.started, state.finished, state.released, state.actions_finished = {}, [], [], []
     state.oldest_report = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -34,7 +35,17 @@ class LogFile(logging.StreamHandler[TextIO]):
     def __init__(self, path: Path) -> None:
         file = open(open_to_append(path), "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - `close` does
         super().__init__(file)
+        self._path = path
         self.setFormatter(_Lines())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, to a new file where the old one was deleted."""
+        with contextlib.suppress(OSError):
+            if os.fstat(self.stream.fileno()).st_nlink == 0:
+                fresh = open(open_to_append(self._path), "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+                self.stream.close()
+                self.stream = fresh
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         return

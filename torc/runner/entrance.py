@@ -20,7 +20,7 @@ from torc.errors import TorcError, Unavailable
 from torc.files import write_whole
 
 #: what reaches the store, or is for whoever starts runners: a job gets its own, or none
-NOT_FOR_JOBS = ("TORC_TOKEN", "TORC_TOKEN_FILE", "TORC_WORKER_TOKEN", "TORC_DB", "TORC_API_URL")
+NOT_FOR_JOBS = ("TORC_TOKEN", "TORC_TOKEN_FILE", "TORC_WORKER_TOKEN", "TORC_DB", "TORC_API_URL", "TORC_SERVER_FILE")
 _URL, _DB, _TOKEN_FILE = "TORC_API_URL", "TORC_DB", "TORC_TOKEN_FILE"
 
 

@@ -1,68 +1,203 @@
 """Finished attempts on disk while the store cannot be reached, so that no result is lost when the runner dies too.
 
-Reports carry (job, attempt) and are applied once, so delivering a journal again is harmless.
+Each line is a whole request. (job, attempt) counts once, so delivering a journal again is harmless. Not for the decision
+what to keep: `conversation` has that.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from torc.api.runs import Exchange, NodeCapacity
-from torc.files import open_to_append, read_trusted
+from torc.api.base import Torc
+from torc.api.runs import DeliverResults, ListRunners, Runner
+from torc.errors import Conflict, NotFound
+from torc.files import make_folder, open_to_append, read_trusted
 from torc.runner.state import Reports
 
-_NOTHING = NodeCapacity(num_cpus=0, memory_bytes=0)
+_LOG = logging.getLogger(__name__)
+_NAME = re.compile(r"undelivered_wf(\d+)_n(\d+)\.json\Z")
+
+
+class Owner(NamedTuple):
+    """Whose results they are. The times tell the workflow and the runner from others that have their numbers in another store."""
+
+    workflow_id: int
+    runner_id: int
+    workflow_created_at: float | None = None
+    runner_started_at: float | None = None
 
 
 class Journal:
-    """One file of one runner; it exists only while something is undelivered."""
+    """One file of one runner; it exists only while something is undelivered.
 
-    def __init__(self, output_dir: Path, workflow_id: int, runner_id: int) -> None:
-        self.path = output_dir / f"undelivered_wf{workflow_id}_n{runner_id}.json"
+    What cannot be written, because the disk is full or the folder gone, is held in memory and written with what comes next.
+    """
+
+    def __init__(self, output_dir: Path, owner: Owner) -> None:
+        self._folder, self._owner = output_dir, owner
+        self._name = _name(owner.workflow_id, owner.runner_id)
+        self._folder_fd = _open_folder(output_dir)  # follows a folder that is moved
+        self._unwritten: list[bytes] = []
+        self._is_torn = False  # the file may end within a line
         self.is_kept = False
-        self.is_whole = True  # false: something could not even be written here
-        self._workflow_id, self._runner_id = workflow_id, runner_id
+
+    @property
+    def path(self) -> Path:
+        """Return where the file is, also after its folder was moved."""
+        with contextlib.suppress(OSError):
+            found = os.readlink(f"/proc/self/fd/{self._folder_fd}")
+            if not found.endswith(" (deleted)"):
+                return Path(found) / self._name
+        return self._folder / self._name
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether all that was to be kept is in the file."""
+        return not self._unwritten
 
     def keep(self, reports: Reports) -> None:
-        """Write what could not be delivered, a line a time. A full disk is borne: memory has the reports too.
+        """Write what could not be delivered, a line a time.
 
         No fsync, as SQLite does none at a commit here: what is written outlives this process, not a power cut.
         """
-        request = Exchange(
-            workflow_id=self._workflow_id,
-            runner_id=self._runner_id,
+        request = DeliverResults(
+            **self._owner._asdict(),
             finished=list(reports.finished),
             actions_finished=list(reports.actions_finished),
-            free=_NOTHING,
         )
-        line = request.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        self._unwritten.append(request.model_dump_json(exclude_defaults=True).encode() + b"\n")
+        self.write()
+
+    def write(self) -> None:
+        """Try to write what is not in the file yet."""
+        if not self._unwritten:
+            return
+        data = (b"\n" if self._is_torn else b"") + b"".join(self._unwritten)
         try:
-            with open(open_to_append(self.path), "ab") as file:
+            with _opened(self._open()) as fd:
                 self.is_kept = True
-                file.write(line)
-        except OSError:
-            self.is_whole = False
+                self._is_torn = True
+                while data:
+                    data = data[os.write(fd, data) :]
+        except OSError as error:
+            _LOG.debug("cannot write the journal: %s", error)
+            return
+        self._unwritten.clear()
+        self._is_torn = False
 
     def delivered(self) -> None:
         """Forget what was kept: the store has it."""
+        self._unwritten.clear()
         if self.is_kept:
             with contextlib.suppress(OSError):
-                self.path.unlink()
-            self.is_kept = False
+                os.unlink(self._name, dir_fd=self._folder_fd)
+            self.is_kept = self._is_torn = False
+
+    def close(self) -> None:
+        """Give back the folder's descriptor. The file stays where it has something."""
+        self.write()
+        self._folder = self.path.parent
+        if self._folder_fd >= 0:
+            os.close(self._folder_fd)
+            self._folder_fd = -1
+
+    def _open(self) -> int:
+        try:
+            return open_to_append(f"/proc/self/fd/{self._folder_fd}/{self._name}")
+        except FileNotFoundError:  # the folder was deleted: make it anew
+            make_folder(self._folder)
+            fresh = _open_folder(self._folder)
+            if self._folder_fd >= 0:
+                os.close(self._folder_fd)
+            self._folder_fd = fresh
+            return open_to_append(f"/proc/self/fd/{fresh}/{self._name}")
 
 
-def undelivered(output_dir: Path, workflow_id: int, runner_id: int) -> tuple[Path, list[Exchange]]:
-    """Read the journal that a runner left behind, where it did; a line that was cut off is no report."""
-    path = Journal(output_dir, workflow_id, runner_id).path
+def deliver(torc: Torc, workflow_id: int, runner_id: int, output_dir: Path, *, is_left: bool = True) -> int:
+    """Deliver a journal, and remove it where its runner has left it. Returns how many results counted.
+
+    A journal of another workflow of the same number, in a store that was replaced, stays where it is.
+    """
+    path = output_dir / _name(workflow_id, runner_id)
+    requests = _read(path)
+    if requests is None:
+        return 0
+    try:
+        counted = sum(torc.send(request).num_counted for request in requests)
+    except (Conflict, NotFound) as error:
+        _LOG.warning("%s holds results that this store cannot take in: %s", path, error.message)
+        return 0
+    if is_left:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return counted
+
+
+def deliver_all(torc: Torc, workflow_id: int, output_dir: Path, works_here: Callable[[Runner], bool]) -> int:
+    """Deliver the journals in a folder, whose ever they are. Returns how many results counted.
+
+    The files of runners that work still are theirs to remove: `works_here` tells so of those whose leases have ended.
+    """
+    found = sorted(journals(output_dir, workflow_id))
+    if not found:
+        return 0
+    now = time.time()
+    active = {
+        runner.id
+        for runner in torc.send(ListRunners(workflow_id=workflow_id, active_only=True, limit=10_000)).items
+        if runner.lease_expires_at > now or works_here(runner)
+    }
+    return sum(deliver(torc, workflow_id, each, output_dir, is_left=each not in active) for each in found)
+
+
+def journals(output_dir: Path, workflow_id: int) -> Iterator[int]:
+    """Name the runners of a workflow that have left journals in a folder."""
+    try:
+        names = os.listdir(output_dir)
+    except OSError:
+        return
+    for name in names:
+        match = _NAME.match(name)
+        if match is not None and int(match[1]) == workflow_id:
+            yield int(match[2])
+
+
+def _name(workflow_id: int, runner_id: int) -> str:
+    return f"undelivered_wf{workflow_id}_n{runner_id}.json"
+
+
+def _open_folder(folder: Path) -> int:
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+@contextlib.contextmanager
+def _opened(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read(path: Path) -> list[DeliverResults] | None:
+    """Read a journal; a line that was cut off is no report. None: there is none that can be trusted."""
     found = []
     try:
         lines = read_trusted(path).splitlines()
     except OSError:
-        return path, []
+        return None
     for line in lines:
         with contextlib.suppress(ValidationError):
-            found.append(Exchange.model_validate_json(line))
-    return path, found
+            found.append(DeliverResults.model_validate_json(line))
+    return found

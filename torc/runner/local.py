@@ -30,7 +30,7 @@ from torc.api.runs import (
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.core.quantities import human_bytes
 from torc.core.resources import Capacity, Pool
-from torc.errors import Conflict, NotFound, TorcError, Unavailable
+from torc.errors import Conflict, NotFound, StoreLost, TorcError, Unavailable
 from torc.files import LOG_FOLDER, make_folder, private_folder
 from torc.runner import diary, files, hardware, orphans
 from torc.runner.conversation import node_capacity
@@ -140,7 +140,7 @@ def _run_once(
     runner = _register(torc, workflow.id, options, here, node_capacity(total, left), entrance.token_hash)
     try:
         place = _place(settings, options, here, runner.id, entrance.open(workflow.id, runner.id))
-        loop = _loop(torc, settings, options, place, runner.id, total, gpus, leave_at)
+        loop = _loop(torc, settings, options, place, (workflow, runner), total, gpus, leave_at)
     except BaseException:
         entrance.close()
         _end_unused(torc, runner, options.output_dir)
@@ -185,7 +185,7 @@ def _loop(  # noqa: PLR0913, PLR0917 - all that a runner is
     settings: RunnerSettings,
     options: RunOptions,
     place: Place,
-    runner_id: int,
+    who: tuple[Workflow, Runner],
     total: Capacity | Pool,
     gpus: tuple[str, ...],
     leave_at: float | None,
@@ -194,7 +194,7 @@ def _loop(  # noqa: PLR0913, PLR0917 - all that a runner is
         torc,
         Settings(
             workflow_id=settings.workflow_id,
-            runner_id=runner_id,
+            runner_id=who[1].id,
             total=total,
             gpus=gpus,
             max_parallel_jobs=options.max_parallel_jobs,
@@ -204,6 +204,8 @@ def _loop(  # noqa: PLR0913, PLR0917 - all that a runner is
             **_habits(settings, options, leave_at),
             wait_seconds=options.wait_seconds,
             heartbeat_seconds=options.heartbeat_seconds,
+            workflow_created_at=who[0].created_at,
+            runner_started_at=who[1].started_at,
         ),
         place,
         options.given.launcher() if options.given else Direct(pinned=pinnable(settings.settings)),
@@ -272,6 +274,12 @@ def _end(torc: Torc, runner: Runner, reason: str, loop: Loop, output_dir: Path) 
         orphans.end_runner(torc, runner, reason, output_dir)
     except NotFound:
         return  # deleted meanwhile
+    except StoreLost as error:
+        kept = f"{error.hint}. Results since then are kept in {loop.journal.path} and delivered when you go on with"
+        lost = f"{error.hint}. The last results could not be kept: their jobs run again with"
+        is_something = loop.journal.is_kept or not loop.journal.is_whole
+        hint = (kept if loop.journal.is_whole else lost) if is_something else f"{error.hint}. Then go on with"
+        raise StoreLost(error.message, hint=f"{hint}: torc run {runner.workflow_id}", **error.details) from None
     except Unavailable as error:
         kept = f"what was finished is kept in {loop.journal.path} and will be delivered by the next run"
         lost = "the last results could not be written here either: their jobs will run again"

@@ -21,7 +21,8 @@ from torc.api.base import Torc
 from torc.api.runs import Assignment
 from torc.runner import launch, shell, signals, spawner, variables
 from torc.runner.actions import ActionRun
-from torc.runner.journal import Journal
+from torc.runner.conversation import keep
+from torc.runner.journal import Journal, Owner
 from torc.runner.leftovers import Leftovers
 from torc.runner.monitor import Monitor
 from torc.runner.orphans import Sessions
@@ -96,7 +97,10 @@ class Loop:
     def __init__(self, torc: Torc, settings: Settings, place: Place, launcher: Direct | None = None) -> None:
         self.torc, self.settings, self.place = torc, settings, place
         output_dir = Path(place.output_dir)
-        self.journal = Journal(output_dir, settings.workflow_id, settings.runner_id)
+        owner = Owner(
+            settings.workflow_id, settings.runner_id, settings.workflow_created_at, settings.runner_started_at
+        )
+        self.journal = Journal(output_dir, owner)
         self._sessions = Sessions(output_dir, settings.workflow_id, settings.runner_id)
         self._is_plain = shell.reads_nothing(place.environ)
         self._base_environ = variables.encoded(place.environ)
@@ -141,6 +145,9 @@ class Loop:
                 self._perform(self._first)
                 while not self._left:
                     self._turn()
+            except BaseException:
+                self._keep_unreported()
+                raise
             finally:
                 sys.setswitchinterval(interval)
                 self._abandon()
@@ -442,6 +449,7 @@ class Loop:
         self._launcher.close()
         self._leftovers.close()
         self._sessions.close()
+        self.journal.close()
         self._epoll.close()
         self._talker.close()
 
@@ -449,9 +457,17 @@ class Loop:
         for answer in self._talker.answers():
             if isinstance(answer, BaseException):
                 raise answer
+            if isinstance(answer, Replied) and answer.is_gone:
+                self._keep_unreported()
             self._handle(answer)
-            if isinstance(answer, Replied):
+            if isinstance(answer, Replied) and not answer.is_gone:
                 self.journal.delivered()
+
+    def _keep_unreported(self) -> None:
+        """Leave to the next run what nobody was told of."""
+        sent, state = self.state.in_flight, self.state
+        finished = [*(sent.finished if sent else ()), *state.finished]
+        self._perform(keep(finished, [*(sent.actions_finished if sent else ()), *state.actions_finished]))
 
     # -- signals ------------------------------------------------------------------------------------------------
 

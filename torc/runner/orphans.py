@@ -65,9 +65,10 @@ def _path(output_dir: Path, workflow_id: int, runner_id: int) -> Path:
 def give_up_dead_runners(torc: Torc, workflow_id: int, here: Identity, output_dir: Path) -> list[Runner]:
     """End the runners of this machine whose processes are gone.
 
-    Their jobs' processes are killed and what they could not report is reported first, so that nothing runs twice. Raises
-    Conflict when such a process cannot be killed.
+    Their jobs' processes are killed and what they could not report is reported first, so that nothing runs twice; so is
+    what runners that are known no more have left in the folder. Raises Conflict when such a process cannot be killed.
     """
+    deliver_left(torc, workflow_id, here, output_dir)
     dead = dead_runners(torc, workflow_id, here)
     for runner in dead:
         sessions = _path(output_dir, workflow_id, runner.id)
@@ -85,13 +86,17 @@ def dead_runners(torc: Torc, workflow_id: int, here: Identity) -> list[Runner]:
     return [runner for runner in runners if _is_dead(runner, here)]
 
 
+def deliver_left(torc: Torc, workflow_id: int, here: Identity, output_dir: Path) -> int:
+    """Deliver what runners have left in a folder, before anything is given up or run again. Returns how many results counted."""
+    return journal.deliver_all(
+        torc, workflow_id, output_dir, lambda runner: runner.host == here.host and not _is_dead(runner, here)
+    )
+
+
 def end_runner(torc: Torc, runner: Runner, reason: str, output_dir: Path) -> None:
     """Take a runner off. What its journal still holds is delivered before: afterwards it would count for nothing."""
-    path, requests = journal.undelivered(output_dir, runner.workflow_id, runner.id)
-    for request in requests:
-        torc.send(request.model_copy(update={"stopping": True}))
+    journal.deliver(torc, runner.workflow_id, runner.id, output_dir)
     torc.send(EndRunner(workflow_id=runner.workflow_id, runner_id=runner.id, reason=reason))
-    path.unlink(missing_ok=True)
 
 
 def _is_dead(runner: Runner, here: Identity) -> bool:

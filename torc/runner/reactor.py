@@ -91,8 +91,9 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
             for item in reply.cancel:
                 effects += cancel(state, item, settings, now)
             return effects
-        case Unreachable(sent):
-            return conversation.take_back(state, sent, settings, now)
+        case Unreachable(sent, for_good):
+            take = conversation.lose_store if for_good else conversation.take_back
+            return take(state, sent, settings, now)
         case NotLaunched():
             return _not_launched(state, settings, event, now)
         case NoRoom(job_id, why):
@@ -123,7 +124,7 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
 
 def _fill(state: State, settings: Settings, now: float, effects: list[Effect]) -> None:
     """Start what is claimed and fits. What is too large now lets others pass, but not for ever."""
-    if state.is_stopping or state.is_lost or now < state.paused_until:
+    if state.is_stopping or state.is_lost or state.gave_up or now < state.paused_until:
         return
     if has_slot(state, settings):
         _fill_room(state, settings, now, effects)

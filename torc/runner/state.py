@@ -37,16 +37,18 @@ class Reports(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """The store answered."""
+    """The store answered. `is_gone`: it does not have this workflow any more."""
 
     reply: ExchangeReply
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """The store did not answer; what was sent is to be sent again."""
+    """The store did not answer; what was sent is to be sent again. `for_good`: it is lost, and will not answer any more."""
 
     sent: Exchange
+    for_good: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,8 @@ class Settings:
     idle_seconds: float = inf  # leaves an allocation in which nothing has run for so long, though work may come
     lines_up: bool = True  # short jobs may begin at the very end of others
     unreachable_seconds: float = inf  # leaves when the store has been away for longer, and nothing runs
+    workflow_created_at: float | None = None  # these two tell a store that was replaced from the one that was
+    runner_started_at: float | None = None
 
     @property
     def counts_only(self) -> bool:
@@ -332,7 +336,7 @@ class State:
     notice_at: float = inf  # when jobs are asked to save their work because this runner leaves
     is_leaving: bool = False  # they have been asked
     is_lost: bool = False
-    gave_up: bool = False  # leaves with reports that only the journal has
+    gave_up: bool = False  # starts nothing more, and leaves with reports that only the journal has
     unreachable_since: float | None = None
     # -- what it has seen
     mean_seconds: float | None = None  # of the wall times seen

@@ -10,7 +10,7 @@ import threading
 
 from torc.api.base import Torc
 from torc.api.runs import Exchange, ExchangeReply
-from torc.errors import NotFound, TorcError, Unauthorized, Unavailable
+from torc.errors import NotFound, StoreLost, TorcError, Unauthorized, Unavailable
 from torc.runner.state import Replied, Unreachable
 
 _LOG = logging.getLogger(__name__)
@@ -82,13 +82,16 @@ class Talker:
         )  # fmt: skip
         try:
             reply: ExchangeReply = self._torc.send(request)
+        except StoreLost:  # the store has said how
+            _LOG.error("nothing more is started, and what runs is let end; Ctrl-C ends it now")
+            return Unreachable(request, for_good=True)
         except (Unavailable, Unauthorized) as error:  # a token may be renewed
             if not self._is_away:
                 _LOG.warning("the store does not answer, jobs go on: %s (%s)", error.message, error.hint)
             self._is_away = True
             return Unreachable(request)
-        except NotFound:  # the workflow or this runner was deleted
-            return Replied(ExchangeReply(done=True, lease_seconds=0.0, runner_is_lost=True))
+        except NotFound:  # the workflow was deleted
+            return Replied(ExchangeReply(done=True, lease_seconds=0.0, runner_is_lost=True), is_gone=True)
         except TorcError as error:
             return error
         except BaseException as error:  # noqa: BLE001 - raised again by the loop

@@ -22,7 +22,9 @@ from torc.api.runs import EndRunner, Exchange, RegisterRunner, StartRun
 from torc.api.workflows import RecordFiles
 from torc.client.embedded import Check, Embedded, says_something, without_reports
 from torc.core.access import Caller
+from torc.errors import Unavailable
 from torc.operations.dispatch import is_prepared
+from torc.operations.runs import renew_leases
 from torc.server.waiting import Waiting
 from torc.store.feed import Feed, Reach
 from torc.store.open import Store
@@ -55,6 +57,14 @@ class Answers:
     def begin(self) -> None:
         """Begin to look for what other processes change; in the event loop."""
         self._watcher = asyncio.create_task(self._watch())
+
+    async def resume(self) -> None:
+        """Let runners that were silent because no server was there speak before they are given up."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._writers, partial(self._embedded.transact, renew_leases, None, writes=True))
+        except Unavailable as error:  # whoever asks is told so too
+            _LOG.warning("%s", error.message)
 
     async def end(self) -> None:
         """Let go of everything."""
@@ -141,8 +151,9 @@ class Answers:
                     continue
                 try:
                     found = await self.read(partial(feed.changes, watched))
-                except DBAPIError as error:  # the database is away: those who ask are told so
-                    _LOG.info("cannot look for changes: %s", error.orig)
+                except (DBAPIError, Unavailable) as error:  # the database is away: those who ask are told so
+                    _LOG.info("cannot look for changes: %s", error)
+                    self.waiting.changed_somewhere()
                     continue
                 for workflow_id, reach in found.items():
                     self.waiting.changed(workflow_id, reach)

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from torc.api.users import GetMe
-from torc.errors import NotFound, TorcError
+from torc.errors import NotFound, TorcError, Unavailable
 from torc.server import openapi, problems
 from torc.server.answering import Answers
 from torc.server.gate import AccessLog, BodyLimit, Hosts, SameOrigin
@@ -106,6 +106,7 @@ class _Own:
     @asynccontextmanager
     async def live(self, _app: Starlette) -> AsyncIterator[None]:
         """Be there for callers."""
+        await self.answers.resume()
         self.answers.begin()
         measuring = asyncio.create_task(self._measure())
         async with AsyncExitStack() as others:
@@ -134,6 +135,8 @@ class _Own:
             await self.answers.read(partial(_look, self.store))
         except DBAPIError:
             return JSONResponse({"status": "the database does not answer"}, 503)
+        except Unavailable as error:
+            return JSONResponse({"status": error.message, "hint": error.hint}, 503)
         return JSONResponse({"status": "ready"})
 
     async def tell_metrics(self, request: HttpRequest) -> Response:

@@ -64,6 +64,7 @@ class Follower:
     cluster: Cluster[AllocationRequest]
     gpu_option: str = "gres"
     pace: Pace = field(default_factory=Pace)
+    before_looking: Callable[[], object] | None = None  # takes in what runners have left, before they are given up
     _refused: set[int] = field(default_factory=set)  # firings that cannot be carried out, told once
 
     def step(self) -> Followed:
@@ -72,6 +73,8 @@ class Follower:
         submitted: list[Allocation] = []
         try:
             if self.pace.is_due():
+                if self.before_looking is not None:
+                    self.before_looking()
                 changed = poll(self.torc, self.cluster, [self.workflow_id]).changed
                 self.pace.looked(changed=bool(changed))
             submitted = self._carry_out()

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from torc.errors import StoreLost, TorcError
+from torc.store.guard import Guard, damage, rescue, what_to_do
+
 Values = Mapping[str, Any]
+_LOG = logging.getLogger(__name__)
 
 
 class Dialect(Protocol):
@@ -86,19 +93,60 @@ class Sqlite:
     id_list = "(SELECT value FROM json_each(:ids))"
     names_job = "EXISTS (SELECT 1 FROM json_each(event.data, '$.job_ids') WHERE value = :job_id)"
 
+    def __init__(self, guard: Guard | None = None) -> None:
+        self.guard = guard
+        self._losing = threading.Lock()
+
     @contextmanager
     def begin_write(self, engine: Engine) -> Iterator[Connection]:
-        """Open a transaction with the write lock."""
-        with engine.connect() as db:
-            db.exec_driver_sql("BEGIN IMMEDIATE")
-            yield from _finish(db)
+        """Open a transaction with the write lock. Raises StoreLost, also after a commit that nobody will see."""
+        try:
+            with engine.connect() as db:
+                db.exec_driver_sql("BEGIN IMMEDIATE")
+                yield from _finish(db)
+        except DBAPIError as error:
+            self._check(engine, error)
+            raise
+        self._check(engine)
 
     @contextmanager
     def begin_read(self, engine: Engine) -> Iterator[Connection]:
-        """Open a transaction that sees one snapshot."""
-        with engine.connect() as db:
-            db.exec_driver_sql("BEGIN")
-            yield from _finish(db)
+        """Open a transaction that sees one snapshot. Raises StoreLost."""
+        try:
+            with engine.connect() as db:
+                db.exec_driver_sql("BEGIN")
+                yield from _finish(db)
+        except DBAPIError as error:
+            self._check(engine, error)
+            raise
+        self._check(engine)
+
+    def _check(self, engine: Engine, error: DBAPIError | None = None) -> None:
+        """Notice that the file is not what it was. Raises StoreLost."""
+        guard = self.guard
+        if guard is None:
+            return
+        if guard.lost is not None:
+            raise again(guard.lost)
+        wrong = guard.what_is_wrong() or (damage(error) if error is not None else None)
+        if wrong is None:
+            return
+        with self._losing:
+            if guard.lost is None:
+                guard.lost = self._lose(engine, guard, wrong)
+        raise again(guard.lost) from None
+
+    def _lose(self, engine: Engine, guard: Guard, wrong: str) -> StoreLost:
+        rescued = None
+        if not wrong.startswith("was moved"):
+            with suppress(DBAPIError, TorcError), engine.connect() as db:
+                rescued = rescue(db.connection.driver_connection, guard.path)
+        hint = what_to_do(guard.path, rescued)
+        if wrong.startswith("was moved"):
+            hint = "move it back, or name it where it is now with --db"
+        error = StoreLost(f"the database {guard.path} {wrong}", hint=hint, store="lost")
+        _LOG.error("%s; %s", error.message, hint)
+        return error
 
     def lock_workflow(self, db: Connection, workflow_id: int) -> None:
         """Do nothing: there is one writer."""
@@ -151,6 +199,11 @@ class Sqlite:
             word in str(cause)
             for word in ("locked", "busy", "disk I/O error", "disk is full", "readonly", "unable to open")
         )
+
+
+def again(error: StoreLost) -> StoreLost:
+    """Return the same error to be raised once more, by another thread too."""
+    return StoreLost(error.message, hint=error.hint, **error.details)
 
 
 class Postgres:
@@ -265,6 +318,14 @@ def _finish(db: Connection) -> Iterator[Connection]:
 
 
 def backup_sqlite(source: Path, target: Path) -> None:
-    """Copy a live SQLite database, whole and consistent."""
-    with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
-        old.backup(new)
+    """Copy a live SQLite database, whole and consistent. Raises StoreLost for one that is damaged."""
+    try:
+        with (
+            closing(sqlite3.connect(f"file:{quote(str(source.absolute()))}?mode=rw", uri=True)) as old,
+            closing(sqlite3.connect(target)) as new,
+        ):
+            old.backup(new)
+    except sqlite3.Error as error:
+        if wrong := damage(error):
+            raise StoreLost(f"the database {source} {wrong}", hint=what_to_do(source)) from None
+        raise

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sqlite3
 import stat
 import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from torc.core.urls import split_url
-from torc.errors import Invalid, Unavailable
+from torc.errors import Invalid, StoreLost, Unavailable
 from torc.store import migrate
 from torc.store.dialect import Dialect, Postgres, Sqlite
+from torc.store.guard import Guard, copies, damage, what_to_do
 
 #: magic numbers of file systems on which SQLite's WAL is unsafe (statfs(2), linux/magic.h)
 _NETWORK = {
@@ -50,6 +53,8 @@ class Store:
     def close(self) -> None:
         """Give back all connections."""
         self.engine.dispose()
+        if isinstance(self.dialect, Sqlite) and self.dialect.guard is not None:
+            self.dialect.guard.close()
 
 
 def open_store(where: str | Path, *, create: bool = True) -> Store:
@@ -93,15 +98,22 @@ def _open_postgres(url: str) -> Store:
 def _open_sqlite(path: Path, create: bool) -> Store:
     fresh = not path.exists()
     if fresh and not create:
+        if hint := _what_to_do(path):
+            raise StoreLost(f"there is no database {path} any more", hint=hint)
         raise Invalid(f"there is no database {path}", hint="`torc create SPEC` makes one")
     network = network_file_system(path.parent)
     try:
         if fresh:
             # nobody else may read it, from its first moment on
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR))
-        engine = _sqlite_engine(path, wal=network is None)
+        elif path.stat().st_size == 0 and (hint := _what_to_do(path)):
+            raise StoreLost(f"the database {path} is empty", hint=hint)
+        guard = Guard(path)
+        engine = _sqlite_engine(path, guard, wal=network is None)
         migrate.bring_up_to_date(engine, Sqlite(), path)
     except (OSError, DBAPIError) as error:
+        if wrong := damage(error):
+            raise StoreLost(f"the database {path} {wrong}", hint=what_to_do(path)) from None
         cause = error.orig if isinstance(error, DBAPIError) else error
         raise Unavailable(
             f"cannot open the database {path}: {cause}", hint="check the path and its permissions"
@@ -112,18 +124,29 @@ def _open_sqlite(path: Path, create: bool) -> Store:
             f"{path} is on {network}, where several machines cannot safely share a SQLite database: "
             "a rollback journal is used; for more than one machine use a server",
         )
-    return Store(engine, Sqlite(), path, notes)
+    if fresh and (hint := _what_to_do(path)):
+        notes = (*notes, f"{path} is new. Of an earlier database, a copy is left: {hint}")
+    return Store(engine, Sqlite(guard), path, notes)
 
 
-def _sqlite_engine(path: Path, *, wal: bool) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),  # a path may hold any character
-        poolclass=QueuePool,
-        connect_args={"check_same_thread": False, "isolation_level": None, "timeout": BUSY_SECONDS},
-    )
+def _what_to_do(path: Path) -> str | None:
+    """Say how to get back the database that was here; None: nothing tells of any."""
+    return what_to_do(path) if next(copies(path), None) is not None else None
+
+
+def _sqlite_engine(path: Path, guard: Guard, *, wal: bool) -> Engine:
+    def connect() -> sqlite3.Connection:
+        # a database that was deleted must not come back empty: mode=rw
+        return sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw", BUSY_SECONDS, uri=True, check_same_thread=False, isolation_level=None
+        )
+
+    engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=QueuePool, creator=connect)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
+        if guard.is_other():
+            raise sqlite3.OperationalError("unable to open database file: it was replaced")
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
         # NORMAL under WAL survives kill -9; a power cut may take the last transactions, whose jobs then run again

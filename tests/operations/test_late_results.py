@@ -1,0 +1,139 @@
+"""Results that come after their runner was given up, or to a store that is older than they are: each counts once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.workflows import claim, exchange, jobs, runner, states, workflow
+from torc.api.runs import Delivered, DeliverResults, EndRunner, Finished, GetRunner, ListResults, StartRun
+from torc.api.workflows import CheckWorkflow, GetWorkflow, ResetWorkflow
+from torc.client.embedded import Embedded
+from torc.core.retry import DIED
+from torc.core.states import State
+from torc.errors import Conflict
+
+
+def succeeded(job_id: int, attempt: int = 1) -> Finished:
+    return Finished(
+        job_id=job_id,
+        attempt=attempt,
+        outcome="succeeded",
+        return_code=0,
+        started_at=1.0,
+        ended_at=2.0,
+        wall_seconds=1.0,
+    )
+
+
+def deliver(torc: Embedded, number: int, runner_id: int, *finished: Finished, **fields: float | None) -> Delivered:
+    created = torc.send(GetWorkflow(workflow_id=number)).created_at
+    request = DeliverResults(
+        workflow_id=number, runner_id=runner_id, finished=list(finished), **{"workflow_created_at": created, **fields}
+    )
+    return torc.send(request)
+
+
+def begin(torc: Embedded, number: int, runner_id: int) -> int:
+    """Have a runner begin one job; gives the job."""
+    (given,) = claim(torc, number, runner_id).values()
+    return given.job_id
+
+
+@pytest.mark.parametrize("how", [DIED, "lease ended", "allocation ended: TIMEOUT"])
+def test_a_result_counts_after_its_runner_was_given_up_while_nobody_has_begun_another_attempt(
+    torc: Embedded, how: str
+) -> None:
+    number = workflow(torc, "a -> b")
+    runner_id = runner(torc, number)
+    job_id = begin(torc, number, runner_id)
+    torc.send(EndRunner(workflow_id=number, runner_id=runner_id, reason=how))
+    assert states(torc, number) == "a:ready b:blocked"
+    assert deliver(torc, number, runner_id, succeeded(job_id)).num_counted == 1
+    assert states(torc, number) == "a:completed b:ready"
+    assert deliver(torc, number, runner_id, succeeded(job_id)).num_counted == 0, "it counts once"
+    (result,) = torc.send(ListResults(workflow_id=number)).items
+    assert (result.state, result.attempt, result.runner_id, result.is_current) == (State.COMPLETED, 1, runner_id, True)
+    assert torc.send(CheckWorkflow(workflow_id=number)) == []
+
+
+def test_a_runner_that_comes_back_before_its_job_was_given_to_another_has_done_it(torc: Embedded) -> None:
+    number = workflow(torc, "a")
+    runner_id = runner(torc, number)
+    job_id = begin(torc, number, runner_id)
+    torc.send(EndRunner(workflow_id=number, runner_id=runner_id, reason="lease ended"))
+    assert exchange(torc, number, runner_id, finished=[succeeded(job_id)]).runner_is_lost
+    assert states(torc, number) == "a:completed"
+    assert torc.send(CheckWorkflow(workflow_id=number)) == []
+
+
+def test_a_result_changes_nothing_once_another_runner_has_the_job(torc: Embedded) -> None:
+    number = workflow(torc, "a")
+    first, second = runner(torc, number, 1), runner(torc, number, 2)
+    job_id = begin(torc, number, first)
+    torc.send(EndRunner(workflow_id=number, runner_id=first, reason="lease ended"))
+    claim(torc, number, second)
+    assert deliver(torc, number, first, succeeded(job_id)).num_counted == 0
+    assert states(torc, number) == "a:running"
+    exchange(torc, number, second, finished=[succeeded(job_id, 2)], limit=0)
+    assert states(torc, number) == "a:completed"
+    assert torc.send(CheckWorkflow(workflow_id=number)) == []
+
+
+def test_a_result_from_before_a_reset_changes_nothing(torc: Embedded) -> None:
+    number = workflow(torc, "a")
+    runner_id = runner(torc, number)
+    job_id = begin(torc, number, runner_id)
+    torc.send(ResetWorkflow(workflow_id=number, force=True))
+    assert deliver(torc, number, runner_id, succeeded(job_id)).num_counted == 0
+    assert states(torc, number) == "a:ready"
+
+
+def test_a_store_that_has_forgotten_attempts_takes_their_results_in_the_order_of_the_jobs(torc: Embedded) -> None:
+    number = workflow(torc, "a -> b -> c")
+    given = jobs(torc, number)
+    results = [succeeded(given[name].id, attempt) for name, attempt in (("c", 1), ("b", 3), ("a", 1))]
+    assert torc.send(GetWorkflow(workflow_id=number)).run_id == 0, "it is from before the run"
+    assert deliver(torc, number, 77, *results, runner_started_at=5.0).num_counted == 3
+    assert states(torc, number) == "a:completed b:completed c:completed"
+    assert {(item.attempt, item.runner_id, item.run_id) for item in torc.send(ListResults(workflow_id=number)).items} == {
+        (1, None, 1), (3, None, 1),
+    }  # fmt: skip
+    assert torc.send(CheckWorkflow(workflow_id=number)) == []
+    assert torc.send(StartRun(workflow_id=number)).run_id == 1
+
+
+def test_results_behind_what_is_not_done_wait_for_it_and_run_again(torc: Embedded) -> None:
+    number = workflow(torc, "a -> b")
+    assert deliver(torc, number, 77, succeeded(jobs(torc, number)["b"].id)).num_counted == 0
+    assert states(torc, number) == "a:ready b:blocked"
+    assert torc.send(ListResults(workflow_id=number)).items == []
+
+
+def test_another_runner_or_workflow_of_the_same_number_is_not_taken_for_the_one_that_reports(torc: Embedded) -> None:
+    number = workflow(torc, "a")
+    runner_id = runner(torc, number)
+    job_id = begin(torc, number, runner_id)
+    started = torc.send(GetRunner(runner_id=runner_id)).started_at
+    assert deliver(torc, number, runner_id, succeeded(job_id), runner_started_at=started - 1).num_counted == 0
+    assert states(torc, number) == "a:running"
+    assert exchange(torc, number, runner_id, runner_started_at=started - 1).runner_is_lost
+    for request in (
+        lambda: deliver(torc, number, runner_id, succeeded(job_id), workflow_created_at=1.0),
+        lambda: exchange(torc, number, runner_id, finished=[succeeded(job_id)], workflow_created_at=1.0),
+    ):
+        with pytest.raises(Conflict, match="not the one"):
+            request()
+    assert states(torc, number) == "a:running"
+    assert deliver(torc, number, runner_id, succeeded(job_id), runner_started_at=started).num_counted == 1
+    assert states(torc, number) == "a:completed"
+
+
+def test_a_failure_that_was_not_known_is_handled_as_any_other(torc: Embedded) -> None:
+    number = workflow(torc, "a -> b")
+    job_id = jobs(torc, number)["a"].id
+    failed = succeeded(job_id).model_copy(update={"outcome": "failed", "return_code": 3})
+    assert deliver(torc, number, 77, failed, succeeded(job_id)).num_counted == 1, (
+        "the first report of an attempt counts"
+    )
+    assert states(torc, number) == "a:failed b:canceled"
+    assert torc.send(CheckWorkflow(workflow_id=number)) == []
