@@ -229,6 +229,14 @@ class ActionFinished(Value):
     detail: str | None = None
 
 
+class GivenUp(Value):
+    """A runner that was given up, and whose processes may live on, on the machine of the one that is told."""
+
+    runner_id: int
+    pid: int
+    process_started: str
+
+
 class ExchangeReply(Value):
     """What the runner has to do next."""
 
@@ -250,6 +258,9 @@ class ExchangeReply(Value):
         False, description="no job runs in the allocation of this runner; told when it is given nothing"
     )
     lease_seconds: float
+    given_up: list[GivenUp] = Field(
+        [], description="with work that others may have begun: who on this machine may still run it; to be ended before"
+    )
     runner_is_lost: bool = Field(False, description="the lease had ended: stop everything, register anew")
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torc.api.runs import Assignment, Exchange, ExchangeReply, JobAttempt
+from torc.api.runs import Assignment, Exchange, ExchangeReply, GivenUp, JobAttempt
 from torc.core.exit_codes import counted
 from torc.core.packing import Candidate
 from torc.core.states import Event, State
@@ -42,6 +42,13 @@ _COUNTS = "SELECT state, count FROM job_count WHERE workflow_id = :id AND count 
 _INTERRUPTED = "SELECT 1 FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted LIMIT 1"
 _ALL_INTERRUPTED = "SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted"
 _END_RUN = "UPDATE workflow SET ended_at = :now, updated_at = :now WHERE id = :id AND ended_at IS NULL AND is_begun"
+#: how runners end that have ended what they had running themselves
+_ENDED_ALL = "('finished', 'stopped', 'failed', 'died')"
+_GIVEN_UP = (
+    "SELECT o.id, o.pid, o.process_started FROM runner o JOIN runner r ON r.host = o.host AND r.boot_id = o.boot_id "
+    "WHERE r.id = :id AND o.workflow_id = r.workflow_id AND o.id <> r.id AND NOT o.is_active "
+    f"AND coalesce(o.end_reason, '') NOT IN {_ENDED_ALL} ORDER BY o.id"
+)
 _MOST_INPUTS = 100
 #: nothing more happens to jobs in these by itself
 _AT_REST = frozenset({State.COMPLETED, State.FAILED, State.CANCELED, State.TERMINATED, State.DISABLED})
@@ -107,12 +114,16 @@ def _give_work(context: Reports, kind: str, labels: Mapping[str, str]) -> Exchan
     ended = {"id": workflow["id"], "now": tx.now}
     if done and not ours and not to_be_continued and tx.dialect.run(tx.db, _END_RUN, ended):
         tx.event(workflow["id"], "run_ended", run_id=workflow["run_id"])
+    # what was given to nobody before runs nowhere
+    was_begun = bool(actions) or any(item.attempt > 1 for item in assignments)
+    left = tx.dialect.fetch(tx.db, _GIVEN_UP, {"id": request.runner_id}) if was_begun else []
     stopping = tx.dialect.fetch(tx.db, _STOPPING, {"id": request.runner_id})
     return ExchangeReply(
         assignments=assignments,
         cancel=[JobAttempt(job_id=row[0], attempt=row[1]) for row in stopping],
         actions=actions,
         done=done and not ours,
+        given_up=[GivenUp(runner_id=row[0], pid=row[1], process_started=row[2]) for row in left],
         waiting=counts.get(State.READY, 0),
         stuck=_is_stuck(context, counts, bool(assignments or firings or next_due is not None)),
         due_seconds=None if next_due is None else max(0.0, next_due - tx.now),

@@ -44,9 +44,9 @@ def identity() -> Identity:
     return Identity(socket.gethostname(), os.getpid(), f"{start_ticks(os.getpid())}@{pid_namespace()}", boot_id())
 
 
-def mark(pid: int, process_started: str) -> str:
-    """Name a runner's process, for the environment of what it starts."""
-    return f"{pid}.{process_started}"
+def mark(pid: int, process_started: str, runner_id: int | None = None) -> str:
+    """Name a process, or one of the runners in it, for the environment of what it starts; what follows tells them apart further."""
+    return f"{pid}.{process_started}." + ("" if runner_id is None else f"{runner_id}-")
 
 
 def start_ticks(pid: int) -> int | None:

@@ -95,6 +95,10 @@ class Ended:
     left: tuple[int, ...] = ()
 
 
+class SpawnerGone(Unavailable):
+    """A process that starts others has ended by itself."""
+
+
 class Spawner:
     """The process that starts others for this one, and what is said to it."""
 
@@ -190,12 +194,12 @@ class Spawner:
         except ConnectionError:
             raise self._gone() from None
 
-    def _gone(self) -> Unavailable:
+    def _gone(self) -> SpawnerGone:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_PATIENCE_SECONDS)
         code = self._process.returncode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
-        return Unavailable(
+        return SpawnerGone(
             f"the process that starts jobs (pid {self.pid}) {how}",
             hint="what ran was ended; the next run begins it anew",
         )

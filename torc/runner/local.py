@@ -19,6 +19,7 @@ from typing import Any
 
 from torc.api.base import Torc
 from torc.api.runs import (
+    GetRunner,
     GetRunnerSettings,
     NodeCapacity,
     RegisterRunner,
@@ -32,7 +33,7 @@ from torc.core.quantities import human_bytes
 from torc.core.resources import Capacity, Pool
 from torc.errors import Conflict, NotFound, StoreLost, TorcError, Unavailable
 from torc.files import LOG_FOLDER, make_folder, private_folder
-from torc.runner import diary, files, hardware, orphans
+from torc.runner import diary, files, hardware, launch, orphans
 from torc.runner.conversation import node_capacity
 from torc.runner.entrance import NOT_FOR_JOBS, Entrance
 from torc.runner.hardware import Identity
@@ -159,7 +160,13 @@ def _run_once(
                 runner.id, ", ".join(f"{at.num_cpus} CPUs, {human_bytes(at.memory_bytes)} of memory, {at.num_gpus} GPUs"
                                      for at in (total.nodes if isinstance(total, Pool) else (total,))),
             )  # fmt: skip
-            state = loop.run()
+            try:
+                state = loop.run()
+            except launch.SpawnerGone:
+                if torc.send(GetRunner(runner_id=runner.id)).is_active:
+                    raise
+                # whoever has taken this runner's jobs over has ended what it had running
+                return RunOutcome(torc.send(GetWorkflow(workflow_id=workflow.id)), runner.id, was_lost=True)
             _LOG.info(
                 "runner %d leaves: %d jobs completed, %d failed", runner.id, state.num_completed, state.num_failed
             )
@@ -292,7 +299,7 @@ def _end(torc: Torc, runner: Runner, reason: str, loop: Loop, output_dir: Path) 
 def _place(
     settings: RunnerSettings, options: RunOptions, here: Identity, runner_id: int, to_store: Mapping[str, str]
 ) -> Place:
-    mark = f"{hardware.mark(here.pid, here.process_started)}.{uuid.uuid4().hex[:8]}"
+    mark = f"{hardware.mark(here.pid, here.process_started, runner_id)}{uuid.uuid4().hex[:8]}"
     given = options.given
     inherited = without_threads_of_job(given.environ if given else os.environ)
     environ = {key: value for key, value in inherited.items() if key not in _FOREIGN}

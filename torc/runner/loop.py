@@ -12,14 +12,14 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from torc.api.base import Torc
-from torc.api.runs import Assignment
-from torc.runner import launch, shell, signals, spawner, variables
+from torc.api.runs import Assignment, GivenUp
+from torc.runner import launch, orphans, shell, signals, spawner, variables
 from torc.runner.actions import ActionRun
 from torc.runner.conversation import keep
 from torc.runner.journal import Journal, Owner
@@ -124,6 +124,7 @@ class Loop:
         self._next_sweep = 0.0
         self._signals_taken = 0
         self._is_warned = False
+        self._given_up: set[int] = set()  # runners
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -459,6 +460,8 @@ class Loop:
                 raise answer
             if isinstance(answer, Replied) and answer.is_gone:
                 self._keep_unreported()
+            if isinstance(answer, Replied):
+                self._end_given_up(answer.reply.given_up)
             self._handle(answer)
             if isinstance(answer, Replied) and not answer.is_gone:
                 self.journal.delivered()
@@ -468,6 +471,17 @@ class Loop:
         sent, state = self.state.in_flight, self.state
         finished = [*(sent.finished if sent else ()), *state.finished]
         self._perform(keep(finished, [*(sent.actions_finished if sent else ()), *state.actions_finished]))
+
+    def _end_given_up(self, runners: Sequence[GivenUp]) -> None:
+        """End what other runners here may still run of the work that this one was given, before it begins. Raises Conflict.
+
+        A runner that was stopped, or could not reach the store, lost its lease and lives: it does not know that its jobs are others'.
+        """
+        for each in runners:
+            if each.runner_id not in self._given_up:
+                self._given_up.add(each.runner_id)
+                output_dir = Path(self.place.output_dir)
+                orphans.end_given_up(each, self.settings.workflow_id, output_dir)
 
     # -- signals ------------------------------------------------------------------------------------------------
 

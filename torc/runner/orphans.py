@@ -1,8 +1,10 @@
-"""Runners of this machine that are no more, and what they left running.
+"""Runners of this machine that are no more, or were given up, and what they left running.
 
 A runner that was killed with -9 is told by its pid, its start time and the boot: no other process can have all three. Its
 jobs' processes are told by TORC_RUNNER in their environment, and by the sessions that the runner wrote down: a program
-that was started with an empty environment is still in the session of its job. Not found is only what left both behind.
+that was started with an empty environment is still in the session of its job. As long as its spawners live, whatever a job
+has started descends from them, and they are ended after it. Not found is only what left environment and session behind, when
+a runner and its spawners were killed together.
 """
 
 from __future__ import annotations
@@ -13,14 +15,17 @@ import select
 import signal
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from torc.api.base import Torc
-from torc.api.runs import EndRunner, ListRunners, Runner
+from torc.api.runs import EndRunner, GivenUp, ListRunners, Runner
 from torc.core.retry import DIED
 from torc.errors import Conflict
 from torc.files import open_new, read_trusted
 from torc.runner import entrance, journal
-from torc.runner.hardware import Identity, mark, start_ticks
+from torc.runner.hardware import Identity, mark, pid_namespace, start_ticks
+from torc.runner.leftovers import environ_of
+from torc.runner.spawner import parent_of
 
 _PATIENCE_SECONDS = 10.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -99,6 +104,16 @@ def end_runner(torc: Torc, runner: Runner, reason: str, output_dir: Path) -> Non
     torc.send(EndRunner(workflow_id=runner.workflow_id, runner_id=runner.id, reason=reason))
 
 
+def end_given_up(runner: GivenUp, workflow_id: int, output_dir: Path) -> None:
+    """End what a runner of this machine still runs that has lost its jobs and lives, perhaps stopped. Raises Conflict.
+
+    The runner itself is left alone: it finds its spawners gone, and that it was given up.
+    """
+    if runner.process_started.partition("@")[2] == pid_namespace():
+        sessions = _path(output_dir, workflow_id, runner.runner_id)
+        end_processes(mark(runner.pid, runner.process_started, runner.runner_id), sessions)
+
+
 def _is_dead(runner: Runner, here: Identity) -> bool:
     if runner.host != here.host:
         return False
@@ -111,18 +126,59 @@ def _is_dead(runner: Runner, here: Identity) -> bool:
 
 
 def end_processes(runner_mark: str, sessions: Path) -> None:
-    """Kill every process that a runner's jobs started, and wait until they are gone: no two copies may write at once."""
+    """Kill every process that a runner's jobs started, and wait until they are gone: no two copies may write at once.
+
+    Its spawners are stopped first, so that they begin nothing more meanwhile and still are the parents of what loses its own.
+    """
     starts = _written_down(sessions)
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    prefix = runner_mark.encode() + b"."
-    while found := [int(name) for name in os.listdir("/proc") if name.isdigit() and _is_of(int(name), prefix, starts)]:
+    prefix = runner_mark.encode()
+    stopped: set[int] = set()
+    while True:
+        found = _look(prefix, starts)
+        for pid in found.spawners - stopped:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGSTOP)
+        is_new, stopped = bool(found.spawners - stopped), found.spawners
+        if not (found.jobs or is_new):
+            if not found.spawners:
+                return
+            found = _Found(set(), found.spawners)
         if time.monotonic() > deadline:
+            left = sorted(found.jobs | found.spawners)[:10]
             raise Conflict(
-                f"processes of a runner that died still run and cannot be killed: {', '.join(map(str, found[:10]))}",
+                f"processes of another runner still run and cannot be killed: {', '.join(map(str, left))}",
                 hint="end them (they may wait for a file system, or belong to another user), then try again",
             )
-        for pid in found:
+        for pid in found.jobs or (() if is_new else found.spawners):
             _kill(pid, deadline)
+
+
+class _Found(NamedTuple):
+    """Live processes of a runner."""
+
+    jobs: set[int]
+    spawners: set[int]
+
+
+def _look(prefix: bytes, starts: dict[int, list[float]]) -> _Found:
+    """Look for what a runner has started: marked by it, in one of its sessions, or descended from its spawners."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    found = _Found(set(), set())
+    offspring: dict[int, list[int]] = {}
+    for pid in pids:
+        offspring.setdefault(parent_of(pid), []).append(pid)
+        if (environ := _environ_of(pid, prefix)) is not None and b"TORC_JOB_ID" not in environ:
+            found.spawners.add(pid)
+        elif environ is not None or _is_of_session(pid, starts):
+            found.jobs.add(pid)
+    below = list(found.spawners)
+    while below:
+        for child in offspring.get(below.pop(), ()):
+            below.append(child)
+            if child not in found.spawners and _may_be_ended(child) and start_ticks(child) is not None:
+                found.jobs.add(child)
+    return found
 
 
 def _kill(pid: int, deadline: float) -> None:
@@ -150,20 +206,32 @@ def _written_down(path: Path) -> dict[int, list[float]]:
     return starts
 
 
-def _is_of(pid: int, runner_mark: bytes, starts: dict[int, list[float]]) -> bool:
-    """Tell whether a live process descends from the runner: by its environment, or by its session."""
+def _environ_of(pid: int, prefix: bytes) -> dict[bytes, bytes] | None:
+    """Give the variables of a live process that a runner has marked; None: it has not."""
+    environ = environ_of(pid)
+    is_marked = any(word.startswith(prefix) for word in environ.get(b"TORC_RUNNER", b"").split())
+    return environ if is_marked and _may_be_ended(pid) and start_ticks(pid) is not None else None
+
+
+def _may_be_ended(pid: int) -> bool:
+    """Tell whether a process is no other user's: a runner starts nothing for somebody else, and root could end it all the same."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid == os.geteuid() and pid != os.getpid()
+    except OSError:
+        return False
+
+
+def _is_of_session(pid: int, starts: dict[int, list[float]]) -> bool:
+    """Tell whether a live process is in one of the sessions that a runner has begun."""
+    if not starts:
+        return False
     ticks = start_ticks(pid)
-    if ticks is None or pid == os.getpid():
+    if ticks is None or not _may_be_ended(pid):
         return False
     try:
-        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
-            return False  # a runner starts nothing for somebody else; root could end it all the same
         session = os.getsid(pid)
-        for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            if entry.startswith(b"TORC_RUNNER=") and any(word.startswith(runner_mark) for word in entry[12:].split()):
-                return True
     except OSError:
-        return False  # gone, or another user's
+        return False  # gone
     leader = start_ticks(session)
     # a pid is not given anew while it names a session: where the leader has ended, the members tell by their start
     began = ticks if leader is None else leader

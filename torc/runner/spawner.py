@@ -332,12 +332,13 @@ def children() -> list[int]:
         with open(f"/proc/self/task/{own}/children", "rb", buffering=0) as file:
             return [int(pid) for pid in file.read().split()]
     except OSError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _parent_of(name) == own]
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and parent_of(int(name)) == own]
 
 
-def _parent_of(name: str) -> int:
+def parent_of(pid: int) -> int:
+    """Give the parent of a process; 0: it has ended."""
     try:
-        with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             return int(file.read().rpartition(b") ")[2].split()[1])
     except OSError:
         return 0
