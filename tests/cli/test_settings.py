@@ -164,3 +164,18 @@ def test_a_runner_keeps_a_log_beside_those_of_its_jobs(program: Program) -> None
     assert "INFO runner 1 works with" in text
     assert "INFO ended job 1, attempt 1: return code 3" in text
     assert "INFO runner 1 leaves: 0 jobs completed, 1 failed" in text
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://kim:hunter2@db/x", "postgresql+psycopg://kim@db/x?password=hunter2"]
+)
+def test_what_is_listed_holds_no_password_of_a_database_and_its_file_is_private(program: Program, url: str) -> None:
+    for shown in (program("config", "show", TORC_DB=url), program("config", "show", "-f", "json", TORC_DB=url)):
+        assert "hunter2" not in shown.stdout + shown.stderr and "@db/x" in shown.stdout
+    program("config", "set", "db", url)
+    assert stat.S_IMODE(_user_file(program).stat().st_mode) == 0o600
+    told = program("config", "set", "db", "x.db", TORC_DB=url)
+    assert "and wins" in told.stderr and "hunter2" not in told.stderr
+    assert program("config", "get", "db", TORC_DB=url).stdout == f"{url}\n"
+    failed = program("status", "1", TORC_DB=url.replace("@db/", "@127.0.0.1:1/"), code=5)
+    assert "hunter2" not in failed.stdout + failed.stderr

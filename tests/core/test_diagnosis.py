@@ -221,3 +221,18 @@ def test_a_missing_output_is_said_to_be_one() -> None:
     found = diagnose(Facts(reason="missing_output", return_code=0, detail="did not write result.csv"))
     assert found.category == "missing_file"
     assert "output" in found.what and "reads" not in found.what + found.advice
+
+
+def test_no_secret_of_a_command_or_a_log_is_in_what_is_told() -> None:
+    body = "\n".join(["MIIEpAIBAAKCAQEA" + "x" * 48] * 3)
+    key = f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----"
+    log = Log("stderr", f"{key}\nKeyError: no such host postgres://kim:hunter2@db/x\n{body}\n")
+    for command, program in (
+        (f"echo '{key}' > key; PGPASSWORD=hunter2 psql -f x", "psql"),
+        ("API_TOKEN='hunter2 hunter3' solve.sh", "solve.sh"),
+        (f"cat > key <<END\n{key}\nEND\nsolve", "cat"),
+    ):
+        found = diagnose(Facts(command=command, return_code=1, detail="`login --password hunter2` ended", logs=(log,)))
+        told = repr(found)
+        assert found.program == program, told
+        assert "hunter2" not in told and "MIIEpA" not in told and "x" * 40 not in told

@@ -50,6 +50,26 @@ LINES = {
     "postgresql+psycopg://torc:pw@db/torc": "postgresql+psycopg://[redacted: credentials]@db/torc",
     f"https://{A40}@github.com/x": "https://[redacted: credentials]@github.com/x",
     "https://x.blob/core?sig=aGVsbG8gd29ybGQhISE%3D&se=1": "https://x.blob/core?sig=[redacted: signature]&se=1",
+    'curl -H "X-Auth-Token: s3cr3tvalue" https://x': 'curl -H "X-Auth-Token: [redacted: secret]" https://x',
+    "curl -H 'X-Vault-Token: hvs.CAESIJ' x": "curl -H 'X-Vault-Token: [redacted: secret]' x",
+    'curl --header="PRIVATE-TOKEN: s3cr3tvalue99" x': 'curl --header="PRIVATE-TOKEN: [redacted: secret]" x',
+    'curl -H "Authorization: s3cr3tvalue99" x': 'curl -H "Authorization: [redacted: credentials]" x',
+    'curl -H "Authorization: ApiKey abcdefg" x': 'curl -H "Authorization: ApiKey [redacted: credentials]" x',
+    'git -c http.extraheader="AUTHORIZATION: bearer abcdefgh" pull': 'git -c http.extraheader="AUTHORIZATION: bearer [redacted: credentials]" pull',
+    "echo 'password: hunter2' | login": "echo 'password: [redacted: password]' | login",
+    "PLAIN_PW=hunter2 ./run": "PLAIN_PW=[redacted: password] ./run",
+    "export MYPW='hun ter2'": "export MYPW='[redacted: password]'",
+    "user=kim pass=hunter2": "user=kim pass=[redacted: secret]",
+    "run --pw hunter2 --secret hunter2": "run --pw [redacted: secret] --secret [redacted: secret]",
+    "run --token abcdef --access-token=qwert": "run --token [redacted: secret] --access-token=[redacted: secret]",
+    "mysql -u root -phunter2 db": "mysql -u root -p[redacted: password] db",
+    "mariadb-dump -uroot -p'hunter 2' db": "mariadb-dump -uroot -p[redacted: password] db",
+    "docker login -u kim -p hunter2 x": "docker login -u kim -p [redacted: password] x",
+    "7z x -phunter2 a.7z; unzip -P hunter2 a.zip": "7z x -p[redacted: password] a.7z; unzip -P [redacted: password] a.zip",
+    "redis-cli -a hunter2 ping": "redis-cli -a [redacted: password] ping",
+    "openssl rsa -passin pass:hunter2": "openssl rsa -passin pass:[redacted: password]",
+    "env: {API_TOKEN: abcd, N: 3}": "env: {API_TOKEN: [redacted: secret], N: 3}",
+    "postgresql://torc@db/torc?password=hunter2": "postgresql://torc@db/torc?password=[redacted: password]",
     "wandb login --api-key 0123456789abcdef0123456789abcdef01234567": "wandb login --api-key [redacted: secret]",
 }  # fmt: skip
 #: as programs print, and as specs hold
@@ -64,6 +84,11 @@ mysql --password "$DB_PASSWORD" --token ${TOKEN} --token-file /run/secrets/token
 ssh://kim@node1:22/x https://host:8080/path?q=a:b@c postgresql://${USER}:${PASSWORD}@db/x git@github.com:a/b.git
 scikit-learn sk-learn risk-assessment-of-something-long hf_hub_download dapifoo eyJ.x ghp_short AKIDSEQ
 MKVLAAKIAQYLPMNHHHFPZAMSTKIAAAASIAQYLPMNHHHFPZAMRKKAKIAQYLPM password: 
+pw.x -in pw.in > pw.out; pw = 12.5 Ry; calc_pw=scf; npw=1234; --pad-token eos; PASS: 17 tests; pass=true; first_pass=kmer
+mkdir -p hunter2; cp -p a b; ssh -p 2222 node1; mysql -P 3306 -p db; zip -r a.zip b; docker run -p 8080:80 x; login -p
+Authorization: required; authorization: failed for 3 users; X-Slurm-Job: 12; Content-Type: text/plain; max-tokens: 4096
+'token: expected' special-token: [PAD] "invalid token: }" 'no password: use a key' openssl rsa -passin file:/k
+mysql -u root -p"$PW" db; mysql -p$DB_PW db; redis-cli -a "$PW" ping; unzip -P ${PW} x; --token-type bearer
 srun: error: slurm_receive_msg: Zero Bytes were transmitted; munge: Invalid credential; credential: expired
 """
 
@@ -171,7 +196,7 @@ def test_text_is_cut_at_the_border_of_a_line() -> None:
 @pytest.mark.parametrize(
     "unit",
     ["password=", "token=/", "token=\"", "token='a", "eyJ-", "a://", "a:a", "://a", "key_", "A_KEY=", "sk-", "-----BEGIN PRIVATE KEY-----",
-     "AAAAAAAAAAAAAAAAAAAA\n", "\x1b]", "\x1b[", "Cookie: ", "signature", "Bearer ", "Authorization: ", "--token", " ", "pass", "SECRET_", "curl -u a", "sshpass -p ", "\\\""],
+     "AAAAAAAAAAAAAAAAAAAA\n", "\x1b]", "\x1b[", "Cookie: ", "signature", "Bearer ", "Authorization: ", "--token", " ", "pass", "SECRET_", "curl -u a", "sshpass -p ", "\\\"", "mysql ", "mysql -p", "login a ", "login -p $", "aws configure ", "authorization: ", "x-a-token: ", "pw=", "--pw "],
 )  # fmt: skip
 def test_megabytes_that_nearly_match_take_no_longer_than_others(unit: str) -> None:
     # a pattern that reads on and then fails, at each place anew, would be at this for hours

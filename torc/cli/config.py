@@ -28,13 +28,13 @@ Here = Annotated[bool, typer.Option("--here", help="In .torc/config.toml of this
 
 @config.command()
 def show() -> None:
-    """Show every setting, its value, and where that comes from.
+    """Show every setting, its value without passwords, and where that comes from.
 
     Later places win: defaults, /etc/torc/config.toml, ~/.config/torc/config.toml, .torc/config.toml, TORC_* variables, options.
 
     Example: torc config show
     """
-    found = {key: SESSION.settings.origin(key) for key in SETTINGS}
+    found = {key: (_without_secrets(value), origin) for key, (value, origin) in _origins().items()}
     if SESSION.json:
         render.show_json(
             [
@@ -55,7 +55,7 @@ def show() -> None:
 
 @config.command()
 def get(key: Key) -> None:
-    """Print the value of one setting.
+    """Print the value of one setting as it is, with the password that it may hold.
 
     Example: torc config get run.output_dir
     """
@@ -90,7 +90,7 @@ def set_(
     render.note(f"set {key} in {path}")
     now, origin = load(os.environ, find_place).origin(key)
     if now != read and origin != str(path):
-        render.note(f"but {origin} sets it to {_shown(now)}, and wins")
+        render.note(f"but {origin} sets it to {_shown(_without_secrets(now))}, and wins")
 
 
 @config.command()
@@ -121,6 +121,17 @@ def validate() -> None:
         render.show_json({"valid": True, "files": used})
     else:
         print(f"the configuration is valid ({', '.join(used) or 'no file'})")
+
+
+def _origins() -> dict[str, tuple[Value, str]]:
+    return {key: SESSION.settings.origin(key) for key in SETTINGS}
+
+
+def _without_secrets(value: Value) -> Value:
+    """Leave out the password in the URL of a database: what is listed is copied into reports of faults."""
+    from torc.core.redact import redact
+
+    return redact(value) if isinstance(value, str) else value
 
 
 def _known(key: str) -> str:

@@ -222,12 +222,13 @@ def _shown(database: str) -> str:
     """Give a database without its password."""
     if "://" not in database:
         return str(Path(database).absolute())
+    from torc.core.redact import redact
     from torc.core.urls import split_url
 
     parts = split_url(database)
     if parts is None:
         return "a database whose URL is not valid"
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return redact(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
 
 
 def _names(host: str) -> set[str]:

@@ -12,13 +12,14 @@ import re
 import signal
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 from torc.core.alike import normalised, program_of
 from torc.core.exit_codes import signal_name, signal_of
 from torc.core.quantities import human_bytes, human_duration
+from torc.core.redact import redact
 from torc.core.resources import ResourceRequest
 from torc.core.symptoms import ADVICE, SYMPTOMS, Category, Symptom
 
@@ -145,7 +146,10 @@ class _Case:
 
 @lru_cache(maxsize=512)  # whoever follows a workflow asks about the same failures every few seconds
 def diagnose(facts: Facts) -> Diagnosis:
-    """Tell why an attempt failed."""
+    """Tell why an attempt failed. No secret of a command or a log is in what is told."""
+    facts = replace(
+        facts, command=redact(facts.command), detail=facts.detail and redact(facts.detail), logs=_redacted(facts.logs)
+    )
     clues = [*_certain(facts), *_of_ending(facts), *_of_logs(facts.logs)]
     cases: dict[Category, _Case] = {}
     for clue in clues:
@@ -158,7 +162,7 @@ def diagnose(facts: Facts) -> Diagnosis:
     what, advice = ADVICE[category]
     advice = _OWN_ADVICE.get(facts.reason or "", advice)
     figures = tuple(dict.fromkeys(clue.figure for clue in case.clues if clue.figure is not None))
-    program = program_of(facts.command)
+    program = program_of(_REDACTED.sub("[redacted]", facts.command))
     last = quotes[-1].text if quotes else _last_line(facts.logs)
     if facts.reason in _AT_A_LIMIT:
         last = ""  # what it wrote before it was stopped is no error, and the shell's `Killed` comes or does not
@@ -175,6 +179,15 @@ def diagnose(facts: Facts) -> Diagnosis:
     )
 
 
+#: with its kind it is two words, of which the second would pass for a program
+_REDACTED = re.compile(r"\[redacted: [a-z ]{1,30}\]")
+
+
+def _redacted(logs: Sequence[Log]) -> tuple[Log, ...]:
+    """Redact whole logs: of a line alone it cannot be told that it stands in the middle of a key."""
+    return tuple(replace(log, text=redact(log.text)) for log in logs)
+
+
 @dataclass(frozen=True, slots=True)
 class Telling:
     """One of the things that logs tell, with the lines that say so."""
@@ -189,7 +202,7 @@ class Telling:
 def tellings(logs: Sequence[Log], least: float = 0.5) -> tuple[Telling, ...]:
     """Give all that logs of many processes tell, the surest first: several things may have gone wrong."""
     cases: dict[Category, _Case] = {}
-    for clue in _of_logs(logs):
+    for clue in _of_logs(_redacted(logs)):
         cases.setdefault(clue.category, _Case()).clues.append(clue)
     found = []
     for category, case in cases.items():

@@ -24,16 +24,27 @@ class _Form(NamedTuple):
 
     kind: str
     needles: tuple[str, ...]
-    pattern: re.Pattern[str]
+    pattern: str  # compiled when it is needed: most never are, and every command imports this
 
 
 def _form(kind: str, needles: str, pattern: str) -> _Form:
-    return _Form(kind, tuple(needles.split()), re.compile(pattern))
+    return _Form(kind, tuple(needles.split()), pattern)
+
+
+#: a word of a shell that stands for itself: in quotes, or without any
+_WORD = r"(?:'(?!\[redacted)[^'\n]{1,256}'|\"(?![$\[])[^\"\n]{1,256}\"|(?![$\"'\[(-])[^\s\"'`|;&<>()]{1,256})"
+
+
+def _option(programs: str, words: str, option: str) -> _Form:
+    """A password behind an option whose name says nothing: only of a program that is known to take it so."""
+    return _form(
+        "password", programs, rf"((?<![A-Za-z0-9])(?:{words})[ \t](?:[^\n|;&]{{0,160}}?[ \t])?{option}){_WORD}"
+    )
 
 
 #: the first group, where there is one, stays
 _FORMS = (
-    _form("torc token", "torc_", r"torc_[0-9]{1,18}_[A-Za-z0-9_-]{43,}"),
+    _form("torc token", "torc_ torcjob_", r"torc(?:job)?_[0-9]{1,18}_[A-Za-z0-9_-]{43,}"),
     _form("aws key", "AKIA ASIA", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9])"),
     _form("github token", "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})"),
     _form("gitlab token", "glpat- gldt- glrt- glcbt- glptt-", r"gl(?:pat|dt|rt|cbt|ptt)-[A-Za-z0-9_.-]{20,}"),
@@ -48,13 +59,29 @@ _FORMS = (
     _form("databricks token", "dapi", r"(?<![A-Za-z0-9])dapi[0-9a-f]{32}(?![A-Za-z0-9])"),
     _form("json web token", "eyJ", r"(?<![A-Za-z0-9_.-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
     _form(
-        "credentials", "uthorization",
-        r"([Aa]uthorization[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?(?i:bearer|basic|token) )[A-Za-z0-9._~+/=:-]{4,}",
+        "credentials", "uthorization UTHORIZATION",
+        r"((?i:authorization)[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?(?i:bearer|basic|token|apikey|api-key|key|negotiate) )"
+        r"[A-Za-z0-9._~+/=:-]{4,}",
     ),
-    _form("credentials", "earer", r"((?<![A-Za-z0-9])[Bb]earer[ \t])[A-Za-z0-9._~+/=-]{16,}"),
+    _form(
+        "credentials", "uthorization UTHORIZATION",
+        r"((?i:authorization)[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?)"
+        r"(?=[A-Za-z._~+/=:-]{0,60}[0-9])[A-Za-z0-9._~+/=:-]{8,}(?=[\"']|\s*(?:\n|$))",
+    ),
+    _form("credentials", "earer EARER", r"((?<![A-Za-z0-9])(?i:bearer)[ \t])[A-Za-z0-9._~+/=-]{16,}"),
     _form("cookie", "ookie:", r"((?<![A-Za-z0-9])[Cc]ookie:[ \t]{0,4})[^\s;=]{1,100}=[^\n\r]+"),
     _form("credentials", "curl", r"(\s(?:-u|--user)[ =]?[\"']?)(?!\d+:\d+\s)[^\s:\"'/$]{1,64}:(?!\$)[^\s\"']{1,256}"),
-    _form("password", "sshpass", r"(sshpass -p ?)(?!\$|\[redacted)[^\s\"'$]+"),
+    _option("sshpass", "sshpass", "-p ?"),
+    _option("mysql mariadb", r"(?:mysql|mariadb)[a-z-]{0,12}", "-p"),
+    _option("7z", "7z[ar]?", "-p"),
+    _option("zip", "(?:un)?zip", "-P "),
+    _option("login", "login", "-p "),
+    _option("redis-cli", "redis-cli", "-a "),
+    _option("ldap", "ldap[a-z]{1,12}", "-w "),
+    _option("ssh-keygen", "ssh-keygen", "-[NP] "),
+    _option("smbclient", "smbclient", r"-U ?[^\s%]{1,64}%"),
+    _option("openssl", "openssl", r"-pass(?:in|out)?[ \t]pass:"),
+    _option("aws configure", "aws[ \t]configure", r"aws_[a-z_]{3,30}[ \t]"),
     # a variable in the place of the password is no secret
     _form("credentials", "://", r"((?<=://)(?=[^\s/@:]{0,256}:(?!\$)[^\s/]{1,1024}@))[^\s/?#\"'<>`]{1,1280}(?=@)"),
     _form("credentials", "://", r"((?<=://))[A-Za-z0-9_-]{20,256}(?=@)"),
@@ -62,20 +89,20 @@ _FORMS = (
 )  # fmt: skip
 
 #: names of what is secret: `PGPASSWORD`, `dbPassword`; `API_TOKEN`, `TOKEN_2`, `accessToken`, `ssh-key`; `SIGNING_KEY`
-_PASSWORD = r"passwords?|passwd|passphrase|(?<![A-Za-z])pwd"
+_PASSWORD = r"passwords?|passwd|passphrase|(?<![A-Za-z])pwd|(?-i:(?<![A-Za-z])PW|(?<=[A-Z_])PW)"
 _SECRET = (
     r"secrets?(?:[_-]?(?:access[_-]?)?key)?|tokens?|credentials?|"
-    r"(?:api|access|private|secret|auth|account|encryption|signing|shared|license|ssh)[_-]?key"
+    r"(?:api|access|private|secret|auth|account|encryption|signing|shared|license|ssh|subscription)[_-]?key"
 )
 _NAME = re.compile(
     rf"(?:(?P<password>(?i:{_PASSWORD}))|(?P<secret>(?<![A-Za-z])(?i:{_SECRET})|(?<=[a-z])(?:Token|Secret|ApiKey|AccessKey|PrivateKey)"
-    rf"|(?P<capital>(?<=_)(?:KEY|PASS)|SSHPASS)))(?:_[A-Z0-9][A-Z0-9_]{{0,40}})?(?![A-Za-z0-9_-])"
+    rf"|(?P<capital>(?<=_)(?:KEY|PASS)|SSHPASS)|(?P<short>(?<![A-Za-z])(?:pw|pass))))(?:_[A-Z0-9][A-Z0-9_]{{0,40}})?(?![A-Za-z0-9_-])"
 )
 _SIGN = re.compile(r"\\?[\"']?[ \t]{0,4}(?P<mark>[:=])[ \t]{0,4}|[\"']?[ \t]{1,4}")
 #: a value in quotes that are escaped: JSON inside of JSON
 _ESCAPED_VALUE = re.compile(r"(?P<quote>\\[\"'])(?P<value>[^\"'\\\n]*)")
 _VALUE = re.compile(r"(?P<quote>[\"'])?(?P<value>(?(quote)(?:[^\"'\\\n]|\\.)*|[^\s\"'`,;&<>()\[\]{}|]+))")
-_NEEDLES = ("passw", "passphrase", "pwd", "secret", "token", "credential", "key", "_pass", "sshpass")
+_NEEDLES = ("passw", "passphrase", "pw", "secret", "token", "credential", "key", "pass=", "_pass", "--pass", "sshpass")
 #: a value as long as this, that is no secret, is not searched for names
 _LONG = 200
 _SECRET_NAME = re.compile(
@@ -91,6 +118,11 @@ _EMPTY = re.compile(
 )
 _NUMBER = re.compile(r"[+-]?[0-9]{1,7}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?[a-zA-Z%]{0,4}$")
 _OPTION = re.compile(r"(?:^|\s)--?[a-z-]*$")
+#: before `token` and the like, the rest of an option that takes nothing else: not `--pad-token`
+_SECRET_OPTION = re.compile(
+    r"(?:^|[\s\"'])--?(?:(?:auth|access|api|app|bearer|bot|client|hf|refresh|session|github|gitlab|registration|slack|user|vault|wandb)-)*$"
+)
+_HEADER = re.compile(r"(?:^|[\s\"'])(?:X-[A-Za-z0-9-]{0,40}|[A-Z][A-Za-z]{1,20}-(?:[A-Z][A-Za-z]{1,20}-){0,3})$")
 _OPENED = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
 _CLOSED = re.compile(r"-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
 _BASE64_LINES = re.compile(r"(?:\s*[A-Za-z0-9+/=]{16,})*")
@@ -112,7 +144,7 @@ def _once(text: str) -> str:
     text = _without_private_keys(text)
     for form in _FORMS:
         if any(needle in text for needle in form.needles):
-            text = form.pattern.sub(_replacer(form), text)
+            text = re.sub(form.pattern, _replacer(form), text)
     lowered = text.lower()
     return _without_named(text) if any(needle in lowered for needle in _NEEDLES) else text
 
@@ -173,16 +205,27 @@ def _is_secret(text: str, name: re.Match[str], sign: re.Match[str], found: re.Ma
         named_value = quoted and (name["password"] or name[0].isupper())  # as KDL writes it
         if not named_value and (not _is_option(text, name.start()) or value.startswith("-")):
             return False  # two words beside each other
-    elif sign["mark"] == ":" and not quoted and not _ends_line(text, found.end()):
+    elif sign["mark"] == ":" and not quoted and not _ends_value(text, found.end()):
         return False  # a sentence: `wrong password: try again`
     if name["password"]:
         # no call, and not the place where it is written
         return text[found.end() : found.end() + 1] not in {"(", "["} and not value.startswith(("/", "./", "~/"))
-    if _NUMBER.match(value):
-        return False
-    if name[0].isupper() and (sign["mark"] == "=" or quoted):
+    return not _NUMBER.match(value) and _is_secret_of(text, name, sign["mark"], value, quoted=quoted)
+
+
+def _is_secret_of(text: str, name: re.Match[str], mark: str | None, value: str, *, quoted: bool) -> bool:
+    """Tell so where the name may stand for something else: by how it is written, or by what the value looks like."""
+    before = text[max(0, name.start() - 64) : name.start()]
+    if name["short"]:
+        is_set = mark == "=" or _OPTION.search(before) is not None
+        return is_set and len(value) >= 6 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    if name[0].isupper() and (mark == "=" or quoted or before.endswith("_")):
         return len(value) >= 4
-    return name["capital"] is None and _looks_made_up(value)
+    if name["capital"] is not None:
+        return False
+    if _SECRET_OPTION.search(before) or (mark == ":" and _HEADER.search(before)):
+        return len(value) >= 4 and not value.startswith(("/", "./", "~/"))
+    return _looks_made_up(value)
 
 
 def _is_option(text: str, start: int) -> bool:
@@ -197,9 +240,10 @@ def _looks_made_up(value: str) -> bool:
     return len(value) >= 24 and "/" not in value and "." not in value
 
 
-def _ends_line(text: str, at: int) -> bool:
+def _ends_value(text: str, at: int) -> bool:
+    """Tell whether nothing follows that would make a value a word of a sentence: the line ends, or what is in quotes."""
     following = text[at : at + 3].lstrip(" \t")
-    return not following or following[0] in "\r\n,}"
+    return not following or following[0] in "\r\n,}" or text[at] in "\"'"
 
 
 # -- private keys -----------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torc.core.diagnosis import Log, Telling, tellings
-from torc.core.redact import redact
 from torc.errors import NotFound
 from torc.files import open_log
 
@@ -78,4 +77,4 @@ def _log(path: Path) -> Log:
             first = 1 if size <= _MOST_BYTES else None
     except OSError as error:
         raise NotFound(f"cannot read {path}: {error.strerror}") from None
-    return Log(path.name, redact(text), first)
+    return Log(path.name, text, first)
