@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from torc.api.base import Page, Request, Value, request
+from torc.api.base import MEDIUM, Page, Request, Value, request
 from torc.core.allocations import AllocationState, Source
 
 
@@ -59,7 +59,7 @@ class Allocation(NewAllocation):
     )
 
 
-@request("POST", "/workflows/{workflow_id}/allocations", access="run")
+@request("POST", "/workflows/{workflow_id}/allocations", access="run", largest_body=MEDIUM)
 class RecordAllocations(Request[list[Allocation]]):
     """Record allocations that are going to be submitted. With a firing, only when it is due, and it is done then: else none."""
 
@@ -99,7 +99,7 @@ class Submission(Value):
     deferred: str | None = Field(None, description="why the cluster would not have it now: it is to be asked again")
 
 
-@request("POST", "/workflows/{workflow_id}/allocations/submitted", access="run")
+@request("POST", "/workflows/{workflow_id}/allocations/submitted", access="run", largest_body=MEDIUM)
 class ReportSubmissions(Request[list[Allocation]]):
     """Report what became of asking for allocations. Repeating it is harmless; a mark to cancel in the reply is to be heeded.
 
@@ -134,7 +134,7 @@ class Observed(Value):
     jobs_lost: int = Field(0, description="that ran, or were about to, in allocations that ended")
 
 
-@request("POST", "/workflows/{workflow_id}/allocations/observed", access="run")
+@request("POST", "/workflows/{workflow_id}/allocations/observed", access="run", largest_body=MEDIUM)
 class ObserveAllocations(Request[Observed]):
     """Report what the cluster says of many allocations.
 
@@ -147,7 +147,7 @@ class ObserveAllocations(Request[Observed]):
     silent: list[int] = Field([], max_length=100_000)
 
 
-@request("POST", "/workflows/{workflow_id}/allocations/cancel", access="run")
+@request("POST", "/workflows/{workflow_id}/allocations/cancel", access="run", largest_body=MEDIUM)
 class CancelAllocations(Request[list[Allocation]]):
     """Mark allocations to be cancelled; gives those that the cluster is to be told of now.
 

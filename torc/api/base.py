@@ -20,6 +20,9 @@ Q = TypeVar("Q", bound="Request[Any]")
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
+#: bytes that the body of a request may have, by what it holds: fields; lists of jobs, reports or data; a whole workflow
+SMALL, MEDIUM, LARGE = 1 << 20, 16 << 20, 64 << 20
+
 
 @cache
 def _adapter(reply_type: Any) -> TypeAdapter[Any]:
@@ -44,6 +47,7 @@ class Request(BaseModel, Generic[R]):
     http_path: ClassVar[str]
     access: ClassVar[Access]
     writes: ClassVar[bool]
+    largest_body: ClassVar[int]
     reply_type: ClassVar[Any]
 
     @classmethod
@@ -63,13 +67,15 @@ class Page(BaseModel, Generic[T]):
 REQUESTS: dict[str, type[Request[Any]]] = {}
 
 
-def request(method: Method, path: str, access: Access = "read") -> Callable[[type[Q]], type[Q]]:
+def request(
+    method: Method, path: str, access: Access = "read", largest_body: int = SMALL
+) -> Callable[[type[Q]], type[Q]]:
     """Class decorator: enter a request in the table. All but GET write."""
 
     def enter(kind: type[Q]) -> type[Q]:
         generic = next(c for c in kind.__mro__ if issubclass(c, Request) and c.__pydantic_generic_metadata__["args"])
         kind.http_method, kind.http_path, kind.access = method, path, access
-        kind.writes = method != "GET"
+        kind.writes, kind.largest_body = method != "GET", largest_body
         kind.reply_type = generic.__pydantic_generic_metadata__["args"][0]
         if kind.__name__ in REQUESTS:
             raise TypeError(f"two requests are called {kind.__name__}")

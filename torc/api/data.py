@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from torc.api.base import Page, Request, Value, request
+from torc.api.base import MEDIUM, Page, Request, Value, request
 
 
 class File(Value):
@@ -98,7 +98,7 @@ class GetUserData(Request[UserData]):
     user_data_id: int
 
 
-@request("POST", "/workflows/{workflow_id}/user-data", access="write")
+@request("POST", "/workflows/{workflow_id}/user-data", access="write", largest_body=MEDIUM)
 class CreateUserData(Request[UserData]):
     """Add user data to a stored workflow."""
 
@@ -108,7 +108,7 @@ class CreateUserData(Request[UserData]):
     is_ephemeral: bool = False
 
 
-@request("PUT", "/user-data/{user_data_id}", access="job")
+@request("PUT", "/user-data/{user_data_id}", access="job", largest_body=MEDIUM)
 class SetUserData(Request[UserData]):
     """Write user data. Jobs do this to pass something on."""
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from torc.api.base import Page, Request, Value, request
+from torc.api.base import MEDIUM, Page, Request, Value, request
 from torc.api.workflows import Changes
 from torc.core.states import State
 
@@ -110,7 +110,7 @@ class UpdateJob(Request[Job]):
 JobAction = Literal["cancel", "reset", "run-again", "disable", "enable"]
 
 
-@request("POST", "/workflows/{workflow_id}/jobs/act", access="write")
+@request("POST", "/workflows/{workflow_id}/jobs/act", access="write", largest_body=MEDIUM)
 class ActOnJobs(Request[Changes]):
     """Do one thing to many jobs, all or none.
 

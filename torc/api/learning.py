@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from torc.api.base import Request, Value, request
+from torc.api.base import MEDIUM, Request, Value, request
 
 
 class Suggestion(Value):
@@ -32,7 +32,7 @@ class Suggestions(Value):
     num_attempts: int = Field(description="completed attempts that were looked at, the latest ones")
 
 
-@request("POST", "/resource-suggestions", access="read")
+@request("POST", "/resource-suggestions", access="read", largest_body=MEDIUM)
 class SuggestResources(Request[Suggestions]):
     """Suggest what commands should ask for, learnt from earlier jobs of all workflows that the caller may see.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from torc.api.base import Request, Value, request
+from torc.api.base import MEDIUM, Request, Value, request
 from torc.api.runs import NodeCapacity
 
 
@@ -96,7 +96,7 @@ class EstimatedCost(Value):
     node_hours: float = Field(description="by the share of a node that each asks for")
 
 
-@request("POST", "/workflows/{workflow_id}/cost", access="read")
+@request("POST", "/workflows/{workflow_id}/cost", access="read", largest_body=MEDIUM)
 class EstimateCost(Request[EstimatedCost]):
     """Estimate what jobs of a workflow will take: as long as their likes took, where enough have completed, else their limit.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from torc.api.base import Page, Request, Value, request
+from torc.api.base import LARGE, Page, Request, Value, request
 from torc.api.provenance import Surroundings
 from torc.api.workflows import Workflow
 from torc.core.exit_codes import counted
@@ -264,7 +264,7 @@ class ExchangeReply(Value):
     runner_is_lost: bool = Field(False, description="the lease had ended: stop everything, register anew")
 
 
-@request("POST", "/workflows/{workflow_id}/runners/{runner_id}/exchange", access="run")
+@request("POST", "/workflows/{workflow_id}/runners/{runner_id}/exchange", access="run", largest_body=LARGE)
 class Exchange(Request[ExchangeReply]):
     """The whole conversation of a runner, in one transaction: report, unblock, claim, renew the lease.
 

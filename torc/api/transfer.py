@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from torc.api.base import Request, Value, request
+from torc.api.base import LARGE, Request, Value, request
 from torc.api.workflows import SpecFormat, Workflow
 
 
@@ -43,7 +43,7 @@ class ExportSpec(Request[SpecText]):
     format: SpecFormat = "yaml"
 
 
-@request("POST", "/workflows/import", access="write")
+@request("POST", "/workflows/import", access="write", largest_body=LARGE)
 class ImportWorkflow(Request[Workflow]):
     """Store a workflow that was exported, with everything that is known of it, or nothing at all.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from torc.api.base import Page, Request, Value, request
+from torc.api.base import MEDIUM, Page, Request, Value, request
 from torc.core.access import Access
 
 UserName = Annotated[
@@ -98,7 +98,7 @@ class SetPassword(Request[None]):
     revoke_tokens: bool = Field(False, description="revoke all tokens of the account, too")
 
 
-@request("POST", "/users/import", access="admin")
+@request("POST", "/users/import", access="admin", largest_body=MEDIUM)
 class ImportUsers(Request[list[User]]):
     """Make accounts of the lines of an htpasswd file (bcrypt or argon2), all or none."""
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from torc.api.base import Page, Request, Value, request
+from torc.api.base import LARGE, Page, Request, Value, request
 from torc.core.states import State
 
 SpecFormat = Literal["yaml", "json", "json5", "kdl"]
@@ -62,7 +62,7 @@ class SourceFile(Value):
     text: str
 
 
-@request("POST", "/workflows", access="write")
+@request("POST", "/workflows", access="write", largest_body=LARGE)
 class CreateWorkflow(Request[Workflow]):
     """Create a workflow from the text of a spec.
 
@@ -210,7 +210,7 @@ class ReinitializeReply(Value):
     result: Changes | None = None
 
 
-@request("POST", "/workflows/{workflow_id}/reinitialize", access="write")
+@request("POST", "/workflows/{workflow_id}/reinitialize", access="write", largest_body=LARGE)
 class ReinitializeWorkflow(Request[ReinitializeReply]):
     """Make those jobs due again whose inputs changed since their last success, and all that is behind them.
 
@@ -321,7 +321,7 @@ class RecordFilesReply(Value):
     needs_hash: list[str]
 
 
-@request("POST", "/workflows/{workflow_id}/files/facts", access="run")
+@request("POST", "/workflows/{workflow_id}/files/facts", access="run", largest_body=LARGE)
 class RecordFiles(Request[RecordFilesReply]):
     """Record how files look that jobs read in a run, for a later ReinitializeWorkflow to compare with.
 

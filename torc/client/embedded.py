@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import DataError, DBAPIError
@@ -13,7 +13,7 @@ from torc.api.events import ListEvents
 from torc.api.runs import Exchange
 from torc.core.access import Caller
 from torc.errors import Invalid, NotFound, Unavailable
-from torc.operations.access import admit
+from torc.operations.access import admit, admit_kind, subject_of
 from torc.operations.dispatch import DryRun, Tx, answer, is_prepared, prepare
 from torc.store.open import Store
 
@@ -99,6 +99,13 @@ class Embedded:
                     ) from None
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_RETRY_SECONDS)
+
+    def admit(self, kind: type[Request[Any]], path: Mapping[str, Any], caller: Caller) -> None:
+        """Refuse a kind of request that the caller may not ask, by its path alone. Raises TorcError, or one of its children."""
+        if not caller.is_owner:
+            subject = subject_of(kind)
+            number = None if subject is None else path[subject.field]
+            self.transact(lambda tx: admit_kind(tx, kind, number), caller, writes=False)
 
     def prepare(self, request: Request[Any], caller: Caller | None) -> Any:
         """Do what a request needs before its transaction, if the caller may ask it. Raises TorcError, or one of its children."""

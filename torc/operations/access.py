@@ -55,23 +55,29 @@ SUBJECTS = (
 
 def admit(tx: Tx, request: Request[Any]) -> Tx:
     """Let a request pass, with the rights that it has. Raises Unauthorized, Forbidden, or NotFound for what is hidden."""
+    subject = subject_of(type(request))
+    return admit_kind(tx, type(request), None if subject is None else getattr(request, subject.field))
+
+
+def admit_kind(tx: Tx, kind: type[Request[Any]], number: int | None) -> Tx:
+    """Let a kind of request pass that is about the thing `number` in its path, before its other fields are known."""
     rights = rights_of(tx)
     if rights is None:
         return tx
     tx = replace(tx, rights=rights)
-    subject = subject_of(type(request))
+    subject = subject_of(kind)
     held = None
     if subject is not None:
-        number = getattr(request, subject.field)
+        assert number is not None
         held = held_to(tx, number, subject)
         if held is None:
             raise _hidden(subject, number)
-    decision = decide(request.access, rights, held)
+    decision = decide(kind.access, rights, held)
     if decision is Decision.HIDDEN:
-        assert subject is not None
-        raise _hidden(subject, getattr(request, subject.field))
+        assert subject is not None and number is not None
+        raise _hidden(subject, number)
     if decision is Decision.REFUSED:
-        raise _refused(request, rights, held[1] if held else None)
+        raise _refused(kind, rights, held[1] if held else None)
     return tx
 
 
@@ -177,9 +183,8 @@ def _hidden(subject: Subject, number: int) -> NotFound:
     )
 
 
-def _refused(request: Request[Any], rights: Rights, held: Access | None) -> Forbidden:
-    what = type(request).__name__
-    needed = request.access
+def _refused(kind: type[Request[Any]], rights: Rights, held: Access | None) -> Forbidden:
+    what, needed = kind.__name__, kind.access
     if needed == "admin" and not rights.is_admin:
         return Forbidden(f"{what} is for administrators", hint="ask one of the server")
     if level(rights.scope) < level(needed):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -19,12 +19,14 @@ from torc.api.data import SetUserData
 from torc.api.events import ListEvents
 from torc.api.jobs import CreateJob
 from torc.api.runs import EndRunner, Exchange, RegisterRunner, StartRun
-from torc.api.workflows import RecordFiles
+from torc.api.transfer import ImportWorkflow
+from torc.api.workflows import CreateWorkflow, RecordFiles, ReinitializeWorkflow
 from torc.client.embedded import Check, Embedded, says_something, without_reports
 from torc.core.access import Caller
 from torc.errors import Unavailable
 from torc.operations.dispatch import is_prepared
 from torc.operations.runs import renew_leases
+from torc.server.rooms import Room, Rooms
 from torc.server.waiting import Waiting
 from torc.store.feed import Feed, Reach
 from torc.store.open import Store
@@ -33,6 +35,12 @@ T = TypeVar("T")
 Gone = Callable[[], Awaitable[bool]]
 _LOG = logging.getLogger(__name__)
 _READERS = 4
+#: what takes large bodies apart, and compiles specs
+_WORKERS = 4
+#: accounts have at most so many large workflows in the making at a time
+_MOST_PENDING = 2
+#: requests that may need a lot of memory for as long as they are answered
+MAKES_WORKFLOWS = frozenset({CreateWorkflow, ImportWorkflow, ReinitializeWorkflow})
 _WRITERS = {"sqlite": 1, "postgresql": 1}
 #: how often commits of other processes are looked for
 _LOOK_SECONDS = {"sqlite": 0.05, "postgresql": 0.1}
@@ -50,7 +58,9 @@ class Answers:
         self.store = store
         self.waiting = Waiting()
         self._embedded = Embedded(store, "server")
+        self.rooms = Rooms(_MOST_PENDING)
         self._readers = ThreadPoolExecutor(_READERS, "torc-read")
+        self._workers = ThreadPoolExecutor(_WORKERS, "torc-work")
         self._writers = ThreadPoolExecutor(_WRITERS[store.dialect.name], "torc-write")
         self._watcher: asyncio.Task[None] | None = None
 
@@ -72,11 +82,16 @@ class Answers:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
-        for pool in (self._readers, self._writers):
+        for pool in (self._readers, self._workers, self._writers):
             await asyncio.to_thread(pool.shutdown)
 
     async def answer(
-        self, request: Request[Any], caller: Caller | None, check: Check | None = None, is_gone: Gone = never
+        self,
+        request: Request[Any],
+        caller: Caller | None,
+        check: Check | None = None,
+        is_gone: Gone = never,
+        room: Room | None = None,
     ) -> tuple[Any, bytes]:
         """Answer a request; gives the reply, and the same as JSON. Raises TorcError.
 
@@ -84,18 +99,29 @@ class Answers:
         """
         if isinstance(request, Exchange | ListEvents) and request.wait_seconds > 0:
             return await self._wait(request, caller, check, is_gone)
-        return await self._answer(request, caller, check)
+        return await self._answer(request, caller, check, room)
+
+    async def admit(self, kind: type[Request[Any]], path: Mapping[str, Any], caller: Caller) -> None:
+        """Refuse a kind of request that the caller may not ask, by its path alone. Raises TorcError, or one of its children."""
+        await self.read(partial(self._embedded.admit, kind, path, caller))
+
+    async def work(self, job: Callable[[], T]) -> T:
+        """Run something that takes long, and needs no database, on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._workers, job)
 
     async def read(self, question: Callable[[], T]) -> T:
         """Run something that reads from the database on a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, question)
 
-    async def _answer(self, request: Request[Any], caller: Caller | None, check: Check | None) -> tuple[Any, bytes]:
+    async def _answer(
+        self, request: Request[Any], caller: Caller | None, check: Check | None, room: Room | None = None
+    ) -> tuple[Any, bytes]:
         is_read = not request.writes
         loop = asyncio.get_running_loop()
         prepared = None
         if is_prepared(type(request)):  # a large spec takes seconds: no writer waits for that
-            prepared = await loop.run_in_executor(self._readers, self._embedded.prepare, request, caller)
+            run = self.work if type(request) in MAKES_WORKFLOWS else self.read
+            prepared = await run(partial(self._embedded.prepare, request, caller))
         work = partial(self._work, request, caller, check, prepared)
         reply, body = await loop.run_in_executor(self._readers if is_read else self._writers, work)
         if not is_read:

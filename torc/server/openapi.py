@@ -24,7 +24,7 @@ _ERRORS = {
     408: "The body did not arrive in time.",
     409: "The stored state does not allow it.",
     412: "It was changed since the caller looked at it (`If-Match`).",
-    413: "The body is too large.",
+    413: "The body is larger than this request can need: see `x-largest-body`.",
     415: "The body is not said to be JSON.",
     421: "The server is not called by that name.",
     422: "The request cannot succeed as it stands.",
@@ -86,7 +86,7 @@ _TOLD = {
     408: ("invalid", "the body did not arrive within 30 s", "send it at once"),
     409: ("conflict", "workflow 12 cannot be deleted: 1 runner works on it", "wait for the end, or stop it first"),
     412: ("conflict", "it was changed since you looked at it", "get it again, then decide"),
-    413: ("invalid", "the body is larger than 67108864 bytes", "send less at once"),
+    413: ("invalid", "the body of CreateJob may have 1048576 bytes, and has more", "send less at once"),
     415: ("invalid", "the body is said to be text/plain", "send JSON, with the header Content-Type: application/json"),
     421: ("invalid", "this server is not called 'example.org'", "begin it with --allowed-host NAME, if it is"),
     422: ("invalid", "`limit`: Input should be greater than or equal to 1", "each field is described here"),
@@ -122,7 +122,7 @@ def document() -> dict[str, Any]:
             "title": "Torc",
             "version": __version__,
             "description": "Workflows, jobs, runners and results. Lists are pages: give `cursor` back to get the next one. "
-            "GET of one thing has an `ETag`; changes of it may say `If-Match`.",
+            "GET of one thing has an `ETag`; changes of it may say `If-Match`. `x-largest-body` of a body is in bytes.",
             "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
         },
         "servers": [{"url": "/"}],
@@ -172,6 +172,7 @@ def _operation(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
         operation["requestBody"] = {
             "required": bool(_own_schema(kind).get("required")),
             "content": {"application/json": {"schema": _own_schema(kind), "example": _body_example(kind)}},
+            "x-largest-body": kind.largest_body,
         }
     if kind.__name__ in BY_PASSWORD:
         operation["security"] = [{"token": []}, {"password": []}]

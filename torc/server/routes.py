@@ -15,6 +15,7 @@ from functools import cache, partial
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -28,14 +29,18 @@ from torc.errors import Invalid, NotFound, TorcError
 from torc.operations.dispatch import Tx, answer
 from torc.operations.lookup import load
 from torc.server import problems
-from torc.server.answering import Answers
+from torc.server.answering import MAKES_WORKFLOWS, Answers
 from torc.server.identity import Identity
+from torc.server.rooms import Room
+from torc.server.structure import check_structure
 
 PREFIX = "/api/v1"
 _BODY_SECONDS = 30.0
 _IN_QUERY = {"GET", "DELETE"}
 _IF_MATCH = re.compile(r'\*|"[0-9a-f]+"(, *"[0-9a-f]+")*')
 _LARGEST_ID = 2**63 - 1
+#: bytes of a body that are read before the caller's rights are looked at, and that are taken apart in the event loop
+_READ_AT_ONCE = 64 << 10
 Kind = type[Request[Any]]
 
 
@@ -96,16 +101,44 @@ class _Endpoint:
                 f"{http.method} is not something to do with {http.url.path}", hint=f"there are {allowed}"
             )
             return problems.response(wrong, {"Allow": allowed})
-        request = await read_request(kind, http)
-        self._identity.confirm(http)
-        return await self._answer(kind, request, caller, http)
+        if kind.http_method in _IN_QUERY:
+            _check_ids(http)
+            request = from_query(kind, http)
+            self._identity.confirm(http)
+            return await self._answer(kind, request, caller, http)
+        return await self._respond_to_body(kind, caller, http)
 
-    async def _answer(self, kind: Kind, request: Request[Any], caller: Caller, http: HttpRequest) -> Response:
+    async def _respond_to_body(self, kind: Kind, caller: Caller, http: HttpRequest) -> Response:
+        """Answer a request with a body: nothing large is read for callers who may not ask, and few at a time."""
+        _check_ids(http)
+        told = announced(http)
+        check_size(kind, told)
+        if told is None or told > _READ_AT_ONCE:
+            await self._answers.admit(kind, http.path_params, caller)
+        async with self._answers.rooms.room(caller) as room:
+            await room.read(told, makes_workflow=kind in MAKES_WORKFLOWS)
+            try:
+                request = await self._request(kind, http)
+            except Invalid:  # whoever may not ask is told that, and nothing of the body
+                await self._answers.admit(kind, http.path_params, caller)
+                raise
+            self._identity.confirm(http)
+            return await self._answer(kind, request, caller, http, room)
+
+    async def _request(self, kind: Kind, http: HttpRequest) -> Request[Any]:
+        body = await read_body(http, kind)
+        if len(body) <= _READ_AT_ONCE:
+            return from_body(kind, http.path_params, body)
+        return await self._answers.work(partial(_from_large_body, kind, http.path_params, body))
+
+    async def _answer(
+        self, kind: Kind, request: Request[Any], caller: Caller, http: HttpRequest, room: Room | None = None
+    ) -> Response:
         check = None
         wanted = http.headers.get("if-match")
         if self._twin is not None and has_versions(kind) and wanted is not None:
             check = partial(_unchanged, self._twin, dict(http.path_params), _wanted_tags(wanted))
-        _, body = await self._answers.answer(request, caller, check, http.is_disconnected)
+        _, body = await self._answers.answer(request, caller, check, http.is_disconnected, room)
         if kind.reply_type is None or kind.reply_type is type(None):
             return Response(status_code=204)
         headers = {}
@@ -123,14 +156,27 @@ def status_of(kind: Kind) -> int:
     return 201 if kind.http_method == "POST" and kind.__name__.startswith(("Create", "Register")) else 200
 
 
-async def read_request(kind: Kind, http: HttpRequest) -> Request[Any]:
-    """Make the request from path, query and body. Raises Invalid."""
+def _check_ids(http: HttpRequest) -> None:
     if any(value > _LARGEST_ID for value in http.path_params.values() if isinstance(value, int)):
         raise NotFound("nothing has an id as large as that", hint="check the id")
-    if kind.http_method in _IN_QUERY:
-        return from_query(kind, http)
-    body = await read_body(http)
-    return from_body(kind, http.path_params, body)
+
+
+def announced(http: HTTPConnection) -> int | None:
+    """The length of the body as its header says; None: it says nothing, and the body comes in pieces."""
+    told = http.headers.get("content-length")
+    if told is None:
+        return None if "transfer-encoding" in http.headers else 0
+    return int(told)  # the parser has seen that it is a number
+
+
+def check_size(kind: Kind, size: int | None) -> None:
+    """Refuse a body that is larger than a kind of request can need. Raises TooLarge."""
+    if size is not None and size > kind.largest_body:
+        raise problems.TooLarge(
+            f"the body of {kind.__name__} may have {kind.largest_body} bytes, and has more",
+            hint="send less at once",
+            largest_body=kind.largest_body,
+        )
 
 
 def from_query(kind: Kind, connection: HTTPConnection) -> Request[Any]:
@@ -151,24 +197,34 @@ def from_query(kind: Kind, connection: HTTPConnection) -> Request[Any]:
         raise problems.invalid(error) from None
 
 
-async def read_body(http: HttpRequest) -> bytes:
-    """Read a JSON body. Raises Invalid where it is none, or does not come."""
+async def read_body(http: HttpRequest, kind: Kind) -> bytes:
+    """Read a JSON body. Raises Invalid where it is none, is too large, or does not come."""
+    media = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+    parts: list[bytes] = []
+    size = 0
     try:
         async with asyncio.timeout(_BODY_SECONDS):
-            body = await http.body()
+            async for part in http.stream():
+                size += len(part)
+                check_size(kind, size)
+                if part and media != "application/json":
+                    raise problems.WrongMedia(
+                        f"the body is said to be {media or 'of no kind'}",
+                        hint="send JSON, with the header Content-Type: application/json",
+                    )
+                parts.append(part)
     except TimeoutError:
         raise problems.SlowBody(
             f"the body did not arrive within {_BODY_SECONDS:.0f} s", hint="send it at once"
         ) from None
     except ClientDisconnect:
         raise Invalid("the caller went away") from None
-    kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if body and kind != "application/json":
-        raise problems.WrongMedia(
-            f"the body is said to be {kind or 'of no kind'}",
-            hint="send JSON, with the header Content-Type: application/json",
-        )
-    return body
+    return b"".join(parts)
+
+
+def _from_large_body(kind: Kind, path: Mapping[str, Any], body: bytes) -> Request[Any]:
+    check_structure(body)
+    return from_body(kind, path, body)
 
 
 def from_body(kind: Kind, path: Mapping[str, Any], body: bytes) -> Request[Any]:
@@ -176,7 +232,7 @@ def from_body(kind: Kind, path: Mapping[str, Any], body: bytes) -> Request[Any]:
     rest = body.strip() or b"{}"
     if not rest.startswith(b"{"):
         try:
-            json.loads(rest)
+            from_json(rest)
         except ValueError:
             raise problems.Unreadable("the body is no JSON", hint="send one JSON object") from None
         raise Invalid("the body is no object", hint="send one JSON object with the fields of the request")

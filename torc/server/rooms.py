@@ -1,0 +1,84 @@
+"""How much that needs a lot of memory is done at a time: large bodies being read, and workflows being made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+from torc.api.base import SMALL
+from torc.core.access import Caller
+from torc.errors import Unavailable
+from torc.server.problems import TooMany
+
+_MOST_BODIES = 4
+_MOST_HEAVY = 2
+_WAIT_SECONDS = 30.0
+
+
+class Rooms:
+    """Lets few in at a time. Others wait in line."""
+
+    def __init__(self, most_pending: int) -> None:
+        self.bodies = asyncio.Semaphore(_MOST_BODIES)
+        self.heavy = asyncio.Semaphore(_MOST_HEAVY)
+        self.most_pending = most_pending
+        self.pending: Counter[str] = Counter()
+
+    def room(self, caller: Caller) -> Room:
+        """A place for one request."""
+        return Room(self, caller)
+
+
+class Room:
+    """What one request takes up. Given back when it is left."""
+
+    def __init__(self, rooms: Rooms, caller: Caller) -> None:
+        self._rooms, self._caller = rooms, caller
+        self._held: list[asyncio.Semaphore] = []
+        self._is_pending = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for semaphore in self._held:
+            semaphore.release()
+        if self._is_pending:
+            self._rooms.pending[self._caller.actor] -= 1
+            self._rooms.pending += Counter()  # forgets those at 0
+
+    async def read(self, size: int | None, *, makes_workflow: bool) -> None:
+        """Wait until a body of a size may be read. None: it does not say. Raises TooMany or Unavailable."""
+        if size is not None and size <= SMALL:
+            return
+        if makes_workflow:
+            await self.become_heavy()
+        else:
+            await self._take(self._rooms.bodies)
+
+    async def become_heavy(self) -> None:
+        """Wait until a large workflow may be made, to the end of the request. Raises TooMany or Unavailable."""
+        if self._is_pending:
+            return
+        rooms, actor = self._rooms, self._caller.actor
+        if not self._caller.is_owner and rooms.pending[actor] >= rooms.most_pending:
+            raise TooMany(
+                f"{rooms.pending[actor]} large workflows of yours are being made already",
+                hint="wait until one is there",
+                retry_after=10,
+            )
+        rooms.pending[actor] += 1
+        self._is_pending = True
+        await self._take(rooms.heavy)
+
+    async def _take(self, semaphore: asyncio.Semaphore) -> None:
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await semaphore.acquire()
+        except TimeoutError:
+            raise Unavailable("the server is busy with other large requests", hint="try again in a minute") from None
+        self._held.append(semaphore)
