@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import DataError, DBAPIError
@@ -11,10 +12,14 @@ from sqlalchemy.exc import DataError, DBAPIError
 from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.runs import Exchange
+from torc.client.storing import Step, Storing, removal
 from torc.core.access import Caller
 from torc.errors import Invalid, NotFound, Unavailable
 from torc.operations.access import admit, admit_kind, subject_of
-from torc.operations.dispatch import DryRun, Tx, answer, is_prepared, prepare
+from torc.operations.dispatch import Bounds, DryRun, Tx, answer, is_prepared, prepare
+from torc.operations.loading import jobs_left, large_load
+from torc.operations.transaction import Quota, Ticket
+from torc.store import loading
 from torc.store.open import Store
 
 R = TypeVar("R")
@@ -27,13 +32,15 @@ _LONGEST_RETRY_SECONDS = 0.25
 #: how often a waiting request looks whether anything has changed: some 10 us each time on SQLite
 _POLL_SECONDS = 0.005
 _LONGEST_POLL_SECONDS = 0.05
+#: of the time of a transaction of many, so much passes before the next one: who waits for SQLite looks now and then only
+_GAP = 0.15
 
 
 class Embedded:
     """Answers each request in one transaction; waits outside of it."""
 
-    def __init__(self, store: Store, actor: str) -> None:
-        self.store, self.actor = store, actor
+    def __init__(self, store: Store, actor: str, quota: Quota = Quota()) -> None:
+        self.store, self.actor, self.quota = store, actor, quota
         self.notes = store.notes
 
     def send(self, request: Request[R], /) -> R:
@@ -48,20 +55,34 @@ class Embedded:
         self.store.close()
 
     def answer(
-        self, request: Request[R], *, caller: Caller | None = None, check: Check | None = None, prepared: Any = None
+        self,
+        request: Request[R],
+        *,
+        caller: Caller | None = None,
+        check: Check | None = None,
+        prepared: Any = None,
+        ticket: Ticket | None = None,
     ) -> R:
         """Answer one request at once, as far as the caller may ask it, where there is one.
 
-        `check` may look and refuse in the transaction; `prepared` is what `prepare` gave, where that was done before.
+        `check` may look and refuse in the transaction; `prepared` is what `prepare` gave, where that was done before;
+        `ticket` is that of a workflow whose rows are stored already.
         """
         # asked of every request: what answers it is imported here, and not while others wait for the database
         if is_prepared(type(request)) and prepared is None:
             prepared = self.prepare(request, caller)
+        if ticket is None and (storing := self.storing(request, caller, prepared)) is not None:
+            return self._store(storing)  # type: ignore[no-any-return]
 
         def work(tx: Tx) -> R:
             if check is not None:
                 check(tx)
-            return answer(tx, request)
+            if ticket is None:
+                return answer(tx, request)
+            loading.renew(tx.db, ticket.workflow_id, tx.now)
+            reply = answer(replace(tx, ticket=ticket), request)
+            loading.end(tx.db, ticket.workflow_id)
+            return reply
 
         try:
             return self.transact(work, caller, writes=request.writes, prepared=prepared)
@@ -78,17 +99,65 @@ class Embedded:
                 f"nothing has an id as large as one in this {type(request).__name__}", hint="check the id"
             ) from None
 
-    def transact(self, work: Callable[[Tx], R], caller: Caller | None, *, writes: bool, prepared: Any = None) -> R:
+    def storing(self, request: Request[Any], caller: Caller | None, prepared: Any) -> Storing | None:
+        """The transactions of a request that stores too much for one; None: it does not."""
+        load = large_load(request, prepared)
+        if load is None:
+            return None
+
+        def transact(work: Callable[[Tx], Any], /, *, loads: bool = False) -> Any:
+            return self.transact(
+                lambda tx: work(tx if caller is None or loads else admit(tx, request)), caller, writes=True, loads=loads
+            )
+
+        def finish(ticket: Ticket) -> Any:
+            return self.answer(request, caller=caller, prepared=prepared, ticket=ticket)
+
+        return Storing(load, transact, finish, is_sliced=self.store.dialect.is_sliced)
+
+    def left_over(self) -> list[int]:
+        """The workflows of which something is left that nobody goes on storing."""
+        return self.transact(lambda tx: loading.left_over(tx.db, tx.now), None, writes=False)
+
+    def removal(self, workflow_id: int) -> Iterator[Step]:
+        """The transactions that remove what is left of a workflow."""
+
+        def transact(work: Callable[[Tx], Any], /, *, loads: bool = False) -> Any:
+            return self.transact(work, None, writes=True, loads=loads)
+
+        return removal(workflow_id, transact)
+
+    def _store(self, storing: Storing) -> Any:
+        for workflow_id in self.left_over():
+            _run(self.removal(workflow_id))
+        try:
+            _run(storing.steps())
+        except BaseException:
+            _run(storing.removal())
+            raise
+        if storing.is_dry:
+            _run(storing.removal())
+        return storing.reply
+
+    def transact(
+        self,
+        work: Callable[[Tx], R],
+        caller: Caller | None,
+        *,
+        writes: bool,
+        prepared: Any = None,
+        loads: bool = False,
+    ) -> R:
         """Do something in one transaction, again when somebody else was in the way. Raises Unavailable, and what `work` does."""
         dialect, engine = self.store.dialect, self.store.engine
-        begin = dialect.begin_write if writes else dialect.begin_read
+        begin = dialect.begin_load if loads else dialect.begin_write if writes else dialect.begin_read
         actor = self.actor if caller is None else caller.actor
         end = time.monotonic() + PATIENCE_SECONDS
         pause = _RETRY_SECONDS
         while True:
             try:
                 with begin(engine) as db:
-                    return work(Tx(db, dialect, time.time(), actor, prepared, caller))
+                    return work(Tx(db, dialect, time.time(), actor, prepared, caller, quota=self.quota))
             except DBAPIError as error:
                 if not dialect.is_transient(error):
                     raise
@@ -107,11 +176,23 @@ class Embedded:
             number = None if subject is None else path[subject.field]
             self.transact(lambda tx: admit_kind(tx, kind, number), caller, writes=False)
 
-    def prepare(self, request: Request[Any], caller: Caller | None) -> Any:
-        """Do what a request needs before its transaction, if the caller may ask it. Raises TorcError, or one of its children."""
-        if caller is not None and not caller.is_owner:  # a spec takes seconds: not for everybody
-            self.transact(lambda tx: admit(tx, request), caller, writes=False)
-        return prepare(request)
+    def prepare(self, request: Request[Any], caller: Caller | None, first: int | None = None) -> Any:
+        """Do what a request needs before its transaction, if the caller may ask it.
+
+        Raises TorcError, or one of its children, and TooHeavy where it makes more jobs, or the like, than `first`.
+        """
+        if caller is None or caller.is_owner:
+            left = None
+        else:  # a spec takes seconds: not for everybody
+
+            def look(tx: Tx) -> int | None:
+                tx = admit(tx, request)
+                return jobs_left(tx, tx.rights.user) if tx.rights is not None else None
+
+            left = self.transact(look, caller, writes=False)
+        if first is not None and (left is None or first < left):
+            return prepare(request, Bounds(first, is_first=True))
+        return prepare(request, Bounds(left))
 
     def _ask(self, request: Request[Any]) -> Any:
         return self.answer(request)
@@ -138,6 +219,14 @@ class Embedded:
         except DBAPIError:  # it cannot be watched now; whether it can be asked, asking tells
             reply = self._ask(request)
         return reply
+
+
+def _run(steps: Iterable[Step]) -> None:
+    """Run transactions one after the other, and let other processes in between."""
+    for step in steps:
+        begun = time.monotonic()
+        step()
+        time.sleep(_GAP * (time.monotonic() - begun))
 
 
 def without_reports(request: Exchange | ListEvents) -> Exchange | ListEvents:

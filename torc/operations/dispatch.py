@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torc.api.base import Request
@@ -10,7 +11,7 @@ from torc.operations import access, audit
 from torc.operations.lookup import load
 from torc.operations.transaction import DryRun, Tx
 
-__all__ = ["DryRun", "Tx", "answer", "answers", "is_prepared", "prepare", "prepares"]
+__all__ = ["Bounds", "DryRun", "TooHeavy", "Tx", "answer", "answers", "is_prepared", "prepare", "prepares"]
 
 R = TypeVar("R")
 Q = TypeVar("Q", bound=Request[Any])
@@ -32,14 +33,30 @@ def answers(kind: type[Q]) -> Callable[[Callable[[Tx, Q], R]], Callable[[Tx, Q],
     return enter
 
 
-PREPARATIONS: dict[type[Request[Any]], Callable[[Any], Any]] = {}
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much a preparation may make. Raises TooHeavy beyond that where `is_first`: it is asked again with more."""
+
+    max_jobs: int | None = None
+    is_first: bool = False
 
 
-def prepares(kind: type[Q]) -> Callable[[Callable[[Q], R]], Callable[[Q], R]]:
-    """Function decorator: enter what can be done for a kind of request before its transaction, for it takes long."""
+class TooHeavy(Exception):
+    """A preparation makes more than it was to."""
 
-    def enter(preparation: Callable[[Q], R]) -> Callable[[Q], R]:
-        PREPARATIONS[kind] = preparation
+
+#: a preparation that takes `bounds` is given them
+PREPARATIONS: dict[type[Request[Any]], tuple[Callable[..., Any], bool]] = {}
+
+
+def prepares(kind: type[Q], *, bounded: bool = False) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Function decorator: enter what can be done for a kind of request before its transaction, for it takes long.
+
+    `bounded`: it takes Bounds as well.
+    """
+
+    def enter(preparation: Callable[..., R]) -> Callable[..., R]:
+        PREPARATIONS[kind] = preparation, bounded
         return preparation
 
     return enter
@@ -51,11 +68,16 @@ def is_prepared(kind: type[Request[Any]]) -> bool:
     return kind in PREPARATIONS
 
 
-def prepare(request: Request[Any]) -> Any:
-    """Do what needs no transaction: nobody else waits for the database meanwhile. Raises TorcError, or one of its children."""
+def prepare(request: Request[Any], bounds: Bounds = Bounds()) -> Any:
+    """Do what needs no transaction: nobody else waits for the database meanwhile.
+
+    Raises TorcError, or one of its children, and TooHeavy.
+    """
     _handler(type(request))
-    preparation = PREPARATIONS.get(type(request))
-    return None if preparation is None else preparation(request)
+    if type(request) not in PREPARATIONS:
+        return None
+    preparation, bounded = PREPARATIONS[type(request)]
+    return preparation(request, bounds) if bounded else preparation(request)
 
 
 def answer(tx: Tx, request: Request[R]) -> R:

@@ -21,7 +21,8 @@ from torc.api.provenance import Environment, Surroundings, WrittenSpec
 from torc.api.runs import Runner, Usage
 from torc.core.graph import find_cycle, graph_of
 from torc.core.portable import TABLES, completed, damaged, read_header, read_line, read_row, read_table
-from torc.errors import Invalid
+from torc.errors import Forbidden, Invalid
+from torc.operations.dispatch import Bounds, TooHeavy
 from torc.operations.parts import checked
 from torc.spec import model
 
@@ -50,6 +51,7 @@ class Incoming:
     content: bytes
     header: Mapping[str, Any]
     places: dict[str, dict[int, int]] = field(default_factory=dict)
+    num_rows: int = 0
 
     def rows(self) -> Iterator[tuple[str, list[Any]]]:
         """Give (table, row) of each row, from the file anew: rows of a million jobs need not be in memory."""
@@ -86,14 +88,21 @@ def lines(content: bytes) -> Iterator[tuple[int, bytes]]:
         ) from None
 
 
-def read_file(content: bytes) -> Incoming:
-    """Read and check a file. Raises Invalid, with the line."""
+def read_file(content: bytes, bounds: Bounds = Bounds()) -> Incoming:
+    """Read and check a file. Raises Invalid, with the line; Forbidden for more jobs than there may be; TooHeavy."""
     reader = _Reader()
     for number, line in lines(content):
         reader.take(number, line)
+        if bounds.is_first and reader.num_rows > (bounds.max_jobs or 0):
+            raise TooHeavy
+        if bounds.max_jobs is not None and len(reader.places.get("job", ())) > bounds.max_jobs:
+            raise Forbidden(
+                f"the file has more than the {bounds.max_jobs:,} jobs that your account has room for here",
+                hint="delete workflows that are no longer needed, or ask an administrator of the server",
+            )
     if not reader.is_ended:
         raise Invalid("the file is cut off: its last line is missing", hint="copy it again")
-    return Incoming(content, reader.header, reader.places)
+    return Incoming(content, reader.header, reader.places, reader.num_rows)
 
 
 class _Reader:
@@ -104,7 +113,7 @@ class _Reader:
         self.places: dict[str, dict[int, int]] = {}
         self.is_ended = False
         self._table: str | None = None
-        self._rows = 0
+        self.num_rows = 0
         self._hash = hashlib.sha256()
         self._seen: set[Any] = set()
         self._gate_of: list[int | None] = []  # by index of the job, ids of gates
@@ -153,10 +162,10 @@ class _Reader:
             self._gate_of.append(fields["gate_id"])
         elif table == "gate_prerequisite":
             self._waits[fields["gate_id"]].append(self.places["job"][fields["job_id"]])
-        self._rows += 1
+        self.num_rows += 1
 
     def _end(self, found: Mapping[str, Any], number: int) -> None:
-        if found.get("rows") != self._rows or found.get("sha256") != self._hash.hexdigest():
+        if found.get("rows") != self.num_rows or found.get("sha256") != self._hash.hexdigest():
             raise damaged(number, "the lines before are not those that were written")
         index = {gate: at for at, gate in enumerate(self._waits)}
         gate_of = [None if gate is None else index.get(gate) for gate in self._gate_of]

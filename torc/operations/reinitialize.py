@@ -11,7 +11,7 @@ from torc.core.graph import graph_of
 from torc.core.states import State
 from torc.operations.amend import Amended, amend, settle
 from torc.operations.create import compile_text
-from torc.operations.dispatch import DryRun, Tx, answers, prepares
+from torc.operations.dispatch import Bounds, DryRun, Tx, answers, prepares
 from torc.operations.fingerprints import changed_fingerprints
 from torc.operations.graph import get_graph
 from torc.operations.reset import all_states, changes_of, make_due
@@ -21,13 +21,15 @@ from torc.spec.paths import placing
 from torc.spec.plan import Plan
 
 
-@prepares(ReinitializeWorkflow)
-def compile_edited(request: ReinitializeWorkflow) -> Plan | None:
+@prepares(ReinitializeWorkflow, bounded=True)
+def compile_edited(request: ReinitializeWorkflow, bounds: Bounds = Bounds()) -> Plan | None:
     """Compile the edited spec, where there is one."""
     if request.spec is None:
         return None
     place = placing(request.directory, request.links)
-    return compile_text(request.spec, request.format, request.name, request.spec_files, place=place)
+    return compile_text(
+        request.spec, request.format, request.name, request.spec_files, place=place, bounds=bounds
+    )
 
 
 @answers(ReinitializeWorkflow)

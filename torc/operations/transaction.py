@@ -13,6 +13,22 @@ from torc.store.events import Happening, add_events
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What one account may have stored. None: as much as it likes."""
+
+    max_jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The ids of a workflow that is stored in several transactions. `is_written`: all its rows are there but its own."""
+
+    workflow_id: int
+    ids: Any
+    is_written: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Tx:
     """A transaction: where, when and on whose behalf. Handlers neither commit nor read a clock."""
 
@@ -23,6 +39,8 @@ class Tx:
     prepared: Any = None  # what `prepare` gave for the request
     caller: Caller | None = None  # who asks over the network
     rights: Rights | None = None  # of an account; without, everything is allowed
+    ticket: Ticket | None = None
+    quota: Quota = Quota()
 
     def event(self, workflow_id: int, kind: str, *, job_id: int | None = None, **data: Any) -> None:
         """Append to the log."""

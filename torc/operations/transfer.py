@@ -16,7 +16,7 @@ from torc.api.transfer import ExportPage, ExportWorkflow, ImportWorkflow
 from torc.api.workflows import Workflow
 from torc.core.portable import NESTED, TABLES, WORKFLOW, header, row_line, table_line
 from torc.errors import Invalid
-from torc.operations.dispatch import DryRun, Tx, answers, prepares
+from torc.operations.dispatch import Bounds, DryRun, Tx, answers, prepares
 from torc.operations.fingerprints import changed_fingerprints
 from torc.operations.incoming import Incoming, read_file, unpack
 from torc.operations.overwrite import recount
@@ -99,12 +99,12 @@ def _forget_fingerprints(tx: Tx, workflow_id: int, rows: list[list[Any]]) -> Non
                 row[at] = None
 
 
-@prepares(ImportWorkflow)
-def read_import(request: ImportWorkflow) -> Incoming:
+@prepares(ImportWorkflow, bounded=True)
+def read_import(request: ImportWorkflow, bounds: Bounds = Bounds()) -> Incoming:
     """Read and check a file that is to be taken in."""
     if request.directory is not None and not request.directory.startswith("/"):
         raise Invalid("the directory is not absolute", hint="name it from the root on")
-    return read_file(unpack(request.content))
+    return read_file(unpack(request.content), bounds)
 
 
 @answers(ImportWorkflow)

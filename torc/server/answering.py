@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -22,13 +22,16 @@ from torc.api.runs import EndRunner, Exchange, RegisterRunner, StartRun
 from torc.api.transfer import ImportWorkflow
 from torc.api.workflows import CreateWorkflow, RecordFiles, ReinitializeWorkflow
 from torc.client.embedded import Check, Embedded, says_something, without_reports
+from torc.client.storing import Step, Storing
 from torc.core.access import Caller
 from torc.errors import Unavailable
-from torc.operations.dispatch import is_prepared
+from torc.operations.dispatch import TooHeavy, is_prepared
 from torc.operations.runs import renew_leases
+from torc.operations.transaction import Quota
 from torc.server.rooms import Room, Rooms
 from torc.server.waiting import Waiting
 from torc.store.feed import Feed, Reach
+from torc.store.loading import SLICE
 from torc.store.open import Store
 
 T = TypeVar("T")
@@ -37,8 +40,9 @@ _LOG = logging.getLogger(__name__)
 _READERS = 4
 #: what takes large bodies apart, and compiles specs
 _WORKERS = 4
-#: accounts have at most so many large workflows in the making at a time
-_MOST_PENDING = 2
+#: jobs, files or values of parameters of a workflow that is made at once
+_LIGHT = SLICE
+_CLEAN_SECONDS = 60.0
 #: requests that may need a lot of memory for as long as they are answered
 MAKES_WORKFLOWS = frozenset({CreateWorkflow, ImportWorkflow, ReinitializeWorkflow})
 _WRITERS = {"sqlite": 1, "postgresql": 1}
@@ -54,19 +58,19 @@ async def never() -> bool:
 class Answers:
     """Answers requests from a store, for many callers at once."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, quota: Quota = Quota(), most_pending: int = 2) -> None:
         self.store = store
         self.waiting = Waiting()
-        self._embedded = Embedded(store, "server")
-        self.rooms = Rooms(_MOST_PENDING)
+        self._embedded = Embedded(store, "server", quota)
+        self.rooms = Rooms(most_pending)
         self._readers = ThreadPoolExecutor(_READERS, "torc-read")
         self._workers = ThreadPoolExecutor(_WORKERS, "torc-work")
         self._writers = ThreadPoolExecutor(_WRITERS[store.dialect.name], "torc-write")
-        self._watcher: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self) -> None:
         """Begin to look for what other processes change; in the event loop."""
-        self._watcher = asyncio.create_task(self._watch())
+        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._clean())]
 
     async def resume(self) -> None:
         """Let runners that were silent because no server was there speak before they are given up."""
@@ -79,9 +83,9 @@ class Answers:
     async def end(self) -> None:
         """Let go of everything."""
         self.waiting.close()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for pool in (self._readers, self._workers, self._writers):
             await asyncio.to_thread(pool.shutdown)
 
@@ -119,14 +123,55 @@ class Answers:
         is_read = not request.writes
         loop = asyncio.get_running_loop()
         prepared = None
-        if is_prepared(type(request)):  # a large spec takes seconds: no writer waits for that
-            run = self.work if type(request) in MAKES_WORKFLOWS else self.read
-            prepared = await run(partial(self._embedded.prepare, request, caller))
+        if type(request) in MAKES_WORKFLOWS and room is not None:
+            prepared = await self._compile(request, caller, room)
+            if (storing := self._embedded.storing(request, caller, prepared)) is not None:
+                await room.become_heavy()
+                reply = await self._store(storing)
+                self._tell(request, reply)
+                return reply, await self.work(partial(type(request).reply().dump_json, reply))
+        elif is_prepared(type(request)):  # it takes long: no writer waits for that
+            prepared = await self.read(partial(self._embedded.prepare, request, caller))
         work = partial(self._work, request, caller, check, prepared)
         reply, body = await loop.run_in_executor(self._readers if is_read else self._writers, work)
         if not is_read:
             self._tell(request, reply)
         return reply, body
+
+    async def _compile(self, request: Request[Any], caller: Caller | None, room: Room) -> Any:
+        """Prepare a workflow. What is large waits its turn: it takes seconds, and a lot of memory."""
+        if not room.is_heavy:
+            try:
+                return await self.work(partial(self._embedded.prepare, request, caller, _LIGHT))
+            except TooHeavy:
+                await room.become_heavy()
+        return await self.work(partial(self._embedded.prepare, request, caller))
+
+    async def _store(self, storing: Storing) -> Any:
+        """Store a workflow in many transactions, each in line with those of others."""
+        try:
+            await self._run(storing.steps())
+        except BaseException:
+            await self._run(storing.removal())
+            raise
+        if storing.is_dry:
+            await self._run(storing.removal())
+        return storing.reply
+
+    async def _run(self, steps: Iterator[Step]) -> None:
+        pool = self._writers if self.store.dialect.is_sliced else self._workers
+        while (step := await self.work(partial(next, steps, None))) is not None:
+            await asyncio.get_running_loop().run_in_executor(pool, step)
+
+    async def _clean(self) -> None:
+        """Remove what is left of workflows that nobody goes on storing, now and from time to time."""
+        while True:
+            try:
+                for workflow_id in await self.read(self._embedded.left_over):
+                    await self._run(self._embedded.removal(workflow_id))
+            except Unavailable as error:
+                _LOG.info("cannot look for what is left of workflows: %s", error.message)
+            await asyncio.sleep(_CLEAN_SECONDS)
 
     def _work(
         self, request: Request[Any], caller: Caller | None, check: Check | None, prepared: Any

@@ -51,6 +51,11 @@ class Room:
             self._rooms.pending[self._caller.actor] -= 1
             self._rooms.pending += Counter()  # forgets those at 0
 
+    @property
+    def is_heavy(self) -> bool:
+        """Whether a large workflow may be made in it."""
+        return self._is_pending
+
     async def read(self, size: int | None, *, makes_workflow: bool) -> None:
         """Wait until a body of a size may be read. None: it does not say. Raises TooMany or Unavailable."""
         if size is not None and size <= SMALL:

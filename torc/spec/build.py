@@ -21,7 +21,7 @@ from torc.spec.document import Document, Path
 from torc.spec.expand import PLACE, Combination, Space, Template, Templates, Unfit, check_zip
 from torc.spec.model import Parameterized, ResourceRequirements, WorkflowSpec
 from torc.spec.nearest import Nearest
-from torc.spec.parameters import BadParameter, Read, Value, choose, values_of
+from torc.spec.parameters import BadParameter, Read, TooManyValues, Value, choose, values_of
 from torc.spec.paths import Place, place_of
 from torc.spec.plan import Named, PlannedAction, PlannedFile, PlannedRequirement, PlannedUserData
 from torc.spec.references import Astray, find_misplaced
@@ -100,7 +100,7 @@ class Builder:
         try:
             values = values_of(value, self.read, min(self.limits.max_jobs, self._values_left))
         except BadParameter as error:
-            self.report("bad_parameter", str(error), path)
+            self.report("too_many" if isinstance(error, TooManyValues) else "bad_parameter", str(error), path)
             return None
         self._values_left -= len(values)
         return values

@@ -31,6 +31,10 @@ class BadParameter(ValueError):
     """A value that means nothing; the message says what was expected."""
 
 
+class TooManyValues(BadParameter):
+    """More values than can be expanded."""
+
+
 def values_of(value: Any, read: Read | None, most: int) -> tuple[Value, ...]:
     """Give the values of a parameter in order, at least one and at most `most`. Raises BadParameter."""
     if isinstance(value, list):
@@ -44,7 +48,7 @@ def values_of(value: Any, read: Read | None, most: int) -> tuple[Value, ...]:
     if not found:
         raise BadParameter("it has no values")
     if len(found) > most:
-        raise BadParameter(_too_many(len(found), most))
+        raise TooManyValues(_too_many(len(found), most))
     return tuple(found)
 
 
@@ -104,7 +108,7 @@ def _count(first: Any, last: Any, step: Any, most: int) -> int:
         raise BadParameter(f"the range {first}:{last}:{step} is empty: the step goes away from the end")
     count = int((last - first) / step if isinstance(step, Decimal) else (last - first) // step) + 1
     if count > most:
-        raise BadParameter(_too_many(count, most))
+        raise TooManyValues(_too_many(count, most))
     return count
 
 

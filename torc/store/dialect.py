@@ -29,10 +29,15 @@ class Dialect(Protocol):
 
     name: str
     id_list: str  # a subquery that gives the ids bound to :ids
+    is_sliced: bool  # long writing is done in many transactions: others could not write meanwhile
     names_job: str  # whether `data` of an event lists the job bound to :job_id
 
     def begin_write(self, engine: Engine) -> Any:
         """Open a transaction that may write, as a context manager of a Connection."""
+        ...
+
+    def begin_load(self, engine: Engine) -> Any:
+        """Open a transaction for rows of a workflow that is being stored, perhaps before what they refer to."""
         ...
 
     def begin_read(self, engine: Engine) -> Any:
@@ -90,6 +95,7 @@ class Sqlite:
     """One writer at a time: BEGIN IMMEDIATE takes the write lock, so that nothing needs finer locks."""
 
     name = "sqlite"
+    is_sliced = True
     id_list = "(SELECT value FROM json_each(:ids))"
     names_job = "EXISTS (SELECT 1 FROM json_each(event.data, '$.job_ids') WHERE value = :job_id)"
 
@@ -147,6 +153,20 @@ class Sqlite:
         error = StoreLost(f"the database {guard.path} {wrong}", hint=hint, store="lost")
         _LOG.error("%s; %s", error.message, hint)
         return error
+
+    @contextmanager
+    def begin_load(self, engine: Engine) -> Iterator[Connection]:
+        """Open a transaction with the write lock in which references are not checked: what they refer to may come later."""
+        with engine.connect() as db:
+            db.exec_driver_sql("PRAGMA foreign_keys=OFF")
+            try:
+                db.exec_driver_sql("BEGIN IMMEDIATE")
+                yield from _finish(db)
+            finally:
+                if db.invalidated:
+                    db.close()
+                else:
+                    db.exec_driver_sql("PRAGMA foreign_keys=ON")
 
     def lock_workflow(self, db: Connection, workflow_id: int) -> None:
         """Do nothing: there is one writer."""
@@ -210,6 +230,7 @@ class Postgres:
     """READ COMMITTED with a lock on the row of the workflow, so that what concerns one workflow happens in order."""
 
     name = "postgresql"
+    is_sliced = False
     id_list = "(SELECT unnest(CAST(:ids AS bigint[])))"
     names_job = "CAST(data AS jsonb) -> 'job_ids' @> to_jsonb(CAST(:job_id AS bigint))"
 
@@ -227,6 +248,10 @@ class Postgres:
             snapshot = db.execution_options(isolation_level="REPEATABLE READ")
             snapshot.begin()
             yield from _finish(snapshot)
+
+    def begin_load(self, engine: Engine) -> AbstractContextManager[Connection]:
+        """Open a transaction."""
+        return self.begin_write(engine)
 
     def lock_workflow(self, db: Connection, workflow_id: int) -> None:
         """Lock the row of the workflow."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 from torc.core.graph import gate_stages
 from torc.core.states import State
 from torc.spec.plan import Plan, PlannedJob, job_mentions, with_user_data_ids
-from torc.store.dialect import Dialect
 from torc.store.ids import take_ids
+from torc.store.loading import Batch
 
 _OF_JOBS = frozenset({"on_jobs_ready", "on_jobs_complete"})
 
@@ -31,7 +31,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class _First:
+class First:
     """The first id of each block."""
 
     workflow: int
@@ -46,11 +46,11 @@ class _First:
     action: int
 
 
-def insert_plan(db: Connection, dialect: Dialect, plan: Plan, owner: Owner) -> int:
-    """Store a plan and give the id of the workflow. Jobs are blocked or ready at once."""
+def take_blocks(db: Connection, plan: Plan) -> First:
+    """Take the ids of a plan."""
     named = len(plan.failure_handlers) + len(plan.schedulers)
     handler = take_ids(db, "named", named) if named else 0
-    first = _First(
+    return First(
         workflow=take_ids(db, "workflow"),
         job=take_ids(db, "job", len(plan.jobs)),
         gate=take_ids(db, "gate", len(plan.gates)),
@@ -62,42 +62,44 @@ def insert_plan(db: Connection, dialect: Dialect, plan: Plan, owner: Owner) -> i
         scheduler=handler + len(plan.failure_handlers),
         action=take_ids(db, "action", len(plan.actions)),
     )
-    insert = _Inserter(db, dialect)
-    _insert_workflow(insert, plan, owner, first)
-    _insert_shared(insert, plan, first)
-    insert("job", _JOB_COLUMNS, _job_rows(plan, first))
-    insert(
+
+
+def num_rows(plan: Plan) -> int:
+    """About how many rows a plan has."""
+    inputs = sum(len(each.files) + len(each.user_data) for each in plan.input_sets)
+    return len(plan.jobs) + len(plan.files) + len(plan.user_data) + sum(map(len, plan.gates)) + inputs
+
+
+def plan_rows(plan: Plan, first: First) -> Iterator[Batch]:
+    """The rows of a plan, but for those of the workflow itself. What is referred to comes first."""
+    yield from _shared_rows(plan, first)
+    yield Batch("job", _JOB_COLUMNS, _job_rows(plan, first))
+    yield Batch(
         "gate_prerequisite",
         ("job_id", "gate_id"),
         sorted((first.job + job, first.gate + gate) for gate, jobs in enumerate(plan.gates) for job in jobs),
     )
     if plan.user_data:
-        insert("mention", ("job_id", "field", "at", "user_data_id"), (
+        yield Batch("mention", ("job_id", "field", "at", "user_data_id"), (
             (first.job + number, *mention)
             for number, job in enumerate(plan.jobs)
             for mention in job_mentions(job, lambda index: first.user_data + index)
         ))  # fmt: skip
-    _insert_actions(insert, plan, first)
+    yield from _action_rows(plan, first)
+
+
+def workflow_rows(plan: Plan, owner: Owner, first: First) -> Iterator[Batch]:
+    """The row of the workflow, and how many jobs it has in which state."""
+    yield _workflow_row(plan, owner, first)
     states = Counter(State.READY if job.gate is None else State.BLOCKED for job in plan.jobs)
-    insert(
+    yield Batch(
         "job_count",
         ("workflow_id", "state", "count"),
         [(first.workflow, state.value, count) for state, count in states.items()],
     )
-    return first.workflow
 
 
-class _Inserter:
-    """Inserts rows by the names of their columns."""
-
-    def __init__(self, db: Connection, dialect: Dialect) -> None:
-        self.db, self.dialect = db, dialect
-
-    def __call__(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        self.dialect.insert_many(self.db, table, columns, rows)
-
-
-def _insert_workflow(insert: _Inserter, plan: Plan, owner: Owner, first: _First) -> None:
+def _workflow_row(plan: Plan, owner: Owner, first: First) -> Batch:
     row = {
         "id": first.workflow,
         "name": plan.name,
@@ -117,12 +119,12 @@ def _insert_workflow(insert: _Inserter, plan: Plan, owner: Owner, first: _First)
         "created_at": owner.now,
         "updated_at": owner.now,
     }
-    insert("workflow", tuple(row), [tuple(row.values())])
+    return Batch("workflow", tuple(row), [tuple(row.values())])
 
 
-def _insert_shared(insert: _Inserter, plan: Plan, first: _First) -> None:
+def _shared_rows(plan: Plan, first: First) -> Iterator[Batch]:
     workflow = first.workflow
-    insert(
+    yield Batch(
         "requirement",
         ("id", "workflow_id", "name", "num_cpus", "num_gpus", "num_nodes", "memory_bytes", "runtime_seconds"),
         [(first.requirement + at, workflow, item.name, *item.request) for at, item in enumerate(plan.requirements)],
@@ -131,12 +133,12 @@ def _insert_shared(insert: _Inserter, plan: Plan, first: _First) -> None:
         ("failure_handler", first.handler, plan.failure_handlers),
         ("slurm_scheduler", first.scheduler, plan.schedulers),
     ):
-        insert(
+        yield Batch(
             "named",
             ("id", "workflow_id", "kind", "name", "fields"),
             [(start + at, workflow, kind, item.name, json.dumps(dict(item.fields))) for at, item in enumerate(items)],
         )
-    insert(
+    yield Batch(
         "file",
         ("id", "workflow_id", "name", "path", "producer_job_id"),
         (
@@ -144,7 +146,7 @@ def _insert_shared(insert: _Inserter, plan: Plan, first: _First) -> None:
             for at, file in enumerate(plan.files)
         ),
     )
-    insert(
+    yield Batch(
         "user_data",
         ("id", "workflow_id", "name", "data", "is_ephemeral", "producer_job_id"),
         (
@@ -160,15 +162,15 @@ def _insert_shared(insert: _Inserter, plan: Plan, first: _First) -> None:
         ),
     )
     stages = gate_stages(plan.gates, [job.gate for job in plan.jobs])
-    insert("gate", ("id", "workflow_id", "total", "remaining", "stage"), (
+    yield Batch("gate", ("id", "workflow_id", "total", "remaining", "stage"), (
         (first.gate + at, workflow, len(jobs), len(jobs), stages[at]) for at, jobs in enumerate(plan.gates)
     ))  # fmt: skip
     sets = plan.input_sets
-    insert("input_set", ("id", "workflow_id"), [(first.input_set + at, workflow) for at in range(len(sets))])
-    insert("input_file", ("input_set_id", "file_id"), (
+    yield Batch("input_set", ("id", "workflow_id"), [(first.input_set + at, workflow) for at in range(len(sets))])
+    yield Batch("input_file", ("input_set_id", "file_id"), (
         (first.input_set + at, first.file + file) for at, item in enumerate(sets) for file in sorted(item.files)
     ))  # fmt: skip
-    insert("input_user_data", ("input_set_id", "user_data_id"), (
+    yield Batch("input_user_data", ("input_set_id", "user_data_id"), (
         (first.input_set + at, first.user_data + data) for at, item in enumerate(sets) for data in sorted(item.user_data)
     ))  # fmt: skip
 
@@ -180,7 +182,7 @@ _JOB_COLUMNS = (
 )  # fmt: skip
 
 
-def _job_rows(plan: Plan, first: _First) -> Iterator[tuple[Any, ...]]:
+def _job_rows(plan: Plan, first: First) -> Iterator[tuple[Any, ...]]:
     envs: dict[int, str] = {}
     workflow, ready, blocked = first.workflow, State.READY.value, State.BLOCKED.value
     job: PlannedJob
@@ -198,8 +200,8 @@ def _job_rows(plan: Plan, first: _First) -> Iterator[tuple[Any, ...]]:
         )  # fmt: skip
 
 
-def _insert_actions(insert: _Inserter, plan: Plan, first: _First) -> None:
-    insert(
+def _action_rows(plan: Plan, first: First) -> Iterator[Batch]:
+    yield Batch(
         "action",
         ("id", "workflow_id", "position", "trigger_type", "action_type", "commands", "settings", "persistent", "remaining"),
         [
@@ -210,7 +212,7 @@ def _insert_actions(insert: _Inserter, plan: Plan, first: _First) -> None:
             for at, action in enumerate(plan.actions)
         ],
     )  # fmt: skip
-    insert(
+    yield Batch(
         "action_job",
         ("job_id", "action_id", "reached"),
         sorted(

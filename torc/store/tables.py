@@ -93,6 +93,16 @@ class WorkflowRow(SQLModel, table=True):
     ended_at: float | None = None
 
 
+class LoadingRow(SQLModel, table=True):
+    """A workflow that is being stored in several transactions; it has no row of its own before the last of them."""
+
+    __tablename__ = "loading"
+    workflow_id: int = id_column()
+    user: str = text_column(nullable=False)
+    num_jobs: int
+    renewed_at: float  # by who stores it, with each transaction
+
+
 class JobCountRow(SQLModel, table=True):
     """How many jobs of a workflow are in a state; kept by whoever moves them, in the same transaction."""
 

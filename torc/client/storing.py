@@ -1,0 +1,74 @@
+"""The transactions in which a large workflow is stored, and those that remove what is left of one.
+
+Whoever runs them decides when: a server lets its other requests in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from torc.operations.loading import Load, begin
+from torc.operations.transaction import Ticket, Tx
+from torc.store import loading
+from torc.store.loading import Batch, sliced
+
+Step = Callable[[], Any]
+
+
+class Transact(Protocol):
+    """Does something in one transaction."""
+
+    def __call__(self, work: Callable[[Tx], Any], /, *, loads: bool = False) -> Any:
+        """`loads`: for rows whose references are not checked."""
+        ...
+
+
+class Storing:
+    """A workflow on its way into the database. `finish` is given the ticket and answers the request in the last transaction."""
+
+    def __init__(self, load: Load, transact: Transact, finish: Callable[[Ticket], Any], *, is_sliced: bool) -> None:
+        self._load, self._transact, self._finish, self._is_sliced = load, transact, finish, is_sliced
+        self._ticket: Ticket | None = None
+        self.reply: Any = None
+        #: nothing of it is to stay
+        self.is_dry = load.is_dry
+
+    def steps(self) -> Iterator[Step]:
+        """Each is a transaction; what it writes is made ready when it is asked for. They are to be run in order."""
+        yield self._begin
+        assert self._ticket is not None
+        if self._is_sliced:
+            for batches in sliced(self._load.batches(self._ticket)):
+                yield partial(self._write, batches)
+        yield self._end
+
+    def removal(self) -> Iterator[Step]:
+        """The transactions that remove what was written."""
+        return removal(self._ticket.workflow_id, self._transact) if self._ticket is not None else iter(())
+
+    def _begin(self) -> None:
+        self._ticket = self._transact(lambda tx: begin(tx, self._load))
+
+    def _write(self, batches: Sequence[Batch]) -> None:
+        assert self._ticket is not None
+        workflow_id = self._ticket.workflow_id
+        self._transact(lambda tx: loading.write(tx.db, tx.dialect, workflow_id, batches, tx.now), loads=True)
+
+    def _end(self) -> None:
+        assert self._ticket is not None
+        ticket = Ticket(self._ticket.workflow_id, self._ticket.ids, is_written=self._is_sliced)
+        self.reply = self._finish(ticket)
+
+
+def removal(workflow_id: int, transact: Transact) -> Iterator[Step]:
+    """The transactions that remove what there is of a workflow that has no row of its own."""
+    is_more = True
+
+    def step() -> None:
+        nonlocal is_more
+        is_more = transact(lambda tx: loading.remove(tx.db, tx.dialect, workflow_id), loads=True)
+
+    while is_more:
+        yield step

@@ -1,0 +1,98 @@
+"""What is stored in several transactions, because others could not write meanwhile, and how much one account may store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import text
+
+from torc.api.base import Request
+from torc.errors import Forbidden
+from torc.operations.transaction import Ticket, Tx
+from torc.store import loading
+from torc.store.loading import Batch
+
+Q = TypeVar("Q", bound=Request[Any])
+_STORED = text(
+    'SELECT coalesce(sum(c.count), 0) FROM workflow w JOIN job_count c ON c.workflow_id = w.id WHERE w."user" = :user'
+)
+
+
+class Load(Protocol):
+    """A workflow that is to be stored."""
+
+    @property
+    def num_rows(self) -> int:
+        """About how many rows it has."""
+        ...
+
+    @property
+    def num_jobs(self) -> int:
+        """How many jobs it has."""
+        ...
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing of it is to stay."""
+        ...
+
+    def user(self, tx: Tx) -> str:
+        """To whom it is to belong. Raises Forbidden."""
+        ...
+
+    def take_ids(self, tx: Tx) -> Ticket:
+        """Take the ids of all its rows."""
+        ...
+
+    def batches(self, ticket: Ticket) -> Iterator[Batch]:
+        """Its rows, but for that of the workflow itself and the counts of its jobs. Raises Invalid."""
+        ...
+
+
+LOADS: dict[type[Request[Any]], Callable[[Any, Any], Load]] = {}
+
+
+def loads(kind: type[Q]) -> Callable[[Callable[[Q, Any], Load]], Callable[[Q, Any], Load]]:
+    """Function decorator: enter what makes a Load of a kind of request and of what was prepared for it."""
+
+    def enter(make: Callable[[Q, Any], Load]) -> Callable[[Q, Any], Load]:
+        LOADS[kind] = make
+        return make
+
+    return enter
+
+
+def large_load(request: Request[Any], prepared: Any) -> Load | None:
+    """What a request stores, where that is too much for one transaction."""
+    make = LOADS.get(type(request))
+    load = None if make is None or prepared is None else make(request, prepared)
+    return load if load is not None and load.num_rows > loading.SLICE else None
+
+
+def begin(tx: Tx, load: Load) -> Ticket:
+    """Begin to store a workflow. Raises Forbidden for more than the account may have."""
+    user = load.user(tx)
+    check_quota(tx, user, load.num_jobs)
+    ticket = load.take_ids(tx)
+    loading.begin(tx.db, ticket.workflow_id, user, load.num_jobs, tx.now)
+    return ticket
+
+
+def check_quota(tx: Tx, user: str, num_jobs: int) -> None:
+    """Refuse more jobs than an account may have stored. Raises Forbidden."""
+    left = jobs_left(tx, user)
+    if left is not None and num_jobs > left:
+        raise Forbidden(
+            f"{user} may have {tx.quota.max_jobs:,} jobs stored on this server: there is room for {left:,} more, "
+            f"and this makes {num_jobs:,}",
+            hint="delete workflows that are no longer needed, or ask an administrator of the server",
+        )
+
+
+def jobs_left(tx: Tx, user: str) -> int | None:
+    """How many more jobs an account may have stored. None: as many as it likes."""
+    if tx.quota.max_jobs is None or tx.rights is None or tx.rights.sees_all:
+        return None
+    stored = int(tx.db.execute(_STORED, {"user": user}).scalar_one()) + loading.num_jobs(tx.db, user)
+    return max(0, tx.quota.max_jobs - stored)
