@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.runs import Exchange
-from torc.client.storing import Step, Storing, removal
+from torc.client.storing import Kind, Step, Storing, removal
 from torc.core.access import Caller
 from torc.errors import Invalid, NotFound, Unavailable
 from torc.operations.access import admit, admit_kind, subject_of
@@ -105,10 +105,11 @@ class Embedded:
         if load is None:
             return None
 
-        def transact(work: Callable[[Tx], Any], /, *, loads: bool = False) -> Any:
-            return self.transact(
-                lambda tx: work(tx if caller is None or loads else admit(tx, request)), caller, writes=True, loads=loads
-            )
+        def transact(work: Callable[[Tx], Any], kind: Kind, /) -> Any:
+            def admitted(tx: Tx) -> Any:
+                return work(admit(tx, request) if caller is not None and kind == "write" else tx)
+
+            return self.transact(admitted, caller, writes=kind != "read", loads=kind == "load")
 
         def finish(ticket: Ticket) -> Any:
             return self.answer(request, caller=caller, prepared=prepared, ticket=ticket)
@@ -122,8 +123,8 @@ class Embedded:
     def removal(self, workflow_id: int) -> Iterator[Step]:
         """The transactions that remove what is left of a workflow."""
 
-        def transact(work: Callable[[Tx], Any], /, *, loads: bool = False) -> Any:
-            return self.transact(work, None, writes=True, loads=loads)
+        def transact(work: Callable[[Tx], Any], kind: Kind, /) -> Any:
+            return self.transact(work, None, writes=kind != "read", loads=kind == "load")
 
         return removal(workflow_id, transact)
 

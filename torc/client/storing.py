@@ -7,21 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from torc.operations.loading import Load, begin
+from sqlalchemy.exc import IntegrityError
+
+from torc.operations.loading import Load, begin, contradiction
 from torc.operations.transaction import Ticket, Tx
 from torc.store import loading
 from torc.store.loading import Batch, sliced
 
 Step = Callable[[], Any]
+Kind = Literal["read", "write", "load"]
 
 
 class Transact(Protocol):
     """Does something in one transaction."""
 
-    def __call__(self, work: Callable[[Tx], Any], /, *, loads: bool = False) -> Any:
-        """`loads`: for rows whose references are not checked."""
+    def __call__(self, work: Callable[[Tx], Any], kind: Kind, /) -> Any:
+        """`load`: for rows whose references are not checked."""
         ...
 
 
@@ -42,6 +45,7 @@ class Storing:
         if self._is_sliced:
             for batches in sliced(self._load.batches(self._ticket)):
                 yield partial(self._write, batches)
+            yield self._settle
         yield self._end
 
     def removal(self) -> Iterator[Step]:
@@ -49,12 +53,21 @@ class Storing:
         return removal(self._ticket.workflow_id, self._transact) if self._ticket is not None else iter(())
 
     def _begin(self) -> None:
-        self._ticket = self._transact(lambda tx: begin(tx, self._load))
+        self._ticket = self._transact(lambda tx: begin(tx, self._load), "write")
 
     def _write(self, batches: Sequence[Batch]) -> None:
         assert self._ticket is not None
         workflow_id = self._ticket.workflow_id
-        self._transact(lambda tx: loading.write(tx.db, tx.dialect, workflow_id, batches, tx.now), loads=True)
+        try:
+            self._transact(lambda tx: loading.write(tx.db, tx.dialect, workflow_id, batches, tx.now), "load")
+        except IntegrityError as error:
+            raise contradiction(error.orig or error) from None
+
+    def _settle(self) -> None:
+        ticket = self._ticket
+        assert ticket is not None
+        self._transact(lambda tx: self._load.settle(tx, ticket), "load")
+        self._transact(lambda tx: self._load.verify(tx, ticket), "read")
 
     def _end(self) -> None:
         assert self._ticket is not None
@@ -68,7 +81,7 @@ def removal(workflow_id: int, transact: Transact) -> Iterator[Step]:
 
     def step() -> None:
         nonlocal is_more
-        is_more = transact(lambda tx: loading.remove(tx.db, tx.dialect, workflow_id), loads=True)
+        is_more = transact(lambda tx: loading.remove(tx.db, tx.dialect, workflow_id), "load")
 
     while is_more:
         yield step

@@ -108,6 +108,12 @@ class PlanLoad:
         """Its rows, but for that of the workflow itself and the counts of its jobs."""
         return plan_rows(self.plan, ticket.ids)
 
+    def settle(self, tx: Tx, ticket: Ticket) -> None:
+        """Do nothing: the rows say all."""
+
+    def verify(self, tx: Tx, ticket: Ticket) -> None:
+        """Do nothing: a plan is right."""
+
 
 @loads(CreateWorkflow)
 def plan_load(request: CreateWorkflow, prepared: Plan) -> PlanLoad:

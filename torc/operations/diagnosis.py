@@ -18,7 +18,7 @@ from torc.core.states import ENDED_BADLY, State
 from torc.errors import NotFound
 from torc.operations.dispatch import Tx, answers
 from torc.operations.queued import Queued, last_end, queued_for
-from torc.operations.rows import capacity_of, loads, request_of, workflow_row
+from torc.operations.rows import IN_WORKFLOW, capacity_of, loads, request_of, workflow_row
 
 _ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.counted, j.attempt, j.due_at,
     j.reason AS job_reason, a.state AS ending, a.reason, a.detail,
@@ -36,7 +36,8 @@ _MOST_CAUSES = 20
 @answers(api.ExplainJob)
 def explain_job(tx: Tx, request: api.ExplainJob) -> api.Explanation:
     """Say why a job stands as it does."""
-    row = tx.db.execute(text("SELECT workflow_id FROM job WHERE id = :id"), {"id": request.job_id}).first()
+    query = text(f"SELECT workflow_id FROM job WHERE id = :id AND {IN_WORKFLOW.format('job')}")
+    row = tx.db.execute(query, {"id": request.job_id}).first()
     if row is None:
         raise NotFound(f"there is no job {request.job_id}", hint="`torc jobs list` shows what there is")
     workflow_id = int(row[0])

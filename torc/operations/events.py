@@ -10,7 +10,7 @@ from torc.api.base import Page
 from torc.api.events import Event, GetEvent, ListEvents
 from torc.errors import NotFound
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import decode_cursor, encode_cursor, loads, workflow_row
+from torc.operations.rows import IN_WORKFLOW, decode_cursor, encode_cursor, loads, workflow_row
 
 
 def _event(row: RowMapping) -> Event:
@@ -18,6 +18,9 @@ def _event(row: RowMapping) -> Event:
         id=row["id"], workflow_id=row["workflow_id"], time=row["time"], type=row["type"], actor=row["actor"],
         job_id=row["job_id"], data=loads(row["data"], {}),
     )  # fmt: skip
+
+
+_EVENT = text(f"SELECT * FROM event WHERE id = :id AND {IN_WORKFLOW.format('event')}")
 
 
 @answers(ListEvents)
@@ -48,7 +51,7 @@ def list_events(tx: Tx, request: ListEvents) -> Page[Event]:
 @answers(GetEvent)
 def get_event(tx: Tx, request: GetEvent) -> Event:
     """Get one event."""
-    row = tx.db.execute(text("SELECT * FROM event WHERE id = :id"), {"id": request.event_id}).mappings().first()
+    row = tx.db.execute(_EVENT, {"id": request.event_id}).mappings().first()
     if row is None:
         raise NotFound(f"there is no event {request.event_id}", hint="`torc events list` shows what there is")
     return _event(row)

@@ -15,7 +15,7 @@ from torc.errors import Conflict, NotFound
 from torc.operations.dispatch import Tx, answers
 from torc.operations.fingerprints import keep_fingerprints
 from torc.operations.parts import checked
-from torc.operations.rows import encode_cursor, grow_version, id_range, loads, name_condition, workflow_row
+from torc.operations.rows import IN_WORKFLOW, encode_cursor, grow_version, id_range, loads, name_condition, workflow_row
 from torc.spec import model
 from torc.store.ids import take_ids
 from torc.store.jobs import Moves
@@ -94,7 +94,11 @@ def list_jobs(tx: Tx, request: ListJobs) -> Page[Job]:
 
 def job_row(tx: Tx, job_id: int) -> RowMapping:
     """Give the row of a job. Raises NotFound."""
-    row = tx.db.execute(text(f"{_SELECT} WHERE j.id = :id"), {"id": job_id}).mappings().first()
+    row = (
+        tx.db.execute(text(f"{_SELECT} WHERE j.id = :id AND {IN_WORKFLOW.format('j')}"), {"id": job_id})
+        .mappings()
+        .first()
+    )
     if row is None:
         raise NotFound(f"there is no job {job_id}", hint="`torc jobs list` shows the jobs of a workflow")
     return row

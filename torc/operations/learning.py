@@ -45,7 +45,7 @@ def list_command_kinds(tx: Tx, request: api.ListCommandKinds) -> api.CommandKind
 def suggest_resources(tx: Tx, request: api.SuggestResources) -> api.Suggestions:
     """Suggest what commands should ask for."""
     conditions, values = visible(tx)
-    seen = f" AND a.workflow_id IN (SELECT id FROM workflow WHERE {' AND '.join(conditions)})" if conditions else ""
+    seen = f" AND a.workflow_id IN (SELECT id FROM workflow WHERE {' AND '.join(conditions or ['true'])})"
     rows = tx.dialect.fetch(tx.db, _LATEST.format(seen=seen), {**values, "n": request.history})
     history = History(Sample(*row) for row in rows)
     found: list[api.Suggestion] = []

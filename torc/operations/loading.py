@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import text
 
 from torc.api.base import Request
-from torc.errors import Forbidden
+from torc.errors import Forbidden, Invalid
 from torc.operations.transaction import Ticket, Tx
 from torc.store import loading
 from torc.store.loading import Batch
@@ -49,6 +49,14 @@ class Load(Protocol):
         """Its rows, but for that of the workflow itself and the counts of its jobs. Raises Invalid."""
         ...
 
+    def settle(self, tx: Tx, ticket: Ticket) -> None:
+        """Work out what is kept beside the rows, when all are there. References are not checked in the transaction."""
+        ...
+
+    def verify(self, tx: Tx, ticket: Ticket) -> None:
+        """Refuse what cannot be, in a transaction that reads. Raises Invalid."""
+        ...
+
 
 LOADS: dict[type[Request[Any]], Callable[[Any, Any], Load]] = {}
 
@@ -68,6 +76,11 @@ def large_load(request: Request[Any], prepared: Any) -> Load | None:
     make = LOADS.get(type(request))
     load = None if make is None or prepared is None else make(request, prepared)
     return load if load is not None and load.num_rows > loading.SLICE else None
+
+
+def contradiction(error: BaseException) -> Invalid:
+    """What the database says of rows that cannot be side by side."""
+    return Invalid(f"what is to be stored contradicts itself: {error}", hint="the file is damaged")
 
 
 def begin(tx: Tx, load: Load) -> Ticket:

@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping, text
 
 from torc.errors import Conflict, Invalid, NotFound
 from torc.operations.dispatch import Tx
-from torc.operations.rows import encode_cursor, grow_version, id_range, name_condition, workflow_row
+from torc.operations.rows import IN_WORKFLOW, encode_cursor, grow_version, id_range, name_condition, workflow_row
 from torc.spec import model
 from torc.store.ids import take_ids
 
@@ -27,7 +27,7 @@ class Kind(NamedTuple):
 
 def part_row(tx: Tx, kind: Kind, number: int) -> RowMapping:
     """Give the row of a thing. Raises NotFound."""
-    query = text(f"SELECT {kind.columns} FROM {kind.table} t WHERE t.id = :id")
+    query = text(f"SELECT {kind.columns} FROM {kind.table} t WHERE t.id = :id AND {IN_WORKFLOW.format('t')}")
     row = tx.db.execute(query, {"id": number}).mappings().first()
     if row is None or (kind.kind is not None and row["kind"] != kind.kind):
         raise NotFound(f"there is no {kind.noun} {number}", hint=f"`torc {kind.command} list` shows what there is")

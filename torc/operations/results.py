@@ -12,7 +12,7 @@ from torc.api.runs import GetResult, ListResults, Result, Usage
 from torc.core.states import State
 from torc.errors import NotFound
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import decode_cursor, encode_cursor, loads, workflow_row
+from torc.operations.rows import IN_WORKFLOW, decode_cursor, encode_cursor, loads, workflow_row
 
 RESULT = "SELECT a.*, j.name AS job_name FROM attempt a JOIN job j ON j.id = a.job_id "
 
@@ -63,7 +63,11 @@ def list_results(tx: Tx, request: ListResults) -> Page[Result]:
 @answers(GetResult)
 def get_result(tx: Tx, request: GetResult) -> Result:
     """Get one result."""
-    row = tx.db.execute(text(f"{RESULT} WHERE a.id = :id"), {"id": request.result_id}).mappings().first()
+    row = (
+        tx.db.execute(text(f"{RESULT} WHERE a.id = :id AND {IN_WORKFLOW.format('a')}"), {"id": request.result_id})
+        .mappings()
+        .first()
+    )
     if row is None:
         raise NotFound(f"there is no result {request.result_id}", hint="`torc results list` shows what there is")
     return result_of(row)

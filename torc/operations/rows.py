@@ -40,6 +40,8 @@ def workflow_row(tx: Tx, workflow_id: int, *, lock: bool = False) -> RowMapping:
     return row
 
 
+#: of a thing whose workflow is not stored whole yet, nothing is told
+IN_WORKFLOW = "EXISTS (SELECT 1 FROM workflow WHERE workflow.id = {}.workflow_id)"
 _WORKFLOW = text("SELECT * FROM workflow WHERE id = :id")
 _GROW = text("UPDATE workflow SET version = version + 1, updated_at = :now WHERE id = :id")
 

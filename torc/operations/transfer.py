@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -19,12 +20,16 @@ from torc.errors import Invalid
 from torc.operations.dispatch import Bounds, DryRun, Tx, answers, prepares
 from torc.operations.fingerprints import changed_fingerprints
 from torc.operations.incoming import Incoming, read_file, unpack
+from torc.operations.loading import check_quota, contradiction, loads
 from torc.operations.overwrite import recount
-from torc.operations.rows import encode_cursor, loads, workflow_of, workflow_row
+from torc.operations.rows import encode_cursor, workflow_of, workflow_row
+from torc.operations.rows import loads as read_json
 from torc.operations.runs import end_runners
 from torc.operations.stages import keep_stages
+from torc.operations.transaction import Ticket
 from torc.store.check import problems
 from torc.store.ids import take_ids
+from torc.store.loading import Batch, insert
 from torc.store.portable import BY_REFERENCE, kept, key_types, rows_after
 
 _MARK = text(
@@ -62,7 +67,7 @@ def export_workflow(tx: Tx, request: ExportWorkflow) -> ExportPage:
 
 def _told(value: Any, kind: str) -> Any:
     if kind in NESTED:
-        return loads(value, {})
+        return read_json(value, {})
     return bool(value) if kind == "bool" else value
 
 
@@ -107,29 +112,85 @@ def read_import(request: ImportWorkflow, bounds: Bounds = Bounds()) -> Incoming:
     return read_file(unpack(request.content), bounds)
 
 
+@dataclass(frozen=True, slots=True)
+class ImportLoad:
+    """A file that is to be stored."""
+
+    request: ImportWorkflow
+    incoming: Incoming
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows it has."""
+        return self.incoming.num_rows
+
+    @property
+    def num_jobs(self) -> int:
+        """How many jobs it has."""
+        return len(self.incoming.places.get("job", ()))
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing of it is to stay."""
+        return self.request.dry_run
+
+    def user(self, tx: Tx) -> str:
+        """To whom it is to belong."""
+        return tx.rights.user if tx.rights is not None else tx.actor.partition(":")[2] or tx.actor
+
+    def take_ids(self, tx: Tx) -> Ticket:
+        """Take the ids of all its rows."""
+        first = {table: take_ids(tx.db, table, len(places)) for table, places in self.incoming.places.items() if places}
+        return Ticket(take_ids(tx.db, "workflow"), first)
+
+    def batches(self, ticket: Ticket) -> Iterator[Batch]:
+        """Its rows, with ids of here. Raises Invalid."""
+        new_ids = _NewIds(self.incoming, ticket.ids)
+        commands = _Commands(self.incoming, new_ids)
+        for table, group in itertools.groupby(self.incoming.rows(), key=itemgetter(0)):
+            columns = [column.name for column in TABLES[table]]
+            owner = [] if table in BY_REFERENCE else [ticket.workflow_id]
+            made = (_row(table, row, new_ids, commands) + owner for _, row in group)
+            yield Batch(table, [*columns, *(["workflow_id"] if owner else [])], made)
+
+    def settle(self, tx: Tx, ticket: Ticket) -> None:
+        """Work out what is kept beside the rows."""
+        recount(tx, ticket.workflow_id)
+        keep_stages(tx, ticket.workflow_id)
+
+    def verify(self, tx: Tx, ticket: Ticket) -> None:
+        """Refuse what cannot be. Raises Invalid."""
+        wrong = problems(tx.db, ticket.workflow_id)
+        if wrong:
+            raise Invalid(f"what the file says cannot be: {wrong[0][1]} ({wrong[0][0]})", hint="the file is damaged")
+
+
+@loads(ImportWorkflow)
+def import_load(request: ImportWorkflow, prepared: Incoming) -> ImportLoad:
+    """What is stored of a file."""
+    return ImportLoad(request, prepared)
+
+
 @answers(ImportWorkflow)
 def import_workflow(tx: Tx, request: ImportWorkflow) -> Workflow:
-    """Take a workflow in."""
+    """Take a workflow in, or the rest of it."""
     incoming: Incoming = tx.prepared
-    workflow_id = _insert_workflow(tx, request, incoming)
-    first = {table: take_ids(tx.db, table, len(places)) for table, places in incoming.places.items() if places}
-    new_ids = _NewIds(incoming, first)
-    commands = _Commands(incoming, new_ids)
-    for table, group in itertools.groupby(incoming.rows(), key=itemgetter(0)):
-        columns = [column.name for column in TABLES[table]]
-        owner = [] if table in BY_REFERENCE else ["workflow_id"]
-        rows = (row for _, row in group)
-        made = (_row(table, row, new_ids, commands) + [workflow_id] * len(owner) for row in rows)
+    load = ImportLoad(request, incoming)
+    ticket = tx.ticket
+    if ticket is None:
+        check_quota(tx, load.user(tx), load.num_jobs)
+        ticket = load.take_ids(tx)
+    workflow_id = ticket.workflow_id
+    insert(tx.db, tx.dialect, [_workflow_row(tx, load, workflow_id)])
+    if not ticket.is_written:
         try:
-            tx.dialect.insert_many(tx.db, table, [*columns, *owner], made)
+            insert(tx.db, tx.dialect, load.batches(ticket))
         except tx.db.dialect.loaded_dbapi.IntegrityError as error:
-            raise Invalid(f"the rows of {table} contradict each other: {error}", hint="the file is damaged") from None
-    recount(tx, workflow_id)
+            raise contradiction(error) from None
+        load.settle(tx, ticket)
     end_runners(tx, workflow_row(tx, workflow_id, lock=True), "the workflow was exported while it ran")
-    wrong = problems(tx.db, workflow_id)
-    if wrong:
-        raise Invalid(f"what the file says cannot be: {wrong[0][1]} ({wrong[0][0]})", hint="the file is damaged")
-    keep_stages(tx, workflow_id)
+    if not ticket.is_written:
+        load.verify(tx, ticket)
     old = incoming.header
     tx.event(
         workflow_id, "workflow_imported", name=old["workflow"]["name"], user=old["workflow"]["user"],
@@ -141,18 +202,12 @@ def import_workflow(tx: Tx, request: ImportWorkflow) -> Workflow:
     return made_workflow
 
 
-def _insert_workflow(tx: Tx, request: ImportWorkflow, incoming: Incoming) -> int:
-    workflow_id = take_ids(tx.db, "workflow")
-    fields = {
-        **incoming.header["workflow"],
-        "user": tx.rights.user if tx.rights is not None else tx.actor.partition(":")[2] or tx.actor,
-        "updated_at": tx.now,
-    }
-    fields |= {name: value for name in ("name", "directory") if (value := getattr(request, name)) is not None}
+def _workflow_row(tx: Tx, load: ImportLoad, workflow_id: int) -> Batch:
+    fields = {**load.incoming.header["workflow"], "user": load.user(tx), "updated_at": tx.now}
+    fields |= {name: value for name in ("name", "directory") if (value := getattr(load.request, name)) is not None}
     columns = [column.name for column in WORKFLOW]
     row = [kept(fields[column.name], column.kind) for column in WORKFLOW]
-    tx.dialect.insert_many(tx.db, "workflow", ["id", *columns], [[workflow_id, *row]])
-    return workflow_id
+    return Batch("workflow", ["id", *columns], [[workflow_id, *row]])
 
 
 class _NewIds:
