@@ -27,9 +27,7 @@ def compile_edited(request: ReinitializeWorkflow, bounds: Bounds = Bounds()) -> 
     if request.spec is None:
         return None
     place = placing(request.directory, request.links)
-    return compile_text(
-        request.spec, request.format, request.name, request.spec_files, place=place, bounds=bounds
-    )
+    return compile_text(request.spec, request.format, request.name, request.spec_files, place=place, bounds=bounds)
 
 
 @answers(ReinitializeWorkflow)

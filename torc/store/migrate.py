@@ -17,23 +17,6 @@ from torc.errors import Conflict
 from torc.store.dialect import Dialect, backup_sqlite
 
 #: every schema version there ever was, oldest first
-VERSIONS = (
-    "0001",
-    "0002",
-    "0003",
-    "0004",
-    "0005",
-    "0006",
-    "0007",
-    "0008",
-    "0009",
-    "0010",
-    "0011",
-    "0012",
-    "0013",
-    "0014",
-    "0015",
-)
 HEAD = VERSIONS[-1]
 _ADVISORY_LOCK = 7267633  # any number that nobody else uses in the database
 _POLL_SECONDS = 0.05
