@@ -18,10 +18,10 @@ from torc.core.quantities import parse_duration, parse_memory
 from torc.core.resources import ResourceRequest
 from torc.core.sbatch import problem_in
 from torc.spec.document import Document, Path
-from torc.spec.expand import PLACE, Combination, Space, Template, Templates, Unfit, check_zip
+from torc.spec.expand import PLACE, Combination, Space, Template, Templates, Unfit, check_gaps, check_zip
 from torc.spec.model import Parameterized, ResourceRequirements, WorkflowSpec
 from torc.spec.nearest import Nearest
-from torc.spec.parameters import BadParameter, Read, TooManyValues, Value, choose, values_of
+from torc.spec.parameters import BadParameter, Read, TooManyValues, Value, choose, range_meant, values_of
 from torc.spec.paths import Place, place_of
 from torc.spec.plan import Named, PlannedAction, PlannedFile, PlannedRequirement, PlannedUserData
 from torc.spec.references import Astray, find_misplaced
@@ -103,6 +103,11 @@ class Builder:
             self.report("too_many" if isinstance(error, TooManyValues) else "bad_parameter", str(error), path)
             return None
         self._values_left -= len(values)
+        meant = range_meant(value)
+        if meant is not None:
+            message = f"{value!r} is one value: a range is written {meant}"
+            hint = f'"{meant}", or in a list where one value is meant: ["{value}"]'
+            self.report("near_miss", message, path, severity="warning", suggestion=hint)
         return values
 
     def shape(self, part: Parameterized, name: str, path: Path) -> Shape | None:
@@ -123,6 +128,7 @@ class Builder:
         zipped = part.parameter_mode == "zip" and bool(chosen)
         try:
             if zipped and fine:
+                check_gaps(chosen)
                 check_zip(chosen)
         except Unfit as error:
             self.report("bad_parameter", str(error), (*path, "parameters"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -9,9 +10,9 @@ from torc.spec.build import Builder, Limits
 from torc.spec.build_jobs import build_plan
 from torc.spec.check import check
 from torc.spec.diagnostics import Diagnostic
-from torc.spec.document import Document
+from torc.spec.document import Document, Path
 from torc.spec.model import WorkflowSpec
-from torc.spec.parameters import Read, file_of
+from torc.spec.parameters import Read, file_of, shown
 from torc.spec.paths import Place, place_of
 from torc.spec.plan import Plan
 from torc.spec.read_json import read_json, read_json5
@@ -28,6 +29,7 @@ READERS: dict[str, Callable[[str, str], Document]] = {
     "kdl": read_kdl,
 }
 SUFFIXES: dict[str, Format] = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".json5": "json5", ".kdl": "kdl"}
+_SCALAR = re.compile(r"[-+.\w]+")
 _HOW_TO_RAISE = "let parameters multiply jobs instead of writing each of them out"
 
 
@@ -46,6 +48,7 @@ def compile_spec(
     the one spelling of the path of a file, by which files are compared.
     """
     document = load_document(text, format=format, name=name, limits=limits)
+    keep_as_written(document)
     spec = check(document)
     if spec is None:
         return None, document.found()
@@ -58,6 +61,7 @@ def parse_spec(
 ) -> tuple[WorkflowSpec | None, list[Diagnostic]]:
     """Read and check a spec without expanding it."""
     document = load_document(text, format=format, name=name, limits=limits)
+    keep_as_written(document)
     spec = check(document)
     return None if document.failed else spec, document.found()
 
@@ -66,7 +70,7 @@ def external_files(text: str, *, format: Format | None = None) -> list[str]:
     """Give the names of the `@file`s that the parameters of a spec mention, in order."""
     data = load_document(text, format=format).data
     found: dict[str, None] = {}
-    for owner in _parameter_owners(data):
+    for _, owner in _parameter_owners(data):
         for value in owner.values():
             name = file_of(value)
             if name is not None:
@@ -74,15 +78,40 @@ def external_files(text: str, *, format: Format | None = None) -> list[str]:
     return list(found)
 
 
-def _parameter_owners(data: Any) -> list[dict[str, Any]]:
+def keep_as_written(document: Document) -> None:
+    """Have parameters keep the text of numbers and booleans that would be shown otherwise: 1.10 is not 1.1 in a name."""
+    if not document.may_differ:
+        return
+    for path, parameters in _parameter_owners(document.data):
+        for key, value in parameters.items():
+            here: Path = (*path, "parameters", key)
+            if isinstance(value, list):
+                parameters[key] = [_as_written(document, item, (*here, at)) for at, item in enumerate(value)]
+            else:
+                parameters[key] = _as_written(document, value, here)
+
+
+def _as_written(document: Document, value: Any, path: Path) -> Any:
+    if not isinstance(value, (int, float)):
+        return value
+    text = document.written(path)
+    if text is None or text == shown(value) or text.lstrip("#") == shown(value) or not _SCALAR.fullmatch(text):
+        return value
+    return text
+
+
+def _parameter_owners(data: Any) -> list[tuple[Path, dict[str, Any]]]:
     if not isinstance(data, dict):
         return []
-    parts = [data, *(item for key in ("jobs", "files", "user_data") for item in _items(data.get(key)))]
-    return [part["parameters"] for part in parts if isinstance(part.get("parameters"), dict)]
-
-
-def _items(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    parts: list[tuple[Path, Any]] = [((), data)]
+    for key in ("jobs", "files", "user_data"):
+        items = data.get(key)
+        parts += [((key, at), item) for at, item in enumerate(items if isinstance(items, list) else ())]
+    return [
+        (path, part["parameters"])
+        for path, part in parts
+        if isinstance(part, dict) and isinstance(part.get("parameters"), dict)
+    ]
 
 
 def load_document(

@@ -71,6 +71,7 @@ class Document:
         self.problems: list[Diagnostic] = []
         self.num_problems = 0
         self.failed = False
+        self.may_differ = False  # numbers may be written otherwise than they would be shown: 1.10, 0x10
         self._locate: Locate = locate or (lambda path, key: None)
         self._seen: set[tuple[str, str, Path]] = set()
 
@@ -81,6 +82,14 @@ class Document:
             if found is not None or not path:
                 return found
             path, key = path[:-1], False
+
+    def written(self, path: Path) -> str | None:
+        """Return the text of the scalar at a path, as it stands in the document; None where that is not found."""
+        span = self._locate(path, False)
+        if span is None:
+            return None
+        start = self.lines.limits(span.line)[0] + span.column - 1
+        return self.text[start : start + span.end_column - span.column]
 
     def report(
         self,

@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 from itertools import chain, product, repeat
 from math import prod
 from operator import mod
 
-from torc.spec.parameters import Value
+from torc.spec.parameters import Column, Value, number_of, shown
 
 #: `{p}` and `{p:spec}`, but not the shell's `${p}`
 PLACE = re.compile(r"(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]*))?\}")
@@ -138,24 +137,14 @@ def _formatted(name: str, value: Value, specification: str) -> str:
         return shown(value)
     if isinstance(value, bool):
         value = shown(value)
-    elif isinstance(value, float) and specification[-1] == "d" and value.is_integer():
+    elif isinstance(value, str) and specification[-1] in "bcdoxXneEfFgG%":
+        value = number_of(value)
+    if isinstance(value, float) and specification[-1] == "d" and value.is_integer():
         value = int(value)
     try:
         return format(value, specification)
     except (ValueError, OverflowError) as error:
         raise Unfit(f"`{{{name}:{specification}}}` does not fit the value {value!r}: {error}") from None
-
-
-def shown(value: Value) -> str:
-    """Write a value as Torc 0.12 does: floats without exponent, and without a fraction where there is none."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if not isinstance(value, float):
-        return str(value)
-    text = repr(value)
-    if "e" in text:
-        text = format(Decimal(text), "f")
-    return text.removesuffix(".0")
 
 
 def gathered_items(items: Sequence[Template], space: Space, base: Combination, gathered: Chosen) -> tuple[str, ...]:
@@ -165,6 +154,13 @@ def gathered_items(items: Sequence[Template], space: Space, base: Combination, g
         mentioned = item.parameters.intersection(gathered)
         result.update(dict.fromkeys(item.fill(combination) for combination in space.within(base, mentioned)))
     return tuple(result)
+
+
+def check_gaps(values: Mapping[str, Sequence[Value]]) -> None:
+    """Raise Unfit when a zipped parameter leaves a row out, and so would shift all that follow."""
+    gaps = [listed.gap for listed in values.values() if isinstance(listed, Column) and listed.gap is not None]
+    if gaps and len(values) > 1:
+        raise Unfit(f"{'; '.join(gaps)}: zipped parameters go together row by row, and need a value in each")
 
 
 def check_zip(values: Mapping[str, Sequence[Value]]) -> None:

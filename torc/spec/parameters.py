@@ -19,12 +19,23 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*:\s*({_NUMBER})\s*(?::\s*({_NUMBER})\s*)?")
 _INTEGER = re.compile(r"[-+]?\d+")
 _FLOAT = re.compile(_NUMBER)
+_BASED = re.compile(r"[-+]?0(?:[xX][0-9a-fA-F_]+|[oO][0-7_]+|[bB][01_]+)")
+_PADDED = re.compile(r"-?0\d+")
+_BROKEN_RANGE = re.compile(r"[-+.\d\seE]*\d[-+.\d\seE]*:[-+.,:;\d\seE]*|:[-+.,:;\d\seE]*\d[-+.,:;\d\seE]*")
+_OTHER_RANGE = re.compile(r"(\d+)\s*(?:-|\.\.+|\bto\b)\s*(\d+)")
 _ITEM = re.compile(
     r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|((?:[^,\[\]"']|\[[^\]]*\])*))\s*(,|\Z)""", re.DOTALL
 )
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _ESCAPES = {"n": "\n", "t": "\t"}
 _MOST_DIGITS = 300
+_MOST_SHOWN = 40
+
+
+class Column(tuple[Value, ...]):
+    """The values of a file. `gap` says where the first is left out, which matters where values go together row by row."""
+
+    gap: str | None = None
 
 
 class BadParameter(ValueError):
@@ -49,7 +60,7 @@ def values_of(value: Any, read: Read | None, most: int) -> tuple[Value, ...]:
         raise BadParameter("it has no values")
     if len(found) > most:
         raise TooManyValues(_too_many(len(found), most))
-    return tuple(found)
+    return found if isinstance(found, Column) else tuple(found)
 
 
 def file_of(value: Any) -> str | None:
@@ -84,6 +95,14 @@ def _split_column(text: str) -> tuple[str, str | None]:
 def _from_range(text: str, most: int) -> Sequence[Value]:
     match = _RANGE.fullmatch(text)
     if match is None:
+        if ":" in text and len(text) <= _MOST_DIGITS and _BROKEN_RANGE.fullmatch(text):
+            raise BadParameter(
+                f"`{text[:_MOST_SHOWN]}` is no range: write first:last or first:last:step; a text that looks so, in a list: [...]"
+            )
+        if text.startswith("[") != text.endswith("]"):
+            raise BadParameter(
+                f"`{text[:_MOST_SHOWN]}` is no list: a bracket is missing; a text that looks so, in a list: [...]"
+            )
         return (_scalar(text),)
     first, last, step = match.groups()
     parts = [part for part in match.groups() if part]
@@ -92,6 +111,8 @@ def _from_range(text: str, most: int) -> Sequence[Value]:
     if all(_INTEGER.fullmatch(part) for part in parts):
         whole = int(first), int(last), int(step or 1)
         count = _count(whole[0], whole[1], whole[2], most)
+        if _PADDED.fullmatch(first) or _PADDED.fullmatch(last):
+            return _padded(first, last, range(whole[0], whole[0] + count * whole[2], whole[2]))
         return range(whole[0], whole[0] + count * whole[2], whole[2])
     start, by = Decimal(first), Decimal(step or "1")
     # start + index x step in decimal, so that 0.3 is 0.3
@@ -99,6 +120,22 @@ def _from_range(text: str, most: int) -> Sequence[Value]:
     if not isfinite(numbers[0]) or not isfinite(numbers[-1]):
         raise BadParameter("a number of the range is too large")
     return numbers
+
+
+def _padded(first: str, last: str, numbers: range) -> Sequence[Value]:
+    """Return the numbers of `001:100` with their zeros."""
+    if len(first.lstrip("-")) != len(last.lstrip("-")):
+        raise BadParameter(
+            f"`{first}:{last}`: it is unclear how many digits are wanted: write both with as many, or neither with zeros"
+        )
+    width = len(first.lstrip("-"))
+    return [f"{'-' if number < 0 else ''}{abs(number):0{width}d}" for number in numbers]
+
+
+def range_meant(value: Any) -> str | None:
+    """Return the range that a single value may have been meant as: `1-10` as 1:10."""
+    match = _OTHER_RANGE.fullmatch(value.strip()) if isinstance(value, str) else None
+    return None if match is None else f"{match[1]}:{match[2]}"
 
 
 def _count(first: Any, last: Any, step: Any, most: int) -> int:
@@ -133,22 +170,37 @@ def _from_list(text: str) -> list[Value]:
     return items
 
 
-def _scalar(text: str) -> Value:
-    """Read a number as a number. `007` is 7, as in Torc 0.12: write {p:03d} to have the zeros."""
+def shown(value: Value) -> str:
+    """Write a value as Torc 0.12 does: floats without exponent, and without a fraction where there is none."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, float):
+        return str(value)
+    text = repr(value)
+    if "e" in text:
+        text = format(Decimal(text), "f")
+    return text.removesuffix(".0")
+
+
+def number_of(text: str) -> Value:
+    """Read a number as a number, for formatting it; anything else stays text."""
     if len(text) <= _MOST_DIGITS:
         if _INTEGER.fullmatch(text):
             return int(text)
+        if _BASED.fullmatch(text):
+            return int(text.replace("_", ""), 0)
         if _FLOAT.fullmatch(text) and isfinite(float(text)):
             return float(text)
     return text
 
 
-def _cell(text: str) -> Value:
-    """Read a value of a file. Data keeps its leading zeros: they may be of a code, such as 00501."""
-    return text if re.match(r"[-+]?0\d", text) else _scalar(text)
+def _scalar(text: str) -> Value:
+    """Read a number as a number, where it would be written again as it stands: `007` and `1.10` stay text."""
+    value = number_of(text)
+    return value if shown(value) == text else text
 
 
-def _from_file(text: str, read: Read | None) -> tuple[Value, ...]:
+def _from_file(text: str, read: Read | None) -> Column:
     name, column = _split_column(text)
     if read is None:
         raise BadParameter(f"the file `{name}` cannot be read from here")
@@ -161,18 +213,38 @@ def _from_file(text: str, read: Read | None) -> tuple[Value, ...]:
         raise BadParameter(f"the file `{name}` is not text: it contains NUL characters")
     content = content.removeprefix("\ufeff")
     if column is None:
-        return tuple(_cell(line.strip()) for line in _LINE.findall(content) if line.strip())
+        return _lines(name, content)
     return _column(name, column, content)
 
 
-def _column(name: str, column: str, content: str) -> tuple[Value, ...]:
+def _lines(name: str, content: str) -> Column:
+    lines = [line.strip() for line in _LINE.findall(content)]
+    found = Column(_scalar(line) for line in lines if line)
+    gap = next((at for at, line in enumerate(lines, 1) if not line), None)
+    if gap is not None and gap <= len(found):  # at the end of the file it means nothing
+        found.gap = f"line {gap} of `{name}` is empty"
+    return found
+
+
+def _column(name: str, column: str, content: str) -> Column:
     rows = csv.reader(_LINE.findall(content), delimiter="\t" if name.lower().endswith(".tsv") else ",")
     try:
         fields = [field.strip() for field in next(rows, [])]
         if column not in fields:
             raise BadParameter(f"`{name}` has no column `{column}` (it has {', '.join(fields[:20]) or 'none'})")
+        if fields.count(column) > 1:
+            raise BadParameter(f"`{name}` has {fields.count(column)} columns `{column}`")
         at = fields.index(column)
-        cells = [row[at].strip() for row in rows if at < len(row)]
+        gap: int | None = None
+        cells: list[str] = []
+        for row in rows:
+            cell = row[at].strip() if at < len(row) else ""
+            if cell:
+                cells.append(cell)
+            elif gap is None and any(map(str.strip, row)):  # a row with nothing in it is none
+                gap = rows.line_num
     except csv.Error as error:
         raise BadParameter(f"the file `{name}` cannot be read: {error}") from None
-    return tuple(_cell(cell) for cell in cells if cell)
+    found = Column(map(_scalar, cells))
+    found.gap = None if gap is None else f"column `{column}` is empty in line {gap} of `{name}`"
+    return found

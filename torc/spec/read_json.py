@@ -46,8 +46,13 @@ def read_json(text: str, name: str) -> Document:
     """Read one JSON document."""
     places = _Places(text)
     document = Document(name, text, locate=places.locate)
+
+    def real(number: str) -> float:
+        document.may_differ = True
+        return float(number)
+
     try:
-        document.data = json.loads(text, object_pairs_hook=_pairs, parse_constant=_no_constant)
+        document.data = json.loads(text, object_pairs_hook=_pairs, parse_constant=_no_constant, parse_float=real)
     except json.JSONDecodeError as error:
         document.report("syntax", f"this is not JSON: {error.msg}", span=document.lines.span(error.pos))
     except _Twice:
@@ -63,6 +68,7 @@ def read_json5(text: str, name: str) -> Document:
     """Read one JSON5 document."""
     places = _Places(text)
     document = Document(name, text, locate=places.locate)
+    document.may_differ = True
     try:
         document.data = pyjson5.decode(text, maxdepth=MAX_DEPTH * 2)
     except pyjson5.Json5NestingTooDeep:

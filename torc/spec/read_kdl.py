@@ -61,6 +61,7 @@ def read_kdl(text: str, name: str) -> Document:
     """Read one KDL document of either version."""
     locator = _Locator(text)
     document = Document(name, text, locate=locator.locate)
+    document.may_differ = True
     try:
         nodes = ckdl.parse(text).nodes
     except (ckdl.ParseError, ValueError, RecursionError):

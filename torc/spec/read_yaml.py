@@ -23,9 +23,11 @@ _MAX_ALIASED_NODES = 1_000_000
 _STANDARD = "tag:yaml.org,2002:"
 
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_INT = re.compile(r"[-+]?[0-9]{1,4000}\Z")
+#: digits after a leading zero are text: a code, such as 00501
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,3999})\Z")
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,4000}\Z|0o[0-7]{1,4000}\Z")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_INTEGER = re.compile(r"(?:0|-?[1-9][0-9]*)\Z")
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -198,7 +200,10 @@ class _Builder:
     def _plain_or_text(self, event: Any) -> Any:
         text: str = event.value
         if event.implicit[0]:
-            return _plain(text)
+            value = _plain(text)
+            if not isinstance(value, str) and value is not None and not _INTEGER.match(text):
+                self.document.may_differ = True
+            return value
         tag = event.tag
         if event.implicit[1] or tag in {None, "!", _STANDARD + "str"}:
             return text
