@@ -133,7 +133,7 @@ def test_what_slurm_does_not_take_now_is_submitted_when_there_is_room(here: Here
     finally:
         slurm.call("scontrol", "update", "partitionname=debug", "state=up")
     cancel(here.torc, number, here.slurm, allocation_ids=[made[1].id])
-    here.until(made[1], "NOT_SUBMITTED")
+    assert "cancelled before" in (here.until(made[1], "NOT_SUBMITTED").reason or "")
     slurm.call("scancel", here.now(made[2]).cluster_job_id or "")
     here.until(made[2], "CANCELLED")
     wait_until(

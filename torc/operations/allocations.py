@@ -153,7 +153,9 @@ def observe_allocations(tx: Tx, request: api.ObserveAllocations) -> api.Observed
         row = allocation_row(tx, number, workflow["id"])
         if _is_over(tx, row):
             word = FORGOTTEN if row["cluster_job_id"] is not None else NOT_SUBMITTED
-            gone = given_up(standing_of(row), word, "the cluster knows nothing of it", tx.now)
+            is_put_off = row["cluster_state"] == DEFERRED and row["cluster_job_id"] is None
+            why = "it was cancelled before the cluster took it" if is_put_off else "the cluster knows nothing of it"
+            gone = given_up(standing_of(row), word, why, tx.now)
             runners, jobs = _take(tx, workflow, row, Change(gone))
             ended, lost = ended + runners, lost + jobs
             changed.append(number)
