@@ -6,17 +6,21 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
+from torc.api.allocations import Allocation
 from torc.api.base import Torc
 from torc.api.runs import StartRun
 from torc.automation.hands import Limits, Work
 from torc.core.allocations import AllocationState
 from torc.core.clusters import Cluster
 from torc.core.headroom import memory_for_jobs, time_for_jobs
+from torc.core.visible import visible
 from torc.errors import TorcError
 from torc.slurm.autoscale import Stranded, ask_again, most_nodes_before
 from torc.slurm.cluster import Cluster as Described
 from torc.slurm.follow import Follower, told
+from torc.slurm.logs import last_lines
 from torc.slurm.plans import options_before, plan_again
 from torc.slurm.request import AllocationRequest
 from torc.slurm.watch import POLL_SECONDS, Pace
@@ -37,6 +41,7 @@ class Clustered:
     stranded: Stranded | None = None
     poll_seconds: float = POLL_SECONDS
     before_looking: Callable[[int], object] | None = None  # takes in what runners of a workflow have left
+    log_folder: Path | None = None  # in which allocations leave their logs
     _followers: dict[int, Follower] = field(default_factory=dict)
 
     def limits(self) -> Limits:
@@ -60,6 +65,8 @@ class Clustered:
         """
         follower = self._follower(workflow_id)
         followed = follower.step()
+        for item in followed.changed:
+            self._tell_log(item)
         if self.stranded is not None and followed.workflow.ended_at is None:
             try:
                 if made := self.stranded.step(followed.open):
@@ -91,6 +98,22 @@ class Clustered:
             return "stuck"
         _LOG.info("submitted %s", told(made))
         return "begun"
+
+    def _tell_log(self, item: Allocation) -> None:
+        """Say how the log of an allocation ends from which no runner was ever heard: its runners could not begin, or reach the store."""
+        if (
+            item.state is AllocationState.ENDED
+            and item.started_at is not None
+            and not item.num_runners
+            and self.log_folder is not None
+        ):
+            lines = last_lines(self.log_folder, item.workflow_id, item.cluster_job_id or "")
+            if lines:
+                _LOG.warning(
+                    "no runner of allocation %s was heard of; its log ends with: %s",
+                    item.cluster_job_id,
+                    visible(" | ".join(lines)),
+                )
 
     def _plan_again(self, workflow_id: int) -> None:
         """Where allocations were planned, plan anew for what is left; where that cannot be, the old ones are asked for."""

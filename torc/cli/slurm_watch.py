@@ -53,5 +53,6 @@ def hands_on_cluster(opened: Any, number: int, folder: Path, automatic: AutoSche
             seconds(automatic.stranded_timeout, "--auto-schedule-stranded-timeout"),
         )  # fmt: skip
     return Clustered(
-        opened, cluster, live_cluster, stranded, before_looking=lambda each: take_in_left(opened, each, folder)
-    )
+        opened, cluster, live_cluster, stranded, before_looking=lambda each: take_in_left(opened, each, folder),
+        log_folder=folder,
+    )  # fmt: skip
