@@ -15,7 +15,7 @@ from torc.automation.hands import Limits, Work
 from torc.core.allocations import AllocationState
 from torc.core.clusters import Cluster
 from torc.core.headroom import memory_for_jobs, time_for_jobs
-from torc.core.visible import visible
+from torc.core.visible import visible_line
 from torc.errors import TorcError
 from torc.slurm.autoscale import Stranded, ask_again, most_nodes_before
 from torc.slurm.cluster import Cluster as Described
@@ -100,20 +100,13 @@ class Clustered:
         return "begun"
 
     def _tell_log(self, item: Allocation) -> None:
-        """Say how the log of an allocation ends from which no runner was ever heard: its runners could not begin, or reach the store."""
-        if (
-            item.state is AllocationState.ENDED
-            and item.started_at is not None
-            and not item.num_runners
-            and self.log_folder is not None
-        ):
+        """Say how the log of an allocation ends from which no runner was ever heard: most often it could not reach the store."""
+        is_silent = item.state is AllocationState.ENDED and item.started_at is not None and not item.num_runners
+        if is_silent and self.log_folder is not None:
             lines = last_lines(self.log_folder, item.workflow_id, item.cluster_job_id or "")
             if lines:
-                _LOG.warning(
-                    "no runner of allocation %s was heard of; its log ends with: %s",
-                    item.cluster_job_id,
-                    visible(" | ".join(lines)),
-                )
+                end = visible_line(" | ".join(lines))
+                _LOG.warning("no runner of allocation %s was heard of; its log ends with: %s", item.cluster_job_id, end)
 
     def _plan_again(self, workflow_id: int) -> None:
         """Where allocations were planned, plan anew for what is left; where that cannot be, the old ones are asked for."""

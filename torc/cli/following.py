@@ -104,6 +104,7 @@ def _tell(item: Any, folder: Path) -> None:
 
 def _tell_log(item: Any, name: str, folder: Path) -> None:
     """Show the end of the log of an allocation from which no runner was ever heard: most often it could not reach the server."""
+    from torc.core.visible import visible_line
     from torc.slurm.logs import last_lines
 
     lines = last_lines(folder, item.workflow_id, item.cluster_job_id or "")
@@ -112,4 +113,4 @@ def _tell_log(item: Any, name: str, folder: Path) -> None:
         return
     render.note(f"  no runner of {name} was heard of. Its log ends with:")
     for line in lines:
-        render.note(f"    {render.text(line, most=300)}")
+        render.note(f"    {visible_line(line)}")
