@@ -151,6 +151,8 @@ class Embedded:
     ) -> R:
         """Do something in one transaction, again when somebody else was in the way. Raises Unavailable, and what `work` does."""
         dialect, engine = self.store.dialect, self.store.engine
+        if writes or loads:
+            self.store.refuse_to_write()
         begin = dialect.begin_load if loads else dialect.begin_write if writes else dialect.begin_read
         actor = self.actor if caller is None else caller.actor
         end = time.monotonic() + PATIENCE_SECONDS

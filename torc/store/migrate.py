@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from torc.errors import Conflict
+from torc.errors import Conflict, Unavailable
 from torc.store.dialect import Dialect, backup_sqlite
 
 #: every schema version there ever was, oldest first
@@ -57,6 +57,19 @@ def _bring_up_to_date(engine: Engine, dialect: Dialect, path: Path | None) -> No
             importlib.import_module("torc.store.fresh").create_all(db, HEAD)
         elif version != HEAD:
             importlib.import_module("torc.store.alembic_runner").upgrade(db, HEAD)
+
+
+def must_be_up_to_date(engine: Engine, dialect: Dialect, path: Path) -> None:
+    """Check a database that can only be read. Raises Conflict for a newer one, Unavailable for one that is to be migrated first."""
+    with dialect.begin_read(engine) as db:
+        version = current_version(db)
+    _refuse_newer(version)
+    if version != HEAD:
+        raise Unavailable(
+            f"the database {path} was made by an older Torc (schema {version or 'none'}) and cannot be upgraded here: "
+            "it can only be read",
+            hint="copy it to where you can write, and name the copy with --db",
+        )
 
 
 def _refuse_newer(version: str | None) -> None:

@@ -19,9 +19,10 @@ from sqlalchemy.pool import QueuePool
 
 from torc.core.urls import split_url
 from torc.errors import Invalid, StoreLost, Unavailable
-from torc.store import migrate
+from torc.store import migrate, readonly
 from torc.store.dialect import Dialect, Postgres, Sqlite
 from torc.store.guard import Guard, copies, damage, what_to_do
+from torc.store.readonly import ReadOnly
 
 #: magic numbers of file systems on which SQLite's WAL is unsafe (statfs(2), linux/magic.h)
 _NETWORK = {
@@ -49,10 +50,18 @@ class Store:
     dialect: Dialect
     path: Path | None
     notes: tuple[str, ...] = ()
+    read_only: ReadOnly | None = None
+
+    def refuse_to_write(self) -> None:
+        """Raise Unavailable where nothing can be written."""
+        if self.read_only is not None and self.path is not None:
+            raise self.read_only.refusal(self.path)
 
     def close(self) -> None:
         """Give back all connections."""
         self.engine.dispose()
+        if self.read_only is not None:
+            self.read_only.close()
         if isinstance(self.dialect, Sqlite) and self.dialect.guard is not None:
             self.dialect.guard.close()
 
@@ -109,24 +118,28 @@ def _open_sqlite(path: Path, create: bool) -> Store:
         elif path.stat().st_size == 0 and (hint := _what_to_do(path)):
             raise StoreLost(f"the database {path} is empty", hint=hint)
         guard = Guard(path)
-        engine = _sqlite_engine(path, guard, wal=network is None)
-        migrate.bring_up_to_date(engine, Sqlite(), path)
-    except (OSError, DBAPIError) as error:
+        reading = None if fresh else readonly.of(path)
+        engine = _sqlite_engine(path, guard, reading, wal=network is None)
+        if reading is None:
+            migrate.bring_up_to_date(engine, Sqlite(), path)
+        else:
+            migrate.must_be_up_to_date(engine, Sqlite(), path)
+    except (OSError, DBAPIError, sqlite3.Error) as error:
         if wrong := damage(error):
             raise StoreLost(f"the database {path} {wrong}", hint=what_to_do(path)) from None
         cause = error.orig if isinstance(error, DBAPIError) else error
         raise Unavailable(
             f"cannot open the database {path}: {cause}", hint="check the path and its permissions"
         ) from None
-    notes: tuple[str, ...] = ()
-    if network is not None:
+    notes: tuple[str, ...] = (reading.note,) if reading is not None and reading.note is not None else ()
+    if network is not None and reading is None:
         notes = (
             f"{path} is on {network}, where several machines cannot safely share a SQLite database: "
             "a rollback journal is used; for more than one machine use a server",
         )
     if fresh and (hint := _what_to_do(path)):
         notes = (*notes, f"{path} is new. Of an earlier database, a copy is left: {hint}")
-    return Store(engine, Sqlite(guard), path, notes)
+    return Store(engine, Sqlite(guard), path, notes, reading)
 
 
 def _what_to_do(path: Path) -> str | None:
@@ -134,12 +147,12 @@ def _what_to_do(path: Path) -> str | None:
     return what_to_do(path) if next(copies(path), None) is not None else None
 
 
-def _sqlite_engine(path: Path, guard: Guard, *, wal: bool) -> Engine:
+def _sqlite_engine(path: Path, guard: Guard, reading: ReadOnly | None, *, wal: bool) -> Engine:
+    # a database that was deleted must not come back empty: mode=rw
+    uri = f"file:{quote(str(path))}?mode=rw" if reading is None else reading.uri
+
     def connect() -> sqlite3.Connection:
-        # a database that was deleted must not come back empty: mode=rw
-        return sqlite3.connect(
-            f"file:{quote(str(path))}?mode=rw", BUSY_SECONDS, uri=True, check_same_thread=False, isolation_level=None
-        )
+        return sqlite3.connect(uri, BUSY_SECONDS, uri=True, check_same_thread=False, isolation_level=None)
 
     engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=QueuePool, creator=connect)
 
@@ -148,6 +161,10 @@ def _sqlite_engine(path: Path, guard: Guard, *, wal: bool) -> Engine:
         if guard.is_other():
             raise sqlite3.OperationalError("unable to open database file: it was replaced")
         cursor = connection.cursor()
+        if reading is not None:
+            cursor.execute("PRAGMA query_only=ON")
+            cursor.close()
+            return
         cursor.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
         # NORMAL under WAL survives kill -9; a power cut may take the last transactions, whose jobs then run again
         cursor.execute(f"PRAGMA synchronous={'NORMAL' if wal else 'FULL'}")
