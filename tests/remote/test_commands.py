@@ -12,6 +12,7 @@ import pytest
 from tests.remote.conftest import Far
 from tests.support.program import PROGRAM, Program
 from tests.support.running import states, wait_until
+from torc.client.credentials import write_token
 
 LONG = {"name": "long", "command": "exec sleep 1000"}
 
@@ -23,7 +24,8 @@ def program(far: Far, monkeypatch: pytest.MonkeyPatch) -> Program:
     here = far.folder / "here"
     here.mkdir()
     (here / ".config/torc").mkdir(parents=True)
-    return Program(here, far.store.name)
+    write_token(far.folder / "token", far.store.variables["TORC_TOKEN"])
+    return Program(here, far.store.name, far.folder / "token")
 
 
 def ssh_config(far: Far) -> dict[str, str]:
@@ -107,11 +109,14 @@ def test_what_fails_is_told_with_what_to_do_and_the_exit_code(program: Program, 
 
 
 def test_workers_may_have_a_token_of_their_own(program: Program, far: Far) -> None:
-    wf = far.workflow({"name": "a", "command": "echo $TORC_TOKEN > token.txt"})
+    wf = far.workflow({"name": "a", "command": "env > environ.txt; cat $TORC_TOKEN_FILE > token.txt"})
     far.add(wf, "far")
-    program("remote", "run", wf, **ssh_config(far), TORC_TOKEN="for-me", TORC_WORKER_TOKEN="for-workers")
+    refused = program("remote", "run", wf, code=1, **ssh_config(far), TORC_WORKER_TOKEN="for-workers")
+    assert "none of this server" in refused.stdout + refused.stderr, "workers show it, and not what this command shows"
+    program("remote", "run", wf, **ssh_config(far), TORC_WORKER_TOKEN=far.store.variables["TORC_TOKEN"])
     far.wait_for(wf, "completed")
-    assert (far.folder / "token.txt").read_text() == "for-workers\n"
+    assert far.store.variables["TORC_TOKEN"] not in (far.folder / "environ.txt").read_text()
+    assert (far.folder / "token.txt").read_text().startswith("torcjob_"), "jobs get one of their own"
 
 
 def test_a_workflow_without_machines_and_a_missing_configuration_are_told(program: Program, far: Far) -> None:
@@ -176,7 +181,7 @@ def test_workers_of_a_server_with_accounts_can_run_their_workflow_and_nothing_el
         own("logout")
         wait_until(lambda: own("workflows", "get", wf, "-f", "json").json["state"] == "completed", "it is done")
         me = json.loads((program.directory / "me").read_text())
-        assert (me["user"], me["scope"], me["workflow_id"]) == ("ada", "run", wf)
+        assert (me["user"], me["scope"], me["workflow_id"]) == ("ada", "job", wf), "its jobs are given less than it has"
         assert [found["id"] for found in json.loads((program.directory / "seen").read_text())] == [wf]
         assert "needs the right to write" in (program.directory / "refused").read_text()
         ended = lambda: own("remote", "status", wf, "-f", "json", **ssh_config(far)).json[0]["state"] == "ended"  # noqa: E731
