@@ -7,10 +7,13 @@ have written: the loop checks those.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from torc.api.base import Torc
 from torc.api.data import ListFiles
@@ -23,6 +26,8 @@ LARGEST_HASHED_BYTES = 1 << 30
 #: stands for the content of a file that cannot be read: no hash equals it
 _UNREADABLE = "unreadable"
 _MOST_LISTED = 20
+#: of a folder that are looked at
+_MOST_ENTRIES = 100_000
 _PAGE = 10_000
 _AT_ONCE = 100_000  # each request looks at all files of the workflow
 
@@ -38,24 +43,56 @@ class Seen:
 
 
 def look_at(directory: str, path: str) -> FileFact:
-    """Look at a file: whether it is there, its size and its time."""
+    """Look at a file: whether it is there, its size and its time; of a folder, the sum and the latest of all that is in it."""
+    full = os.path.join(directory, path)
     try:
-        info = os.stat(os.path.join(directory, path))
+        info = os.stat(full)
     except (OSError, ValueError):
         return FileFact(path=path, exists=False)
+    if stat.S_ISDIR(info.st_mode):
+        size, latest = 0, info.st_mtime_ns
+        for _, entry in _inside(full):
+            size += 0 if stat.S_ISDIR(entry.st_mode) else entry.st_size
+            latest = max(latest, entry.st_mtime_ns)
+        return FileFact(path=path, exists=True, size_bytes=size, mtime_ns=latest)
     return FileFact(path=path, exists=True, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns)
 
 
 def with_hash(directory: str, fact: FileFact) -> FileFact:
-    """Add the SHA-256 of the content, in hex digits, unless the file is very large. A directory has no content."""
+    """Add the SHA-256 of the content, in hex digits, unless it is very large; of a folder, of all names and contents in it."""
     if (fact.size_bytes or 0) > LARGEST_HASHED_BYTES:
         return fact
+    full = os.path.join(directory, fact.path)
     try:
-        with open(os.path.join(directory, fact.path), "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _digest_of_folder(full) if os.path.isdir(full) else _digest(full)
     except (OSError, ValueError):
         digest = _UNREADABLE
     return fact.model_copy(update={"sha256": digest})
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of_folder(folder: str) -> str:
+    lines = []
+    for path, info in _inside(folder):
+        content = ""
+        if stat.S_ISREG(info.st_mode):
+            content = _digest(path)
+        elif stat.S_ISLNK(info.st_mode):
+            content = os.readlink(path)
+        lines.append(f"{stat.S_IFMT(info.st_mode)}\0{os.path.relpath(path, folder)}\0{content}")
+    return hashlib.sha256("\0\0".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _inside(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Return what is in a folder, at any depth, up to a limit, so far as it can be seen. Links are not followed."""
+    paths = (os.path.join(root, name) for root, folders, names in os.walk(folder) for name in (*folders, *names))
+    for path in islice(paths, _MOST_ENTRIES):
+        with contextlib.suppress(OSError):
+            yield path, os.lstat(path)
 
 
 def look_before(torc: Torc, workflow_id: int, directory: str, now: float) -> Seen:
