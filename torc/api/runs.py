@@ -283,6 +283,13 @@ class Exchange(Request[ExchangeReply]):
         description="after an answer that did not arrive: all that this runner knows to hold; what was given to it beside is due again",
     )
     held_actions: list[int] = Field([], description="with `held`: the firings that it is carrying out")
+    number: int = Field(
+        0,
+        ge=0,
+        le=2**53,
+        description="counts the exchanges of a runner from 1; one that a later one has overtaken changes nothing; 0: not counted",
+    )
+    asked_again: bool = Field(False, description="the same exchange once more, by the server, while it waits for work")
     free: NodeCapacity = Field(
         description="for the jobs to claim now; what claimed but unstarted jobs will take is not free"
     )

@@ -237,7 +237,13 @@ def without_reports(request: Exchange | ListEvents) -> Exchange | ListEvents:
     if isinstance(request, ListEvents):
         return request
     # what it held then says nothing of later: it may ask anew meanwhile, and be given something
-    reported: dict[str, Any] = {"started": [], "finished": [], "released": [], "actions_finished": []}
+    reported: dict[str, Any] = {
+        "asked_again": True,
+        "started": [],
+        "finished": [],
+        "released": [],
+        "actions_finished": [],
+    }
     return request.model_copy(update={**reported, "held": None, "held_actions": []})
 
 

@@ -30,7 +30,7 @@ from torc.store.jobs import Moves
 
 _RENEW = (
     "UPDATE runner SET lease_expires_at = :lease, num_completed = num_completed + :completed, "
-    "num_failed = num_failed + :failed WHERE id = :id"
+    "num_failed = num_failed + :failed, last_exchange = :number WHERE id = :id"
 )
 _OTHERS_LATE = "SELECT 1 FROM runner WHERE workflow_id = :workflow_id AND is_active AND id <> :id AND lease_expires_at < :now LIMIT 1"
 _GIVEN = "SELECT id, attempt, state FROM job WHERE runner_id = :id AND state IN ('pending', 'running')"
@@ -66,6 +66,8 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
     if found is None or not found[0]:
         take_late(context, found)
         return ExchangeReply(done=True, lease_seconds=0.0, runner_is_lost=True)
+    if _is_overtaken(request, found[8]):
+        return ExchangeReply(done=False, lease_seconds=LEASE_SECONDS)
     if tx.dialect.fetch(tx.db, _OTHERS_LATE, ours):
         if found[6] < tx.now:  # its own lease has passed too: the store was away, and all were silent for that
             renew_leases(tx, workflow["id"])
@@ -85,9 +87,21 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
         around = {"allocation_id": found[4]}
         is_idle = not (found[4] and tx.dialect.fetch(tx.db, _BUSY_AROUND, around))
         reply = reply.model_copy(update={"idle_around": is_idle})
-    lease = {"id": request.runner_id, "lease": tx.now + LEASE_SECONDS, "completed": completed, "failed": failed}
+    lease = {
+        "id": request.runner_id, "lease": tx.now + LEASE_SECONDS, "completed": completed, "failed": failed,
+        "number": max(request.number, found[8]),
+    }  # fmt: skip
     tx.dialect.run(tx.db, _RENEW, lease)
     return reply
+
+
+def _is_overtaken(request: Exchange, last: int) -> bool:
+    """Tell whether a later exchange of the runner has been answered, or this one before: a network delays and repeats.
+
+    The runner has stopped waiting for it and has told all of it again since. What it says of what the runner holds is
+    history: acted on, it would take back what runs, and give work to nobody.
+    """
+    return 0 < request.number < last or (request.number == last > 0 and not request.asked_again)
 
 
 def _give_work(context: Reports, kind: str, labels: Mapping[str, str]) -> ExchangeReply:

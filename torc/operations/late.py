@@ -23,7 +23,8 @@ from torc.operations.runs import begin
 from torc.store.jobs import JobNow, Moves
 
 RUNNER = (
-    "SELECT is_active, run_id, kind, labels, allocation_id, started_at, lease_expires_at, end_reason FROM runner "
+    "SELECT is_active, run_id, kind, labels, allocation_id, started_at, lease_expires_at, end_reason, last_exchange "
+    "FROM runner "
     "WHERE id = :id AND workflow_id = :workflow_id"
 )
 #: whether an attempt that is recorded was given up with its runner, and nothing is known of its end

@@ -200,7 +200,9 @@ def runner_row(tx: Tx, runner_id: int, workflow_id: int | None = None) -> RowMap
 def runner_of(row: RowMapping) -> Runner:
     """Make the value of a runner."""
     plain: dict[str, Any] = {
-        key: row[key] for key in row if key not in {"capacity", "labels", "is_active", "job_token_hash"}
+        key: row[key]
+        for key in row
+        if key not in {"capacity", "labels", "is_active", "job_token_hash", "last_exchange"}
     }
     return Runner(
         **plain,

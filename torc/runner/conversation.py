@@ -225,9 +225,11 @@ def _send(state: State, settings: Settings, now: float) -> Send:
     waits = is_idle and state.last_exchange is not None
     # a runner at rest says so each time: a store that crashed may have forgotten what it had already taken in
     tells_all = waits or state.may_have_missed
+    state.num_exchanges += 1
     request = Exchange(
         workflow_id=settings.workflow_id,
         runner_id=settings.runner_id,
+        number=state.num_exchanges,
         started=list(state.started.values()),
         finished=state.finished,
         released=state.released,

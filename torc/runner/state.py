@@ -322,6 +322,7 @@ class State:
     oldest_report: float | None = None
     # -- the conversation
     in_flight: Exchange | None = None
+    num_exchanges: int = 0
     last_exchange: float | None = None
     not_before: float = 0.0
     retry_at: float = inf  # when the next retry that has to wait is due

@@ -17,7 +17,7 @@ from torc.errors import Conflict, Unavailable
 from torc.store.dialect import Dialect, backup_sqlite
 
 #: every schema version there ever was, oldest first
-VERSIONS = tuple(f"{number:04d}" for number in range(1, 17))
+VERSIONS = tuple(f"{number:04d}" for number in range(1, 18))
 HEAD = VERSIONS[-1]
 _ADVISORY_LOCK = 7267633  # any number that nobody else uses in the database
 _POLL_SECONDS = 0.05

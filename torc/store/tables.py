@@ -339,6 +339,7 @@ class RunnerRow(SQLModel, table=True):
     allocation_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True, index=True))
     node: str | None = text_column()  # as the cluster names it
     job_token_hash: str | None = text_column()  # of the token that it gives to its jobs
+    last_exchange: int = Field(default=0, sa_column=Column(Id, nullable=False, server_default="0"))  # its number
 
 
 class AllocationRow(SQLModel, table=True):
