@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.support.stores import check_all, open_sqlite
+from tests.support.stores import check_all, empty_postgres, open_sqlite
 from tests.support.wait import wait_until
 from tests.support.workflows import claim, runner, workflow
 from torc.api.base import Request
@@ -31,6 +31,7 @@ from torc.client.storing import Storing
 from torc.core.portable import TABLES
 from torc.errors import Conflict, Invalid, NotFound
 from torc.store.loading import SLICE, Batch, sliced
+from torc.store.open import Store
 from torc.store.portable import BY_REFERENCE
 
 N = SLICE
@@ -72,6 +73,22 @@ def rows(torc: Embedded, workflow_id: int | None = None) -> dict[str, int]:
         # what is not whole refers to a workflow that is not there
         assert found["loading"] or db.exec_driver_sql("PRAGMA foreign_key_check").fetchall() == []
     return found
+
+
+def test_a_database_with_many_writers_takes_it_in_one_transaction(postgres_store: Store) -> None:
+    torc = empty_postgres(postgres_store)
+    other = workflow(torc, "a")
+    for number, step in enumerate(storing_of(torc).steps()):
+        assert [found.id for found in torc.send(ListWorkflows()).items] == [other]
+        step()
+        if number == 0:
+            assert runner(torc, other)  # ids are taken, and locked by nobody
+    assert number == 1
+    made = torc.send(ListWorkflows()).items[0]
+    assert made.counts.total == 2 * N
+    with postgres_store.dialect.begin_read(postgres_store.engine) as db:
+        assert db.execute(text("SELECT count(*) FROM loading")).scalar_one() == 0
+    check_all(torc)
 
 
 def test_it_is_stored_as_a_small_one_is(torc: Embedded) -> None:

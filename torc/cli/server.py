@@ -64,6 +64,20 @@ TokenFile = Annotated[
         help="Have the token in this file open the server, as its owner; where there is no such file, it is made.",
     ),
 ]
+MaxJobs = Annotated[
+    int | None,
+    typer.Option(
+        "--max-jobs", min=0, help="Jobs that each account may have stored; 0: no limit. Setting server.max_jobs."
+    ),
+]
+MaxCreations = Annotated[
+    int | None,
+    typer.Option(
+        "--max-creations",
+        min=0,
+        help="Large workflows that each account may create at a time; 0: no limit. Setting server.max_creations.",
+    ),
+]
 RateLimit = Annotated[
     float,
     typer.Option("--rate-limit", min=0, help="Calls a second for each user and address; 0: no limit. With --auth."),
@@ -81,6 +95,8 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     auth: Auth = None,
     token_file: TokenFile = None,
     rate_limit: RateLimit = 2000.0,
+    max_jobs: MaxJobs = None,
+    max_creations: MaxCreations = None,
     access_log: AccessLog = True,
     workers: Workers = 1,
 ) -> None:
@@ -91,12 +107,14 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     from torc.client.connect import open_database
     from torc.server import accounts, processes, serve
     from torc.server import app as server_app
+    from torc.server.rooms import Allowance
 
     folder = torc_folder()
     database = _database(folder)
     auth = _check_beginning(folder, database, host, auth, workers)
     listen = serve.Listen(host, port or 0, _text(tls_cert), _text(tls_key))
     doors = accounts.Doorkeeping(_token(folder, token_file), auth, rate_limit)
+    allowance = Allowance(_most(max_jobs, "server.max_jobs"), _most(max_creations, "server.max_creations"))
     opened = open_database(database)
     if auth:
         _check_accounts(opened)
@@ -108,19 +126,24 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     try:
         hosts = {*_names(host), *(allowed_host or ())}
         if workers > 1:
-            work = processes.Work(database, listen, tuple(hosts), access_log, doors)
+            work = processes.Work(database, listen, tuple(hosts), access_log, doors, allowance)
             processes.serve_with(work, workers, bound, on_ready=lambda: _tell(folder, here, token_file))
         else:
             identity = doors.identity(opened.store)
             kept = token_file.absolute() if token_file else folder / place.FILE
             mounts = {"/mcp": mounted(identity, {"TORC_API_URL": here.url, "TORC_TOKEN_FILE": str(kept)})}
-            application = server_app.app(opened.store, identity, hosts=hosts, mounts=mounts)
+            application = server_app.app(opened.store, identity, hosts=hosts, allowance=allowance, mounts=mounts)
             serve.log_access(wanted=access_log)
             serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here, token_file))
     finally:
         bound.close()
         place.remove(folder, here)
         opened.close()
+
+
+def _most(option: int | None, setting: str) -> int | None:
+    """A limit of the option or the setting; None: there is none."""
+    return (SESSION.settings.number(setting) if option is None else option) or None
 
 
 def _bind(listen: Any, last_port: int | None) -> socket.socket:
@@ -255,6 +278,8 @@ def start(  # noqa: PLR0913, PLR0917
     auth: Auth = None,
     token_file: TokenFile = None,
     rate_limit: RateLimit = 2000.0,
+    max_jobs: MaxJobs = None,
+    max_creations: MaxCreations = None,
     access_log: AccessLog = True,
     workers: Workers = 1,
 ) -> None:
@@ -268,6 +293,8 @@ def start(  # noqa: PLR0913, PLR0917
         *(["--token-file", str(token_file.absolute())] if token_file else []),
         "--rate-limit",
         str(rate_limit),
+        *(["--max-jobs", str(max_jobs)] if max_jobs is not None else []),
+        *(["--max-creations", str(max_creations)] if max_creations is not None else []),
         "--workers",
         str(workers),
     ]

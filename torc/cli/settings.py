@@ -158,6 +158,18 @@ SETTINGS: dict[str, Setting] = {
         "Cluster to plan for: a profile, or a file with one; else the one here.",
         True,
     ),
+    "server.max_jobs": Setting(
+        "TORC_SERVER_MAX_JOBS",
+        10_000_000,
+        _whole(0),
+        "Jobs that each account may have stored on a server; 0: no limit.",
+    ),
+    "server.max_creations": Setting(
+        "TORC_SERVER_MAX_CREATIONS",
+        2,
+        _whole(0),
+        "Large workflows that each account may create at a time; 0: no limit.",
+    ),
     "mcp.policy": Setting(
         "TORC_MCP_POLICY",
         "propose",

@@ -28,7 +28,7 @@ from torc.errors import Unavailable
 from torc.operations.dispatch import TooHeavy, is_prepared
 from torc.operations.runs import renew_leases
 from torc.operations.transaction import Quota
-from torc.server.rooms import Room, Rooms
+from torc.server.rooms import Allowance, Room, Rooms
 from torc.server.waiting import Waiting
 from torc.store.feed import Feed, Reach
 from torc.store.loading import SLICE
@@ -58,11 +58,11 @@ async def never() -> bool:
 class Answers:
     """Answers requests from a store, for many callers at once."""
 
-    def __init__(self, store: Store, quota: Quota = Quota(), most_pending: int = 2) -> None:
+    def __init__(self, store: Store, allowance: Allowance = Allowance()) -> None:
         self.store = store
         self.waiting = Waiting()
-        self._embedded = Embedded(store, "server", quota)
-        self.rooms = Rooms(most_pending)
+        self._embedded = Embedded(store, "server", Quota(allowance.max_jobs))
+        self.rooms = Rooms(allowance.max_creations)
         self._readers = ThreadPoolExecutor(_READERS, "torc-read")
         self._workers = ThreadPoolExecutor(_WORKERS, "torc-work")
         self._writers = ThreadPoolExecutor(_WRITERS[store.dialect.name], "torc-write")

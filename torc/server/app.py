@@ -27,6 +27,7 @@ from torc.server.answering import Answers
 from torc.server.gate import AccessLog, BodyLimit, Hosts, SameOrigin
 from torc.server.identity import Identity
 from torc.server.metrics import MEDIA_TYPE, Metrics
+from torc.server.rooms import Allowance
 from torc.server.routes import PREFIX, routes
 from torc.server.stream import Streams
 from torc.store.open import Store
@@ -54,13 +55,14 @@ def app(
     *,
     hosts: Collection[str] = ("127.0.0.1", "localhost", "[::1]"),
     largest_body: int = 64 << 20,
+    allowance: Allowance = Allowance(),
     mounts: Mapping[str, Mounted] | None = None,
 ) -> Starlette:
     """Make the application that answers for a store.
 
     `hosts`: the names by which it may be called; `largest_body`: in bytes; `mounts`: path -> another application.
     """
-    answers, metrics = Answers(store), Metrics()
+    answers, metrics = Answers(store, allowance), Metrics()
     streams = Streams(answers, identity)
     own = _Own(store, identity, answers, streams, metrics, tuple((mounts or {}).values()))
     made = Starlette(

@@ -27,6 +27,7 @@ from torc.server import serve
 from torc.server.accounts import Doorkeeping
 from torc.server.app import app
 from torc.server.metrics import FOLDER_VARIABLE, forget_process
+from torc.server.rooms import Allowance
 from torc.store.open import open_store
 
 _LOG = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Work:
     hosts: tuple[str, ...]
     access_log: bool
     doors: Doorkeeping
+    allowance: Allowance
 
 
 class _Process:
@@ -118,12 +120,13 @@ def main(socket_fd: int, told_fd: int) -> int:
     _end_with_the_first()
     given = json.load(sys.stdin)
     listen, doors = serve.Listen(**given["listen"]), Doorkeeping(**given["doors"])
-    work = Work(**{**given, "listen": listen, "doors": doors, "hosts": tuple(given["hosts"])})
+    work = Work(**{**given, "listen": listen, "doors": doors, "allowance": Allowance(**given["allowance"]),
+                    "hosts": tuple(given["hosts"])})  # fmt: skip
     bound = socket.socket(fileno=socket_fd)
     try:
         store = open_store(work.database, create=False)
         serve.log_access(wanted=work.access_log)
-        application = app(store, work.doors.identity(store), hosts=work.hosts)
+        application = app(store, work.doors.identity(store), hosts=work.hosts, allowance=work.allowance)
         serve.serve(application, bound, work.listen, on_ready=lambda: _tell(told_fd))
         store.close()
     except TorcError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -17,10 +18,18 @@ _MOST_HEAVY = 2
 _WAIT_SECONDS = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What each account may have: jobs stored, and large workflows in the making at a time. None: as many as it likes."""
+
+    max_jobs: int | None = 10_000_000
+    max_creations: int | None = 2
+
+
 class Rooms:
     """Lets few in at a time. Others wait in line."""
 
-    def __init__(self, most_pending: int) -> None:
+    def __init__(self, most_pending: int | None) -> None:
         self.bodies = asyncio.Semaphore(_MOST_BODIES)
         self.heavy = asyncio.Semaphore(_MOST_HEAVY)
         self.most_pending = most_pending
@@ -70,7 +79,8 @@ class Room:
         if self._is_pending:
             return
         rooms, actor = self._rooms, self._caller.actor
-        if not self._caller.is_owner and rooms.pending[actor] >= rooms.most_pending:
+        most = None if self._caller.is_owner else rooms.most_pending
+        if most is not None and rooms.pending[actor] >= most:
             raise TooMany(
                 f"{rooms.pending[actor]} large workflows of yours are being made already",
                 hint="wait until one is there",
