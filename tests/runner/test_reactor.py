@@ -27,7 +27,7 @@ from tests.runner.reacting import (
 )
 from torc.api.runs import ExchangeReply
 from torc.runner.conversation import HOLD_SECONDS, REPORT_SECONDS
-from torc.runner.state import OutOfMemory
+from torc.runner.state import OutOfMemory, Unreachable
 
 
 def test_it_asks_for_work_at_once_with_all_that_is_free() -> None:
@@ -131,7 +131,7 @@ def test_what_the_kernel_killed_for_its_memory_is_told_with_peak_and_limit() -> 
     r = Reactor()
     r.replied(job(1), job(2), job(3))
     r.ended(1, 137, out_of_memory=OutOfMemory(GIB, GIB))
-    r.ended(2, -9, out_of_memory=OutOfMemory(GIB, None))
+    r.ended(2, 137, out_of_memory=OutOfMemory(GIB, None))
     r.ended(3, 0, out_of_memory=OutOfMemory(GIB, GIB))
     at_limit, on_node, survived = r.reported()
     assert (at_limit.outcome, at_limit.reason) == (
@@ -142,7 +142,7 @@ def test_what_the_kernel_killed_for_its_memory_is_told_with_peak_and_limit() -> 
         "failed",
         "out_of_memory",
     ) and "this machine had no memory left" in on_node.detail
-    assert survived.outcome == "succeeded", "it did without the process that was killed"
+    assert (survived.outcome, survived.return_code) == ("terminated", 137), "what is left of a job is no job"
 
 
 def test_missing_outputs_make_a_success_a_failure_that_names_them() -> None:
@@ -364,14 +364,24 @@ def test_canceling_what_was_only_claimed_gives_it_back() -> None:
 # -- actions ----------------------------------------------------------------------------------------------------
 
 
-def test_an_action_is_carried_out_and_reported_once() -> None:
+def test_an_action_is_carried_out_once_it_is_recorded_as_started_and_reported_once() -> None:
     r = Reactor()
     r.answered(
         actions=[ActionAssignment(action_id=1, firing_id=9, trigger_type="on_workflow_start", commands=["true"])]
     )
+    assert r.take(RunAction) == [], "nobody knows of it yet"
+    request = r.sent()
+    assert request.actions_started == [9]
+    r.tell(Unreachable(request))
+    r.later(1.0)
+    assert r.take(RunAction) == [] and r.sent().actions_started == [9]
+    r.answered()
     (effect,) = r.take(RunAction)
     assert effect.action.firing_id == 9
+    r.answered()
     r.tell(ActionExited(9, 0))
+    (kept,) = r.take(Keep)
+    assert [item.firing_id for item in kept.reports.actions_finished] == [9], "before anybody is told"
     assert [item.firing_id for item in r.sent().actions_finished] == [9]
     r.answered(done=True)
     assert r.take(Leave)
@@ -384,10 +394,37 @@ def test_it_does_not_leave_while_an_action_runs() -> None:
     assert r.take(Leave) == []
 
 
+def test_an_action_that_is_not_recorded_as_started_does_not_begin_when_the_runner_stops() -> None:
+    r = Reactor()
+    action = ActionAssignment(action_id=1, firing_id=9, trigger_type="on_workflow_start", commands=["true"])
+    r.answered(actions=[action])
+    r.tell(Stop())
+    r.answered()
+    assert r.take(RunAction) == []
+    r.answered()
+    assert r.take(Leave)
+
+
+def test_a_runner_that_was_lost_ends_its_actions_too() -> None:
+    r = Reactor()
+    for firing_id in (8, 9):
+        r.answered(
+            actions=[
+                ActionAssignment(action_id=1, firing_id=firing_id, trigger_type="on_workflow_start", commands=["x"])
+            ]
+        )
+    assert [effect.action.firing_id for effect in r.take(RunAction)] == [8]
+    r.answered(runner_is_lost=True)
+    assert r.take(KillAction) == [KillAction(8, for_good=True)]
+    r.tell(ActionExited(8, 137))
+    assert r.take(Leave)
+
+
 def test_stopping_ends_actions_too_kindly_first() -> None:
     r = Reactor(grace_seconds=5.0)
     action = ActionAssignment(action_id=1, firing_id=9, trigger_type="on_workflow_start", commands=["sleep 1000"])
     r.answered(actions=[action])
+    r.answered()
     r.tell(Stop())
     assert r.take(KillAction) == [KillAction(9, for_good=False)]
     r.later(5.1)

@@ -176,12 +176,15 @@ class Assignment(Value):
 
 
 class ActionAssignment(Value):
-    """An action that the runner has to carry out, exactly once, and report."""
+    """An action that the runner has to carry out, once it has reported it as started and was answered, and to report."""
 
     action_id: int
     firing_id: int
     trigger_type: str
     commands: list[str]
+    key: str = Field(
+        "", description="the same whenever these commands are run for this occasion, and never for another"
+    )
 
 
 class JobAttempt(Value):
@@ -281,6 +284,9 @@ class Exchange(Request[ExchangeReply]):
     held: list[JobAttempt] | None = Field(
         None,
         description="after an answer that did not arrive: all that this runner knows to hold; what was given to it beside is due again",
+    )
+    actions_started: list[int] = Field(
+        [], description="firings whose commands this runner begins when this is answered: recorded before anything runs"
     )
     held_actions: list[int] = Field([], description="with `held`: the firings that it is carrying out")
     number: int = Field(

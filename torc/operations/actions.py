@@ -1,13 +1,16 @@
 """Actions: when they are due, who carries them out, each exactly once.
 
 A firing is a row with a unique key (action, run, occasion): it is made when the action is due. One that runs commands is taken by one
-runner, and marked when that runner reports; when its runner was lost, it is due again. One that asks for allocations holds nobody up:
-it is taken in the transaction that records them, by whoever follows the workflow.
+runner, which reports that it begins before it does, and how it went. When its runner was lost before it began, it is due again. When
+it had begun, nobody knows how far it came: it is due again, with the same key for its commands to know it by, unless the
+action is `at_most_once`. One that asks for allocations holds nobody up: it is taken in the transaction that records them, by whoever
+follows the workflow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import RowMapping, text
@@ -38,12 +41,22 @@ _FIRE_PERSISTENT = text(
 )
 _UNFINISHED = (
     "SELECT f.id, f.action_id, a.trigger_type, a.commands, f.state, f.occasion FROM firing f "
-    "JOIN action a ON a.id = f.action_id WHERE f.workflow_id = :id AND f.state IN ('due', 'running') "
+    "JOIN action a ON a.id = f.action_id WHERE f.workflow_id = :id AND f.state IN ('due', 'taken', 'running') "
     "AND a.action_type = 'run_commands' ORDER BY a.position, f.id"
 )
-_TAKE = text("UPDATE firing SET state = 'running', runner_id = :runner_id WHERE id = :id")
+_TAKE = text("UPDATE firing SET state = 'taken', runner_id = :runner_id WHERE id = :id")
 _DONE = text(
-    "UPDATE firing SET state = :state, return_code = :code, detail = :detail WHERE id = :id AND state = 'running'"
+    "UPDATE firing SET state = :state, return_code = :code, detail = :detail WHERE id = :id AND state IN ('taken', 'running')"
+)
+_BEGIN = text("UPDATE firing SET state = 'running' WHERE id = :id AND runner_id = :runner_id AND state = 'taken'")
+_TAKEN = (
+    "SELECT f.id, f.state, f.occasion, a.settings FROM firing f JOIN action a ON a.id = f.action_id "
+    "WHERE f.runner_id = :id AND f.state IN ('taken', 'running')"
+)
+_DUE_AGAIN = "UPDATE firing SET state = 'due', runner_id = NULL WHERE id = :id"
+_GIVEN_UP = "UPDATE firing SET state = 'failed', detail = :detail WHERE id = :id"
+_MAY_HAVE_RUN = (
+    "its runner was lost after it had begun: it may have been carried out, and does not run again (at_most_once)"
 )
 
 
@@ -135,9 +148,34 @@ def take_due(tx: Tx, workflow_id: int, runner_id: int, firings: Sequence[Unfinis
             action_id=firing.action_id,
             trigger_type=firing.trigger,
             commands=loads(firing.commands, []),
+            key=_key(tx, workflow_id, firing.firing_id),
         )
         for firing in mine
     ]
+
+
+def _key(tx: Tx, workflow_id: int, firing_id: int) -> str:
+    """Name an occasion, in no other store either."""
+    created = tx.dialect.fetch(tx.db, "SELECT name, created_at FROM workflow WHERE id = :id", {"id": workflow_id})[0]
+    return hashlib.sha256(f"{workflow_id}/{firing_id}/{created[1]!r}/{created[0]}".encode()).hexdigest()[:32]
+
+
+def start_actions(tx: Tx, runner_id: int, firing_ids: Sequence[int]) -> None:
+    """Record that a runner begins what it was given; a repeated report changes nothing."""
+    for number in firing_ids:
+        tx.db.execute(_BEGIN, {"id": number, "runner_id": runner_id})
+
+
+def let_go(tx: Tx, workflow_id: int, runner_id: int, *, known: Collection[int] = (), is_here: bool = False) -> None:
+    """Take from a runner what it was given and does not know of: due again, unless it must not run twice. `is_here`: it goes on."""
+    for number, state, occasion, settings in tx.dialect.fetch(tx.db, _TAKEN, {"id": runner_id}):
+        if number in known:
+            continue
+        if state == "running" and loads(settings, {}).get("at_most_once"):
+            tx.dialect.run(tx.db, _GIVEN_UP, {"id": number, "detail": _MAY_HAVE_RUN})
+            tx.event(workflow_id, "action_finished", firing_id=number, return_code=None, detail=_MAY_HAVE_RUN)
+        elif occasion == "" or is_here:
+            tx.dialect.run(tx.db, _DUE_AGAIN, {"id": number})
 
 
 def finish_actions(tx: Tx, workflow_id: int, finished: Sequence[ActionFinished]) -> None:
@@ -159,17 +197,13 @@ def finish_actions(tx: Tx, workflow_id: int, finished: Sequence[ActionFinished])
             )  # fmt: skip
 
 
-def release_firings(tx: Tx, runner_id: int) -> None:
+def release_firings(tx: Tx, workflow_id: int, runner_id: int) -> None:
     """Make due again what a runner took and did not report; what only that runner could do is dropped."""
+    let_go(tx, workflow_id, runner_id)
     tx.db.execute(
         text(
-            "UPDATE firing SET state = 'due', runner_id = NULL WHERE runner_id = :id AND state = 'running' AND occasion = ''"
-        ),
-        {"id": runner_id},
-    )
-    tx.db.execute(
-        text(
-            "UPDATE firing SET state = 'failed', detail = 'its runner ended' WHERE occasion = :mine AND state IN ('due', 'running')"
+            "UPDATE firing SET state = 'failed', detail = 'its runner ended' WHERE occasion = :mine "
+            "AND state IN ('due', 'taken', 'running')"
         ),
         {"mine": f"runner:{runner_id}"},
     )

@@ -16,6 +16,8 @@ from torc.operations.actions import (
     fire_for_runner,
     fire_reached,
     holds_jobs_back,
+    let_go,
+    start_actions,
     take_due,
     unfinished,
 )
@@ -35,8 +37,6 @@ _RENEW = (
 _OTHERS_LATE = "SELECT 1 FROM runner WHERE workflow_id = :workflow_id AND is_active AND id <> :id AND lease_expires_at < :now LIMIT 1"
 _GIVEN = "SELECT id, attempt, state FROM job WHERE runner_id = :id AND state IN ('pending', 'running')"
 _BUSY_AROUND = "SELECT 1 FROM job j JOIN runner r ON r.id = j.runner_id WHERE r.allocation_id = :allocation_id AND r.is_active LIMIT 1"
-_TAKEN = "SELECT id FROM firing WHERE runner_id = :id AND state = 'running'"
-_DUE_AGAIN = "UPDATE firing SET state = 'due', runner_id = NULL WHERE id = :id"
 _STOPPING = "SELECT id, attempt FROM job WHERE runner_id = :id AND state = 'canceled'"
 _COUNTS = "SELECT state, count FROM job_count WHERE workflow_id = :id AND count > 0"
 _INTERRUPTED = "SELECT 1 FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted LIMIT 1"
@@ -74,6 +74,7 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
         else:
             expire_leases(tx, workflow, but=request.runner_id)
     completed, failed = take_reports(context)
+    start_actions(tx, request.runner_id, request.actions_started)
     finish_actions(tx, workflow["id"], request.actions_finished)
     if request.held is not None:
         _take_back(context, request.held)
@@ -158,10 +159,7 @@ def _take_back(context: Reports, held: Sequence[JobAttempt]) -> None:
     forgotten = [row[0] for row in unknown_jobs if row[2] == State.RUNNING]
     if forgotten:
         lose(tx, context.workflow, request.runner_id, context.moves.now(forgotten), context.moves, Loss("report lost"))
-    taken = tx.dialect.fetch(tx.db, _TAKEN, {"id": request.runner_id})
-    unknown = [{"id": row[0]} for row in taken if row[0] not in request.held_actions]
-    if unknown:
-        tx.dialect.run_many(tx.db, _DUE_AGAIN, unknown)
+    let_go(tx, context.workflow["id"], request.runner_id, known=request.held_actions, is_here=True)
 
 
 def _take_up_interrupted(context: Reports) -> bool:

@@ -37,7 +37,7 @@ _NAMES = {
     "action_job": ("job_id", "action_id"),
 }  # fmt: skip
 _EVENT_TYPE = re.compile(r"[a-z_]{1,60}")
-_FIRING_STATES = {"due", "running", "done", "failed"}
+_FIRING_STATES = {"due", "taken", "running", "done", "failed"}
 _HANDLERS: dict[str, type[model.Part]] = {
     "failure_handler": model.FailureHandler,
     "slurm_scheduler": model.SlurmScheduler,

@@ -141,7 +141,7 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str, *, cl
         text("UPDATE runner SET is_active = false, ended_at = :now, end_reason = :reason WHERE id = :id"),
         {"now": tx.now, "reason": reason, "id": runner["id"]},
     )
-    release_firings(tx, runner["id"])
+    release_firings(tx, workflow["id"], runner["id"])
     moves.finish(tx.now, tx.actor, has_job_actions=bool(workflow["has_job_actions"]))
     tx.event(workflow["id"], "runner_ended", runner_id=runner["id"], reason=reason, jobs_held=len(held))
     return len(held)

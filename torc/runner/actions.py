@@ -14,6 +14,8 @@ class ActionRun:
 
     def __init__(self, action: ActionAssignment, output_dir: str, workflow_id: int, run_id: int) -> None:
         self.firing_id = action.firing_id
+        self._idempotency_key = action.key
+        self.environ: dict[bytes, bytes] = {}  # of the command that is next
         self.return_code = 0
         self.detail: str | None = None
         self.key = 0  # of the command that runs
@@ -32,6 +34,7 @@ class ActionRun:
             self.return_code, self.detail = counted(-signal.SIGTERM), "the runner was stopped before its last command"
             return None
         number, self._command = self._commands.pop(0)
+        self.environ = {b"TORC_ACTION_KEY": f"{self._idempotency_key}-{number}".encode()}
         self._files = launch.Files(f"{self._stem}_{number}.o", f"{self._stem}_{number}.e")
         try:
             return launch.shell(self._command, self._files), self._files

@@ -20,7 +20,7 @@ from torc.api.runs import (
 )
 from torc.core.resources import Capacity, Pool
 from torc.runner import endings
-from torc.runner.state import Effect, Keep, Kill, Leave, Reports, RunAction, Send, Settings, State
+from torc.runner.state import Effect, Keep, Kill, KillAction, Leave, Reports, RunAction, Send, Settings, State
 
 #: a report waits at most so long for company
 REPORT_SECONDS = 0.05
@@ -55,15 +55,29 @@ def take_reply(state: State, reply: ExchangeReply, now: float) -> list[Effect]:
     if reply.runner_is_lost:
         state.is_lost = True
         state.queue.clear()
-        return [Kill(job_id, for_good=True) for job_id in state.running]
+        drop_given(state)
+        kills: list[Effect] = [Kill(job_id, for_good=True) for job_id in state.running]
+        return kills + [KillAction(firing_id, for_good=True) for firing_id in state.actions]
     if state.is_stopping:
         release(state, reply.assignments, now)
         state.has_left = sent is not None and sent.stopping
     else:
         state.queue += reply.assignments
+    recorded = [state.actions_given.pop(number, None) for number in (sent.actions_started if sent else ())]
     for action in reply.actions:
         state.actions[action.firing_id] = None
-    return [RunAction(action) for action in reply.actions]
+        state.actions_given[action.firing_id] = action
+        state.actions_started.append(action.firing_id)
+        has_report(state, now)
+    return [RunAction(action) for action in recorded if action is not None]
+
+
+def drop_given(state: State) -> None:
+    """Begin none of the actions that are not recorded as started: the store gives them to others."""
+    for firing_id in state.actions_given:
+        del state.actions[firing_id]
+    state.actions_given.clear()
+    state.actions_started.clear()
 
 
 def take_back(state: State, sent: Exchange, settings: Settings, now: float) -> list[Effect]:
@@ -74,6 +88,9 @@ def take_back(state: State, sent: Exchange, settings: Settings, now: float) -> l
     state.started = {item.job_id: item for item in (*sent.started, *state.started.values()) if item.job_id not in done}
     state.released = [*sent.released, *state.released]
     state.actions_finished = [*sent.actions_finished, *state.actions_finished]
+    state.actions_started = [
+        number for number in sent.actions_started if number in state.actions_given
+    ] + state.actions_started
     effects: list[Effect] = []
     if state.unreachable_since is None:
         state.unreachable_since = now
@@ -82,6 +99,8 @@ def take_back(state: State, sent: Exchange, settings: Settings, now: float) -> l
     state.not_before = now + next((pause for pause in _BACKOFF_SECONDS if pause > waited / 2), _BACKOFF_SECONDS[-1])
     state.oldest_report = now
     has_had_enough = state.is_stopping or waited > settings.unreachable_seconds
+    if has_had_enough:
+        drop_given(state)
     state.gave_up = has_had_enough and not state.running and not state.actions
     return effects
 
@@ -203,7 +222,8 @@ def has_slot(state: State, settings: Settings) -> bool:
 
 
 def _num_reports(state: State) -> int:
-    return len(state.finished) + len(state.started) + len(state.released) + len(state.actions_finished)
+    ends = len(state.finished) + len(state.actions_finished)
+    return ends + len(state.started) + len(state.released) + len(state.actions_started)
 
 
 def _ahead(state: State, settings: Settings) -> int:
@@ -233,6 +253,7 @@ def _send(state: State, settings: Settings, now: float) -> Send:
         started=list(state.started.values()),
         finished=state.finished,
         released=state.released,
+        actions_started=state.actions_started,
         actions_finished=state.actions_finished,
         held=_held(state) if tells_all else None,
         held_actions=list(state.actions) if tells_all else [],
@@ -246,7 +267,8 @@ def _send(state: State, settings: Settings, now: float) -> Send:
         workflow_created_at=settings.workflow_created_at,
         runner_started_at=settings.runner_started_at,
     )
-    state.started, state.finished, state.released, state.actions_finished = {}, [], [], []
+    state.started, state.finished, state.released = {}, [], []
+    state.actions_started, state.actions_finished = [], []
     state.oldest_report = None
     state.in_flight = request
     state.last_exchange = now

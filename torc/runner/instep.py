@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     """Run a job; gives the code to exit with, as a shell would."""
     key, stdout, stderr, scratch, *argv = arguments
     asked: list[int] = []
+    spawner.become_subreaper()  # Slurm may know processes by their parents alone
     for number in _KEPT:
         signal.signal(number, lambda number, frame: asked.append(number))
     environ = dict(os.environ)
@@ -56,6 +57,7 @@ def main(arguments: list[str]) -> int:
         spawner.signal_group(pid, signal.SIGKILL)
         _, status, used = os.wait4(pid, 0)
         wall = time.monotonic() - began
+        spawner.end_children(lambda child: True)
         _tell(
             key, "ended", status, wall, used.ru_utime, used.ru_stime, used.ru_maxrss, used.ru_inblock, used.ru_oublock
         )  # fmt: skip

@@ -406,7 +406,7 @@ class Loop:
         else:
             action.key = self._new_key()
             self.actions[action.firing_id] = self._started[action.key] = action
-            self.spawners.start(action.key, *command, {}, place=action.key)
+            self.spawners.start(action.key, *command, action.environ, place=action.key)
 
     def _sample(self, now: float) -> None:
         due = self._monitor.due()
@@ -462,8 +462,9 @@ class Loop:
                 self._keep_unreported()
             if isinstance(answer, Replied):
                 self._end_given_up(answer.reply.given_up)
+            is_all = not (self.state.finished or self.state.actions_finished)  # what was sent was all there was
             self._handle(answer)
-            if isinstance(answer, Replied) and not answer.is_gone:
+            if isinstance(answer, Replied) and not answer.is_gone and is_all:
                 self.journal.delivered()
 
     def _keep_unreported(self) -> None:

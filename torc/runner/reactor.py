@@ -103,7 +103,7 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
             ended = ActionFinished(firing_id=firing_id, return_code=return_code, detail=detail)
             state.actions_finished.append(ended)
             has_report(state, now)
-            return [] if state.unreachable_since is None else conversation.keep([], [ended])
+            return conversation.keep([], [ended])  # whatever becomes of this process: it is not to run again
         case Withdrawn(job_id):
             return _withdrawn(state, job_id, settings, now)
         case TooLarge(job_id, peak_bytes):

@@ -314,10 +314,14 @@ class State:
     num_lined_up: int = 0  # of those in `running`, which wait for the end of another
     queue: deque[Assignment] = field(default_factory=deque)  # claimed, not started
     actions: dict[int, float | None] = field(default_factory=dict)  # firing id -> when SIGKILL follows
+    actions_given: dict[int, ActionAssignment] = field(
+        default_factory=dict
+    )  # of those, what is not recorded as started
     # -- to be reported
     started: dict[int, Started] = field(default_factory=dict)
     finished: list[Finished] = field(default_factory=list)
     released: list[JobAttempt] = field(default_factory=list)
+    actions_started: list[int] = field(default_factory=list)
     actions_finished: list[ActionFinished] = field(default_factory=list)
     oldest_report: float | None = None
     # -- the conversation

@@ -96,6 +96,7 @@ def stop(state: State, settings: Settings, now: float, *, at_once: bool) -> list
         elif at_once and job.kill_at is not None:
             job.kill_at = None
             effects.append(Kill(job_id, for_good=True))
+    conversation.drop_given(state)
     for firing_id in state.actions:
         state.actions[firing_id] = None if at_once else now + settings.grace_seconds
         state.wake_at = min(state.wake_at, now + settings.grace_seconds)

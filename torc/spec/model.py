@@ -311,6 +311,11 @@ class Action(Part):
     num_allocations: Positive = Field(1, description="Allocations to submit.")
     start_one_worker_per_node: bool = Field(False, description="One runner on each node of an allocation.")
     max_parallel_jobs: Positive | None = Field(None, description="Limit for each runner; resources are ignored then.")
+    at_most_once: bool = Field(
+        False,
+        description="Never carry run_commands out again when its runner is lost after it has begun, though it may not have come "
+        "to its end; else it runs again, with the same `TORC_ACTION_KEY`.",
+    )
     persistent: bool = Field(
         False,
         description="Each runner carries run_commands out once, those that come later too; else one of them does.",

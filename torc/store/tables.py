@@ -419,7 +419,7 @@ class FiringRow(SQLModel, table=True):
     action_id: int = reference("action.id")
     run_id: int
     occasion: str  # "" once a run; "runner:ID" for on_worker_*
-    state: str  # due | running | done | failed
+    state: str  # due | taken | running | done | failed
     runner_id: int | None = Field(default=None, sa_column=Column(Id, nullable=True))
     return_code: int | None = None
     detail: str | None = text_column()
