@@ -114,6 +114,23 @@ def test_a_file_that_changed_since_the_run_is_not_passed_off_as_what_it_read(
     assert not (tmp_path / "crate/data/in").exists()
 
 
+def test_a_file_that_became_a_link_to_something_elsewhere_is_not_packed(embedded: Embedded, tmp_path: Path) -> None:
+    directory = tmp_path / "study"
+    directory.mkdir()
+    report = study(embedded, directory)
+    (tmp_path / "private").write_text("a,b\n")  # the same bytes: no hash could tell
+    grid = directory / "in/grid 1.csv"
+    grid.unlink()
+    grid.symlink_to(tmp_path / "private")
+    write_crate(report, tmp_path / "crate", About(), 1000)
+    assert not (tmp_path / "crate/data/in").exists()
+    grid.unlink()
+    (directory / "kept").write_text("a,b\n")
+    grid.symlink_to("../kept")
+    write_crate(report, tmp_path / "second", About(), 1000)
+    assert (tmp_path / "second/data/in/grid 1.csv").read_text() == "a,b\n"
+
+
 @pytest.mark.parametrize("name", ["crate", "crate.zip"])
 @pytest.mark.parametrize(
     ("happens", "told"), [("written", "grid 1.csv changed while"), ("removed", "cannot read .*grid 1")]

@@ -128,6 +128,8 @@ def _copied(file: File, directory: Path, most_bytes: int, taken: set[str]) -> _C
     try:
         if not source.is_file() or source.stat().st_size > most_bytes:
             return None
+        if source.is_symlink() and not source.resolve().is_relative_to(directory.resolve()):
+            return None  # a job may have put a link to something private there
         with open(source, "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         size = source.stat().st_size
