@@ -24,7 +24,7 @@ NOT_NOW = [
     f"{FAILED}Job can not start due to maintenance reservation.",
 ]
 NEVER = [
-    (f"QOSMaxWallDurationPerJobLimit; {FAILED}{POLICY}", "qos"),
+    (f"QOSMaxWallDurationPerJobLimit; {FAILED}{POLICY}", "walltime"),
     (f"AssocMaxNodePerJobLimit; {FAILED}{POLICY}", "account"),
     (f"{FAILED}Invalid account or account/partition combination specified", "--account"),
     (f"{FAILED}Invalid qos specification", "qos"),
@@ -50,7 +50,7 @@ def test_what_will_never_be_taken_ends_with_what_would_help(words: str, hint: st
 
 
 def test_the_longer_it_was_refused_the_longer_is_the_pause() -> None:
-    pauses = [again_after_seconds(0.0, at) for at in (0.0, 10.0, 60.0, 200.0, 10_000.0)]
+    pauses = [again_after_seconds(0.0, at) for at in (0.0, 10.0, 60.0, 400.0, 10_000.0)]
     assert pauses == sorted(pauses)
     assert pauses[0] > 0
     assert pauses[-1] == pauses[-2] <= 120.0
