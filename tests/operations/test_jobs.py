@@ -264,3 +264,16 @@ def test_events_of_a_job_include_those_of_sets_that_it_was_in(torc: Embedded) ->
         for name, found in jobs(torc, wf).items()
     }
     assert of == {"a": ["jobs_completed", "job_updated"], "b": ["jobs_completed"]}
+
+
+@pytest.mark.parametrize("command", ["cat ${files.input.x}", "cat ${file.input.x}", "cat ${files.output.x"])
+def test_a_reference_in_a_command_that_is_changed_is_refused(torc: Embedded, command: str) -> None:
+    number = workflow(torc, "a")
+    for request in (
+        UpdateJob(job_id=jobs(torc, number)["a"].id, command=command),
+        CreateJob(workflow_id=number, name="b", command=command),
+        CreateJob(workflow_id=number, name="b", command="true", env={"A": command}),
+    ):
+        with pytest.raises(Invalid, match="would stay as it is"):
+            torc.send(request)
+    torc.send(UpdateJob(job_id=jobs(torc, number)["a"].id, command="echo ${VAR:-x} ${files[@]}"))

@@ -11,12 +11,13 @@ from sqlalchemy import RowMapping, text
 from torc.api.base import Page
 from torc.api.jobs import CreateJob, GetJob, Job, ListJobs, UpdateJob
 from torc.core.states import HELD, State
-from torc.errors import Conflict, NotFound
+from torc.errors import Conflict, Invalid, NotFound
 from torc.operations.dispatch import Tx, answers
 from torc.operations.fingerprints import keep_fingerprints
 from torc.operations.parts import checked
 from torc.operations.rows import IN_WORKFLOW, encode_cursor, grow_version, id_range, loads, name_condition, workflow_row
 from torc.spec import model
+from torc.spec.references import find_misplaced
 from torc.store.ids import take_ids
 from torc.store.jobs import Moves
 
@@ -201,6 +202,12 @@ def _check_fields(request: CreateJob | UpdateJob, name: str = "x") -> None:
     given = request.model_dump(include=_SPEC_FIELDS & request.model_fields_set, exclude_none=True)
     given = {key: value for key, value in given.items() if value != "" or key in {"name", "command"}}
     checked(model.Job, **{"name": name, "command": "x", **given})
+    texts = [given.get("command"), given.get("invocation_script"), *(given.get("env") or {}).values()]
+    for found in (found for text_ in texts if text_ for found in find_misplaced(text_)):
+        raise Invalid(
+            f"`{found.text}` would stay as it is here",
+            hint="references are replaced in specs only: write the path or the id, or bring in an edited spec",
+        )
 
 
 def _columns(tx: Tx, workflow_id: int, job_id: int, request: CreateJob) -> dict[str, Any]:
