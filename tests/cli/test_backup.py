@@ -116,3 +116,28 @@ def test_a_copy_of_an_older_schema_is_brought_up_to_date(program: Program) -> No
     assert "restored 0 workflow(s)" in program("server", "restore", copy).stdout
     program("create", program.write("many.yaml", MANY.replace("1:300", "1:3")))
     assert program("workflows", "check", 1).stdout == "nothing is wrong\n"
+
+
+def _copies(program: Program) -> list[Path]:
+    return sorted(program.directory.glob(".torc/backups/torc.db.backup-*"))
+
+
+def test_a_server_copies_its_database_at_intervals_and_keeps_the_last_copies(program: Program) -> None:
+    program("create", program.write("many.yaml", MANY.replace("1:300", "1:3")))
+    assert "at most once a second" in program("server", "start", "--backup-every", "0s", code=2).stderr
+    program("server", "start", "--backup-every", "1s", "--backup-keep", "2")
+    try:
+        first = wait_until(lambda: _copies(program), "there is a copy")[0]
+        wait_until(lambda: not first.exists() and len(_copies(program)) == 2, "the oldest one goes")
+    finally:
+        program("server", "stop")
+    for copy in _copies(program):
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+        assert program("workflows", "check", 1, "--db", copy).stdout == "nothing is wrong\n"
+
+
+def test_a_run_copies_its_database_where_that_is_set(program: Program) -> None:
+    program("config", "set", "backup.interval", "1s", "--here")
+    spec = "name: w\njobs: [{name: a, command: 'until ls .torc/backups/*backup-*[0-9]; do sleep 0.1; done'}]\n"
+    assert "1 completed" in program("run", program.write("w.yaml", spec), "-q").stdout
+    assert _copies(program)

@@ -121,3 +121,39 @@ def test_an_output_directory_that_is_a_file_is_refused(local: Embedded, tmp_path
     number = store(local, tmp_path, [{"name": "a", "command": "true"}])
     with pytest.raises(TorcError, match="out"):
         run(local, number, tmp_path)
+
+
+def test_a_run_goes_on_and_ends_when_there_is_room_again_though_database_and_journal_were_on_the_full_disk(
+    sqlite_file: Path, tmp_path: Path, small_disk: Path
+) -> None:
+    database = small_disk / "torc.db"
+    shutil.copyfile(sqlite_file, database)
+    torc = Embedded(open_store(database), "user:tester")
+    waits = "until [ -e {folder}/go ]; do sleep 0.05; done; echo x >> {folder}/ran{n}"
+    first = [
+        {"name": f"j{n}", "command": f": > {tmp_path}/up{n}; " + waits.format(folder=tmp_path, n=n)} for n in range(2)
+    ]
+    last = [
+        {"name": f"j{n}", "command": f"echo x >> {tmp_path}/ran{n}", "depends_on": ["j0", "j1"]} for n in range(2, 10)
+    ]
+    number = store(torc, tmp_path, [*first, *last])
+    process = start_process(database, number, small_disk / "out", max_parallel_jobs=2)
+    wait_until(lambda: len(list(tmp_path.glob("up*"))) == 2, "two jobs run")
+    with contextlib.suppress(OSError), open(small_disk / "filler", "wb", buffering=0) as filler:
+        while True:
+            filler.write(b"x" * 4096)
+    wait_until(lambda: os.statvfs(small_disk).f_bavail == 0, "the disk is full")
+    (tmp_path / "go").touch()
+    wait_until(lambda: len(list(tmp_path.glob("ran*"))) == 2, "they end")
+    wait_until(
+        lambda: list((small_disk / "out").glob("undelivered*")) or process.poll() is not None, "it tried to keep them"
+    )
+    assert process.poll() is None, process.communicate()
+    (small_disk / "filler").unlink()
+    out, err = process.communicate(timeout=90)
+    assert '"state": "completed"' in out, err
+    assert {path.read_text() for path in tmp_path.glob("ran*")} == {"x\n"}
+    assert len(list(tmp_path.glob("ran*"))) == 10
+    assert not list((small_disk / "out").glob("undelivered*"))
+    check_all(torc)
+    torc.close()

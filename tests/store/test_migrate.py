@@ -14,7 +14,7 @@ from tests.support.stores import DATABASES
 from torc.errors import Conflict, Unavailable
 from torc.store.accounts import AccountRow
 from torc.store.alembic_runner import upgrade
-from torc.store.dialect import backup_sqlite
+from torc.store.copying import copy
 from torc.store.migrate import HEAD, VERSIONS, current_version
 from torc.store.open import Store, open_store
 
@@ -86,17 +86,17 @@ def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 def test_what_is_no_database_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_text("this is a text, and no database at all, however long it may be" * 20)
-    with pytest.raises(Unavailable, match="cannot open the database"):
+    with pytest.raises(Unavailable, match="is damaged"):
         open_store(tmp_path / "a.db")
 
 
 def test_a_backup_of_a_live_database_is_whole(tmp_path: Path) -> None:
     store = open_store(tmp_path / "a.db")
-    backup_sqlite(tmp_path / "a.db", tmp_path / "b.db")
-    copy = open_store(tmp_path / "b.db")
-    with copy.dialect.begin_read(copy.engine) as db:
+    copy(tmp_path / "a.db", tmp_path / "b.db")
+    opened = open_store(tmp_path / "b.db")
+    with opened.dialect.begin_read(opened.engine) as db:
         assert current_version(db) == HEAD
-    copy.close()
+    opened.close()
     store.close()
 
 
@@ -118,6 +118,7 @@ def test_an_older_database_is_brought_up_to_date_and_copied_before(tmp_path: Pat
     opened.close()
     assert schema(path) != old
     assert schema(tmp_path / f"a.db.before-{HEAD}") == old
+    assert (tmp_path / f"a.db.before-{HEAD}").stat().st_mode & 0o777 == 0o600
 
 
 def test_negative_codes_of_earlier_versions_become_those_of_today(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
     from dataclasses import replace
 
     from torc.api.workflows import GetWorkflow
+    from torc.cli.backups import interval_of, kept
     from torc.cli.live import display
     from torc.runner import shell
     from torc.runner.local import run_here
@@ -169,7 +170,12 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
         render.note(f"note: this machine has no bash: commands run under {shell.SH}")
     options = replace(options, store_variables=store_variables(opened))
     workflow = opened.send(GetWorkflow(workflow_id=number))
-    with display(opened, workflow, quiet=quiet or SESSION.json or SESSION.settings.is_on("run.quiet")) as on_update:
+    path = getattr(getattr(opened, "store", None), "path", None)  # a server makes its own copies
+    every = interval_of() if path is not None and options.kind == "local" else None
+    with (
+        kept(str(path), every),
+        display(opened, workflow, quiet=quiet or SESSION.json or SESSION.settings.is_on("run.quiet")) as on_update,
+    ):
         outcome = run_here(opened, number, options, on_update)
     if outcome.dead_runners:
         render.note(f"{outcome.dead_runners} runner(s) of this machine had died; their jobs were taken up again")

@@ -16,7 +16,7 @@ import psutil
 import typer
 
 from torc import __version__
-from torc.cli import render
+from torc.cli import backups, render
 from torc.cli.app import App
 from torc.cli.mcp import mounted
 from torc.cli.session import SESSION, torc_folder
@@ -82,6 +82,16 @@ RateLimit = Annotated[
     float,
     typer.Option("--rate-limit", min=0, help="Calls a second for each user and address; 0: no limit. With --auth."),
 ]
+BackupEvery = Annotated[
+    str | None,
+    typer.Option(
+        "--backup-every", help="Copy the SQLite database so often, such as 1h; default: the setting `backup.interval`."
+    ),
+]
+BackupKeep = Annotated[
+    int | None,
+    typer.Option("--backup-keep", min=1, help="Keep so many of these copies; default: the setting `backup.keep`, 5."),
+]
 AccessLog = Annotated[bool, typer.Option("--access-log/--no-access-log", help="Log each call, a JSON object a line.")]
 
 
@@ -99,6 +109,8 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     max_creations: MaxCreations = None,
     access_log: AccessLog = True,
     workers: Workers = 1,
+    backup_every: BackupEvery = None,
+    backup_keep: BackupKeep = None,
 ) -> None:
     """Answer in the foreground until Ctrl-C. Commands in this directory and below then ask the server.
 
@@ -111,6 +123,7 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
 
     folder = torc_folder()
     database = _database(folder)
+    every = _interval(database, backup_every)
     auth = _check_beginning(folder, database, host, auth, workers)
     listen = serve.Listen(host, port or 0, _text(tls_cert), _text(tls_key))
     doors = accounts.Doorkeeping(_token(folder, token_file), auth, rate_limit)
@@ -134,7 +147,8 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
             mounts = {"/mcp": mounted(identity, {"TORC_API_URL": here.url, "TORC_TOKEN_FILE": str(kept)})}
             application = server_app.app(opened.store, identity, hosts=hosts, allowance=allowance, mounts=mounts)
             serve.log_access(wanted=access_log)
-            serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here, token_file))
+            with backups.kept(database, every, backup_keep):
+                serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here, token_file))
     finally:
         bound.close()
         place.remove(folder, here)
@@ -144,6 +158,16 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
 def _most(option: int | None, setting: str) -> int | None:
     """A limit of the option or the setting; None: there is none."""
     return (SESSION.settings.number(setting) if option is None else option) or None
+
+
+def _interval(database: str, every: str | None) -> int | None:
+    """Return how often the database is to be copied. Raises Invalid where Torc cannot."""
+    found = backups.interval_of(every)
+    if found is not None and "://" in database and not database.startswith("sqlite:///"):
+        if every is not None:
+            raise Invalid("only SQLite databases are copied by Torc", hint="for PostgreSQL, have cron run pg_dump")
+        return None
+    return found
 
 
 def _bind(listen: Any, last_port: int | None) -> socket.socket:
@@ -282,6 +306,8 @@ def start(  # noqa: PLR0913, PLR0917
     max_creations: MaxCreations = None,
     access_log: AccessLog = True,
     workers: Workers = 1,
+    backup_every: BackupEvery = None,
+    backup_keep: BackupKeep = None,
 ) -> None:
     """Begin a server in the background; its log is `.torc/server.log`.
 
@@ -297,7 +323,10 @@ def start(  # noqa: PLR0913, PLR0917
         *(["--max-creations", str(max_creations)] if max_creations is not None else []),
         "--workers",
         str(workers),
+        *(["--backup-every", backup_every] if backup_every else []),
+        *(["--backup-keep", str(backup_keep)] if backup_keep else []),
     ]
+    _interval(_database(torc_folder()), backup_every)
     found, log = begin(host, port, auth, workers=workers, words=words)
     _tell_if_open(host, tls_cert)
     if SESSION.json:
@@ -416,10 +445,10 @@ def backup(
 
     Example: torc server backup -o /backups/torc-monday.db
     """
-    from torc.client import backup as backups
+    from torc.client.backup import back_up
 
     database = _database(torc_folder())
-    made = backups.back_up(database, _target(database, output))
+    made = back_up(database, _target(database, output))
     if SESSION.json:
         render.show_json({"path": made.path, "size_bytes": made.size_bytes, "workflows": made.workflows})
     else:
@@ -427,11 +456,11 @@ def backup(
 
 
 def _target(database: str, output: Path | None) -> Path:
-    from torc.client import backup as backups
+    from torc.client.backup import fresh_name, path_of
 
     if output is not None and not output.is_dir():
         return output
-    target = backups.fresh_name(backups.path_of(database), output)
+    target = fresh_name(path_of(database), output)
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return target
 
@@ -448,14 +477,14 @@ def restore(
 
     Example: torc server restore .torc/backups/torc.db.backup-20261201-120000
     """
-    from torc.client import backup as backups
+    from torc.client.backup import restore as put_back
 
     folder = torc_folder()
     database = _database(folder)
     found = place.read(folder)
     if found is not None and found.database == _shown(database):
         _check_none_runs(folder)
-    restored = backups.restore(database, file, force=force)
+    restored = put_back(database, file, force=force)
     if SESSION.json:
         from dataclasses import asdict
 

@@ -1,7 +1,7 @@
 """Copies of a SQLite database: made while it is in use, checked, kept at intervals, and put back in its place.
 
-A copy is one state of the database. It takes its name only when it is whole, on the disk, and SQLite finds nothing wrong with
-it; so does a database that is restored. Not for PostgreSQL: `tables` writes and reads what is in that.
+A database is restored as a copy is made (`torc.store.copying`): it takes its name only when it is whole. Not for PostgreSQL, which
+has programs for that.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from torc.api.workflows import CheckWorkflow, ListWorkflows
 from torc.client.embedded import Embedded
 from torc.errors import Conflict, Invalid, NotFound, StoreLost, TorcError, Unavailable
 from torc.store import migrate
-from torc.store.dialect import backup_sqlite
+from torc.store.copying import BESIDE, copy, opened, remove, sync
 from torc.store.guard import copies, damage, what_to_do
 from torc.store.open import open_store
 
 _LOG = logging.getLogger(__name__)
 FOLDER = "backups"
-_BESIDE = ("-wal", "-shm", "-journal")
 _MOST_PROBLEMS = 5
 
 
@@ -51,18 +49,6 @@ class Restored:
     problems: tuple[str, ...] = ()
 
 
-def is_postgres(database: str) -> bool:
-    """Tell whether a database is one of PostgreSQL. Raises Invalid for one that Torc does not know."""
-    if "://" not in database or database.startswith("sqlite:///"):
-        return False
-    if not database.startswith(("postgresql", "postgres:")):
-        raise Invalid(
-            f"cannot copy a database of kind `{database.split('://', 1)[0]}`",
-            hint="name a SQLite file, or a URL postgresql+psycopg://user@host/database",
-        )
-    return True
-
-
 def path_of(database: str) -> Path:
     """Return the file of a SQLite database."""
     return Path(database.removeprefix("sqlite:///")).absolute()
@@ -75,74 +61,30 @@ def fresh_name(path: Path, folder: Path | None = None) -> Path:
 
 
 def back_up(database: str, target: Path) -> Backup:
-    """Copy a SQLite database to a new file that only the caller can read. Raises NotFound, Conflict, Unavailable or StoreLost.
-
-    A read transaction of WAL keeps no writer waiting.
-    """
+    """Copy a SQLite database to a new file that only the caller can read. Raises NotFound, Conflict, Unavailable or StoreLost."""
+    _refuse_postgres(database)
     source = path_of(database)
     if not source.exists():
         raise NotFound(f"there is no database {source}", hint="name one with --db")
-    with _fresh(source, target) as fresh:
-        backup_sqlite(source, fresh)
-        workflows = _check(fresh)
-        _sync(fresh)
-        os.link(fresh, target)  # unlike a rename, it overwrites nothing
-        _sync(target.parent)
-    return Backup(str(target.absolute()), target.stat().st_size, workflows)
-
-
-@contextlib.contextmanager
-def _fresh(source: Path, target: Path) -> Iterator[Path]:
-    """Give a name beside a target for a copy that is not whole yet. Raises Conflict or Unavailable for what goes wrong."""
-    taken = Conflict(f"{target} is there already", hint="name another file: a backup overwrites nothing")
-    if target.exists():
-        raise taken
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-        yield fresh
+        workflows = copy(source, target)
     except FileExistsError:
-        raise taken from None
+        raise Conflict(f"{target} is there already", hint="name another file: a backup overwrites nothing") from None
     except (OSError, sqlite3.Error) as error:
         if wrong := damage(error):
             raise StoreLost(f"the database {source} {wrong}", hint=what_to_do(source)) from None
         raise Unavailable(
             f"cannot copy {source} to {target}: {error}", hint="check the disks of both, and the permissions"
         ) from None
-    finally:
-        _remove(fresh)
+    return Backup(str(target.absolute()), target.stat().st_size, workflows)
 
 
-def _remove(fresh: Path) -> None:
-    for name in (fresh.name, *(fresh.name + end for end in _BESIDE), f"{fresh.name}.before-{migrate.HEAD}"):
-        with contextlib.suppress(OSError):
-            fresh.with_name(name).unlink(missing_ok=True)
-
-
-def _check(path: Path) -> int:
-    """Have SQLite check a copy, and count its workflows. Raises sqlite3.Error."""
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA journal_mode=DELETE")  # one file, to be carried away
-        found = db.execute("PRAGMA integrity_check").fetchall()
-        if found != [("ok",)]:
-            raise _Damaged(found[0][0])
-        if db.execute("PRAGMA foreign_key_check").fetchone() is not None:
-            raise _Damaged("it has rows that point nowhere")
-        return int(db.execute("SELECT count(*) FROM workflow").fetchone()[0])
-
-
-class _Damaged(sqlite3.DatabaseError):
-    """What SQLite found wrong in a file that it can read."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-
-
-def _sync(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+def _refuse_postgres(database: str) -> None:
+    if "://" in database and not database.startswith("sqlite:///"):
+        raise Invalid(
+            "only SQLite databases are copied and restored so",
+            hint="for PostgreSQL: pg_dump -Fc DATABASE > FILE, and pg_restore --clean --if-exists -d DATABASE FILE",
+        )
 
 
 # -- restoring --------------------------------------------------------------------------------------------------
@@ -154,29 +96,32 @@ def restore(database: str, source: Path, *, force: bool = False) -> Restored:
     Nobody may use the database meanwhile. `force` takes a copy in which invariants do not hold. Raises NotFound, Conflict or
     Unavailable; nothing has changed then.
     """
+    _refuse_postgres(database)
     target = path_of(database)
     if not source.is_file():
         raise NotFound(f"there is no file {source}", hint="name a copy that `torc server backup` made")
     if target.exists() and os.path.samefile(source, target):
         raise Invalid(f"{source} is the database itself", hint="name a copy of it")
     _refuse_if_used(target)
-    fresh = target.with_name(f".{target.name}.restored.{os.getpid()}")
-    try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-        _copy_from(source, fresh)
-        workflows = _check(fresh)
-        problems = _problems(fresh)
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    ready = target.with_name(f".{target.name}.restored-{stamp}")
+    problems: list[str] = []
+
+    def look(fresh: Path) -> None:
+        problems.extend(_problems(fresh))
         if problems and not force:
             raise Conflict(
                 f"{source} breaks its own rules: {'; '.join(problems)}",
                 hint="restore another copy, or take this one as it is with --force",
             )
-        _sync(fresh)
+
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        workflows = copy(source, ready, look)
         _refuse_if_used(target)  # it took a while
-        kept = _put_aside(target)
-        os.replace(fresh, target)
-        _sync(target.parent)
+        kept = _put_aside(target, stamp)
+        os.replace(ready, target)
+        sync(target.parent)
     except (OSError, sqlite3.Error) as error:
         if wrong := damage(error):
             others = [each for each in copies(target) if not os.path.samefile(each, source)]
@@ -186,16 +131,8 @@ def restore(database: str, source: Path, *, force: bool = False) -> Restored:
             f"cannot restore {target} from {source}: {error}", hint="check both files, their disks and the permissions"
         ) from None
     finally:
-        _remove(fresh)
+        remove(ready)
     return Restored(str(target), workflows, None if kept is None else str(kept), tuple(problems))
-
-
-def _copy_from(source: Path, fresh: Path) -> None:
-    with (
-        contextlib.closing(sqlite3.connect(f"file:{quote(str(source.absolute()))}?mode=ro", uri=True)) as old,
-        contextlib.closing(sqlite3.connect(fresh)) as new,
-    ):
-        old.backup(new)
 
 
 def _problems(path: Path) -> list[str]:
@@ -214,18 +151,19 @@ def _problems(path: Path) -> list[str]:
                 return found[:_MOST_PROBLEMS]
     finally:
         torc.close()
+        with contextlib.suppress(OSError):  # where it was older
+            path.with_name(f"{path.name}.before-{migrate.HEAD}").unlink()
 
 
-def _put_aside(target: Path) -> Path | None:
+def _put_aside(target: Path, stamp: str) -> Path | None:
     """Keep a database under another name; its log goes with it, for it must not be read with what takes its place."""
     if not target.exists():
-        for end in _BESIDE:
+        for end in BESIDE:
             target.with_name(target.name + end).unlink(missing_ok=True)
         return None
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     kept = target.with_name(f"{target.name}.replaced-{stamp}")
     os.link(target, kept)
-    for end in _BESIDE:
+    for end in BESIDE:
         with contextlib.suppress(FileNotFoundError):
             os.replace(target.with_name(target.name + end), kept.with_name(kept.name + end))
     return kept
@@ -271,7 +209,7 @@ def _runners_elsewhere(path: Path) -> list[str]:
     """Name other machines whose runners say that they work with a database, as far as it can be read."""
     query = "SELECT DISTINCT host FROM runner WHERE is_active AND lease_expires_at > ? AND host <> ? ORDER BY host"
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as db:
+        with contextlib.closing(opened(path)) as db:
             return [row[0] for row in db.execute(query, (time.time(), socket.gethostname()))]
     except sqlite3.Error:
         return []
@@ -295,7 +233,7 @@ def kept(database: str, seconds: float | None, keep: int, folder: Path | None = 
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join()  # a copy that is being made is finished
 
 
 def _keep_up(path: Path, seconds: float, keep: int, folder: Path | None, ended: threading.Event) -> None:

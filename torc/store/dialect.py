@@ -8,11 +8,9 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -340,17 +338,3 @@ def _finish(db: Connection) -> Iterator[Connection]:
         db.rollback()
         raise
     db.commit()
-
-
-def backup_sqlite(source: Path, target: Path) -> None:
-    """Copy a live SQLite database, whole and consistent. Raises StoreLost for one that is damaged."""
-    try:
-        with (
-            closing(sqlite3.connect(f"file:{quote(str(source.absolute()))}?mode=rw", uri=True)) as old,
-            closing(sqlite3.connect(target)) as new,
-        ):
-            old.backup(new)
-    except sqlite3.Error as error:
-        if wrong := damage(error):
-            raise StoreLost(f"the database {source} {wrong}", hint=what_to_do(source)) from None
-        raise

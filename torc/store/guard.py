@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from torc.errors import StoreLost
+from torc.store.copying import BESIDE, copy
 
 #: the header of a database file
 _HEADER_BYTES = 100
@@ -112,29 +113,10 @@ def rescue(raw: Any, path: Path) -> Path | None:
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     for folder in (path.parent, path.parent.parent):
         target = folder / f"{path.name}.{_RESCUED}-{stamp}"
-        try:
-            os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        except OSError:
-            continue
-        try:
-            with contextlib.closing(sqlite3.connect(target)) as copy:
-                raw.backup(copy)
-                copy.execute("PRAGMA journal_mode=DELETE")
-                is_whole = copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            if is_whole:
-                _sync(target)
-                return target
-        except (OSError, sqlite3.Error):
-            pass
-        with contextlib.suppress(OSError):
-            target.unlink()
-        return None
+        with contextlib.suppress(OSError, sqlite3.Error):
+            copy(raw, target)
+            return target
     return None
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 def copies(path: Path) -> Iterator[Path]:
@@ -147,11 +129,7 @@ def copies(path: Path) -> Iterator[Path]:
                 is_copy = entry.name.startswith(
                     (f"{path.name}.{_RESCUED}-", f"{path.name}.backup-", f"{path.name}.before-")
                 )
-                if (
-                    is_copy
-                    and not entry.name.endswith(("-wal", "-shm", "-journal"))
-                    and entry.is_file(follow_symlinks=False)
-                ):
+                if is_copy and not entry.name.endswith(BESIDE) and entry.is_file(follow_symlinks=False):
                     found.append((entry.stat().st_mtime, Path(entry.path)))
     yield from (each for _, each in sorted(found, reverse=True))
 

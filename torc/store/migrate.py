@@ -6,7 +6,9 @@ make or to migrate.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sqlite3
 import time
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from torc.errors import Conflict, Unavailable
-from torc.store.dialect import Dialect, backup_sqlite
+from torc.store.copying import copy
+from torc.store.dialect import Dialect
 
 #: every schema version there ever was, oldest first
 VERSIONS = tuple(f"{number:04d}" for number in range(1, 18))
@@ -33,9 +36,9 @@ def bring_up_to_date(engine: Engine, dialect: Dialect, path: Path | None, patien
         try:
             _bring_up_to_date(engine, dialect, path)
             return
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             # SQLite does not wait for whoever is switching the journal of a new database
-            if "locked" not in str(error.orig) or time.monotonic() > end:
+            if "locked" not in str(error) or time.monotonic() > end:
                 raise
             time.sleep(_POLL_SECONDS)
 
@@ -47,7 +50,10 @@ def _bring_up_to_date(engine: Engine, dialect: Dialect, path: Path | None) -> No
         return
     _refuse_newer(version)
     if version is not None and path is not None:
-        backup_sqlite(path, path.with_name(f"{path.name}.before-{HEAD}"))
+        with contextlib.suppress(
+            FileExistsError
+        ):  # made before an upgrade that was cut off, or by somebody else just now
+            copy(path, path.with_name(f"{path.name}.before-{HEAD}"))
     with dialect.begin_write(engine) as db:
         if dialect.name == "postgresql":
             db.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
