@@ -20,16 +20,16 @@ from torc.client.named import find_workflow as named_workflow
 from torc.core.quantities import whole_number
 from torc.errors import Conflict, Forbidden, NotFound
 
-PolicyName = Literal["read-only", "propose", "auto-within-budget"]
+PolicyName = Literal["read-only", "propose", "approve", "auto-within-budget"]
 _LONGEST_CLIENT = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the deployment lets assistants do. The budget is for each workflow, over all sessions."""
+    """What the deployment lets assistants do. The budget is for all of them together, over all workflows and sessions."""
 
     name: PolicyName = "propose"
-    max_retries: int = 10
+    max_retries: int = 100
     max_node_hours: int = 1000
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import Field
@@ -13,14 +12,13 @@ from pydantic import Field
 from mcp_server import texts
 from mcp_server.desk import desk, find_workflow
 from mcp_server.looking import WorkflowId
-from mcp_server.present import Reply, plain
+from mcp_server.present import Quoted, Reply, plain
 from mcp_server.registry import tool
-from mcp_server.specs import commands
+from mcp_server.specs import shown as all_that_runs
 from mcp_server.texts import Spec, SpecPath
 from torc.api.data import ListRequirements, Requirement
 from torc.api.learning import ListCommandKinds, SuggestResources
-from torc.api.planning import EstimateCost, GetStages, StageCell, WorkflowStages
-from torc.api.runs import NodeCapacity
+from torc.api.planning import GetStages, StageCell, WorkflowStages
 from torc.api.utilization import CheckUtilization, ClassUse
 from torc.api.workflows import GetGraph
 from torc.client.workloads import Described, of_plan, of_stored
@@ -67,7 +65,7 @@ class ExecutionPlan(Reply):
     estimated: str | None = Field(None, description="how, where it was not simulated")
     node_hours: float = Field(description="about, by the limits that jobs ask for")
     cannot_run_here: list[str] | None = None
-    commands: list[str] | None = None
+    shown: Quoted | None = Field(None, description="everything that would run, of a spec")
     next: str
 
 
@@ -92,12 +90,13 @@ def get_execution_plan(
         described = of_stored(desk().torc.send(GetGraph(workflow_id=workflow.id)))
         shown = None
     else:
-        plan = texts.checked(texts.source_of(spec, path))
-        described, shown = of_plan(plan), commands(plan)
+        source = texts.source_of(spec, path)
+        plan = texts.checked(source)
+        described, shown = of_plan(plan), all_that_runs(source, plan)
     return _shown(described, shown)
 
 
-def _shown(described: Described, commands_shown: list[str] | None) -> ExecutionPlan:
+def _shown(described: Described, runs: Quoted | None) -> ExecutionPlan:
     here, _ = node()
     found = analyze(described.workload, [here], states=described.states)
     path = _cut([plain(described.jobs[job], 60) for job in found.critical_path.jobs])
@@ -117,7 +116,7 @@ def _shown(described: Described, commands_shown: list[str] | None) -> ExecutionP
         num_stages=len(found.stages), critical_path=path, critical_path_time=human_duration(found.critical_path.seconds),
         peak=_use(found.peak), cpu_hours=round(found.cpu_seconds / 3600, 2), gpu_hours=round(found.gpu_seconds / 3600, 2),
         makespan_here=_makespan(found), node_hours=round(hours_here(found), 2), cannot_run_here=cannot or None,
-        commands=commands_shown,
+        shown=runs,
         next="run_workflow runs it here, submit_workflow on Slurm; suggest_resources finds requests by what was used",
     )  # fmt: skip
 
@@ -191,16 +190,6 @@ def hours_here(found: Analysis) -> float:
     """Give the node-hours of a workflow on this machine alone, when all jobs run to their limits."""
     seconds = found.lower_bound_seconds if found.makespan_seconds is None else found.makespan_seconds
     return seconds / 3600
-
-
-def expected_hours(workflow_id: int, job_ids: Collection[int] | None = None) -> float:
-    """Ask for the node-hours of what is to run of a stored workflow on this machine; `job_ids`: of these jobs alone."""
-    here, _ = node()
-    request = EstimateCost(
-        workflow_id=workflow_id, job_ids=None if job_ids is None else sorted(job_ids),
-        node=NodeCapacity(num_cpus=here.num_cpus, memory_bytes=here.memory_bytes, num_gpus=here.num_gpus),
-    )  # fmt: skip
-    return desk().torc.send(request).node_hours
 
 
 class Suggestion(Reply):

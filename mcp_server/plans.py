@@ -1,12 +1,13 @@
 """Propose, then apply: how every tool that spends node-hours, stops or throws away work goes about it.
 
-Without a token a tool says what would change, why, and what it costs, and gives a token; with the token it does that, once,
-if the workflow is still as it was, the user agrees (where the client can ask), and the budget allows it.
+Without a token a tool says what would change and run, and what it costs, and gives a token; with the token it does that, once, if
+the outcome is what was shown, the user agrees (where the client can ask), and the budget allows it. What a plan is, and all
+that is checked, is in `torc.operations.interventions`: here it is put into words and asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
@@ -14,11 +15,30 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.resolve import Elicit
 from pydantic import BaseModel, Field
 
-from mcp_server.desk import desk, find_workflow, require_writes
-from mcp_server.present import Reply, plain, when
-from torc.api.interventions import Agreed, ApplyIntervention, FindIntervention, GetSpending, ProposeIntervention
-from torc.api.workflows import Change as JobChange
-from torc.errors import Forbidden, Invalid
+from mcp_server.desk import Policy, desk, find_workflow, require_writes
+from mcp_server.present import Quoted, Reply, between, plain, present_mark, what_fits, when
+from mcp_server.registry import tool
+from torc.api.base import Request
+from torc.api.interventions import (
+    Agreed,
+    ApplyIntervention,
+    AskIntervention,
+    DeclineIntervention,
+    GetSpending,
+    Intervention,
+    Operation,
+    ProposeIntervention,
+    ReadIntervention,
+    ReleaseIntervention,
+    Shows,
+    SpecAsWritten,
+    Starts,
+)
+from torc.api.provenance import GetProvenance
+from torc.api.runs import NodeCapacity
+from torc.core.consent import without_secrets
+from torc.core.redact import redact
+from torc.errors import Conflict, Forbidden, Invalid, TorcError
 
 PlanToken = Annotated[
     str | None,
@@ -26,7 +46,8 @@ PlanToken = Annotated[
 ]
 Reason = Annotated[str | None, Field(max_length=1000, description="why; needed with plan_token")]
 _MOST_CHANGES = 25
-_MOST_COMMANDS = 8
+_MOST_OF_CHANGES = 4_000
+_MOST_CHARACTERS = 5_000
 
 
 class Change(Reply):
@@ -39,7 +60,7 @@ class Change(Reply):
 
 
 class Cost(Reply):
-    """What it counts as, and what is left of the workflow's budget before it."""
+    """What it counts as, and what is left of the budget before it."""
 
     node_hours: float
     retries: int
@@ -54,8 +75,9 @@ class Outcome(Reply):
     summary: str
     changes: list[Change]
     num_changes: int
-    commands: list[str] | None = Field(None, description="what would run: show them to the user")
+    shown: Quoted | None = Field(None, description="what changes and everything that would run: show it to the user")
     cost: Cost | None = None
+    plan_id: int | None = None
     plan_token: str | None = None
     expires: str | None = None
     log: str | None = None  # of the process that was begun
@@ -68,104 +90,250 @@ class Confirmation(BaseModel):
     go_ahead: bool = Field(description="Do it?")
 
 
+class CodedConfirmation(Confirmation):
+    """What the user is asked about a plan that is too long for a question."""
+
+    code: str = Field(description="the code at the end of what `torc plans show` prints: it shows that all was read")
+
+
 class Made(BaseModel):
     """A plan before it is kept."""
 
     summary: str
-    changes: list[Change]
-    num_changes: int | None = None
-    commands: list[str] | None = None
+    operations: list[Operation] = []
+    starts: Starts | None = None
+    shows: Shows = "due"
+    changes: list[Change] = []
     do: dict[str, Any] = {}
-    node_hours: float = 0.0
+    node_hours: float | None = None
+    node: NodeCapacity | None = None
     retries: int = 0
-    follows_progress: bool = False
 
 
-def propose(action: str, workflow_id: int, made: Made) -> Outcome:
+#: shows what the requests of a plan would answer: changes, and how many there are
+ShowResults = Callable[[list[Any]], tuple[list[Change], int]]
+
+
+def operation(request: Request[Any]) -> Operation:
+    """Make a request part of a plan."""
+    fields = request.model_dump(mode="json", exclude={"workflow_id", "dry_run"}, exclude_unset=True)
+    return Operation.model_validate({"kind": type(request).__name__, "fields": fields})
+
+
+def propose(action: str, workflow_id: int, made: Made, show: ShowResults | None = None) -> Outcome:
     """Keep a plan, and show it with its token. Raises Forbidden where the deployment is read-only."""
+    return proposed(action, workflow_id, made, show)[0]
+
+
+def proposed(
+    action: str, workflow_id: int, made: Made, show: ShowResults | None = None
+) -> tuple[Outcome, Intervention]:
+    """Keep a plan, and give it with what is shown of it. Raises Forbidden where the deployment is read-only."""
     policy = require_writes()
     here = desk()
-    spent = here.torc.send(GetSpending(workflow_id=workflow_id))
-    cost = Cost(
-        node_hours=round(made.node_hours, 3), retries=made.retries, retries_left=max(0, policy.max_retries - spent.num_retries),
-        node_hours_left=round(max(0.0, policy.max_node_hours - spent.node_hours), 3),
-    )  # fmt: skip
+    words = [_in_words(change) for change in made.changes]
     kept = here.torc.send(
         ProposeIntervention(
-            workflow_id=workflow_id, action=action, arguments={"do": made.do, "summary": _asked(made, cost)},
-            client=here.client, num_retries=made.retries, node_hours=cost.node_hours, follows_progress=made.follows_progress,
+            workflow_id=workflow_id, action=action, operations=made.operations, starts=made.starts, shows=made.shows,
+            summary=made.summary, changes=words, arguments=made.do, spec=_as_written(workflow_id), client=here.client,
+            num_retries=made.retries, node_hours=made.node_hours, node=made.node, most_characters=_MOST_CHARACTERS,
         )
     )  # fmt: skip
-    asks = "" if policy.name == "auto-within-budget" else "Show this to the user; when they agree, "
-    return Outcome(
-        applied=False, summary=made.summary, changes=made.changes[:_MOST_CHANGES], commands=made.commands, cost=cost,
-        num_changes=len(made.changes) if made.num_changes is None else made.num_changes,
-        plan_token=kept.token, expires=when(kept.expires_at),
-        next=f"{asks}call {action}(workflow_id={workflow_id}, plan_token=..., reason=...) to do it. Nothing was done yet.",
+    changes, count = (made.changes, len(made.changes)) if show is None else show(kept.results)
+    outcome = Outcome(
+        applied=False, summary=made.summary, changes=what_fits(changes[:_MOST_CHANGES], _MOST_OF_CHANGES), num_changes=count,
+        shown=whole(kept.document or "", f"plan {kept.id}"), cost=_cost(kept, policy), plan_id=kept.id,
+        plan_token=kept.token, expires=when(kept.expires_at), next=_next(action, workflow_id, kept, policy),
+    )  # fmt: skip
+    return outcome, kept
+
+
+def _in_words(change: Change) -> str:
+    why = f" ({change.why})" if change.why else ""
+    return f"{change.what}: {change.old or '-'} -> {change.new or '-'}{why}"
+
+
+def _cost(kept: Intervention, policy: Policy) -> Cost:
+    spent = desk().torc.send(GetSpending())
+    left = policy.max_node_hours - spent.node_hours - spent.node_hours_reserved
+    return Cost(
+        node_hours=round(kept.node_hours, 3), retries=kept.num_retries, node_hours_left=round(max(0.0, left), 3),
+        retries_left=max(0, policy.max_retries - spent.num_retries),
     )  # fmt: skip
 
 
-def _asked(made: Made, cost: Cost) -> str:
-    """Write what the user is asked: nothing in it comes from the model but what would be done."""
-    lines = [made.summary]
-    lines += [
-        f"- {change.what}: {change.old or '-'} -> {change.new or '-'}" for change in made.changes[:_MOST_COMMANDS]
-    ]
-    lines += [f"$ {command}" for command in (made.commands or [])[:_MOST_COMMANDS]]
-    lines.append(f"About {cost.node_hours:g} node-hours ({cost.node_hours_left:g} left in the budget).")
-    return "\n".join(lines)
+def _next(action: str, workflow_id: int, kept: Intervention, policy: Policy) -> str:
+    if kept.token is None:
+        return (
+            f"This is not all of it. read_plan(workflow_id={workflow_id}, plan_id={kept.id}, page=1) and so on shows the "
+            f"{kept.num_pages} pages; the last one gives the plan_token. Nothing was done yet."
+        )
+    asks = {
+        "auto-within-budget": "",
+        "approve": "Show this to the user, who agrees in the client or in a terminal "
+        f"(`torc approve {kept.id}`); then ",
+    }.get(policy.name, "Show this to the user; when they agree, ")
+    return f"{asks}call {action}(workflow_id={workflow_id}, plan_token=..., reason=...) to do it. Nothing was done yet."
+
+
+def whole(text: str, source: str) -> Quoted:
+    """Mark what a plan shows as data. Nothing in it is cut, and nothing that could be code is taken for a secret."""
+    mark = present_mark()
+    return Quoted(source=source, untrusted=mark, text=between(without_secrets(text, redact), mark))
+
+
+def _as_written(workflow_id: int) -> SpecAsWritten | None:
+    """Get the spec that a workflow was made from, as far as it is kept."""
+    spec = desk().torc.send(GetProvenance(workflow_id=workflow_id, limit=1)).spec
+    if spec is None or spec.text is None:
+        return None
+    return SpecAsWritten.model_validate({"text": spec.text, "format": spec.format, "name": spec.name})
+
+
+class Page(Reply):
+    """A page of a plan."""
+
+    shown: Quoted
+    num_pages: int
+    plan_token: str | None = None
+    next: str
+
+
+@tool("Read a plan", "adds", idempotent=True)
+def read_plan(workflow_id: int, plan_id: int, page: Annotated[int, Field(ge=1)] = 1) -> Page:
+    """Read a plan that is too long for one reply, page by page and in order. The last page gives its plan_token."""
+    require_writes()
+    found = desk().torc.send(ReadIntervention(workflow_id=workflow_id, intervention_id=plan_id, page=page))
+    following = f"call {found.action} with plan_token and reason, when the user agrees"
+    if found.token is None:
+        following = f"read_plan(workflow_id={workflow_id}, plan_id={plan_id}, page={page + 1})"
+    return Page(
+        shown=whole(found.document or "", f"plan {plan_id}, page {page} of {found.num_pages}"), num_pages=found.num_pages,
+        plan_token=found.token, next=following,
+    )  # fmt: skip
 
 
 def asking(action: str) -> Callable[..., Any]:
     """Make what asks the user before a plan is applied, where the client can and the deployment wants it."""
 
-    def ask(ctx: Context[Any, Any], workflow_id: int | str, plan_token: str | None) -> Agreed | Elicit[Confirmation]:
+    def ask(
+        ctx: Context[Any, Any], workflow_id: int | str, plan_token: str | None, reason: str | None
+    ) -> Agreed | Elicit[Confirmation]:
         if plan_token is None or desk().policy.name == "read-only":
             return "token"
+        _check_reason(reason)
         if desk().policy.name == "auto-within-budget":
             return "policy"
         capabilities = ctx.client_capabilities
         form = capabilities.elicitation if capabilities is not None else None
         if form is None or (form.form is None and form.url is not None):
             return "token"
-        number = find_workflow(workflow_id).id
-        plan = desk().torc.send(FindIntervention(workflow_id=number, token=plan_token, action=action))
-        return Elicit(f"{desk().client} wants to change workflow {number}.\n{plan.arguments['summary']}", Confirmation)
+        plan = _asked(action, workflow_id, plan_token, again=bool(ctx.input_responses))
+        question = f"{desk().client} wants to change workflow {plan.workflow_id}.\n{plan.document}"
+        return Elicit(question, Confirmation if plan.is_whole else CodedConfirmation)
 
     return ask
 
 
-def apply(
-    action: str, workflow_id: int, token: str, reason: str | None, agreed: ElicitationResult[Confirmation]
-) -> dict[str, Any]:
-    """Take a plan as applied and give what it wants done. Raises Forbidden, Conflict or Invalid."""
-    policy = require_writes()
+def _asked(action: str, workflow_id: int | str, token: str, *, again: bool) -> Intervention:
+    policy = desk().policy
+    return desk().torc.send(
+        AskIntervention(
+            workflow_id=find_workflow(workflow_id).id, token=token, action=action, again=again,
+            max_retries=policy.max_retries, max_node_hours=float(policy.max_node_hours), most_characters=_MOST_CHARACTERS,
+        )
+    )  # fmt: skip
+
+
+def _check_reason(reason: str | None) -> None:
     if not reason or not reason.strip():
         raise Invalid(
             "reason: is needed with plan_token: it goes into the record of the workflow",
             hint="reason='the user agreed to retry the jobs that ran out of memory'",
         )
+
+
+def apply(
+    action: str,
+    workflow_id: int,
+    token: str,
+    reason: str | None,
+    agreed: ElicitationResult[Confirmation],
+    *,
+    before: Callable[[], Mapping[str, Any]] | None = None,
+) -> Intervention:
+    """Do what a plan says, and give it with what its requests answered. Raises Forbidden, Conflict or Invalid.
+
+    `before` is called once the user has agreed, and gives what else the plan needs (`files`, `spec`).
+    """
+    policy = require_writes()
+    _check_reason(reason)
     here = desk()
-    done = here.torc.send(
+    by = _agreement(action, workflow_id, token, agreed)
+    more: Mapping[str, Any] = {} if before is None else before()
+    return here.torc.send(
         ApplyIntervention(
             workflow_id=workflow_id, token=token, action=action, client=here.client, reason=plain(reason, 1000),
-            agreed=_agreement(agreed), max_retries=policy.max_retries, max_node_hours=float(policy.max_node_hours),
+            agreed=by, must_be_approved=policy.name == "approve", max_retries=policy.max_retries,
+            max_node_hours=float(policy.max_node_hours), **more,
         )
     )  # fmt: skip
-    wanted: dict[str, Any] = done.arguments["do"]
-    return wanted
 
 
-def _agreement(outcome: ElicitationResult[Confirmation]) -> Agreed:
+def stored(workflow_id: int, token: str, action: str) -> Intervention:
+    """Look at a plan that is about to be applied."""
+    return desk().torc.send(AskIntervention(workflow_id=workflow_id, token=token, action=action, again=True))
+
+
+def _agreement(action: str, workflow_id: int, token: str, outcome: ElicitationResult[Confirmation]) -> Agreed:
+    """Tell who agreed. Whatever is not a yes ends the plan. Raises Forbidden."""
     if not isinstance(outcome, AcceptedElicitation):
-        raise Forbidden("the user did not agree: nothing was done", hint="ask the user what they want instead")
+        raise _declined(workflow_id, token, "did not agree")
     told: Any = outcome.data
-    if isinstance(told, Confirmation):
-        if not told.go_ahead:
-            raise Forbidden("the user said no: nothing was done", hint="ask the user what they want instead")
-        return "user"
-    agreed: Agreed = told
-    return agreed
+    if not isinstance(told, Confirmation):
+        agreed: Agreed = told
+        return agreed
+    if not told.go_ahead:
+        raise _declined(workflow_id, token, "said no")
+    if isinstance(told, CodedConfirmation):
+        code = _asked(action, workflow_id, token, again=True).code
+        if told.code.strip() != code:
+            raise _declined(workflow_id, token, "did not give the code at the end of the plan")
+    return "user"
+
+
+def _declined(workflow_id: int, token: str, what: str) -> Forbidden:
+    desk().torc.send(DeclineIntervention(workflow_id=workflow_id, token=token, reason=f"the user {what}"))
+    return Forbidden(
+        f"the user {what}: nothing was done, and this plan is not done any more",
+        hint="ask the user what they want instead",
+    )
+
+
+def begun(workflow_id: int, token: str, begin: Callable[[], tuple[Outcome, bool]]) -> Outcome:
+    """Begin what a plan that was applied begins. If it did not begin, nothing is charged, and a plan that did nothing else holds again.
+
+    Raises Conflict with what it said, or what `begin` raises.
+    """
+    try:
+        outcome, has_ended = begin()
+    except TorcError:
+        _release(workflow_id, token)
+        raise
+    released = _release(workflow_id, token) if has_ended else None
+    if released is None:
+        return outcome
+    said = f"nothing has begun, and nothing is charged: {outcome.summary}"
+    if released.applied_at is not None:
+        return outcome.model_copy(update={"summary": said, "next": "put right what it says; then run_workflow"})
+    raise Conflict(said, hint="put right what it says; then call again with the same plan_token")
+
+
+def _release(workflow_id: int, token: str) -> Intervention | None:
+    try:
+        return desk().torc.send(ReleaseIntervention(workflow_id=workflow_id, token=token))
+    except Conflict:
+        return None
 
 
 def done(summary: str, following: str, changes: Sequence[Change] = (), log: str | None = None) -> Outcome:
@@ -173,19 +341,21 @@ def done(summary: str, following: str, changes: Sequence[Change] = (), log: str 
     return Outcome(
         applied=True,
         summary=summary,
-        changes=list(changes)[:_MOST_CHANGES],
+        changes=what_fits(list(changes)[:_MOST_CHANGES]),
         num_changes=len(changes),
         log=log,
         next=following,
     )
 
 
-def of_jobs(changes: Sequence[JobChange]) -> list[Change]:
-    """Show what happens to jobs."""
-    return [
+def of_jobs(results: Sequence[Mapping[str, Any]]) -> tuple[list[Change], int]:
+    """Show what requests did to jobs, and how many there are."""
+    changes = [
         Change(
-            what=f"job {change.job_id} ({plain(change.job_name, 60)})", old=change.state.value,
-            new=change.new_state.value if change.new_state else "removed", why=plain(change.reason, 120),
+            what=f"job {change['job_id']} ({plain(change['job_name'], 60)})", old=change["state"],
+            new=change["new_state"] or "removed", why=plain(change["reason"], 120),
         )
-        for change in changes[:_MOST_CHANGES]
+        for result in results
+        for change in result.get("changes", ())[:_MOST_CHANGES]
     ]  # fmt: skip
+    return changes, sum(result.get("total", 0) for result in results)

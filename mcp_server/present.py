@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from torc.api.base import Page
-from torc.core.learning import shape_of
 from torc.core.redact import cleaned, redact
 
 T = TypeVar("T")
@@ -71,8 +70,13 @@ def quoted(text: str, source: str, most: int = 4000, *, keep: str = "end") -> Qu
         where = "before" if keep == "end" else "after"
         cut = f"{len(shown) - most:,} characters {where} this are left out"
         shown = shown[-most:] if keep == "end" else shown[:most]
-    mark = _MARK.get(None) or secrets.token_hex(6)
+    mark = present_mark()
     return Quoted(source=source, untrusted=mark, text=between(shown, mark), cut=cut)
+
+
+def present_mark() -> str:
+    """Return the mark of the message that is being answered."""
+    return _MARK.get(None) or secrets.token_hex(6)
 
 
 def between(text: str, mark: str) -> str:
@@ -102,23 +106,6 @@ def all_plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [all_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     return value
-
-
-def kinds_of_commands(jobs: Iterable[tuple[str, str]], most: int, *, are_all: bool = True) -> list[str]:
-    """Show what jobs (name, command) run: the first of each kind of command that differs by more than numbers.
-
-    `are_all`: there are no further jobs, so that those of a kind can be counted.
-    """
-    kinds: dict[str, list[tuple[str, str]]] = {}
-    for name, command in jobs:
-        kinds.setdefault(shape_of(command), []).append((name, command))
-    shown = []
-    for (name, command), *alike in list(kinds.values())[:most]:
-        more = f" (and {len(alike) if are_all else 'more'} like it)" if alike else ""
-        shown.append(f"{plain(name, 60)}: {plain(command, 400)}{more}")
-    if len(kinds) > most:
-        shown.append(f"and {len(kinds) - most} other kinds of commands")
-    return shown
 
 
 def when(seconds: float | None) -> str | None:

@@ -11,13 +11,13 @@ from pydantic import Field
 
 from mcp_server import plans, slurm
 from mcp_server.desk import desk, find_workflow
-from mcp_server.forecast import expected_hours
 from mcp_server.looking import WorkflowId
-from mcp_server.plans import Change, Confirmation, Made, Outcome, PlanToken, Reason, asking
-from mcp_server.present import Reply, plain
+from mcp_server.plans import Change, Confirmation, Cost, Made, Outcome, PlanToken, Reason, asking
+from mcp_server.present import Quoted, Reply, plain
 from mcp_server.registry import tool
-from mcp_server.running import begin
+from mcp_server.running import begin, this_node
 from torc.api.data import ListRequirements, Requirement, UpdateRequirement
+from torc.api.interventions import Starts
 from torc.api.jobs import ActOnJobs, GetJob, ListJobs
 from torc.api.pages import items_of
 from torc.api.recovery import Proposal, RecoverWorkflow, Recovery
@@ -55,6 +55,9 @@ class Proposed(Reply):
     left: list[Left]
     num_left: int
     node_hours: float = Field(description="that the retries are expected to take")
+    shown: Quoted | None = Field(None, description="everything that would run: show it to the user")
+    cost: Cost | None = None
+    plan_id: int | None = None
     plan_token: str | None = Field(None, description="for recover_workflow; absent where assistants may only read")
     next: str
 
@@ -81,15 +84,17 @@ def propose_recovery(
         for item in found.left[:15]
     ]
     changes = [_change(proposal) for proposal in found.proposals]
-    token = None
-    if found.num_retried and desk().policy.name != "read-only":
-        token = plans.propose("recover_workflow", workflow.id, _made(workflow, found, request)).plan_token
+    token, shown, cost, number = None, None, None, None
     following = "recover_workflow(workflow_id, plan_token, reason) does it, when the user agrees"
+    if found.num_retried and desk().policy.name != "read-only":
+        outcome = plans.propose("recover_workflow", workflow.id, _made(workflow, found, request), _proposals)
+        token, shown, cost = outcome.plan_token, outcome.shown, outcome.cost
+        number, following = outcome.plan_id, outcome.next
     if not found.num_retried:
         following = "a retry helps none of them: see `left`, mend the cause, then reset_jobs"
     return Proposed(
         retried=found.num_retried, changes=changes, left=left, num_left=found.num_left, node_hours=round(found.cost_node_hours, 3),
-        plan_token=token, next=following,
+        shown=shown, cost=cost, plan_id=number, plan_token=token, next=following,
     )  # fmt: skip
 
 
@@ -118,19 +123,28 @@ def recover_workflow(
                 f"a retry helps none of the failed jobs of workflow {workflow.id}: {why or 'no job has failed'}",
                 hint="mend the cause, then reset_jobs",
             )
-        made = _made(workflow, found, request)
-        return plans.propose("recover_workflow", workflow.id, made)
-    wanted = plans.apply("recover_workflow", workflow.id, plan_token, reason, agreed)
-    request = RecoverWorkflow.model_validate({**wanted, "workflow_id": workflow.id, "reason": plain(reason, 1000)})
-    done = desk().torc.send(request)
-    changes = [_change(proposal) for proposal in done.proposals]
+        return plans.propose("recover_workflow", workflow.id, _made(workflow, found, request), _proposals)
+    applied = plans.apply(
+        "recover_workflow", workflow.id, plan_token, reason, agreed, before=lambda: _give_up_dead(workflow)
+    )
+    done = Recovery.model_validate(applied.results[0])
+    changes, _ = _proposals(applied.results)
     summary = f"{done.num_retried} jobs of workflow {workflow.id} are due again; {done.num_left} stay as they are"
     if not desk().is_here:
         return plans.done(summary, "whoever runs the workflow goes on with it: run_workflow, submit_workflow", changes)
-    begun = slurm.go_on(workflow) or begin(workflow, ["run", str(workflow.id), "--quiet"])
-    return begun.model_copy(
-        update={"summary": f"{summary}. {begun.summary}", "changes": changes, "num_changes": len(changes)}
+    command = ["run", str(workflow.id), "--quiet"]
+    outcome = plans.begun(workflow.id, plan_token, lambda: slurm.go_on(workflow) or begin(workflow, command))
+    return outcome.model_copy(
+        update={"summary": f"{summary}. {outcome.summary}", "changes": changes, "num_changes": len(changes)}
     )
+
+
+def _give_up_dead(workflow: Workflow) -> dict[str, Any]:
+    """End what dead runners of this machine left, now that the user has agreed: in the plan it counts as lost."""
+    here = desk()
+    if here.is_here:
+        orphans.give_up_dead_runners(here.torc, workflow.id, hardware.identity(), here.output_dir)
+    return {}
 
 
 def _dry_run(workflow: Workflow, request: RecoverWorkflow) -> Recovery:
@@ -143,11 +157,22 @@ def _dry_run(workflow: Workflow, request: RecoverWorkflow) -> Recovery:
 
 
 def _made(workflow: Workflow, found: Recovery, request: RecoverWorkflow) -> Made:
+    here = desk()
+    starts: Starts | None = None
+    lost: list[int] = []
+    if here.is_here:
+        starts = "submit" if slurm.was_submitted(workflow.id) else "run"
+        lost = [runner.id for runner in orphans.dead_runners(here.torc, workflow.id, hardware.identity())]
     return Made(
         summary=f"Recover workflow {workflow.id} ({plain(workflow.name, 80)}): run {found.num_retried} failed jobs again",
-        changes=[_change(proposal) for proposal in found.proposals], node_hours=found.cost_node_hours, retries=1,
-        do={**request.model_dump(mode="json", exclude={"workflow_id", "dry_run"}), "mark": found.mark},
+        operations=[plans.operation(request.model_copy(update={"lost_runners": lost}))], starts=starts,
+        retries=1, node=this_node(),
     )  # fmt: skip
+
+
+def _proposals(results: list[Any]) -> tuple[list[Change], int]:
+    changes = [_change(proposal) for proposal in Recovery.model_validate(results[0]).proposals]
+    return changes, len(changes)
 
 
 def _change(proposal: Proposal) -> Change:
@@ -195,15 +220,9 @@ def classify_and_resolve_failures(
         if not decisions:
             raise Invalid("decisions: is required for a plan", hint='decisions=[{"job_ids": [3], "action": "retry"}]')
         return plans.propose("classify_and_resolve_failures", workflow.id, _decided(workflow, decisions))
-    wanted = plans.apply("classify_and_resolve_failures", workflow.id, plan_token, reason, agreed)
-    made: list[Change] = []
-    for decision in wanted["decisions"]:
-        action: Any = "reset" if decision["action"] == "retry" else "cancel"
-        done = desk().torc.send(
-            ActOnJobs(workflow_id=workflow.id, job_ids=decision["job_ids"], action=action, limit=25)
-        )
-        made += plans.of_jobs(done.changes)
-    return plans.done(f"decided about jobs of workflow {workflow.id}", "run_workflow runs what is due again", made)
+    applied = plans.apply("classify_and_resolve_failures", workflow.id, plan_token, reason, agreed)
+    changes, _ = plans.of_jobs(applied.results)
+    return plans.done(f"decided about jobs of workflow {workflow.id}", "run_workflow runs what is due again", changes)
 
 
 def _decided(workflow: Workflow, decisions: list[Decision]) -> Made:
@@ -229,9 +248,14 @@ def _decided(workflow: Workflow, decisions: list[Decision]) -> Made:
             )  # fmt: skip
     return Made(
         summary=f"Retry {len(retried)} and cancel {len(changes) - len(retried)} failed jobs of workflow {workflow.id}",
-        changes=changes, do={"decisions": [decision.model_dump(include={"job_ids", "action"}) for decision in decisions]},
-        node_hours=expected_hours(workflow.id, retried) if retried else 0.0, retries=1 if retried else 0,
+        changes=changes, operations=[plans.operation(_decision(workflow.id, decision)) for decision in decisions], node=this_node(),
+        retries=1 if retried else 0,
     )  # fmt: skip
+
+
+def _decision(workflow_id: int, decision: Decision) -> ActOnJobs:
+    action: Any = "reset" if decision.action == "retry" else "cancel"
+    return ActOnJobs(workflow_id=workflow_id, job_ids=decision.job_ids, action=action, limit=10_000)
 
 
 @tool("Change what jobs ask for", "changes", idempotent=True)
@@ -263,8 +287,7 @@ def update_job_resources(  # noqa: PLR0913, PLR0917 - fields of a class
                 hint="update_job_resources(workflow_id=1, requirement='large', memory='16g')",
             )
         return plans.propose("update_job_resources", workflow.id, _plan_of_class(found, wanted))
-    do = plans.apply("update_job_resources", workflow.id, plan_token, reason, agreed)
-    desk().torc.send(UpdateRequirement.model_validate(do))
+    plans.apply("update_job_resources", workflow.id, plan_token, reason, agreed)
     return plans.done("the class is changed", "run_workflow runs what is due; reset_jobs makes failed jobs due again")
 
 
@@ -300,5 +323,5 @@ def _plan_of_class(found: Requirement, wanted: dict[str, int]) -> Made:
     ]  # fmt: skip
     return Made(
         summary=f"Change what class {plain(found.name, 60)} asks for", changes=changes,
-        do={"requirement_id": found.id, **wanted}, follows_progress=True,
+        operations=[plans.operation(UpdateRequirement(requirement_id=found.id, **wanted))], shows="nothing", node=this_node(),
     )  # fmt: skip

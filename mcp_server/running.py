@@ -15,19 +15,19 @@ from pydantic import Field
 
 from mcp_server import plans, texts
 from mcp_server.desk import desk, find_workflow, require_here, require_idle
-from mcp_server.forecast import expected_hours
 from mcp_server.looking import Attempt, Status, WorkflowId, attempt_line, status_of
 from mcp_server.plans import Change, Confirmation, Made, Outcome, PlanToken, Reason, asking
-from mcp_server.present import Reply, kinds_of_commands, plain
+from mcp_server.present import Reply, plain
 from mcp_server.registry import tool
 from mcp_server.texts import Spec, SpecPath
 from torc.api.allocations import ListAllocations
+from torc.api.base import Request
 from torc.api.events import ListEvents
-from torc.api.jobs import ActOnJobs, GetJob, ListJobs
-from torc.api.runs import SummarizeRun
+from torc.api.interventions import DeclineIntervention, Intervention, SpecAsWritten
+from torc.api.jobs import ActOnJobs, GetJob
+from torc.api.runs import NodeCapacity, SummarizeRun
 from torc.api.workflows import (
     CancelWorkflow,
-    Changes,
     GetWorkflow,
     ReinitializeWorkflow,
     ResetWorkflow,
@@ -37,6 +37,7 @@ from torc.core.quantities import human_duration, parse_duration, parse_memory
 from torc.core.states import ENDED_BADLY, FINISHED, State
 from torc.errors import Conflict, Invalid
 from torc.runner import background, files
+from torc.runner.hardware import node
 
 Run = Annotated[ElicitationResult[Confirmation], Resolve(asking("run_workflow"))]
 Worker = Annotated[ElicitationResult[Confirmation], Resolve(asking("spawn_worker"))]
@@ -87,8 +88,9 @@ def run_workflow(  # noqa: PLR0913, PLR0917 - options of a command
         return plans.propose(
             "run_workflow", workflow.id, _plan_to_run(workflow, options, f"Run workflow {workflow.id}")
         )
-    wanted = plans.apply("run_workflow", workflow.id, plan_token, reason, agreed)
-    return begin(workflow, ["run", str(workflow.id), "--quiet", *wanted["options"]])
+    plan = plans.apply("run_workflow", workflow.id, plan_token, reason, agreed)
+    command = ["run", str(workflow.id), "--quiet", *plan.arguments["options"]]
+    return plans.begun(workflow.id, plan_token, lambda: begin(workflow, command))
 
 
 @tool("Add a runner", "runs", idempotent=False)
@@ -109,9 +111,13 @@ def spawn_worker(  # noqa: PLR0913, PLR0917
     if plan_token is None:
         options = _options(max_parallel_jobs, num_cpus, memory, time_limit)
         made = _plan_to_run(workflow, options, f"Begin a further runner for workflow {workflow.id}")
-        return plans.propose("spawn_worker", workflow.id, made.model_copy(update={"follows_progress": True}))
-    wanted = plans.apply("spawn_worker", workflow.id, plan_token, reason, agreed)
-    return begin(workflow, ["worker", str(workflow.id), "--quiet", *wanted["options"]])
+        # all of its jobs are shown: the plan holds while they start and end
+        return plans.propose(
+            "spawn_worker", workflow.id, made.model_copy(update={"shows": "all", "starts": "worker", "changes": []})
+        )
+    plan = plans.apply("spawn_worker", workflow.id, plan_token, reason, agreed)
+    command = ["worker", str(workflow.id), "--quiet", *plan.arguments["options"]]
+    return plans.begun(workflow.id, plan_token, lambda: begin(workflow, command))
 
 
 def _plan_to_run(workflow: Workflow, options: list[str], summary: str) -> Made:
@@ -121,26 +127,21 @@ def _plan_to_run(workflow: Workflow, options: list[str], summary: str) -> Made:
             f"workflow {workflow.id} is finished: nothing of it is due",
             hint="reset_jobs or reinitialize_workflow make jobs due again",
         )
-    shown = f"{summary} ({plain(workflow.name, 80)}): {due} jobs on this machine, in {plain(workflow.directory, 200)}"
+    shown = f"{summary} ({plain(workflow.name, 80)}) on this machine, in {plain(workflow.directory, 200)}"
     return Made(
-        summary=shown + (f", with {' '.join(options)}" if options else ""),
-        changes=[Change(what="jobs to run", old=str(due), new="finished")],
-        commands=due_commands(workflow.id), do={"options": options}, node_hours=expected_hours(workflow.id),
+        summary=shown + (f", with {' '.join(options)}" if options else ""), starts="run",
+        changes=[Change(what="jobs to run", old=str(due), new="finished")], do={"options": options}, node=this_node(),
     )  # fmt: skip
 
 
-def due_commands(workflow_id: int, most: int = 10) -> list[str]:
-    """Show commands of jobs that are due: one of each kind, as far as the first jobs tell."""
-    pages = [
-        desk().torc.send(ListJobs(workflow_id=workflow_id, state=state, limit=500))
-        for state in (State.READY, State.BLOCKED, State.UNINITIALIZED)
-    ]
-    due = ((job.name, job.command) for page in pages for job in page.items)
-    return kinds_of_commands(due, most, are_all=all(page.cursor is None for page in pages))
+def this_node() -> NodeCapacity:
+    """Give what this machine has."""
+    here, _ = node()
+    return NodeCapacity(num_cpus=here.num_cpus, memory_bytes=here.memory_bytes, num_gpus=here.num_gpus)
 
 
-def begin(workflow: Workflow, command: list[str], at_work: Callable[[], bool] | None = None) -> Outcome:
-    """Begin a process for a workflow, and wait until it is at work."""
+def begin(workflow: Workflow, command: list[str], at_work: Callable[[], bool] | None = None) -> tuple[Outcome, bool]:
+    """Begin a process for a workflow, and wait until it is at work. Tells whether it has ended already."""
     here = desk()
     directory = Path(workflow.directory)
     if not directory.is_dir():
@@ -157,11 +158,8 @@ def begin(workflow: Workflow, command: list[str], at_work: Callable[[], bool] | 
     summary = f"`torc {command[0]}` runs in the background (pid {begun.pid})"
     if begun.ended:
         summary = f"`torc {command[0]}` has ended already: {_end_of(begun.log)}"
-    return plans.done(
-        summary,
-        "wait_for_workflow waits for its end; get_workflow_status shows progress",
-        log=plain(str(begun.log), 400),
-    )
+    following = "wait_for_workflow waits for its end; get_workflow_status shows progress"
+    return plans.done(summary, following, log=plain(str(begun.log), 400)), begun.ended
 
 
 def _end_of(log: Path) -> str:
@@ -253,12 +251,12 @@ def cancel_workflow(
         made = Made(
             summary=f"Cancel workflow {workflow.id} ({plain(workflow.name, 80)}): {sum(left.values())} jobs, "
             f"of which {left.get(State.RUNNING, 0)} are running and would be killed",
-            changes=[Change(what=f"{count} jobs", old=state.value, new="canceled") for state, count in left.items()],
-            follows_progress=True,
+            operations=[plans.operation(CancelWorkflow(workflow_id=workflow.id))], shows="ending",
+            changes=[Change(what="jobs that have not finished", old="due", new="canceled")],
         )  # fmt: skip
         return plans.propose("cancel_workflow", workflow.id, made)
-    plans.apply("cancel_workflow", workflow.id, plan_token, reason, agreed)
-    canceled = desk().torc.send(CancelWorkflow(workflow_id=workflow.id))
+    done = plans.apply("cancel_workflow", workflow.id, plan_token, reason, agreed)
+    canceled = Workflow.model_validate(done.results[0])
     return plans.done(
         f"workflow {workflow.id} is canceled: {canceled.counts[State.CANCELED]} jobs",
         "runners stop their jobs within seconds",
@@ -282,16 +280,11 @@ def reset_jobs(
     """Make jobs due again, as they are: they lose their state, and run with the next run_workflow. Plan first, then with
     plan_token. Where jobs lacked memory or time, recover_workflow is better: it raises what they ask for."""
     workflow = find_workflow(workflow_id)
-    torc = desk().torc
     if plan_token is None:
         require_idle(workflow, "reset")
-        request = _reset(workflow.id, job_ids, failed_only=failed_only)
-        found = torc.send(request.model_copy(update={"dry_run": True, "limit": _MOST_LISTED}))
-        do = {"job_ids": job_ids, "failed_only": failed_only}
-        return plans.propose("reset_jobs", workflow.id, _plan_of_changes(workflow, found, "Make due again", do))
-    wanted = plans.apply("reset_jobs", workflow.id, plan_token, reason, agreed)
-    made = torc.send(_reset(workflow.id, wanted["job_ids"], failed_only=wanted["failed_only"]))
-    return _changed(workflow, made)
+        request = _reset(workflow.id, job_ids, failed_only=failed_only).model_copy(update={"limit": _MOST_LISTED})
+        return _propose_changes("reset_jobs", workflow, request, "Make jobs due again")
+    return _changed(workflow, plans.apply("reset_jobs", workflow.id, plan_token, reason, agreed))
 
 
 def _reset(workflow_id: int, job_ids: list[int] | None, *, failed_only: bool) -> ActOnJobs | ResetWorkflow:
@@ -307,23 +300,27 @@ def _reset(workflow_id: int, job_ids: list[int] | None, *, failed_only: bool) ->
     return ActOnJobs(workflow_id=workflow_id, job_ids=job_ids, action="run-again")
 
 
-def _plan_of_changes(workflow: Workflow, found: Changes, what: str, do: dict[str, Any]) -> Made:
-    if not found.total:
+def _propose_changes(action: str, workflow: Workflow, request: Request[Any], what: str) -> Outcome:
+    """Plan a request that changes jobs. Raises Conflict where it would change nothing."""
+    made = Made(
+        summary=f"{what} in workflow {workflow.id} ({plain(workflow.name, 80)})", retries=1,
+        operations=[plans.operation(request)], node=this_node(),
+    )  # fmt: skip
+    outcome, kept = plans.proposed(action, workflow.id, made, plans.of_jobs)
+    if not outcome.num_changes:
+        desk().torc.send(
+            DeclineIntervention(workflow_id=workflow.id, intervention_id=kept.id, reason="changes nothing")
+        )
         raise Conflict(f"workflow {workflow.id}: nothing would change", hint="get_workflow_status shows how it stands")
-    ids = {change.job_id for change in found.changes}
-    hours = expected_hours(workflow.id, ids) * found.total / max(1, len(ids))
-    return Made(
-        summary=f"{what} {found.total} jobs of workflow {workflow.id} ({plain(workflow.name, 80)})",
-        changes=plans.of_jobs(found.changes), num_changes=found.total, do=do, node_hours=hours, retries=1,
-    )  # fmt: skip
+    return outcome
 
 
-def _changed(workflow: Workflow, made: Changes) -> Outcome:
+def _changed(workflow: Workflow, done: Intervention) -> Outcome:
+    changes, count = plans.of_jobs(done.results)
     shown = plans.done(
-        f"{made.total} jobs of workflow {workflow.id} changed", "run_workflow or submit_workflow runs what is due",
-        plans.of_jobs(made.changes),
-    )  # fmt: skip
-    return shown.model_copy(update={"num_changes": made.total})
+        f"{count} jobs of workflow {workflow.id} changed", "run_workflow or submit_workflow runs what is due", changes
+    )
+    return shown.model_copy(update={"num_changes": count})
 
 
 @tool("Find what changed and make it due", "destroys", idempotent=True)
@@ -339,7 +336,6 @@ def reinitialize_workflow(
     edited spec, the workflow becomes what it says: jobs are matched by name, removed ones lose their results. Plan first."""
     require_here("looking at the files of a workflow")
     workflow = find_workflow(workflow_id)
-    torc = desk().torc
     if plan_token is None:
         require_idle(workflow, "reinitialized")
         edited: dict[str, Any] = {}
@@ -350,15 +346,26 @@ def reinitialize_workflow(
                 "spec": source.text, "format": source.format, "name": source.name,
                 "spec_files": [file.model_dump() for file in texts.source_files(source)],
             }  # fmt: skip
-        found = files.reinitialize(torc, _reinitialize(workflow.id, edited, dry_run=True))
-        return plans.propose(
-            "reinitialize_workflow", workflow.id, _plan_of_changes(workflow, found, "Change and make due again", edited)
-        )
-    wanted = plans.apply("reinitialize_workflow", workflow.id, plan_token, reason, agreed)
-    return _changed(workflow, files.reinitialize(torc, _reinitialize(workflow.id, wanted, dry_run=False)))
+        request = _with_facts(workflow.id, edited)
+        return _propose_changes("reinitialize_workflow", workflow, request, "Change and make due again what changed")
+
+    def now() -> dict[str, Any]:
+        """Look at the files again: what follows from them must be what was shown."""
+        kept = plans.stored(workflow.id, str(plan_token), "reinitialize_workflow").operations[0].fields
+        request = _with_facts(workflow.id, {name: value for name, value in kept.items() if name != "limit"})
+        brought = None
+        if request.spec is not None:
+            brought = SpecAsWritten(
+                text=request.spec, format=request.format, name=request.name, files=request.spec_files
+            )
+        return {"files": request.files, "spec": brought}
+
+    return _changed(workflow, plans.apply("reinitialize_workflow", workflow.id, plan_token, reason, agreed, before=now))
 
 
-def _reinitialize(workflow_id: int, edited: dict[str, Any], *, dry_run: bool) -> ReinitializeWorkflow:
-    return ReinitializeWorkflow.model_validate({
-        "workflow_id": workflow_id, "dry_run": dry_run, "limit": _MOST_LISTED, **edited,
+def _with_facts(workflow_id: int, edited: dict[str, Any]) -> ReinitializeWorkflow:
+    """Look at the files of a workflow as far as a reinitialization asks about them."""
+    asked = ReinitializeWorkflow.model_validate({
+        "workflow_id": workflow_id, "dry_run": True, "limit": _MOST_LISTED, **edited,
     })  # fmt: skip
+    return files.answered(desk().torc, asked)[0]

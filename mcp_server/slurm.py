@@ -16,7 +16,7 @@ from mcp_server.looking import Cursor, Limit, WorkflowId
 from mcp_server.plans import Change, Confirmation, Made, Outcome, PlanToken, Reason, asking
 from mcp_server.present import Reply, all_plain, page_that_fits, plain, when, without_nothing
 from mcp_server.registry import tool
-from mcp_server.running import begin, due_commands
+from mcp_server.running import begin
 from torc.api.allocations import Allocation, ListAllocations
 from torc.api.workflows import Workflow
 from torc.core.quantities import human_duration
@@ -55,11 +55,16 @@ def submit_workflow(  # noqa: PLR0913, PLR0917 - options of a command
         ]  # fmt: skip
         made = _planned(workflow, PlanOptions(wishes=wishes, max_nodes=max_nodes), profile, options)
         return plans.propose("submit_workflow", workflow.id, made)
-    wanted = plans.apply("submit_workflow", workflow.id, plan_token, reason, agreed)
-    return _submit(workflow, wanted["options"])
+    applied = plans.apply("submit_workflow", workflow.id, plan_token, reason, agreed)
+    return plans.begun(workflow.id, plan_token, lambda: _submit(workflow, applied.arguments["options"]))
 
 
-def go_on(workflow: Workflow) -> Outcome | None:
+def was_submitted(workflow_id: int) -> bool:
+    """Tell whether there were allocations for a workflow."""
+    return bool(desk().torc.send(ListAllocations(workflow_id=workflow_id, limit=1)).items)
+
+
+def go_on(workflow: Workflow) -> tuple[Outcome, bool] | None:
     """Submit what is due of a workflow that was submitted before, as it was then; None: it never was."""
     found = desk().torc.send(ListAllocations(workflow_id=workflow.id, limit=1)).items
     if not found:
@@ -68,7 +73,7 @@ def go_on(workflow: Workflow) -> Outcome | None:
     return _submit(workflow, ["--anyway", *account])  # whoever followed the last ones may have left before they ended
 
 
-def _submit(workflow: Workflow, options: list[str]) -> Outcome:
+def _submit(workflow: Workflow, options: list[str]) -> tuple[Outcome, bool]:
     before = _num_allocations(workflow.id)
     return begin(
         workflow, ["submit", str(workflow.id), "--no-estimate", *options],
@@ -95,7 +100,7 @@ def _planned(workflow: Workflow, options: PlanOptions, profile: str | None, argu
     return Made(
         summary=f"Submit workflow {workflow.id} ({plain(workflow.name, 80)}) to {plain(found.cluster.display_name, 60)} "
         f"({plain(found.source, 80)}): {left.demand.num_jobs} jobs.{own}",
-        changes=[_change(item) for item in made.allocations], commands=due_commands(workflow.id),
+        changes=[_change(item) for item in made.allocations], starts="submit",
         do={"options": arguments}, node_hours=made.node_hours,
     )  # fmt: skip
 

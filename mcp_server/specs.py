@@ -10,18 +10,21 @@ from pydantic import Field
 
 from mcp_server import places, texts
 from mcp_server.desk import desk, find_workflow, require_writes
-from mcp_server.present import Quoted, Reply, kinds_of_commands, plain, quoted
+from mcp_server.plans import whole
+from mcp_server.present import Quoted, Reply, plain, quoted
 from mcp_server.registry import tool
 from mcp_server.texts import Problem, Source, Spec, SpecPath
 from torc.api.workflows import CreateWorkflow
+from torc.core.consent import document_of, visible
 from torc.core.quantities import whole_number
 from torc.errors import Invalid
 from torc.runner.links import links_of
 from torc.spec.compile import SUFFIXES, parse_spec
+from torc.spec.consent import content_of_plan, planned_jobs, templates_of
 from torc.spec.plan import Plan
 from torc.spec.write import write_spec
 
-_MOST_COMMANDS = 12
+_MOST_CHARACTERS = 5_000
 _MOST_CHANGES = 25
 
 
@@ -33,9 +36,7 @@ class SpecReport(Reply):
     num_problems: int = 0
     name: str | None = None
     num_jobs: int | None = None
-    commands: list[str] | None = Field(
-        None, description="what would run, the first of each kind: show them to the user"
-    )
+    shown: Quoted | None = Field(None, description="everything that would run: show it to the user")
     needs_files: list[str] | None = Field(None, description="input files that must exist before it runs")
     saved: str | None = Field(None, description="file that was written")
     workflow_id: int | None = Field(None, description="of the stored workflow")
@@ -58,7 +59,7 @@ def create_workflow(
     overwrite: bool = False,
 ) -> SpecReport:
     """Check a spec, save it as a file, or store it as a workflow. Nothing runs and nothing is spent. Read torc://guide/spec
-    first; validate until `valid`, show `commands` to the user, then create. Next: get_execution_plan, run_workflow."""
+    first; validate until `valid`, show `shown` to the user, then create. Next: get_execution_plan, run_workflow."""
     source = texts.source_of(spec, path)
     plan, report = _report(source)
     if plan is None or action == "validate":
@@ -102,15 +103,21 @@ def _report(source: Source) -> tuple[Plan | None, SpecReport]:
     needed = [plain(file.path, 160) for file in plan.files if file.producer is None]
     report = SpecReport(
         valid=True, problems=told or None, num_problems=len(found), name=plain(plan.name, 80), num_jobs=len(plan.jobs),
-        commands=commands(plan), needs_files=needed[:20] or None,
-        next="show the commands to the user; create_workflow(action='create') stores it",
+        shown=shown(source, plan), needs_files=needed[:20] or None,
+        next="show what would run to the user; create_workflow(action='create') stores it",
     )  # fmt: skip
     return plan, report
 
 
-def commands(plan: Plan) -> list[str]:
-    """Show what a plan would run."""
-    return kinds_of_commands(((job.name, job.command.replace("\x00", "")) for job in plan.jobs), _MOST_COMMANDS)
+def shown(source: Source, plan: Plan) -> Quoted:
+    """Show what would run of a plan: all of it, or what is rare and how many kinds there are beside."""
+    content = content_of_plan(plan)
+    parsed, _ = parse_spec(source.text, format=source.format, name=source.name)
+    names = {str(at): f"`{job.name}`" for at, job in enumerate(parsed.jobs)} if parsed is not None else {}
+    templates = templates_of(content.jobs, planned_jobs(plan), names)
+    document = document_of(f"Workflow {visible(plan.name)}", content, templates)
+    text, _ = document.within(_MOST_CHARACTERS, "the plan that run_workflow makes of the stored workflow")
+    return whole(text, "the spec")
 
 
 def _save(source: Source, plan: Plan, save_as: str | None, *, overwrite: bool) -> str:

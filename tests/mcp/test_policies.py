@@ -51,7 +51,7 @@ def test_with_a_read_only_policy_every_change_is_refused_and_every_look_is_allow
         async with session(program, environ={"TORC_MCP_POLICY": "read-only"}) as client:
             tools = (await client.list_tools()).tools
             changing = {tool.name for tool in tools if tool.annotations and not tool.annotations.read_only_hint}
-            assert changing <= {*CHANGES, "create_workflow", "convert_spec", "propose_recovery"}
+            assert changing <= {*CHANGES, "create_workflow", "convert_spec", "propose_recovery", "read_plan"}
             for name in changing & set(CHANGES):
                 said = await refused(client, name, workflow_id=1, **CHANGES[name])
                 assert "read-only for assistants" in said or "conflict" in said or "decision" in said, (name, said)
@@ -116,9 +116,10 @@ def quotes(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])
-def test_a_user_who_says_no_is_heard_and_the_plan_stays_open(program: Program, era: str) -> None:
+@pytest.mark.parametrize("answer", ["decline", "cancel"])
+def test_a_user_who_does_not_say_yes_is_heard_and_the_plan_is_dead(program: Program, era: str, answer: str) -> None:
     fail(program)
-    user = User("decline")
+    user = User(answer)
 
     async def talk() -> None:
         async with session(program, mode=era, elicitation_callback=user) as client:
@@ -127,10 +128,13 @@ def test_a_user_who_says_no_is_heard_and_the_plan_stays_open(program: Program, e
             assert "did not agree" in await refused(client, "recover_workflow", **given)
             assert len(user.asked) == 1
             user.answer = "accept"
-            assert (await ask(client, "recover_workflow", **given))["applied"]
-            await wait_for_end(client, 1)
+            assert "was declined" in await refused(client, "recover_workflow", **given)
+            assert len(user.asked) == 1, "nobody is asked twice"
+        async with session(program, mode=era) as client:  # that cannot ask: the token alone does not do either
+            assert "was declined" in await refused(client, "recover_workflow", **given)
 
     anyio.run(talk)
+    assert program("jobs", "list", "1", "--state", "failed", "-f", "json").json
 
 
 def test_a_budget_that_is_spent_stops_a_model_over_sessions_and_only_a_person_can_raise_it(program: Program) -> None:

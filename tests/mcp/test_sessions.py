@@ -8,7 +8,7 @@ import anyio
 import pytest
 from mcp.types import ElicitResult, Implementation
 
-from tests.mcp.talk import ERAS, ask, refused, session
+from tests.mcp.talk import ERAS, ask, refused, session, unquoted
 from tests.support.program import Program
 
 WRONG = """name: study
@@ -68,19 +68,19 @@ def test_from_a_spec_with_mistakes_to_a_recovered_workflow(program: Program, era
 
             made = await ask(client, "create_workflow", action="create", spec=MENDED)
             wf = made["workflow_id"]
-            assert any("sleep 60" in command for command in made["commands"])
+            assert "sleep 60" in unquoted(made["shown"])
             plan = await ask(client, "get_execution_plan", workflow_id=wf)
             assert (plan["jobs_to_do"], plan["num_stages"]) == (4, 2)
 
             proposal = await ask(client, "run_workflow", workflow_id=wf, max_parallel_jobs=2)
             assert not proposal["applied"]
-            assert any("sleep 60" in command for command in proposal["commands"])
+            assert "sleep 60" in unquoted(proposal["shown"])
             assert (await ask(client, "get_workflow_status", workflow_id=wf))["state"] == "idle"
             token = proposal["plan_token"]
             assert "reason: is needed" in await refused(client, "run_workflow", workflow_id=wf, plan_token=token)
             begun = await ask(client, "run_workflow", workflow_id=wf, plan_token=token, reason="asked to run it")
             assert begun["applied"]
-            assert "sleep 60" in user.asked[-1]
+            assert "sleep 60" in user.asked[-1], "the user sees what the model sees"
             ended = await wait_for_end(client, wf)
             assert ended["status"]["state"] == "failed"
 

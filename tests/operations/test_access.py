@@ -124,7 +124,8 @@ STRANGERS = {"shared to write", "shared to run", "shared to read", "stranger", "
 WRITERS = {"ada, to write", *STRANGERS, *ABOVE}
 OTHERS: dict[str, tuple[set[str], dict[str, str]]] = {
     **dict.fromkeys(
-        ("GetMe", "ListWorkflows", "ListAccessGroups", "SuggestResources"), (ALL, {})
+        ("GetMe", "ListWorkflows", "ListAccessGroups", "SuggestResources", "GetSpending", "ListOpenInterventions", "FindInterventions"),
+        (ALL, {}),
     ),
     **dict.fromkeys(("CreateWorkflow", "ImportWorkflow", "CreateAccessGroup"), (WRITERS, {})),
     # the owner of the database has no account to make a token for, and says whose
@@ -143,7 +144,8 @@ OTHERS: dict[str, tuple[set[str], dict[str, str]]] = {
         dict.fromkeys(STRANGERS, "hidden"),
     ),
     **dict.fromkeys(
-        ("ListUsers", "GetUser", "CreateUser", "UpdateUser", "DeleteUser", "ImportUsers", "PruneWorkflows", "ListAudit"),
+        ("ListUsers", "GetUser", "CreateUser", "UpdateUser", "DeleteUser", "ImportUsers", "PruneWorkflows", "ListAudit",
+         "StartSpendingAnew"),
         (ABOVE, {}),
     ),
 }  # fmt: skip

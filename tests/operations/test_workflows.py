@@ -10,7 +10,7 @@ from torc.api.allocations import NewAllocation, RecordAllocations
 from torc.api.base import Request
 from torc.api.data import ListFiles
 from torc.api.events import ListEvents
-from torc.api.interventions import ProposeIntervention
+from torc.api.interventions import ProposeIntervention, StartSpendingAnew
 from torc.api.runs import EndRunner, ListRunners
 from torc.api.sharing import AddMembers, CreateAccessGroup, ShareWorkflow
 from torc.api.users import CreateToken, CreateUser
@@ -267,6 +267,7 @@ def surround(torc: Embedded, wf: int, group: int) -> None:
         RecordAllocations(workflow_id=wf, allocations=[NewAllocation(name="n", scheduler="s", walltime_seconds=60)])
     )
     torc.send(ProposeIntervention(workflow_id=wf, action="reset_jobs", client="editor"))
+    torc.send(StartSpendingAnew())
     torc.send(ShareWorkflow(workflow_id=wf, access_group_id=group))
     torc.send(CreateToken(name="x", user="ada", workflow_id=wf))
 

@@ -11,7 +11,7 @@ from tests.support.workflows import NODE, finish
 from torc.api.allocations import ListAllocations, NewAllocation, RecordAllocations
 from torc.api.data import ListFailureHandlers, ListFiles, ListRequirements, ListSlurmSchedulers, ListUserData
 from torc.api.events import ListEvents
-from torc.api.interventions import ProposeIntervention
+from torc.api.interventions import ApplyIntervention, ProposeIntervention
 from torc.api.jobs import ListJobs
 from torc.api.planning import GetDemand
 from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers
@@ -103,9 +103,16 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "RecoverWorkflow": {**of_wf, "dry_run": True}, "GetRecoverySpent": of_wf, "SuggestResources": {"commands": ["echo a"], "min_samples": 1},
         "GetDemand": of_wf, "GetStages": of_wf, "EstimateCost": {**of_wf, "job_ids": [job["job_id"]]}, "ListCommandKinds": of_wf,
         "SetAllocationPlan": {**of_wf, "schedulers": [{"name": "planned", "fields": {"account": "project1", "walltime": "01:30:00"}, **cells_left(people)}]},
-        "ProposeIntervention": {**of_wf, "action": "reset_jobs", "arguments": {"failed_only": True}, "client": "editor"},
+        "ProposeIntervention": {
+            **of_wf, "action": "cancel_workflow", "operations": [{"kind": "CancelWorkflow", "fields": {}}], "shows": "ending",
+            "client": "editor", "summary": "Cancel the workflow",
+        },
         "ApplyIntervention": {**of_wf, **proposed(people), "client": "editor", "reason": "the disk has room again"},
-        "ListInterventions": of_wf, "GetSpending": of_wf, "FindIntervention": {**of_wf, **proposed(people)},
+        "AskIntervention": {**of_wf, **proposed(people)}, "DeclineIntervention": {**of_wf, "token": proposed(people)["token"]},
+        "ReleaseIntervention": {**of_wf, "token": begun(people)}, "ReadIntervention": {**of_wf, **numbered(people), "page": 1},
+        "GetIntervention": {**of_wf, **numbered(people)}, "FindInterventions": numbered(people), "ListOpenInterventions": {"limit": 2},
+        "ApproveIntervention": {**of_wf, **numbered(people, with_digest=True)}, "ListInterventions": {**of_wf, "limit": 2},
+        "GetSpending": {}, "StartSpendingAnew": {},
         "CheckUtilization": of_wf,
         "CorrectResources": {**of_wf, "factor": 1.5, "min_attempts": 1},
         "GetProvenance": of_wf, "ListAttempts": of_wf,
@@ -141,6 +148,28 @@ def machine(people: People) -> int:
     return first(people.torc, ListRemoteWorkers(workflow_id=people.wf))
 
 
+def _proposed(people: People, starts: Any = None) -> Any:
+    return people.torc.send(
+        ProposeIntervention(
+            workflow_id=people.wf, action="cancel_workflow", client="editor", starts=starts, shows="nothing"
+        )
+    )
+
+
+def begun(people: People) -> str:
+    """Begin a run by a plan; gives its token."""
+    made = _proposed(people, "run")
+    people.torc.send(ApplyIntervention(
+        workflow_id=people.wf, token=made.token, action="cancel_workflow", client="editor", reason="agreed", agreed="user",
+    ))  # fmt: skip
+    return str(made.token)
+
+
+def numbered(people: People, *, with_digest: bool = False) -> dict[str, Any]:
+    made = _proposed(people)
+    return {"intervention_id": made.id, **({"digest": made.digest} if with_digest else {})}
+
+
 def proposed(people: People) -> dict[str, Any]:
-    made = people.torc.send(ProposeIntervention(workflow_id=people.wf, action="cancel_workflow", client="editor"))
+    made = _proposed(people)
     return {"token": made.token, "action": made.action}

@@ -21,7 +21,7 @@ Value = str | int | bool | list[str] | None
 FILE = "config.toml"
 SYSTEM = Path("/etc/torc") / FILE
 FORMATS = ("table", "json")
-MCP_POLICIES = ("read-only", "propose", "auto-within-budget")
+MCP_POLICIES = ("read-only", "propose", "approve", "auto-within-budget")
 LOG_LEVELS = ("error", "warning", "info", "debug")
 
 
@@ -183,13 +183,17 @@ SETTINGS: dict[str, Setting] = {
         "TORC_MCP_POLICY",
         "propose",
         _one_of(*MCP_POLICIES),
-        "What assistants may do: read-only, propose (a plan first) or auto-within-budget (the user is not asked).",
+        "What assistants may do: read-only; propose (a plan first); approve (and where the client cannot ask its user, somebody has to "
+        "agree with `torc approve`); or auto-within-budget (nobody is asked).",
     ),
     "mcp.max_retries": Setting(
-        "TORC_MCP_MAX_RETRIES", 10, _whole(0), "How often assistants may have jobs of a workflow run again."
+        "TORC_MCP_MAX_RETRIES",
+        100,
+        _whole(0),
+        "How often assistants may have jobs run again, in all workflows together.",
     ),
     "mcp.max_node_hours": Setting(
-        "TORC_MCP_MAX_NODE_HOURS", 1000, _whole(0), "Node-hours that assistants may ask for, for each workflow."
+        "TORC_MCP_MAX_NODE_HOURS", 1000, _whole(0), "Node-hours that assistants may spend, in all workflows together."
     ),
 }
 

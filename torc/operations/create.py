@@ -135,6 +135,6 @@ def create_workflow(tx: Tx, request: CreateWorkflow) -> Workflow:
     if not ticket.is_written:
         insert(tx.db, tx.dialect, load.batches(ticket))
     workflow_id = ticket.workflow_id
-    record_spec(tx, workflow_id, request)
+    record_spec(tx, workflow_id, request.spec, request.name, request.format, request.files)
     tx.event(workflow_id, "workflow_created", name=plan.name, num_jobs=len(plan.jobs))
     return workflow_of(tx, workflow_row(tx, workflow_id))

@@ -9,6 +9,7 @@ from typing import Any
 from torc.api.runs import Assignment, Exchange, ExchangeReply, GivenUp, JobAttempt
 from torc.core.exit_codes import counted
 from torc.core.packing import Candidate
+from torc.core.resources import Pool
 from torc.core.states import Event, State
 from torc.operations.actions import (
     finish_actions,
@@ -27,6 +28,7 @@ from torc.operations.lost import Loss, lose
 from torc.operations.reports import Reports, take_reports
 from torc.operations.rows import capacity_of, loads, workflow_row
 from torc.operations.runs import LEASE_SECONDS, expire_leases, renew_leases
+from torc.operations.spending import within_budget
 from torc.store.claims import Wanted, choose
 from torc.store.jobs import Moves
 
@@ -201,6 +203,9 @@ def _claim(context: Reports, kind: str, labels: Mapping[str, str]) -> list[Assig
         ends=kind == "slurm",
     )
     chosen = choose(tx.db, tx.dialect, context.workflow["id"], wanted)
+    if chosen and context.workflow["charged_to"] is not None:
+        total = wanted.total
+        chosen = within_budget(tx, context.workflow, chosen, total.nodes[0] if isinstance(total, Pool) else total)
     if not chosen:
         return []
     rows = context.moves.claim([job.id for job in chosen], request.runner_id)

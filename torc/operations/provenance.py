@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import text
 
 from torc.api import provenance as api
-from torc.api.workflows import CreateWorkflow
+from torc.api.workflows import SourceFile, SpecFormat
 from torc.operations.dispatch import Tx, answers
 from torc.operations.rows import loads, workflow_row
 
@@ -31,15 +31,17 @@ _RUNNERS = text(
 _NUM_RUNNERS = text("SELECT count(*) FROM runner WHERE workflow_id = :id")
 
 
-def record_spec(tx: Tx, workflow_id: int, request: CreateWorkflow) -> None:
-    """Keep the text of a spec."""
-    size, digest = _measured(request.spec)
+def record_spec(
+    tx: Tx, workflow_id: int, spec: str, name: str, format: SpecFormat | None, files: Sequence[SourceFile]
+) -> None:
+    """Keep the text of the spec that a workflow is made from, or was brought to."""
+    size, digest = _measured(spec)
     facts = {
-        "name": request.name, "format": request.format, "size_bytes": size, "sha256": digest,
-        "text": request.spec if size <= _LONGEST_SPEC else None,
+        "name": name, "format": format, "size_bytes": size, "sha256": digest,
+        "text": spec if size <= _LONGEST_SPEC else None,
         "files": [
             dict(zip(("path", "size_bytes", "sha256"), (file.path, *_measured(file.text)), strict=True))
-            for file in request.files
+            for file in files
         ],
     }  # fmt: skip
     _record(tx, workflow_id, "spec", digest[:_HASH_DIGITS], facts)
@@ -71,12 +73,12 @@ def _measured(content: str) -> tuple[int, str]:
 def get_provenance(tx: Tx, request: api.GetProvenance) -> api.Provenance:
     """Tell where results come from."""
     key = {"id": workflow_row(tx, request.workflow_id)["id"]}
-    spec = tx.db.execute(_OF_KIND, {**key, "kind": "spec"}).first()
+    specs = tx.db.execute(_OF_KIND, {**key, "kind": "spec"}).all()
     environments = tx.db.execute(_OF_KIND, {**key, "kind": "environment"}).all()
     runners = tx.db.execute(_RUNNERS, {**key, "n": request.limit}).all()
     return api.Provenance(
         workflow_id=key["id"],
-        spec=None if spec is None else api.WrittenSpec.model_validate(loads(spec[1])),
+        spec=api.WrittenSpec.model_validate(loads(specs[-1][1])) if specs else None,
         environments=[
             api.RecordedEnvironment(hash=row[0], environment=api.Environment.model_validate(loads(row[1])))
             for row in environments

@@ -14,6 +14,7 @@ from torc.operations.create import compile_text
 from torc.operations.dispatch import Bounds, DryRun, Tx, answers, prepares
 from torc.operations.fingerprints import changed_fingerprints
 from torc.operations.graph import get_graph
+from torc.operations.provenance import record_spec
 from torc.operations.reset import all_states, changes_of, make_due
 from torc.operations.rows import workflow_row
 from torc.operations.workflows import refuse_while_running
@@ -44,6 +45,7 @@ def reinitialize_workflow(tx: Tx, request: ReinitializeWorkflow) -> Reinitialize
         if needed:
             return ReinitializeReply(needs_files=needed)
         amended = amend(tx, row, plan)
+        record_spec(tx, row["id"], request.spec, request.name, request.format, request.spec_files)
     tracked, file_at = _tracked(tx, row["id"], facts)
     needed = _unknown((file.path for file in tracked), facts)
     if needed:

@@ -31,6 +31,7 @@ from torc.operations.lost import Loss, lose
 from torc.operations.outputs import refuse_shared_outputs
 from torc.operations.provenance import record_surroundings
 from torc.operations.rows import decode_cursor, encode_cursor, loads, workflow_of, workflow_row
+from torc.operations.spending import end_charge, forget_old_charge
 from torc.store.ids import take_ids
 from torc.store.jobs import Moves
 
@@ -51,6 +52,8 @@ def start_run(tx: Tx, request: StartRun) -> Workflow:
             f"workflow {row['id']} is archived", hint=f"bring it back: torc workflows archive {row['id']} --undo"
         )
     expire_leases(tx, row)
+    if row["charged_to"] is not None:
+        forget_old_charge(tx, row)
     moves = Moves(tx.db, tx.dialect, row["id"])
     interrupted = text("SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted")
     moves.apply(Event.RESUMED, [job[0] for job in tx.db.execute(interrupted, {"id": row["id"]})])
@@ -144,6 +147,9 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str, *, cl
     release_firings(tx, workflow["id"], runner["id"])
     moves.finish(tx.now, tx.actor, has_job_actions=bool(workflow["has_job_actions"]))
     tx.event(workflow["id"], "runner_ended", runner_id=runner["id"], reason=reason, jobs_held=len(held))
+    if workflow["charged_to"] is not None:
+        is_over = workflow_row(tx, workflow["id"])["ended_at"] is not None
+        end_charge(tx, workflow, run_is_over=is_over)
     return len(held)
 
 

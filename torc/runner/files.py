@@ -122,12 +122,18 @@ def look_after(torc: Torc, seen: Seen) -> None:
 
 def reinitialize(torc: Torc, request: ReinitializeWorkflow) -> Changes:
     """Answer what a ReinitializeWorkflow asks about files until it gives the changes."""
+    return answered(torc, request)[1]
+
+
+def answered(torc: Torc, request: ReinitializeWorkflow) -> tuple[ReinitializeWorkflow, Changes]:
+    """Do so, and give the request with all the answers, too: somebody else may send it."""
     directory = torc.send(GetWorkflow(workflow_id=request.workflow_id)).directory
     facts = {fact.path: fact for fact in request.files}
     while True:
-        reply = torc.send(request.model_copy(update={"files": list(facts.values())}))
+        asked = request.model_copy(update={"files": list(facts.values())})
+        reply = torc.send(asked)
         if reply.result is not None:
-            return reply.result
+            return asked, reply.result
         facts |= {path: look_at(directory, path) for path in reply.needs_files}
         facts |= {path: with_hash(directory, facts[path]) for path in reply.needs_hash}
 

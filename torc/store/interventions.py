@@ -1,10 +1,10 @@
-"""The table of what assistants proposed and did. Names, ids and times are as in `tables`."""
+"""The tables of what assistants proposed and did, and of what that has cost. Names, ids and times are as in `tables`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Index
+from sqlalchemy import BigInteger, Column, Index
 from sqlmodel import Field, SQLModel
 
 from torc.store.tables import Id, json_column, reference, text_column
@@ -29,3 +29,24 @@ class InterventionRow(SQLModel, table=True):
     proposed_at: float
     expires_at: float
     applied_at: float | None = None
+    digest: str | None = text_column()  # SHA-256 of all that was shown; what is done must have the same
+    document: str | None = text_column()  # all that was shown
+    pages_read: int | None = None
+    asked_at: float | None = None  # the user was asked: whatever is not a yes ends the plan
+    declined_at: float | None = None
+    approved_at: float | None = None
+    approved_by: str | None = text_column()
+    token_id: int | None = Field(default=None, sa_column=Column(BigInteger))  # of the caller that proposed it
+    reserved_seconds: float | None = None  # node-seconds that what was begun may still take
+    used_seconds: float | None = None  # of attempts that have ended
+    charged_attempt: int | None = Field(default=None, sa_column=Column(BigInteger))  # the last of these attempts
+
+
+class SpendingRow(SQLModel, table=True):
+    """What all that assistants began in this store has cost together. It stays when workflows are deleted."""
+
+    __tablename__ = "spending"
+    name: str = Field(primary_key=True)
+    node_seconds: float = 0.0
+    num_retries: int = 0
+    limit_seconds: float | None = None  # what the deployment allowed when something was last begun; NULL: no limit

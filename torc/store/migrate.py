@@ -20,7 +20,7 @@ from torc.store.copying import copy
 from torc.store.dialect import Dialect
 
 #: every schema version there ever was, oldest first
-VERSIONS = tuple(f"{number:04d}" for number in range(1, 18))
+VERSIONS = tuple(f"{number:04d}" for number in range(1, 19))
 HEAD = VERSIONS[-1]
 _ADVISORY_LOCK = 7267633  # any number that nobody else uses in the database
 _POLL_SECONDS = 0.05

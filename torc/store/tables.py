@@ -69,7 +69,7 @@ class WorkflowRow(SQLModel, table=True):
     """A workflow. Its displayed state is worked out from the flags, the runners and the counts."""
 
     __tablename__ = "workflow"
-    __table_args__ = (Index("workflow_user", "user", "id"),)
+    __table_args__ = (Index("workflow_user", "user", "id"), _where("charged_to IS NOT NULL", "workflow_charged", "id"))
     id: int = id_column()
     name: str = Field(sa_column=Column(Text, nullable=False, index=True))
     user: str = text_column(nullable=False)
@@ -87,6 +87,8 @@ class WorkflowRow(SQLModel, table=True):
     is_begun: bool = False
     #: some action waits for jobs; where not, exchanges do not look
     has_job_actions: bool = False
+    #: the plan of an assistant that its jobs are charged to, while what the plan began goes on
+    charged_to: int | None = Field(default=None, sa_column=Column(Id, nullable=True))
     created_at: float
     updated_at: float
     started_at: float | None = None

@@ -1,0 +1,354 @@
+"""What somebody has to see before they agree to a change: everything that would run, whole, and a digest of just that.
+
+Jobs are put together only where they are expansions of one template of the spec, or the same to the letter. Of the jobs of a
+template the text is shown with numbered places where it differs, and every value of each place. Nothing is cut: what is rare
+comes first, and what a change takes away comes before all. Every line that others wrote stands behind a bar, so that no text
+can look like a line of the document itself. Not for reading the store (`torc.operations.executables`) or for who agreed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+#: of what is a job or a thing beside jobs: (what it is, such as `command` or `env PATH`, text)
+Parts = tuple[tuple[str, str], ...]
+
+PAGE_CHARACTERS = 6_000
+#: variables that make programs run code, or other code than they seem to run
+EXECUTING = frozenset({
+    "BASH_ENV", "ENV", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "PATH", "PYTHONSTARTUP", "PYTHONPATH",
+    "PYTHONHOME", "PYTHONBREAKPOINT", "PYTHONWARNINGS", "PYTHONINSPECT", "PERL5OPT", "PERL5LIB", "PERL5DB",
+    "RUBYOPT", "RUBYLIB", "NODE_OPTIONS", "NODE_PATH", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS",
+    "CLASSPATH", "PROMPT_COMMAND", "PS4", "SHELLOPTS", "BASHOPTS", "IFS", "CDPATH", "EDITOR", "VISUAL", "PAGER",
+    "BROWSER", "LESSOPEN", "LESSCLOSE", "MANPAGER", "SHELL", "ZDOTDIR", "R_PROFILE", "R_PROFILE_USER", "R_ENVIRON",
+    "R_ENVIRON_USER", "R_LIBS", "R_LIBS_USER", "JULIA_LOAD_PATH", "JULIA_DEPOT_PATH", "LUA_INIT", "LUA_PATH",
+    "LUA_CPATH", "GCONV_PATH", "LOCPATH", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "SSH_ASKPASS", "GIT_EDITOR",
+    "GIT_PAGER", "GIT_SEQUENCE_EDITOR", "GIT_EXTERNAL_DIFF", "GIT_PROXY_COMMAND", "GIT_EXEC_PATH",
+    "GIT_TEMPLATE_DIR", "MAKEFLAGS", "MAKEFILES", "RUSTC_WRAPPER", "CC", "CXX", "TAR_OPTIONS", "RSYNC_RSH",
+    "CVS_RSH", "SINGULARITY_BIND", "APPTAINER_BIND", "OPENSSL_CONF",
+})  # fmt: skip
+_EXECUTING_FORMS = re.compile(
+    r"(?:BASH_FUNC_.*|GIT_CONFIG.*|GIT_.*_COMMAND|DYLD_.*|LD_.*|SINGULARITYENV_.*|APPTAINERENV_.*)\Z"
+)
+_TOKEN = re.compile(r"[0-9]+|[A-Za-z_]+|\s+|.", re.DOTALL)
+#: the part of a token that may go on beyond the end of a text
+_INSIDE_AT_END = re.compile(r"(?:[0-9]+|[A-Za-z_]+|\s+)\Z")
+_INSIDE_AT_START = re.compile(r"\A(?:[0-9]+|[A-Za-z_]+|\s+)")
+_WHOLE = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z")
+_MOST_IN_SHORT = 4
+_MOST_COMPARED = 50
+
+
+class Job(NamedTuple):
+    """A job that would run, or that a change takes away."""
+
+    name: str
+    parts: Parts
+
+
+class Shared(NamedTuple):
+    """Something executable beside the jobs: an action, a failure handler, the environment of the workflow."""
+
+    title: str
+    parts: Parts
+
+
+class Asked(NamedTuple):
+    """What so many of the jobs ask for."""
+
+    what: str
+    num_jobs: int
+
+
+class Content(NamedTuple):
+    """All that would run as a consequence of a change, and what the change does to jobs."""
+
+    jobs: Sequence[Job]
+    shared: Sequence[Shared]
+    asked: Sequence[Asked]
+    removed: Sequence[Job] = ()
+    changed: Sequence[tuple[Job, Job]] = ()  # before, after
+    changes: Sequence[str] = ()  # in words, one each
+    estimate: str = ""
+
+
+def executes(variable: str) -> bool:
+    """Tell whether a variable of the environment can make a program run code that is not in its command."""
+    return variable in EXECUTING or _EXECUTING_FORMS.match(variable) is not None
+
+
+def digest_of(content: Content, bound_to: Iterable[object]) -> str:
+    """Return the SHA-256 of all of the content, and of what else a plan is bound to."""
+    total = hashlib.sha256()
+    for kind, items in (
+        ("bound", bound_to), ("job", content.jobs), ("shared", content.shared), ("asked", content.asked), ("removed", content.removed),
+        ("changed", content.changed), ("changes", content.changes),
+    ):  # fmt: skip
+        total.update(json.dumps([kind, list(items)], sort_keys=True).encode("utf-8", "surrogatepass"))
+    return total.hexdigest()
+
+
+class Kind(NamedTuple):
+    """Jobs that are shown as one, or a thing beside the jobs."""
+
+    num_jobs: int
+    lines: Sequence[str]
+
+
+class Document(NamedTuple):
+    """What is shown: lines before the kinds, the kinds with the rarest first, and lines after them."""
+
+    head: Sequence[str]
+    kinds: Sequence[Kind]
+    tail: Sequence[str]
+
+    @property
+    def text(self) -> str:
+        """Return all of it."""
+        return "\n".join([*self.head, *(line for kind in self.kinds for line in kind.lines), *self.tail]) + "\n"
+
+    def within(self, most: int, where: str) -> tuple[str, bool]:
+        """Return all of it, or as many of the kinds as fit and how many more there are; and whether it is all.
+
+        `where` says where the rest is: `torc plans show 3`.
+        """
+        whole = self.text
+        if len(whole) <= most:
+            return whole, True
+        shown: list[str] = []
+        room, num_shown = most - sum(len(line) + 1 for line in self.tail) - 200, 0
+        for line in self.head:
+            room -= len(line) + 1
+            if room < 0:
+                return "\n".join(
+                    [*shown, f"and more, and {len(self.kinds):,} kinds of what runs: see {where}"]
+                ) + "\n", False
+            shown.append(line)
+        for kind in self.kinds:
+            room -= sum(len(line) + 1 for line in kind.lines)
+            if room < 0:
+                break
+            shown += kind.lines
+            num_shown += 1
+        shown.append(f"and {len(self.kinds) - num_shown:,} more kinds: see {where}")
+        return "\n".join([*shown, *self.tail]) + "\n", False
+
+
+def document_of(summary: str, content: Content, template_of: Mapping[str, str]) -> Document:
+    """Write what somebody has to see. `template_of`: of jobs that are just what a template expands to, the template."""
+    head = [summary]
+    if content.changes:
+        head += ["", f"Changes ({len(content.changes):,}):", *(_barred(line) for line in content.changes)]
+    if content.removed:
+        head += ["", f"Removes {_jobs(len(content.removed))}, with all results:"]
+        head += [line for kind in kinds_of(content.removed, {}) for line in kind.lines]
+    head += _differences(content.changed, template_of)
+    kinds = kinds_of(content.jobs, template_of)
+    beside = [Kind(0, [f"* {item.title}", *_lines(item.parts)]) for item in content.shared]
+    if not kinds and not beside:
+        return Document([*head, "", "Nothing would run because of this alone."], [], _tail(content))
+    said = f"Would run: {_jobs(len(content.jobs))} of {len(kinds):,} kind{'' if len(kinds) == 1 else 's'}, the rarest first"
+    if beside:
+        said += f"; before them, {len(beside):,} thing{'' if len(beside) == 1 else 's'} that run or rule beside them"
+    head += ["", f"{said}."]
+    return Document(head, [*beside, *kinds], _tail(content))
+
+
+def _differences(changed: Sequence[tuple[Job, Job]], template_of: Mapping[str, str]) -> list[str]:
+    """Show what runs otherwise: job by job, or of very many the kinds before and the kinds after."""
+    if not changed:
+        return []
+    lines = ["", f"Changes what {_jobs(len(changed))} run{'s' if len(changed) == 1 else ''}:"]
+    if len(changed) <= _MOST_COMPARED:
+        return lines + [line for before, after in changed for line in _difference(before, after)]
+    for when, at in (("Before", 0), ("Afterwards", 1)):
+        lines.append(f"{when}:")
+        lines += [line for kind in kinds_of([pair[at] for pair in changed], template_of) for line in kind.lines]
+    return lines
+
+
+def _tail(content: Content) -> list[str]:
+    tail = [""] if content.asked or content.estimate else []
+    tail += [f"Asks for: {_jobs(asked.num_jobs)} with {asked.what}" for asked in content.asked]
+    return [*tail, content.estimate] if content.estimate else tail
+
+
+def kinds_of(jobs: Sequence[Job], template_of: Mapping[str, str]) -> list[Kind]:
+    """Put jobs together that are of one template, or the same to the letter; the rarest first."""
+    of_template: dict[str, list[Job]] = defaultdict(list)
+    alike: dict[Parts, list[Job]] = defaultdict(list)
+    for job in jobs:
+        template = template_of.get(job.name)
+        if template is None:
+            alike[job.parts].append(job)
+        else:
+            of_template[template].append(job)
+    kinds = [_same(members) for members in alike.values()]
+    for template, members in of_template.items():
+        kinds += _of_template(template, members)
+    return sorted(kinds, key=lambda kind: kind.num_jobs)
+
+
+def _same(members: Sequence[Job]) -> Kind:
+    names = ", ".join(visible(job.name) for job in members[:_MOST_IN_SHORT])
+    more = f" and {len(members) - _MOST_IN_SHORT:,} more, all the same" if len(members) > _MOST_IN_SHORT else ""
+    return Kind(len(members), [f"* {_jobs(len(members))}: {names}{more}", *_lines(members[0].parts)])
+
+
+def _of_template(template: str, members: Sequence[Job]) -> Iterator[Kind]:
+    """Show the jobs of a template by the forms that their texts have, with every value of each place."""
+    by_what: dict[tuple[str, ...], list[Job]] = defaultdict(list)
+    for job in members:
+        by_what[tuple(what for what, _ in job.parts)].append(job)
+    forms: dict[tuple[tuple[str, int], ...], list[list[list[str]]]] = defaultdict(list)
+    for alike in by_what.values():
+        ends = [_common_ends([job.parts[at][1] for job in alike]) for at in range(len(alike[0].parts))]
+        for job in alike:
+            tokens = [_tokens(text, *ends[at]) for at, (_, text) in enumerate(job.parts)]
+            forms[tuple((what, len(found)) for (what, _), found in zip(job.parts, tokens, strict=True))].append(tokens)
+    for form, found in forms.items():
+        count = len(found)
+        if count == 1 and len(members) == 1:
+            yield _same(members)
+            continue
+        lines, values = [], list[str]()
+        for at, (what, _) in enumerate(form):
+            text, places = _with_places([tokens[at] for tokens in found], len(values))
+            values += places
+            lines += _lines(((what, text),))
+        places_lines = [f"  {{{{{number}}}}}: {shown}" for number, shown in enumerate(values, 1)]
+        yield Kind(count, [f"* {_jobs(count)} of the template {visible(template)}", *lines, *places_lines])
+
+
+def _tokens(text: str, first: str, last: str) -> list[str]:
+    middle = text[len(first) : len(text) - len(last)]
+    return [first, *_TOKEN.findall(middle), last]
+
+
+def _common_ends(texts: Sequence[str]) -> tuple[str, str]:
+    """Return what all texts begin and end with, up to where a token begins: to read only what is between is most of the time."""
+    first = _common(min(texts), max(texts))
+    room = min(map(len, texts)) - len(first)
+    backwards = [text[: -room - 1 : -1] for text in texts] if room else [""]
+    last = _common(min(backwards), max(backwards))[::-1]
+    if len(set(texts)) == 1:
+        return first, ""
+    return _INSIDE_AT_END.sub("", first), _INSIDE_AT_START.sub("", last)
+
+
+def _common(one: str, other: str) -> str:
+    at = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one[:at]
+
+
+def _with_places(rows: Sequence[Sequence[str]], first: int) -> tuple[str, list[str]]:
+    """Return a text with numbered places where rows of tokens differ, and the values of each place."""
+    text, shown, known = [], list[str](), dict[tuple[str, ...], int]()
+    for column in zip(*rows, strict=True):
+        if len(set(column)) == 1:
+            text.append(column[0])
+            continue
+        if column not in known:
+            known[column] = first + len(shown) + 1
+            shown.append(_values(column))
+        text.append(f"{{{{{known[column]}}}}}")
+    return "".join(text), shown
+
+
+def _values(column: Sequence[str]) -> str:
+    """Show every value: whole numbers that follow each other as a range, which says no less."""
+    distinct = list(dict.fromkeys(column))
+    if len(distinct) > _MOST_IN_SHORT and all(_WHOLE.match(value) for value in distinct):
+        numbers = sorted(map(int, distinct))
+        if numbers[-1] - numbers[0] + 1 == len(numbers):
+            return f"every whole number from {numbers[0]} to {numbers[-1]}"
+    return ", ".join(visible(value, in_line=True) for value in distinct)
+
+
+def _jobs(count: int) -> str:
+    return f"{count:,} job{'' if count == 1 else 's'}"
+
+
+def _lines(parts: Parts) -> list[str]:
+    lines = []
+    for what, text in parts:
+        if what != "command":
+            name = what.removeprefix("env ")
+            warned = " (makes programs run code)" if what.startswith("env ") and executes(name) else ""
+            lines.append(f"  {visible(what)}{warned}:")
+        lines += [_barred(line) for line in text.split("\n")]
+    return lines
+
+
+def _barred(line: str) -> str:
+    return f"  | {visible(line)}"
+
+
+def _difference(before: Job, after: Job) -> list[str]:
+    old, new = dict(before.parts), dict(after.parts)
+    lines = [f"- {visible(after.name)}"]
+    for what in dict.fromkeys([*old, *new]):
+        if old.get(what) == new.get(what):
+            continue
+        lines.append(f"  {visible(what)}, old -> new:")
+        lines += [f"  - {visible(line)}" for line in old.get(what, "(none)").split("\n")]
+        lines += [f"  + {visible(line)}" for line in new.get(what, "(none)").split("\n")]
+    return lines
+
+
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\xa0\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufeff"
+    "\ufff9-\ufffb\uffa0\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+
+
+def visible(text: str, *, in_line: bool = False) -> str:
+    """Write out what would not be seen, or would change how the rest looks: control characters, directions, odd spaces."""
+    shown = _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+    return shown.replace(" ", "\\x20").replace(",", "\\x2c") if in_line else shown
+
+
+def pages_of(document: str) -> list[str]:
+    """Cut a document into pages between lines, or inside of a line that is longer than a page. Together they are all of it."""
+    pages: list[str] = []
+    for line in document.splitlines(keepends=True):
+        for start in range(0, len(line), PAGE_CHARACTERS):
+            piece = line[start : start + PAGE_CHARACTERS]
+            if pages and len(pages[-1]) + len(piece) <= PAGE_CHARACTERS:
+                pages[-1] += piece
+            else:
+                pages.append(piece)
+    return pages or [""]
+
+
+_REDACTED = re.compile(r"\[redacted: [a-z ]+\]")
+#: what no secret needs, and code does
+_CODE = re.compile(r"[\s$`;|&<>(){}\\!*?\"']")
+_LONGEST_SECRET = 256
+
+
+def without_secrets(text: str, redact: Callable[[str], str]) -> str:
+    """Redact line by line, but nothing that could be code: a command must not be hidden because it looks like a password."""
+    return "\n".join(_line_without_secrets(line, redact) for line in text.split("\n"))
+
+
+def _line_without_secrets(line: str, redact: Callable[[str], str]) -> str:
+    shown = redact(line)
+    first, *rest = _REDACTED.split(shown)
+    if not rest or not line.startswith(first):
+        return line
+    at = len(first)
+    for number, piece in enumerate(rest, 1):
+        found = len(line) - len(piece) if number == len(rest) else line.find(piece, at)
+        if found < at or not line.startswith(piece, found):
+            return line
+        hidden = line[at:found]
+        if _CODE.search(hidden) or len(hidden) > _LONGEST_SECRET:
+            return line
+        at = found + len(piece)
+    return shown
