@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,18 @@ import pytest
 
 from tests.support.serving import Door
 from tests.support.stores import open_sqlite
+from tests.support.wait import wait_until
 from tests.support.wire import Wire
 from tests.support.workflows import make
 from torc import __version__
-from torc.api.workflows import ArchiveWorkflow, CreateWorkflow, GetWorkflow, ListWorkflows, UpdateWorkflow
+from torc.api.workflows import (
+    ArchiveWorkflow,
+    CreateWorkflow,
+    DeleteWorkflow,
+    GetWorkflow,
+    ListWorkflows,
+    UpdateWorkflow,
+)
 from torc.client.remote import Remote
 from torc.errors import Conflict, Forbidden, Invalid, NotFound, TorcError, Unauthorized, Unavailable
 
@@ -38,6 +47,8 @@ class _Answering:
     def __init__(self) -> None:
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.asked: list[tuple[str, str]] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,6 +57,7 @@ class _Answering:
             def _answer(self) -> None:
                 self.rfile.read(int(self.headers.get("content-length") or 0))
                 outer.asked.append((self.command, self.path))
+                outer.may_answer.wait(60)
                 status, headers, body = outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0]
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -78,6 +90,34 @@ def other() -> Iterator[_Answering]:
 def _problem(status: int, code: str) -> tuple[int, dict[str, str], bytes]:
     body = {"detail": "it is so", "code": code, "hint": "do that", "details": {"a": 1}}
     return status, {"Torc-Version": __version__}, json.dumps(body).encode()
+
+
+def test_a_request_that_changes_very_many_jobs_is_waited_for(
+    other: _Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torc.client.remote._READ_SECONDS", 0.2)
+    other.answers = [(204, {"Torc-Version": __version__}, b"")]
+    other.may_answer.clear()
+    patient, impatient = Remote(other.url), Remote(other.url, patience_seconds=0.0)
+    with ThreadPoolExecutor(1) as pool:
+        deleting = pool.submit(patient.send, DeleteWorkflow(workflow_id=1))
+        wait_until(lambda: other.asked)
+        with pytest.raises(Unavailable):  # by then the time of the one before would be over, too
+            impatient.send(GetWorkflow(workflow_id=1))
+        other.may_answer.set()
+        assert deleting.result() is None
+    patient.close()
+    impatient.close()
+
+
+def test_the_kernel_asks_whether_the_other_machine_is_there_still(other: _Answering) -> None:
+    other.answers = [PAGE]
+    remote = Remote(other.url)
+    remote.send(ListWorkflows())
+    (connection,) = [found for found in remote._pool.connection_from_url(other.url).pool.queue if found]
+    assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < 60
+    remote.close()
 
 
 PAGE = (200, {"Torc-Version": __version__}, b'{"items": [], "cursor": null}')
@@ -185,7 +225,7 @@ def test_redirects_are_not_followed_with_a_token(other: _Answering) -> None:
 
 @pytest.mark.parametrize("url", ["localhost:80", "ftp://host", "http://", "http://host/?a=1", "nonsense"])
 def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(Invalid, match="is no URL"):
+    with pytest.raises(Invalid, match="is not a valid URL"):
         Remote(url)
 
 

@@ -48,6 +48,7 @@ class Request(BaseModel, Generic[R]):
     access: ClassVar[Access]
     writes: ClassVar[bool]
     largest_body: ClassVar[int]
+    takes_long: ClassVar[bool]
     reply_type: ClassVar[Any]
 
     @classmethod
@@ -68,14 +69,17 @@ REQUESTS: dict[str, type[Request[Any]]] = {}
 
 
 def request(
-    method: Method, path: str, access: Access = "read", largest_body: int = SMALL
+    method: Method, path: str, access: Access = "read", largest_body: int = SMALL, *, takes_long: bool = False
 ) -> Callable[[type[Q]], type[Q]]:
-    """Class decorator: enter a request in the table. All but GET write."""
+    """Class decorator: enter a request in the table. All but GET write.
+
+    `takes_long`: it may take minutes where there are very many jobs.
+    """
 
     def enter(kind: type[Q]) -> type[Q]:
         generic = next(c for c in kind.__mro__ if issubclass(c, Request) and c.__pydantic_generic_metadata__["args"])
         kind.http_method, kind.http_path, kind.access = method, path, access
-        kind.writes, kind.largest_body = method != "GET", largest_body
+        kind.writes, kind.largest_body, kind.takes_long = method != "GET", largest_body, takes_long
         kind.reply_type = generic.__pydantic_generic_metadata__["args"][0]
         if kind.__name__ in REQUESTS:
             raise TypeError(f"two requests are called {kind.__name__}")

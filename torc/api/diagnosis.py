@@ -89,7 +89,7 @@ class Diagnoses(Value):
     num_canceled: int = Field(description="jobs that were canceled because of these")
 
 
-@request("GET", "/workflows/{workflow_id}/diagnosis")
+@request("GET", "/workflows/{workflow_id}/diagnosis", takes_long=True)
 class DiagnoseWorkflow(Request[Diagnoses]):
     """Group the failed jobs of a workflow by what is wrong with them, largest group first, one explained of each."""
 

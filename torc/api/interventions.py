@@ -70,7 +70,7 @@ class Intervention(Value):
     results: list[Any] = Field([], description="what the requests answered, or would")
 
 
-@request("POST", "/workflows/{workflow_id}/interventions", access="write")
+@request("POST", "/workflows/{workflow_id}/interventions", access="write", takes_long=True)
 class ProposeIntervention(Request[Intervention]):
     """Keep a plan of what is to be done to a workflow as it is now; nothing is done."""
 
@@ -91,7 +91,7 @@ class ProposeIntervention(Request[Intervention]):
     lifetime_seconds: float = Field(86_400.0, gt=0.0, le=604_800.0)
 
 
-@request("POST", "/workflows/{workflow_id}/interventions/apply", access="write")
+@request("POST", "/workflows/{workflow_id}/interventions/apply", access="write", takes_long=True)
 class ApplyIntervention(Request[Intervention]):
     """Do what a plan says, once, and record who did it and why.
 

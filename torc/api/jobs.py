@@ -110,7 +110,7 @@ class UpdateJob(Request[Job]):
 JobAction = Literal["cancel", "reset", "run-again", "disable", "enable"]
 
 
-@request("POST", "/workflows/{workflow_id}/jobs/act", access="write", largest_body=MEDIUM)
+@request("POST", "/workflows/{workflow_id}/jobs/act", access="write", largest_body=MEDIUM, takes_long=True)
 class ActOnJobs(Request[Changes]):
     """Do one thing to many jobs, all or none.
 

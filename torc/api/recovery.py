@@ -65,7 +65,7 @@ class Recovery(Value):
     spent: Spent = Field(description="before this one")
 
 
-@request("POST", "/workflows/{workflow_id}/recover", access="write")
+@request("POST", "/workflows/{workflow_id}/recover", access="write", takes_long=True)
 class RecoverWorkflow(Request[Recovery]):
     """Give jobs that ran out of memory or time more of it, and make them due again with those that a retry helps as it is.
 

@@ -67,7 +67,7 @@ class Runner(Value):
     node: str | None = Field(None, description="as the cluster names it")
 
 
-@request("POST", "/workflows/{workflow_id}/runs", access="run")
+@request("POST", "/workflows/{workflow_id}/runs", access="run", takes_long=True)
 class StartRun(Request[Workflow]):
     """Begin a run, or go on with the one that was interrupted.
 

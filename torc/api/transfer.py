@@ -19,7 +19,7 @@ class ExportPage(Value):
     mark: str = Field(description="the same on all pages, or the workflow has changed meanwhile: begin again")
 
 
-@request("GET", "/workflows/{workflow_id}/export")
+@request("GET", "/workflows/{workflow_id}/export", takes_long=True)
 class ExportWorkflow(Request[ExportPage]):
     """Give everything that is stored about a workflow, page by page, in a form that other stores take in."""
 
@@ -35,7 +35,7 @@ class SpecText(Value):
     text: str
 
 
-@request("GET", "/workflows/{workflow_id}/spec")
+@request("GET", "/workflows/{workflow_id}/spec", takes_long=True)
 class ExportSpec(Request[SpecText]):
     """Give a spec that makes a workflow like this one, job by job, with nothing of what has run."""
 
@@ -43,7 +43,7 @@ class ExportSpec(Request[SpecText]):
     format: SpecFormat = "yaml"
 
 
-@request("POST", "/workflows/import", access="write", largest_body=LARGE)
+@request("POST", "/workflows/import", access="write", largest_body=LARGE, takes_long=True)
 class ImportWorkflow(Request[Workflow]):
     """Store a workflow that was exported, with everything that is known of it, or nothing at all.
 

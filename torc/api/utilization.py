@@ -81,7 +81,7 @@ class Corrections(Value):
     corrections: list[Correction]
 
 
-@request("POST", "/workflows/{workflow_id}/correct-resources", access="write")
+@request("POST", "/workflows/{workflow_id}/correct-resources", access="write", takes_long=True)
 class CorrectResources(Request[Corrections]):
     """Lower what requirement classes ask for to what their jobs have used, with some room.
 

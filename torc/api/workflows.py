@@ -62,7 +62,7 @@ class SourceFile(Value):
     text: str
 
 
-@request("POST", "/workflows", access="write", largest_body=LARGE)
+@request("POST", "/workflows", access="write", largest_body=LARGE, takes_long=True)
 class CreateWorkflow(Request[Workflow]):
     """Create a workflow from the text of a spec.
 
@@ -114,7 +114,7 @@ class UpdateWorkflow(Request[Workflow]):
     settings: dict[str, Any] | None = Field(None, description="merged into the present ones; a null removes one")
 
 
-@request("DELETE", "/workflows/{workflow_id}", access="write")
+@request("DELETE", "/workflows/{workflow_id}", access="write", takes_long=True)
 class DeleteWorkflow(Request[None]):
     """Delete a workflow with everything stored about it. Refused (`conflict`) while runners work on it, unless forced."""
 
@@ -122,7 +122,7 @@ class DeleteWorkflow(Request[None]):
     force: bool = False
 
 
-@request("POST", "/workflows/prune", access="admin")
+@request("POST", "/workflows/prune", access="admin", takes_long=True)
 class PruneWorkflows(Request[list[Workflow]]):
     """Delete workflows that nothing has happened to for long, all or none. Gives those that were, or would be, deleted.
 
@@ -145,7 +145,7 @@ class ArchiveWorkflow(Request[Workflow]):
     archived: bool = True
 
 
-@request("POST", "/workflows/{workflow_id}/cancel", access="write")
+@request("POST", "/workflows/{workflow_id}/cancel", access="write", takes_long=True)
 class CancelWorkflow(Request[Workflow]):
     """Cancel every job that has not finished; runners are told to stop theirs."""
 
@@ -171,14 +171,14 @@ class Changes(Value):
     total: int
 
 
-@request("POST", "/workflows/{workflow_id}/initialize", access="write")
+@request("POST", "/workflows/{workflow_id}/initialize", access="write", takes_long=True)
 class InitializeWorkflow(Request[Workflow]):
     """Look at the prerequisites of uninitialized jobs (added one by one) and make them blocked or ready."""
 
     workflow_id: int
 
 
-@request("POST", "/workflows/{workflow_id}/reset", access="write")
+@request("POST", "/workflows/{workflow_id}/reset", access="write", takes_long=True)
 class ResetWorkflow(Request[Changes]):
     """Reset job states for a new run: all of them, or the unsuccessful ones with all that is behind them.
 
@@ -210,7 +210,7 @@ class ReinitializeReply(Value):
     result: Changes | None = None
 
 
-@request("POST", "/workflows/{workflow_id}/reinitialize", access="write", largest_body=LARGE)
+@request("POST", "/workflows/{workflow_id}/reinitialize", access="write", largest_body=LARGE, takes_long=True)
 class ReinitializeWorkflow(Request[ReinitializeReply]):
     """Make those jobs due again whose inputs changed since their last success, and all that is behind them.
 
@@ -240,7 +240,7 @@ class Problem(Value):
     detail: str
 
 
-@request("GET", "/workflows/{workflow_id}/check")
+@request("GET", "/workflows/{workflow_id}/check", takes_long=True)
 class CheckWorkflow(Request[list[Problem]]):
     """Check every invariant of what is stored about a workflow. An empty list is what you want."""
 
@@ -280,7 +280,7 @@ class Graph(Value):
     requirements: list[GraphRequirement]
 
 
-@request("GET", "/workflows/{workflow_id}/graph")
+@request("GET", "/workflows/{workflow_id}/graph", takes_long=True)
 class GetGraph(Request[Graph]):
     """Get the whole graph of a workflow."""
 
@@ -307,7 +307,7 @@ class Outline(Value):
     )
 
 
-@request("GET", "/workflows/{workflow_id}/outline")
+@request("GET", "/workflows/{workflow_id}/outline", takes_long=True)
 class OutlineWorkflow(Request[Outline]):
     """Outline a workflow: jobs that are alike as one, how many of them are in each state, and what waits for what."""
 

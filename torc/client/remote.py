@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import random
+import socket
 import ssl
 import threading
 import time
@@ -15,6 +16,7 @@ from urllib.parse import urlencode
 
 import urllib3
 from pydantic import ValidationError
+from urllib3.connection import HTTPConnection
 
 from torc import __version__
 from torc.api.base import Request
@@ -28,6 +30,10 @@ _LOG = logging.getLogger(__name__)
 PREFIX = "/api/v1"
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
+#: nobody learns otherwise that a large workflow was stored after all
+_LONG_READ_SECONDS = 3600.0
+#: a machine that is gone is noticed meanwhile: seconds until the first question, seconds between questions, their number (tcp(7))
+_KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 #: how long a request is tried again while the server does not answer
 PATIENCE_SECONDS = 3.0
 _FIRST_PAUSE_SECONDS = 0.1
@@ -153,12 +159,14 @@ class Remote:
             num_pools=1,
             maxsize=_CONNECTIONS,
             retries=False,
+            socket_options=_socket_options(),
             ssl_context=_tls(self.ca_file) if self.url.startswith("https:") else None,
         )
 
     def _ask(self, kind: type[Request[R]], method: str, url: str, body: bytes | None, waiting: float) -> R:
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
-        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS + waiting)
+        seconds = _LONG_READ_SECONDS if kind.takes_long else _READ_SECONDS + waiting
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=seconds)
         try:
             answer = self._pool.request(method, url, body=body, headers=headers, timeout=timeout, redirect=False)
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
@@ -224,6 +232,14 @@ def checked_url(url: str) -> str:
     if parts.username or parts.password:
         raise Invalid("a password in a URL may end up in logs", hint="leave it out, and sign in with `torc login`")
     return url.rstrip("/").removesuffix(PREFIX)
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    return [
+        *HTTPConnection.default_socket_options,
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        *((socket.IPPROTO_TCP, option, value) for option, value in _KEEP_ALIVE),
+    ]
 
 
 def _tls(ca_file: str | None) -> ssl.SSLContext:
