@@ -39,10 +39,10 @@ def test_what_is_plain_is_told_at_once() -> None:
     patience = Patience(see_seconds=10.0, signal_seconds=3.0)
     assert not patience.keeps(_exited(), 100.0, is_stopping=False)
     assert not patience.keeps(_exited(1), 100.0, is_stopping=False)
-    assert not patience.keeps(_exited(-15), 100.0, is_stopping=True)
+    assert not patience.keeps(_exited(143), 100.0, is_stopping=True)
     local = Patience(0.0, 0.0)
     assert not local.keeps(_exited(0, "nowhere"), 1.0, is_stopping=False)
-    assert not local.keeps(_exited(-15), 1.0, is_stopping=False)
+    assert not local.keeps(_exited(143), 1.0, is_stopping=False)
 
 
 def test_a_job_that_a_signal_ended_is_told_when_the_runner_has_it_too_or_never_gets_it() -> None:
@@ -50,7 +50,7 @@ def test_a_job_that_a_signal_ended_is_told_when_the_runner_has_it_too_or_never_g
     assert patience.keeps(_exited(143), 100.0, is_stopping=False)
     assert patience.ready(101.0, is_stopping=False) == []
     assert len(patience.ready(101.1, is_stopping=True)) == 1
-    assert patience.keeps(_exited(-15), 200.0, is_stopping=False)
+    assert patience.keeps(_exited(143), 200.0, is_stopping=False)
     assert len(patience.ready(203.0, is_stopping=False)) == 1
 
 
