@@ -280,7 +280,10 @@ def test_deleting_leaves_no_row_of_the_workflow_and_all_of_the_others(torc: Embe
     torc.send(AddMembers(access_group_id=group.id, users=["ada"]))
     surround(torc, kept, group.id)
     before, shown = rows(torc), states(torc, kept)
-    elsewhere = [{"name": "in", "path": "in"}, {"name": "out", "path": "elsewhere"}]  # the first still has an allocation
+    elsewhere = [
+        {"name": "in", "path": "in"},
+        {"name": "out", "path": "elsewhere"},
+    ]  # the first still has an allocation
     gone = workflow(torc, "a b -> c", jobs=FULL_JOBS, **FULL | {"files": elsewhere})
     run_all(torc, gone)
     surround(torc, gone, group.id)
