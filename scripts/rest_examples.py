@@ -38,6 +38,8 @@ def examples() -> str:
         for name, fields in example_requests(people).items():
             found[name] = {"request": _plain(fields), "reply": _plain(_reply(torc, admin, name, fields))}
         torc.close()
+    if missing := sorted(set(REQUESTS) - set(found)):
+        raise SystemExit(f"example_requests in tests/support/requests.py lacks {', '.join(missing)}")
     return json.dumps(dict(sorted(found.items())), indent=1, ensure_ascii=False) + "\n"
 
 

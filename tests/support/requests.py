@@ -89,6 +89,7 @@ def example_requests(people: People) -> dict[str, dict[str, Any]]:
         "StartRun": of_wf, "RegisterRunner": {**of_wf, **here}, "EndRunner": {**of_wf, **runner_id},
         "ListRunners": of_wf, "GetRunner": runner_id,
         "Exchange": {**of_wf, **runner_id, "free": NODE.model_dump()},
+        "DeliverResults": {**of_wf, **runner_id, "finished": []},
         "GetRunnerSettings": of_wf, "ListResults": of_wf,
         "GetResult": {"result_id": first(torc, ListResults(workflow_id=wf))}, "SummarizeRun": of_wf,
         "CreateWorkflow": {"spec": SPEC, "format": "yaml", "directory": "/home/ada/sweep"}, "ListWorkflows": {}, "GetWorkflow": of_wf,
