@@ -13,6 +13,7 @@ from torc.core.changes import FileFact, to_record
 from torc.operations.dispatch import Tx, answers
 from torc.operations.fingerprints import keep_fingerprints
 from torc.operations.parts import Kind, checked, delete_part, insert_part, locked_part, page_of, part_row, update_part
+from torc.operations.places import check_places
 from torc.operations.rows import loads, workflow_row
 from torc.spec import model
 
@@ -75,6 +76,7 @@ def update_file(tx: Tx, request: api.UpdateFile) -> api.File:
     if request.path != row["path"]:
         forget = {"size_bytes": None, "mtime_ns": None, "sha256": None}
         update_part(tx, FILE, row, {"path": request.path, **forget})
+        check_places(tx, workflow_row(tx, row["workflow_id"]), [request.file_id])
     return get_file(tx, api.GetFile(file_id=request.file_id))
 
 

@@ -15,6 +15,7 @@ from torc.errors import Conflict, Invalid, NotFound
 from torc.operations.dispatch import Tx, answers
 from torc.operations.fingerprints import keep_fingerprints
 from torc.operations.parts import checked
+from torc.operations.places import check_places, writers_of
 from torc.operations.rows import IN_WORKFLOW, encode_cursor, grow_version, id_range, loads, name_condition, workflow_row
 from torc.spec import model
 from torc.spec.references import find_misplaced
@@ -173,7 +174,8 @@ def requirement_id(tx: Tx, workflow_id: int, name: str | None) -> int:
 @answers(CreateJob)
 def create_job(tx: Tx, request: CreateJob) -> Job:
     """Add a job to a stored workflow."""
-    workflow_id = workflow_row(tx, request.workflow_id, lock=True)["id"]
+    workflow = workflow_row(tx, request.workflow_id, lock=True)
+    workflow_id = workflow["id"]
     _check_fields(request)
     taken = tx.db.execute(
         text("SELECT id FROM job WHERE workflow_id = :id AND name = :name"), {"id": workflow_id, "name": request.name}
@@ -184,7 +186,8 @@ def create_job(tx: Tx, request: CreateJob) -> Job:
             hint=f"choose another name, or change the job that is there: torc jobs update {taken[0]}",
         )
     job_id = take_ids(tx.db, "job")
-    tx.db.execute(_INSERT, _columns(tx, workflow_id, job_id, request))
+    tx.db.execute(_INSERT, _columns(tx, workflow, job_id, request))
+    check_places(tx, workflow, _named(tx, workflow_id, "file", request.output_files, "file"))
     moves = Moves(tx.db, tx.dialect, workflow_id)
     moves.added([job_id])
     moves.initialize([job_id])
@@ -210,7 +213,8 @@ def _check_fields(request: CreateJob | UpdateJob, name: str = "x") -> None:
         )
 
 
-def _columns(tx: Tx, workflow_id: int, job_id: int, request: CreateJob) -> dict[str, Any]:
+def _columns(tx: Tx, workflow: RowMapping, job_id: int, request: CreateJob) -> dict[str, Any]:
+    workflow_id = workflow["id"]
     inputs = _named(tx, workflow_id, "file", request.input_files, "file")
     data = _named(tx, workflow_id, "user_data", request.input_user_data, "user data")
     for table, names, what in (
@@ -219,7 +223,7 @@ def _columns(tx: Tx, workflow_id: int, job_id: int, request: CreateJob) -> dict[
     ):
         _produce(tx, workflow_id, table, _named(tx, workflow_id, table, names, what), job_id)
     prerequisites = set(_named(tx, workflow_id, "job", request.depends_on, "job"))
-    prerequisites |= _producers(tx, "file", inputs) | _producers(tx, "user_data", data)
+    prerequisites |= writers_of(tx, workflow, inputs, job_id) | _data_producers(tx, data)
     if job_id in prerequisites:
         raise Conflict(f"job `{request.name}` would wait for itself", hint="a job cannot read what it writes")
     return {
@@ -259,10 +263,10 @@ def _produce(tx: Tx, workflow_id: int, table: str, ids: Sequence[int], job_id: i
         tx.db.execute(text(f"UPDATE {table} SET producer_job_id = :job WHERE id = :id"), {"job": job_id, "id": number})
 
 
-def _producers(tx: Tx, table: str, ids: Sequence[int]) -> set[int]:
+def _data_producers(tx: Tx, ids: Sequence[int]) -> set[int]:
     if not ids:
         return set()
-    query = f"SELECT producer_job_id FROM {table} WHERE producer_job_id IS NOT NULL AND id IN {tx.dialect.id_list}"
+    query = f"SELECT producer_job_id FROM user_data WHERE producer_job_id IS NOT NULL AND id IN {tx.dialect.id_list}"
     return {int(row[0]) for row in tx.db.execute(text(query), {"ids": tx.dialect.ids(ids)})}
 
 
