@@ -56,6 +56,17 @@ def test_a_result_counts_after_its_runner_was_given_up_while_nobody_has_begun_an
     assert torc.send(CheckWorkflow(workflow_id=number)) == []
 
 
+def test_a_result_counts_though_not_even_the_start_of_its_attempt_was_reported(torc: Embedded) -> None:
+    number = workflow(torc, "a")
+    runner_id = runner(torc, number)
+    (given,) = exchange(torc, number, runner_id, limit=1).assignments
+    torc.send(EndRunner(workflow_id=number, runner_id=runner_id, reason="lease ended"))
+    assert states(torc, number) == "a:ready"
+    assert deliver(torc, number, runner_id, succeeded(given.job_id)).num_counted == 1
+    assert states(torc, number) == "a:completed"
+    assert torc.send(CheckWorkflow(workflow_id=number)) == []
+
+
 def test_a_runner_that_comes_back_before_its_job_was_given_to_another_has_done_it(torc: Embedded) -> None:
     number = workflow(torc, "a")
     runner_id = runner(torc, number)

@@ -108,12 +108,12 @@ def _recorded(tx: Tx, ids: Collection[int]) -> dict[tuple[int, int], bool]:
 def _counts(
     reports: Reports, runner: Any, item: Finished, job: JobNow, recorded: Mapping[tuple[int, int], bool]
 ) -> bool:
-    was_given_up = recorded.get((item.job_id, item.attempt))
-    if was_given_up is False or job.state is not State.READY:
+    is_open = recorded.get((item.job_id, item.attempt), True)  # no row: given up before its start was reported
+    if not is_open or job.state is not State.READY:
         return False
     if item.attempt == job.attempt:
         end = "" if runner is None else runner[7] or ""
-        return was_given_up is True and (end in _OPEN_ENDS or end.startswith(_OF_ALLOCATIONS))
+        return end in _OPEN_ENDS or end.startswith(_OF_ALLOCATIONS)
     # a number that the store never gave: it is older than the attempt, as far as the workflow is surely the same
     return item.attempt > job.attempt and reports.request.workflow_created_at is not None
 
