@@ -115,7 +115,7 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
         return remote.Moved(found.url, found.token if is_owner else None, found.ca_file)
 
     made: Any = remote.Remote(
-        url, token=token, renew=None if shown else renew, find_moved=find_moved, ca_file=ca_file, token_file=file,
+        url, token=token, renew=None if shown else renew, find_moved=find_moved, ca_file=ca_file, token_file=file, is_own=is_owner,
         server_file=None if home is None else str(home / place.FILE),
     )  # fmt: skip
     torc: Torc = made

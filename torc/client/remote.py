@@ -21,6 +21,7 @@ from urllib3.connection import HTTPConnection
 from torc import __version__
 from torc.api.base import Request
 from torc.api.runs import Exchange
+from torc.client.listeners import OwnConnectionPool
 from torc.core.redact import redact
 from torc.core.urls import split_url
 from torc.errors import BY_CODE, Invalid, TorcError, Unauthorized, Unavailable
@@ -59,7 +60,8 @@ class Remote:
     `password`: name and password, for signing in (RFC 7617); everything else takes a token. `renew` looks for another token
     when this one holds no more: somebody may have signed in again, or the server have been begun anew. `find_moved` looks for
     the server where it does not answer: it may have been begun anew at another address. `token_file` and `server_file` are what
-    TORC_TOKEN_FILE and TORC_SERVER_FILE name for processes that are to ask the same server.
+    TORC_TOKEN_FILE and TORC_SERVER_FILE name for processes that are to ask the same server. `is_own`: the token is that of a
+    server of the caller's own, and on this machine it is shown to no process of another user.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first are named
@@ -74,8 +76,10 @@ class Remote:
         patience_seconds: float = PATIENCE_SECONDS,
         token_file: str | None = None,
         server_file: str | None = None,
+        is_own: bool = False,
     ) -> None:
         self.url = checked_url(url)
+        self._is_own = is_own
         self.token, self.ca_file, self.token_file, self.server_file = token, ca_file, token_file, server_file
         self.notes: tuple[str, ...] = ()
         self._patience = patience_seconds
@@ -155,13 +159,16 @@ class Remote:
             return True
 
     def _new_pool(self) -> urllib3.PoolManager:
-        return urllib3.PoolManager(
+        pool = urllib3.PoolManager(
             num_pools=1,
             maxsize=_CONNECTIONS,
             retries=False,
             socket_options=_socket_options(),
             ssl_context=_tls(self.ca_file) if self.url.startswith("https:") else None,
         )
+        if self._is_own:
+            pool.pool_classes_by_scheme = {**pool.pool_classes_by_scheme, "http": OwnConnectionPool}
+        return pool
 
     def _ask(self, kind: type[Request[R]], method: str, url: str, body: bytes | None, waiting: float) -> R:
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
