@@ -57,6 +57,24 @@ LINES = {
     'curl -H "Authorization: ApiKey abcdefg" x': 'curl -H "Authorization: ApiKey [redacted: credentials]" x',
     'git -c http.extraheader="AUTHORIZATION: bearer abcdefgh" pull': 'git -c http.extraheader="AUTHORIZATION: bearer [redacted: credentials]" pull',
     "echo 'password: hunter2' | login": "echo 'password: [redacted: password]' | login",
+    'echo hunter22 | sudo -S mount /x': 'echo [redacted: password] | sudo -S mount /x',
+    "printf '%s' hunter22 | docker login -u kim --password-stdin": 'printf [redacted: password] | docker login -u kim --password-stdin',
+    'echo -n kim:hunter2 | chpasswd': 'echo -n [redacted: password] | chpasswd',
+    'gpg -d --passphrase-fd 0 x <<< hunter2': 'gpg -d --passphrase-fd 0 x <<< [redacted: password]',
+    'sqlplus -s kim/hunter2@orcl @x.sql': 'sqlplus -s kim/[redacted: password]@orcl @x.sql',
+    'htpasswd -bc .ht kim hunter2': 'htpasswd -bc .ht kim [redacted: password]',
+    'htpasswd -nb kim hunter2': 'htpasswd -nb kim [redacted: password]',
+    'mongosh -u kim -p hunter2 db': 'mongosh -u kim -p [redacted: password] db',
+    'sqlcmd -S h -U kim -P hunter2': 'sqlcmd -S h -U kim -P [redacted: password]',
+    'lftp -u kim,hunter2 h': 'lftp -u kim,[redacted: password] h',
+    'keytool -list -storepass changeit -keystore k': 'keytool -list -storepass [redacted: password] -keystore k',
+    'wandb login 0123456789abcdef0123': 'wandb login [redacted: password]',
+    'mc alias set s3 https://h AKI hunter22': 'mc alias set s3 https://h AKI [redacted: password]',
+    'machine h login kim password hunter2': 'machine h login kim password [redacted: password]',
+    'passphrase: correct horse battery staple': 'passphrase: [redacted: passphrase]',
+    'password: tr0ub4dor and more': 'password: [redacted: password] and more',
+    'curl --user "kim:two words" x': 'curl --user "[redacted: credentials]" x',
+    '{"auth": "a2ltOmh1bnRlcjI="}': '{"auth": "[redacted: credentials]"}',
     "PLAIN_PW=hunter2 ./run": "PLAIN_PW=[redacted: password] ./run",
     "export MYPW='hun ter2'": "export MYPW='[redacted: password]'",
     "user=kim pass=hunter2": "user=kim pass=[redacted: secret]",
@@ -89,6 +107,9 @@ mkdir -p hunter2; cp -p a b; ssh -p 2222 node1; mysql -P 3306 -p db; zip -r a.zi
 Authorization: required; authorization: failed for 3 users; X-Slurm-Job: 12; Content-Type: text/plain; max-tokens: 4096
 'token: expected' special-token: [PAD] "invalid token: }" 'no password: use a key' openssl rsa -passin file:/k
 mysql -u root -p"$PW" db; mysql -p$DB_PW db; redis-cli -a "$PW" ping; unzip -P ${PW} x; --token-type bearer
+echo $PW | sudo -S ls; echo 3 items | tee x; sudo -S ls <<< "$PW"; echo hello | docker run -i x; sqlplus / as sysdba; sqlplus -s @dir/x.sql
+htpasswd -b .ht kim "$PW"; wandb login; vault login -method=ldap; keytool -storepass:env KS; login failed: no password here; curl -b jar
+passphrase: none; Enter passphrase for key: try again please now; openssl enc -aes256 -in x; mongo -p; sqlcmd -U kim -P $PW; bcp -P
 srun: error: slurm_receive_msg: Zero Bytes were transmitted; munge: Invalid credential; credential: expired
 """
 
@@ -196,7 +217,9 @@ def test_text_is_cut_at_the_border_of_a_line() -> None:
 @pytest.mark.parametrize(
     "unit",
     ["password=", "token=/", "token=\"", "token='a", "eyJ-", "a://", "a:a", "://a", "key_", "A_KEY=", "sk-", "-----BEGIN PRIVATE KEY-----",
-     "AAAAAAAAAAAAAAAAAAAA\n", "\x1b]", "\x1b[", "Cookie: ", "signature", "Bearer ", "Authorization: ", "--token", " ", "pass", "SECRET_", "curl -u a", "sshpass -p ", "\\\"", "mysql ", "mysql -p", "login a ", "login -p $", "aws configure ", "authorization: ", "x-a-token: ", "pw=", "--pw "],
+     "AAAAAAAAAAAAAAAAAAAA\n", "\x1b]", "\x1b[", "Cookie: ", "signature", "Bearer ", "Authorization: ", "--token", " ", "pass", "SECRET_", "curl -u a", "sshpass -p ", "\\\"", "mysql ", "mysql -p", "login a ", "login -p $", "aws configure ", "authorization: ", "x-a-token: ", "pw=", "--pw ",
+     "echo a ", "echo a | ", "echo a | sudo ", "sudo -S ", "sudo -S <<< $", "kinit a", "<<< ", "htpasswd -b a ", "machine a ", "machine a login b password ",
+     "passphrase: a ", "\npassphrase: a b c d e", "sqlplus -s ", "sqlplus a/", "mc alias set a ", "openssl enc ", "wandb login a", "curl -u \"a:"],
 )  # fmt: skip
 def test_megabytes_that_nearly_match_take_no_longer_than_others(unit: str) -> None:
     # a pattern that reads on and then fails, at each place anew, would be at this for hours

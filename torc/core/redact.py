@@ -42,6 +42,15 @@ def _option(programs: str, words: str, option: str) -> _Form:
     )
 
 
+#: a word with a digit that is no option, and no name with a value
+_PLAIN = r"(?![-\[])(?=\S{6})(?=\S{0,128}[0-9])(?![^\s=]*[=\]])"
+#: what reads a password from its standard input, as far as that says so
+_READS_PASSWORD = (
+    r"(?:sudo[ \t](?:[^\n|;&<]{0,80}?[ \t])?(?:-[A-Za-z]{0,8}S|--stdin)(?![A-Za-z])"
+    r"|(?:kinit|iinit|chpasswd|cryptsetup|smbpasswd)(?![A-Za-z])|[a-z0-9-]{2,20}[ \t][^\n|;&<]{0,160}?"
+    r"(?:--(?:password-stdin|passphrase-fd|with-token|pinentry-mode)|-pass(?:in|out)?[ \t]stdin|(?<=passwd )--stdin))"
+)
+
 #: the first group, where there is one, stays
 _FORMS = (
     _form("torc token", "torc_ torcjob_", r"torc(?:job)?_[0-9]{1,18}_[A-Za-z0-9_-]{43,}"),
@@ -70,7 +79,8 @@ _FORMS = (
     ),
     _form("credentials", "earer EARER", r"((?<![A-Za-z0-9])(?i:bearer)[ \t])[A-Za-z0-9._~+/=-]{16,}"),
     _form("cookie", "ookie:", r"((?<![A-Za-z0-9])[Cc]ookie:[ \t]{0,4})[^\s;=]{1,100}=[^\n\r]+"),
-    _form("credentials", "curl", r"(\s(?:-u|--user)[ =]?[\"']?)(?!\d+:\d+\s)[^\s:\"'/$]{1,64}:(?!\$)[^\s\"']{1,256}"),
+    _form("credentials", "curl", r"(\s(?:-u|--user)[ =]?(?P<quote>[\"'])?)"
+        r"(?!\d+:\d+\s)[^\s:\"'/$]{1,64}:(?!\$)(?(quote)[^\n\"']|[^\s\"']){1,256}"),
     _option("sshpass", "sshpass", "-p ?"),
     _option("mysql mariadb", r"(?:mysql|mariadb)[a-z-]{0,12}", "-p"),
     _option("7z", "7z[ar]?", "-p"),
@@ -82,6 +92,42 @@ _FORMS = (
     _option("smbclient", "smbclient", r"-U ?[^\s%]{1,64}%"),
     _option("openssl", "openssl", r"-pass(?:in|out)?[ \t]pass:"),
     _option("aws configure", "aws[ \t]configure", r"aws_[a-z_]{3,30}[ \t]"),
+    _option("mongo", r"mongo[a-z]{0,8}", "-p "),
+    _option("sqlcmd isql bcp", "sqlcmd|isql|bcp", "-P "),
+    _option("twine snowsql ncftp", r"twine|snowsql|ncftp[a-z]{0,4}", "-p "),
+    _option("lftp", "lftp", r"-u ?[^\s,\"']{1,64},"),
+    _option("net rpcclient smbget winexe", "net|rpcclient|smbget|winexe", r"-U ?[^\s%]{1,64}%"),
+    _option("keytool jarsigner", "keytool|jarsigner", r"-(?:store|key|(?:dest|src)(?:store|key))pass[ \t]"),
+    _option("openssl", r"openssl[ \t]enc", "-k "),
+    _option("curl", "curl", "--oauth2-bearer[ =]"),
+    _option("wandb vault", r"(?:wandb|vault)[ \t]login", rf"(?<!-key[ \t]){_PLAIN}"),
+    _option("rclone", "rclone", rf"obscure[ \t]{_PLAIN}"),
+    _option("mc", r"mc[ \t]alias[ \t]set", r"\w{1,64}[ \t]https?://\S{1,256}[ \t][^\s$-]\S{0,128}[ \t]"),
+    _option("htpasswd", "htpasswd", r"-[A-Za-z]{0,6}(?:nb|bn)[A-Za-z]{0,6}[ \t][^\s-]\S{0,128}[ \t]"),
+    _option("htpasswd", "htpasswd", r"-(?![A-Za-z]{0,6}n)[A-Za-z]{0,6}b[A-Za-z]{0,6}[ \t][^\s-]\S{0,256}[ \t]\S{1,128}[ \t]"),
+    _form(
+        "password", "sqlplus sqlldr expdp impdp rman sqlcl",
+        r"((?<![A-Za-z0-9])(?:sqlplus|sqlldr|expdp|impdp|rman|sqlcl)[ \t](?:(?:-[A-Za-z]{1,8}|target|userid=|[\"'])[ \t]{0,4}){0,6}"
+        r"[A-Za-z][A-Za-z0-9_#]{0,64}/)(?![$\[])[^\s\"'@/`|;&]{1,128}",
+    ),
+    _form(
+        "password", "sudo kinit iinit passw with-token fd stdin cryptsetup",
+        r"((?<![A-Za-z0-9_-])(?:echo|printf)[ \t](?:-[neE]{1,3}[ \t]){0,4})"
+        rf"(?!\[redacted|-[neE]{{1,3}}[ \t])[^\n|;&$`<>]{{1,256}}?(?=[ \t]{{0,4}}\|[ \t]{{0,4}}{_READS_PASSWORD})",
+    ),
+    _form(
+        "password", "<<<",
+        rf"((?<![A-Za-z0-9_-]){_READS_PASSWORD}[^\n|;&<]{{0,160}}<<<[ \t]{{0,4}}){_WORD}",
+    ),
+    _form("password", "login", r"((?:machine\s{1,16}\S{1,256}|default)\s{1,16}"
+        r"login\s{1,16}[^\s]{1,128}\s{1,16}password\s{1,16})(?!\[)\S{1,256}"),
+    _form("credentials", '"auth"', r"(\"auth\"[ \t]{0,4}:[ \t]{0,4}\")[A-Za-z0-9+/=]{8,}(?=\")"),
+    _form("api key", '"key"', r"(\"key\"[ \t]{0,4}:[ \t]{0,4}\")[0-9a-f]{32}(?=\")"),
+    # a key of a document, with words that only a passphrase has
+    _form(
+        "passphrase", "assphrase", r"((?:^|(?<=\n))[ \t]{0,16}[A-Za-z0-9_.-]{0,40}[Pp]assphrase[ \t]{0,4}[:=][ \t]{0,4})"
+        r"(?![\[$\"'{|>])[^\s,;.!?:=()]{1,40}(?:[ \t][^\s,;.!?:=()]{1,40}){2,12}(?=[ \t]{0,4}\r?(?:\n|$))",
+    ),
     # a variable in the place of the password is no secret
     _form("credentials", "://", r"((?<=://)(?=[^\s/@:]{0,256}:(?!\$)[^\s/]{1,1024}@))[^\s/?#\"'<>`]{1,1280}(?=@)"),
     _form("credentials", "://", r"((?<=://))[A-Za-z0-9_-]{20,256}(?=@)"),
@@ -205,7 +251,7 @@ def _is_secret(text: str, name: re.Match[str], sign: re.Match[str], found: re.Ma
         named_value = quoted and (name["password"] or name[0].isupper())  # as KDL writes it
         if not named_value and (not _is_option(text, name.start()) or value.startswith("-")):
             return False  # two words beside each other
-    elif sign["mark"] == ":" and not quoted and not _ends_value(text, found.end()):
+    elif sign["mark"] == ":" and not quoted and not _ends_value(text, found.end()) and not _is_mixed(value):
         return False  # a sentence: `wrong password: try again`
     if name["password"]:
         # no call, and not the place where it is written
@@ -238,6 +284,11 @@ def _looks_made_up(value: str) -> bool:
     if len(value) >= 8 and any(map(str.isdigit, value)):
         return not value.startswith(("/", "./", "~/"))
     return len(value) >= 24 and "/" not in value and "." not in value
+
+
+def _is_mixed(value: str) -> bool:
+    """Tell whether a value is no word of a sentence: letters and digits, as passwords have them."""
+    return len(value) >= 8 and any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and "/" not in value
 
 
 def _ends_value(text: str, at: int) -> bool:
