@@ -449,3 +449,12 @@ def test_digits_that_are_no_number_are_a_name(tmp_path: Path) -> None:
     program("create", "w.yaml")
     assert "2024" in program("status", "2024").stdout
     assert "no workflow called `²`" in program("status", "²", code=3).stderr
+
+
+def test_a_group_without_a_command_shows_what_there_is(program: Program) -> None:
+    told = program("jobs", code=2).stderr
+    assert told.startswith("Usage  torc jobs COMMAND") and "error:" not in told and "hint:" not in told
+
+
+def test_an_argument_that_is_no_number_is_told_in_words(program: Program) -> None:
+    assert "'job_id': a whole number is needed" in program("jobs", "logs", "fit_3", code=2).stderr

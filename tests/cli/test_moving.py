@@ -54,7 +54,7 @@ def test_a_file_goes_through_a_pipe_and_is_never_overwritten_unasked(program: Pr
     told = program("workflows", "export", wf, "-o", "x.torc.gz", "--force", "-f", "json").json
     assert told["size_bytes"] == (program.directory / "x.torc.gz").stat().st_size and told["rows"] > 3
     header = json.loads(gzip.decompress(before).splitlines()[0])
-    assert (header["format"], header["version"], header["workflow"]["name"]) == ("torc-workflow", 3, "half done")
+    assert (header["format"], header["version"], header["workflow"]["name"]) == ("torc-workflow", 4, "half done")
     assert "no folder" not in program("workflows", "export", wf, "-o", "no/folder/x.gz", code=5).stdout
     made = program("workflows", "import", "x.torc.gz", "--name", "again", "-f", "json").json
     assert (made["name"], made["directory"]) == ("again", str(program.directory))
@@ -62,8 +62,9 @@ def test_a_file_goes_through_a_pipe_and_is_never_overwritten_unasked(program: Pr
 
 def test_what_is_no_exported_workflow_is_told(program: Program) -> None:
     program.write("x.gz", "plain text")
-    assert "damaged or cut off" in program("workflows", "import", "x.gz", code=2).stderr
-    assert "cannot read" in program("workflows", "import", "nowhere.gz", code=2).stderr
+    told = program("workflows", "import", "x.gz", code=2).stderr
+    assert "no exported workflow" in told and "torc create" in told
+    assert "there is no file nowhere.gz" in program("workflows", "import", "nowhere.gz", code=3).stderr
     wf = half_done(program)
     program("workflows", "export", wf, "-o", "x.torc.gz")
     content = (program.directory / "x.torc.gz").read_bytes()

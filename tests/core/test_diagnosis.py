@@ -223,6 +223,12 @@ def test_a_missing_output_is_said_to_be_one() -> None:
     assert "output" in found.what and "reads" not in found.what + found.advice
 
 
+def test_an_end_at_the_time_limit_is_not_said_to_be_a_signal_of_the_same_code() -> None:
+    limit = Facts(command="sleep 60", return_code=152, reason="timeout", wall_seconds=2.0, runtime_request=2.0)
+    assert "SIGXCPU" not in repr(diagnose(limit))
+    assert "SIGXCPU" in repr(diagnose(Facts(command="burn", return_code=152)))
+
+
 def test_no_secret_of_a_command_or_a_log_is_in_what_is_told() -> None:
     body = "\n".join(["MIIEpAIBAAKCAQEA" + "x" * 48] * 3)
     key = f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----"

@@ -161,6 +161,18 @@ def test_a_near_miss_of_a_parameter_warns_and_stays() -> None:
     assert [(problem.severity, problem.code) for problem in found] == [("warning", "near_miss")]
 
 
+def test_a_parameter_that_has_no_values_is_reported_alone() -> None:
+    (found,) = problems(
+        "name: x\nparameters: {i: '@no.csv:i'}\njobs: [{name: 'a_{i}', command: b, use_parameters: [i]}]"
+    )
+    assert found.code == "bad_parameter"
+
+
+def test_an_error_about_a_reference_does_not_say_that_it_stays() -> None:
+    (error,) = problems("name: x\njobs: [{name: a, command: 'cat ${file.input.x}'}]")
+    assert (error.severity, error.message) == ("error", "`${file.input.x}` is no reference")
+
+
 def test_problems_have_a_form_for_programs() -> None:
     (problem,) = problems("name: x\nfoo: 1\njobs: [{name: a, command: b}]")
     data = problem.to_dict()

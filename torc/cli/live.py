@@ -14,6 +14,7 @@ from torc.cli.session import SESSION
 from torc.cli.terminal import live_display
 from torc.core.states import FINISHED, State
 from torc.core.visible import visible_line
+from torc.errors import TorcError
 
 _PLAIN_SECONDS = 5.0
 _MOST_RUNNING = 8
@@ -46,8 +47,11 @@ class Progress:
         self.history: list[tuple[float, int]] = [self.began]
 
     def look(self) -> Workflow:
-        """Ask the store."""
-        self.workflow = self.opened.send(GetWorkflow(workflow_id=self.workflow.id))
+        """Ask the store; where it does not answer, what it said last is shown. The loop says what is wrong."""
+        try:
+            self.workflow = self.opened.send(GetWorkflow(workflow_id=self.workflow.id))
+        except TorcError:
+            return self.workflow
         now = time.monotonic()
         self.history.append((now, self.finished))
         while len(self.history) > 2 and now - self.history[0][0] > _RATE_SECONDS:
@@ -85,7 +89,7 @@ class _Plain:
         if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + _PLAIN_SECONDS
-        workflow = self.progress.look()
+        workflow = self.progress.workflow if view.unreachable_seconds else self.progress.look()
         failed = workflow.counts[State.FAILED] + workflow.counts[State.TERMINATED]
         left = self.progress.seconds_left
         print(
@@ -109,7 +113,8 @@ def _rich(opened: Any, workflow: Workflow) -> Iterator[Callable[[Any], None]]:
     ):
 
         def update(view: Any) -> None:
-            progress.look()
+            if not view.unreachable_seconds:
+                progress.look()
             live.update(_panel(progress, view, console.width, console.height), refresh=True)
 
         yield update

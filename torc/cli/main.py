@@ -67,6 +67,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 _USAGE = 2
+_NO_INTEGER = "Input should be a valid integer, unable to parse string as an integer"
 #: imports and plans make many objects that stay: collecting after each 700 costs a tenth of the time of a start
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
@@ -133,7 +134,11 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _usage_error(error: Any) -> int:
     context = getattr(error, "ctx", None)
-    print(f"error: {error.format_message().replace('Value error, ', '')}", file=sys.stderr)
+    if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its message is the help
+        print(error.format_message(), file=sys.stderr)
+        return _USAGE
+    message = error.format_message().replace("Value error, ", "").replace(_NO_INTEGER, "a whole number is needed")
+    print(f"error: {message}", file=sys.stderr)
     if context is not None:
         print(f"  hint: `{context.command_path} --help` explains it", file=sys.stderr)
     return _USAGE

@@ -16,7 +16,7 @@ from torc.api.base import Torc
 from torc.api.transfer import ExportWorkflow, ImportWorkflow
 from torc.api.workflows import Workflow
 from torc.core.portable import trailer
-from torc.errors import Conflict, Invalid, Unavailable
+from torc.errors import Conflict, Invalid, NotFound, Unavailable
 from torc.files import open_new
 
 _TRIES = 3
@@ -104,9 +104,11 @@ def send_import(
 
 
 def read_file(path: Path | BinaryIO) -> bytes:
-    """Read a file that was exported. Raises Invalid."""
+    """Read a file that was exported. Raises Invalid or NotFound."""
     try:
         content = path.read_bytes() if isinstance(path, Path) else path.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}", hint="name a file that `torc workflows export` wrote") from None
     except OSError as error:
         raise Invalid(f"cannot read {path}: {error.strerror}", hint="name a file that was exported") from None
     if len(content) > _MOST_BYTES:

@@ -272,6 +272,8 @@ def _of_ending(facts: Facts) -> Iterable[_Clue]:
     spent = _share(facts.wall_seconds, facts.runtime_request)
     if spent is not None and spent >= 0.99:
         yield _Clue("timeout", 0.8 if number in {signal.SIGTERM, signal.SIGKILL, signal.SIGXCPU} else 0.3, _time(facts))
+    if facts.reason == "timeout" and number == signal.SIGXCPU:  # the code of an end at the time limit, not a signal
+        return
     for category, weight, text in _BY_SIGNAL.get(number or 0, ()):
         yield _Clue(
             category, weight, f"{text} ({name})", what=f"the program crashed: {text}" if category == "unknown" else None

@@ -28,6 +28,7 @@ from torc.spec import model
 
 _LONGEST_LINE = 16 << 20
 _MOST_BYTES = 2 << 30
+_GZIP = b"\x1f\x8b"
 #: what must be unique within a workflow
 _NAMES = {
     "requirement": ("name",), "named": ("kind", "name"), "job": ("name",), "file": ("name",), "user_data": ("name",),
@@ -83,6 +84,11 @@ def lines(content: bytes) -> Iterator[tuple[int, bytes]]:
                     raise Invalid(f"line {number}: the file is larger than any workflow", hint="it is none of ours")
                 yield number, line
     except (OSError, EOFError, zlib.error) as error:
+        if not content.startswith(_GZIP):
+            raise Invalid(
+                "the file is no exported workflow",
+                hint="`torc workflows export` writes one; of a spec, `torc create` makes a workflow",
+            ) from None
         raise Invalid(
             f"the file is damaged or cut off: {error}", hint="copy it again; `torc workflows export` writes .gz"
         ) from None

@@ -374,7 +374,7 @@ def _in_directory(directory: str) -> Iterator[None]:
     except OSError as error:
         raise Unavailable(
             f"cannot work in {directory}: {error.strerror}",
-            hint="the workflow was submitted from there; make it reachable",
+            hint="the workflow runs there: make it, or make it reachable",
         ) from None
     try:
         yield

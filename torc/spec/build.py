@@ -176,6 +176,8 @@ class Builder:
             if name in templates.index:
                 continue
             if name in self.spec.parameters:
+                if name not in self.shared:  # what is wrong with it has been said
+                    continue
                 message = f"`{match[0]}` stays as it is: the workflow's parameter `{name}` is not used by this object"
                 self.report("near_miss", message, path, severity="warning", suggestion=f"use_parameters: [{name}]")
             elif len(name) > 1 and (near := self.nearest.of(name, templates.index, most=1)):

@@ -88,7 +88,9 @@ def _judged(match: re.Match[str], is_name: Callable[[str], bool]) -> Astray | No
     meant = f"${{{kind or 'files'}.{direction or 'input'}.{name}}}"
     text = match[0].rstrip() if match["close"] else match[0].rstrip(" \t.,:")
     is_open = opening == "${" and not match["close"] and f"{text}}}" == meant
-    message = f"`{text}` is not closed" if is_open else f"`{text}` is no reference, and stays as it is"
+    message = f"`{text}` is not closed" if is_open else f"`{text}` is no reference"
+    if not is_error:
+        message += ", and stays as it is"
     hint = f"did you mean `{meant}`?"
     left = re.search(r"\{[^{}]*\}", name)
     if left is not None:
