@@ -26,8 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from torc.api.base import Request
 from torc.api.events import ListEvents
+from torc.api.interventions import ApplyIntervention, ProposeIntervention, StartSpendingAnew
 from torc.api.jobs import ListJobs
 from torc.api.runs import (
     ActionAssignment,
@@ -51,6 +54,8 @@ from torc.core.retry import DIED
 from torc.errors import NotFound, TorcError
 from torc.operations import exchange, runs
 from torc.operations.dispatch import Tx, answer, prepare
+from torc.operations.rows import workflow_row
+from torc.operations.spending import held_seconds, spent
 from torc.runner import reactor
 from torc.runner.state import (
     ActionExited,
@@ -188,7 +193,10 @@ class World:
             Slot(number, host, Capacity(self.chance.choice([1, 2, 4]), 8 * _GIB, 0))
             for number, host in enumerate(HOSTS)
         ]
+        self.limit_seconds: float | None = None  # of the budget that the run is charged to
         self.workflow_id = self._create()
+        if self.chance.random() < 0.3:
+            self._charge_to_assistants(self.chance.choice([2.0, 4.0, 8.0]))
 
     # -- the workflow ---------------------------------------------------------------------------------------------
 
@@ -228,6 +236,18 @@ class World:
         self.scripts = {job.id: by_name[job.name] for job in listed}
         return number
 
+    def _charge_to_assistants(self, node_hours: float) -> None:
+        """Have the run planned by an assistant: what runs is charged to a budget, by its limits while it runs."""
+        self.send(StartSpendingAnew())
+        node = {"num_cpus": 4, "memory_bytes": 8 * _GIB}
+        asked = {"workflow_id": self.workflow_id, "action": "run", "client": "simulated"}
+        plan = self.send(ProposeIntervention.model_validate({**asked, "starts": "run", "node": node}))
+        applied = {"token": plan.token, "reason": "simulated", "max_node_hours": 1000.0, "max_retries": 1000}
+        self.send(ApplyIntervention.model_validate({**asked, **applied}))
+        self.limit_seconds = node_hours * 3600.0
+        with self.torc.store.dialect.begin_write(self.torc.store.engine) as db:
+            db.execute(text("UPDATE spending SET limit_seconds = :limit"), {"limit": self.limit_seconds})
+
     # -- the store ------------------------------------------------------------------------------------------------
 
     def send(self, request: Request[Any]) -> Any:
@@ -258,6 +278,20 @@ class World:
         problems = self._look(CheckWorkflow(workflow_id=self.workflow_id))
         if problems:
             raise Violation(f"invariants: {problems}")
+        if self.limit_seconds is not None:
+            self._check_budget(self.limit_seconds)
+
+    def _check_budget(self, limit_seconds: float) -> None:
+        """Check that what was used, and what runs if it goes to its limits, is within the budget."""
+        with self.torc.store.dialect.begin_read(self.torc.store.engine) as db:
+            tx = Tx(db, self.torc.store.dialect, self.now, "user:tester", None, None)
+            if workflow_row(tx, self.workflow_id)["charged_to"] is None:
+                return
+            used, held = spent(tx, but=self.workflow_id).node_seconds, held_seconds(tx, self.workflow_id)
+            if used + held > limit_seconds + 1e-6:
+                raise Violation(
+                    f"the budget of {limit_seconds:.0f} s is exceeded: {used:.0f} s used, {held:.0f} s held"
+                )
 
     def _look(self, request: Request[Any]) -> Any:
         with self.torc.store.dialect.begin_read(self.torc.store.engine) as db:
