@@ -196,7 +196,7 @@ class World:
         self.limit_seconds: float | None = None  # of the budget that the run is charged to
         self.workflow_id = self._create()
         if self.chance.random() < 0.3:
-            self._charge_to_assistants(self.chance.choice([2.0, 4.0, 8.0]))
+            self._charge_to_assistants(self.chance.choice([1.2, 1.7, 2.5]))
 
     # -- the workflow ---------------------------------------------------------------------------------------------
 
