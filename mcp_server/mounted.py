@@ -88,18 +88,8 @@ class Mounted:
         scope["torc.caller"], scope["torc.answers"] = caller, scope["app"].state.answers
         scope["torc.loop"] = asyncio.get_running_loop()
         await self._begin()
-        confirmed = partial(self._receive, request, receive)
-        await self._application(scope, confirmed, partial(self._note_session, caller, send))
-
-    async def _receive(self, request: HttpRequest, receive: Any) -> Any:
-        """Hand on the body; before its end, see that the caller is still who it was. One who is not is taken for gone."""
-        message = await receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            try:
-                self._identity.confirm(request)
-            except TorcError:
-                return {"type": "http.disconnect"}
-        return message
+        calling = _Call(self._identity, request, receive, send)
+        await self._application(scope, calling.receive, partial(self._note_session, caller, calling.send))
 
     def _check_session(self, request: HttpRequest, caller: Caller) -> None:
         shown = request.headers.get(_SESSION.decode())
@@ -149,6 +139,32 @@ class Mounted:
             torc, self._policy, client, user=_owner(scope["torc.caller"]), is_here=caller.is_owner,
             output_dir=self._output_dir, directory=self._directory, place=self._place,
         )  # fmt: skip
+
+
+class _Call:
+    """A call whose caller is looked at again before the end of its body: one who is another by then is refused."""
+
+    def __init__(self, identity: Identity, request: HttpRequest, receive: Any, send: Any) -> None:
+        self._identity, self._request = identity, request
+        self._receive, self._send = receive, send
+        self._is_refused = False
+
+    async def receive(self) -> Any:
+        """Hand on the body; the application is told that a caller who is refused is gone."""
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            try:
+                self._identity.confirm(self._request)
+            except TorcError as error:
+                self._is_refused = True
+                await problems.response(error)(self._request.scope, self._receive, self._send)
+                return {"type": "http.disconnect"}
+        return message
+
+    async def send(self, message: Any) -> None:
+        """Hand on the answer, unless the caller was answered already."""
+        if not self._is_refused:
+            await self._send(message)
 
 
 def _who(caller: Caller) -> tuple[Any, ...]:

@@ -37,6 +37,7 @@ from torc.core.quantities import human_duration, parse_duration, parse_memory
 from torc.core.states import ENDED_BADLY, FINISHED, State
 from torc.errors import Conflict, Invalid
 from torc.runner import background, files
+from torc.runner.budget import held_back
 from torc.runner.hardware import node
 
 Run = Annotated[ElicitationResult[Confirmation], Resolve(asking("run_workflow"))]
@@ -211,9 +212,13 @@ async def wait_for_workflow(
         summary = await anyio.to_thread.run_sync(torc.send, SummarizeRun(workflow_id=number, limit=5))
         failures = [attempt_line(result) for result in summary.failed]
     ended = not going
+    over_budget = None
+    if ended and workflow.counts[State.READY]:
+        over_budget = await anyio.to_thread.run_sync(held_back, torc, number)
+    following = status.next if over_budget is None else f"ready jobs are left: {over_budget}. Tell the user"
     return Waited(
         status=status, ended=ended, waited=human_duration(time.monotonic() - begun), first_failures=failures,
-        next=status.next if ended else "call wait_for_workflow again, or diagnose_workflow when jobs have failed",
+        next=following if ended else "call wait_for_workflow again, or diagnose_workflow when jobs have failed",
     )  # fmt: skip
 
 

@@ -75,6 +75,21 @@ def test_what_is_shown_can_be_seen(text: str) -> None:
     assert not any(character in "\u200b\u200e\u202e\u2066\ufeff\u00ad\u3164" for character in visible(text))
 
 
+@pytest.mark.parametrize(("text", "seen"), [
+    ("/usr/bin/c\u0430t x", "/usr/bin/c\\u0430t x"),  # a Cyrillic letter in a Latin word
+    ("\u0441\u0430\u0440 x", "\\u0441\\u0430\\u0440 x"),  # all of them look Latin
+    ("echo \u043f\u0440\u0438\u0432\u0435\u0442 \u03b1\u03b2\u03b3", "echo \u043f\u0440\u0438\u0432\u0435\u0442 \u03b1\u03b2\u03b3"),
+    ("\u30c7\u30fc\u30bf\u96c6 caf\u00e9 \u00fcber", "\u30c7\u30fc\u30bf\u96c6 caf\u00e9 \u00fcber"),
+    ("\uff52\uff4d \u2212rf", "\\uff52\\uff4d \\u2212rf"),  # forms of ASCII
+    ("a\ufe0fb\u034f", "a\\ufe0fb\\u034f"),
+    ("true" + " " * 5000 + "; evil", "true\\x20{5000}; evil"),
+    (" " * 5000 + "evil", "\\x20{5000}evil"),
+    ("\t\t\tif x:  # y\t\tz", "\t\t\tif x:  # y\t\tz"),
+])  # fmt: skip
+def test_what_looks_like_something_else_or_is_pushed_out_of_sight_is_written_out(text: str, seen: str) -> None:
+    assert visible(text) == seen
+
+
 def test_environment_that_makes_programs_run_code_is_pointed_out() -> None:
     for name in ("BASH_ENV", "ENV", "LD_PRELOAD", "LD_AUDIT", "PATH", "PYTHONSTARTUP", "PYTHONPATH", "PERL5OPT", "PERL5LIB", "RUBYOPT",
                  "NODE_OPTIONS", "JAVA_TOOL_OPTIONS", "GIT_SSH_COMMAND", "GIT_ODD_COMMAND", "PROMPT_COMMAND", "EDITOR", "BASH_FUNC_x%%"):  # fmt: skip

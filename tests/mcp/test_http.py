@@ -14,6 +14,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from sse_starlette.sse import AppStatus
+from starlette.requests import HTTPConnection
 
 from mcp_server.desk import Policy
 from mcp_server.mounted import Mounted
@@ -22,8 +23,13 @@ from tests.support.people import People, gather
 from tests.support.program import Program
 from tests.support.serving import Serving, start
 from tests.support.stores import open_sqlite
+from torc.api.interventions import ApproveIntervention, GetIntervention
+from torc.api.users import CreateToken
 from torc.client.embedded import Embedded
 from torc.client.place import read
+from torc.client.remote import Remote
+from torc.core.access import Caller
+from torc.errors import Forbidden
 from torc.server.accounts import Doorkeeping
 
 SPEC = "name: alpha\njobs:\n  - {name: say, command: echo it}\n"
@@ -120,6 +126,57 @@ def test_each_has_the_rights_of_its_token_and_nobody_runs_or_reads_files_there(
             assert event["actor"] == "user:ada"
 
     anyio.run(talk)
+
+
+def test_neither_the_token_that_proposed_a_plan_nor_one_made_with_it_approves_the_plan(
+    accounts: tuple[People, Serving],
+) -> None:
+    people, serving = accounts
+    proposer, other = people.token("ada"), people.token("ada")
+
+    async def plan() -> int:
+        async with signed_in(serving, proposer.token) as client:
+            return int((await ask(client, "cancel_workflow", workflow_id=people.wf))["plan_id"])
+
+    number = anyio.run(plan)
+    mine = Remote(serving.url, token=proposer.token)
+    made = mine.send(CreateToken(name="child"))
+    grandchild = Remote(serving.url, token=made.token).send(CreateToken(name="grandchild"))
+    digest = str(mine.send(GetIntervention(workflow_id=people.wf, intervention_id=number)).digest)
+    approve = ApproveIntervention(workflow_id=people.wf, intervention_id=number, digest=digest)
+    for shown in (proposer.token, made.token, grandchild.token):
+        with pytest.raises(Forbidden, match="made with it can approve"):
+            Remote(serving.url, token=shown).send(approve)
+    assert Remote(serving.url, token=other.token).send(approve).approved_by == "user:ada"
+
+
+class Changing:
+    """Takes a caller for somebody else once the body is read."""
+
+    async def identify(self, connection: HTTPConnection) -> Caller:
+        return Caller("user:tester", "127.0.0.1")
+
+    def confirm(self, connection: HTTPConnection) -> None:
+        raise Forbidden("this server belongs to another user of this machine")
+
+
+def test_a_caller_who_is_another_once_the_body_is_read_is_told_that_it_is_forbidden(
+    sqlite_file: Path, tmp_path: Path
+) -> None:
+    opened: Embedded = open_sqlite(sqlite_file, tmp_path)
+    identity = Changing()
+    AppStatus.should_exit = False
+    mounted = Mounted(identity, Policy(), tmp_path, Path("torc_output"), {})
+    serving = start(opened.store, identity, mounts={"/mcp": mounted})
+    try:
+        headers = {"Accept": "application/json, text/event-stream"}
+        for body in (b"{}", b""):
+            told = urllib3.request("POST", f"{serving.url}/mcp", body=body, headers=headers, retries=False, timeout=60)
+            assert told.status == 403, told.data
+            assert "another user" in told.json()["detail"]
+    finally:
+        serving.stop()
+        opened.close()
 
 
 def test_without_a_token_nobody_gets_in_nor_into_the_session_of_another(accounts: tuple[People, Serving]) -> None:

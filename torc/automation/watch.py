@@ -23,6 +23,7 @@ from torc.automation.policy import Policy
 from torc.core.quantities import human_bytes, human_duration
 from torc.core.states import State
 from torc.errors import Conflict, Unavailable
+from torc.runner.budget import held_back
 
 _LOG = logging.getLogger("torc.automation")
 #: clocks of two machines differ by no more
@@ -133,7 +134,7 @@ class Watch:
             return "stopped"
         after = self._look()
         if how == "stuck" and after.ended_at is None and after.state != "running":
-            _LOG.warning("ready jobs are left that ask for more than there is")
+            _LOG.warning("ready jobs are left: %s", held_back(self.torc, self.workflow_id) or "they ask for more than there is")
             return "stuck"
         # what was begun in allocations shows later: whether it was in vain is known when it has to be begun again
         before = workflow.counts if how != "begun" else self._begun

@@ -215,11 +215,13 @@ def server_variables(opened: Any) -> dict[str, str]:
 
 
 def _tell_what_is_left(opened: Any, number: int, runner_id: int) -> None:
-    """Say why ready jobs were left: this runner is too small for them, or not one of those that they are for."""
+    """Say why ready jobs were left: no budget is left, this runner is too small, or not one of those that they are for."""
     from torc.api.data import GetRequirement
     from torc.api.jobs import GetJob, ListJobs
     from torc.api.runs import GetRunner
+    from torc.runner.budget import held_back
 
+    over_budget = held_back(opened, number)
     runner = opened.send(GetRunner(runner_id=runner_id))
     has = f"{runner.capacity.num_cpus} CPUs, {render.memory(runner.capacity.memory_bytes)}, {runner.capacity.num_gpus} GPUs"
     for listed in opened.send(ListJobs(workflow_id=number, state=State.READY, limit=_MOST_LEFT)).items:
@@ -231,7 +233,15 @@ def _tell_what_is_left(opened: Any, number: int, runner_id: int) -> None:
             why = f"it is for the runners of {job.scheduler} (--label scheduler={job.scheduler})"
         elif runner.capacity.runtime_seconds is not None and wanted.runtime_seconds > runner.capacity.runtime_seconds:
             why = f"it asks for {render.duration(wanted.runtime_seconds)}; this runner ends before"
+        elif over_budget and _fits(wanted, runner.capacity):
+            why = "the budget of assistants holds it back"
         render.note(f"left: job {job.id} ({job.name}): {why}")
+    if over_budget:
+        render.note(f"jobs of this run were held back: {over_budget}")
+
+
+def _fits(wanted: Any, capacity: Any) -> bool:
+    return all(getattr(wanted, name) <= getattr(capacity, name) for name in ("num_cpus", "memory_bytes", "num_gpus"))
 
 
 def summarize(opened: Any, number: int, output_dir: Path, *, stopped: bool = False) -> int:

@@ -302,15 +302,45 @@ def _difference(before: Job, after: Job) -> list[str]:
 
 
 _UNSEEN = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\xa0\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufeff"
-    "\ufff9-\ufffb\uffa0\ud800-\udfff\U000e0000-\U000e0fff]"
+    "[\x00-\x08\x0a-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f"
+    "\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\ufff0-\ufffb\uffa0\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+#: letters of these alphabets look like Latin ones; so do forms of ASCII that are wide, or for mathematics
+_ALIKE = "\u0370-\u058f\u13a0-\u13ff\u1c80-\u1c8f\u1f00-\u1fff\u2de0-\u2dff\ua4d0-\ua4ff\ua640-\ua69f\uab70-\uabbf"
+_FORMS_OF_ASCII = re.compile("[\u02b9-\u02df\u2010-\u2015\u2024\u2039\u203a\u2044\u2212\u2215\u2216\u2223\u2236\ua789\uff01-\uff5e\U0001d400-\U0001d7ff]")
+_MIXED = re.compile(f"[A-Za-z0-9_]+[{_ALIKE}][A-Za-z0-9_{_ALIKE}]*|[{_ALIKE}]+[A-Za-z_][A-Za-z0-9_{_ALIKE}]*")
+_LATIN_IN_LOOK = re.compile(
+    "(?<![^\\W_])[\u0391\u0392\u0395-\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bd\u03bf\u03c1\u03f2\u03f3"
+    "\u0405\u0406\u0408\u0410\u0412\u0415\u041a\u041c-\u041e\u0420-\u0422\u0423\u0425\u0430\u0433\u0435\u043e\u043f\u0440\u0441\u0443"
+    "\u0445\u0455\u0456\u0458\u04bb\u04cf\u0501\u051b\u051d]+(?![^\\W_])"
+)
+_OTHER_LETTERS = re.compile(f"[{_ALIKE}]")
+_BLANKS = re.compile(r"[ \t]{3,}(?=\S)")
+#: so wide a gap, in a line or before it, pushes what follows out of sight
+_WIDEST_GAP, _WIDEST_INDENT = 24, 80
 
 
 def visible(text: str, *, in_line: bool = False) -> str:
-    """Write out what would not be seen, or would change how the rest looks: control characters, directions, odd spaces."""
-    shown = _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+    """Write out what would not be seen, would change how the rest looks, or looks like something else.
+
+    That is: control characters, directions, odd spaces, letters of other alphabets in words that look Latin, long gaps.
+    """
+    shown = _UNSEEN.sub(_written, text)
+    if not shown.isascii():
+        shown = _FORMS_OF_ASCII.sub(_written, shown)
+        shown = _MIXED.sub(lambda word: _OTHER_LETTERS.sub(_written, word[0]), shown)
+        shown = _LATIN_IN_LOOK.sub(lambda word: _OTHER_LETTERS.sub(_written, word[0]), shown)
+    shown = _BLANKS.sub(_short_gap, shown)
     return shown.replace(" ", "\\x20").replace(",", "\\x2c") if in_line else shown
+
+
+def _short_gap(found: re.Match[str]) -> str:
+    width = len(found[0].expandtabs())
+    return found[0] if width <= (_WIDEST_GAP if found.start() else _WIDEST_INDENT) else f"\\x20{{{width}}}"
+
+
+def _written(found: re.Match[str]) -> str:
+    return ascii(found[0])[1:-1]
 
 
 def pages_of(document: str) -> list[str]:

@@ -6,6 +6,7 @@ shown of it, and its digest, are `torc.core.consent`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter, defaultdict
@@ -38,6 +39,12 @@ _ACTIONS = text(
 )
 _NAMED = text("SELECT id, kind, name, fields FROM named WHERE workflow_id = :id ORDER BY kind, name")
 _FILES = "SELECT path, size_bytes, sha256 FROM file WHERE workflow_id = :id AND producer_job_id IS NULL ORDER BY path"
+#: what no job writes: it is the same until somebody changes it
+_READ_DATA = (
+    "SELECT DISTINCT m.job_id, u.name, u.data FROM mention m JOIN user_data u ON u.id = m.user_data_id "
+    "WHERE u.workflow_id = :id AND u.producer_job_id IS NULL AND u.data IS NOT NULL"
+)
+_LONGEST_DATA = 2000
 _WORD = re.compile(r"[^\s'\"`=:;,|&<>(){}\[\]$]+")
 #: after these, no job of the workflow begins because of the change itself
 _ENDING = frozenset({"on_workflow_complete", "on_worker_complete"})
@@ -53,6 +60,7 @@ def content_of(tx: Tx, workflow_id: int, *, due_only: bool = True, with_jobs: bo
     used = {number for found in rows for number in (found[6], found[7]) if number is not None}
     shared = [
         *_actions(tx, workflow_id), *_of_workflow(row), *_named(tx, workflow_id, used), *_scripts(tx, workflow_id, jobs),
+        *_user_data(tx, workflow_id, {found[0] for found in rows}),
     ]  # fmt: skip
     classes = classes_of(tx, workflow_id)
     counts = Counter(found[5] for found in rows)
@@ -145,3 +153,18 @@ def _scripts(tx: Tx, workflow_id: int, jobs: Sequence[Job]) -> list[Shared]:
         told = f"sha256 {digest}" if digest else "its content was not looked at yet"
         parts.append((path, told if size is None else f"{size} bytes, {told}"))
     return [Shared("files that commands name", tuple(parts))]
+
+
+def _user_data(tx: Tx, workflow_id: int, jobs: set[int]) -> list[Shared]:
+    """Return the user data that commands of these jobs name and no job writes: a command can execute it."""
+    found = {name: data for job, name, data in tx.dialect.fetch(tx.db, _READ_DATA, {"id": workflow_id}) if job in jobs}
+    if not found:
+        return []
+    parts = []
+    for name in sorted(found):
+        data: str = found[name]
+        if len(data) > _LONGEST_DATA:
+            digest = hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()
+            data = f"{data[:_LONGEST_DATA]}\nand {len(data) - _LONGEST_DATA:,} more characters; sha256 of all: {digest}"
+        parts.append((name, data))
+    return [Shared("user data that commands name", tuple(parts))]

@@ -69,6 +69,10 @@ _UNFINISHED = (
     "SELECT requirement_id, count(*) FROM job WHERE workflow_id = :id "
     f"AND state NOT IN ({', '.join(repr(state.value) for state in sorted(FINISHED))}) GROUP BY requirement_id"
 )
+_MADE_WITH = (
+    "WITH RECURSIVE above(id) AS (SELECT :id UNION SELECT t.parent_id FROM token t JOIN above ON t.id = above.id) "
+    "SELECT 1 FROM above WHERE id = :proposer"
+)
 _MOST_CHANGES = 6
 _MOST_NAMES = 4
 _HOUR = 3600.0
@@ -339,7 +343,7 @@ def propose(tx: Tx, request: api.ProposeIntervention) -> api.Intervention:
         hours = 0.0  # nothing goes on: what runs later is charged then
     left = _left(tx)
     content = outcome.content._replace(estimate=_estimate_in_words(request, outcome, hours, left))
-    digest = digest_of(outcome.content, [plan])
+    digest = digest_of(outcome.content, [plan, workflow["directory"]])
     by_templates = prepared.edited is not None or _is_written(tx, request)
     templates = templates_of(content.jobs, prepared.shown_by, prepared.names) if by_templates else {}
     document = document_of(visible(request.summary), content, templates)
@@ -493,6 +497,14 @@ def decline(tx: Tx, request: api.DeclineIntervention) -> api.Intervention:
     return _intervention(_row_of_id(tx, request.workflow_id, row["id"]))
 
 
+def _is_of_proposer(tx: Tx, row: RowMapping) -> bool:
+    """Return whether the caller shows the token that proposed a plan, or one that was made with it."""
+    if row["token_id"] is None or tx.caller is None or tx.caller.token_id is None:
+        return False
+    values = {"id": tx.caller.token_id, "proposer": row["token_id"]}
+    return bool(tx.dialect.fetch(tx.db, _MADE_WITH, values))
+
+
 @answers(api.ApproveIntervention)
 def approve(tx: Tx, request: api.ApproveIntervention) -> api.Intervention:
     """Agree to a plan, as a person."""
@@ -501,10 +513,10 @@ def approve(tx: Tx, request: api.ApproveIntervention) -> api.Intervention:
     _refuse_closed(row, tx.now)
     if not tx.actor.startswith("user:"):
         raise Forbidden("plans are approved by people, not by assistants", hint=f"run `torc approve {row['id']}`")
-    if row["token_id"] is not None and tx.caller is not None and tx.caller.token_id == row["token_id"]:
+    if _is_of_proposer(tx, row):
         raise Forbidden(
-            "the token that proposed this plan cannot approve it",
-            hint="sign in with your password or with another token: torc login URL",
+            "neither the token that proposed this plan nor one that was made with it can approve it",
+            hint="sign in with your password: torc login URL",
         )
     if request.digest != row["digest"]:
         raise Conflict("this is not the plan that was shown", hint=f"look at it again: torc plans show {row['id']}")
@@ -534,7 +546,7 @@ def apply(tx: Tx, request: api.ApplyIntervention) -> api.Intervention:
         outcome = _perform(tx, workflow["id"], _with_files(plan, request), node, prepared.edited)
     except Conflict as error:
         raise Conflict(f"plan_token: {error.message}", hint=f"nothing was done; {_ANEW}") from None
-    if digest_of(outcome.content, [plan]) != row["digest"]:
+    if digest_of(outcome.content, [plan, workflow["directory"]]) != row["digest"]:
         raise _stale(tx, workflow, standing)
     reserved = row["node_hours"] * _HOUR
     if plan["starts"] is None and workflow["charged_to"] is not None and reserved:
