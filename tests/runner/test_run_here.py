@@ -49,6 +49,13 @@ def test_a_finished_workflow_is_left_alone(local: Embedded, tmp_path: Path) -> N
     assert (tmp_path / "ran").read_text() == "x\n"
 
 
+def test_jobs_may_ask_for_more_time_than_one_wait_of_the_kernel_can_take(local: Embedded, tmp_path: Path) -> None:
+    months = {"name": "months", "num_cpus": 1, "memory": "64m", "runtime": "P400D"}
+    jobs = [{"name": "a{i}", "command": "sleep 0.3", "resource_requirements": "months", "parameters": {"i": "1:3"}}]
+    number = store(local, tmp_path, jobs, resource_requirements=[months])
+    assert run(local, number, tmp_path).workflow.state == "completed"
+
+
 def test_jobs_get_the_environment_that_they_were_promised(local: Embedded, tmp_path: Path) -> None:
     job = {
         "name": "näme 'x'",

@@ -134,7 +134,9 @@ class Watch:
             return "stopped"
         after = self._look()
         if how == "stuck" and after.ended_at is None and after.state != "running":
-            _LOG.warning("ready jobs are left: %s", held_back(self.torc, self.workflow_id) or "they ask for more than there is")
+            _LOG.warning(
+                "ready jobs are left: %s", held_back(self.torc, self.workflow_id) or "they ask for more than there is"
+            )
             return "stuck"
         # what was begun in allocations shows later: whether it was in vain is known when it has to be begun again
         before = workflow.counts if how != "begun" else self._begun

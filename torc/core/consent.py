@@ -307,7 +307,9 @@ _UNSEEN = re.compile(
 )
 #: letters of these alphabets look like Latin ones; so do forms of ASCII that are wide, or for mathematics
 _ALIKE = "\u0370-\u058f\u13a0-\u13ff\u1c80-\u1c8f\u1f00-\u1fff\u2de0-\u2dff\ua4d0-\ua4ff\ua640-\ua69f\uab70-\uabbf"
-_FORMS_OF_ASCII = re.compile("[\u02b9-\u02df\u2010-\u2015\u2024\u2039\u203a\u2044\u2212\u2215\u2216\u2223\u2236\ua789\uff01-\uff5e\U0001d400-\U0001d7ff]")
+_FORMS_OF_ASCII = re.compile(
+    "[\u02b9-\u02df\u2010-\u2015\u2024\u2039\u203a\u2044\u2212\u2215\u2216\u2223\u2236\ua789\uff01-\uff5e\U0001d400-\U0001d7ff]"
+)
 _MIXED = re.compile(f"[A-Za-z0-9_]+[{_ALIKE}][A-Za-z0-9_{_ALIKE}]*|[{_ALIKE}]+[A-Za-z_][A-Za-z0-9_{_ALIKE}]*")
 _LATIN_IN_LOOK = re.compile(
     "(?<![^\\W_])[\u0391\u0392\u0395-\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bd\u03bf\u03c1\u03f2\u03f3"

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from types import FrameType
 
@@ -63,6 +64,7 @@ from torc.runner.talker import Talker
 _LOG = logging.getLogger(__name__)
 _LEFTOVERS_SECONDS = 0.5
 _AGAIN_SECONDS = 0.01
+_LONGEST_SECONDS = 60.0
 _NOTHING: Mapping[str, Look] = {}
 #: of actions, which run beside the jobs
 _MORE_PLACES = 2
@@ -178,8 +180,9 @@ class Loop:
         wake = next_wake(self.state, self.settings, now)
         due = self._monitor.due()
         if due is not None:
-            wake = min(wake or now + 60.0, max(due, now))
-        wake = min(now + 60.0 if wake is None else wake, self._patience.due)
+            wake = min(wake or inf, max(due, now))
+        # the deadline of a job may be months away, and epoll takes no more than some weeks
+        wake = min(inf if wake is None else wake, now + _LONGEST_SECONDS, self._patience.due)
         if self._kept:  # what stays ends some time
             wake = min(wake, now + _LEFTOVERS_SECONDS)
         for fd, _ in self._epoll.poll(max(0.0, wake - now), 64):
