@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from tests.support.stores import check_all, empty_postgres, open_sqlite
 from tests.support.wait import wait_until
@@ -24,7 +25,7 @@ from torc.api.data import GetFile, GetRequirement, GetUserData
 from torc.api.events import ListEvents
 from torc.api.jobs import GetJob, ListJobs, UpdateJob
 from torc.api.transfer import ExportWorkflow, ImportWorkflow
-from torc.api.workflows import CreateWorkflow, DeleteWorkflow, ListWorkflows, Workflow
+from torc.api.workflows import CreateWorkflow, DeleteWorkflow, ListWorkflows, PruneWorkflows, Workflow
 from torc.client.embedded import Embedded
 from torc.client.moving import write_export
 from torc.client.storing import Storing
@@ -45,6 +46,8 @@ jobs:
   - {{name: "b{{i}}", command: b, use_parameters: [i], input_files: ["f{{i}}"]}}
 actions: [{{trigger_type: on_jobs_ready, action_type: run_commands, commands: [c], jobs: [a1, b7]}}]
 """
+#: what a runner at work writes
+MOVED = {"event", "attempt", "job_count"}
 REQUEST = CreateWorkflow(spec=LARGE, format="yaml", directory="/tmp")
 
 
@@ -212,6 +215,69 @@ def test_a_large_file_is_taken_in_by_slices_too(torc: Embedded) -> None:
     assert copy.counts == made.counts and copy.name == "copy"
     torc.send(DeleteWorkflow(workflow_id=copy.id))
     assert rows(torc) == before
+
+
+def test_deleting_lets_others_write_in_between_and_nobody_sees_what_is_left(torc: Embedded) -> None:
+    other = workflow(torc, *(f"j{number}" for number in range(20)))
+    runner_id = runner(torc, other)
+    before = rows(torc)
+    made = torc.send(REQUEST)
+    job_id = torc.send(ListJobs(workflow_id=made.id, limit=1)).items[0].id
+    torc.answer(DeleteWorkflow(workflow_id=made.id))  # what one transaction does
+    left = [rows(torc, made.id)["job"]]
+    assert left == [2 * N] and torc.left_over() == [made.id]
+    for step in torc.removal(made.id):
+        assert [found.id for found in torc.send(ListWorkflows()).items] == [other]
+        for request in (GetJob(job_id=job_id), ListEvents(workflow_id=made.id), DeleteWorkflow(workflow_id=made.id)):
+            with pytest.raises(NotFound):
+                torc.send(request)
+        assert len(claim(torc, other, runner_id, 1)) <= 1
+        step()
+        left.append(rows(torc, made.id)["job"])
+    assert max(one - next_ for one, next_ in pairwise(left)) <= SLICE and left[-1] == 0
+    assert {table: number for table, number in rows(torc).items() if table not in MOVED} == {
+        table: number for table, number in before.items() if table not in MOVED
+    }
+
+
+def test_what_a_killed_process_has_not_deleted_goes_with_the_next_deletion(torc: Embedded) -> None:
+    small, made = workflow(torc, "a"), torc.send(REQUEST)
+    torc.answer(DeleteWorkflow(workflow_id=made.id))
+    assert rows(torc)["job"] == 2 * N + 1
+    torc.send(PruneWorkflows(older_than_seconds=0.0, dry_run=True))
+    torc.send(DeleteWorkflow(workflow_id=small))
+    assert set(rows(torc).values()) == {0}
+
+
+def test_a_deleted_workflow_takes_all_with_it_that_refers_to_it(torc: Embedded) -> None:
+    tables = inspect(torc.store.engine).get_table_names()
+    referring = [table for table in tables if any(
+        key["referred_table"] == "workflow" for key in inspect(torc.store.engine).get_foreign_keys(table)
+    )]  # fmt: skip
+    made, kept = workflow(torc, "a"), workflow(torc, "a")
+    with torc.store.dialect.begin_load(torc.store.engine) as db:  # a row of each, whatever else it says
+        for table in referring:
+            columns = inspect(torc.store.engine).get_columns(table)
+            for workflow_id in (made, kept):
+                number = 900_000 + workflow_id
+                needed = [column["name"] for column in columns if not column["nullable"]]
+                values = {**dict.fromkeys(needed, number), "workflow_id": workflow_id}
+                names = ", ".join(f'"{name}"' for name in values)
+                marks = ", ".join(f":{name}" for name in values)
+                db.execute(text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), values)
+        db.exec_driver_sql("CREATE TEMP TABLE made AS SELECT * FROM token WHERE workflow_id = :id", {"id": made})
+        db.exec_driver_sql("UPDATE made SET id = 950000, workflow_id = NULL, parent_id = :id", {"id": 900_000 + made})
+        db.exec_driver_sql("INSERT INTO token SELECT * FROM made")
+        db.exec_driver_sql("DROP TABLE made")
+    torc.send(DeleteWorkflow(workflow_id=made, force=True))
+    with torc.store.dialect.begin_read(torc.store.engine) as db:
+        for table in referring:
+            found = db.execute(text(f"SELECT DISTINCT workflow_id FROM {table}")).scalars().all()
+            assert found == [kept], table
+        assert db.execute(text("SELECT count(*) FROM token WHERE id = 950000")).scalar_one() == 0
+    torc.send(DeleteWorkflow(workflow_id=kept, force=True))
+    with torc.store.dialect.begin_read(torc.store.engine) as db:
+        assert db.exec_driver_sql("PRAGMA foreign_key_check").fetchall() == []
 
 
 def test_slices_have_so_many_rows_of_whatever_table() -> None:

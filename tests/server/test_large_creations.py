@@ -15,8 +15,8 @@ from tests.support.people import People, gather
 from tests.support.serving import Door
 from tests.support.stores import check_all, open_sqlite
 from tests.support.workflows import exchange, runner, workflow
-from torc.api.jobs import ListJobs
-from torc.api.workflows import CreateWorkflow, ListWorkflows
+from torc.api.jobs import CreateJob, ListJobs
+from torc.api.workflows import CreateWorkflow, DeleteWorkflow, GetWorkflow, ListWorkflows, ReinitializeWorkflow
 from torc.client.remote import Remote
 from torc.errors import Forbidden, Invalid, Unavailable
 from torc.server.accounts import Accounts
@@ -55,6 +55,21 @@ def test_a_runner_of_another_workflow_is_answered_between_the_slices(door: Door)
     assert made.counts.total == 100_000 and being_stored(door.store) == 0
 
 
+def test_a_runner_of_another_workflow_is_answered_while_what_was_deleted_is_removed(door: Door) -> None:
+    other = workflow(door, "a")
+    runner_id = runner(door, other)
+    made = door.send(large(100_000))
+    door.send(DeleteWorkflow(workflow_id=made.id))
+    answered = 0
+    while being_stored(door.store):
+        exchange(door, other, runner_id)
+        answered += 1
+        assert [found.id for found in door.send(ListWorkflows()).items] == [other]
+    assert answered > 1
+    with door.store.dialect.begin_read(door.store.engine) as db:
+        assert db.execute(text("SELECT count(*) FROM job")).scalar_one() == 1
+
+
 @pytest.fixture
 def people(sqlite_file: Path, tmp_path: Path) -> Iterator[tuple[People, Door]]:
     """Give people with accounts, and a server on which each may have 25,000 jobs and make one large workflow at a time."""
@@ -82,6 +97,24 @@ def test_nobody_stores_more_jobs_than_they_may(people: tuple[People, Door]) -> N
     assert root.send(large(26_000)).counts.total == 26_000
     for torc in (eve, wim, root):
         torc.close()
+
+
+def test_no_job_is_added_to_a_workflow_beyond_what_its_owner_may_have(people: tuple[People, Door]) -> None:
+    gathered, door = people
+    eve = Remote(door.url, token=gathered.token("eve").token)
+    made = eve.send(large(24_999))
+    assert eve.send(CreateJob(workflow_id=made.id, name="last", command="c")).name == "last"
+    with pytest.raises(Forbidden, match="room for"):
+        eve.send(CreateJob(workflow_id=made.id, name="one_more", command="c"))
+    for number in (25_001, 1_000_000):
+        edited = large(number)
+        with pytest.raises(Forbidden, match="room for"):
+            eve.send(ReinitializeWorkflow(workflow_id=made.id, spec=edited.spec, format="json", directory="/tmp"))
+    # what it has already does not stand in the way of its edited spec
+    edited = large(25_000)
+    reply = eve.send(ReinitializeWorkflow(workflow_id=made.id, spec=edited.spec, format="json", directory="/tmp"))
+    assert reply.result is not None and eve.send(GetWorkflow(workflow_id=made.id)).counts.total == 25_000
+    eve.close()
 
 
 def test_nobody_makes_more_large_workflows_at_a_time_than_they_may(people: tuple[People, Door]) -> None:

@@ -16,8 +16,8 @@ from torc.client.storing import Kind, Step, Storing, removal
 from torc.core.access import Caller
 from torc.errors import Invalid, NotFound, Unavailable
 from torc.operations.access import admit, admit_kind, subject_of
-from torc.operations.dispatch import Bounds, DryRun, Tx, answer, is_prepared, prepare
-from torc.operations.loading import jobs_left, large_load
+from torc.operations.dispatch import Bounds, DryRun, Tx, answer, is_prepared, prepare, removes
+from torc.operations.loading import large_load, room_for
 from torc.operations.transaction import Quota, Ticket
 from torc.store import loading
 from torc.store.open import Store
@@ -46,9 +46,12 @@ class Embedded:
     def send(self, request: Request[R], /) -> R:
         """Answer one request. Raises TorcError, or one of its children."""
         if isinstance(request, Exchange | ListEvents) and request.wait_seconds > 0:
-            reply: R = self._wait(request)
-            return reply
-        return self.answer(request)
+            waited: R = self._wait(request)
+            return waited
+        reply = self.answer(request)
+        if removes(type(request)):
+            self._remove_left_over()
+        return reply
 
     def close(self) -> None:
         """Give back connections."""
@@ -85,7 +88,7 @@ class Embedded:
             return reply
 
         try:
-            return self.transact(work, caller, writes=request.writes, prepared=prepared)
+            return self.transact(work, caller, writes=request.writes, prepared=prepared, loads=removes(type(request)))
         except DryRun as dry:  # rolled back
             reply: R = dry.reply
             return reply
@@ -129,8 +132,7 @@ class Embedded:
         return removal(workflow_id, transact)
 
     def _store(self, storing: Storing) -> Any:
-        for workflow_id in self.left_over():
-            _run(self.removal(workflow_id))
+        self._remove_left_over()
         try:
             _run(storing.steps())
         except BaseException:
@@ -139,6 +141,10 @@ class Embedded:
         if storing.is_dry:
             _run(storing.removal())
         return storing.reply
+
+    def _remove_left_over(self) -> None:
+        for workflow_id in self.left_over():
+            _run(self.removal(workflow_id))
 
     def transact(
         self,
@@ -189,8 +195,7 @@ class Embedded:
         else:  # a spec takes seconds: not for everybody
 
             def look(tx: Tx) -> int | None:
-                tx = admit(tx, request)
-                return jobs_left(tx, tx.rights.user) if tx.rights is not None else None
+                return room_for(admit(tx, request), request)
 
             left = self.transact(look, caller, writes=False)
         if first is not None and (left is None or first < left):

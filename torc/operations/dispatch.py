@@ -11,7 +11,7 @@ from torc.operations import access, audit
 from torc.operations.lookup import load
 from torc.operations.transaction import DryRun, Tx
 
-__all__ = ["Bounds", "DryRun", "TooHeavy", "Tx", "answer", "answers", "is_prepared", "prepare", "prepares"]
+__all__ = ["Bounds", "DryRun", "TooHeavy", "Tx", "answer", "answers", "is_prepared", "prepare", "prepares", "removes"]
 
 R = TypeVar("R")
 Q = TypeVar("Q", bound=Request[Any])
@@ -21,13 +21,21 @@ Handler = Callable[[Tx, Any], Any]
 HANDLERS: dict[type[Request[Any]], Handler] = {}
 
 
-def answers(kind: type[Q]) -> Callable[[Callable[[Tx, Q], R]], Callable[[Tx, Q], R]]:
-    """Function decorator: enter who answers a kind of request."""
+_REMOVE: set[type[Request[Any]]] = set()
+
+
+def answers(kind: type[Q], *, removes: bool = False) -> Callable[[Callable[[Tx, Q], R]], Callable[[Tx, Q], R]]:
+    """Function decorator: enter who answers a kind of request.
+
+    `removes`: it may leave over rows of workflows that are deleted; references are not checked in its transaction.
+    """
 
     def enter(handler: Callable[[Tx, Q], R]) -> Callable[[Tx, Q], R]:
         if kind in HANDLERS:
             raise TypeError(f"two functions answer {kind.__name__}")
         HANDLERS[kind] = handler
+        if removes:
+            _REMOVE.add(kind)
         return handler
 
     return enter
@@ -66,6 +74,12 @@ def is_prepared(kind: type[Request[Any]]) -> bool:
     """Tell whether something is done for a kind of request before its transaction. Imports what answers it."""
     _handler(kind)
     return kind in PREPARATIONS
+
+
+def removes(kind: type[Request[Any]]) -> bool:
+    """Tell whether rows may be left over after a kind of request. Imports what answers it."""
+    _handler(kind)
+    return kind in _REMOVE
 
 
 def prepare(request: Request[Any], bounds: Bounds = Bounds()) -> Any:

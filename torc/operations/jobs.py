@@ -14,6 +14,7 @@ from torc.core.states import HELD, State
 from torc.errors import Conflict, Invalid, NotFound
 from torc.operations.dispatch import Tx, answers
 from torc.operations.fingerprints import keep_fingerprints
+from torc.operations.loading import check_quota
 from torc.operations.parts import checked
 from torc.operations.places import check_places, writers_of
 from torc.operations.rows import IN_WORKFLOW, encode_cursor, grow_version, id_range, loads, name_condition, workflow_row
@@ -176,6 +177,7 @@ def create_job(tx: Tx, request: CreateJob) -> Job:
     """Add a job to a stored workflow."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     workflow_id = workflow["id"]
+    check_quota(tx, workflow["user"], 1)
     _check_fields(request)
     taken = tx.db.execute(
         text("SELECT id FROM job WHERE workflow_id = :id AND name = :name"), {"id": workflow_id, "name": request.name}

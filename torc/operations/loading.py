@@ -18,6 +18,9 @@ _STORED = text(
     'SELECT coalesce(sum(c.count), 0) FROM workflow w JOIN job_count c ON c.workflow_id = w.id WHERE w."user" = :user'
 )
 
+_STORED_IN = text("SELECT coalesce(sum(count), 0) FROM job_count WHERE workflow_id = :id")
+_OWNER = text('SELECT "user" FROM workflow WHERE id = :id')
+
 
 class Load(Protocol):
     """A workflow that is to be stored."""
@@ -109,3 +112,18 @@ def jobs_left(tx: Tx, user: str) -> int | None:
         return None
     stored = int(tx.db.execute(_STORED, {"user": user}).scalar_one()) + loading.num_jobs(tx.db, user)
     return max(0, tx.quota.max_jobs - stored)
+
+
+def room_for(tx: Tx, request: Request[Any]) -> int | None:
+    """How many jobs a request may make, as far as can be told before it is looked at. None: as many as it likes."""
+    workflow_id = getattr(request, "workflow_id", None)
+    if tx.rights is None or workflow_id is None:
+        return None if tx.rights is None else jobs_left(tx, tx.rights.user)
+    row = tx.db.execute(_OWNER, {"id": workflow_id}).first()
+    left = None if row is None else jobs_left(tx, row[0])
+    return None if left is None else left + num_jobs_of(tx, workflow_id)
+
+
+def num_jobs_of(tx: Tx, workflow_id: int) -> int:
+    """How many jobs a workflow has."""
+    return int(tx.db.execute(_STORED_IN, {"id": workflow_id}).scalar_one())

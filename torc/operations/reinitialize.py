@@ -14,6 +14,7 @@ from torc.operations.create import compile_text
 from torc.operations.dispatch import Bounds, DryRun, Tx, answers, prepares
 from torc.operations.fingerprints import changed_fingerprints
 from torc.operations.graph import get_graph
+from torc.operations.loading import check_quota, num_jobs_of
 from torc.operations.provenance import record_spec
 from torc.operations.reset import all_states, changes_of, make_due
 from torc.operations.rows import workflow_row
@@ -44,6 +45,7 @@ def reinitialize_workflow(tx: Tx, request: ReinitializeWorkflow) -> Reinitialize
         needed = _unknown((file.path for file in plan.files), facts)
         if needed:
             return ReinitializeReply(needs_files=needed)
+        check_quota(tx, row["user"], len(plan.jobs) - num_jobs_of(tx, row["id"]))
         amended = amend(tx, row, plan)
         record_spec(tx, row["id"], request.spec, request.name, request.format, request.spec_files)
     tracked, file_at = _tracked(tx, row["id"], facts)

@@ -15,7 +15,7 @@ _UNFINISHED = {"running", "interrupted"}
 _ALL = text("SELECT * FROM workflow ORDER BY id DESC")
 
 
-@answers(PruneWorkflows)
+@answers(PruneWorkflows, removes=True)
 def prune_workflows(tx: Tx, request: PruneWorkflows) -> list[Workflow]:
     """Delete what is old, in one transaction."""
     before = tx.now - request.older_than_seconds

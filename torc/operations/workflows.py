@@ -36,8 +36,18 @@ from torc.operations.rows import (
 )
 from torc.operations.users import account_named, has_accounts
 from torc.spec import model
+from torc.store import loading
 from torc.store.check import problems
 
+#: what belongs to a workflow, and is never much; tokens go with those that they were made with
+_NOT_IN_SLICES = (
+    text("DELETE FROM access_share WHERE workflow_id = :id"),
+    text(
+        "WITH RECURSIVE gone(id) AS (SELECT id FROM token WHERE workflow_id = :id "
+        "UNION SELECT t.id FROM token t JOIN gone g ON t.parent_id = g.id) "
+        "DELETE FROM token WHERE id IN (SELECT id FROM gone)"
+    ),
+)
 #: fields of a spec that are kept as settings and that may be changed later
 SETTINGS = (
     "slurm_defaults",
@@ -130,12 +140,23 @@ def _check_fields(name: str, changes: dict[str, Any]) -> None:
     checked(model.WorkflowSpec, **{"name": name, "jobs": [{"name": "x", "command": "x"}], **given, **settings})
 
 
-@answers(DeleteWorkflow)
+@answers(DeleteWorkflow, removes=True)
 def delete_workflow(tx: Tx, request: DeleteWorkflow) -> None:
-    """Delete a workflow with everything stored about it."""
+    """Delete a workflow with everything stored about it: at once, or the rest later, where nobody else could write meanwhile."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     if not request.force:
         refuse_while_running(tx, row["id"], "deleted")
+    if tx.dialect.is_sliced:
+        loading.abandon(tx.db, row["id"], row["user"])
+        loading.remove(tx.db, tx.dialect, row["id"])
+        for statement in _NOT_IN_SLICES:
+            tx.db.execute(statement, {"id": row["id"]})
+    else:
+        _delete_all(tx, row["id"])
+    tx.db.execute(text("DELETE FROM workflow WHERE id = :id"), {"id": row["id"]})
+
+
+def _delete_all(tx: Tx, workflow_id: int) -> None:
     for table in (
         "event", "firing", "attempt", "runner", "allocation", "action_job WHERE action_id IN (SELECT id FROM action", "action",
         "gate_prerequisite WHERE gate_id IN (SELECT id FROM gate", "job", "job_count", "gate",
@@ -144,8 +165,7 @@ def delete_workflow(tx: Tx, request: DeleteWorkflow) -> None:
         "requirement", "named",
     ):  # fmt: skip
         where = f"{table} WHERE workflow_id = :id" + (")" if "(" in table else "")
-        tx.db.execute(text(f"DELETE FROM {where}"), {"id": row["id"]})
-    tx.db.execute(text("DELETE FROM workflow WHERE id = :id"), {"id": row["id"]})
+        tx.db.execute(text(f"DELETE FROM {where}"), {"id": workflow_id})
 
 
 def refuse_while_running(tx: Tx, workflow_id: int, done: str, *, force: bool = True) -> None:

@@ -6,6 +6,7 @@ Waiting requests (`Exchange`, `ListEvents`) wait in `waiting`, between transacti
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from torc.client.embedded import Check, Embedded, says_something, without_report
 from torc.client.storing import Step, Storing
 from torc.core.access import Caller
 from torc.errors import Unavailable
-from torc.operations.dispatch import TooHeavy, is_prepared
+from torc.operations.dispatch import TooHeavy, is_prepared, removes
 from torc.operations.runs import renew_leases
 from torc.operations.transaction import Quota
 from torc.server.rooms import Allowance, Room, Rooms
@@ -67,6 +68,7 @@ class Answers:
         self._workers = ThreadPoolExecutor(_WORKERS, "torc-work")
         self._writers = ThreadPoolExecutor(_WRITERS[store.dialect.name], "torc-write")
         self._tasks: list[asyncio.Task[None]] = []
+        self._left_over = asyncio.Event()
 
     def begin(self) -> None:
         """Begin to look for what other processes change; in the event loop."""
@@ -132,10 +134,16 @@ class Answers:
                 return reply, await self.work(partial(type(request).reply().dump_json, reply))
         elif is_prepared(type(request)):  # it takes long: no writer waits for that
             prepared = await self.read(partial(self._embedded.prepare, request, caller))
+        is_removing = removes(type(request))
+        pool = self._readers if is_read else self._writers
+        if is_removing and not self.store.dialect.is_sliced:
+            pool = self._workers
         work = partial(self._work, request, caller, check, prepared)
-        reply, body = await loop.run_in_executor(self._readers if is_read else self._writers, work)
+        reply, body = await loop.run_in_executor(pool, work)
         if not is_read:
             self._tell(request, reply)
+        if is_removing:
+            self._left_over.set()
         return reply, body
 
     async def _compile(self, request: Request[Any], caller: Caller | None, room: Room) -> Any:
@@ -164,14 +172,17 @@ class Answers:
             await asyncio.get_running_loop().run_in_executor(pool, step)
 
     async def _clean(self) -> None:
-        """Remove what is left of workflows that nobody goes on storing, now and from time to time."""
+        """Remove what is left of workflows that were deleted, or that nobody goes on storing: now and from time to time."""
         while True:
+            self._left_over.clear()
             try:
                 for workflow_id in await self.read(self._embedded.left_over):
                     await self._run(self._embedded.removal(workflow_id))
-            except Unavailable as error:
-                _LOG.info("cannot look for what is left of workflows: %s", error.message)
-            await asyncio.sleep(_CLEAN_SECONDS)
+            except (DBAPIError, Unavailable) as error:
+                _LOG.info("cannot remove what is left of workflows: %s", error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLEAN_SECONDS):
+                    await self._left_over.wait()
 
     def _work(
         self, request: Request[Any], caller: Caller | None, check: Check | None, prepared: Any

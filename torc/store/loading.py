@@ -1,8 +1,8 @@
 """Large workflows into the database in slices, where it has one writer, and what was left of those that were not finished.
 
 The row of the workflow is written last: until then nothing that asks for workflows finds it, and nothing that belongs to it.
-Rows of `loading` say what is under way, or was left: whoever was killed renews its row no longer, and somebody else takes
-away what it has stored.
+Where a workflow is deleted, its row goes first. Rows of `loading` say what is under way, or was left: whoever was killed renews
+its row no longer, and somebody else takes away what it has stored.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _BEGIN = text(
 _RENEW = text("UPDATE loading SET renewed_at = :now WHERE workflow_id = :workflow_id")
 _END = text("DELETE FROM loading WHERE workflow_id = :workflow_id")
 _LEFT = text("SELECT workflow_id FROM loading WHERE renewed_at < :before ORDER BY workflow_id")
+#: what belongs to a workflow and is in no portable file
+_ONLY_HERE = ("allocation", "intervention")
 _COUNT = text('SELECT coalesce(sum(num_jobs), 0) FROM loading WHERE "user" = :user')
 
 
@@ -65,6 +67,11 @@ def renew(db: Connection, workflow_id: int, now: float) -> None:
         )
 
 
+def abandon(db: Connection, workflow_id: int, user: str) -> None:
+    """Leave what belongs to a workflow that is deleted to whoever removes what is left over."""
+    begin(db, workflow_id, user, 0, 0.0)
+
+
 def end(db: Connection, workflow_id: int) -> None:
     """Forget about it: it is stored, or nothing is left of it."""
     db.execute(_END, {"workflow_id": workflow_id})
@@ -99,7 +106,7 @@ def sliced(batches: Iterable[Batch], size: int = SLICE) -> Iterator[list[Batch]]
 def remove(db: Connection, dialect: Dialect, workflow_id: int, size: int = SLICE) -> bool:
     """Remove some rows of a workflow that has none of its own; say whether there may be more. References are not checked here."""
     left = size
-    for table in (*reversed(TABLES), "job_count"):
+    for table in (*_ONLY_HERE, *reversed(TABLES), "job_count"):
         if table in BY_REFERENCE:
             continue
         key = "state" if table == "job_count" else "id"
