@@ -200,3 +200,35 @@ def test_a_head_without_end_is_refused(door: Door) -> None:
             + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(100))
         )
         assert b"400" in wild.recv(1000)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"a:\r\n" * 201,
+        b"Host: evil\r\n",
+        b"Authorization: Bearer a\r\nauthorization: Bearer b\r\n",
+        b"Content-Length: 0\r\nContent-Length: 5\r\n",
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+    ],
+)
+def test_a_head_that_others_may_read_otherwise_or_that_takes_long_to_search_is_refused(
+    door: Door, headers: bytes
+) -> None:
+    host, port = door.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as wild:
+        wild.sendall(b"POST /healthz HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n")
+        assert wild.recv(1000).startswith(b"HTTP/1.1 400 ")
+    with socket.create_connection((host, int(port)), timeout=20) as good:
+        for _ in range(2):  # each request has headers of its own
+            good.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"a:\r\n" * 150 + b"\r\n")
+            answer = good.recv(1000)
+            while b"alive" not in answer:
+                answer += good.recv(1000)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("path", ["/workflows/{}", "/workflows/{}/events/stream", "/jobs/{}"])
+@pytest.mark.parametrize("digits", [19, 20, 5000])
+def test_an_id_of_very_many_digits_is_the_id_of_nothing(http: Http, path: str, digits: int) -> None:
+    assert http("GET", API + path.format("9" * digits)).status == 404

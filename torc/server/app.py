@@ -71,7 +71,7 @@ def app(
             Route("/readyz", own.ready),
             Route("/metrics", own.tell_metrics),
             Route(f"{PREFIX}/openapi.json", own.describe),
-            Route(f"{PREFIX}/workflows/{{workflow_id:int}}/events/stream", streams.endpoint),
+            Route(f"{PREFIX}/workflows/{{workflow_id:id}}/events/stream", streams.endpoint),
             *routes(answers, identity),
             *(Route(path, other) for path, other in (mounts or {}).items()),
         ],

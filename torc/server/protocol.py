@@ -9,6 +9,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS = 20.0
 _LARGEST_HEAD = 64 << 10
+#: who looks for a header looks through all of them
+_MOST_HEADERS = 200
+#: two of them, and who stands before the server may go by the other one (RFC 9112, 3.2; RFC 9110, 5.3)
+_ONCE = frozenset({b"host", b"authorization", b"content-type", b"origin"})
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -18,6 +22,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **settings)
         self._limit: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._num_headers = 0
+        self._seen: set[bytes] = set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -32,6 +38,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Take the first byte of a request."""
         self._head_bytes = 0
+        self._num_headers = 0
+        self._seen.clear()
         if self._limit is None:
             self._wait_for_head()
         super().on_message_begin()
@@ -44,6 +52,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
         self._count(name + value)
+        self._num_headers += 1
+        if self._num_headers > _MOST_HEADERS:
+            raise ValueError("there are too many headers")
+        if (lower := name.lower()) in _ONCE:
+            if lower in self._seen:
+                raise ValueError("a header is given twice that may be given once")
+            self._seen.add(lower)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import from_json
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -44,6 +45,15 @@ _READ_AT_ONCE = 64 << 10
 Kind = type[Request[Any]]
 
 
+class _Id(IntegerConvertor):
+    """Python makes no integer of thousands of digits."""
+
+    regex = "[0-9]{1,1000}"
+
+
+register_url_convertor("id", _Id())
+
+
 @cache
 def by_path() -> dict[str, dict[str, Kind]]:
     """Give the kinds of request by path and method."""
@@ -65,7 +75,7 @@ def routes(answers: Answers, identity: Identity) -> list[Route]:
     made = []
     for path, kinds in sorted(by_path().items(), key=lambda item: item[0].count("{")):
         endpoint = _Endpoint(kinds, answers, identity)
-        pattern = PREFIX + path.replace("_id}", "_id:int}")
+        pattern = PREFIX + path.replace("_id}", "_id:id}")
         made.append(Route(pattern, endpoint, methods=None, include_in_schema=False))
     return made
 
