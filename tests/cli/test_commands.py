@@ -434,13 +434,21 @@ def test_an_argument_that_is_no_text_is_refused(program: Program, arguments: tup
     ("variable", "url"),
     [
         ("TORC_DB", "postgresql+psycopg://u:hidden@[::1/x"), ("TORC_DB", "postgresql://u:hidden@h:port/x"),
-        ("TORC_API_URL", "http://[::1"), ("TORC_API_URL", "http://u:hidden@h:99999/"),
+        ("TORC_API_URL", "http://[::1"), ("TORC_API_URL", "http://u:hidden@h:99999/"), ("TORC_API_URL", "http://u:x/hidden@h"),
+        ("TORC_DB", "postgresql://u:p@hidden@127.0.0.1:1/x"), ("TORC_DB", "postgresql://u:p/hidden@127.0.0.1:1/x"),
     ],
 )  # fmt: skip
 def test_a_url_that_is_none_is_an_error_without_its_password(tmp_path: Path, variable: str, url: str) -> None:
     done = Program(tmp_path)("workflows", "list", code=2, **{variable: url})
     assert "not valid" in done.stderr or "not a valid URL" in done.stderr
     assert "hidden" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("token", ["hidden\nX-Other: 1", "hid\udcffden", "hidd\u00e9n", "hid den", "hidden\x1b[2J"])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(tmp_path: Path, token: str) -> None:
+    done = Program(tmp_path)("workflows", "list", code=2, TORC_API_URL="http://127.0.0.1:1", TORC_TOKEN=token)
+    assert "a character that no token has" in done.stderr and "TORC_TOKEN" in done.stderr
+    assert "hid" not in done.stdout + done.stderr
 
 
 def test_digits_that_are_no_number_are_a_name(tmp_path: Path) -> None:

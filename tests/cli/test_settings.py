@@ -179,3 +179,14 @@ def test_what_is_listed_holds_no_password_of_a_database_and_its_file_is_private(
     assert program("config", "get", "db", TORC_DB=url).stdout == f"{url}\n"
     failed = program("status", "1", TORC_DB=url.replace("@db/", "@127.0.0.1:1/"), code=5)
     assert "hunter2" not in failed.stdout + failed.stderr
+
+
+@pytest.mark.parametrize(
+    "password", ["hun/ter2", "hun#ter2", "hun?ter2", "hun ter2", "hun@ter2", "hunter2:", "hun[ter2"]
+)
+@pytest.mark.parametrize("slashes", ["://", ":/"])
+def test_a_password_that_a_url_cannot_hold_is_not_listed_either(program: Program, password: str, slashes: str) -> None:
+    url = f"postgresql+psycopg{slashes}kim:{password}@db/x"
+    for form in ("table", "json"):
+        shown = program("config", "show", "-f", form, TORC_DB=url).stdout
+        assert "hun" not in shown and "ter2" not in shown and "[redacted: credentials]@db/x" in shown

@@ -129,9 +129,9 @@ def _origins() -> dict[str, tuple[Value, str]]:
 
 def _without_secrets(value: Value) -> Value:
     """Leave out the password in the URL of a database: what is listed is copied into reports of faults."""
-    from torc.core.redact import redact
+    from torc.core.redact import redact_url
 
-    return redact(value) if isinstance(value, str) else value
+    return redact_url(value) if isinstance(value, str) else value
 
 
 def _known(key: str) -> str:

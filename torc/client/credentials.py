@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from torc.client.private import write_private
-from torc.core.redact import redact
+from torc.core.redact import redact_url
 from torc.core.urls import split_url
 from torc.errors import Forbidden, Invalid, Unavailable
 
@@ -43,7 +43,8 @@ def server_of(url: str) -> str:
     parts = split_url(url.rstrip("/"))
     if parts is None:
         raise Invalid(
-            f"`{redact(url[:200])}` is not a valid URL of a server", hint="write http://HOST:PORT or https://HOST:PORT"
+            f"`{redact_url(url)[:200]}` is not a valid URL of a server",
+            hint="write http://HOST:PORT or https://HOST:PORT",
         )
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"

@@ -22,7 +22,7 @@ from torc import __version__
 from torc.api.base import Request
 from torc.api.runs import Exchange
 from torc.client.listeners import OwnConnectionPool
-from torc.core.redact import redact
+from torc.core.redact import redact_url
 from torc.core.urls import split_url
 from torc.errors import BY_CODE, Invalid, TorcError, Unauthorized, Unavailable
 
@@ -87,7 +87,7 @@ class Remote:
         self._renew, self._find_moved = renew, find_moved
         self._moving = threading.Lock()
         if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+            self._headers["Authorization"] = _bearer(token)
         elif password:
             named = ":".join(password).encode()
             self._headers["Authorization"] = f"Basic {base64.b64encode(named).decode()}"
@@ -133,7 +133,7 @@ class Remote:
         if token is None or token == self.token:
             return False
         self.token = token
-        self._headers = {**self._headers, "Authorization": f"Bearer {token}"}
+        self._headers = {**self._headers, "Authorization": _bearer(token)}
         return True
 
     def _has_moved(self, url: str) -> bool:
@@ -152,7 +152,7 @@ class Remote:
             self.url = checked_url(found.url)
             if found.token is not None:
                 self.token = found.token
-                self._headers = {**self._headers, "Authorization": f"Bearer {found.token}"}
+                self._headers = {**self._headers, "Authorization": _bearer(found.token)}
             self.ca_file = found.ca_file or self.ca_file
             self._pool.clear()
             self._pool = self._new_pool()
@@ -229,12 +229,24 @@ class _Again(Exception):
         self.error, self.was_not_done, self.is_unreachable = error, was_not_done, is_unreachable
 
 
+def _bearer(token: str) -> str:
+    """Return the header that shows a token. Raises Invalid, without the token, for one that no header can hold."""
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise Invalid(
+            "the token for the server has a character that no token has",
+            hint="copy it anew: TORC_TOKEN, or the file that TORC_TOKEN_FILE names, holds the token and nothing else",
+        )
+    return f"Bearer {token}"
+
+
 def checked_url(url: str) -> str:
     """Give the URL of a server without what stands after it. Raises Invalid."""
     parts = split_url(url)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise Invalid(
-            f"`{redact(url[:200])}` is not a valid URL of a server", hint="write http://HOST:PORT or https://HOST:PORT"
+            f"`{redact_url(url)[:200]}` is not a valid URL of a server",
+            hint="write http://HOST:PORT or https://HOST:PORT",
         )
     if parts.username or parts.password:
         raise Invalid("a password in a URL may end up in logs", hint="leave it out, and sign in with `torc login`")

@@ -163,6 +163,7 @@ _EMPTY = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[+-]?[0-9]{1,7}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?[a-zA-Z%]{0,4}$")
+_CREDENTIALS = re.compile(r"(?<=:/)(?P<second>/?)(?=[^@:]*:)(?!\[redacted).*(?=@)", re.DOTALL)
 _OPTION = re.compile(r"(?:^|\s)--?[a-z-]*$")
 #: before `token` and the like, the rest of an option that takes nothing else: not `--pad-token`
 _SECRET_OPTION = re.compile(
@@ -210,6 +211,11 @@ def redact_json(value: Any, literals: Iterable[str] = ()) -> Any:
 
 def _is_hidden(key: Any, item: Any) -> bool:
     return isinstance(item, str) and item != "" and says_secret(str(key)) and not _EMPTY.match(item)
+
+
+def redact_url(text: str) -> str:
+    """Do so in what is one URL, valid or not: a password with characters that a URL cannot have goes as a whole."""
+    return redact(_CREDENTIALS.sub(r"\g<second>[redacted: credentials]", text, count=1))
 
 
 def says_secret(name: str) -> bool:

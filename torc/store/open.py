@@ -82,10 +82,12 @@ def _open_postgres(url: str) -> Store:
             f"cannot open a database of kind `{url.split('://', 1)[0]}`",
             hint="name a SQLite file, or a URL postgresql+psycopg://user@host/database",
         )
-    if split_url(url) is None:
+    parts = split_url(url)
+    if parts is None or parts.netloc.count("@") > 1:
         raise Invalid(
             "the URL of the database is not valid",  # it may hold a password
-            hint="write postgresql+psycopg://USER@HOST:PORT/DATABASE; an IPv6 address stands in brackets",
+            hint="write postgresql+psycopg://USER@HOST:PORT/DATABASE; an IPv6 address stands in brackets, and in a password "
+            "%40 for @, %2F for /, %3A for :, %3F for ?, %23 for #",
         )
     try:
         engine = create_engine(url, pool_size=5, max_overflow=10)
