@@ -356,7 +356,7 @@ def test_running_what_is_stored_nowhere_says_where_it_looked(program: Program) -
     if program.url:
         assert "there is no workflow called `nobody`" in program("run", "nobody", code=3).stderr
     else:
-        assert "there is no database" in program("run", "nobody", code=2).stderr
+        assert "there is no database" in program("run", "nobody", code=3).stderr
 
 
 @EMBEDDED

@@ -12,7 +12,7 @@ from torc.api.workflows import ListWorkflows
 from torc.client.connect import connect, find
 from torc.client.credentials import read_token, write_token
 from torc.client.remote import Remote
-from torc.errors import Forbidden, Invalid, Unavailable
+from torc.errors import Forbidden, Invalid, NotFound, Unavailable
 
 
 def mode(path: Path) -> int:
@@ -37,7 +37,7 @@ def test_the_nearest_directory_above_is_used(tmp_path: Path) -> None:
 
 
 def test_nothing_is_made_when_nothing_should_be(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="no database"):
+    with pytest.raises(NotFound, match="no database"):
         connect(cwd=tmp_path, environ={}, create=False)
     assert not list(tmp_path.iterdir())
 

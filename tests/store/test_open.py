@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from torc.errors import Invalid, Unavailable
+from torc.errors import Invalid, NotFound, Unavailable
 from torc.store.open import network_file_system, open_store
 
 _OPEN = "import sys; from torc.store.open import open_store; open_store(sys.argv[1]).close()"
@@ -35,7 +35,7 @@ def test_a_path_may_hold_any_character(tmp_path: Path, name: str) -> None:
 
 
 def test_a_database_is_not_made_where_only_an_old_one_is_wanted(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="there is no database"):
+    with pytest.raises(NotFound, match="there is no database"):
         open_store(tmp_path / "a.db", create=False)
     assert list(tmp_path.iterdir()) == []
 

@@ -149,6 +149,7 @@ SETTINGS: dict[str, Setting] = {
     "run.num_gpus": Setting("TORC_RUN_NUM_GPUS", None, _whole(0), "GPUs to use.", True),
     "run.time_limit": Setting("TORC_RUN_TIME_LIMIT", None, _duration, "Stop after this time, such as PT8H.", True),
     "run.fail_fast": Setting("TORC_RUN_FAIL_FAST", False, _yes_no, "Stop at the first failed job.", True),
+    "run.quiet": Setting("TORC_RUN_QUIET", False, _yes_no, "No progress, only the summary.", True),
     "backup.interval": Setting(
         "TORC_BACKUP_INTERVAL",
         None,
@@ -158,7 +159,6 @@ SETTINGS: dict[str, Setting] = {
     ),
     "backup.keep": Setting("TORC_BACKUP_KEEP", 5, _whole(1), "Keep so many of these copies.", True),
     "backup.folder": Setting("TORC_BACKUP_FOLDER", None, _text, "Folder for them; default: .torc/backups.", True),
-    "run.quiet": Setting("TORC_RUN_QUIET", False, _yes_no, "No progress, only the summary.", True),
     "slurm.account": Setting("TORC_SLURM_ACCOUNT", None, _text, "Account that allocations are charged to.", True),
     "slurm.profile": Setting(
         "TORC_SLURM_PROFILE",

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from torc.core.urls import split_url
-from torc.errors import Invalid, StoreLost, Unavailable
+from torc.errors import Invalid, NotFound, StoreLost, Unavailable
 from torc.store import migrate, readonly
 from torc.store.dialect import Dialect, Postgres, Sqlite
 from torc.store.guard import Guard, copies, damage, what_to_do
@@ -67,7 +67,7 @@ class Store:
 
 
 def open_store(where: str | Path, *, create: bool = True) -> Store:
-    """Open a SQLite file, or a `postgresql+psycopg://` URL. Raises Invalid or Unavailable."""
+    """Open a SQLite file, or a `postgresql+psycopg://` URL. Raises Invalid, NotFound or Unavailable."""
     text = str(where)
     if "://" in text and not text.startswith("sqlite:///"):
         return _open_postgres(text)
@@ -111,7 +111,7 @@ def _open_sqlite(path: Path, create: bool) -> Store:
     if fresh and not create:
         if hint := _what_to_do(path):
             raise StoreLost(f"there is no database {path} any more", hint=hint)
-        raise Invalid(f"there is no database {path}", hint="`torc create SPEC` makes one")
+        raise NotFound(f"there is no database {path}", hint="`torc create SPEC` makes one")
     network = network_file_system(path.parent)
     try:
         if fresh:
