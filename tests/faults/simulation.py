@@ -186,6 +186,7 @@ class World:
         self.successes: Counter[int] = Counter()  # that happened
         self.tries: Counter[int] = Counter()
         self.firings: dict[int, list[int]] = defaultdict(list)  # the runners that have carried each out
+        self.carried_out: Counter[int] = Counter()  # firings that came to their end
         self.num_requests = 0
         self._waiting: list[Callable[[], None]] = []
         self._last_event = 0
@@ -226,6 +227,8 @@ class World:
                 {"trigger_type": "on_workflow_start", "action_type": "run_commands", "commands": ["true"]},
                 {"trigger_type": "on_jobs_complete", "action_type": "run_commands", "commands": ["true"],
                  "jobs": [chance.choice(names)]},
+                {"trigger_type": "on_jobs_ready", "action_type": "run_commands", "commands": ["true"],
+                 "jobs": [names[-1]], "at_most_once": True},
             ],
         }  # fmt: skip
         if max(script.cpus for script in scripts) > max(slot.capacity.num_cpus for slot in self.slots):
@@ -354,6 +357,18 @@ class World:
             raise Violation(f"successes were recorded that never were: {lost}")
         if self.processes:
             raise Violation("processes are left")
+        self._check_actions()
+
+    def _check_actions(self) -> None:
+        """Check that each occasion has one end, and that what is recorded as done was carried out."""
+        events = self._look(ListEvents(workflow_id=self.workflow_id, type="action_finished", limit=1000)).items
+        ends = Counter(event.data["firing_id"] for event in events)
+        if len(ends) != 3 or set(ends.values()) != {1}:
+            raise Violation(f"ends of actions were not recorded once each: {ends}")
+        for event in events:
+            firing_id = event.data["firing_id"]
+            if event.data["return_code"] == 0 and not self.carried_out[firing_id]:
+                raise Violation(f"action {firing_id} is recorded as done, and was not carried out")
 
     # -- what goes wrong by itself --------------------------------------------------------------------------------
 
@@ -630,6 +645,7 @@ class World:
         slot = process.slot
         is_known = slot.is_there and process.runner_id == slot.runner_id
         if process.firing_id is not None:
+            self.carried_out[process.firing_id] += code == 0
             if is_known and slot.actions.pop(process.firing_id, None) is not None:
                 self._later(slot, 0.001, ActionExited(process.firing_id, code))
             return
@@ -671,6 +687,8 @@ class World:
     def _run_action(self, slot: Slot, action: ActionAssignment) -> None:
         if any(other.firing_id == action.firing_id and other.slot.host == slot.host for other in self.processes):
             raise Violation(f"action {action.firing_id} runs twice at once")
+        if action.trigger_type == "on_jobs_ready" and self.firings[action.firing_id]:
+            raise Violation(f"action {action.firing_id} runs again, which is to run once at most")
         for runner_id in self.firings[action.firing_id]:
             if self._look(GetRunner(runner_id=runner_id)).is_active:
                 raise Violation(

@@ -117,6 +117,32 @@ def _damage(path: Path) -> None:
         file.write(os.urandom(size - 4096))
 
 
+def _damage_log(path: Path) -> None:
+    log = path.with_name("torc.db-wal")
+    size = log.stat().st_size
+    with open(log, "r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+
+
+@pytest.mark.parametrize("spoil", [_damage, _damage_log])
+def test_a_run_does_not_say_that_it_is_completed_where_nobody_else_can_read_what_it_has_stored(
+    program: Program, spoil: Callable[[Path], None]
+) -> None:
+    _create(program)
+    copy = program("server", "backup", "-f", "json").json["path"]
+    run = program.start("run", "1", "-q", "-j", "2")
+    wait_until(lambda: _is_up(program), "two jobs run")
+    spoil(_database(program))  # the runner has most of it in its memory, and need not notice
+    (program.directory / "go").touch()
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 5, out + err
+    assert "is damaged" in err and "torc server restore" in err and "completed" not in out
+    program("server", "restore", copy)
+    assert f"{NUM_JOBS} completed" in program("run", 1, "-q", "-j", "2").stdout
+    assert program("workflows", "check", 1).stdout == "nothing is wrong\n"
+
+
 @pytest.mark.parametrize("spoil", [_empty, _damage])
 def test_a_run_on_a_damaged_database_stops_and_its_results_are_taken_in_by_the_last_backup(
     program: Program, spoil: Callable[[Path], None]

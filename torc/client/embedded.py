@@ -11,7 +11,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 
 from torc.api.base import Request
 from torc.api.events import ListEvents
-from torc.api.runs import Exchange
+from torc.api.runs import EndRunner, Exchange
 from torc.client.storing import Kind, Step, Storing, removal
 from torc.core.access import Caller
 from torc.errors import Invalid, NotFound, Unavailable
@@ -51,6 +51,8 @@ class Embedded:
         reply = self.answer(request)
         if removes(type(request)):
             self._remove_left_over()
+        if isinstance(request, EndRunner):  # what it has stored is to be there for others too
+            self.store.look_inside()
         return reply
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from torc.errors import StoreLost, TorcError
-from torc.store.guard import Guard, damage, rescue, what_to_do
+from torc.store.guard import Guard, damage, damaged_inside, rescue, what_to_do
 
 Values = Mapping[str, Any]
 _LOG = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Sqlite:
             raise
         self._check(engine)
 
-    def _check(self, engine: Engine, error: DBAPIError | None = None) -> None:
+    def _check(self, engine: Engine, error: DBAPIError | sqlite3.Error | None = None) -> None:
         """Notice that the file is not what it was. Raises StoreLost."""
         guard = self.guard
         if guard is None:
@@ -139,6 +139,11 @@ class Sqlite:
             if guard.lost is None:
                 guard.lost = self._lose(engine, guard, wrong)
         raise again(guard.lost) from None
+
+    def look_inside(self, engine: Engine) -> None:
+        """Notice damage in what this process has not read again, or only from its cache. Raises StoreLost."""
+        if self.guard is not None and (error := damaged_inside(self.guard.path)) is not None:
+            self._check(engine, error)
 
     def _lose(self, engine: Engine, guard: Guard, wrong: str) -> StoreLost:
         rescued = None

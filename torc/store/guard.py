@@ -13,15 +13,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy.exc import DBAPIError
 
 from torc.errors import StoreLost
-from torc.store.copying import BESIDE, copy
+from torc.store.copying import BESIDE, Damaged, copy
 
 #: the header of a database file
 _HEADER_BYTES = 100
 _RESCUED = "rescued"
+#: what is read whole when a run ends: some 0.5 s
+_MOST_BYTES_READ = 64 << 20
 #: primary result codes (https://sqlite.org/rescode.html)
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _SHORT_READ = sqlite3.SQLITE_IOERR | (2 << 8)
@@ -106,6 +109,20 @@ def damage(error: BaseException) -> str | None:
     if str(cause).startswith("no such table"):
         return f"is not whole ({cause})"
     return None
+
+
+def damaged_inside(path: Path) -> sqlite3.Error | None:
+    """Read a whole database as another process would, and return what is wrong in it. A large one takes too long: None."""
+    try:
+        if path.stat().st_size > _MOST_BYTES_READ:
+            return None
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as db:
+            found = db.execute("PRAGMA quick_check(1)").fetchall()
+    except OSError:
+        return None
+    except sqlite3.Error as error:
+        return error if damage(error) is not None else None
+    return None if found == [("ok",)] else Damaged(found[0][0])
 
 
 def rescue(raw: Any, path: Path) -> Path | None:

@@ -57,6 +57,11 @@ class Store:
         if self.read_only is not None and self.path is not None:
             raise self.read_only.refusal(self.path)
 
+    def look_inside(self) -> None:
+        """Look for damage in a SQLite database, as far as that takes no time to speak of. Raises StoreLost."""
+        if isinstance(self.dialect, Sqlite):
+            self.dialect.look_inside(self.engine)
+
     def close(self) -> None:
         """Give back all connections."""
         self.engine.dispose()
