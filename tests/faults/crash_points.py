@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -36,6 +37,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from tests.faults.crash_scenarios import SCENARIOS, Scenario
 from tests.support.postgres import Cluster, start_postgres
 from torc.api.jobs import ListJobs
+from torc.api.runs import ListResults
 from torc.api.workflows import CheckWorkflow, GetWorkflow
 from torc.client.embedded import Embedded
 from torc.runner import launch
@@ -45,6 +47,8 @@ CRASHED = 99
 _FAILED = 98
 _RESUMES = 4
 _SECONDS = 120.0
+#: files of a runner that whoever comes after it reads
+_KEPT = re.compile(r"/(undelivered|sessions)_wf\d+_n\d+\.(json|txt)$")
 _SPAWNER = Path(__file__).with_name("crash_spawner.py")
 
 
@@ -78,6 +82,7 @@ class Points:
             self._count(os, name, "rename")
         for name in ("unlink", "remove", "rmdir"):
             self._count(os, name, "unlink")
+        self._split_writes()
         self._count(launch.Spawner, "start", "spawn")
         self._count(subprocess.Popen, "__init__", "spawn")
 
@@ -89,6 +94,20 @@ class Points:
             return original(*arguments, **named)
 
         setattr(owner, name, counted)
+
+    def _split_writes(self) -> None:
+        """Write what a runner keeps in its output folder in two parts, with a point before each."""
+        original = os.write
+
+        def write(fd: int, data: Any) -> int:
+            if not _KEPT.search(os.readlink(f"/proc/self/fd/{fd}")):
+                return original(fd, data)
+            self.hit("write")
+            half = original(fd, data[: len(data) // 2])
+            self.hit("write")
+            return half + original(fd, data[half:])
+
+        os.write = write
 
 
 # -- stores -----------------------------------------------------------------------------------------------------------
@@ -271,10 +290,11 @@ class Explorer:
         with self._opened(url) as torc:
             self._check_store(torc)
             done = [job.name for job in self._jobs(torc) if job.state == "completed"]
+            actions = self.scenario.recorded(torc, self.workflow_id, self.work)
         count = self._successes()
         lost = [name for name in done if not count[name]]
         assert not lost, f"successes were recorded that never were: {lost}"
-        return {name: count[name] for name in done}
+        return {name: count[name] for name in done} | actions
 
     def _check_end(self, url: str, before: dict[str, int]) -> None:
         in_fork(lambda: self._look_at_end(url, before), self._errors)
@@ -284,10 +304,14 @@ class Explorer:
             self._check_store(torc)
             open_jobs = {job.name: job.state for job in self._jobs(torc) if job.state != "completed"}
             assert not open_jobs, f"not completed: {open_jobs}"
+            self._check_attempts(torc)
+            actions = self.scenario.recorded(torc, self.workflow_id, self.work)
         count = self._successes()
-        again = {name: (n, count[name]) for name, n in before.items() if count[name] != n}
-        assert not again, f"ran again after their success was recorded: {again}"
+        again = {name: n for name, n in before.items() if (actions if name in actions else count)[name] != n}
+        assert not again, f"ran again after their end was recorded: {again}, now {count}, {actions}"
         assert set(count) == set(self.scenario.jobs), f"ran: {sorted(count)}"
+        most = 1 + self.scenario.num_kills
+        assert max(count.values()) <= most, f"something ran more often again than runners were killed: {count}"
         assert not (self.work / "overlaps").exists(), f"two copies ran at once: {(self.work / 'overlaps').read_text()}"
         self.scenario.check(self.work)
         self._check_processes()
@@ -300,11 +324,17 @@ class Explorer:
                 assert db.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
         torc.send(GetWorkflow(workflow_id=self.workflow_id))
 
+    def _check_attempts(self, torc: Embedded) -> None:
+        """Check that each job has one success that counts."""
+        results = torc.send(ListResults(workflow_id=self.workflow_id, limit=1000)).items
+        successes = Counter(item.job_name for item in results if item.state == "completed" and item.is_current)
+        assert successes == dict.fromkeys(self.scenario.jobs, 1), f"successes were not recorded once each: {successes}"
+
     def _check_processes(self) -> None:
-        """Check that nothing of the workflow runs any more."""
+        """Check that nothing of the workflow runs any more, daemons without environment and session included."""
         mark = f"TORC_OUTPUT_DIR={self.work}/".encode()
         end = time.monotonic() + 20
-        while left := [pid for pid in _pids() if mark in _environ(pid)]:
+        while left := [pid for pid in _pids() if mark in _environ(pid) or _works_in(pid, self.work)]:
             assert time.monotonic() < end, f"processes are left: {left}"
             time.sleep(0.02)
 
@@ -331,6 +361,13 @@ def _environ(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd") == str(folder)
+    except OSError:
+        return False
 
 
 # -- all points -------------------------------------------------------------------------------------------------------

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from tests.support.running import ROOT
 from torc.api.base import Torc
+from torc.api.events import ListEvents
 from torc.api.workflows import CreateWorkflow, GetWorkflow
 from torc.automation.here import Here
 from torc.automation.policy import Policy
 from torc.automation.watch import Watch
+from torc.client.embedded import Embedded
 from torc.errors import Unavailable
 from torc.runner.local import RunOptions, run_here
 
@@ -36,6 +41,7 @@ class Scenario:
     fields: Mapping[str, Any] = field(default_factory=dict)
     waits: Mapping[str, list[str]] = field(default_factory=dict)
     of_job: Mapping[str, Any] = field(default_factory=dict)  # fields of every job
+    num_kills: int = 1  # of runners
 
     @property
     def jobs(self) -> list[str]:
@@ -57,6 +63,10 @@ class Scenario:
         """Go on with it, as a user would after a crash."""
         self.drive(torc, workflow_id, work, url)
 
+    def recorded(self, torc: Embedded, workflow_id: int, work: Path) -> dict[str, int]:
+        """Return how often each command ran that must not run again, beside the jobs. Raises AssertionError."""
+        return {}
+
     def check(self, work: Path) -> None:
         """Check what the commands wrote, at the end. Raises AssertionError."""
 
@@ -66,15 +76,44 @@ def options(work: Path, **more: Any) -> RunOptions:
 
 
 class Actions(Scenario):
-    """Commands of actions run once; where a crash came while they ran, again with the same key."""
+    """Commands of actions run once; where a crash came while they ran, again with the same key, or not at all."""
+
+    def recorded(self, torc: Embedded, workflow_id: int, work: Path) -> dict[str, int]:
+        finished = torc.send(ListEvents(workflow_id=workflow_id, type="action_finished")).items
+        ends = Counter(event.data["firing_id"] for event in finished)
+        assert all(n == 1 for n in ends.values()), f"actions have ended more than once: {ends}"
+        ran = Counter(line.split()[0] for line in self._lines(work))
+        done = {}
+        with torc.store.engine.connect() as db:
+            for trigger, state in db.execute(_FIRINGS, {"id": workflow_id}):
+                for name in (f"{_WORDS[trigger]}-{number}" for number in (0, 1)):
+                    assert state != "due" or not ran[name] or name not in _ONCE, f"{name} is due again: {ran}"
+                    assert state != "done" or ran[name], f"{name} is recorded as done, and did not run"
+                    if state in {"done", "failed"}:
+                        done[name] = ran[name]
+        return done
 
     def check(self, work: Path) -> None:
-        """Each line is `trigger key`: each key belongs to one firing."""
-        ran = Counter((work / "actions").read_text().split("\n")[:-1])
-        triggers = Counter(line.split()[0] for line in ran)
-        for trigger in ("started", "ready", "done"):
-            assert triggers[trigger] == 1, f"{trigger} had {triggers[trigger]} keys: {ran}"
-            assert max(n for line, n in ran.items() if line.startswith(trigger)) <= 2, ran
+        """Each line is `trigger-command key`: each key belongs to one command of one firing."""
+        lines = self._lines(work)
+        names = defaultdict(list)
+        for line in lines:
+            name, key = line.split()
+            names[name].append(key)
+        keys = [key for found in names.values() for key in set(found)]
+        assert len(keys) == len(set(keys)), f"two commands have one key: {lines}"
+        for name, found in names.items():
+            assert len(set(found)) == 1, f"{name} had several keys: {lines}"
+            assert re.fullmatch(r"[0-9a-f]{32}-[01]", found[0]), f"{name} had no key of its own: {lines}"
+            assert name.endswith(f"-{found[0][-1]}"), f"{name} had the key of another command: {lines}"
+            assert len(found) <= (1 if name in _ONCE else 2), f"{name} ran too often: {lines}"
+        wanted = {f"{word}-{number}" for word in ("started", "ready", "done") for number in (0, 1)}
+        assert wanted <= set(names), f"actions did not run: {sorted(wanted - set(names))}"
+
+    @staticmethod
+    def _lines(work: Path) -> list[str]:
+        path = work / "actions"
+        return path.read_text().splitlines() if path.exists() else []
 
 
 class Checkpoints(Scenario):
@@ -135,10 +174,21 @@ _CHECKPOINT = (
 )
 _GROWS = "[ $TORC_MEMORY_BYTES -gt 150000000 ] || { echo MemoryError >&2; exit 1; }; "
 
+_WORDS = {
+    "on_workflow_start": "started",
+    "on_jobs_complete": "once",
+    "on_jobs_ready": "ready",
+    "on_workflow_complete": "done",
+}
+_ONCE = {"once-0", "once-1"}
+_FIRINGS = text(
+    "SELECT a.trigger_type, f.state FROM firing f JOIN action a ON a.id = f.action_id WHERE f.workflow_id = :id"
+)
+
 SCENARIOS: dict[str, Scenario] = {
     "retries": Scenario(
         {
-            "a": "",
+            "a": "env -i setsid sleep 1000 & ",
             "once": _FLAKY.format(name="once", fails=1),
             "twice": _FLAKY.format(name="twice", fails=2),
             "end": "",
@@ -154,14 +204,12 @@ SCENARIOS: dict[str, Scenario] = {
                 {
                     "trigger_type": trigger,
                     "action_type": "run_commands",
-                    "commands": [f"echo {word} $TORC_ACTION_KEY >> actions", f": {word}"],
-                    **more,
+                    "commands": [f"echo {word}-{number} $TORC_ACTION_KEY >> actions" for number in (0, 1)],
+                    "at_most_once": word == "once",
+                    **({"jobs": ["c"]} if trigger == "on_jobs_ready" else {}),
+                    **({"jobs": ["a"]} if trigger == "on_jobs_complete" else {}),
                 }
-                for trigger, word, more in (
-                    ("on_workflow_start", "started", {}),
-                    ("on_jobs_ready", "ready", {"jobs": ["c"]}),
-                    ("on_workflow_complete", "done", {}),
-                )
+                for trigger, word in _WORDS.items()
             ]
         },
         {"c": ["a", "b"]},
@@ -175,5 +223,7 @@ SCENARIOS: dict[str, Scenario] = {
         {"end": ["hungry"]},
         {"resource_requirements": "small"},
     ),
-    "runners": OtherDies({f"j{n}": "sleep 0.02; " for n in range(8)}, {}, {"j6": ["j0", "j1"], "j7": ["j6"]}),
+    "runners": OtherDies(
+        {f"j{n}": "sleep 0.02; " for n in range(8)}, {}, {"j6": ["j0", "j1"], "j7": ["j6"]}, num_kills=2
+    ),
 }
