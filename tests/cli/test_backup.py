@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import stat
@@ -85,6 +86,18 @@ def test_nothing_is_restored_while_somebody_uses_the_database(program: Program) 
     assert "restored" in program("server", "restore", copy).stdout
 
 
+def test_two_do_not_restore_at_once(program: Program) -> None:
+    program("create", program.write("many.yaml", MANY.replace("1:300", "1:3")))
+    copy = program("server", "backup", "-f", "json").json["path"]
+    folder = os.open(program.directory / ".torc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        assert "just now" in program("server", "restore", copy, code=4).stderr
+    finally:
+        os.close(folder)
+    assert "restored" in program("server", "restore", copy).stdout
+
+
 def test_a_file_that_is_no_whole_copy_is_not_restored(program: Program) -> None:
     program("create", program.write("many.yaml", MANY.replace("1:300", "1:3")))
     before = (program.directory / ".torc/torc.db").read_bytes()
@@ -119,11 +132,12 @@ def test_a_copy_of_an_older_schema_is_brought_up_to_date(program: Program) -> No
 
 
 def _copies(program: Program) -> list[Path]:
-    return sorted(program.directory.glob(".torc/backups/torc.db.backup-*"))
+    return sorted(program.directory.glob(".torc/backups/torc.db.backup-auto-*"))
 
 
 def test_a_server_copies_its_database_at_intervals_and_keeps_the_last_copies(program: Program) -> None:
     program("create", program.write("many.yaml", MANY.replace("1:300", "1:3")))
+    mine = program("server", "backup", "-f", "json").json["path"]
     assert "at most once a second" in program("server", "start", "--backup-every", "0s", code=2).stderr
     program("server", "start", "--backup-every", "1s", "--backup-keep", "2")
     try:
@@ -131,6 +145,7 @@ def test_a_server_copies_its_database_at_intervals_and_keeps_the_last_copies(pro
         wait_until(lambda: not first.exists() and len(_copies(program)) == 2, "the oldest one goes")
     finally:
         program("server", "stop")
+    assert Path(mine).exists(), "what somebody asked for stays"
     for copy in _copies(program):
         assert stat.S_IMODE(copy.stat().st_mode) == 0o600
         assert program("workflows", "check", 1, "--db", copy).stdout == "nothing is wrong\n"

@@ -7,8 +7,11 @@ has programs for that.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import logging
 import os
+import shutil
 import socket
 import sqlite3
 import threading
@@ -19,6 +22,7 @@ from pathlib import Path
 
 from torc.api.workflows import CheckWorkflow, ListWorkflows
 from torc.client.embedded import Embedded
+from torc.core.quantities import human_bytes
 from torc.errors import Conflict, Invalid, NotFound, StoreLost, TorcError, Unavailable
 from torc.store import migrate
 from torc.store.copying import BESIDE, copy, opened, remove, sync
@@ -28,6 +32,8 @@ from torc.store.open import open_store
 _LOG = logging.getLogger(__name__)
 FOLDER = "backups"
 _MOST_PROBLEMS = 5
+#: in the names of copies that are made at intervals: only these are removed again
+_AUTOMATIC = "auto-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +60,10 @@ def path_of(database: str) -> Path:
     return Path(database.removeprefix("sqlite:///")).absolute()
 
 
-def fresh_name(path: Path, folder: Path | None = None) -> Path:
+def fresh_name(path: Path, folder: Path | None = None, word: str = "") -> Path:
     """Return the name of a copy made now, under which it is found as the last backup."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    return (path.parent / FOLDER if folder is None else folder) / f"{path.name}.backup-{stamp}"
+    return (path.parent / FOLDER if folder is None else folder) / f"{path.name}.backup-{word}{stamp}"
 
 
 def back_up(database: str, target: Path) -> Backup:
@@ -102,6 +108,33 @@ def restore(database: str, source: Path, *, force: bool = False) -> Restored:
         raise NotFound(f"there is no file {source}", hint="name a copy that `torc server backup` made")
     if target.exists() and os.path.samefile(source, target):
         raise Invalid(f"{source} is the database itself", hint="name a copy of it")
+    with _alone(target):
+        return _restore(target, source, force=force)
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Keep others from restoring the same database meanwhile; the lock ends with this process. Raises Conflict or Unavailable."""
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot restore {target}: {error.strerror}", hint="check the folder and its permissions"
+        ) from None
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"somebody else restores {target} just now", hint="wait for it, then look") from None
+        except OSError:  # a network file system without locks
+            pass
+        yield
+    finally:
+        os.close(folder)
+
+
+def _restore(target: Path, source: Path, *, force: bool) -> Restored:
     _refuse_if_used(target)
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     ready = target.with_name(f".{target.name}.restored-{stamp}")
@@ -116,11 +149,14 @@ def restore(database: str, source: Path, *, force: bool = False) -> Restored:
             )
 
     try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         workflows = copy(source, ready, look)
         _refuse_if_used(target)  # it took a while
         kept = _put_aside(target, stamp)
-        os.replace(ready, target)
+        try:
+            os.replace(ready, target)
+        except OSError:
+            _put_back(kept, target)
+            raise
         sync(target.parent)
     except (OSError, sqlite3.Error) as error:
         if wrong := damage(error):
@@ -167,6 +203,15 @@ def _put_aside(target: Path, stamp: str) -> Path | None:
         with contextlib.suppress(FileNotFoundError):
             os.replace(target.with_name(target.name + end), kept.with_name(kept.name + end))
     return kept
+
+
+def _put_back(kept: Path | None, target: Path) -> None:
+    """Give a database that nothing could take the place of its log back."""
+    if kept is not None:
+        for end in BESIDE:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(kept.with_name(kept.name + end), target.with_name(target.name + end))
+        kept.unlink()
 
 
 def _refuse_if_used(path: Path) -> None:
@@ -237,12 +282,41 @@ def kept(database: str, seconds: float | None, keep: int, folder: Path | None = 
 
 
 def _keep_up(path: Path, seconds: float, keep: int, folder: Path | None, ended: threading.Event) -> None:
-    while not ended.wait(seconds):
+    beside = path.parent / FOLDER if folder is None else folder
+    wait = _due_in(path, beside, seconds)
+    while not ended.wait(wait):
+        wait = _due_in(path, beside, seconds)
+        if wait > 0.0:  # another process has made one
+            continue
+        wait = seconds
         try:
-            made = fresh_name(path, folder)
-            made.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            back_up(str(path), made)
-            for old in sorted(made.parent.glob(f"{path.name}.backup-*"), reverse=True)[keep:]:
+            beside.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _leave_room(path, beside)
+            back_up(str(path), fresh_name(path, beside, _AUTOMATIC))
+            for old in _automatic(path, beside)[keep:]:
                 old.unlink(missing_ok=True)
         except (TorcError, OSError) as error:
             _LOG.warning("cannot make a backup: %s", error)
+
+
+def _automatic(path: Path, folder: Path) -> list[Path]:
+    """Return the copies made at intervals, the newest first. Those that somebody asked for are not ours to remove."""
+    return sorted(folder.glob(f"{glob.escape(path.name)}.backup-{_AUTOMATIC}*"), reverse=True)
+
+
+def _due_in(path: Path, folder: Path, seconds: float) -> float:
+    """Return how long it is until the next copy is due: processes that use one database share the interval, and so do short ones."""
+    with contextlib.suppress(OSError, IndexError):
+        return min(seconds, max(0.0, _automatic(path, folder)[0].stat().st_mtime + seconds - time.time()))
+    return 0.0
+
+
+def _leave_room(path: Path, folder: Path) -> None:
+    """Refuse a copy nobody asked for where it would take the room that the database itself may need. Raises Unavailable."""
+    size = path.stat().st_size
+    free = shutil.disk_usage(folder).free
+    if free < 3 * size:  # the copy, and what the database may grow by while its log is folded in
+        raise Unavailable(
+            f"{folder} has {human_bytes(free)} free, and the database has {human_bytes(size)}",
+            hint="make room, or have copies made elsewhere: torc config set backup.folder FOLDER --here",
+        )
