@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.support.running import is_alive, run_jobs, wait_until
+from tests.support.running import is_alive, run, run_jobs, start_process, store, wait_until
 from torc.client.embedded import Embedded
 from torc.errors import Invalid
 
@@ -80,6 +81,38 @@ def test_what_a_job_says_stays_outlives_it_and_its_runner(local: Embedded, tmp_p
     finally:
         for name in "abc":
             os.kill(pids[name], signal.SIGKILL)
+
+
+def test_what_a_job_says_stays_outlives_a_runner_that_is_killed_and_the_next_run(
+    local: Embedded, tmp_path: Path
+) -> None:
+    begin = "(setsid sh -c 'echo $$ > {0}; exec sleep 1000' &); sleep 1000 & echo $! > {1}; until [ -s {0} ]; do sleep 0.01; done; "
+    number = store(
+        local,
+        tmp_path,
+        [
+            {"name": "keep", "command": begin.format("a", "b"), "keep_background_processes": True},
+            {
+                "name": "runs",
+                "command": begin.format("c", "d") + "[ -e go ] || { touch up; sleep 1000; }",
+                "keep_background_processes": True,
+                "depends_on": ["keep"],
+            },
+        ],
+    )
+    process = start_process(tmp_path / "torc.db", number, tmp_path / "out")
+    wait_until((tmp_path / "up").exists, "the second one runs")
+    pids = {name: int((tmp_path / name).read_text()) for name in "abcd"}
+    process.kill()
+    process.communicate()
+    (tmp_path / "go").touch()
+    try:
+        assert run(local, number, tmp_path).workflow.state == "completed"
+        assert {name for name, pid in pids.items() if is_alive(pid)} == set("ab"), "what has not ended runs again"
+    finally:
+        for pid in {*pids.values(), *(int((tmp_path / name).read_text()) for name in "cd")}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_the_next_job_does_not_meet_what_the_one_before_left(local: Embedded, tmp_path: Path) -> None:

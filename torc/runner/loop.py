@@ -302,6 +302,7 @@ class Loop:
         """Take in that what is left of an attempt is to be ended, or stays where it says so."""
         if isinstance(subject, _Attempt) and subject.assignment.keep_background_processes:
             self._kept.add((b"%d" % subject.name[0], b"%d" % subject.name[1]))
+            self._sessions.keep(subject.pid, *subject.name)
             self._leftovers.keep(left)
         else:
             self._leftovers.ended(subject.pid)

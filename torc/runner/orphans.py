@@ -47,13 +47,20 @@ class Sessions:
         with contextlib.suppress(OSError):
             os.write(self._fd, line)
 
+    def keep(self, pid: int, job_id: int, attempt: int) -> None:
+        """Note that an attempt has ended and that what it left behind is to stay, also after a runner that is killed."""
+        line = b"%d %d %d kept\n" % (pid, job_id, attempt)
+        self._size += len(line)
+        with contextlib.suppress(OSError):
+            os.write(self._fd, line)
+
     def shorten(self, pids: list[int]) -> None:
         """Forget sessions that have ended, when many have."""
         if self._size > _MOST_BYTES:
             self._size = 0
             with contextlib.suppress(OSError):
                 lines = os.pread(self._fd, 2 * _MOST_BYTES, 0).splitlines(True)
-                kept = [line for line in lines if int(line.split()[0]) in pids]
+                kept = [line for line in lines if line.endswith(b"kept\n") or int(line.split()[0]) in pids]
                 os.truncate(self._fd, 0)
                 os.write(self._fd, b"".join(kept))
 
@@ -130,12 +137,12 @@ def end_processes(runner_mark: str, sessions: Path) -> None:
 
     Its spawners are stopped first, so that they begin nothing more meanwhile and still are the parents of what loses its own.
     """
-    starts = _written_down(sessions)
+    starts, kept = _written_down(sessions)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     prefix = runner_mark.encode()
     stopped: set[int] = set()
     while True:
-        found = _look(prefix, starts)
+        found = _look(prefix, starts, kept)
         for pid in found.spawners - stopped:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGSTOP)
@@ -161,8 +168,11 @@ class _Found(NamedTuple):
     spawners: set[int]
 
 
-def _look(prefix: bytes, starts: dict[int, list[float]]) -> _Found:
-    """Look for what a runner has started: marked by it, in one of its sessions, or descended from its spawners."""
+def _look(prefix: bytes, starts: dict[int, list[float]], kept: set[tuple[bytes, bytes]]) -> _Found:
+    """Look for what a runner has started: marked by it, in one of its sessions, or descended from its spawners.
+
+    What attempts have left behind that have ended and whose jobs keep it (`kept`: job, attempt) is passed over.
+    """
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     found = _Found(set(), set())
     offspring: dict[int, list[int]] = {}
@@ -170,7 +180,10 @@ def _look(prefix: bytes, starts: dict[int, list[float]]) -> _Found:
         offspring.setdefault(parent_of(pid), []).append(pid)
         if (environ := _environ_of(pid, prefix)) is not None and b"TORC_JOB_ID" not in environ:
             found.spawners.add(pid)
-        elif environ is not None or _is_of_session(pid, starts):
+        elif environ is not None:
+            if (environ[b"TORC_JOB_ID"], environ.get(b"TORC_ATTEMPT_ID", b"")) not in kept:
+                found.jobs.add(pid)
+        elif _is_of_session(pid, starts):
             found.jobs.add(pid)
     below = list(found.spawners)
     while below:
@@ -195,15 +208,20 @@ def _kill(pid: int, deadline: float) -> None:
         os.close(pidfd)
 
 
-def _written_down(path: Path) -> dict[int, list[float]]:
-    """Read when sessions began, in seconds since boot; a line that was cut off is passed over."""
+def _written_down(path: Path) -> tuple[dict[int, list[float]], set[tuple[bytes, bytes]]]:
+    """Read when sessions began, in seconds since boot, and which attempts keep what they left; a torn line is passed over."""
     starts: dict[int, list[float]] = {}
+    kept: set[tuple[bytes, bytes]] = set()
     with contextlib.suppress(OSError):
-        for line in read_trusted(path).decode("ascii", "replace").splitlines():
+        for line in read_trusted(path).splitlines():
             with contextlib.suppress(ValueError):
-                pid, began = line.split()
-                starts.setdefault(int(pid), []).append(float(began))
-    return starts
+                pid, *rest = line.split()
+                if len(rest) == 3 and rest[2] == b"kept":
+                    kept.add((rest[0], rest[1]))
+                    starts.pop(int(pid), None)
+                elif len(rest) == 1:
+                    starts.setdefault(int(pid), []).append(float(rest[0]))
+    return starts, kept
 
 
 def _environ_of(pid: int, prefix: bytes) -> dict[bytes, bytes] | None:
