@@ -225,3 +225,8 @@ def test_megabytes_that_nearly_match_take_no_longer_than_others(unit: str) -> No
     # a pattern that reads on and then fails, at each place anew, would be at this for hours
     text = unit * (300_000 // len(unit)) + "-----END PRIVATE KEY-----"
     assert len(redact(text)) > 0 and len(cleaned(text, 1000)) <= 1000
+
+
+@pytest.mark.parametrize("start", ["postgresql:/", "postgres:", "Postgresql+psycopg:/"])
+def test_a_password_in_a_url_without_its_slashes_goes(start: str) -> None:
+    assert "hunter2" not in redact(f"cannot open {start}me:hunter2@host/torc now")

@@ -77,3 +77,13 @@ def test_a_database_that_is_up_to_date_is_opened_without_the_models(tmp_path: Pa
     code = f"{_OPEN}; print(sorted({{'sqlmodel', 'alembic', 'torc.store.tables'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.db")], capture_output=True, check=True)
     assert done.stdout == b"[]\n"
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql:/me:hunter2@host/x", "postgres:me:hunter2@host/x", " Postgresql:/me:hunter2@host/x"]
+)
+def test_a_url_without_its_slashes_is_no_file_and_is_not_repeated(url: str) -> None:
+    for create in (True, False):
+        with pytest.raises(Invalid) as raised:
+            open_store(url, create=create)
+        assert "hunter2" not in raised.value.message and "//" in raised.value.message

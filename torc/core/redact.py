@@ -131,6 +131,8 @@ _FORMS = (
     # a variable in the place of the password is no secret
     _form("credentials", "://", r"((?<=://)(?=[^\s/@:]{0,256}:(?!\$)[^\s/]{1,1024}@))[^\s/?#\"'<>`]{1,1280}(?=@)"),
     _form("credentials", "://", r"((?<=://))[A-Za-z0-9_-]{20,256}(?=@)"),
+    # a slash or two are missing
+    _form("credentials", "ostgres", r"((?i:postgres(?:ql)?(?:\+\w{1,16})?):/?(?!/))[^\s/@:]{1,256}:(?!\$)[^\s/]{1,1024}(?=@)"),
     _form("signature", "ig= ignature=", r"((?<![A-Za-z0-9])(?:[Ss]ig|[A-Za-z-]{0,8}[Ss]ignature)=)[A-Za-z0-9%+/=_-]{16,}"),
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sqlite3
 import stat
 import struct
@@ -71,11 +72,16 @@ class Store:
             self.dialect.guard.close()
 
 
+_ALMOST_URL = re.compile(r"\s*postgres(ql)?(\+\w+)?:", re.IGNORECASE)
+
+
 def open_store(where: str | Path, *, create: bool = True) -> Store:
     """Open a SQLite file, or a `postgresql+psycopg://` URL. Raises Invalid, NotFound or Unavailable."""
     text = str(where)
     if "://" in text and not text.startswith("sqlite:///"):
         return _open_postgres(text)
+    if _ALMOST_URL.match(text) and not Path(text).exists():  # it may hold a password, and is no file of anybody's
+        raise Invalid("this URL of a database has no `//`", hint="write postgresql+psycopg://USER@HOST:PORT/DATABASE")
     return _open_sqlite(Path(text.removeprefix("sqlite:///")).absolute(), create)
 
 
