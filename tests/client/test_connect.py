@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,10 @@ def test_a_file_with_a_token_is_shown_to_the_server_unless_others_can_read_it(tm
         connect(cwd=tmp_path, environ=environ)
     with pytest.raises(Invalid, match="TORC_TOKEN_FILE"):
         connect(cwd=tmp_path, environ={**environ, "TORC_TOKEN_FILE": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize("make", [lambda path: os.mkfifo(path, 0o600), lambda path: path.mkdir(0o700)])
+def test_a_token_is_read_from_a_file_alone(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "token")
+    with pytest.raises(Invalid, match="cannot read"):
+        read_token(str(tmp_path / "token"))

@@ -73,8 +73,11 @@ def read_token(path: str | None) -> str | None:
     if not path:
         return None
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
+        # O_NONBLOCK: nobody may ever write into a pipe
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8") as file:
             info = os.fstat(file.fileno())
+            if not stat.S_ISREG(info.st_mode):
+                raise OSError("it is no file")
             if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
                 raise Forbidden(f"others can read {path}, or own it, and it holds a token", hint=f"chmod 600 {path}")
             return file.read(_LARGEST_FILE).strip() or None
