@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import asdict
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from mcp_server.registry import tool
 from mcp_server.running import begin
 from torc.api.allocations import Allocation, ListAllocations
 from torc.api.workflows import Workflow
+from torc.core.consent import visible
 from torc.core.quantities import human_duration
 from torc.errors import Conflict, Invalid
 from torc.slurm import profiles
@@ -99,7 +101,7 @@ def _planned(workflow: Workflow, options: PlanOptions, profile: str | None, argu
     own = " The spec has Slurm schedulers of its own: they are obeyed instead." if left.num_schedule_nodes else ""
     return Made(
         summary=f"Submit workflow {workflow.id} ({plain(workflow.name, 80)}) to {plain(found.cluster.display_name, 60)} "
-        f"({plain(found.source, 80)}): {left.demand.num_jobs} jobs.{own}",
+        f"({plain(found.source, 80)}): {left.demand.num_jobs} jobs{f', with {visible(shlex.join(arguments))}' if arguments else ''}.{own}",
         changes=[_change(item) for item in made.allocations], starts="submit",
         do={"options": arguments}, node_hours=made.node_hours,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import subprocess
 from contextlib import closing
 from typing import Any
 
@@ -14,7 +15,8 @@ from mcp.types import ElicitResult
 from tests.mcp.talk import ERAS, ask, refused, session, unquoted
 from tests.mcp.test_http import signed_in
 from tests.mcp.test_sessions import User, wait_for_end
-from tests.support.program import Program
+from tests.support.program import PROGRAM, Program
+from tests.support.running import wait_until
 from tests.support.serving import Serving
 from torc.client.place import read
 
@@ -294,3 +296,36 @@ def test_over_http_the_same_is_shown_and_checked(program: Program) -> None:
         anyio.run(talk)
     finally:
         program("server", "stop")
+
+
+LOST = """name: lost
+jobs:
+  - {name: bad, command: "test -e go || { echo MemoryError >&2; exit 3; }"}
+  - {name: lost, command: "test -e go || { touch begun; exec sleep 600; }"}
+"""
+
+
+def test_what_a_killed_runner_left_is_recovered_as_it_was_shown(program: Program) -> None:
+    program.write("lost.yaml", LOST)
+    runner = subprocess.Popen(
+        [*PROGRAM, "run", "lost.yaml", "--quiet"], cwd=program.directory, env=program.environ(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_until((program.directory / "begun").exists, "the job has begun")
+    wait_until(lambda: program("results", "list", "1", "-f", "json").json, "the other job has failed")
+    runner.kill()
+    runner.wait()
+    program.write("go", "")
+
+    async def talk() -> None:
+        async with session(program) as client:
+            plan = await ask(client, "propose_recovery", workflow_id=1)
+            assert plan["retried"] == 1, plan
+            assert "touch begun" in unquoted(plan["shown"]), "it runs again as well"
+            given: dict[str, Any] = {"workflow_id": 1, "plan_token": plan["plan_token"], "reason": "it was killed"}
+            assert (await ask(client, "recover_workflow", **given))["applied"]
+            assert "applied already" in await refused(client, "recover_workflow", **given)
+            await wait_for_end(client, 1)
+            assert (await ask(client, "get_workflow_status", workflow_id=1))["state"] == "completed"
+
+    anyio.run(talk)

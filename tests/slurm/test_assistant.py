@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.mcp.talk import ask, session
+from tests.mcp.talk import ask, session, unquoted
 from tests.support.program import Program
 from tests.support.slurm import Slurm
 
@@ -38,7 +38,8 @@ def test_from_a_plan_of_allocations_to_a_recovered_workflow(slurm: Slurm, tmp_pa
     async def talk() -> None:
         async with session(program) as client:
             wf = (await ask(client, "create_workflow", action="create", spec=SPEC))["workflow_id"]
-            plan = await ask(client, "submit_workflow", workflow_id=wf)
+            plan = await ask(client, "submit_workflow", workflow_id=wf, max_nodes=3)
+            assert "with --max-nodes 3" in unquoted(plan["shown"]), "options are part of what is agreed to"
             assert plan["cost"]["node_hours"] > 0
             assert "nodes of" in plan["changes"][0]["new"]
             begun = await ask(
