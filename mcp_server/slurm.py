@@ -98,10 +98,11 @@ def _planned(workflow: Workflow, options: PlanOptions, profile: str | None, argu
     if made.refused:
         first = made.refused[0]
         raise Invalid(plain(first.message, 600), hint=plain(first.hint, 400))
+    said = f", with {visible(shlex.join(arguments))}" if arguments else ""
     own = " The spec has Slurm schedulers of its own: they are obeyed instead." if left.num_schedule_nodes else ""
     return Made(
         summary=f"Submit workflow {workflow.id} ({plain(workflow.name, 80)}) to {plain(found.cluster.display_name, 60)} "
-        f"({plain(found.source, 80)}): {left.demand.num_jobs} jobs{f', with {visible(shlex.join(arguments))}' if arguments else ''}.{own}",
+        f"({plain(found.source, 80)}): {left.demand.num_jobs} jobs{said}.{own}",
         changes=[_change(item) for item in made.allocations], starts="submit",
         do={"options": arguments}, node_hours=made.node_hours,
     )  # fmt: skip
