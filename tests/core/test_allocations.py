@@ -119,8 +119,8 @@ def test_what_the_end_of_an_allocation_means_for_a_job_in_it(state: str, wall: f
 def test_only_ends_that_are_nobodys_fault_may_happen_for_ever() -> None:
     assert is_faultless("PREEMPTED") and is_faultless("REQUEUED")
     assert not is_faultless("NODE_FAIL") and not is_faultless(None)
-    assert told_by_the_end("OUT_OF_MEMORY", None, 137) and told_by_the_end("OUT_OF_MEMORY", None, -9)
-    assert not told_by_the_end("OUT_OF_MEMORY", None, 1) and not told_by_the_end("FAILED", None, -9)
-    assert told_by_the_end("PREEMPTED", "runner_stopped", -15) and not told_by_the_end(
-        "COMPLETED", "runner_stopped", -15
+    assert told_by_the_end("OUT_OF_MEMORY", None, 137)
+    assert not told_by_the_end("OUT_OF_MEMORY", None, 1) and not told_by_the_end("FAILED", None, 137)
+    assert told_by_the_end("PREEMPTED", "runner_stopped", 143) and not told_by_the_end(
+        "COMPLETED", "runner_stopped", 143
     )

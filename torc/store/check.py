@@ -38,9 +38,9 @@ INVARIANTS = {
         "SELECT 'job ' || j.id FROM job j LEFT JOIN gate g ON g.id = j.gate_id WHERE j.workflow_id = :id "
         "AND j.state = 'blocked' AND (g.id IS NULL OR g.remaining = 0)"
     ),
-    "no job is ready, pending or running behind a shut gate": (
+    "no job is ready behind a shut gate": (
         "SELECT 'job ' || j.id || ' is ' || j.state FROM job j JOIN gate g ON g.id = j.gate_id WHERE j.workflow_id = :id "
-        "AND j.state IN ('ready', 'pending', 'running') AND g.remaining > 0"
+        "AND j.state = 'ready' AND g.remaining > 0"
     ),
     "no job stays blocked behind an unsuccessful one that would cancel it": (
         "SELECT DISTINCT 'job ' || j.id FROM job j JOIN gate_prerequisite p ON p.gate_id = j.gate_id JOIN job q "
