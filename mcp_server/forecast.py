@@ -65,7 +65,7 @@ class ExecutionPlan(Reply):
     estimated: str | None = Field(None, description="how, where it was not simulated")
     node_hours: float = Field(description="about, by the limits that jobs ask for")
     cannot_run_here: list[str] | None = None
-    shown: Quoted | None = Field(None, description="everything that would run, of a spec")
+    shown: Quoted | None = Field(None, description="everything that a spec would run")
     next: str
 
 

@@ -34,7 +34,7 @@ def below(path: str) -> tuple[Path, tuple[str, ...]]:
     steps = found.relative_to(base).parts
     if hidden := next((step for step in steps if step.startswith(".")), None):
         raise Forbidden(
-            f"{plain(path)} is hidden ({plain(hidden, 60)}): assistants neither read nor write such files here",
+            f"{plain(path)} is hidden ({plain(hidden, 60)}): assistants cannot read or write hidden files here",
             hint="name a file whose path has no part that begins with a dot",
         )
     return base, steps
@@ -85,7 +85,7 @@ def write(path: str, text: str, *, overwrite: bool, is_ours: Callable[[str], boo
         except FileExistsError:
             raise Conflict(f"save_as: {plain(path)} was changed just now", hint="look at it, then try again") from None
         except (OSError, UnicodeEncodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "its text has characters that are no text"
+            why = error.strerror if isinstance(error, OSError) else "the text contains invalid characters"
             raise Invalid(f"save_as: cannot write {plain(path)}: {why}", hint="name another file") from None
         finally:
             with suppress(OSError):
@@ -97,12 +97,12 @@ def _check_old(
     path: str, name: str, at: int, seen: tuple[int, ...], *, overwrite: bool, is_ours: Callable[[str], bool]
 ) -> None:
     if not stat.S_ISREG(seen[0]):
-        raise Forbidden(f"save_as: {plain(path)} is no plain file: it stays as it is", hint="name another file")
+        raise Forbidden(f"save_as: {plain(path)} is not a regular file and was not changed", hint="name another file")
     if not overwrite:
         raise Conflict(f"save_as: {plain(path)} is there already", hint="ask the user; overwrite=true replaces a spec")
     if not is_ours(_text(_open(name, at, path), path)):
         raise Forbidden(
-            f"save_as: {plain(path)} is not a spec: only a valid spec is replaced",
+            f"save_as: {plain(path)} is not a spec; only a valid spec can be replaced",
             hint="name another file, or ask the user",
         )
 
@@ -148,8 +148,8 @@ def _open(name: str, at: int, path: str) -> int:
 
 def _not_opened(path: str, error: OSError) -> Invalid:
     return Invalid(
-        f"cannot open {plain(path)}: {error.strerror}; links are not followed, and other things than plain files not opened",
-        hint="name a plain file below the server's directory",
+        f"cannot open {plain(path)}: {error.strerror}; links are not followed, and only regular files are opened",
+        hint="name a regular file below the server's directory",
     )
 
 
@@ -158,7 +158,7 @@ def _text(opened: int, path: str) -> str:
     with open(opened, "rb") as file:
         told = os.fstat(opened)
         if not stat.S_ISREG(told.st_mode) or told.st_size > MOST_BYTES:
-            raise Invalid(f"{plain(path)} is no plain file of at most {MOST_BYTES >> 20} MiB", hint=_GIVE_TEXT)
+            raise Invalid(f"{plain(path)} is not a regular file of at most {MOST_BYTES >> 20} MiB", hint=_GIVE_TEXT)
         try:
             return file.read(MOST_BYTES).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:

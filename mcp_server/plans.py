@@ -75,7 +75,7 @@ class Outcome(Reply):
     summary: str
     changes: list[Change]
     num_changes: int
-    shown: Quoted | None = Field(None, description="what changes and everything that would run: show it to the user")
+    shown: Quoted | None = Field(None, description="the changes and everything that would run; show it to the user")
     cost: Cost | None = None
     plan_id: int | None = None
     plan_token: str | None = None
@@ -93,7 +93,9 @@ class Confirmation(BaseModel):
 class CodedConfirmation(Confirmation):
     """What the user is asked about a plan that is too long for a question."""
 
-    code: str = Field(description="the code at the end of what `torc plans show` prints: it shows that all was read")
+    code: str = Field(
+        description="the code at the end of the output of `torc plans show`, which proves that the whole plan was read"
+    )
 
 
 class Made(BaseModel):
@@ -166,14 +168,14 @@ def _next(action: str, workflow_id: int, kept: Intervention, policy: Policy) -> 
     if kept.token is None:
         return (
             f"This is not all of it. read_plan(workflow_id={workflow_id}, plan_id={kept.id}, page=1) and so on shows the "
-            f"{kept.num_pages} pages; the last one gives the plan_token. Nothing was done yet."
+            f"{kept.num_pages} pages; the last one gives the plan_token. Nothing has been done yet."
         )
     asks = {
         "auto-within-budget": "",
         "approve": "Show this to the user, who agrees in the client or in a terminal "
         f"(`torc approve {kept.id}`); then ",
     }.get(policy.name, "Show this to the user; when they agree, ")
-    return f"{asks}call {action}(workflow_id={workflow_id}, plan_token=..., reason=...) to do it. Nothing was done yet."
+    return f"{asks}call {action}(workflow_id={workflow_id}, plan_token=..., reason=...) to do it. Nothing has been done yet."
 
 
 def whole(text: str, source: str) -> Quoted:
@@ -305,7 +307,7 @@ def _agreement(action: str, workflow_id: int, token: str, outcome: ElicitationRe
 def _declined(workflow_id: int, token: str, what: str) -> Forbidden:
     desk().torc.send(DeclineIntervention(workflow_id=workflow_id, token=token, reason=f"the user {what}"))
     return Forbidden(
-        f"the user {what}: nothing was done, and this plan is not done any more",
+        f"the user {what}: nothing was done, and this plan is closed",
         hint="ask the user what they want instead",
     )
 
@@ -323,10 +325,10 @@ def begun(workflow_id: int, token: str, begin: Callable[[], tuple[Outcome, bool]
     released = _release(workflow_id, token) if has_ended else None
     if released is None:
         return outcome
-    said = f"nothing has begun, and nothing is charged: {outcome.summary}"
+    said = f"nothing has started, and nothing is charged: {outcome.summary}"
     if released.applied_at is not None:
-        return outcome.model_copy(update={"summary": said, "next": "put right what it says; then run_workflow"})
-    raise Conflict(said, hint="put right what it says; then call again with the same plan_token")
+        return outcome.model_copy(update={"summary": said, "next": "correct the problem, then call run_workflow"})
+    raise Conflict(said, hint="correct the problem, then call again with the same plan_token")
 
 
 def _release(workflow_id: int, token: str) -> Intervention | None:

@@ -316,7 +316,7 @@ def _propose_changes(action: str, workflow: Workflow, request: Request[Any], wha
         desk().torc.send(
             DeclineIntervention(workflow_id=workflow.id, intervention_id=kept.id, reason="changes nothing")
         )
-        raise Conflict(f"workflow {workflow.id}: nothing would change", hint="get_workflow_status shows how it stands")
+        raise Conflict(f"workflow {workflow.id}: nothing would change", hint="get_workflow_status shows its state")
     return outcome
 
 

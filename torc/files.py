@@ -92,7 +92,7 @@ def open_log(path: str | PathLike[str]) -> BinaryIO:
         fd = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OSError(errno.EINVAL, "it is no plain file", os.fspath(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
     return open(fd, "rb")
 
 
@@ -117,7 +117,7 @@ def _is_ours(uid: int, folder: str | PathLike[str]) -> bool:
 
 
 def _not_ours(path: str | PathLike[str]) -> OSError:
-    return PermissionError(errno.EPERM, "it is not yours, or others can change it", os.fspath(path))
+    return PermissionError(errno.EPERM, "it is not yours, or other users can change it", os.fspath(path))
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def test_a_job_writes_its_user_data_and_changes_nothing_else_by_a_token_that_end
     ):
         with pytest.raises(Unauthorized, match="a runner that has ended"):
             remote.send(request)
-    with pytest.raises(Unauthorized, match="none of this server"):
+    with pytest.raises(Unauthorized, match="not a token of this server"):
         Remote(program.url, token=token[:-3] + "xyz").send(GetMe())
 
 

@@ -37,7 +37,7 @@ def test_an_action_that_was_killed_runs_again_with_its_key_unless_it_says_so(
     assert len(keys) == (1 if at_most_once else 2) and len(set(keys)) == 1
     (finished,) = local.send(ListEvents(workflow_id=number, type="action_finished")).items
     assert finished.data["return_code"] == (None if at_most_once else 0)
-    assert ("may have been carried out" in (finished.data["detail"] or "")) == at_most_once
+    assert ("may have run" in (finished.data["detail"] or "")) == at_most_once
 
 
 def test_commands_of_an_action_have_keys_of_their_own_and_other_runs_have_others(

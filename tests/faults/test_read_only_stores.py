@@ -104,7 +104,7 @@ def test_a_file_that_one_may_only_read_is_read_beside_its_writer(local: Embedded
     with not_as_root():
         opened = Embedded(open_store(path), "user:kim")
         assert opened.send(GetWorkflow(workflow_id=number)).counts.total == 2
-        with pytest.raises(Unavailable, match="may only be read by you") as caught:
+        with pytest.raises(Unavailable, match="is read-only for you") as caught:
             opened.send(DeleteWorkflow(workflow_id=number))
         assert caught.value.exit_code == 5
         opened.close()

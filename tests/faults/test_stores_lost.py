@@ -173,7 +173,7 @@ def test_a_run_on_a_damaged_database_stops_and_its_results_are_taken_in_by_the_l
     )
     assert not list(program.directory.glob("torc_output/undelivered_*"))
     assert program("workflows", "check", 1).stdout == "nothing is wrong\n"
-    assert list(database.parent.glob("torc.db.replaced-*")), "what was there is kept"
+    assert list(database.parent.glob("torc.db.replaced-*")), "the previous database is kept"
 
 
 def test_a_run_whose_directory_was_moved_says_where_it_is_and_leaves_its_results_there(

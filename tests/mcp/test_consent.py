@@ -180,7 +180,7 @@ def test_a_question_that_is_never_answered_ends_the_plan(program: Program, era: 
             more = {} if user is None else {"elicitation_callback": user}
             async with session(program, mode=era, **more) as client:
                 given = {"workflow_id": wf, "plan_token": token, "reason": "go"}
-                assert "did not say yes" in await refused(client, "run_workflow", **given)
+                assert "did not agree" in await refused(client, "run_workflow", **given)
 
     anyio.run(second)
     assert not (program.directory / "ran").exists()

@@ -57,7 +57,7 @@ def test_only_a_spec_is_replaced_and_only_when_asked_to(opened: Embedded, tmp_pa
                 assert "is not a spec" in said, (name, said)
             for name in ("pipe.yaml", "folder.yaml"):
                 said = await refused(client, "create_workflow", **save, save_as=name, overwrite=True)
-                assert "no plain file" in said, (name, said)
+                assert "not a regular file" in said, (name, said)
             assert "is there already" in await refused(client, "create_workflow", **save, save_as="old.yaml")
             assert (at / "old.yaml").read_text() == OLD
             made = await ask(client, "create_workflow", **save, save_as="old.yaml", overwrite=True)
@@ -114,7 +114,7 @@ def test_no_link_is_followed_for_reading_or_writing_even_inside_the_directory(op
             for name in ("link.yaml", "linked/old.yaml", "linked/new.yaml", "dangling.yaml"):
                 given = {"action": "save", "spec": SPEC, "save_as": name, "overwrite": True}
                 said = await refused(client, "create_workflow", **given)
-                assert "links are not followed" in said or "no plain file" in said, (name, said)
+                assert "links are not followed" in said or "not a regular file" in said, (name, said)
             for name in ("link.yaml", "linked/old.yaml"):
                 assert "links are not followed" in await refused(client, "validate_spec", path=name)
             said = await refused(client, "create_workflow", action="create", spec=SPEC, directory="linked")

@@ -103,7 +103,7 @@ def test_from_a_spec_with_mistakes_to_a_recovered_workflow(program: Program, era
             ended = await wait_for_end(client, wf)
             assert ended["status"]["state"] == "completed", ended
             again = await refused(client, "recover_workflow", workflow_id=wf, plan_token=token, reason="once more")
-            assert "applied already" in again
+            assert "already applied" in again
 
             (event, *_) = (await ask(client, "list_events", workflow_id=wf, type="intervention_applied"))["events"]
             assert event["actor"] == "assistant:test editor"

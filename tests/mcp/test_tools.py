@@ -239,7 +239,7 @@ def test_node_hours_beyond_the_budget_are_refused_and_no_argument_raises_it(open
             plan = await ask(client, "run_workflow", workflow_id=wf)
             assert plan["cost"]["node_hours"] > plan["cost"]["node_hours_left"] == 0
             given = {"workflow_id": wf, "plan_token": plan["plan_token"], "reason": "the model wants it"}
-            assert "goes beyond the budget" in await refused(client, "run_workflow", **given)
+            assert "exceeds the budget" in await refused(client, "run_workflow", **given)
             for name in ("max_node_hours", "budget", "policy"):
                 assert "there is no such argument" in await refused(client, "run_workflow", **given, **{name: 1000})
 

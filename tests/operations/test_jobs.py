@@ -274,6 +274,6 @@ def test_a_reference_in_a_command_that_is_changed_is_refused(torc: Embedded, com
         CreateJob(workflow_id=number, name="b", command=command),
         CreateJob(workflow_id=number, name="b", command="true", env={"A": command}),
     ):
-        with pytest.raises(Invalid, match="would stay as it is"):
+        with pytest.raises(Invalid, match="would not be replaced"):
             torc.send(request)
     torc.send(UpdateJob(job_id=jobs(torc, number)["a"].id, command="echo ${VAR:-x} ${files[@]}"))

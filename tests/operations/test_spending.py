@@ -161,7 +161,7 @@ def test_a_recovery_is_agreed_to_charged_and_begun_in_one_transaction(torc: Torc
     recover = {"kind": "RecoverWorkflow", "fields": {"retry_unknown": True}}
     plan = propose(torc, wf, recover, starts="run", node=NODE, num_retries=1)
     assert states(torc, wf) == "j0:failed j1:completed"
-    with pytest.raises(Conflict, match="beyond the budget"):
+    with pytest.raises(Conflict, match="exceeds the budget"):
         apply(torc, wf, plan.token, max_node_hours=0.1)
     assert states(torc, wf) == "j0:failed j1:completed", "nothing of it is done"
     assert torc.send(ListEvents(workflow_id=wf, type="workflow_recovered")).items == []

@@ -112,7 +112,9 @@ def test_workers_may_have_a_token_of_their_own(program: Program, far: Far) -> No
     wf = far.workflow({"name": "a", "command": "env > environ.txt; cat $TORC_TOKEN_FILE > token.txt"})
     far.add(wf, "far")
     refused = program("remote", "run", wf, code=1, **ssh_config(far), TORC_WORKER_TOKEN="for-workers")
-    assert "none of this server" in refused.stdout + refused.stderr, "workers show it, and not what this command shows"
+    assert "not a token of this server" in refused.stdout + refused.stderr, (
+        "workers show it, and not what this command shows"
+    )
     program("remote", "run", wf, **ssh_config(far), TORC_WORKER_TOKEN=far.store.variables["TORC_TOKEN"])
     far.wait_for(wf, "completed")
     assert far.store.variables["TORC_TOKEN"] not in (far.folder / "environ.txt").read_text()

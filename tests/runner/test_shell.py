@@ -93,7 +93,7 @@ def test_without_bash_commands_run_under_sh_and_the_log_says_so_once(local: Embe
     expected = "none" if os.path.basename(os.path.realpath("/bin/sh")) != "bash" else "*"
     assert list(tmp_path.glob(f"a_{expected}")) and list(tmp_path.glob(f"b_{expected}"))
     (log,) = (tmp_path / "out").glob("job_runner_*.log")
-    assert log.read_text().count("this machine has no bash: commands run under /bin/sh") == 1
+    assert log.read_text().count("this machine has no bash; commands run under /bin/sh") == 1
 
 
 PLAIN = ["true", "false", ":", "ls -l", "env A=1 ls", "/bin/ls /", "cat a.txt b.txt"]

@@ -127,7 +127,7 @@ def test_nobody_makes_more_large_workflows_at_a_time_than_they_may(people: tuple
     assert sum(error is None for error in errors) >= 1
     for error in errors:
         assert error is None or (isinstance(error, Unavailable | Forbidden)), error
-    assert any(isinstance(error, Unavailable) and "being made already" in error.message for error in errors)
+    assert any(isinstance(error, Unavailable) and "already being created" in error.message for error in errors)
     for maker in makers:
         maker.close()
 

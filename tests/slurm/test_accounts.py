@@ -87,11 +87,11 @@ def test_logs_tell_all_that_went_wrong_and_hide_secrets(tmp_path: Path) -> None:
         (
             "error: the server http://login1:8080 does not answer: Connection refused",
             "network",
-            "could not reach the server",
+            "could not reach the Torc server",
         ),
         ("error: cannot speak securely with https://login1:8080: certificate verify failed", "network", "certificate"),
-        ("error: http://login1:80 answered 502, and not as a Torc server does", "network", "something else than Torc"),
-        ("error: this token is none of this server", "permission", "did not let the runners in"),
+        ("error: http://login1:80 answered 502, and not as a Torc server does", "network", "something other than Torc"),
+        ("error: this token is not a token of this server", "permission", "did not let the runners in"),
         ("error: there is no workflow 12", "missing_file", "another database"),
         ("error: the database cannot be used now: database is locked", "permission", "could not use the database"),
         (

@@ -217,7 +217,7 @@ def test_a_controller_that_is_away_is_no_news(here: Here, slurm: RealCluster, ca
             poll(here.torc, here.slurm)
         follower = Follower(here.torc, number, here.slurm)
         assert [found.id for found in follower.step().open] == [item.id] and not follower.pace.is_due()
-        assert any("the cluster does not answer; what runs goes on" in message for message in caplog.messages)
+        assert any("the cluster does not answer; running jobs go on" in message for message in caplog.messages)
         with pytest.raises(Unavailable):
             here.ask(number)
     finally:

@@ -53,7 +53,7 @@ def test_a_server_that_runs_elsewhere_is_named(program: Program, slurm: Slurm, t
     url = there("server", "start", "-f", "json").json["url"]
     try:
         stranger = program("submit", named, *how, "--server", url, code=4)
-        assert "wants to be shown its token" in stranger.stderr and not slurm.call("squeue", "-h")
+        assert "requires its token" in stranger.stderr and not slurm.call("squeue", "-h")
         token = there.directory / ".torc" / "server.json"
         said = program("submit", named, *how, "--server", url, TORC_TOKEN_FILE=str(token)).stdout
         assert f"server: {url}" in said and "submitted as jobs " in said
@@ -110,7 +110,7 @@ def test_without_a_server_the_nodes_open_the_database_that_they_share(program: P
     how = ("--account", "root", "--no-estimate", "--no-server")
     with nodes_that_are_elsewhere(slurm):
         refused = program("submit", named, *how, code=2)
-        assert "no file system that is known to be shared" in refused.stderr
+        assert "not known to be shared" in refused.stderr
         assert "--no-server" in program("submit", named, *how[:-1], code=2).stderr
     assert "leave one of them out" in program("submit", named, *how, "--start-server", code=2).stderr
     done = program("submit", named, *how)

@@ -135,7 +135,7 @@ def test_nodes_that_users_exclude_stay_excluded_beside_those_that_failed() -> No
         ("-a0-3", (), "num_allocations"),
         ("--arr 0-3", (), "num_allocations"),
         (None, (("array", "0-3"),), "num_allocations"),
-        ("--wrap=hostname", (), "written by Torc"),
+        ("--wrap=hostname", (), "Torc writes"),
         ("-W", (), "torc watch"),
         ("-Hn 4", (), "one runner"),
         ("--mem-per-cpu=1G", (), "`mem` of the scheduler"),

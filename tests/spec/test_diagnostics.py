@@ -170,7 +170,7 @@ def test_a_parameter_that_has_no_values_is_reported_alone() -> None:
 
 def test_an_error_about_a_reference_does_not_say_that_it_stays() -> None:
     (error,) = problems("name: x\njobs: [{name: a, command: 'cat ${file.input.x}'}]")
-    assert (error.severity, error.message) == ("error", "`${file.input.x}` is no reference")
+    assert (error.severity, error.message) == ("error", "`${file.input.x}` is not a reference")
 
 
 def test_problems_have_a_form_for_programs() -> None:

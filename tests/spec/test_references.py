@@ -47,7 +47,7 @@ MISTAKES = [
     ("cat ${files.input}", "${files.input}", "${files.input.NAME}"),
     ("torc user-data get ${userdata.input.d}", "${userdata.input.d}", "${user_data.input.d}"),
     ("torc user-data get ${user_datas.input.d}", "${user_datas.input.d}", "${user_data.input.d}"),
-    ("cat ${files.input.part_{j}}", "${files.input.part_{j}}", "`{j}` is no parameter"),
+    ("cat ${files.input.part_{j}}", "${files.input.part_{j}}", "`{j}` is not a parameter"),
 ]
 
 
@@ -184,7 +184,7 @@ def test_a_reference_where_none_is_replaced_is_an_error(part: dict[str, Any]) ->
     document = {"name": "w", "jobs": [{"name": "a", "command": "true"}], "files": [{"name": "x", "path": "x"}], **part}
     plan, found = compile_spec(json.dumps(document), format="json")
     assert plan is None
-    assert found[0].code == "bad_reference" and "would stay as it is" in found[0].message
+    assert found[0].code == "bad_reference" and "would not be replaced" in found[0].message
 
 
 def test_a_reference_to_a_file_that_has_a_problem_is_no_problem_itself() -> None:

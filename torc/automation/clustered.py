@@ -106,7 +106,9 @@ class Clustered:
             lines = last_lines(self.log_folder, item.workflow_id, item.cluster_job_id or "")
             if lines:
                 end = visible_line(" | ".join(lines))
-                _LOG.warning("no runner of allocation %s was heard of; its log ends with: %s", item.cluster_job_id, end)
+                _LOG.warning(
+                    "no runner of allocation %s ever reported; its log ends with: %s", item.cluster_job_id, end
+                )
 
     def _plan_again(self, workflow_id: int) -> None:
         """Where allocations were planned, plan anew for what is left; where that cannot be, the old ones are asked for."""

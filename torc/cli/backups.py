@@ -17,7 +17,7 @@ def interval_of(every: str | None = None) -> int | None:
     """Return the seconds between two copies; None: none are wanted. Raises Invalid."""
     found = seconds(every or SESSION.settings.text("backup.interval"), "--backup-every" if every else "backup.interval")
     if found is not None and found < 1:
-        raise Invalid("copies are made at most once a second", hint="--backup-every 1h")
+        raise Invalid("the backup interval must be at least one second", hint="--backup-every 1h")
     return found
 
 

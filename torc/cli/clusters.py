@@ -46,7 +46,7 @@ def take_in_left(opened: Any, number: int, folder: Path) -> None:
 
     counted = orphans.deliver_left(opened, number, hardware.identity(), folder.absolute())
     if counted:
-        render.note(f"took in {counted} result(s) that runners could not report when they had them")
+        render.note(f"stored {counted} result(s) that runners could not report earlier")
 
 
 def program() -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def _tell(item: Any, folder: Path) -> None:
     if item.state == "ended" and item.cluster_job_id is None:
         render.note(f"  {name} was refused: {item.reason}")
     elif item.cluster_state == "DEFERRED":
-        render.note(f"  {name} is put off and will be asked for again: {item.reason}")
+        render.note(f"  {name} is deferred and will be submitted again: {item.reason}")
     elif item.state == "ended" and item.cluster_state not in {None, "COMPLETED", "CANCELLED"}:
         render.note(f"  {name} ended: {item.cluster_state}{f', {item.reason}' if item.reason else ''}")
     if item.state == "ended" and item.started_at is not None and not item.num_runners:
@@ -109,8 +109,8 @@ def _tell_log(item: Any, name: str, folder: Path) -> None:
 
     lines = last_lines(folder, item.workflow_id, item.cluster_job_id or "")
     if not lines:
-        render.note(f"  no runner of {name} was heard of, and it has left no log in {folder}")
+        render.note(f"  no runner of {name} ever reported, and there is no log in {folder}")
         return
-    render.note(f"  no runner of {name} was heard of. Its log ends with:")
+    render.note(f"  no runner of {name} ever reported. Its log ends with:")
     for line in lines:
         render.note(f"    {visible_line(line)}")

@@ -40,12 +40,10 @@ def logs(  # noqa: PLR0913, PLR0917 - options of a command
     ] = None,
     raw: Annotated[
         bool,
-        typer.Option(
-            "--raw", help="On a terminal too, print the bytes as they are, with codes that the terminal obeys."
-        ),
+        typer.Option("--raw", help="Print the bytes unchanged even on a terminal, including escape sequences."),
     ] = False,
 ) -> None:
-    """Print what a job wrote. On a terminal, colors and other codes that a terminal obeys are left out.
+    """Print what a job wrote. On a terminal, colors and other escape sequences are removed.
 
     Example: torc jobs logs 12 --stderr --tail 50
     """

@@ -57,8 +57,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "access-groups": ("torc.cli.sharing:access_groups", "Groups of users that share workflows."),
         "audit": ("torc.cli.sharing:audit", "Show who did what from where."),
         "mcp": ("torc.cli.mcp:app", "Let assistants work with Torc over MCP."),
-        "approve": ("torc.cli.plans:approve", "Agree to what an assistant wants to do."),
-        "plans": ("torc.cli.plans:plans", "What assistants want to do, and what they have spent."),
+        "approve": ("torc.cli.plans:approve", "Approve the plan of an assistant."),
+        "plans": ("torc.cli.plans:plans", "Review the plans of assistants and what they have spent."),
     },
     "Set up": {
         "config": ("torc.cli.config:config", "Show, change and check the configuration."),

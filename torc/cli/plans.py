@@ -15,7 +15,7 @@ from torc.cli.session import SESSION, torc
 from torc.cli.terminal import confirmed
 from torc.errors import Forbidden, NotFound
 
-plans = App("What assistants want to do, and what they have spent.")
+plans = App("Review the plans of assistants and what they have spent.")
 Plan = Annotated[str, typer.Argument(metavar="PLAN", help="Its number, or its token (plan_...).")]
 _COLUMNS = [
     *render.columns("id", "workflow_id", "action", "client"),
@@ -50,7 +50,7 @@ def approve(
         found = _found(opened, plan)
         _print(found)
         if not confirmed(f"approve plan {found.id} for workflow {found.workflow_id}?"):
-            render.note(f"nothing is approved; to end the plan: torc plans decline {found.id}")
+            render.note(f"nothing was approved; to decline the plan: torc plans decline {found.id}")
             raise typer.Exit(1)
         opened.send(_about(api.ApproveIntervention, found, digest=found.digest))
     render.note(f"plan {found.id} is approved: the assistant can go on with it")
@@ -60,13 +60,13 @@ def approve(
 def list_plans(
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000)] = 100,
 ) -> None:
-    """List the plans that wait for a yes, or could still be done.
+    """List the plans that wait for approval or can still be applied.
 
     Example: torc plans list
     """
     with torc(create=False) as opened:
         found = opened.send(api.ListOpenInterventions(limit=limit))
-    render.show_list(found, _COLUMNS, empty="no plan of an assistant is open")
+    render.show_list(found, _COLUMNS, empty="no plans are open")
 
 
 @plans.command("show")
@@ -82,9 +82,10 @@ def show_plan(plan: Plan) -> None:
 
 @plans.command("decline")
 def decline_plan(
-    plan: Plan, reason: Annotated[str, typer.Option("--reason", help="Goes into the log.")] = "declined by a person"
+    plan: Plan,
+    reason: Annotated[str, typer.Option("--reason", help="The reason to record in the log.")] = "declined by a person",
 ) -> None:
-    """End a plan: nobody can do it any more.
+    """Decline a plan, so that it can no longer be applied.
 
     Example: torc plans decline 3
     """
@@ -96,7 +97,7 @@ def decline_plan(
 
 @plans.command("budget")
 def budget(
-    anew: Annotated[bool, typer.Option("--anew", help="Forget what was spent: the budget begins again.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Reset the budget: forget what was spent.")] = False,
 ) -> None:
     """Show what assistants have spent in this store, over all workflows.
 

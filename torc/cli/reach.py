@@ -25,7 +25,9 @@ def choose_server(named: str | None, start: bool, *, without: bool = False) -> s
     url, db = SESSION.settings.place()
     if without:
         if named or start:
-            raise Invalid("--no-server goes with neither --server nor --start-server", hint="leave one of them out")
+            raise Invalid(
+                "--no-server cannot be combined with --server or --start-server", hint="leave one of them out"
+            )
         return _database_alone(db)
     url = named or url
     if url is not None:
@@ -33,7 +35,7 @@ def choose_server(named: str | None, start: bool, *, without: bool = False) -> s
         _use(url)
         return f"server: {url}"
     if db is not None and "://" in db and "sqlite" not in db.partition("://")[0]:
-        return "no server: the nodes ask the database itself"
+        return "no server: the nodes use the database directly"
     found = place.read(torc_folder())
     if found is not None and found.is_alive():
         if start and not _reaches(found.url):
@@ -55,12 +57,12 @@ def choose_server(named: str | None, start: bool, *, without: bool = False) -> s
 def _database_alone(db: str | None) -> str:
     """Have the nodes open the database, and say so. Raises Invalid where they could not: SQLite's locks end with the machine."""
     if db is not None and "://" in db and "sqlite" not in db.partition("://")[0]:
-        return "no server: the nodes ask the database itself"
+        return "no server: the nodes use the database directly"
     path = _database(db)
     shared = shared_file_system(path)
     if shared is None and not nodes_are_here():
         raise Invalid(
-            f"{path} is on no file system that is known to be shared with the nodes",
+            f"{path} is on a file system that is not known to be shared with the nodes",
             hint=f"put the database on one (--db /shared/torc.db), or use a server: {_HOW}",
         )
     SESSION.options["db"] = str(path)
@@ -69,7 +71,7 @@ def _database_alone(db: str | None) -> str:
     where = (
         ""
         if shared is None
-        else f", on {shared}: good for some dozens of runners, for more use a server (--start-server)"
+        else f", on {shared}: suitable for a few dozen runners; for more, use a server (--start-server)"
     )
     return f"no server: the nodes open {path} themselves{where}"
 

@@ -167,7 +167,7 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
     from torc.runner.local import run_here
 
     if not shell.is_bash():
-        render.note(f"note: this machine has no bash: commands run under {shell.SH}")
+        render.note(f"note: this machine has no bash; commands run under {shell.SH}")
     options = replace(options, store_variables=store_variables(opened))
     workflow = opened.send(GetWorkflow(workflow_id=number))
     path = getattr(getattr(opened, "store", None), "path", None)  # a server makes its own copies

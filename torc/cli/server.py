@@ -40,7 +40,7 @@ Port = Annotated[
         min=0,
         max=65535,
         show_default=False,
-        help="Port to listen on; 0: any that is free. Default: that of the last server here, if it is free.",
+        help="Port to listen on; 0: any free port. Default: the port of the last server here, if free.",
     ),
 ]
 Certificate = Annotated[Path | None, typer.Option("--tls-cert", help="Certificate, as a PEM file: HTTPS.")]
@@ -61,13 +61,15 @@ TokenFile = Annotated[
     Path | None,
     typer.Option(
         "--token-file",
-        help="Have the token in this file open the server, as its owner; where there is no such file, it is made.",
+        help="File with the token that gives the owner access to the server; created if it does not exist.",
     ),
 ]
 MaxJobs = Annotated[
     int | None,
     typer.Option(
-        "--max-jobs", min=0, help="Jobs that each account may have stored; 0: no limit. Setting server.max_jobs."
+        "--max-jobs",
+        min=0,
+        help="Most jobs that an account may have stored; 0: no limit. Default: setting server.max_jobs.",
     ),
 ]
 MaxCreations = Annotated[
@@ -75,7 +77,7 @@ MaxCreations = Annotated[
     typer.Option(
         "--max-creations",
         min=0,
-        help="Large workflows that each account may create at a time; 0: no limit. Setting server.max_creations.",
+        help="Most large workflows that an account may create at a time; 0: no limit. Default: setting server.max_creations.",
     ),
 ]
 RateLimit = Annotated[
@@ -85,12 +87,13 @@ RateLimit = Annotated[
 BackupEvery = Annotated[
     str | None,
     typer.Option(
-        "--backup-every", help="Copy the SQLite database so often, such as 1h; default: the setting `backup.interval`."
+        "--backup-every",
+        help="Interval between copies of the SQLite database, such as 1h; default: the setting `backup.interval`.",
     ),
 ]
 BackupKeep = Annotated[
     int | None,
-    typer.Option("--backup-keep", min=1, help="Keep so many of these copies; default: the setting `backup.keep`, 5."),
+    typer.Option("--backup-keep", min=1, help="How many copies to keep; default: the setting `backup.keep`, 5."),
 ]
 AccessLog = Annotated[bool, typer.Option("--access-log/--no-access-log", help="Log each call, a JSON object a line.")]
 
@@ -165,7 +168,7 @@ def _interval(database: str, every: str | None) -> int | None:
     found = backups.interval_of(every)
     if found is not None and "://" in database and not database.startswith("sqlite:///"):
         if every is not None:
-            raise Invalid("only SQLite databases are copied by Torc", hint="for PostgreSQL, have cron run pg_dump")
+            raise Invalid("Torc copies only SQLite databases", hint="for PostgreSQL, run pg_dump from cron")
         return None
     return found
 
@@ -186,8 +189,8 @@ def _bind(listen: Any, last_port: int | None) -> socket.socket:
 
 def _tell_moved(last_port: int) -> None:
     render.note(
-        f"note: another program has port {last_port}, which the last server here had: this one takes another. Runners that "
-        f"can read {place.FILE} here find it; for others, free that port and start the server anew with --port {last_port}"
+        f"note: another program has port {last_port}, which the last server here used; this one uses another. Runners that "
+        f"can read {place.FILE} here find it; for others, free that port and restart the server with --port {last_port}"
     )
 
 
@@ -201,7 +204,7 @@ def _token(folder: Path, file: Path | None) -> str:
         credentials.write_token(file, place.secret(folder))
     token = credentials.read_token(str(file))
     if token is None or token.startswith("{"):
-        raise Invalid(f"{file} holds no token", hint="remove it, and it is made anew")
+        raise Invalid(f"{file} contains no token", hint="delete it, and Torc creates a new one")
     return token
 
 
@@ -437,7 +440,7 @@ def backup(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="A new file for the copy, or a folder; default: `.torc/backups`.", show_default=False
+            "--output", "-o", help="New file or folder for the copy; default: `.torc/backups`.", show_default=False
         ),
     ] = None,
 ) -> None:
@@ -467,8 +470,8 @@ def _target(database: str, output: Path | None) -> Path:
 
 @app.command()
 def restore(
-    file: Annotated[Path, typer.Argument(help="A copy that `torc server backup` made, or that Torc saved.")],
-    force: Annotated[bool, typer.Option("--force", help="Take a copy in which something is wrong.")] = False,
+    file: Annotated[Path, typer.Argument(help="A copy made by `torc server backup` or saved by Torc.")],
+    force: Annotated[bool, typer.Option("--force", help="Restore the copy even if the checks find problems.")] = False,
 ) -> None:
     """Put a copy in the place of the database of this directory, or of the one of --db. What was there is kept.
 
@@ -492,10 +495,10 @@ def restore(
         return
     print(f"restored {restored.workflows} workflow(s) from {file} to {restored.path}")
     if restored.kept:
-        print(f"  what was there is kept as {restored.kept}")
+        print(f"  the previous database is kept as {restored.kept}")
     for problem in restored.problems:
         print(f"  wrong: {problem}")
-    print("  go on with: torc run ID (or torc submit ID); results that runners kept meanwhile are taken in first")
+    print("  continue with: torc run ID (or torc submit ID); results that runners kept meanwhile are stored first")
 
 
 def _running() -> place.ServerPlace:

@@ -154,10 +154,10 @@ SETTINGS: dict[str, Setting] = {
         "TORC_BACKUP_INTERVAL",
         None,
         _duration,
-        "Copy the SQLite database so often while a server or a run uses it.",
+        "Interval between copies of the SQLite database while a server or a run uses it.",
         True,
     ),
-    "backup.keep": Setting("TORC_BACKUP_KEEP", 5, _whole(1), "Keep so many of these copies.", True),
+    "backup.keep": Setting("TORC_BACKUP_KEEP", 5, _whole(1), "How many copies to keep.", True),
     "backup.folder": Setting("TORC_BACKUP_FOLDER", None, _text, "Folder for them; default: .torc/backups.", True),
     "slurm.account": Setting("TORC_SLURM_ACCOUNT", None, _text, "Account that allocations are charged to.", True),
     "slurm.profile": Setting(
@@ -171,13 +171,13 @@ SETTINGS: dict[str, Setting] = {
         "TORC_SERVER_MAX_JOBS",
         10_000_000,
         _whole(0),
-        "Jobs that each account may have stored on a server; 0: no limit.",
+        "Most jobs that an account may have stored on a server; 0: no limit.",
     ),
     "server.max_creations": Setting(
         "TORC_SERVER_MAX_CREATIONS",
         2,
         _whole(0),
-        "Large workflows that each account may create at a time; 0: no limit.",
+        "Most large workflows that an account may create at a time; 0: no limit.",
     ),
     "mcp.policy": Setting(
         "TORC_MCP_POLICY",
@@ -190,7 +190,7 @@ SETTINGS: dict[str, Setting] = {
         "TORC_MCP_MAX_RETRIES",
         100,
         _whole(0),
-        "How often assistants may have jobs run again, in all workflows together.",
+        "How many times assistants may rerun jobs, in all workflows together.",
     ),
     "mcp.max_node_hours": Setting(
         "TORC_MCP_MAX_NODE_HOURS", 1000, _whole(0), "Node-hours that assistants may spend, in all workflows together."

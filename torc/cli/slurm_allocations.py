@@ -60,7 +60,7 @@ def schedule_nodes(
         made = submit(opened, number, [request] * num_allocations, cluster)
         _show(made)
     if any(item.cluster_state == "DEFERRED" for item in made):
-        render.note(f"Slurm does not take all of it now; who follows asks again: torc watch {number}")
+        render.note(f"Slurm does not accept all of them now; to submit the rest later: torc watch {number}")
     if any(item.cluster_job_id is None and item.state == "ended" for item in made):
         raise typer.Exit(1)
 
@@ -284,7 +284,7 @@ def _where(item: Any, places: Any = None) -> str:
     if item.state.value == "running":
         return ", ".join(item.nodes)
     if item.cluster_state == "DEFERRED":
-        return f"not taken now, asked for again while somebody follows: {item.reason}"
+        return f"not accepted now; submitted again while the workflow is followed: {item.reason}"
     place = str((places or {}).get(item.cluster_job_id) or "")
     expected = f"expected {render.when(item.expected_start_at)}" if item.expected_start_at else ""
     return "; ".join(part for part in (item.reason, place, expected) if part)

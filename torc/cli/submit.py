@@ -21,7 +21,7 @@ StartServer = Annotated[
 ]
 NoServer = Annotated[
     bool,
-    typer.Option("--no-server", help="The nodes open the database file themselves, on a file system that they share."),
+    typer.Option("--no-server", help="Let the nodes open the database file directly, on a shared file system."),
 ]
 Estimate = Annotated[
     bool,

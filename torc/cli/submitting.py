@@ -287,7 +287,7 @@ class Submission:
             for item in made:
                 if item.cluster_state == "DEFERRED":
                     render.note(
-                        f"note: Slurm does not take {item.scheduler} now; it is asked again while you follow: {item.reason}"
+                        f"note: Slurm does not accept {item.scheduler} now; it is submitted again while you follow: {item.reason}"
                     )
         if refused and len(refused) == len(made):
             return 1

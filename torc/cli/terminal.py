@@ -121,7 +121,7 @@ class Stream(io.TextIOBase):
                 raise BrokenPipeError
             self.is_told = True
             raise Unavailable(
-                f"cannot write the output: {self.error.strerror}", hint="make room, or write it elsewhere"
+                f"cannot write the output: {self.error.strerror}", hint="free some space, or write it elsewhere"
             )
 
     def _put(self, data: bytes, *, is_eager: bool) -> None:

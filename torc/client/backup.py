@@ -88,7 +88,7 @@ def back_up(database: str, target: Path) -> Backup:
 def _refuse_postgres(database: str) -> None:
     if "://" in database and not database.startswith("sqlite:///"):
         raise Invalid(
-            "only SQLite databases are copied and restored so",
+            "Torc copies and restores only SQLite databases",
             hint="for PostgreSQL: pg_dump -Fc DATABASE > FILE, and pg_restore --clean --if-exists -d DATABASE FILE",
         )
 
@@ -144,8 +144,8 @@ def _restore(target: Path, source: Path, *, force: bool) -> Restored:
         problems.extend(_problems(fresh))
         if problems and not force:
             raise Conflict(
-                f"{source} breaks its own rules: {'; '.join(problems)}",
-                hint="restore another copy, or take this one as it is with --force",
+                f"{source} violates invariants: {'; '.join(problems)}",
+                hint="restore another copy, or use --force to restore this one anyway",
             )
 
     try:
@@ -220,7 +220,7 @@ def _refuse_if_used(path: Path) -> None:
         shown = ", ".join(map(str, users[:10]))
         raise Conflict(
             f"{path} is in use, by process {shown}",
-            hint="end what uses it, or wait for it: runners let their last jobs end, `torc server stop` ends a server",
+            hint="end the processes that use it, or wait: runners let their last jobs end; `torc server stop` ends a server",
         )
     elsewhere = _runners_elsewhere(path)
     if elsewhere:

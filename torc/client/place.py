@@ -114,7 +114,7 @@ def _own(path: Path) -> str:
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
         info = os.fstat(file.fileno())
         if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
-            raise PermissionError(f"{path} belongs to somebody else, or others may use it")
+            raise PermissionError(f"{path} belongs to another user, or other users have access to it")
         return file.read()
 
 

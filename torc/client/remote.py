@@ -147,7 +147,7 @@ class Remote:
             if found is None:
                 return False
             _LOG.warning(
-                "the server %s does not answer; it was begun anew at %s, which is asked from now on", url, found.url
+                "the server %s does not answer; it was restarted at %s, which is used from now on", url, found.url
             )
             self.url = checked_url(found.url)
             if found.token is not None:

@@ -221,7 +221,7 @@ _BY_REASON: Mapping[str, tuple[Category, str]] = {
     "runner_lost": ("node_failure", "its runner was lost"),
     "runner_stopped": ("killed_by_user", "its runner was stopped"),
     "canceled": ("killed_by_user", "it was canceled"),
-    "missing_output": ("missing_file", "it ended well, but did not write all its outputs"),
+    "missing_output": ("missing_file", "it exited with code 0, but did not write all its outputs"),
 }
 #: a headline of its own, where that of the category is of something else
 _OWN_WORDS = {"missing_output": "it did not write a file that it declares as an output"}

@@ -26,11 +26,11 @@ _INSTEAD = (
     ("(?<=", "look-behind `(?<=...)` is not supported", _LOOK_AROUND),
     ("(?<!", "negative look-behind `(?<!...)` is not supported", _LOOK_AROUND),
     ("(?>", "the atomic group `(?>...)` is not supported", "write (?:...)"),
-    ("(?P=", "the backreference `(?P=...)` is not supported", "write out what is repeated"),
+    ("(?P=", "the backreference `(?P=...)` is not supported", "write out the repeated text"),
     ("(?#", "the comment `(?#...)` is not supported", "leave it out"),
     ("(?x", "the flag `x` is not supported", "write the expression without spaces and comments"),
     ("(?(", "the condition `(?(...)...)` is not supported", "write the alternatives with |"),
-    (r"\Z", r"`\Z` is not supported", r"leave it out: the whole name is matched; the end of a text is \z"),
+    (r"\Z", r"`\Z` is not supported", r"leave it out: the whole name is matched; \z matches the end of the text"),
     (r"\u", r"`\u` is not supported", r"write \x{...}"),
     (r"\U", r"`\U` is not supported", r"write \x{...}"),
     (r"\N", r"`\N` is not supported", r"write \x{...}"),
@@ -89,7 +89,7 @@ def compile_pattern(text: str) -> Pattern:
     try:
         return Pattern(re2.compile(text, options))
     except UnicodeEncodeError:
-        raise BadPattern("it has half of a surrogate pair, which is no character") from None
+        raise BadPattern("it contains half of a surrogate pair, which is not a character") from None
     except re2.error as error:
         raise _explained(text, error) from None
 
@@ -102,13 +102,15 @@ def _explained(text: str, error: Exception) -> BadPattern:
         if part and start.startswith(part) and start in text:
             return BadPattern(message, start, hint)
     if what == "invalid escape sequence" and part[1:].isdigit():
-        return BadPattern(f"the backreference `{part}` is not supported", part, "write out what is repeated")
+        return BadPattern(f"the backreference `{part}` is not supported", part, "write out the repeated text")
     if what == "bad repetition operator":
         return BadPattern(f"`{part}` is not supported", part, "repeat with one of *, +, ? and {m,n}")
     if what == "invalid repetition size":
-        return BadPattern(f"`{part}` repeats too much", part, "repeat at most 1000 times, nested repetitions together")
+        return BadPattern(
+            f"`{part}` repeats too often", part, "use at most 1000 repetitions; nested counts are multiplied"
+        )
     if "too large" in what:
-        return BadPattern("it is too large when its repetitions are written out", "", "repeat less")
+        return BadPattern("it is too large when its repetitions are expanded", "", "use fewer repetitions")
     return BadPattern(f"{what}: `{part}`" if part else what or "it cannot be read", part)
 
 

@@ -13,10 +13,10 @@ from torc.core import hostlist
 
 #: they would break what Torc relies on: option -> why, and what to write instead
 REFUSED: Mapping[str, str] = {
-    "array": "each task of an array would be an allocation that Torc knows nothing of; use num_allocations of the action",
-    "wrap": "the script of an allocation is written by Torc",
+    "array": "each task of an array would be an allocation that Torc does not know; use num_allocations of the action",
+    "wrap": "Torc writes the script of an allocation",
     "test-only": "nothing would be submitted; use torc submit --dry-run",
-    "wait": "sbatch would return only at the end of the allocation; use torc watch",
+    "wait": "sbatch would return only when the allocation ends; use torc watch",
     "ntasks": "one runner starts on each node; use nodes and cpus_per_node of the scheduler",
     "nodefile": "use nodes of the scheduler, and nodelist",
     "help": "nothing would be submitted",
@@ -27,7 +27,7 @@ REFUSED: Mapping[str, str] = {
 }
 #: Torc has its own, and says so: option -> why
 LEFT_OUT: Mapping[str, str] = {
-    "signal": "Slurm has to warn the runners before the end; a job that saves its work says supports_termination",
+    "signal": "Slurm has to warn the runners before the end; for a job that saves its work, set supports_termination",
     "requeue": "Torc asks for another allocation itself, and must be able to tell the two apart",
     "job-name": "Torc finds its allocations by their names",
     "output": "the log goes to the output directory of the workflow",
@@ -36,7 +36,7 @@ LEFT_OUT: Mapping[str, str] = {
     "input": "the script of an allocation reads nothing",
     "chdir": "jobs run in the directory of the workflow",
     "parsable": "it is set",
-    "quiet": "warnings of Slurm are told",
+    "quiet": "Torc shows Slurm's warnings",
 }
 _SHORT: Mapping[str, str] = {
     "A": "account", "a": "array", "b": "begin", "B": "extra-node-info", "c": "cpus-per-task", "C": "constraint",

@@ -214,15 +214,15 @@ _NETWORK = [
 
 #: what Torc's own runners write into the logs of allocations
 _TORC = [
-    _S("network", 0.95, " does not answer", r"the server https?://\S+ does not answer", "the runners could not reach the server of Torc from there"),
+    _S("network", 0.95, " does not answer", r"the server https?://\S+ does not answer", "the runners could not reach the Torc server from the node"),
     _S("network", 0.95, "cannot speak securely with http", r"cannot speak securely with https?://", "the runners do not trust the certificate of the server of Torc"),
-    _S("network", 0.9, ", and not as a torc server does", r"answered \d+, and not as a torc server does", "something else than Torc answers at the URL of the server"),
+    _S("network", 0.9, ", and not as a torc server does", r"answered \d+, and not as a torc server does", "something other than Torc answers at the URL of the server"),
     _S("network", 0.9, "the store does not answer: ", r"the store does not answer: ", "the runners lost the server or database of Torc"),
     _S("permission", 0.9, "the database cannot be used now: ", r"the database cannot be used now: ", "the runners could not use the database of Torc"),
     _S("missing_file", 0.9, "error: there is no ", r"error: there is no (workflow|database|runner) ", "the workflow is not where the runners look for it: in another database, or deleted"),
     _S("missing_file", 0.9, "cannot work in ", r"cannot work in .{1,300}: no such file", "the directory of the workflow is not there on the node"),
     _S("permission", 0.9, "cannot write to the output directory ", r"cannot write to the output directory ", "the output directory of the workflow cannot be written from the node"),
-    _S("permission", 0.95, "has expired|holds no more|is none of this server|server wants to |was revoked", r"this token (is none of this server|holds no more|was revoked|has expired)|this server wants to ", "the server of Torc did not let the runners in"),
+    _S("permission", 0.95, "has expired|holds no more|is not a token of this server|server wants to |server requires its token|was revoked", r"this token (is not a token of this server|holds no more|was revoked|has expired)|this server (wants to |requires its token)", "the Torc server did not let the runners in"),
     _S("missing_module", 0.95, "no module named |not found", r"no module named '?torc\b|torc: (command )?not found", "Torc is not installed on the node, at the place that the batch script names"),
     _S("missing_module", 0.9, "`srun` is not installed on this node", r"`srun` is not installed on this node", "Slurm's commands are not in PATH on the node"),
     _S("resource_limit", 0.9, "this machine lets no more jobs start: ", r"this machine lets no more jobs start: ", "the node let the runner start no more processes"),

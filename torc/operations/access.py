@@ -111,7 +111,7 @@ def _rights_of_jobs(tx: Tx, runner_id: int) -> Rights:
     if not found or not found[0][2] or found[0][3] + _SILENT_SECONDS < tx.now:
         raise Unauthorized(
             "this token is for the jobs of a runner that has ended",
-            hint="what goes on after its runner needs a token of its own: TORC_TOKEN_FILE",
+            hint="a process that outlives its runner needs its own token: set TORC_TOKEN_FILE",
         )
     user, workflow_id = found[0][:2]
     return Rights(user, 0, False, "job", workflow_id)

@@ -55,9 +55,7 @@ _TAKEN = (
 )
 _DUE_AGAIN = "UPDATE firing SET state = 'due', runner_id = NULL WHERE id = :id"
 _GIVEN_UP = "UPDATE firing SET state = 'failed', detail = :detail WHERE id = :id"
-_MAY_HAVE_RUN = (
-    "its runner was lost after it had begun: it may have been carried out, and does not run again (at_most_once)"
-)
+_MAY_HAVE_RUN = "its runner was lost after it had started; it may have run, and does not run again (at_most_once)"
 
 
 def begin_actions(tx: Tx, workflow: RowMapping) -> None:

@@ -154,7 +154,7 @@ def observe_allocations(tx: Tx, request: api.ObserveAllocations) -> api.Observed
         if _is_over(tx, row):
             word = FORGOTTEN if row["cluster_job_id"] is not None else NOT_SUBMITTED
             is_put_off = row["cluster_state"] == DEFERRED and row["cluster_job_id"] is None
-            why = "it was cancelled before the cluster took it" if is_put_off else "the cluster knows nothing of it"
+            why = "it was cancelled before the cluster took it" if is_put_off else "the cluster does not know it"
             gone = given_up(standing_of(row), word, why, tx.now)
             runners, jobs = _take(tx, workflow, row, Change(gone))
             ended, lost = ended + runners, lost + jobs

@@ -281,10 +281,10 @@ def _row_of_id(tx: Tx, workflow_id: int, number: int) -> RowMapping:
 def _refuse_closed(row: RowMapping, now: float) -> None:
     """Raise Conflict for a plan that nobody can apply any more."""
     if row["applied_at"] is not None:
-        raise Conflict("plan_token: this plan was applied already", hint=f"look at the workflow; {_ANEW}")
+        raise Conflict("plan_token: this plan was already applied", hint=f"look at the workflow; {_ANEW}")
     if row["declined_at"] is not None:
         raise Conflict(
-            "plan_token: this plan was declined: it is not done", hint=f"ask the user what they want; {_ANEW}"
+            "plan_token: this plan was declined and cannot be applied", hint=f"ask the user what they want; {_ANEW}"
         )
     if row["expires_at"] <= now:
         raise Conflict("plan_token: this plan has expired", hint=_ANEW)
@@ -323,7 +323,7 @@ def _changes(tx: Tx, workflow: RowMapping, standing: Mapping[str, Any]) -> str:
     events = tx.db.execute(_SINCE, {"id": workflow["id"], "after": standing["event"]})
     done = Counter(f"{kind} by {actor}" for kind, actor in events)
     said += [f"{what}{f' ({count} times)' if count > 1 else ''}" for what, count in done.most_common(_MOST_CHANGES)]
-    return ", ".join(said) or "what would run, or be changed, is not what was shown"
+    return ", ".join(said) or "what would run or change differs from what was shown"
 
 
 # -- propose, read, ask -----------------------------------------------------------------------------------------
@@ -450,7 +450,7 @@ def ask(tx: Tx, request: api.AskIntervention) -> api.Intervention:
     if not request.again:
         if row["asked_at"] is not None:
             raise Conflict(
-                "plan_token: the user was asked about this plan and did not say yes: it is not done", hint=_ANEW
+                "plan_token: the user was asked about this plan and did not agree: it cannot be applied", hint=_ANEW
             )
         _check_budget(tx, row, request.max_retries, request.max_node_hours)
         tx.db.execute(text("UPDATE intervention SET asked_at = :now WHERE id = :id"), {"now": tx.now, "id": row["id"]})
@@ -483,7 +483,7 @@ def decline(tx: Tx, request: api.DeclineIntervention) -> api.Intervention:
     """End a plan."""
     workflow_row(tx, request.workflow_id, lock=True)
     if (request.token is None) == (request.intervention_id is None):
-        raise Invalid("give the token of the plan, or its number", hint="`torc plans list` shows the numbers")
+        raise Invalid("the token or the number of the plan is missing", hint="`torc plans list` shows the numbers")
     if request.token is not None:
         row = _row(tx, request.workflow_id, request.token)
     else:
@@ -512,14 +512,16 @@ def approve(tx: Tx, request: api.ApproveIntervention) -> api.Intervention:
     row = _row_of_id(tx, request.workflow_id, request.intervention_id)
     _refuse_closed(row, tx.now)
     if not tx.actor.startswith("user:"):
-        raise Forbidden("plans are approved by people, not by assistants", hint=f"run `torc approve {row['id']}`")
+        raise Forbidden("only people can approve plans, not assistants", hint=f"run `torc approve {row['id']}`")
     if _is_of_proposer(tx, row):
         raise Forbidden(
             "neither the token that proposed this plan nor one that was made with it can approve it",
             hint="sign in with your password: torc login URL",
         )
     if request.digest != row["digest"]:
-        raise Conflict("this is not the plan that was shown", hint=f"look at it again: torc plans show {row['id']}")
+        raise Conflict(
+            "the plan differs from the one that was shown", hint=f"look at it again: torc plans show {row['id']}"
+        )
     values = {"now": tx.now, "by": tx.actor, "id": row["id"]}
     tx.db.execute(text("UPDATE intervention SET approved_at = :now, approved_by = :by WHERE id = :id"), values)
     tx.event(
@@ -574,11 +576,13 @@ def _agreed(row: RowMapping, request: api.ApplyIntervention) -> api.Agreed:
         return "approval"
     if request.must_be_approved and request.agreed == "token":
         raise Forbidden(
-            f"plan {row['id']} waits for a person: it is not done",
-            hint=f"ask the user to look at it and agree in a terminal: torc approve {row['id']}; then call again with the same token",
+            f"plan {row['id']} waits for a person's approval and was not applied",
+            hint=f"ask the user to review and approve it in a terminal: torc approve {row['id']}; then call again with the same token",
         )
     if request.agreed == "token" and row["asked_at"] is not None:
-        raise Conflict("plan_token: the user was asked about this plan and did not say yes: it is not done", hint=_ANEW)
+        raise Conflict(
+            "plan_token: the user was asked about this plan and did not agree: it cannot be applied", hint=_ANEW
+        )
     return request.agreed
 
 
@@ -619,7 +623,7 @@ def _check_budget(tx: Tx, row: RowMapping, max_retries: int | None, max_node_hou
             )
     if over:
         raise Conflict(
-            f"this plan goes beyond the budget of assistants: {'; '.join(over)}",
+            f"this plan exceeds the budget of assistants: {'; '.join(over)}",
             hint="nothing was done; only a person can raise the budget ([mcp] max_retries, max_node_hours), or do it with torc",
         )
 
@@ -631,7 +635,7 @@ def release(tx: Tx, request: api.ReleaseIntervention) -> api.Intervention:
     row = _row(tx, workflow["id"], request.token)
     since = {"id": workflow["id"], "at": row["applied_at"]}
     if row["applied_at"] is None or workflow["charged_to"] != row["id"] or tx.dialect.fetch(tx.db, _BEGUN, since):
-        raise Conflict("what this plan began has begun: it stays applied", hint="wait_for_workflow")
+        raise Conflict("the run of this plan has started, so the plan stays applied", hint="wait_for_workflow")
     if spending.is_at_work(tx, workflow["id"]):  # what was begun before goes on, and is charged to this plan
         less = "UPDATE intervention SET reserved_seconds = reserved_seconds - :less WHERE id = :id"
         tx.dialect.run(tx.db, less, {"less": row["node_hours"] * _HOUR, "id": row["id"]})
@@ -669,7 +673,7 @@ def get_spending(tx: Tx, request: api.GetSpending) -> api.Spending:
 def start_anew(tx: Tx, request: api.StartSpendingAnew) -> api.Spending:
     """Forget what assistants have spent."""
     if not tx.actor.startswith("user:"):
-        raise Forbidden("budgets are for people to raise, not for assistants", hint="run `torc plans budget --anew`")
+        raise Forbidden("only people can raise budgets, not assistants", hint="run `torc plans budget --anew`")
     spending.start_anew(tx)
     return get_spending(tx, api.GetSpending())
 

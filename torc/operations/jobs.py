@@ -210,8 +210,8 @@ def _check_fields(request: CreateJob | UpdateJob, name: str = "x") -> None:
     texts = [given.get("command"), given.get("invocation_script"), *(given.get("env") or {}).values()]
     for found in (found for text_ in texts if text_ for found in find_misplaced(text_)):
         raise Invalid(
-            f"`{found.text}` would stay as it is here",
-            hint="references are replaced in specs only: write the path or the id, or bring in an edited spec",
+            f"`{found.text}` would not be replaced here",
+            hint="references are replaced only in specs: write the path or the id, or reinitialize with an edited spec",
         )
 
 

@@ -83,7 +83,7 @@ def large_load(request: Request[Any], prepared: Any) -> Load | None:
 
 def contradiction(error: BaseException) -> Invalid:
     """What the database says of rows that cannot be side by side."""
-    return Invalid(f"what is to be stored contradicts itself: {error}", hint="the file is damaged")
+    return Invalid(f"the content is inconsistent: {error}", hint="the file is damaged")
 
 
 def begin(tx: Tx, load: Load) -> Ticket:

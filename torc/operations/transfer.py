@@ -162,7 +162,7 @@ class ImportLoad:
         """Refuse what cannot be. Raises Invalid."""
         wrong = problems(tx.db, ticket.workflow_id)
         if wrong:
-            raise Invalid(f"what the file says cannot be: {wrong[0][1]} ({wrong[0][0]})", hint="the file is damaged")
+            raise Invalid(f"the file is inconsistent: {wrong[0][1]} ({wrong[0][0]})", hint="the file is damaged")
 
 
 @loads(ImportWorkflow)

@@ -64,7 +64,7 @@ def kept(output_dir: Path, host: str, workflow_id: int, run_id: int) -> Iterator
     try:
         handler = LogFile(path)
     except OSError as error:
-        _LOGGER.warning("the log of the runner is not kept: %s: %s", path, error.strerror)
+        _LOGGER.warning("the runner's log is not kept: %s: %s", path, error.strerror)
         yield
         return
     level = _LOGGER.level

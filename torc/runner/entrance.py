@@ -57,7 +57,8 @@ class Entrance:
         except (OSError, TorcError) as error:
             self.close()
             raise Unavailable(
-                f"cannot write what jobs need to reach the store: {error}", hint="make room in the output directory"
+                f"cannot write the file that jobs need to reach the store: {error}",
+                hint="free some space for the output directory",
             ) from None
         return variables
 

@@ -134,7 +134,7 @@ def deliver(torc: Torc, workflow_id: int, runner_id: int, output_dir: Path, *, i
     try:
         counted = sum(torc.send(request).num_counted for request in requests)
     except (Conflict, NotFound) as error:
-        _LOG.warning("%s holds results that this store cannot take in: %s", path, error.message)
+        _LOG.warning("%s contains results that this store cannot accept: %s", path, error.message)
         return 0
     if is_left:
         with contextlib.suppress(OSError):

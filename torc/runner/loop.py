@@ -134,7 +134,7 @@ class Loop:
         """Work until nothing is left, or a signal says to stop. Raises what the store answered, where it was no delay."""
         interval = sys.getswitchinterval()
         if not shell.is_bash():
-            _LOG.warning("this machine has no bash: commands run under %s", shell.SH)
+            _LOG.warning("this machine has no bash; commands run under %s", shell.SH)
         spawner.become_subreaper()
         self._epoll.register(self._talker.fileno(), select.EPOLLIN)
         with signals.counted(self._signalled, self._talker.wake_fd):
@@ -341,7 +341,7 @@ class Loop:
     def _kill(self, job_id: int, for_good: bool) -> None:
         attempt = self.attempts.get(job_id)
         if self._patience.drops(job_id):
-            self._handle(NoRoom(job_id, "it was stopped while it waited for its files"))
+            self._handle(NoRoom(job_id, "it was stopped while waiting for its files"))
         elif attempt is not None:
             _LOG.info("stops job %d, attempt %d with %s", *attempt.name, "SIGKILL" if for_good else "SIGTERM")
             self._launcher.stop(self.spawners, attempt.key, for_good=for_good)

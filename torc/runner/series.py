@@ -149,7 +149,7 @@ def _made(path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         if not os.path.samestat(os.fstat(fd), os.lstat(path)):
             db.close()
-            raise FileExistsError(errno.EEXIST, "somebody has put another file there")
+            raise FileExistsError(errno.EEXIST, "another file has taken its place")
         return db
     finally:
         os.close(fd)  # before SQLite locks it: this would end the lock (fcntl(2))

@@ -443,7 +443,7 @@ class Outputs:
             os.close(probe)
             if not is_ours:
                 os.close(fd)
-                raise PermissionError(1, "the folder of logs belongs to somebody else")
+                raise PermissionError(1, "the log folder belongs to another user")
         return fd
 
 

@@ -83,7 +83,7 @@ class Talker:
         try:
             reply: ExchangeReply = self._torc.send(request)
         except StoreLost:  # the store has said how
-            _LOG.error("nothing more is started, and what runs is let end; Ctrl-C ends it now")
+            _LOG.error("no more jobs start; running jobs may finish, or press Ctrl-C to end them now")
             return Unreachable(request, for_good=True)
         except (Unavailable, Unauthorized) as error:  # a token may be renewed
             if not self._is_away:

@@ -128,7 +128,7 @@ class Accounts:
             found = await asyncio.get_running_loop().run_in_executor(self._lookups, partial(self._find, *read))
         if found is None or read is None:
             self._tokens.miss(network)
-            raise Unauthorized("this token is none of this server", hint=_HINT)
+            raise Unauthorized("this token is not a token of this server", hint=_HINT)
         account_id, user, used_at = found
         if used_at is None or time.time() > used_at + _NOTE_SECONDS:
             self._notes.submit(self._note_use, read[0])  # nobody waits for that: somebody may hold the database

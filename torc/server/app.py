@@ -170,7 +170,7 @@ class _Own:
             return problems.response(refused)
         headers = getattr(error, "headers", None) or {}
         return problems.response(
-            problems.WrongMethod(f"{request.method} is not something to do with {request.url.path}"), headers
+            problems.WrongMethod(f"{request.method} is not supported at {request.url.path}"), headers
         )
 
     async def _require_caller(self, request: HttpRequest) -> None:

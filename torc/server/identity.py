@@ -66,12 +66,12 @@ class OwnerOnLoopback:
         caller = self._peer(connection)
         kind, shown = shown_secret(connection)
         if kind != "bearer":
-            raise Unauthorized("this server wants to be shown its token", hint=_HINT)
+            raise Unauthorized("this server requires its token", hint=_HINT)
         if hmac.compare_digest(digest_of(shown), self._token):
             return caller
         job = await self._find_job(shown, caller.address) if self._find_job else None
         if job is None:
-            raise Unauthorized("this token is none of this server", hint=_HINT)
+            raise Unauthorized("this token is not a token of this server", hint=_HINT)
         return job
 
     def confirm(self, connection: HTTPConnection) -> None:
@@ -87,7 +87,7 @@ class OwnerOnLoopback:
         if uid is None:
             raise Forbidden(
                 "nobody can tell whose connection this is",
-                hint="keep it open until the answer is there; where the kernel tells nothing, begin the server with --auth",
+                hint="keep it open until the response arrives; if the kernel does not tell, start the server with --auth",
             )
         if uid not in {self._owner, 0}:
             raise Forbidden(
@@ -101,7 +101,7 @@ def shown_secret(connection: HTTPConnection) -> tuple[str, str]:
     """Return what a caller shows: the scheme in lower case ("" where there is nothing), and the secret. Raises Unauthorized."""
     kind, _, shown = connection.headers.get("authorization", "").partition(" ")
     if len(shown) > LONGEST_SECRET:
-        raise Unauthorized("what is shown is no token", hint="a token is shorter")
+        raise Unauthorized("this is not a token", hint="tokens are shorter")
     return kind.lower(), shown.strip()
 
 

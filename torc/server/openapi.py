@@ -24,7 +24,7 @@ _ERRORS = {
     408: "The body did not arrive in time.",
     409: "The stored state does not allow it.",
     412: "It was changed since the caller looked at it (`If-Match`).",
-    413: "The body is larger than this request can need: see `x-largest-body`.",
+    413: "The body is larger than this request allows: see `x-largest-body`.",
     415: "The body is not said to be JSON.",
     421: "The server is not called by that name.",
     422: "The request cannot succeed as it stands.",
@@ -35,7 +35,7 @@ _ALWAYS = (401, 403, 421, 422, 429, 503)
 _WITH_BODY = (400, 408, 413, 415)
 _ACCESS = {
     "read": "Needs the right to read.",
-    "job": "Needs the right of a job.",
+    "job": "Needs the scope `job`.",
     "write": "Needs the right to write.",
     "run": "Needs the right to run.",
     "admin": "For administrators.",
@@ -122,7 +122,7 @@ def document() -> dict[str, Any]:
             "title": "Torc",
             "version": __version__,
             "description": "Workflows, jobs, runners and results. Lists are pages: give `cursor` back to get the next one. "
-            "GET of one thing has an `ETag`; changes of it may say `If-Match`. `x-largest-body` of a body is in bytes.",
+            "GET of a single resource returns an `ETag`; changes to it may send `If-Match`. `x-largest-body` is in bytes.",
             "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
         },
         "servers": [{"url": "/"}],

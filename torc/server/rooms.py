@@ -82,8 +82,8 @@ class Room:
         most = None if self._caller.is_owner else rooms.most_pending
         if most is not None and rooms.pending[actor] >= most:
             raise TooMany(
-                f"{rooms.pending[actor]} large workflows of yours are being made already",
-                hint="wait until one is there",
+                f"{rooms.pending[actor]} of your large workflows are already being created",
+                hint="wait until one is complete",
                 retry_after=10,
             )
         rooms.pending[actor] += 1

@@ -219,7 +219,7 @@ async def read_body(http: HttpRequest, kind: Kind) -> bytes:
                 check_size(kind, size)
                 if part and media != "application/json":
                     raise problems.WrongMedia(
-                        f"the body is said to be {media or 'of no kind'}",
+                        f"the body has the content type {media or '(none)'}",
                         hint="send JSON, with the header Content-Type: application/json",
                     )
                 parts.append(part)

@@ -35,7 +35,7 @@ def check_structure(text: bytes) -> None:
         else:
             values += 1
         if depth > DEEPEST:
-            raise Invalid(f"the body is nested more than {DEEPEST} deep", hint="send it flatter")
+            raise Invalid(f"the body is nested more than {DEEPEST} levels deep", hint="nest it less")
         if values > MOST_VALUES:
             raise Invalid(f"the body has more than {MOST_VALUES} values", hint="send less at once")
 

@@ -153,7 +153,7 @@ def _waited_for(program: str, process: subprocess.Popen[str], stdin: str | None,
         said = _kill(process)
         once = program in _ONCE
         raise Unavailable(
-            f"{program} gave no answer within {timeout:.0f} s{f': {words}' if (words := _words(said)) else ''}",
+            f"{program} did not answer within {timeout:.0f} s{f': {words}' if (words := _words(said)) else ''}",
             hint=_LATER,
             again=not once,
             uncertain=once,

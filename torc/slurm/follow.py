@@ -140,11 +140,11 @@ def as_submitted(
     name = asked.scheduler or asked.name
     if found := problems(request):
         raise Invalid(
-            f"no job that is ready fits into an allocation of Slurm scheduler {name}, and a larger one ({changed}) cannot be had: "
+            f"no job that is ready fits into an allocation of Slurm scheduler {name}, and a larger one ({changed}) is not available: "
             f"{'; '.join(found)}",
             hint="ask for less in the jobs' resource requirements, or name another partition",
         )
-    return request, number, f"allocations of {name} get {changed}: no job that is ready would fit else"
+    return request, number, f"allocations of {name} get {changed}: otherwise no ready job would fit"
 
 
 _SIZES = (

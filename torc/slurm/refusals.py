@@ -33,21 +33,21 @@ _LIMIT = re.compile(r"\b(?:Assoc|QOS)(?:Grp|Max|Min)\w+\b")
 _HINTS = (
     (re.compile(r"time limit|MaxWall", re.IGNORECASE), "ask for less time (`walltime`), or for another partition or qos"),
     (re.compile(r"^(Assoc|QOS)(Grp|Max|Min)"), "ask for less: a limit of the account or qos is lower (sacctmgr show assoc|qos)"),
-    (re.compile(r"account|association|permission|access", re.IGNORECASE), "name an account that you may charge there: --account"),
+    (re.compile(r"account|association|permission|access", re.IGNORECASE), "name an account that you may use there: --account"),
     (re.compile(r"\bqos\b", re.IGNORECASE), "name a qos that you may use, or ask for less"),
     (re.compile(r"reservation", re.IGNORECASE), "check `reservation` in slurm_defaults or `extra`: scontrol show reservation"),
-    (re.compile(r"partition name", re.IGNORECASE), "name a partition that is there: sinfo"),
+    (re.compile(r"partition name", re.IGNORECASE), "name an existing partition: see sinfo"),
     (re.compile(r"node (count|configuration)|processors|memory|gres|feature|constraint|Cpu|Node", re.IGNORECASE),
-     "no node there gives that: ask for less, or for another partition"),
+     "no node there has that much: ask for less, or for another partition"),
     (re.compile(r"license", re.IGNORECASE), "check `licenses`: scontrol show licenses"),
 )  # fmt: skip
-_ANYTHING = "change what is asked for; sbatch(1) explains the words"
+_ANYTHING = "change the request; sbatch(1) explains the message"
 
 
 def refusal_of(words: str) -> Refusal:
     """Return what Slurm's words mean."""
     named = _LIMIT.findall(words)
     if _PASSING.search(words) or (_OF_POLICY.search(words) and not named):
-        return Refusal(True, "it is asked for again until there is room")
+        return Refusal(True, "it is submitted again until there is room")
     told = " ".join(named) or words  # of a limit that is named, the name says what it is about
     return Refusal(False, next((hint for pattern, hint in _HINTS if pattern.search(told)), _ANYTHING))

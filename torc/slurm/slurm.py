@@ -54,7 +54,7 @@ class Accounting:
             rows = queries.accounting(jobs, since, timeout=_ACCOUNTS_TIMEOUT, patience=0.0)
         except Unavailable as error:
             if not self._pause:
-                _log.warning("Slurm's accounting does not answer; the queue alone is followed. %s", error.message)
+                _log.warning("Slurm's accounting does not answer; Torc follows only the queue. %s", error.message)
             self._pause = min(max(_ACCOUNTS_SOONEST, 2 * self._pause), _ACCOUNTS_LATEST)
             self._due = time.monotonic() + self._pause
             raise

@@ -185,7 +185,7 @@ class Pace:
         self._due = now + self.seconds * random.uniform(0.7, 1.0)
         if is_first:
             _log.warning(
-                "the cluster does not answer; what runs goes on. %s; it is asked again in %.0f s",
+                "the cluster does not answer; running jobs go on. %s; trying again in %.0f s",
                 error.message,
                 self.wait(),
             )

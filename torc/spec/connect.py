@@ -103,7 +103,7 @@ def _report_clash(
     jobs = list(builder.jobs.index)
     one, other = producers[clash[0]], producers[clash[1]]
     message = f"two jobs write the same file: `{jobs[one]}` and `{jobs[other]}` write {builder.place(paths[clash[1]])}"
-    hint = f"`{first}` ({paths[clash[0]]}) and `{second}` ({paths[clash[1]]}) are one file: give each job an output of its own"
+    hint = f"`{first}` ({paths[clash[0]]}) and `{second}` ({paths[clash[1]]}) are the same file: give each job its own output"
     builder.report("two_producers", message, _path_of(templates, other), suggestion=hint)
 
 
@@ -126,7 +126,7 @@ def _report_nested(
             f"two jobs write the same file: {paths[pair.inside]} of `{jobs[pair.inside_job]}` lies in "
             f"{paths[pair.folder]}, which `{jobs[pair.folder_job]}` writes"
         )
-        hint = "let one of them wait for the other (`depends_on`), or give each job an output of its own"
+        hint = "let one of them wait for the other (`depends_on`), or give each job its own output"
         builder.report("two_producers", message, _path_of(templates, pair.inside_job), suggestion=hint)
         return True
     return False
@@ -169,5 +169,5 @@ def _report_cycle(
     if cycle is None:
         return False
     text = cycle_text(cycle, list(builder.jobs.index))
-    builder.report("cycle", f"jobs wait for each other in a circle: {text}", _path_of(templates, cycle[0]))
+    builder.report("cycle", f"jobs wait for each other in a cycle: {text}", _path_of(templates, cycle[0]))
     return True

@@ -160,7 +160,7 @@ def check_gaps(values: Mapping[str, Sequence[Value]]) -> None:
     """Raise Unfit when a zipped parameter leaves a row out, and so would shift all that follow."""
     gaps = [listed.gap for listed in values.values() if isinstance(listed, Column) and listed.gap is not None]
     if gaps and len(values) > 1:
-        raise Unfit(f"{'; '.join(gaps)}: zipped parameters go together row by row, and need a value in each")
+        raise Unfit(f"{'; '.join(gaps)}: zipped parameters are combined row by row and need a value in every row")
 
 
 def check_zip(values: Mapping[str, Sequence[Value]]) -> None:

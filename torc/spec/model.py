@@ -147,11 +147,11 @@ class Job(Parameterized):
 
     name: Name = Field(description="Unique name; a parameter in it multiplies the job.", examples=["train_{lr}"])
     command: Command = Field(
-        description="Shell command, run by bash, or by sh where there is no bash.",
+        description="Shell command, run by bash, or by sh if there is no bash.",
         examples=["python3 train.py --lr {lr}"],
     )
     invocation_script: Command | None = Field(
-        None, description='Script that is run with the command as its arguments: `exec "$@"` runs it.'
+        None, description='Script that gets the command as its arguments and runs it with `exec "$@"`.'
     )
     env: Env = Field(
         default_factory=dict,
@@ -167,7 +167,7 @@ class Job(Parameterized):
     cancel_on_blocking_job_failure: bool = Field(True, description="Cancel it when one of its prerequisites fails.")
     supports_termination: bool = Field(False, description="It handles SIGTERM: it is given time to save its work.")
     keep_background_processes: bool = Field(
-        False, description="Leave running what it has begun in the background; else everything ends with it."
+        False, description="Keep its background processes running when it ends; otherwise they are ended too."
     )
     depends_on: Names = Field(
         default_factory=list, json_schema_extra=_NONE, description="Names of jobs that it waits for."
@@ -227,7 +227,7 @@ class Rule(Part):
     """What to do about some failures."""
 
     exit_codes: list[ExitCode] = Field(
-        [], description="Exit codes it is for; 128 + N: signal N, 152: a timeout, 137: memory.", examples=[[10, 11]]
+        [], description="Exit codes to match; 128 + N: signal N, 152: timeout, 137: out of memory.", examples=[[10, 11]]
     )
     match_all_exit_codes: bool = Field(False, description="It is for every exit code.")
     match_categories: list[
@@ -371,5 +371,5 @@ class WorkflowSpec(Part):
         None, description="Take no job with less time left."
     )
     enforce_memory: bool = Field(False, description="Kill jobs that use more memory than they asked for.")
-    pin_cpus: bool = Field(False, description="Bind each job to CPUs of its own, as many as it asks for.")
+    pin_cpus: bool = Field(False, description="Bind each job to its own CPUs, as many as it asks for.")
     execution: Literal["direct", "step"] = Field("direct", description="How jobs start inside Slurm allocations.")

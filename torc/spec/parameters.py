@@ -97,11 +97,11 @@ def _from_range(text: str, most: int) -> Sequence[Value]:
     if match is None:
         if ":" in text and len(text) <= _MOST_DIGITS and _BROKEN_RANGE.fullmatch(text):
             raise BadParameter(
-                f"`{text[:_MOST_SHOWN]}` is no range: write first:last or first:last:step; a text that looks so, in a list: [...]"
+                f"`{text[:_MOST_SHOWN]}` is not a range: write first:last or first:last:step; put literal text in a list: [...]"
             )
         if text.startswith("[") != text.endswith("]"):
             raise BadParameter(
-                f"`{text[:_MOST_SHOWN]}` is no list: a bracket is missing; a text that looks so, in a list: [...]"
+                f"`{text[:_MOST_SHOWN]}` is not a list: a bracket is missing; put literal text in a list: [...]"
             )
         return (_scalar(text),)
     first, last, step = match.groups()
@@ -126,7 +126,7 @@ def _padded(first: str, last: str, numbers: range) -> Sequence[Value]:
     """Return the numbers of `001:100` with their zeros."""
     if len(first.lstrip("-")) != len(last.lstrip("-")):
         raise BadParameter(
-            f"`{first}:{last}`: it is unclear how many digits are wanted: write both with as many, or neither with zeros"
+            f"`{first}:{last}`: the number of digits is ambiguous: give both the same number of digits, or neither leading zeros"
         )
     width = len(first.lstrip("-"))
     return [f"{'-' if number < 0 else ''}{abs(number):0{width}d}" for number in numbers]

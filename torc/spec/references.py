@@ -48,18 +48,18 @@ def find_astray(text: str, is_name: Callable[[str], bool] = lambda name: False) 
                 yield found
     for match in _BARE.finditer(text):
         if is_name(match[3]):
-            yield Astray(match[0], f"`{match[0]}` is no reference, and stays as it is",
+            yield Astray(match[0], f"`{match[0]}` is not a reference and is left unchanged",
                          f"did you mean `${{{match[0][1:]}}}`?", "warning")  # fmt: skip
 
 
 def find_misplaced(text: str) -> Iterator[Astray]:
     """Find references, and what is clearly meant as one, where none are replaced."""
-    where = "references are replaced in the `command` and the `invocation_script` of a job only"
+    where = "references are replaced only in the `command` and the `invocation_script` of a job"
     for match in REFERENCE.finditer(text):
-        yield Astray(match[0], f"`{match[0]}` would stay as it is here", where, "error")
+        yield Astray(match[0], f"`{match[0]}` would not be replaced here", where, "error")
     for found in find_astray(text):
         if found.severity == "error":
-            yield found._replace(message=f"`{found.text}` would stay as it is here", suggestion=where)
+            yield found._replace(message=f"`{found.text}` would not be replaced here", suggestion=where)
 
 
 def _judged(match: re.Match[str], is_name: Callable[[str], bool]) -> Astray | None:
@@ -88,13 +88,13 @@ def _judged(match: re.Match[str], is_name: Callable[[str], bool]) -> Astray | No
     meant = f"${{{kind or 'files'}.{direction or 'input'}.{name}}}"
     text = match[0].rstrip() if match["close"] else match[0].rstrip(" \t.,:")
     is_open = opening == "${" and not match["close"] and f"{text}}}" == meant
-    message = f"`{text}` is not closed" if is_open else f"`{text}` is no reference"
+    message = f"`{text}` is not closed" if is_open else f"`{text}` is not a reference"
     if not is_error:
         message += ", and stays as it is"
     hint = f"did you mean `{meant}`?"
     left = re.search(r"\{[^{}]*\}", name)
     if left is not None:
-        hint = f"`{left[0]}` is no parameter of this job"
+        hint = f"`{left[0]}` is not a parameter of this job"
     elif direction is None:
         hint = f"did you mean `{meant}` or `{meant.replace('.input.', '.output.')}`?"
     return Astray(text, message, hint, "error" if is_error else "warning")

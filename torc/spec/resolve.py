@@ -80,7 +80,7 @@ class Names:
             try:
                 known = tuple(self._searched.matching(pattern))
             except BadPattern as error:
-                what = f"`{shortened(pattern)}` is not a regular expression that can be used: {error}"
+                what = f"`{shortened(pattern)}` is not a usable regular expression: {error}"
                 raise Unsuitable(what, error.part, error.hint) from None
             except TooCostly as error:
                 raise Unsuitable(str(error), hint="begin them with fixed text", too_many=True) from None

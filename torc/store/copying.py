@@ -61,7 +61,7 @@ def check(path: Path) -> int:
         if found != [("ok",)]:
             raise Damaged(found[0][0])
         if db.execute("PRAGMA foreign_key_check").fetchone() is not None:
-            raise Damaged("it has rows that point nowhere")
+            raise Damaged("it has rows with dangling references")
         return int(db.execute("SELECT count(*) FROM workflow").fetchone()[0])
 
 

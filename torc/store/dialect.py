@@ -152,7 +152,7 @@ class Sqlite:
                 rescued = rescue(db.connection.driver_connection, guard.path)
         hint = what_to_do(guard.path, rescued)
         if wrong.startswith("was moved"):
-            hint = "move it back, or name it where it is now with --db"
+            hint = "move it back, or name its new location with --db"
         error = StoreLost(f"the database {guard.path} {wrong}", hint=hint, store="lost")
         _LOG.error("%s; %s", error.message, hint)
         return error

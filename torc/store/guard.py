@@ -157,6 +157,6 @@ def what_to_do(path: Path, rescued: Path | None = None) -> str:
         return f"all that was stored is saved in {rescued}: torc server restore {rescued}"
     last = next(copies(path), None)
     if last is None:
-        return "there is no backup beside it; restore one that you have: torc server restore FILE"
+        return "there is no backup beside it; restore one from elsewhere: torc server restore FILE"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(last.stat().st_mtime))
     return f"restore the last backup, of {when}: torc server restore {last}"

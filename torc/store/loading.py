@@ -62,8 +62,8 @@ def renew(db: Connection, workflow_id: int, now: float) -> None:
     """Say that it is still under way. Raises Conflict when somebody has taken it away."""
     if db.execute(_RENEW, {"workflow_id": workflow_id, "now": now}).rowcount == 0:
         raise Conflict(
-            "storing the workflow was interrupted for so long that it was given up",
-            hint="nothing is left of it; do it again",
+            "storing the workflow was interrupted for too long and was abandoned",
+            hint="nothing of it was kept; try again",
         )
 
 

@@ -74,7 +74,7 @@ def must_be_up_to_date(engine: Engine, dialect: Dialect, path: Path) -> None:
         raise Unavailable(
             f"the database {path} was made by an older Torc (schema {version or 'none'}) and cannot be upgraded here: "
             "it can only be read",
-            hint="copy it to where you can write, and name the copy with --db",
+            hint="copy it to a writable folder, and name the copy with --db",
         )
 
 

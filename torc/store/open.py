@@ -97,7 +97,7 @@ def _open_postgres(url: str) -> Store:
     if parts is None or parts.netloc.count("@") > 1:
         raise Invalid(
             "the URL of the database is not valid",  # it may hold a password
-            hint="write postgresql+psycopg://USER@HOST:PORT/DATABASE; an IPv6 address stands in brackets, and in a password "
+            hint="write postgresql+psycopg://USER@HOST:PORT/DATABASE; put an IPv6 address in brackets; in a password, write "
             "%40 for @, %2F for /, %3A for :, %3F for ?, %23 for #",
         )
     try:
@@ -151,7 +151,7 @@ def _open_sqlite(path: Path, create: bool) -> Store:
             "a rollback journal is used; for more than one machine use a server",
         )
     if fresh and (hint := _what_to_do(path)):
-        notes = (*notes, f"{path} is new. Of an earlier database, a copy is left: {hint}")
+        notes = (*notes, f"{path} is new. A copy of an earlier database exists: {hint}")
     return Store(engine, Sqlite(guard), path, notes, reading)
 
 

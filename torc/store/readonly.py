@@ -35,7 +35,7 @@ class ReadOnly:
         """Return the error for who wants to write."""
         return Unavailable(
             f"the database {path} {self.why}: nothing was changed",
-            hint="what is stored can be looked at; to change it, make file and folder writable, or work on a copy of it",
+            hint="the database can be read; to change it, make the file and its folder writable, or work on a copy",
         )
 
 
@@ -52,7 +52,7 @@ def of(path: Path) -> ReadOnly | None:
         return ReadOnly(f"{plain}&immutable=1", why)
     folder = _copied(path, log)
     uri = f"file:{quote(str(Path(folder.name, path.name)))}?mode=ro&immutable=1"
-    return ReadOnly(uri, why, f"{path} was not closed in order and {why}: a copy of it is read", folder)
+    return ReadOnly(uri, why, f"{path} was not closed cleanly and {why}: a copy of it is read", folder)
 
 
 def _why(path: Path) -> str | None:
@@ -60,7 +60,7 @@ def _why(path: Path) -> str | None:
     others = [path.with_name(path.name + end) for end in ("-wal", "-shm")]
     for needed in (path, *(others if all(other.exists() for other in others) else (path.parent,))):
         if not os.access(needed, os.W_OK, effective_ids=True):
-            return "is on a read-only file system" if _is_mounted_read_only(needed) else "may only be read by you"
+            return "is on a read-only file system" if _is_mounted_read_only(needed) else "is read-only for you"
     return None
 
 
