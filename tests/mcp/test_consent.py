@@ -324,7 +324,7 @@ def test_what_a_killed_runner_left_is_recovered_as_it_was_shown(program: Program
             assert "touch begun" in unquoted(plan["shown"]), "it runs again as well"
             given: dict[str, Any] = {"workflow_id": 1, "plan_token": plan["plan_token"], "reason": "it was killed"}
             assert (await ask(client, "recover_workflow", **given))["applied"]
-            assert "applied already" in await refused(client, "recover_workflow", **given)
+            assert "already applied" in await refused(client, "recover_workflow", **given)
             await wait_for_end(client, 1)
             assert (await ask(client, "get_workflow_status", workflow_id=1))["state"] == "completed"
 
