@@ -34,7 +34,7 @@ CASES = [
     ("name: x\njobs: [{name: a, command: b, depends_on: [train]}, {name: trains, command: b}]", "unknown_name", "train",
      "did you mean `trains`?"),
     ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['z.*']}]", "unknown_name", "'z.*'", "matches no job"),
-    ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['(']}]", "bad_regex", "(", "not a regular expression"),
+    ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['(']}]", "bad_regex", "(", "not a usable regular expression"),
     ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['a(?=b)']}]", "bad_regex", "(?=", "look-ahead `(?=...)` is not supported"),
     ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['(a)\\1']}]", "bad_regex", "\\1", "backreference"),
     ("name: x\nfiles: [{name: f, path: f}]\njobs: [{name: a, command: b, input_file_regexes: ['f++']}]", "bad_regex", "++", "not supported"),
