@@ -13,7 +13,7 @@ from tests.support.stores import check_all, open_sqlite
 from torc.client.credentials import write_token
 from torc.server.accounts import Doorkeeping
 
-SECRET = "the owner's"
+SECRET = "the-owners-token"
 
 #: for tests of what only a database in the directory has
 EMBEDDED = pytest.mark.parametrize("program", ["embedded"], indirect=True)

@@ -124,8 +124,8 @@ class Far:
 def far(net: Net, ssh: Ssh, sqlite_file: Path, tmp_path: Path) -> Iterator[Far]:
     """Give a server on loopback and the machines of `net`; afterwards no worker is left, and every invariant holds."""
     database = open_sqlite(sqlite_file, tmp_path)
-    serving = start(database.store, Doorkeeping("the owner's").identity(database.store))
-    torc = Remote(serving.url, token="the owner's")
+    serving = start(database.store, Doorkeeping("the-owners-token").identity(database.store))
+    torc = Remote(serving.url, token="the-owners-token")
     folder = tmp_path / "work"
     folder.mkdir()
     reach = Reach(ssh, parallel=4, seconds=60)
@@ -133,7 +133,7 @@ def far(net: Net, ssh: Ssh, sqlite_file: Path, tmp_path: Path) -> Iterator[Far]:
         net,
         torc,
         reach,
-        Store(serving.url, {"TORC_API_URL": serving.url, "TORC_TOKEN": "the owner's"}),
+        Store(serving.url, {"TORC_API_URL": serving.url, "TORC_TOKEN": "the-owners-token"}),
         database,
         folder,
     )
