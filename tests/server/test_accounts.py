@@ -44,7 +44,7 @@ from torc.operations.tokens import hash_of
 from torc.server.accounts import MOST_SIGN_INS, Accounts
 from torc.server.routes import PREFIX
 
-OWNER = "the token in server.json"
+OWNER = "what-the-file-of-the-server-holds"
 
 
 @dataclass

@@ -99,7 +99,7 @@ def test_a_connection_that_its_end_has_let_go_of_is_nobodys_and_least_of_all_roo
             process.communicate(b"")
 
 
-TOKEN = "what server.json holds"
+TOKEN = "what-server.json-holds"
 OTHERS = ["/metrics", f"{PREFIX}/openapi.json", f"{PREFIX}/workflows/1/events/stream", f"{PREFIX}/nothing", "/", "/mcp"]
 
 
