@@ -103,7 +103,10 @@ def test_generated_requests_are_answered_as_the_document_says(case: schemathesis
         case.query["wait_seconds"] = 0
     if isinstance(case.body, dict) and "wait_seconds" in case.body:
         case.body["wait_seconds"] = 0
-    case.call_and_validate(base_url=filled.url, checks=CHECKS)
+    response = case.call(base_url=filled.url)
+    # what is larger than the request may be is refused for that, whatever else is wrong with it
+    checks = [check for check in CHECKS if response.status_code != 413 or check is not negative_data_rejection]
+    case.validate_response(response, checks=checks)
 
 
 def _references(value: object) -> Iterator[str]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import RowMapping, text
 
 from torc.api import interventions as api
@@ -167,15 +167,19 @@ def _perform(
 def _answer(tx: Tx, workflow_id: int, item: api.Operation, plan_spec: Plan | None) -> Any:
     kind = _KINDS[item.kind]
     fields = dict(item.fields)
-    if kind is UpdateRequirement:
-        found = tx.dialect.fetch(
-            tx.db, "SELECT workflow_id FROM requirement WHERE id = :id", {"id": fields.get("requirement_id", 0)}
-        )
+    if kind is not UpdateRequirement:
+        fields["workflow_id"] = workflow_id
+    try:
+        made = kind.model_validate({key: value for key, value in fields.items() if key != "dry_run"})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, ("operations", kind.__name__, *first["loc"])))
+        raise Invalid(f"`{where}`: {first['msg']}", hint="give each operation the fields of its request") from None
+    if isinstance(made, UpdateRequirement):
+        query = "SELECT workflow_id FROM requirement WHERE id = :id"
+        found = tx.dialect.fetch(tx.db, query, {"id": made.requirement_id})
         if not found or found[0][0] != workflow_id:
             raise NotFound(f"workflow {workflow_id} has no such class", hint="list its classes")
-    else:
-        fields["workflow_id"] = workflow_id
-    made = kind.model_validate({key: value for key, value in fields.items() if key != "dry_run"})
     try:
         reply = answer(replace(tx, prepared=plan_spec), made)
     except DryRun as dry:  # it asks for more than it was given

@@ -41,7 +41,7 @@ _ACCESS = {
     "admin": "For administrators.",
 }
 #: what names something else than its path does
-_NAMES_OTHERS = {"CreateWorkflow", "CreateToken", "ListAllocations", "GetUsage"}
+_NAMES_OTHERS = {"CreateWorkflow", "CreateToken", "ListAllocations", "GetUsage", "FindInterventions"}
 _PROBLEM = {
     "type": "object",
     "description": "An error (RFC 9457).",
