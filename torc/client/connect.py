@@ -124,14 +124,17 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
 
 def _home_of(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection[Path]) -> Path | None:
     """Return the `.torc/` that a server was begun for: the one that is named, or that of this directory if it says so."""
-    token_file = environ.get("TORC_TOKEN_FILE") or ""
-    named = environ.get(SERVER_FILE) or (token_file if Path(token_file).name == place.FILE else None)
+    named = environ.get(SERVER_FILE)
     if named:
         return Path(named).absolute().parent
-    try:
-        folder = Path(find(cwd, trusted).database).parent
-    except Forbidden:
-        return None
+    token_file = Path(environ.get("TORC_TOKEN_FILE") or "")
+    if token_file.name == place.FILE:  # the server in it need not be the one that was asked for
+        folder = token_file.absolute().parent
+    else:
+        try:
+            folder = Path(find(cwd, trusted).database).parent
+        except Forbidden:
+            return None
     here = place.read(folder)  # it may be down just now
     return folder if here is not None and _is_same(here.url, url) else None
 
