@@ -142,7 +142,7 @@ def test_output_that_is_lost_is_told_and_a_closed_stream_is_the_wish_of_the_call
 
 @EMBEDDED
 def test_errors_keep_their_code_where_they_cannot_be_told(program: Program) -> None:
-    for command, expected in (("status nothing", 2), ("jobs get x", 2), ("run missing.yaml", 3)):
+    for command, expected in (("status nothing", 3), ("jobs get x", 2), ("run missing.yaml", 3)):
         for where in ("2>/dev/full", "2>&-", ">/dev/full 2>&1"):
             assert program.in_shell(f"$TORC {command} {where}").code == expected
 
