@@ -288,7 +288,7 @@ def stored(workflow_id: int, token: str, action: str) -> Intervention:
 
 
 def _agreement(action: str, workflow_id: int, token: str, outcome: ElicitationResult[Confirmation]) -> Agreed:
-    """Tell who agreed. Whatever is not a yes ends the plan. Raises Forbidden."""
+    """Return who agreed. Any answer but yes ends the plan. Raises Forbidden."""
     if not isinstance(outcome, AcceptedElicitation):
         raise _declined(workflow_id, token, "did not agree")
     told: Any = outcome.data

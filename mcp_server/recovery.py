@@ -222,7 +222,7 @@ def classify_and_resolve_failures(
         return plans.propose("classify_and_resolve_failures", workflow.id, _decided(workflow, decisions))
     applied = plans.apply("classify_and_resolve_failures", workflow.id, plan_token, reason, agreed)
     changes, _ = plans.of_jobs(applied.results)
-    return plans.done(f"decided about jobs of workflow {workflow.id}", "run_workflow runs what is due again", changes)
+    return plans.done(f"decided about jobs of workflow {workflow.id}", "run_workflow runs them", changes)
 
 
 def _decided(workflow: Workflow, decisions: list[Decision]) -> Made:

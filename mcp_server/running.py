@@ -136,7 +136,7 @@ def _plan_to_run(workflow: Workflow, options: list[str], summary: str) -> Made:
 
 
 def this_node() -> NodeCapacity:
-    """Give what this machine has."""
+    """Return what this machine has."""
     here, _ = node()
     return NodeCapacity(num_cpus=here.num_cpus, memory_bytes=here.memory_bytes, num_gpus=here.num_gpus)
 
@@ -268,7 +268,7 @@ def cancel_workflow(
     )
 
 
-@tool("Make jobs due again", "runs", idempotent=False)
+@tool("Reset jobs to run again", "runs", idempotent=False)
 def reset_jobs(
     workflow_id: WorkflowId,
     agreed: Reset,
@@ -288,7 +288,7 @@ def reset_jobs(
     if plan_token is None:
         require_idle(workflow, "reset")
         request = _reset(workflow.id, job_ids, failed_only=failed_only).model_copy(update={"limit": _MOST_LISTED})
-        return _propose_changes("reset_jobs", workflow, request, "Make jobs due again")
+        return _propose_changes("reset_jobs", workflow, request, "Reset jobs to run again")
     return _changed(workflow, plans.apply("reset_jobs", workflow.id, plan_token, reason, agreed))
 
 
@@ -352,7 +352,7 @@ def reinitialize_workflow(
                 "spec_files": [file.model_dump() for file in texts.source_files(source)],
             }  # fmt: skip
         request = _with_facts(workflow.id, edited)
-        return _propose_changes("reinitialize_workflow", workflow, request, "Change and make due again what changed")
+        return _propose_changes("reinitialize_workflow", workflow, request, "Reinitialize and rerun what changed")
 
     def now() -> dict[str, Any]:
         """Look at the files again: what follows from them must be what was shown."""

@@ -62,7 +62,7 @@ def submit_workflow(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def was_submitted(workflow_id: int) -> bool:
-    """Tell whether there were allocations for a workflow."""
+    """Return whether there were allocations for a workflow."""
     return bool(desk().torc.send(ListAllocations(workflow_id=workflow_id, limit=1)).items)
 
 

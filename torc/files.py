@@ -97,7 +97,7 @@ def open_log(path: str | PathLike[str]) -> BinaryIO:
 
 
 def _ours(fd: int, path: str | PathLike[str]) -> int:
-    """Give an open file on when it is plain, ours, and has no second name, under which it is something else."""
+    """Return an open file if it is a regular file of ours with a single link. Raises OSError."""
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1 or not _is_ours(info.st_uid, os.path.dirname(path) or "."):
         os.close(fd)
@@ -106,7 +106,7 @@ def _ours(fd: int, path: str | PathLike[str]) -> int:
 
 
 def _is_ours(uid: int, folder: str | PathLike[str]) -> bool:
-    """Tell whether an owner is this user, also where a file system gives what root makes to somebody else (root_squash)."""
+    """Return whether an owner is this user, also where a file system gives what root makes to somebody else (root_squash)."""
     if uid == os.geteuid():
         return True
     try:

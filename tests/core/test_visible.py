@@ -15,7 +15,7 @@ _TURNS = {0x061C, *range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066,
 
 
 def obeyed(text: str) -> list[str]:
-    """Give the characters of a text that a terminal obeys: of one with C1 controls and bidirectional text, too."""
+    """Return the characters of a text that control a terminal, including C1 controls and bidirectional marks."""
     return [c for c in text if (ord(c) < 0x20 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 or ord(c) in _TURNS]
 
 

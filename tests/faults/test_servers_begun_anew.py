@@ -1,4 +1,4 @@
-"""Servers that were killed and begun anew, at the same address or at another one: runners find them, and nothing runs twice."""
+"""Servers that were killed and restarted, at the same address or another one: runners find them, and nothing runs twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAITING = "echo {name} >> began; until [ -e go_{name} ]; do sleep 0.02; done; ec
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Program]:
-    """Give the program in a directory with a server."""
+    """Return the program in a directory with a server."""
     made = Program(tmp_path)
     made("server", "start", "--no-access-log")
     yield made

@@ -23,7 +23,7 @@ NUM_JOBS = 12
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """Give the program in an empty directory."""
+    """Return the program in an empty directory."""
     (tmp_path / "work").mkdir()
     return Program(tmp_path / "work")
 

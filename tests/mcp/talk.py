@@ -47,7 +47,7 @@ async def refused(client: Client, tool: str, /, **arguments: Any) -> str:
 
 
 def unquoted(quote: dict[str, Any]) -> str:
-    """Give what was quoted: it stands between lines with the mark of the result."""
+    """Return the quoted text between the boundary lines of a result."""
     mark, text = quote["untrusted"], quote["text"]
     begin, end = f"<untrusted {mark}>\n", f"\n</untrusted {mark}>"
     assert text.startswith(begin), text

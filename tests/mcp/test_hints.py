@@ -62,7 +62,7 @@ def abandoned(sqlite_file: Path, tmp_path: Path) -> Iterator[Embedded]:
 
 
 def dump(opened: Embedded) -> list[str]:
-    """Give every row of every table."""
+    """Return every row of every table."""
     path = opened.store.engine.url.database
     assert path
     with closing(sqlite3.connect(path)) as db:

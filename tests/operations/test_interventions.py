@@ -58,7 +58,7 @@ def apply(torc: Torc, wf: int, token: str | None, **fields: Any) -> Intervention
 
 
 def shown(torc: Torc, wf: int, plan: Intervention) -> str:
-    """Give all of the document of a plan."""
+    """Return all of the document of a plan."""
     return str(torc.send(GetIntervention(workflow_id=wf, intervention_id=plan.id)).document)
 
 

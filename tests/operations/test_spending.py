@@ -59,7 +59,7 @@ def work(torc: Torc, wf: int, seconds: float) -> int:
 
 
 def spent(torc: Torc) -> tuple[float, float]:
-    """Give the node-hours that were used, and those that are spoken for."""
+    """Return the node-hours that were used, and those that are spoken for."""
     found = torc.send(GetSpending())
     return round(found.node_hours, 4), round(found.node_hours_reserved, 4)
 

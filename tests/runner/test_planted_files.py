@@ -31,7 +31,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play two u
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """Give a file whose content must stay."""
+    """Return a file whose content must stay."""
     path = tmp_path / "victim"
     path.write_text("precious")
     return path
@@ -39,7 +39,7 @@ def victim(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
-    """Give an output folder that all may write to."""
+    """Return an output folder that all may write to."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o777)

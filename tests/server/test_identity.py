@@ -167,7 +167,7 @@ def _asked(method: str, path: str, body: object = None, token: str | None = TOKE
 
 
 def _everything(token: str | None = TOKEN) -> list[bytes]:
-    """Give a request for every route, those that are in the API as they would succeed."""
+    """Return a request for every route, those that are in the API as they would succeed."""
     found = [_asked("GET", path, token=token) for path in OTHERS]
     for kind in REQUESTS.values():
         path = PREFIX + kind.http_path

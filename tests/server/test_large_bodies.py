@@ -25,7 +25,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 def people(sqlite_file: Path, tmp_path: Path) -> Iterator[tuple[People, Door]]:
-    """Give people with accounts, and a server that asks who calls."""
+    """People with accounts, and a server that authenticates callers."""
     opened = open_sqlite(sqlite_file, tmp_path)
     gathered = gather(opened)
     door = Door(opened.store, Accounts(opened.store, owner_token="x" * 43))

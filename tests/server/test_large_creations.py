@@ -72,7 +72,7 @@ def test_a_runner_of_another_workflow_is_answered_while_what_was_deleted_is_remo
 
 @pytest.fixture
 def people(sqlite_file: Path, tmp_path: Path) -> Iterator[tuple[People, Door]]:
-    """Give people with accounts, and a server on which each may have 25,000 jobs and make one large workflow at a time."""
+    """Return people with accounts, and a server on which each may have 25,000 jobs and make one large workflow at a time."""
     opened = open_sqlite(sqlite_file, tmp_path)
     gathered = gather(opened)
     door = Door(opened.store, Accounts(opened.store, owner_token="x" * 43), allowance=Allowance(25_000, 1))

@@ -44,7 +44,7 @@ ODD = st.one_of(DATA, PATHS)
 
 
 def part(needed: dict[str, Any], more: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Give a mapping, now and then with a field that is missing, odd or unknown."""
+    """Return a mapping, now and then with a field that is missing, odd or unknown."""
     whole = st.fixed_dictionaries(needed, optional=more)
     fields = [*needed, *more, "oops"]
 

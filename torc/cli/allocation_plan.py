@@ -103,7 +103,7 @@ def as_json(made: Any, cluster: Any, source: str, demand: Any) -> dict[str, Any]
 
 
 def requests_of(made: Any, cluster: Any, options: Any, name: str, defaults: Any = None) -> list[tuple[Any, Any]]:
-    """Give each planned allocation with what Slurm is asked for, with `slurm_defaults` of the spec."""
+    """Return each planned allocation with its sbatch request, including the spec's `slurm_defaults`."""
     from torc.slurm.schedulers import fields_of, request_of
 
     return [

@@ -80,7 +80,7 @@ def _token_file(opened: Any, number: int, folder: Path) -> Path | None:
     if given is None and _is_good(opened, number, path):
         return path
     if given is None and getattr(opened, "token_file", None) and shares_token(opened):
-        return Path(opened.token_file).absolute()  # read again when the server is begun anew
+        return Path(opened.token_file).absolute()  # read again when the server restarts
     token = given or token_for_workers(opened, number)
     if token is None:
         return None

@@ -83,7 +83,7 @@ def _database(db: str | None) -> Path:
 
 
 def foreseen_server(named: str | None) -> str:
-    """Give the server that runners would be told of, for showing; a stand-in where it is started only then."""
+    """Return the server URL to show for runners; a placeholder if the server is not started yet."""
     url, _ = SESSION.settings.place()
     found = place.read(torc_folder(make=False))
     return named or url or (found.url if found is not None and found.is_alive() else "http://SERVER:PORT")

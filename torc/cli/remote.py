@@ -341,7 +341,7 @@ def token_for_workers(opened: Any, number: int) -> str | None:
 
 
 def shares_token(opened: Any) -> bool:
-    """Tell whether workers have to show what this command shows: it may make no other, or there is no account to make it for."""
+    """Return whether workers must use this command's own token: it may not create another, or there is no account to create one for."""
     from torc.api.users import GetMe, ListUsers
 
     me = opened.send(GetMe())

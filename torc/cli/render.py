@@ -123,7 +123,7 @@ def _cut(cell: str, width: int) -> str:
 
 
 def _fitting(cell: str, width: int) -> str:
-    """Give as much of the beginning as so many columns hold."""
+    """Return the longest prefix that fits into a number of terminal columns."""
     if cell.isascii():
         return cell[:width]
     end = min(len(cell), width)

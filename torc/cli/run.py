@@ -209,7 +209,7 @@ def store_variables(opened: Any) -> dict[str, str]:
 
 
 def server_variables(opened: Any) -> dict[str, str]:
-    """Give the variables by which processes elsewhere find the same server, also after it was begun anew at another address."""
+    """Return the variables with which processes elsewhere find the same server, even after it restarts at another address."""
     file = {"TORC_SERVER_FILE": opened.server_file} if opened.server_file else {}
     return {"TORC_API_URL": str(opened.url), **file}
 

@@ -223,7 +223,7 @@ def must_be_heard() -> None:
 
 @contextmanager
 def live_display(console_of: Any) -> Iterator[Any]:
-    """Give a console on standard error that may move the cursor; what is printed meanwhile goes above what it shows.
+    """Return a console on standard error that may move the cursor; what is printed meanwhile goes above what it shows.
 
     `console_of` makes it from a file.
     """

@@ -206,7 +206,7 @@ def _put_aside(target: Path, stamp: str) -> Path | None:
 
 
 def _put_back(kept: Path | None, target: Path) -> None:
-    """Give a database that nothing could take the place of its log back."""
+    """Put back the log of a database that could not be replaced."""
     if kept is not None:
         for end in BESIDE:
             with contextlib.suppress(FileNotFoundError):

@@ -33,7 +33,7 @@ def listener_uids(port: int) -> set[int] | None:
 
 
 def is_ours(port: int, uids: Collection[int] | None = None) -> bool:
-    """Tell whether only the caller and root listen on a port, as far as the kernel says."""
+    """Return whether only the caller and root listen on a port, as far as the kernel says."""
     found = listener_uids(port)
     return found is None or found <= set(uids or (os.geteuid(), 0))
 

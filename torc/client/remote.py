@@ -47,7 +47,7 @@ _TELLING_NOTHING = {401, 403, 413, 421, 429, 502, 503, 504}
 
 
 class Moved(NamedTuple):
-    """Where a server was begun anew. `token`: to be shown there instead of the one before."""
+    """Where a server restarted. `token` replaces the previous one."""
 
     url: str
     token: str | None = None
@@ -58,8 +58,8 @@ class Remote:
     """Sends each request to a server; connections are kept and used again. Threads may share it.
 
     `password`: name and password, for signing in (RFC 7617); everything else takes a token. `renew` looks for another token
-    when this one holds no more: somebody may have signed in again, or the server have been begun anew. `find_moved` looks for
-    the server where it does not answer: it may have been begun anew at another address. `token_file` and `server_file` are what
+    when this one holds no more: somebody may have signed in again, or the server may have restarted. `find_moved` looks for
+    the server where it does not answer: it may have restarted at another address. `token_file` and `server_file` are what
     TORC_TOKEN_FILE and TORC_SERVER_FILE name for processes that are to ask the same server. `is_own`: the token is that of a
     server of the caller's own, and on this machine it is shown to no process of another user.
     """

@@ -78,7 +78,7 @@ class Content(NamedTuple):
 
 
 def executes(variable: str) -> bool:
-    """Tell whether a variable of the environment can make a program run code that is not in its command."""
+    """Return whether a variable of the environment can make a program run code that is not in its command."""
     return variable in EXECUTING or _EXECUTING_FORMS.match(variable) is not None
 
 

@@ -146,7 +146,7 @@ class _Case:
 
 @lru_cache(maxsize=512)  # whoever follows a workflow asks about the same failures every few seconds
 def diagnose(facts: Facts) -> Diagnosis:
-    """Tell why an attempt failed. No secret of a command or a log is in what is told."""
+    """Diagnose why an attempt failed. The result holds no secret of a command or a log."""
     facts = replace(
         facts, command=redact(facts.command), detail=facts.detail and redact(facts.detail), logs=_redacted(facts.logs)
     )
@@ -413,7 +413,7 @@ _BEFORE_CHARACTERS = 40
 
 
 def _counts_none(line: str, found: re.Match[str]) -> bool:
-    """Tell a count of zero, or a denial, from what it counts or denies."""
+    """Return whether a match is counted as zero or denied (`0 out of memory`, `no timeouts`)."""
     before = _NONE_BEFORE.search(line, max(0, found.start() - _BEFORE_CHARACTERS), found.start())
     if before is not None and (before[1] or "").lower() not in _NUMBERED:
         return True

@@ -38,7 +38,7 @@ def memory_with_headroom(jobs_bytes: int) -> int:
 
 
 def least_time_for(runtime_seconds: int, *, saves_work: bool) -> int:
-    """Give the time that a job has to find in an allocation: all that it may take, or enough to be worth it, where it goes on later."""
+    """Return the time that an allocation needs for a job: all of it, or enough to be worthwhile if the job can resume later."""
     return min(runtime_seconds, _WORTH_SECONDS, max(1, runtime_seconds // 10)) if saves_work else runtime_seconds
 
 

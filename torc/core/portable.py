@@ -232,7 +232,7 @@ def _is_float(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """Tell what every database can hold: no NUL, and no half of a surrogate pair."""
+    """Return whether every database can hold a value: a string without NUL and lone surrogates."""
     return isinstance(value, str) and "\0" not in value and _is_plain(value)
 
 

@@ -295,12 +295,12 @@ def _looks_made_up(value: str) -> bool:
 
 
 def _is_mixed(value: str) -> bool:
-    """Tell whether a value is no word of a sentence: letters and digits, as passwords have them."""
+    """Return whether a value is no word of a sentence: letters and digits, as passwords have them."""
     return len(value) >= 8 and any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and "/" not in value
 
 
 def _ends_value(text: str, at: int) -> bool:
-    """Tell whether nothing follows that would make a value a word of a sentence: the line ends, or what is in quotes."""
+    """Return whether nothing follows that would make a value a word of a sentence: the line ends, or what is in quotes."""
     following = text[at : at + 3].lstrip(" \t")
     return not following or following[0] in "\r\n,}" or text[at] in "\"'"
 
@@ -342,7 +342,7 @@ _UNSEEN = re.compile(f"[{INVISIBLE}\u200c\u200d]")
 
 
 def without_escapes(text: str) -> str:
-    """Give text without the sequences that a terminal obeys, colors included; what is no whole sequence stays."""
+    """Return text without terminal control sequences, including colors; incomplete sequences stay."""
     return _ESCAPES.sub("", text)
 
 

@@ -65,7 +65,7 @@ class Rule:
         return held and self.memory_multiplier is None and self.recovery_script is None
 
     def matches(self, outcome: Outcome) -> bool:
-        """Tell whether the rule is for this outcome."""
+        """Return whether the rule is for this outcome."""
         if self.match_all_exit_codes or outcome.category in self.match_categories:
             return True
         return outcome.return_code in self.exit_codes

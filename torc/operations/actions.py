@@ -165,7 +165,7 @@ def start_actions(tx: Tx, runner_id: int, firing_ids: Sequence[int]) -> None:
 
 
 def let_go(tx: Tx, workflow_id: int, runner_id: int, *, known: Collection[int] = (), is_here: bool = False) -> None:
-    """Take from a runner what it was given and does not know of: due again, unless it must not run twice. `is_here`: it goes on."""
+    """Take back firings that a runner holds and does not know of. They are due again unless they may not run twice."""
     for number, state, occasion, settings in tx.dialect.fetch(tx.db, _TAKEN, {"id": runner_id}):
         if number in known:
             continue

@@ -164,7 +164,7 @@ def observe_allocations(tx: Tx, request: api.ObserveAllocations) -> api.Observed
 
 
 def _is_over(tx: Tx, row: RowMapping) -> bool:
-    """Tell whether an allocation that the cluster, though asked, says nothing of is over."""
+    """Return whether an allocation that the cluster, though asked, says nothing of is over."""
     if row["cluster_state"] == DEFERRED and row["cluster_job_id"] is None:
         return row["cancel_requested_at"] is not None  # it waits for room there, however long that takes
     return is_forgotten(

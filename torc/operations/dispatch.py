@@ -77,7 +77,7 @@ def is_prepared(kind: type[Request[Any]]) -> bool:
 
 
 def removes(kind: type[Request[Any]]) -> bool:
-    """Tell whether rows may be left over after a kind of request. Imports what answers it."""
+    """Return whether rows may be left over after a kind of request. Imports what answers it."""
     _handler(kind)
     return kind in _REMOVE
 

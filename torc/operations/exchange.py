@@ -99,7 +99,7 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
 
 
 def _is_overtaken(request: Exchange, last: int) -> bool:
-    """Tell whether a later exchange of the runner has been answered, or this one before: a network delays and repeats.
+    """Return whether a later exchange of the runner has been answered, or this one before: a network delays and repeats.
 
     The runner has stopped waiting for it and has told all of it again since. What it says of what the runner holds is
     history: acted on, it would take back what runs, and give work to nobody.

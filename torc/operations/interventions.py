@@ -256,7 +256,7 @@ def _new_token() -> str:
 
 
 def _standing(tx: Tx, workflow: RowMapping) -> dict[str, Any]:
-    """Tell how a workflow stands."""
+    """Show the state of a workflow."""
     found = workflow_of(tx, workflow)
     return {
         "version": workflow["version"], "run_id": workflow["run_id"],
@@ -370,7 +370,7 @@ def _plan_of(request: api.ProposeIntervention) -> dict[str, Any]:
 
 
 def _is_written(tx: Tx, request: api.ProposeIntervention) -> bool:
-    """Tell whether the spec that came along is the one that the workflow was made from: no other puts jobs together."""
+    """Return whether the spec that came along is the one that the workflow was made from: no other puts jobs together."""
     if request.spec is None:
         return False
     found = tx.db.execute(_WRITTEN, {"id": request.workflow_id}).first()

@@ -180,7 +180,7 @@ def expire_leases(tx: Tx, workflow: RowMapping, *, but: int | None = None) -> No
 
 
 def end_lost(tx: Tx, workflow: RowMapping, runner_ids: Collection[int]) -> None:
-    """Give up runners of a workflow of which somebody knows that their processes are gone."""
+    """Give up runners of a workflow whose processes are known to be gone."""
     for runner in active_runners(tx, workflow["id"]) if runner_ids else ():
         if runner["id"] in runner_ids:
             give_up(tx, workflow, runner, DIED)

@@ -113,7 +113,7 @@ def _price(capacity: object, request: Sequence[int], seconds: float) -> float:
 
 
 def is_at_work(tx: Tx, workflow_id: int) -> bool:
-    """Tell whether runners work on a workflow, or allocations wait or run for it."""
+    """Return whether runners work on a workflow, or allocations wait or run for it."""
     return bool(tx.dialect.fetch(tx.db, _AT_WORK, {"id": workflow_id}))
 
 

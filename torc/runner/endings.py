@@ -63,7 +63,7 @@ def nothing(job: Running, outcome: Outcome, at: float, reason: Reason | None, de
 
 
 def not_begun(assignment: Assignment, told: NotBegun) -> Finished:
-    """Report an attempt that was told to run, and did not: it is due again elsewhere."""
+    """Report an attempt that was to run and did not: its job is ready for other runners."""
     return Finished(
         job_id=assignment.job_id,
         attempt=assignment.attempt,

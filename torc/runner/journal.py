@@ -61,7 +61,7 @@ class Journal:
 
     @property
     def is_whole(self) -> bool:
-        """Tell whether all that was to be kept is in the file."""
+        """Return whether all that was to be kept is in the file."""
         return not self._unwritten
 
     def keep(self, reports: Reports) -> None:
@@ -103,7 +103,7 @@ class Journal:
             self.is_kept = self._is_torn = False
 
     def close(self) -> None:
-        """Give back the folder's descriptor. The file stays where it has something."""
+        """Close the folder's descriptor. A file with content stays."""
         self.write()
         self._folder = self.path.parent
         if self._folder_fd >= 0:

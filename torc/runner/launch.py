@@ -338,7 +338,7 @@ def files_of(output_dir: str, workflow_id: int, run_id: int, job_id: int, attemp
 
 
 def command_line(assignment: Assignment, files: Files, path: str | None = None) -> list[str]:
-    """Give the program of an attempt. Raises OSError when what it needs cannot be written, ValueError for text that is none.
+    """Return the program of an attempt. Raises OSError when a file that it needs cannot be written, ValueError for invalid text.
 
     `path` is the PATH of the attempt, where bash would read nothing from its environment.
     """

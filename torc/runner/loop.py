@@ -269,7 +269,7 @@ class Loop:
             self.attempts[assignment.job_id] = self._started[key] = attempt
 
     def _path_of(self, assignment: Assignment) -> str | None:
-        """Give the PATH of an attempt; None where its shell reads more from the environment."""
+        """Return the PATH of an attempt; None where its shell reads more from the environment."""
         if not (self._is_plain and shell.reads_nothing(assignment.env)):
             return None
         return assignment.env.get("PATH", self.place.environ.get("PATH", os.defpath))

@@ -225,14 +225,14 @@ def _written_down(path: Path) -> tuple[dict[int, list[float]], set[tuple[bytes, 
 
 
 def _environ_of(pid: int, prefix: bytes) -> dict[bytes, bytes] | None:
-    """Give the variables of a live process that a runner has marked; None: it has not."""
+    """Return the variables of a live process that a runner has marked; None: it has not."""
     environ = environ_of(pid)
     is_marked = any(word.startswith(prefix) for word in environ.get(b"TORC_RUNNER", b"").split())
     return environ if is_marked and _may_be_ended(pid) and start_ticks(pid) is not None else None
 
 
 def _may_be_ended(pid: int) -> bool:
-    """Tell whether a process is no other user's: a runner starts nothing for somebody else, and root could end it all the same."""
+    """Return whether a process is no other user's: a runner starts nothing for somebody else, and root could end it all the same."""
     try:
         return os.stat(f"/proc/{pid}").st_uid == os.geteuid() and pid != os.getpid()
     except OSError:
@@ -240,7 +240,7 @@ def _may_be_ended(pid: int) -> bool:
 
 
 def _is_of_session(pid: int, starts: dict[int, list[float]]) -> bool:
-    """Tell whether a live process is in one of the sessions that a runner has begun."""
+    """Return whether a live process is in one of the sessions that a runner has begun."""
     if not starts:
         return False
     ticks = start_ticks(pid)

@@ -318,7 +318,7 @@ def become_subreaper() -> None:
 
 
 def wake_on_child() -> int:
-    """Give a descriptor that becomes readable whenever a child has ended."""
+    """Return a descriptor that becomes readable whenever a child has ended."""
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -326,7 +326,7 @@ def wake_on_child() -> int:
 
 
 def children() -> list[int]:
-    """Give the children of this process, zombies too."""
+    """Return the children of this process, zombies too."""
     own = os.getpid()
     try:
         with open(f"/proc/self/task/{own}/children", "rb", buffering=0) as file:
@@ -336,7 +336,7 @@ def children() -> list[int]:
 
 
 def parent_of(pid: int) -> int:
-    """Give the parent of a process; 0: it has ended."""
+    """Return the parent of a process; 0: it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             return int(file.read().rpartition(b") ")[2].split()[1])
@@ -345,7 +345,7 @@ def parent_of(pid: int) -> int:
 
 
 def is_of(pid: int, job: Child) -> bool:
-    """Tell whether a process is of a job, by its session or its environment: only where others run beside it."""
+    """Return whether a process is of a job, by its session or its environment: only where others run beside it."""
     try:
         if os.getsid(pid) == job.pid:
             return True
@@ -407,7 +407,7 @@ class Outputs:
         self._folders: dict[bytes, int] = {}  # open ones: one for logs, and few besides
 
     def place(self, path: bytes) -> bytes:
-        """Give a path to open with `NEW`, or where `clear` says so with `PRESENT`. Raises OSError."""
+        """Return a path to open with `NEW`, or where `clear` says so with `PRESENT`. Raises OSError."""
         folder, _, name = path.rpartition(b"/")
         fd = self._folders.get(folder)
         if fd is None:

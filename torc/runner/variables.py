@@ -32,7 +32,7 @@ def threads_not_set(environ: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
 
 
 def of_attempt(effect: Start, gpu_variables: Sequence[str], threads: Sequence[bytes] = ()) -> dict[bytes, bytes]:
-    """Give what an attempt's environment has beside the base: its GPUs in these variables, its number of CPUs in `threads`.
+    """Return what an attempt's environment has beside the base: its GPUs in these variables, its number of CPUs in `threads`.
 
     What the job's own `env` says comes first.
     """

@@ -128,11 +128,11 @@ class _Own:
         self.metrics.listeners.set(self.streams.num_listeners)
 
     async def health(self, _request: HttpRequest) -> Response:
-        """Tell that the process lives, to everybody who asks, and nothing else."""
+        """Answer anybody that the process is alive, and nothing more."""
         return JSONResponse({"status": "alive"})
 
     async def ready(self, _request: HttpRequest) -> Response:
-        """Tell whether the database answers, to everybody who asks, and nothing else."""
+        """Answer anybody whether the database can be reached, and nothing more."""
         try:
             await self.answers.read(partial(_look, self.store))
         except DBAPIError:
@@ -153,7 +153,7 @@ class _Own:
         return Response(openapi.text(), media_type="application/json")
 
     async def no_such_path(self, request: HttpRequest, _error: Exception) -> Response:
-        """Tell that there is nothing, to those who may know what there is."""
+        """Answer 404 to callers who may know which paths exist."""
         try:
             await self._require_caller(request)
         except TorcError as error:
@@ -163,7 +163,7 @@ class _Own:
         )
 
     async def wrong_method(self, request: HttpRequest, error: Exception) -> Response:
-        """Tell that a path has no such method, likewise."""
+        """Answer 405 to callers who may know which paths exist."""
         try:
             await self._require_caller(request)
         except TorcError as refused:

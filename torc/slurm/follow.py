@@ -125,7 +125,7 @@ def as_submitted(
     num_unfinished: int,
     problems: Callable[[AllocationRequest], Sequence[str]],
 ) -> tuple[AllocationRequest, int, str | None]:
-    """Give what is submitted where a scheduler asks for `asked`, how many times, and what was changed about it, in words.
+    """Return what is submitted where a scheduler asks for `asked`, how many times, and what was changed about it, in words.
 
     A dry run shows this, and it is what is submitted. Raises Invalid where jobs need more than the cluster gives (`problems`).
     """

@@ -118,7 +118,7 @@ def left_out(request: AllocationRequest) -> list[str]:
 
 
 def _users(request: AllocationRequest, ours: Collection[str]) -> Iterator[tuple[str, str | None]]:
-    """Give what the user has written and what holds of it."""
+    """Return the options that the user wrote and those that apply."""
     for name, value in request.by_user:
         if name not in sbatch.LEFT_OUT and name not in ours:
             yield name, value
@@ -135,7 +135,7 @@ def _excluded(request: AllocationRequest) -> tuple[str, ...]:
 
 
 def _ours(request: AllocationRequest, facts: Facts) -> Iterator[tuple[str, str | None]]:
-    """Give the options that Torc writes. A comment is the user's: sites charge by it."""
+    """Return the options that Torc writes. A comment is the user's: sites charge by it."""
     yield "job-name", job_name(request, facts.mark)
     yield "chdir", facts.directory
     stem = f"{facts.output_dir.rstrip('/')}/slurm_output_wf{facts.workflow_id}_sl".replace("%", "%%")

@@ -62,7 +62,7 @@ class Diagnostic:
         return self.span.end_column if self.span else None
 
     def render(self, style: Style = _plain) -> str:
-        """Give the text for people: place, message, the line with a caret, the suggestion. `style` colors parts of it."""
+        """Return the text for people: place, message, the line with a caret, the suggestion. `style` colors parts of it."""
         color = "31" if self.severity == "error" else "33"
         place = self.file if self.span is None else f"{self.file}:{self.span.line}:{self.span.column}"
         where = f" (at {self.path})" if self.path else ""

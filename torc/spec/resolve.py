@@ -69,7 +69,7 @@ class Names:
         return self.index[name]
 
     def match(self, pattern: str) -> Indexes:
-        """Give the indexes of the names that the whole of a regular expression matches. Raises Unknown.
+        """Return the indexes of the names that the whole of a regular expression matches. Raises Unknown.
 
         All names must have been entered.
         """
@@ -120,7 +120,7 @@ class References:
         self.paths = paths
 
     def replace(self, text: str, relations: dict[str, list[int]]) -> str:
-        """Give the text with paths and marked user data; adds indexes to `input_files` and so on.
+        """Return the text with paths and marked user data; adds indexes to `input_files` and so on.
 
         Raises Unknown and NoReference.
         """
@@ -166,7 +166,7 @@ _SHELL = re.compile(r"""\\.|\$'|'|"|\$\(|[()]|(?:(?<=\s)|\A)\#[^\n]*""", re.DOTA
 
 
 def quotes_open_at(command: str, position: int) -> str:
-    r"""Give the quote that is open at a place of a shell command: `'`, `"`, `$'` or nothing.
+    r"""Return the quote that is open at a place of a shell command: `'`, `"`, `$'` or nothing.
 
     Follows the quoting rules of POSIX sh (section 2.2) and bash, with `$(...)` inside "..." as a context of its own. Not for
     here-documents, in which quotes mean nothing to the shell.

@@ -68,7 +68,7 @@ class Guard:
         return None
 
     def is_other(self) -> bool:
-        """Tell whether what has the name now is another file than the one that was opened."""
+        """Return whether what has the name now is another file than the one that was opened."""
         with contextlib.suppress(OSError):
             info = os.stat(self.path)
             return (info.st_dev, info.st_ino) != self._id
@@ -82,14 +82,14 @@ class Guard:
         return "was moved"
 
     def close(self) -> None:
-        """Give back the descriptor."""
+        """Close the descriptor."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def _has_deleted(path: str) -> bool:
-    """Tell whether this process has a file open that was deleted: it may have been made anew in order, by whoever closed it last."""
+    """Return whether this process has a file open that was deleted: it may have been made anew in order, by whoever closed it last."""
     deleted = f"{path} (deleted)"
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):

@@ -40,7 +40,7 @@ class ReadOnly:
 
 
 def of(path: Path) -> ReadOnly | None:
-    """Tell how to read a database that cannot be written; None: it can be. Raises OSError or sqlite3.Error."""
+    """Return the URI for reading a database that cannot be written; None if it is writable. Raises OSError or sqlite3.Error."""
     why = _why(path)
     if why is None:
         return None
