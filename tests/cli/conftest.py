@@ -11,7 +11,7 @@ from tests.support.program import Program
 from tests.support.serving import start
 from tests.support.stores import check_all, open_sqlite
 from torc.client.credentials import write_token
-from torc.server.accounts import Doorkeeping
+from torc.server.accounts import Authentication
 
 SECRET = "the-owners-token"
 
@@ -29,7 +29,7 @@ def program(
         return
     folder = tmp_path_factory.mktemp("server")
     opened = open_sqlite(request.getfixturevalue("sqlite_file"), folder)
-    serving = start(opened.store, Doorkeeping(SECRET).identity(opened.store))
+    serving = start(opened.store, Authentication(SECRET).identity(opened.store))
     write_token(folder / "token", SECRET)
     yield Program(tmp_path, serving.url, folder / "token")
     serving.stop()

@@ -21,7 +21,7 @@ from torc.api.jobs import UpdateJob
 from torc.api.users import GetMe
 from torc.client.remote import Remote
 from torc.errors import Unauthorized
-from torc.runner.entrance import without_password
+from torc.runner.job_credentials import without_password
 from torc.store.open import Store
 
 SERVER = pytest.mark.parametrize("program", ["server"], indirect=True)
@@ -158,12 +158,12 @@ def test_the_password_is_found_wherever_a_url_has_it(url: str, without: str, pas
 
 
 def test_the_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
-    from torc.runner.entrance import Entrance
+    from torc.runner.job_credentials import JobCredentials
 
-    entrance = Entrance(tmp_path, {"TORC_API_URL": "http://x", "TORC_TOKEN_FILE": "/the/users/own"})
-    variables = entrance.open(1, 7)
+    credentials = JobCredentials(tmp_path, {"TORC_API_URL": "http://x", "TORC_TOKEN_FILE": "/the/users/own"})
+    variables = credentials.open(1, 7)
     file = Path(variables["TORC_TOKEN_FILE"])
     assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(file.parent.stat().st_mode)) == (0o600, 0o700)
-    assert file.read_text().startswith("torcjob_7_") and entrance.token_hash is not None
-    entrance.close()
+    assert file.read_text().startswith("torcjob_7_") and credentials.token_hash is not None
+    credentials.close()
     assert not list(tmp_path.iterdir())

@@ -198,7 +198,7 @@ def test_whoever_was_taken_for_dead_stores_nothing_more(torc: Embedded) -> None:
         next(steps)()
     for step in torc.removal(1):
         step()
-    with pytest.raises(Conflict, match="given up"):
+    with pytest.raises(Conflict, match="abandoned"):
         next(steps)()
     assert set(rows(torc).values()) == {0}
 

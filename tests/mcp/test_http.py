@@ -30,7 +30,7 @@ from torc.client.place import read
 from torc.client.remote import Remote
 from torc.core.access import Caller
 from torc.errors import Forbidden
-from torc.server.accounts import Doorkeeping
+from torc.server.accounts import Authentication
 
 SPEC = "name: alpha\njobs:\n  - {name: say, command: echo it}\n"
 
@@ -71,7 +71,7 @@ def accounts(sqlite_file: Path, tmp_path: Path) -> Iterator[tuple[People, Servin
     """A server where everybody signs in, and people around a workflow."""
     opened: Embedded = open_sqlite(sqlite_file, tmp_path)
     people = gather(opened)
-    identity = Doorkeeping("owner", True, 2000.0).identity(opened.store)
+    identity = Authentication("owner", True, 2000.0).identity(opened.store)
     mounted = Mounted(identity, Policy(), tmp_path, Path("torc_output"), {})
     AppStatus.should_exit = False  # of the process: another server in it has ended before
     serving = start(opened.store, identity, mounts={"/mcp": mounted})

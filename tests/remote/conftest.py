@@ -25,7 +25,7 @@ from torc.remote.reports import Report
 from torc.remote.scripts import Store
 from torc.remote.ssh import Options, Ssh
 from torc.remote.workers import Reach, RunOptions
-from torc.server.accounts import Doorkeeping
+from torc.server.accounts import Authentication
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Far:
 def far(net: Net, ssh: Ssh, sqlite_file: Path, tmp_path: Path) -> Iterator[Far]:
     """Give a server on loopback and the machines of `net`; afterwards no worker is left, and every invariant holds."""
     database = open_sqlite(sqlite_file, tmp_path)
-    serving = start(database.store, Doorkeeping("the-owners-token").identity(database.store))
+    serving = start(database.store, Authentication("the-owners-token").identity(database.store))
     torc = Remote(serving.url, token="the-owners-token")
     folder = tmp_path / "work"
     folder.mkdir()

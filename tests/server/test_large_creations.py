@@ -20,7 +20,7 @@ from torc.api.workflows import CreateWorkflow, DeleteWorkflow, GetWorkflow, List
 from torc.client.remote import Remote
 from torc.errors import Forbidden, Invalid, Unavailable
 from torc.server.accounts import Accounts
-from torc.server.rooms import Allowance
+from torc.server.concurrency import AccountLimits
 from torc.store.open import Store
 
 
@@ -75,7 +75,7 @@ def people(sqlite_file: Path, tmp_path: Path) -> Iterator[tuple[People, Door]]:
     """Return people with accounts, and a server on which each may have 25,000 jobs and make one large workflow at a time."""
     opened = open_sqlite(sqlite_file, tmp_path)
     gathered = gather(opened)
-    door = Door(opened.store, Accounts(opened.store, owner_token="x" * 43), allowance=Allowance(25_000, 1))
+    door = Door(opened.store, Accounts(opened.store, owner_token="x" * 43), account_limits=AccountLimits(25_000, 1))
     yield gathered, door
     door.close()
     check_all(opened)

@@ -93,14 +93,13 @@ class Run:
         page = self.torc.send(ListResults(workflow_id=self.number, limit=1000))
         return [result for result in page.items if result.job_name == job]
 
+    def is_running(self, job: str, attempt: int | None = None) -> bool:
+        jobs = self.torc.send(ListJobs(workflow_id=self.number, limit=100)).items if self.number else ()
+        return any(item.name == job and item.state == "running" and attempt in {None, item.attempt} for item in jobs)
+
     def running(self, job: str = "a") -> str:
         """Wait until a job runs; gives the id that Slurm has of its allocation."""
-
-        def is_so() -> bool:
-            jobs = self.torc.send(ListJobs(workflow_id=self.number, limit=100)).items if self.number else ()
-            return any(item.name == job and item.state == "running" for item in jobs)
-
-        wait_until(is_so, timeout=90, what=f"{job} runs")
+        wait_until(lambda: self.is_running(job), timeout=90, what=f"{job} runs")
         return next(a.cluster_job_id for a in self.allocations() if a.state == "running" and a.cluster_job_id)
 
 
@@ -191,6 +190,8 @@ def test_the_old_copy_on_a_node_that_fell_silent_is_ended_by_its_runner_and_does
     runner = run.torc.send(ListRunners(workflow_id=run.number)).items[0]
     slurm.sandbox.kill_node(runner.node or "")
     wait_until(lambda: run.allocations()[0].cluster_state == "NODE_FAIL", timeout=90, what="the node has failed")
+    # before it runs again, a success of the old copy would count
+    wait_until(lambda: run.is_running("b", attempt=2), timeout=90, what="b runs again")
     (run.folder / "late").touch()
     assert run.end().ending == "completed"
     wait_until(lambda: not is_alive(pid), timeout=60, what="the old copy is ended")

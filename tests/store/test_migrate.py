@@ -136,11 +136,11 @@ def test_negative_codes_of_earlier_versions_become_those_of_today(tmp_path: Path
     ]
     with sqlite3.connect(tmp_path / "a.db") as raw:
         for job_id, attempt, code, reason in attempts:
+            _insert(raw, "job", id=job_id, name=f"j{job_id}", attempt=attempt, return_code=code)
             raw.execute(
                 f"INSERT INTO attempt ({columns}, state, job_id, attempt, return_code, reason) "
                 "VALUES (1, 1, 1, 0, 0, 0, 0, 0, 'failed', ?, ?, ?, ?)", (job_id, attempt, code, reason),
             )  # fmt: skip
-            _insert(raw, "job", id=job_id, name=f"j{job_id}", attempt=attempt, return_code=code)
         _insert(raw, "firing", id=1, return_code=-15)
     opened = open_store(tmp_path / "a.db")
     with opened.dialect.begin_read(opened.engine) as db:
@@ -153,9 +153,12 @@ def test_negative_codes_of_earlier_versions_become_those_of_today(tmp_path: Path
 
 
 def _insert(db: sqlite3.Connection, table: str, **values: object) -> None:
-    """Write a row; what is not given is empty."""
+    """Write a row, and those that it refers to; what is not given is empty."""
     for _, name, kind, needed, default, _ in db.execute(f"PRAGMA table_info('{table}')").fetchall():
         if needed and default is None and name not in values:
             values[name] = "" if kind in {"TEXT", "VARCHAR"} else 1
+    for _, _, other, name, key, *_ in db.execute(f"PRAGMA foreign_key_list('{table}')").fetchall():
+        if name in values and not db.execute(f"SELECT 1 FROM {other} WHERE {key} = ?", (values[name],)).fetchone():
+            _insert(db, other, **{key: values[name]})
     names = ", ".join(values)
     db.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(values))})", tuple(values.values()))

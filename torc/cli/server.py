@@ -122,33 +122,35 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     from torc.client.connect import open_database
     from torc.server import accounts, processes, serve
     from torc.server import app as server_app
-    from torc.server.rooms import Allowance
+    from torc.server.concurrency import AccountLimits
 
     folder = torc_folder()
     database = _database(folder)
     every = _interval(database, backup_every)
     auth = _check_beginning(folder, database, host, auth, workers)
     listen = serve.Listen(host, port or 0, _text(tls_cert), _text(tls_key))
-    doors = accounts.Doorkeeping(_token(folder, token_file), auth, rate_limit)
-    allowance = Allowance(_most(max_jobs, "server.max_jobs"), _most(max_creations, "server.max_creations"))
+    authentication = accounts.Authentication(_token(folder, token_file), auth, rate_limit)
+    account_limits = AccountLimits(_most(max_jobs, "server.max_jobs"), _most(max_creations, "server.max_creations"))
     opened = open_database(database)
     if auth:
         _check_accounts(opened)
     bound = _bind(listen, place.last_port(folder) if port is None else None)
     here = place.this_process(
         serve.url_of(listen, bound), __version__, _shown(database), time.time(),
-        ca_file=_text(tls_cert), token=doors.owner_token,
+        ca_file=_text(tls_cert), token=authentication.owner_token,
     )  # fmt: skip
     try:
         hosts = {*_names(host), *(allowed_host or ())}
         if workers > 1:
-            work = processes.Work(database, listen, tuple(hosts), access_log, doors, allowance)
+            work = processes.Work(database, listen, tuple(hosts), access_log, authentication, account_limits)
             processes.serve_with(work, workers, bound, on_ready=lambda: _tell(folder, here, token_file))
         else:
-            identity = doors.identity(opened.store)
+            identity = authentication.identity(opened.store)
             kept = token_file.absolute() if token_file else folder / place.FILE
             mounts = {"/mcp": mounted(identity, {"TORC_API_URL": here.url, "TORC_TOKEN_FILE": str(kept)})}
-            application = server_app.app(opened.store, identity, hosts=hosts, allowance=allowance, mounts=mounts)
+            application = server_app.app(
+                opened.store, identity, hosts=hosts, account_limits=account_limits, mounts=mounts
+            )
             serve.log_access(wanted=access_log)
             with backups.kept(database, every, backup_keep):
                 serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here, token_file))

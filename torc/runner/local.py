@@ -35,8 +35,8 @@ from torc.errors import Conflict, NotFound, StoreLost, TorcError, Unavailable
 from torc.files import LOG_FOLDER, make_folder, private_folder
 from torc.runner import diary, files, hardware, launch, orphans
 from torc.runner.conversation import node_capacity
-from torc.runner.entrance import NOT_FOR_JOBS, Entrance
 from torc.runner.hardware import Identity
+from torc.runner.job_credentials import NOT_FOR_JOBS, JobCredentials
 from torc.runner.loop import Loop
 from torc.runner.monitor import Monitoring
 from torc.runner.place import Given, Place, View
@@ -137,13 +137,13 @@ def _run_once(
     total, gpus = _capacity(options)
     settings = _settings(torc, workflow.id, options)
     left = None if leave_at is None else max(0.0, leave_at - time.monotonic())
-    entrance = Entrance(options.output_dir, options.store_variables)
-    runner = _register(torc, workflow.id, options, here, node_capacity(total, left), entrance.token_hash)
+    credentials = JobCredentials(options.output_dir, options.store_variables)
+    runner = _register(torc, workflow.id, options, here, node_capacity(total, left), credentials.token_hash)
     try:
-        place = _place(settings, options, here, runner.id, entrance.open(workflow.id, runner.id))
+        place = _place(settings, options, here, runner.id, credentials.open(workflow.id, runner.id))
         loop = _loop(torc, settings, options, place, (workflow, runner), total, gpus, leave_at)
     except BaseException:
-        entrance.close()
+        credentials.close()
         _end_unused(torc, runner, options.output_dir)
         raise
     reason = "failed"
@@ -175,7 +175,7 @@ def _run_once(
         try:
             _end(torc, runner, reason, loop, options.output_dir)
         finally:
-            entrance.close()
+            credentials.close()
     if state.trouble is not None:
         raise Unavailable(
             f"this machine lets no more jobs start: {state.trouble}",

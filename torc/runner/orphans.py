@@ -22,7 +22,7 @@ from torc.api.runs import EndRunner, GivenUp, ListRunners, Runner
 from torc.core.retry import DIED
 from torc.errors import Conflict
 from torc.files import open_new, read_trusted
-from torc.runner import entrance, journal
+from torc.runner import job_credentials, journal
 from torc.runner.hardware import Identity, mark, pid_namespace, start_ticks
 from torc.runner.leftovers import environ_of
 from torc.runner.spawner import parent_of
@@ -88,7 +88,7 @@ def give_up_dead_runners(torc: Torc, workflow_id: int, here: Identity, output_di
             end_processes(mark(runner.pid, runner.process_started), sessions)
         end_runner(torc, runner, DIED, output_dir)
         sessions.unlink(missing_ok=True)
-        entrance.clean(output_dir, workflow_id, runner.id)
+        job_credentials.clean(output_dir, workflow_id, runner.id)
     return dead
 
 

@@ -51,15 +51,15 @@ CALLS_PER_SECOND, CALLS_AT_ONCE = 2_000.0, 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Doorkeeping:
-    """How a server is to tell who calls. `owner_token` is what the owner of the server shows."""
+class Authentication:
+    """How a server authenticates callers. `owner_token` is the token of the server's owner."""
 
     owner_token: str = field(repr=False)
     auth: bool = False
     calls_per_second: float = CALLS_PER_SECOND
 
     def identity(self, store: Store) -> Identity:
-        """Give what does so."""
+        """Return what authenticates them."""
         if not self.auth:
             return OwnerOnLoopback(self.owner_token, JobTokens(store).find)
         return Accounts(store, owner_token=self.owner_token, calls_per_second=self.calls_per_second)

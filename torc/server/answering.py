@@ -29,7 +29,7 @@ from torc.errors import Unavailable
 from torc.operations.dispatch import TooHeavy, is_prepared, removes
 from torc.operations.runs import renew_leases
 from torc.operations.transaction import Quota
-from torc.server.rooms import Allowance, Room, Rooms
+from torc.server.concurrency import AccountLimits, Admission, ConcurrencyLimits
 from torc.server.waiting import Waiting
 from torc.store.feed import Feed, Reach
 from torc.store.loading import SLICE
@@ -59,11 +59,11 @@ async def never() -> bool:
 class Answers:
     """Answers requests from a store, for many callers at once."""
 
-    def __init__(self, store: Store, allowance: Allowance = Allowance()) -> None:
+    def __init__(self, store: Store, account_limits: AccountLimits = AccountLimits()) -> None:
         self.store = store
         self.waiting = Waiting()
-        self._embedded = Embedded(store, "server", Quota(allowance.max_jobs))
-        self.rooms = Rooms(allowance.max_creations)
+        self._embedded = Embedded(store, "server", Quota(account_limits.max_jobs))
+        self.limits = ConcurrencyLimits(account_limits.max_creations)
         self._readers = ThreadPoolExecutor(_READERS, "torc-read")
         self._workers = ThreadPoolExecutor(_WORKERS, "torc-work")
         self._writers = ThreadPoolExecutor(_WRITERS[store.dialect.name], "torc-write")
@@ -97,7 +97,7 @@ class Answers:
         caller: Caller | None,
         check: Check | None = None,
         is_gone: Gone = never,
-        room: Room | None = None,
+        admission: Admission | None = None,
     ) -> tuple[Any, bytes]:
         """Answer a request; gives the reply, and the same as JSON. Raises TorcError.
 
@@ -105,7 +105,7 @@ class Answers:
         """
         if isinstance(request, Exchange | ListEvents) and request.wait_seconds > 0:
             return await self._wait(request, caller, check, is_gone)
-        return await self._answer(request, caller, check, room)
+        return await self._answer(request, caller, check, admission)
 
     async def admit(self, kind: type[Request[Any]], path: Mapping[str, Any], caller: Caller) -> None:
         """Refuse a kind of request that the caller may not ask, by its path alone. Raises TorcError, or one of its children."""
@@ -120,15 +120,15 @@ class Answers:
         return await asyncio.get_running_loop().run_in_executor(self._readers, question)
 
     async def _answer(
-        self, request: Request[Any], caller: Caller | None, check: Check | None, room: Room | None = None
+        self, request: Request[Any], caller: Caller | None, check: Check | None, admission: Admission | None = None
     ) -> tuple[Any, bytes]:
         is_read = not request.writes
         loop = asyncio.get_running_loop()
         prepared = None
-        if type(request) in MAKES_WORKFLOWS and room is not None:
-            prepared = await self._compile(request, caller, room)
+        if type(request) in MAKES_WORKFLOWS and admission is not None:
+            prepared = await self._compile(request, caller, admission)
             if (storing := self._embedded.storing(request, caller, prepared)) is not None:
-                await room.become_heavy()
+                await admission.become_heavy()
                 reply = await self._store(storing)
                 self._tell(request, reply)
                 return reply, await self.work(partial(type(request).reply().dump_json, reply))
@@ -146,13 +146,13 @@ class Answers:
             self._left_over.set()
         return reply, body
 
-    async def _compile(self, request: Request[Any], caller: Caller | None, room: Room) -> Any:
+    async def _compile(self, request: Request[Any], caller: Caller | None, admission: Admission) -> Any:
         """Prepare a workflow. What is large waits its turn: it takes seconds, and a lot of memory."""
-        if not room.is_heavy:
+        if not admission.is_heavy:
             try:
                 return await self.work(partial(self._embedded.prepare, request, caller, _LIGHT))
             except TooHeavy:
-                await room.become_heavy()
+                await admission.become_heavy()
         return await self.work(partial(self._embedded.prepare, request, caller))
 
     async def _store(self, storing: Storing) -> Any:

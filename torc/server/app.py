@@ -24,10 +24,10 @@ from torc.api.users import GetMe
 from torc.errors import NotFound, TorcError, Unavailable
 from torc.server import openapi, problems
 from torc.server.answering import Answers
+from torc.server.concurrency import AccountLimits
 from torc.server.gate import AccessLog, BodyLimit, Hosts, SameOrigin
 from torc.server.identity import Identity
 from torc.server.metrics import MEDIA_TYPE, Metrics
-from torc.server.rooms import Allowance
 from torc.server.routes import PREFIX, routes
 from torc.server.stream import Streams
 from torc.store.open import Store
@@ -55,14 +55,14 @@ def app(
     *,
     hosts: Collection[str] = ("127.0.0.1", "localhost", "[::1]"),
     largest_body: int = 64 << 20,
-    allowance: Allowance = Allowance(),
+    account_limits: AccountLimits = AccountLimits(),
     mounts: Mapping[str, Mounted] | None = None,
 ) -> Starlette:
     """Make the application that answers for a store.
 
     `hosts`: the names by which it may be called; `largest_body`: in bytes; `mounts`: path -> another application.
     """
-    answers, metrics = Answers(store, allowance), Metrics()
+    answers, metrics = Answers(store, account_limits), Metrics()
     streams = Streams(answers, identity)
     own = _Own(store, identity, answers, streams, metrics, tuple((mounts or {}).values()))
     made = Starlette(

@@ -24,10 +24,10 @@ from types import FrameType
 
 from torc.errors import TorcError, Unavailable
 from torc.server import serve
-from torc.server.accounts import Doorkeeping
+from torc.server.accounts import Authentication
 from torc.server.app import app
+from torc.server.concurrency import AccountLimits
 from torc.server.metrics import FOLDER_VARIABLE, forget_process
-from torc.server.rooms import Allowance
 from torc.store.open import open_store
 
 _LOG = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ class Work:
     listen: serve.Listen
     hosts: tuple[str, ...]
     access_log: bool
-    doors: Doorkeeping
-    allowance: Allowance
+    authentication: Authentication
+    account_limits: AccountLimits
 
 
 class _Process:
@@ -119,14 +119,20 @@ def main(socket_fd: int, told_fd: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of the terminal: the first one tells when to end
     _end_with_the_first()
     given = json.load(sys.stdin)
-    listen, doors = serve.Listen(**given["listen"]), Doorkeeping(**given["doors"])
-    work = Work(**{**given, "listen": listen, "doors": doors, "allowance": Allowance(**given["allowance"]),
-                    "hosts": tuple(given["hosts"])})  # fmt: skip
+    made = {
+        "listen": serve.Listen(**given["listen"]),
+        "authentication": Authentication(**given["authentication"]),
+        "account_limits": AccountLimits(**given["account_limits"]),
+        "hosts": tuple(given["hosts"]),
+    }
+    work = Work(**{**given, **made})
     bound = socket.socket(fileno=socket_fd)
     try:
         store = open_store(work.database, create=False)
         serve.log_access(wanted=work.access_log)
-        application = app(store, work.doors.identity(store), hosts=work.hosts, allowance=work.allowance)
+        application = app(
+            store, work.authentication.identity(store), hosts=work.hosts, account_limits=work.account_limits
+        )
         serve.serve(application, bound, work.listen, on_ready=lambda: _tell(told_fd))
         store.close()
     except TorcError as error:

@@ -31,8 +31,8 @@ from torc.operations.dispatch import Tx, answer
 from torc.operations.lookup import load
 from torc.server import problems
 from torc.server.answering import MAKES_WORKFLOWS, Answers
+from torc.server.concurrency import Admission
 from torc.server.identity import Identity
-from torc.server.rooms import Room
 from torc.server.structure import check_structure
 
 PREFIX = "/api/v1"
@@ -125,15 +125,15 @@ class _Endpoint:
         check_size(kind, told)
         if told is None or told > _READ_AT_ONCE:
             await self._answers.admit(kind, http.path_params, caller)
-        async with self._answers.rooms.room(caller) as room:
-            await room.read(told, makes_workflow=kind in MAKES_WORKFLOWS)
+        async with self._answers.limits.admit(caller) as admission:
+            await admission.read(told, makes_workflow=kind in MAKES_WORKFLOWS)
             try:
                 request = await self._request(kind, http)
             except Invalid:  # whoever may not ask is told that, and nothing of the body
                 await self._answers.admit(kind, http.path_params, caller)
                 raise
             self._identity.confirm(http)
-            return await self._answer(kind, request, caller, http, room)
+            return await self._answer(kind, request, caller, http, admission)
 
     async def _request(self, kind: Kind, http: HttpRequest) -> Request[Any]:
         body = await read_body(http, kind)
@@ -142,13 +142,13 @@ class _Endpoint:
         return await self._answers.work(partial(_from_large_body, kind, http.path_params, body))
 
     async def _answer(
-        self, kind: Kind, request: Request[Any], caller: Caller, http: HttpRequest, room: Room | None = None
+        self, kind: Kind, request: Request[Any], caller: Caller, http: HttpRequest, admission: Admission | None = None
     ) -> Response:
         check = None
         wanted = http.headers.get("if-match")
         if self._twin is not None and has_versions(kind) and wanted is not None:
             check = partial(_unchanged, self._twin, dict(http.path_params), _wanted_tags(wanted))
-        _, body = await self._answers.answer(request, caller, check, http.is_disconnected, room)
+        _, body = await self._answers.answer(request, caller, check, http.is_disconnected, admission)
         if kind.reply_type is None or kind.reply_type is type(None):
             return Response(status_code=204)
         headers = {}

@@ -6,6 +6,11 @@ from sqlalchemy import Connection, text
 
 _MOST = 20
 
+# grouped once: PostgreSQL, which knows nothing of tables just filled, would read them anew for each gate
+_PREREQUISITES = (
+    "gate_prerequisite p JOIN gate q ON q.id = p.gate_id AND q.workflow_id = :id JOIN job j ON j.id = p.job_id"
+)
+
 #: invariant -> query of what breaks it, as one text a row
 INVARIANTS = {
     "the counts of jobs by state are right": (
@@ -18,13 +23,14 @@ INVARIANTS = {
         "AND NOT EXISTS (SELECT 1 FROM job WHERE workflow_id = :id AND state = c.state)"
     ),
     "a gate waits for its prerequisites that are not counted off": (
-        "SELECT 'gate ' || g.id || ': waits for ' || g.remaining || ' of ' || g.total FROM gate g WHERE g.workflow_id = :id "
-        "AND g.remaining <> (SELECT count(*) FROM gate_prerequisite p JOIN job j ON j.id = p.job_id "
-        "WHERE p.gate_id = g.id AND NOT j.counted)"
+        "SELECT 'gate ' || g.id || ': waits for ' || g.remaining || ' of ' || g.total FROM gate g LEFT JOIN "
+        f"(SELECT p.gate_id, count(*) AS n FROM {_PREREQUISITES} WHERE NOT j.counted GROUP BY p.gate_id) w "
+        "ON w.gate_id = g.id WHERE g.workflow_id = :id AND g.remaining <> coalesce(w.n, 0)"
     ),
     "a gate knows how many prerequisites it has": (
-        "SELECT 'gate ' || g.id FROM gate g WHERE g.workflow_id = :id "
-        "AND g.total <> (SELECT count(*) FROM gate_prerequisite p WHERE p.gate_id = g.id)"
+        "SELECT 'gate ' || g.id FROM gate g LEFT JOIN "
+        f"(SELECT p.gate_id, count(*) AS n FROM {_PREREQUISITES} GROUP BY p.gate_id) w "
+        "ON w.gate_id = g.id WHERE g.workflow_id = :id AND g.total <> coalesce(w.n, 0)"
     ),
     "finished jobs are counted off": (
         "SELECT 'job ' || id || ' is ' || state FROM job WHERE workflow_id = :id "

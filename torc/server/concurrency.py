@@ -1,4 +1,4 @@
-"""How much that needs a lot of memory is done at a time: large bodies being read, and workflows being made."""
+"""Limits how many large bodies are read, and how many large workflows are created, at the same time."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _WAIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
-    """What each account may have: jobs stored, and large workflows in the making at a time. None: as many as it likes."""
+class AccountLimits:
+    """What each account may have: stored jobs, and large workflows being created at once. None: unlimited."""
 
     max_jobs: int | None = 10_000_000
     max_creations: int | None = 2
 
 
-class Rooms:
-    """Lets few in at a time. Others wait in line."""
+class ConcurrencyLimits:
+    """Limits what needs much memory and runs at once; the rest waits its turn."""
 
     def __init__(self, most_pending: int | None) -> None:
         self.bodies = asyncio.Semaphore(_MOST_BODIES)
@@ -35,16 +35,16 @@ class Rooms:
         self.most_pending = most_pending
         self.pending: Counter[str] = Counter()
 
-    def room(self, caller: Caller) -> Room:
-        """A place for one request."""
-        return Room(self, caller)
+    def admit(self, caller: Caller) -> Admission:
+        """Return what counts one request of a caller against the limits."""
+        return Admission(self, caller)
 
 
-class Room:
-    """What one request takes up. Given back when it is left."""
+class Admission:
+    """What one request holds of the limits, until its `async with` ends."""
 
-    def __init__(self, rooms: Rooms, caller: Caller) -> None:
-        self._rooms, self._caller = rooms, caller
+    def __init__(self, limits: ConcurrencyLimits, caller: Caller) -> None:
+        self._limits, self._caller = limits, caller
         self._held: list[asyncio.Semaphore] = []
         self._is_pending = False
 
@@ -57,8 +57,8 @@ class Room:
         for semaphore in self._held:
             semaphore.release()
         if self._is_pending:
-            self._rooms.pending[self._caller.actor] -= 1
-            self._rooms.pending += Counter()  # forgets those at 0
+            self._limits.pending[self._caller.actor] -= 1
+            self._limits.pending += Counter()  # forgets those at 0
 
     @property
     def is_heavy(self) -> bool:
@@ -72,23 +72,23 @@ class Room:
         if makes_workflow:
             await self.become_heavy()
         else:
-            await self._take(self._rooms.bodies)
+            await self._take(self._limits.bodies)
 
     async def become_heavy(self) -> None:
         """Wait until a large workflow may be made, to the end of the request. Raises TooMany or Unavailable."""
         if self._is_pending:
             return
-        rooms, actor = self._rooms, self._caller.actor
-        most = None if self._caller.is_owner else rooms.most_pending
-        if most is not None and rooms.pending[actor] >= most:
+        limits, actor = self._limits, self._caller.actor
+        most = None if self._caller.is_owner else limits.most_pending
+        if most is not None and limits.pending[actor] >= most:
             raise TooMany(
-                f"{rooms.pending[actor]} of your large workflows are already being created",
+                f"{limits.pending[actor]} of your large workflows are already being created",
                 hint="wait until one is complete",
                 retry_after=10,
             )
-        rooms.pending[actor] += 1
+        limits.pending[actor] += 1
         self._is_pending = True
-        await self._take(rooms.heavy)
+        await self._take(limits.heavy)
 
     async def _take(self, semaphore: asyncio.Semaphore) -> None:
         try:

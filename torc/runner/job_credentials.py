@@ -24,8 +24,8 @@ NOT_FOR_JOBS = ("TORC_TOKEN", "TORC_TOKEN_FILE", "TORC_WORKER_TOKEN", "TORC_DB",
 _URL, _DB, _TOKEN_FILE = "TORC_API_URL", "TORC_DB", "TORC_TOKEN_FILE"
 
 
-class Entrance:
-    """The way to the store for the jobs of one runner. `store_variables`: the runner's own way."""
+class JobCredentials:
+    """How the jobs of one runner reach the store. `store_variables`: how the runner itself does."""
 
     def __init__(self, output_dir: Path, store_variables: Mapping[str, str]) -> None:
         self._output_dir, self._given = output_dir, store_variables
