@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from torc.store.open import Store, open_store
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("default" if os.environ.get("TORC_TEST_RANDOM") else "same")
 
+
+# a shell that starts tests in the background has these two ignored, and so would all that the tests start
+for _number, _handler in {signal.SIGINT: signal.default_int_handler, signal.SIGQUIT: signal.SIG_DFL}.items():
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 #: rooms whose tests start no program: those are the fast ones
 _QUICK = {"client", "core", "house", "operations", "spec", "store"}

@@ -175,7 +175,7 @@ def test_a_node_that_failed_is_left_alone(run: Run, slurm: RealCluster) -> None:
 
 
 @pytest.mark.parametrize("execution", ["direct", "step"])
-def test_the_old_copy_on_a_node_that_fell_silent_is_ended_by_its_runner_and_does_not_count(
+def test_the_old_copy_on_a_node_that_fell_silent_is_ended_and_does_not_count(
     run: Run, slurm: RealCluster, execution: str
 ) -> None:
     """Slurm cannot end what is there: its daemon on the node is dead."""
@@ -197,14 +197,17 @@ def test_the_old_copy_on_a_node_that_fell_silent_is_ended_by_its_runner_and_does
     wait_until(lambda: not is_alive(pid), timeout=60, what="the old copy is ended")
     wait_until(lambda: not is_alive(runner.pid), timeout=60, what="its runner has left")
     (log,) = (run.folder / "out").glob(f"job_runner_{runner.node}_*.log")
-    words = {"direct": "this runner was given up", "step": "its node failed"}[execution]
-    assert words in log.read_text()
-    reason = {"direct": "runner_lost", "step": "runner_stopped"}[execution]
+    told = log.read_text()
+    if execution == "direct":  # srun may end it before it hears that it was given up
+        told += "".join(path.read_text() for path in (run.folder / "out").glob("slurm_output_*.e"))
+    words = {"direct": ("this runner was given up", "Node failure"), "step": ("its node failed",)}[execution]
+    assert any(each in told for each in words)
+    reasons = {"direct": {"runner_lost"}, "step": {"runner_lost", "runner_stopped"}}[execution]
     for job in "ab":
         first, last = run.attempts(job)
-        assert (first.state, first.reason, first.slurm_state) == ("terminated", reason, "NODE_FAIL")
+        assert (first.state, first.slurm_state) == ("terminated", "NODE_FAIL") and first.reason in reasons
         assert (last.state, last.slurm_state) == ("completed", None) and last.runner_id != runner.id
-        assert diagnose(Facts(reason=reason, slurm_state="NODE_FAIL")).category == "node_failure"
+        assert diagnose(Facts(reason=first.reason, slurm_state="NODE_FAIL")).category == "node_failure"
     stem = f"out/job_stdio/job_wf{run.number}_j{run.attempts()[0].job_id}_r1_a"
     written = [set((run.folder / f"{stem}{attempt}.o").read_text().split()) for attempt in (1, 2)]
     assert written == [{"1"}, {"2"}], "neither copy writes into the log of the other"

@@ -87,7 +87,9 @@ class Clustered:
         """Go on with the run: submit what its actions ask for or, where they ask for nothing, what its ready jobs need."""
         self._plan_again(workflow_id)
         self.torc.send(StartRun(workflow_id=workflow_id))
-        followed = self._follower(workflow_id).step()
+        follower = self._follower(workflow_id)
+        follower.pace.hurry()  # nodes may have failed since the last look: they are not asked for again
+        followed = follower.step()
         if followed.to_come:
             return "begun"
         made = ask_again(self.torc, workflow_id, self.cluster, max_nodes=most_nodes_before(self.torc, workflow_id))
