@@ -22,9 +22,10 @@ settings.load_profile("default" if os.environ.get("TORC_TEST_RANDOM") else "same
 
 
 # a shell that starts tests in the background has these two ignored, and so would all that the tests start
-for _number, _handler in {signal.SIGINT: signal.default_int_handler, signal.SIGQUIT: signal.SIG_DFL}.items():
-    if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, _handler)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 #: rooms whose tests start no program: those are the fast ones
 _QUICK = {"client", "core", "house", "operations", "spec", "store"}
