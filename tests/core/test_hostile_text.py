@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 import difflib
+import json
 import time
 from collections.abc import Callable
 
 import pytest
 
+from torc.core import consent, visible
 from torc.core.alike import normalised, program_of
+from torc.core.consent import Content, Job, document_of, without_secrets
 from torc.core.diagnosis import clean
 from torc.core.redact import cleaned, redact
+from torc.spec.compile import compile_spec
 from torc.spec.nearest import Nearest
 
-READERS: list[Callable[[str], object]] = [redact, cleaned, normalised, program_of, clean]
+
+def shown_to_agree(text: str) -> object:
+    jobs = [Job("a", (("command", f"{text} 1"),)), Job("b", (("command", f"{text} 2"),))]
+    return document_of("run", Content(jobs, (), ()), {"a": "t", "b": "t"}).text
+
+
+def beside_other_letters(text: str) -> object:
+    return consent.visible(f"{text} \u00e9")
+
+
+def before_secrets_are_hidden(text: str) -> object:
+    return without_secrets(text, redact)
+
+
+def as_values_of_a_parameter(text: str) -> object:
+    job = {"name": "j", "command": "true {i}", "parameters": {"i": text}}
+    return compile_spec(json.dumps({"name": "n", "jobs": [job]}), format="json")
+
+
+def as_kdl(text: str) -> object:
+    return compile_spec(f'name "n"\n{text}', format="kdl")
+
+
+READERS: list[Callable[[str], object]] = [
+    redact, cleaned, normalised, program_of, clean, visible.visible, visible.visible_line, consent.visible, beside_other_letters,
+    shown_to_agree, before_secrets_are_hidden, as_values_of_a_parameter,
+]  # fmt: skip
 #: what, repeated, makes a pattern begin again and again and never end
 UNITS = [
     "a", " ", "/a", "://a:", "@", "=", "\\", "\\'", "'", '"', "token=", "password ", "--token ", "A_KEY", "sk-a", "eyJa.", "torc_1_bearer ",
     "-----BEGIN PRIVATE KEY-----", "AAAAAAAAAAAAAAAAAAAA\n", "-----END PRIVATE KEY-----", "signature=", "Cookie: a", " -u a", "\x1b[", "\x1b]", "\x9b",
-    "\r", "1e", "0x", "&&", "a=b ",
+    "\r", "1e", "0x", "&&", "a=b ", "1", "\t", "\u0430", "\u00e9", "a\u0430", "1\u0430", "1:", "[", "1.",
 ]  # fmt: skip
 _LENGTH = 20_000
 
@@ -37,6 +67,12 @@ def test_four_times_the_text_takes_no_sixteen_times_as_long(unit: str) -> None:
     for reader in READERS:
         number = _LENGTH // len(unit)
         assert seconds(reader, unit * number * 4) < 10 * seconds(reader, unit * number) + 0.05, reader.__name__
+
+
+@pytest.mark.parametrize("unit", ["(", "(a", "(a)", "{", "/*", '"', "r#", "a ", "\\", "\\\n", "/-", "=", "1", "-"])
+def test_four_times_a_kdl_text_takes_no_sixteen_times_as_long(unit: str) -> None:
+    number = 6_000 // len(unit)
+    assert seconds(as_kdl, unit * number * 4) < 10 * seconds(as_kdl, unit * number) + 0.05
 
 
 def test_names_that_are_all_alike_are_not_compared_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ _EXECUTING_FORMS = re.compile(
 )
 _TOKEN = re.compile(r"[0-9]+|[A-Za-z_]+|\s+|.", re.DOTALL)
 #: the part of a token that may go on beyond the end of a text
-_INSIDE_AT_END = re.compile(r"(?:[0-9]+|[A-Za-z_]+|\s+)\Z")
+_INSIDE_AT_END = re.compile(r"(?:(?<![0-9])[0-9]++|(?<![A-Za-z_])[A-Za-z_]++|(?<!\s)\s++)\Z")
 _INSIDE_AT_START = re.compile(r"\A(?:[0-9]+|[A-Za-z_]+|\s+)")
 _WHOLE = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z")
 _MOST_IN_SHORT = 4
@@ -310,14 +310,15 @@ _ALIKE = "\u0370-\u058f\u13a0-\u13ff\u1c80-\u1c8f\u1f00-\u1fff\u2de0-\u2dff\ua4d
 _FORMS_OF_ASCII = re.compile(
     "[\u02b9-\u02df\u2010-\u2015\u2024\u2039\u203a\u2044\u2212\u2215\u2216\u2223\u2236\ua789\uff01-\uff5e\U0001d400-\U0001d7ff]"
 )
-_MIXED = re.compile(f"[A-Za-z0-9_]+[{_ALIKE}][A-Za-z0-9_{_ALIKE}]*|[{_ALIKE}]+[A-Za-z_][A-Za-z0-9_{_ALIKE}]*")
+#: a word, taken apart: what it begins with of other alphabets, and the rest
+_WORD = re.compile(f"(?<![A-Za-z0-9_{_ALIKE}])([{_ALIKE}]*+)([A-Za-z0-9_][A-Za-z0-9_{_ALIKE}]*+)")
 _LATIN_IN_LOOK = re.compile(
     "(?<![^\\W_])[\u0391\u0392\u0395-\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bd\u03bf\u03c1\u03f2\u03f3"
     "\u0405\u0406\u0408\u0410\u0412\u0415\u041a\u041c-\u041e\u0420-\u0422\u0423\u0425\u0430\u0433\u0435\u043e\u043f\u0440\u0441\u0443"
     "\u0445\u0455\u0456\u0458\u04bb\u04cf\u0501\u051b\u051d]+(?![^\\W_])"
 )
 _OTHER_LETTERS = re.compile(f"[{_ALIKE}]")
-_BLANKS = re.compile(r"[ \t]{3,}(?=\S)")
+_BLANKS = re.compile(r"(?<![ \t])[ \t]{3,}+(?=\S)")
 #: so wide a gap, in a line or before it, pushes what follows out of sight
 _WIDEST_GAP, _WIDEST_INDENT = 24, 80
 
@@ -330,10 +331,17 @@ def visible(text: str, *, in_line: bool = False) -> str:
     shown = _UNSEEN.sub(_written, text)
     if not shown.isascii():
         shown = _FORMS_OF_ASCII.sub(_written, shown)
-        shown = _MIXED.sub(lambda word: _OTHER_LETTERS.sub(_written, word[0]), shown)
+        shown = _WORD.sub(_mixed_written, shown)
         shown = _LATIN_IN_LOOK.sub(lambda word: _OTHER_LETTERS.sub(_written, word[0]), shown)
     shown = _BLANKS.sub(_short_gap, shown)
     return shown.replace(" ", "\\x20").replace(",", "\\x2c") if in_line else shown
+
+
+def _mixed_written(word: re.Match[str]) -> str:
+    """Write out the letters of other alphabets in a word that has Latin ones or digits, too: each text is read once."""
+    first, rest = word.groups()
+    begins = first if rest[0].isdigit() else _OTHER_LETTERS.sub(_written, first)
+    return begins + _OTHER_LETTERS.sub(_written, rest)
 
 
 def _short_gap(found: re.Match[str]) -> str:

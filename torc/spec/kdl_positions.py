@@ -22,12 +22,13 @@ _TOKEN = re.compile(
       | (?P<raw>r?(?P<hashes>\#+)"(?:(?!"(?P=hashes)).)*(?:"(?P=hashes)|\Z)|r"[^"]*(?:"|\Z))
       | (?P<open>\{)
       | (?P<close>\})
-      | (?P<type>\([^)\n\r]*\))
+      | (?P<type>\([^()\n\r]*\))
       | (?P<equals>=)
       | (?P<word>(?:[^\s"{}()=;\\/\ufeff]|/(?![/*-]))+)
       | (?P<odd>.)''',
     re.VERBOSE | re.DOTALL,
 )
+_NUMBER = re.compile(r"\(?[-+]?[0-9]")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 Extent = tuple[int, int]  # offset, width
@@ -114,6 +115,14 @@ def imbalance(text: str) -> tuple[int, str] | None:
         elif not _is_closed(token):
             return token.start, "this comment is not closed" if token.kind == "comment" else "this quote is not closed"
     return (opened[-1], "this brace is not closed") if opened else None
+
+
+def long_number(text: str, most: int) -> int | None:
+    """Return where a number with more characters than `most` stands, outside of strings and comments; None: nowhere."""
+    return next(
+        (token.start for token in _tokens(text) if token.kind in {"word", "type"} and len(token.text) > most
+         and _NUMBER.match(token.text)), None,
+    )  # fmt: skip
 
 
 def open_braces(text: str) -> int:

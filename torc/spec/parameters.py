@@ -15,7 +15,7 @@ from typing import Any
 Value = str | int | float | bool
 Read = Callable[[str], str]
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*:\s*({_NUMBER})\s*(?::\s*({_NUMBER})\s*)?")
 _INTEGER = re.compile(r"[-+]?\d+")
 _FLOAT = re.compile(_NUMBER)

@@ -8,13 +8,14 @@ repeated singular nodes, or both; properties and child nodes mean the same. Valu
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import ckdl
 
 from torc.spec.diagnostics import Span
 from torc.spec.document import MAX_DEPTH, Document, Lines, Path
-from torc.spec.kdl_positions import Place, imbalance, open_braces, places
+from torc.spec.kdl_positions import Place, imbalance, long_number, open_braces, places
 
 #: node -> (field, kind). named: the first argument is the name; list: values add up; map: children are entries;
 #: objects: each node is one object of a list.
@@ -53,6 +54,10 @@ _LISTS = {
 _OBJECTS = {"resource_requirements", "resource_monitor"}
 _MAPS = {"parameters", "env", "slurm_defaults", "metadata"}
 
+#: ckdl takes time that grows with the square of the digits of a number, and lets nothing else run meanwhile
+_MOST_DIGITS = 4000
+_LONG_DIGITS = re.compile(f"(?<![0-9A-Fa-f_])[0-9A-Fa-f_]{{{_MOST_DIGITS}}}")
+
 #: data path -> where it was written: the node by child indexes, then an argument, a property, or the node itself
 Origin = tuple[tuple[int, ...], int | str | None]
 
@@ -62,6 +67,11 @@ def read_kdl(text: str, name: str) -> Document:
     locator = _Locator(text)
     document = Document(name, text, locate=locator.locate)
     document.may_differ = True
+    if _LONG_DIGITS.search(text) and (at := long_number(text, _MOST_DIGITS)) is not None:
+        document.report(
+            "syntax", f"a number has more than {_MOST_DIGITS} digits: put it in quotes", span=document.lines.span(at)
+        )
+        return document
     try:
         nodes = ckdl.parse(text).nodes
     except (ckdl.ParseError, ValueError, RecursionError):
