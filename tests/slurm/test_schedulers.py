@@ -9,10 +9,13 @@ import pytest
 from tests.slurm.test_planning import CLUSTER, demand, request
 from torc.core.headroom import memory_for_jobs
 from torc.errors import Invalid
-from torc.slurm.choosing import Wishes
+from torc.slurm.again import Waiting, corrected
+from torc.slurm.choosing import Wishes, problems_of
+from torc.slurm.cluster import Cluster, Partition
 from torc.slurm.fields import walltime_text
 from torc.slurm.planning import PlanOptions, plan
 from torc.slurm.schedulers import fields_of, memory_bytes, request_of, walltime_seconds
+from torc.slurm.script import left_out
 from torc.spec.model import SlurmScheduler
 
 GIB = 1 << 30
@@ -70,3 +73,38 @@ def test_numbers_without_unit_mean_what_sbatch_means() -> None:
         memory_bytes("much", "x")
     with pytest.raises(Invalid, match="scheduler x"):
         walltime_seconds("long", "x")
+
+
+def test_what_extra_says_counts_as_if_it_were_a_field() -> None:
+    asked = request_of(
+        "mine", {"extra": "-p short -A own --mem=2g --nice=5 --comment='runs with -M east'", "qos": "high"},
+        job_name="x", defaults={"account": "other", "nice": "9", "comment": "default"},
+    )  # fmt: skip
+    assert (asked.partition, asked.account, asked.qos, asked.memory_bytes_per_node) == ("short", "own", "high", 2 * GIB)
+    assert [option for option in asked.by_user if option.name in {"nice", "comment"}] == [
+        ("nice", "5"),
+        ("comment", "runs with -M east"),
+    ]
+    assert asked.clusters is None and not left_out(asked)
+    assert request_of("mine", {"extra": "-HMwest"}, job_name="x", defaults={"clusters": "east"}).clusters == "west"
+    field = request_of("mine", {"extra": "-p short", "partition": "gpu"}, job_name="x")
+    assert field.partition == "gpu" and "--partition=short" in left_out(field)[0]
+
+
+@pytest.mark.parametrize("extra", ["--gpus-per-node=2", "-G2", "--gres=gpu:2"])
+def test_gpus_in_extra_are_not_asked_for_twice(extra: str) -> None:
+    asked = request_of("mine", {"extra": extra, "cpus_per_node": 4, "walltime": "01:00:00"}, job_name="x")
+    waits = Waiting("mine", 1, request(gpus=2, hours=0.5))
+    assert corrected(asked, 1, [waits], 1) == (asked, 1)
+
+
+def test_a_partition_in_extra_and_a_list_of_partitions_are_checked() -> None:
+    long = Partition("long", 10, 4, 8 * GIB, max_walltime_seconds=7200, is_default=True)
+    cluster = Cluster("c", "C", (long, replace(long, name="short", max_walltime_seconds=300, is_default=False)))
+    asked = request_of("mine", {"extra": "--partition=short", "walltime": "01:00:00"}, job_name="x")
+    (problem,) = problems_of(asked, cluster)
+    assert "in short, which allows 5m" in problem
+    assert not problems_of(replace(asked, partition="short,long"), cluster)
+    assert problems_of(replace(asked, partition="short,long", walltime_seconds=9000), cluster)
+    (unknown,) = problems_of(replace(asked, partition="long,other"), cluster)
+    assert "no partition other" in unknown

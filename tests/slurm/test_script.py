@@ -34,7 +34,7 @@ def test_a_script_asks_for_what_the_request_says() -> None:
     )  # fmt: skip
     script = render(request, FACTS)
     found = options(script)
-    assert found[:4] == ["--reservation=maintenance", "--licenses=abaqus:2", "--hold", "--comment=cost=7"], (
+    assert found[:4] == ["--licenses=abaqus:2", "--hold", "--comment=cost=7", "--reservation=maintenance"], (
         "before ours"
     )
     assert found[-1] == "--no-requeue"
@@ -123,7 +123,8 @@ def test_nodes_that_users_exclude_stay_excluded_beside_those_that_failed() -> No
         options_ = () if defaults is None else (("exclude", defaults),)
         request = AllocationRequest("n", 600, extra=extra, options=options_, exclude=("n7", "n3"))
         found = [line for line in options(render(request, FACTS)) if "exclude" in line or "-x" in line]
-        assert found == ["--exclude=n2,n3,n7"], (extra, defaults)
+        (option,) = found
+        assert sorted(option.removeprefix("--exclude=").split(",")) == ["n2", "n3", "n7"], (extra, defaults)
     with pytest.raises(Invalid, match="not a file"):
         render(AllocationRequest("n", 600, extra="--exclude=./bad_nodes"), FACTS)
 
@@ -159,12 +160,12 @@ def test_what_does_not_hold_is_said() -> None:
     )  # fmt: skip
     said = left_out(request)
     assert [line.split("`")[1] for line in said] == [
+        "--requeue",
         "--signal=B:USR1@30",
         "--partition=debug",
         "--time=10",
-        "--requeue",
     ]
-    assert "supports_termination" in said[0] and "--partition=gpu" in said[1]
+    assert "supports_termination" in said[1] and "--partition=gpu" in said[2]
     script = render(request, FACTS)
     assert "USR1" not in script and "debug" not in script and "--requeue" not in script
     assert {"--nice=5", "--mem-per-cpu=1G", "--comment=cost=7"} <= set(options(script))

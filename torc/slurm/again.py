@@ -36,7 +36,7 @@ def fits(asked: AllocationRequest, job: ResourceRequest) -> bool:
         and job.runtime_seconds <= time_for_jobs(asked.walltime_seconds)
         and (not asked.memory_bytes_per_node or job.memory_bytes <= memory_for_jobs(asked.memory_bytes_per_node))
         and (asked.cpus_per_node is None or job.num_cpus <= asked.cpus_per_node)
-        and (asked.gres is not None or job.num_gpus <= asked.gpus_per_node)
+        and (asked.leaves_gpus_to_slurm or job.num_gpus <= asked.gpus_per_node)
     )
 
 
@@ -51,7 +51,7 @@ def grown(asked: AllocationRequest, job: ResourceRequest) -> AllocationRequest:
         walltime_seconds=max(asked.walltime_seconds, job.runtime_seconds + START_SECONDS + END_SECONDS),
         memory_bytes_per_node=memory,
         cpus_per_node=None if asked.cpus_per_node is None else max(asked.cpus_per_node, job.num_cpus),
-        gpus_per_node=asked.gpus_per_node if asked.gres is not None else max(asked.gpus_per_node, job.num_gpus),
+        gpus_per_node=asked.gpus_per_node if asked.leaves_gpus_to_slurm else max(asked.gpus_per_node, job.num_gpus),
     )
 
 

@@ -279,18 +279,24 @@ def memory_to_ask(jobs_bytes: int, partition: Partition) -> int:
 
 
 def problems_of(request: AllocationRequest, cluster: Cluster) -> list[str]:
-    """Say why an allocation that somebody wrote by hand would wait for ever, or be refused; empty: nothing is known against it."""
-    name = request.partition
-    if name is None:
-        default = next((partition for partition in cluster.partitions if partition.is_default), None)
-        partition = default
+    """Say why an allocation that somebody wrote by hand would wait for ever, or be refused; empty: nothing is known against it.
+
+    Of several partitions, Slurm takes the first that can run it: only what is against all of them is a problem.
+    """
+    if request.partition is None:
+        named = [partition for partition in cluster.partitions if partition.is_default][:1]
     else:
-        partition = cluster.partition(name)
-        if partition is None:
-            known = ", ".join(found.name for found in cluster.partitions)
-            return [f"there is no partition {name} (there are {known})"]
-    if partition is None:
-        return []
+        named = []
+        for name in request.partition.split(","):
+            partition = cluster.partition(name)
+            if partition is None:
+                known = ", ".join(found.name for found in cluster.partitions)
+                return [f"there is no partition {name} (there are {known})"]
+            named.append(partition)
+    return min((_problems_in(partition, request) for partition in named), key=len, default=[])
+
+
+def _problems_in(partition: Partition, request: AllocationRequest) -> list[str]:
     found = []
     limit = partition.max_walltime_seconds
     if limit is not None and request.walltime_seconds > limit:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from torc.core import sbatch
 from torc.core.sbatch import Option
 from torc.errors import Invalid
 
-_CLUSTERS = re.compile(r"(?:^|\s)(?:--clusters?[=\s]\s*|-M\s*)(\S+)")
+#: other ways to ask for GPUs than by node: how many each node gets is Slurm's choice
+_GPUS = frozenset({"gres", "gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task", "tres-per-task"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +40,27 @@ class AllocationRequest:
 
     @property
     def by_user(self) -> tuple[Option, ...]:
-        """The sbatch options that the user has written; a later one holds. Raises Invalid."""
+        """The sbatch options that the user has written; what a scheduler says in `extra` replaces the defaults. Raises Invalid."""
         try:
-            return (*sbatch.read(self.extra or ""), *(Option(name, value) for name, value in self.options))
+            own = sbatch.read(self.extra or "")
         except ValueError as error:
             raise Invalid(
                 f"`extra` of Slurm scheduler {self.scheduler or self.name}: {error}", hint="write it as for sbatch"
             ) from None
+        replaced = {option.name for option in own} - {"exclude"}
+        return (*(Option(name, value) for name, value in self.options if name not in replaced), *own)
 
     @property
     def clusters(self) -> str | None:
         """Other clusters than this machine's that it names, as Slurm's commands take them. The later one holds, as in the script."""
-        named = [value for name, value in self.options if name in {"clusters", "cluster"}]
-        found = named or _CLUSTERS.findall(self.extra or "")
-        return found[-1] if found else None
+        try:
+            written = self.by_user
+        except Invalid:  # recorded by another version; following must go on
+            return None
+        named = [option.value for option in written if option.name in {"clusters", "cluster"}]
+        return named[-1] if named else None
+
+    @property
+    def leaves_gpus_to_slurm(self) -> bool:
+        """Tell whether GPUs are asked for in the user's own words, so that Torc asks for none beside them."""
+        return self.gres is not None or any(option.name in _GPUS for option in self.by_user)

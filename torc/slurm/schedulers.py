@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torc.core import sbatch
 from torc.core.quantities import parse_duration, parse_memory, whole_number
 from torc.errors import Invalid
 from torc.slurm.cluster import Cluster
@@ -19,6 +20,10 @@ _MIB = 1 << 20
 _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 #: a limit that no cluster has, for `UNLIMITED`
 _YEAR = 365 * 86_400
+#: fields that have the names of sbatch options
+_FIELDS = frozenset({"account", "constraint", "gres", "mem", "partition", "qos", "tmp"})
+#: fields that `slurm_defaults` may give
+_DEFAULTED = ("account", "qos", "constraint")
 
 
 def fields_of(planned: PlannedAllocation, cluster: Cluster, options: PlanOptions) -> dict[str, Any]:
@@ -50,13 +55,16 @@ def request_of(
     """Give the allocation that a scheduler stands for. Raises Invalid.
 
     `fields` are those of the spec, `defaults` its `slurm_defaults`, `settings` those of the action that asks for it, and
-    `job_name` is what squeue shows. What the scheduler says comes before the defaults.
+    `job_name` is what squeue shows. What the scheduler says, as a field or in `extra`, comes before the defaults.
     """
     settings = settings or {}
-    named = {"account", "qos", "constraint"}
     rest = {option.replace("_", "-"): value for option, value in (defaults or {}).items()}
-    given = {key: fields.get(key) if fields.get(key) is not None else _text(rest.pop(key, None)) for key in named}
-    for key in named:
+    fields = {
+        **_in_extra(fields.get("extra"), name),
+        **{key: value for key, value in fields.items() if value is not None},
+    }
+    given = {key: fields.get(key, _text(rest.get(key))) for key in _DEFAULTED}
+    for key in _DEFAULTED:
         rest.pop(key, None)
     return AllocationRequest(
         name=job_name,
@@ -79,6 +87,16 @@ def request_of(
         qos=given["qos"],
         constraint=given["constraint"],
     )
+
+
+def _in_extra(text: Any, scheduler: str) -> dict[str, str]:
+    """Return what `extra` says that a scheduler has fields for: it is compared with partitions and jobs, too. Raises Invalid."""
+    try:
+        return {
+            option.name: option.value for option in sbatch.read(text or "") if option.name in _FIELDS and option.value
+        }
+    except ValueError as error:
+        raise Invalid(f"`extra` of Slurm scheduler {scheduler}: {error}", hint="write it as for sbatch") from None
 
 
 def _text(value: Any) -> str | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from torc.core import sbatch
 from torc.errors import Invalid
-from torc.slurm.fields import walltime_text
+from torc.slurm.fields import memory, walltime_text
 from torc.slurm.request import AllocationRequest
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -112,9 +112,15 @@ def left_out(request: AllocationRequest) -> list[str]:
         written = f"--{name}" if value is None else f"--{name}={value}"
         if name in sbatch.LEFT_OUT:
             said.append(f"`{written}` is left out: {sbatch.LEFT_OUT[name]}")
-        elif name in ours and name != "exclude" and ours[name] != value:
+        elif name in ours and name != "exclude" and not _same(name, ours[name], value):
             said.append(f"`{written}` is left out: the scheduler says {_option(name, ours[name])}")
     return said
+
+
+def _same(option: str, one: str | None, other: str | None) -> bool:
+    if option == "mem" and one is not None and other is not None:  # 2g and 2048M
+        return memory(one) == memory(other)
+    return one == other
 
 
 def _users(request: AllocationRequest, ours: Collection[str]) -> Iterator[tuple[str, str | None]]:
