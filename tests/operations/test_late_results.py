@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.support.workflows import claim, exchange, jobs, runner, states, workflow
+from torc.api.jobs import ActOnJobs, UpdateJob
 from torc.api.runs import Delivered, DeliverResults, EndRunner, Finished, GetRunner, ListResults, StartRun
-from torc.api.workflows import CheckWorkflow, GetWorkflow, ResetWorkflow
+from torc.api.workflows import CheckWorkflow, GetWorkflow, ReinitializeWorkflow, ResetWorkflow
 from torc.client.embedded import Embedded
 from torc.core.retry import DIED
 from torc.core.states import State
@@ -97,6 +100,64 @@ def test_a_result_from_before_a_reset_changes_nothing(torc: Embedded) -> None:
     torc.send(ResetWorkflow(workflow_id=number, force=True))
     assert deliver(torc, number, runner_id, succeeded(job_id)).num_counted == 0
     assert states(torc, number) == "a:ready"
+
+
+def _reset(torc: Embedded, number: int, job_id: int) -> None:
+    torc.send(ResetWorkflow(workflow_id=number))
+
+
+def _run_again(torc: Embedded, number: int, job_id: int) -> None:
+    torc.send(ActOnJobs(workflow_id=number, job_ids=[job_id], action="run-again"))
+
+
+def _change(torc: Embedded, number: int, job_id: int) -> None:
+    torc.send(UpdateJob(job_id=job_id, command="echo other"))
+
+
+def _reinitialize(torc: Embedded, number: int, job_id: int) -> None:
+    torc.send(ReinitializeWorkflow(workflow_id=number))
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["start reported", "start not reported"])
+@pytest.mark.parametrize("what", [_reset, _run_again, _change, _reinitialize])
+def test_a_result_from_before_its_job_was_reset_or_changed_does_not_count_though_its_runner_had_been_lost(
+    torc: Embedded, what: Callable[[Embedded, int, int], None], is_known: bool
+) -> None:
+    number = workflow(torc, "a")
+    runner_id = runner(torc, number)
+    if is_known:
+        job_id = begin(torc, number, runner_id)
+    else:
+        (given,) = exchange(torc, number, runner_id, limit=1).assignments
+        job_id = given.job_id
+    torc.send(EndRunner(workflow_id=number, runner_id=runner_id, reason="lease ended"))
+    what(torc, number, job_id)
+    assert deliver(torc, number, runner_id, succeeded(job_id)).num_counted == 0
+    assert states(torc, number) == "a:ready"
+    assert torc.send(CheckWorkflow(workflow_id=number)) == []
+    torc.send(StartRun(workflow_id=number))
+    again = runner(torc, number, 2)
+    (given,) = exchange(torc, number, again, limit=1).assignments
+    exchange(torc, number, again, finished=[succeeded(job_id, given.attempt)], limit=0)
+    assert states(torc, number) == "a:completed"
+    assert torc.send(CheckWorkflow(workflow_id=number)) == []
+
+
+def test_a_result_does_not_count_once_what_its_job_waits_for_runs_again(torc: Embedded) -> None:
+    number = workflow(torc, "a -> b")
+    runner_id = runner(torc, number)
+    first = begin(torc, number, runner_id)
+    exchange(torc, number, runner_id, finished=[succeeded(first)], limit=0)
+    job_id = begin(torc, number, runner_id)
+    torc.send(EndRunner(workflow_id=number, runner_id=runner_id, reason="lease ended"))
+    torc.send(ActOnJobs(workflow_id=number, job_ids=[first], action="reset"))
+    torc.send(StartRun(workflow_id=number))
+    again = runner(torc, number, 2)
+    assert begin(torc, number, again) == first
+    exchange(torc, number, again, finished=[succeeded(first, 2)], limit=0)
+    assert states(torc, number) == "a:completed b:ready"
+    assert deliver(torc, number, runner_id, succeeded(job_id)).num_counted == 0
+    assert states(torc, number) == "a:completed b:ready"
 
 
 def test_a_store_that_has_forgotten_attempts_takes_their_results_in_the_order_of_the_jobs(torc: Embedded) -> None:

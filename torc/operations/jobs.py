@@ -317,6 +317,10 @@ def _input_set(tx: Tx, workflow_id: int, files: Sequence[int], data: Sequence[in
     return number
 
 
+#: what makes up what a job runs
+_EXECUTED = {"command", "invocation_script", "env"}
+
+
 @answers(UpdateJob)
 def update_job(tx: Tx, request: UpdateJob) -> Job:
     """Change fields of a job that no runner holds."""
@@ -351,6 +355,8 @@ def update_job(tx: Tx, request: UpdateJob) -> Job:
         keep_fingerprints(tx, workflow["id"], "id = :job_id", job_id=row["id"])
         assignments = ", ".join(f"{key} = :{key}" for key in values)
         tx.db.execute(text(f"UPDATE job SET {assignments} WHERE id = :id"), {**values, "id": row["id"]})
+        if _EXECUTED & values.keys():
+            Moves(tx.db, tx.dialect, workflow["id"]).close_lost([row["id"]])
         for field in {"command", "invocation_script"} & values.keys():  # ids in what was typed are just numbers
             forget = text("DELETE FROM mention WHERE job_id = :id AND field = :field")
             tx.db.execute(forget, {"id": row["id"], "field": field})

@@ -21,6 +21,7 @@ from torc.operations.rows import workflow_row
 from torc.operations.workflows import refuse_while_running
 from torc.spec.paths import placing
 from torc.spec.plan import Plan
+from torc.store.jobs import Moves
 
 
 @prepares(ReinitializeWorkflow, bounded=True)
@@ -73,6 +74,7 @@ def _apply(
     removed = [] if amended is None else amended.removed
     if reasons or added or (amended is not None and amended.new_actions):
         make_due(tx, workflow_id, list(reasons), before)
+    Moves(tx.db, tx.dialect, workflow_id).close_lost(list(before))  # what they read or run may have changed too
     if amended is not None:
         settle(tx, workflow_id, added)
     why = {**dict.fromkeys(added, "new in the spec"), **reasons}

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from torc.core.retry import RUNNER_LOST
 from torc.core.states import HELD, SATISFIED, Effect, Event, State, moves, transition
 from torc.errors import Conflict
 from torc.store import gates
@@ -40,6 +41,13 @@ _LOGGED = {
 #: these make a job due again although a prerequisite may have been reset while it was under way
 _DUE_AGAIN = frozenset({Event.RETRIED, Event.RELEASED, Event.RESUMED})
 _READY_NOW = (Event.GATE_OPENED, Event.RESET_READY, *_DUE_AGAIN)
+
+_OUTDATED = "the job was changed or reset before anything was known of the end of this attempt"
+_CLOSE = f"UPDATE attempt SET detail = :why WHERE reason = '{RUNNER_LOST}' AND detail IS NULL AND job_id IN "
+_USE_UP = (
+    "UPDATE job SET attempt = attempt + 1 WHERE attempt > 0 AND runner_id IS NULL AND state IN ('ready', 'blocked') AND NOT EXISTS "
+    "(SELECT 1 FROM attempt a WHERE a.job_id = job.id AND a.attempt = job.attempt) AND id IN "
+)
 
 
 class JobNow(NamedTuple):
@@ -300,7 +308,16 @@ class Moves:
         self._back(Event.RESET_BLOCKED, waiting, reason)
         behind = gates.behind(self.db, self.dialect, shut, State.READY)
         self._move(Event.RESET_BLOCKED, State.READY, behind)
+        self.close_lost([*(job.id for job in due), *behind])
         self.cancel_spoiled([job.id for job in waiting])
+
+    def close_lost(self, ids: Collection[int]) -> None:
+        """Let results of attempts that were lost with their runners count no more: what was to run has changed since."""
+        if ids:
+            values = {"ids": self.dialect.ids(ids), "why": _OUTDATED}
+            self.dialect.run(self.db, _CLOSE + self.dialect.id_list, values)
+            # an attempt whose start was not reported has no row: its number is used up
+            self.dialect.run(self.db, _USE_UP + self.dialect.id_list, values)
 
     def _uncount(self, ids: Collection[int]) -> None:
         if ids:
