@@ -78,6 +78,23 @@ def read_trusted(path: str | PathLike[str]) -> bytes:
         return file.read()
 
 
+class NotPrivate(PermissionError):
+    """A file that holds a secret belongs to another user, or other users have access to it."""
+
+
+def read_private(path: str | PathLike[str], at_most: int = 64 << 10) -> str:
+    """Read a regular file of this user to which nobody else has access. Raises OSError (NotPrivate), UnicodeDecodeError."""
+    # O_NONBLOCK: nobody may ever write into a pipe
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, encoding="utf-8") as file:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+        if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
+            raise NotPrivate(errno.EPERM, "other users have access to it, or own it", os.fspath(path))
+        return file.read(at_most)
+
+
 def open_log(path: str | PathLike[str]) -> BinaryIO:
     """Open a log of anybody's to show or pack it: a plain file, and no link to one elsewhere. Raises OSError."""
     folder, name = os.path.split(path)

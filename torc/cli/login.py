@@ -18,12 +18,12 @@ from torc.cli.session import SESSION, torc
 from torc.cli.users import PasswordStdin, checked
 from torc.client import credentials
 from torc.client.connect import user_name
+from torc.core.urls import LOOPBACK
 from torc.errors import Forbidden, Invalid, TorcError, Unauthorized
 
 Url = Annotated[
     str | None, typer.Argument(metavar="[URL]", help="The server; default: the one that commands here ask.")
 ]
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _ME = [
     *render.columns("user", "user_id"),
     ("admin", render.attribute("is_admin")),
@@ -110,7 +110,7 @@ def _given(remote: Any, token: str) -> credentials.Credential:
 
 def _check_secrecy(server: str, insecure: bool) -> None:
     parts = urlsplit(server)
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not insecure:
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK and not insecure:
         raise Forbidden(
             f"the password would go to {server} in the clear",
             hint="use https:// (torc server start --tls-cert), or say --insecure where nobody can listen",

@@ -11,9 +11,9 @@ from torc.cli import render
 from torc.cli.session import SESSION, torc_folder
 from torc.client import place
 from torc.client.connect import shared_file_system, user_name
+from torc.core.urls import LOOPBACK
 from torc.errors import Invalid, TorcError
 
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _HOW = "--start-server starts one that they can reach; --server URL names one; --no-server where they share the database's folder"
 
 
@@ -101,7 +101,7 @@ def _check(url: str, whose: str) -> None:
 
 
 def _reaches(url: str) -> bool:
-    return (urlsplit(url).hostname or "") not in _LOOPBACK or nodes_are_here()
+    return (urlsplit(url).hostname or "") not in LOOPBACK or nodes_are_here()
 
 
 def nodes_are_here() -> bool:
@@ -112,7 +112,7 @@ def nodes_are_here() -> bool:
         nodes = queries.nodes(patience=10.0)
     except TorcError:
         return False
-    mine = _LOOPBACK | {socket.gethostname(), socket.getfqdn()}
+    mine = LOOPBACK | {socket.gethostname(), socket.getfqdn()}
     return bool(nodes) and all(node.text("NodeAddr") in mine or node.text("NodeHostName") in mine for node in nodes)
 
 

@@ -21,6 +21,7 @@ from torc.cli.app import App
 from torc.cli.mcp import mounted
 from torc.cli.session import SESSION, torc_folder
 from torc.client import place
+from torc.core.urls import LOOPBACK
 from torc.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from torc.files import open_to_append
 
@@ -29,7 +30,6 @@ _LOG = "server.log"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 _LOOK_SECONDS = 0.02
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[
@@ -222,12 +222,12 @@ def _tell(folder: Path, here: place.ServerPlace, token_file: Path | None) -> Non
 
 def _check_beginning(folder: Path, database: str, host: str, auth: bool | None, workers: int) -> bool:
     """Refuse what cannot be, or would let others in; tell whether everybody is to sign in."""
-    if auth is False and host not in _LOOPBACK:
+    if auth is False and host not in LOOPBACK:
         raise Forbidden(
             f"a server on {host} could be reached by everybody",
             hint="leave out --no-auth, or listen on 127.0.0.1 and reach it through ssh -L",
         )
-    auth = host not in _LOOPBACK if auth is None else auth
+    auth = host not in LOOPBACK if auth is None else auth
     if not auth and "://" not in database and Path(database).exists() and Path(database).stat().st_uid != os.geteuid():
         raise Forbidden(f"{database} belongs to somebody else", hint="begin the server with --auth, or as its owner")
     _check_none_runs(folder)
@@ -245,7 +245,7 @@ def _check_accounts(opened: Any) -> None:
 
 
 def _tell_if_open(host: str, certificate: Path | None) -> None:
-    if host not in _LOOPBACK and certificate is None:
+    if host not in LOOPBACK and certificate is None:
         render.note("note: without --tls-cert, tokens and passwords go over the network in the clear")
 
 
@@ -285,7 +285,7 @@ def _shown(database: str) -> str:
 
 def _names(host: str) -> set[str]:
     found = {"127.0.0.1", "localhost", "::1", host}
-    if host not in _LOOPBACK:
+    if host not in LOOPBACK:
         found |= {socket.gethostname().lower(), socket.getfqdn().lower()}
     if host in {"0.0.0.0", "::"}:
         addresses = [address.address for each in psutil.net_if_addrs().values() for address in each]

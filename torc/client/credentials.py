@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,10 +14,11 @@ from torc.client.private import write_private
 from torc.core.redact import redact_url
 from torc.core.urls import split_url
 from torc.errors import Forbidden, Invalid, Unavailable
+from torc.files import NotPrivate, read_private
 
 FILE = "credentials.json"
 _SERVICE = "torc"
-_LARGEST_FILE = 64 << 10
+_LARGEST_FILE = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +53,14 @@ def read(environ: Mapping[str, str]) -> dict[str, Credential]:
     """Read all credentials, by server. Raises Forbidden for a file that others can read, Invalid for one that is damaged."""
     path = file_of(environ)
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
-            info = os.fstat(file.fileno())
-            if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
-                raise Forbidden(f"others can read {path}, which holds tokens", hint=f"chmod 600 {path}")
-            return {server: Credential(**fields) for server, fields in json.load(file).items()}
+        known = json.loads(read_private(path, _LARGEST_FILE))
+        return {server: Credential(**fields) for server, fields in known.items()}
     except FileNotFoundError:
         return {}
+    except NotPrivate:
+        raise Forbidden(
+            f"other users can read {path}, which holds tokens, or own it", hint=f"chmod 600 {path}"
+        ) from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise Invalid(f"cannot read {path}: {error}", hint="remove it, and sign in again: torc login URL") from None
 
@@ -73,14 +73,11 @@ def read_token(path: str | None) -> str | None:
     if not path:
         return None
     try:
-        # O_NONBLOCK: nobody may ever write into a pipe
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8") as file:
-            info = os.fstat(file.fileno())
-            if not stat.S_ISREG(info.st_mode):
-                raise OSError("it is no file")
-            if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
-                raise Forbidden(f"others can read {path}, or own it, and it holds a token", hint=f"chmod 600 {path}")
-            return file.read(_LARGEST_FILE).strip() or None
+        return read_private(path).strip() or None
+    except NotPrivate:
+        raise Forbidden(
+            f"other users can read {path}, which holds a token, or own it", hint=f"chmod 600 {path}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(
             f"cannot read {path}, which TORC_TOKEN_FILE names: {error}", hint="name a file with a token"

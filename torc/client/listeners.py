@@ -10,7 +10,8 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import NewConnectionError
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+from torc.core.urls import LOOPBACK
+
 _LISTEN = 0x0A
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 

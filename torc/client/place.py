@@ -6,18 +6,17 @@ import json
 import os
 import secrets
 import socket
-import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from torc.client.private import write_private
-from torc.core.urls import split_url
+from torc.core.urls import LOOPBACK, split_url
+from torc.files import read_private
 
 FILE = "server.json"
 #: outlives the server, so that the next one can be found where this one was
 PORT_FILE = "server.port"
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class ServerPlace:
         return (
             self.host != socket.gethostname()
             and (parts := split_url(self.url)) is not None
-            and parts.hostname not in _LOOPBACK
+            and parts.hostname not in LOOPBACK
         )
 
 
@@ -77,7 +76,7 @@ def last_port(folder: Path) -> int | None:
     """Return the port of the last server of a folder, however it ended: runners that still look for it ask there."""
     place = read(folder)
     try:
-        text = _own(folder / PORT_FILE) if place is None else str(port_of(place))
+        text = read_private(folder / PORT_FILE) if place is None else str(port_of(place))
         port = int(text)
     except (OSError, ValueError):
         return None
@@ -87,7 +86,7 @@ def last_port(folder: Path) -> int | None:
 def read(folder: Path) -> ServerPlace | None:
     """Read where a server is; None: there is none, or the file is not the caller's own or not for the caller alone."""
     try:
-        return parse(_own(folder / FILE))
+        return parse(read_private(folder / FILE))
     except (OSError, ValueError):
         return None
 
@@ -107,15 +106,6 @@ def parse(text: str) -> ServerPlace | None:
         return ServerPlace(**json.loads(text))
     except (ValueError, TypeError):
         return None
-
-
-def _own(path: Path) -> str:
-    """Read a file that is the caller's own and nobody else's. Raises OSError or ValueError."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
-        info = os.fstat(file.fileno())
-        if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
-            raise PermissionError(f"{path} belongs to another user, or other users have access to it")
-        return file.read()
 
 
 def remove(folder: Path, place: ServerPlace) -> None:
