@@ -121,6 +121,10 @@ class Process:
     code: int = 0
 
 
+#: the attempt that a place was taken for first; what waits in line has it after that one
+Place = tuple[int, int]
+
+
 @dataclass(eq=False)
 class Slot:
     """A place for a runner on a machine, and the runner that is there now."""
@@ -134,7 +138,8 @@ class Slot:
     settings: Settings | None = None
     processes: dict[int, Process] = field(default_factory=dict)  # by job
     actions: dict[int, Process] = field(default_factory=dict)  # by firing
-    lines: dict[int, list[Start]] = field(default_factory=dict)  # job that runs -> what starts at its end
+    places: dict[int, Place] = field(default_factory=dict)  # job -> place of its latest attempt
+    lines: dict[Place, list[Start]] = field(default_factory=dict)  # place that is taken -> what waits for it
     inbox: list[Event] = field(default_factory=list)
     stopped_until: float = 0.0
     wake: int = 0  # of its next tick
@@ -501,7 +506,7 @@ class World:
 
     def _gone(self, slot: Slot) -> None:
         slot.state = None
-        slot.processes, slot.actions, slot.lines, slot.inbox = {}, {}, {}, []
+        slot.processes, slot.actions, slot.places, slot.lines, slot.inbox = {}, {}, {}, {}, []
         slot.stopped_until = 0.0
         slot.wake += 1
         slot.pid = -slot.pid
@@ -592,15 +597,15 @@ class World:
     # -- processes ------------------------------------------------------------------------------------------------
 
     def _start(self, slot: Slot, effect: Start) -> None:
-        """Start an attempt, or have it wait in the line of the job that it names, where that has not ended."""
-        for job, line in slot.lines.items():
-            if effect.after is not None and any(each.assignment.job_id == effect.after for each in line):
-                slot.lines[job].append(effect)
-                return
-        if effect.after is not None and effect.after in slot.processes:
-            slot.lines.setdefault(effect.after, []).append(effect)
-            return
-        self._begin_process(slot, effect.assignment.job_id, effect.assignment.attempt)
+        """Start an attempt, or have it wait in line for the place that it is to have, as the spawner does."""
+        job_id, attempt = effect.assignment.job_id, effect.assignment.attempt
+        place = (job_id, attempt) if effect.after is None else slot.places[effect.after]
+        slot.places[job_id] = place
+        if place in slot.lines:
+            slot.lines[place].append(effect)
+        else:
+            slot.lines[place] = []
+            self._begin_process(slot, job_id, attempt)
 
     def _begin_process(self, slot: Slot, job_id: int, attempt: int) -> None:
         for other in self.processes:
@@ -656,12 +661,12 @@ class World:
         del slot.processes[process.job_id]
         wall = self.now - process.began
         self._later(slot, 0.001, Exited(process.job_id, code, self.now, wall, Usage()))
-        line = slot.lines.pop(process.job_id, [])
+        line = slot.lines[slot.places[process.job_id]]
         if line:
-            first, *rest = line
-            if rest:
-                slot.lines[first.assignment.job_id] = rest
-            self._begin_process(slot, first.assignment.job_id, first.assignment.attempt)
+            following = line.pop(0).assignment
+            self._begin_process(slot, following.job_id, following.attempt)
+        else:
+            del slot.lines[slot.places[process.job_id]]
 
     def _later(self, slot: Slot, seconds: float, event: Event) -> None:
         pid = slot.pid
@@ -675,12 +680,10 @@ class World:
             self.at(0.0 if for_good else 0.05, lambda: self._end_process(process, -9 if for_good else -15))
 
     def _withdraw(self, slot: Slot, job_id: int) -> None:
-        for job, line in list(slot.lines.items()):
+        for line in slot.lines.values():
             for effect in line:
                 if effect.assignment.job_id == job_id:
                     line.remove(effect)
-                    if not line:
-                        del slot.lines[job]
                     self._later(slot, 0.001, Withdrawn(job_id))
                     return
 
