@@ -108,3 +108,6 @@ def test_a_partition_in_extra_and_a_list_of_partitions_are_checked() -> None:
     assert problems_of(replace(asked, partition="short,long", walltime_seconds=9000), cluster)
     (unknown,) = problems_of(replace(asked, partition="long,other"), cluster)
     assert "no partition other" in unknown
+    drained = Cluster("c", "C", (), closed=(replace(long, num_nodes=0),))
+    assert not problems_of(replace(asked, partition="long"), drained), "its nodes come back"
+    assert problems_of(replace(asked, partition="long", walltime_seconds=9000), drained)

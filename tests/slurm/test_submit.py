@@ -126,6 +126,24 @@ def test_options_that_would_break_torc_are_refused_before_anything_is_stored(pro
     assert not (program.directory / ".torc").exists()
 
 
+def test_a_partition_that_is_closed_for_now_is_no_reason_to_refuse(program: Program, slurm: Slurm) -> None:
+    fields: dict[str, Any] = {
+        "slurm_schedulers": [{"name": "cpu", "partition": "short", "walltime": "00:04:00", "mem": "500m"}],
+        "actions": [{"trigger_type": "on_workflow_start", "action_type": "schedule_nodes", "scheduler": "cpu"}],
+    }
+    path = spec(program, {"name": "a", "command": "true", "scheduler": "cpu"}, **fields)
+    slurm.call("scontrol", "update", "partitionname=short", "state=drain")
+    try:
+        shown = program("submit", path, "-A", "root", "--dry-run")
+        assert "would not accept cpu now, but later" in shown.stderr and "--partition=short" in shown.stdout
+        program("submit", path, "-A", "root", "--no-watch")
+        (item,) = program("slurm", "list", "1", "-f", "json").json
+        assert (item["state"], item["cluster_state"]) == ("submitting", "DEFERRED")
+    finally:
+        slurm.call("scontrol", "update", "partitionname=short", "state=up")
+    assert "1 completed" in program("watch", "1").stdout
+
+
 def test_a_dry_run_sets_many_small_allocations_against_one_large_one(program: Program, slurm: Slurm) -> None:
     rival = slurm.sbatch("sleep 600", "--exclusive", "--time=30")
     slurm.wait_for(rival, "RUNNING")

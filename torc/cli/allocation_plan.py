@@ -118,8 +118,12 @@ def requests_of(made: Any, cluster: Any, options: Any, name: str, defaults: Any 
 
 
 def starts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> dict[str, float | None]:
-    """Ask Slurm when the allocations that are due now would start, each alone; None: it does not foresee it. Raises TorcError."""
+    """Ask Slurm when the allocations that are due now would start, each alone; None: it does not foresee it. Raises TorcError.
+
+    What Slurm does not accept only now is submitted when it does, so that is told and is no error.
+    """
     from torc.slurm import queries
+    from torc.slurm.refusals import refusal_of
 
     found: dict[str, float | None] = {}
     for planned, request in requests:
@@ -127,11 +131,16 @@ def starts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> dict[str, float |
             try:
                 told = queries.expected_start([], slurm.render(request, "torc-test-only", 0))
             except Invalid as error:
-                raise Invalid(
-                    f"Slurm would refuse {request.scheduler}: {error.details.get('words') or error.message}",
-                    hint="check account, partition and qos; nothing was submitted (--no-estimate leaves this check out)",
-                    words=error.details.get("words") or error.message,
-                ) from None
+                words = str(error.details.get("words") or error.message)
+                refusal = refusal_of(words)
+                if not refusal.is_passing:
+                    raise Invalid(
+                        f"Slurm would refuse {request.scheduler}: {words}",
+                        hint=f"{refusal.hint}; nothing was submitted (--no-estimate leaves this check out)",
+                        words=words,
+                    ) from None
+                render.note(f"note: Slurm would not accept {request.scheduler} now, but later: {words}")
+                told = None
             found[request.scheduler] = None if told is None else told.starts_at
     return found
 

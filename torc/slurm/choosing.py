@@ -283,15 +283,15 @@ def problems_of(request: AllocationRequest, cluster: Cluster) -> list[str]:
 
     Of several partitions, Slurm takes the first that can run it: only what is against all of them is a problem.
     """
+    known = (*cluster.partitions, *cluster.closed)  # what is closed now lets allocations wait
     if request.partition is None:
-        named = [partition for partition in cluster.partitions if partition.is_default][:1]
+        named = [partition for partition in known if partition.is_default][:1]
     else:
         named = []
         for name in request.partition.split(","):
-            partition = cluster.partition(name)
+            partition = next((found for found in known if found.name == name), None)
             if partition is None:
-                known = ", ".join(found.name for found in cluster.partitions)
-                return [f"there is no partition {name} (there are {known})"]
+                return [f"there is no partition {name} (there are {', '.join(found.name for found in known)})"]
             named.append(partition)
     return min((_problems_in(partition, request) for partition in named), key=len, default=[])
 
@@ -306,7 +306,7 @@ def _problems_in(partition: Partition, request: AllocationRequest) -> list[str]:
     lacking = [(kind, _lacks(request, kind)) for kind in partition.kinds()]
     able = sum(kind.num_nodes for kind, lacks in lacking if not lacks) or partition.num_nodes
     most = min(able, partition.max_nodes_per_job or able)
-    if request.num_nodes > most:
+    if partition.num_nodes and request.num_nodes > most:  # where all nodes are down, they come back
         found.append(f"{request.num_nodes} nodes of {partition.name}, where an allocation may have {most}")
     least: list[str] = min((lacks for _, lacks in lacking), key=len)
     found += least

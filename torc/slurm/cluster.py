@@ -85,6 +85,8 @@ class Cluster:
     charge_factor_cpu: float | None = None  # allocation units for a node-hour
     charge_factor_gpu: float | None = None
     default_account: str | None = None
+    #: partitions that are there and take nothing now (inactive, drained, or down): plans leave them out
+    closed: tuple[Partition, ...] = ()
 
     def partition(self, name: str) -> Partition | None:
         """Find a partition by name."""

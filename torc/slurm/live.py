@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torc.errors import Invalid, Unavailable
 from torc.slurm import commands, fields, queries
@@ -47,7 +47,7 @@ def live_cluster(*, patience: float = _PATIENCE_SECONDS) -> Cluster:
     config = configuration(patience=patience)
     cluster = cluster_from(config, queries.partitions(patience=patience), queries.nodes(patience=patience))
     default = next((found.account for found in associations(config, patience=patience) if found.is_default), None)
-    return Cluster(cluster.name, cluster.display_name, cluster.partitions, default_account=default)
+    return replace(cluster, default_account=default)
 
 
 def configuration(*, patience: float = _PATIENCE_SECONDS) -> dict[str, str]:
@@ -87,12 +87,11 @@ def cluster_from(config: Mapping[str, str], partitions: Iterable[Record], nodes:
             of.setdefault(name, []).append(node)
     name = config.get("ClusterName", "") or "cluster"
     linear = config.get("SelectType", "") == "select/linear"
-    found = [
-        _partition(record, of[record.text("PartitionName")], linear)
-        for record in partitions
-        if record.text("State") in {"UP", ""} and of.get(record.text("PartitionName"))
-    ]
-    return Cluster(name, name, tuple(found))
+    is_open: dict[bool, list[Partition]] = {True: [], False: []}
+    for record in partitions:
+        if own := of.get(record.text("PartitionName")):
+            is_open[record.text("State") in {"UP", ""}].append(_partition(record, own, linear))
+    return Cluster(name, name, tuple(is_open[True]), closed=tuple(is_open[False]))
 
 
 def _partition(record: Record, nodes: Sequence[Record], linear: bool) -> Partition:
