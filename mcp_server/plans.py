@@ -266,13 +266,22 @@ def apply(
 ) -> Intervention:
     """Do what a plan says, and give it with what its requests answered. Raises Forbidden, Conflict or Invalid.
 
-    `before` is called once the user has agreed, and gives what else the plan needs (`files`, `spec`).
+    `before` is called once the user has agreed to a plan that holds, and gives what else the plan needs (`files`, `spec`).
     """
     policy = require_writes()
     _check_reason(reason)
     here = desk()
     by = _agreement(action, workflow_id, token, agreed)
-    more: Mapping[str, Any] = {} if before is None else before()
+    more: Mapping[str, Any] = {}
+    if before is not None:  # it may end processes: not for a token that is none, or that does not suffice
+        here.torc.send(
+            AskIntervention(
+                workflow_id=workflow_id, token=token, action=action, again=True, agreed=by,
+                must_be_approved=policy.name == "approve", max_retries=policy.max_retries,
+                max_node_hours=float(policy.max_node_hours),
+            )
+        )  # fmt: skip
+        more = before()
     return here.torc.send(
         ApplyIntervention(
             workflow_id=workflow_id, token=token, action=action, client=here.client, reason=plain(reason, 1000),

@@ -322,6 +322,12 @@ def test_what_a_killed_runner_left_is_recovered_as_it_was_shown(program: Program
             plan = await ask(client, "propose_recovery", workflow_id=1)
             assert plan["retried"] == 1, plan
             assert "touch begun" in unquoted(plan["shown"]), "it runs again as well"
+            left = program("compute-nodes", "list", "1", "-f", "json").json
+            assert "no plan with this token" in await refused(
+                client, "recover_workflow", workflow_id=1, plan_token="plan_guessed", reason="it was killed"
+            )
+            now = program("compute-nodes", "list", "1", "-f", "json").json
+            assert [item["is_active"] for item in now] == [item["is_active"] for item in left] == [True], "not given up"
             given: dict[str, Any] = {"workflow_id": 1, "plan_token": plan["plan_token"], "reason": "it was killed"}
             assert (await ask(client, "recover_workflow", **given))["applied"]
             assert "already applied" in await refused(client, "recover_workflow", **given)

@@ -121,6 +121,8 @@ class AskIntervention(Request[Intervention]):
     action: str
     most_characters: int = Field(6_000, ge=500, le=1_000_000)
     again: bool = Field(False, description="only look: it was noted before")
+    agreed: Agreed | None = Field(None, description="check, too, that the plan could be applied with this agreement")
+    must_be_approved: bool = Field(False, description="as for ApplyIntervention")
     max_retries: int | None = Field(None, ge=0)
     max_node_hours: float | None = Field(None, ge=0.0)
 

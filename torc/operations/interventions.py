@@ -451,6 +451,9 @@ def ask(tx: Tx, request: api.AskIntervention) -> api.Intervention:
     """Note that the user is asked."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     row = _holding(tx, workflow, request.token, request.action)
+    if request.agreed is not None:
+        _agreed(row, request.agreed, must_be_approved=request.must_be_approved)
+        _check_budget(tx, row, request.max_retries, request.max_node_hours)
     if not request.again:
         if row["asked_at"] is not None:
             raise Conflict(
@@ -542,7 +545,7 @@ def apply(tx: Tx, request: api.ApplyIntervention) -> api.Intervention:
     """Do what a plan says."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     row = _holding(tx, workflow, request.token, request.action)
-    agreed = _agreed(row, request)
+    agreed = _agreed(row, request.agreed, must_be_approved=request.must_be_approved)
     plan = loads(row["arguments"], {})
     standing = loads(row["standing"], {})
     _check_budget(tx, row, request.max_retries, request.max_node_hours)
@@ -575,19 +578,20 @@ def apply(tx: Tx, request: api.ApplyIntervention) -> api.Intervention:
     return _intervention(_row(tx, workflow["id"], request.token), results=outcome.results)
 
 
-def _agreed(row: RowMapping, request: api.ApplyIntervention) -> api.Agreed:
-    if row["approved_at"] is not None and request.agreed == "token":
+def _agreed(row: RowMapping, agreed: api.Agreed, *, must_be_approved: bool) -> api.Agreed:
+    """Return who agreed to a plan. Raises Forbidden or Conflict where that does not suffice."""
+    if row["approved_at"] is not None and agreed == "token":
         return "approval"
-    if request.must_be_approved and request.agreed == "token":
+    if must_be_approved and agreed == "token":
         raise Forbidden(
             f"plan {row['id']} waits for a person's approval and was not applied",
             hint=f"ask the user to review and approve it in a terminal: torc approve {row['id']}; then call again with the same token",
         )
-    if request.agreed == "token" and row["asked_at"] is not None:
+    if agreed == "token" and row["asked_at"] is not None:
         raise Conflict(
             "plan_token: the user was asked about this plan and did not agree: it cannot be applied", hint=_ANEW
         )
-    return request.agreed
+    return agreed
 
 
 def _with_files(plan: dict[str, Any], request: api.ApplyIntervention) -> dict[str, Any]:
