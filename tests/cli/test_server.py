@@ -53,6 +53,17 @@ def test_commands_below_find_the_server_and_do_their_work_through_it(served: Pro
     assert len(Program(below)("workflows", "list", "-f", "json", HOME=str(served.directory)).json) == 1
 
 
+def test_nothing_that_lies_in_the_directory_is_imported(program: Program) -> None:
+    for name in ("json", "typing", "socket", "torc"):
+        program.write(f"{name}.py", f"open('planted', 'w').write({name!r})\nraise SystemExit(9)\n")
+    program("server", "start")
+    try:
+        program("run", program.write("one.yaml", ONE))
+        assert not (program.directory / "planted").exists()
+    finally:
+        program("server", "stop", code=None)
+
+
 def test_status_tells_where_it_is_and_the_file_is_for_its_owner_alone(served: Program) -> None:
     shown = served("server", "status", "-f", "json").json
     assert (shown["url"], shown["answers"]) == (_place(served)["url"], "ready")

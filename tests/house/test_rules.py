@@ -89,6 +89,14 @@ def test_the_package_exposes_what_it_says() -> None:
         _ = torc.nothing_of_that_name
 
 
+@pytest.mark.parametrize("path", [p for p in SOURCES if name(p) != "torc/core/program.py"], ids=name)
+def test_modules_are_run_without_what_lies_in_the_working_directory(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.List | ast.Tuple):
+            words = [ast.unparse(item) for item in node.elts]
+            assert "'-m'" not in words or "sys.executable" not in words, f"line {node.lineno}: use torc.core.program"
+
+
 HEAVY = {"sqlmodel", "sqlalchemy", "httpx", "mcp", "starlette", "textual", "alembic", "re2"}
 
 

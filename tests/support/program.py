@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROGRAM = [sys.executable, "-m", "torc.cli.main"]
+#: as the installed program does, without what lies in the working directory
+PROGRAM = [sys.executable, "-P", "-m", "torc.cli.main"]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,10 @@ def take_in_left(opened: Any, number: int, folder: Path) -> None:
 
 def program() -> tuple[str, ...]:
     """Give how this program is called on a node: by the same interpreter."""
+    from torc.core.program import own_program
+
     named = os.environ.get(_PROGRAM)
-    return (named,) if named else (sys.executable, "-m", "torc.cli.main")
+    return (named,) if named else tuple(own_program())
 
 
 def _place_of(opened: Any) -> dict[str, str]:

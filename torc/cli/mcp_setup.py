@@ -14,6 +14,7 @@ import typer
 
 from torc.cli import render
 from torc.cli.session import SESSION
+from torc.core.program import own_program
 
 
 class ClientName(StrEnum):
@@ -99,7 +100,7 @@ def _command(scope: Scope) -> list[str]:
     beside = Path(sys.executable).with_name("torc")
     if beside.exists():
         return [str(beside), "mcp", "serve"]
-    return [program, "mcp", "serve"] if program else [sys.executable, "-m", "torc.cli.main", "mcp", "serve"]
+    return [program, "mcp", "serve"] if program else [*own_program(), "mcp", "serve"]
 
 
 def _do(room: Any, changes: list[Any], scope: Scope, print_only: bool) -> None:

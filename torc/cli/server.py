@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -354,6 +353,7 @@ def begin(
 ) -> tuple[place.ServerPlace, Path]:
     """Begin a server in the background and wait until it answers; gives where it is, and its log. Raises TorcError."""
     from torc.client.connect import open_database
+    from torc.core.program import own_program
 
     folder = torc_folder()
     auth = _check_beginning(folder, _database(folder), host, auth, workers)
@@ -361,7 +361,7 @@ def begin(
         opened = open_database(_database(folder))
         _check_accounts(opened)
         opened.close()
-    argv = [sys.executable, "-m", "torc.cli.main", "server", "run", "--host", host]
+    argv = [*own_program(), "server", "run", "--host", host]
     argv += [] if port is None else ["--port", str(port)]
     argv += ["--auth" if auth else "--no-auth", *words]
     _, db = SESSION.settings.place()

@@ -269,13 +269,14 @@ def _detach(folder: Path, number: int) -> None:
 
 
 def _begin(log: Path) -> subprocess.Popen[bytes]:
+    from torc.core.program import own_program
     from torc.files import open_to_append
 
     url, db = SESSION.settings.place()  # what they name may hold a password: not for the list of processes
     place = {"TORC_API_URL": url} if url else {"TORC_DB": db} if db else {}
     with open(open_to_append(log), "ab") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "torc.cli.main", *_without_place(sys.argv[1:])],
+            [*own_program(), *_without_place(sys.argv[1:])],
             stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
             env={**os.environ, **place, _DETACHED: "1"},
         )  # fmt: skip

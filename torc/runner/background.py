@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from torc.api.base import Torc
 from torc.api.runs import ListRunners
+from torc.core.program import own_program
 from torc.errors import Unavailable
 from torc.files import make_folder, open_to_append
 from torc.runner.spawner import is_alive
@@ -47,7 +47,7 @@ def begin(
     Raises Unavailable.
     """
     log = output_dir / f"torc_{command[0]}_wf{workflow_id}_{time.strftime('%Y%m%dT%H%M%S')}_{os.getpid()}.log"
-    argv = [sys.executable, "-m", "torc.cli.main", *command, "--output-dir", str(output_dir)]
+    argv = [*own_program(), *command, "--output-dir", str(output_dir)]
     try:
         make_folder(output_dir)
         os.close(open_to_append(log))

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from types import FrameType
 
+from torc.core.program import own_module
 from torc.errors import TorcError, Unavailable
 from torc.server import serve
 from torc.server.accounts import Authentication
@@ -55,7 +56,7 @@ class _Process:
     def __init__(self, work: Work, bound: socket.socket, metrics: str) -> None:
         self.ready, told = os.pipe()
         environ = {**os.environ, FOLDER_VARIABLE: metrics}
-        argv = [sys.executable, "-m", "torc.server.processes", str(bound.fileno()), str(told)]
+        argv = [*own_module("torc.server.processes"), str(bound.fileno()), str(told)]
         self.process = subprocess.Popen(argv, env=environ, stdin=subprocess.PIPE, pass_fds=[bound.fileno(), told])
         os.close(told)
         assert self.process.stdin is not None
