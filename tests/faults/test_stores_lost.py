@@ -143,6 +143,46 @@ def test_a_run_does_not_say_that_it_is_completed_where_nobody_else_can_read_what
     assert program("workflows", "check", 1).stdout == "nothing is wrong\n"
 
 
+def test_a_run_notices_at_once_that_its_database_was_cut_off_though_it_has_all_of_it_in_memory(
+    program: Program,
+) -> None:
+    _create(program)
+    copy = program("server", "backup", "-f", "json").json["path"]
+    run = program.start("run", "1", "-q", "-j", "2")
+    wait_until(lambda: _is_up(program), "two jobs run")
+    os.truncate(_database(program), _database(program).stat().st_size // 2)
+    (program.directory / "go").touch()
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 5, out + err
+    assert "was cut off" in err and "torc server restore" in err
+    assert _ran(program) == {"j0": 1, "j1": 1}, "nothing more was started"
+    program("server", "restore", copy)
+    assert f"{NUM_JOBS} completed" in program("run", 1, "-q", "-j", "2").stdout
+    assert _ran(program) == {f"j{n}": 1 for n in range(NUM_JOBS)}, "everything ran once"
+
+
+def test_a_run_bears_that_its_database_is_made_smaller_in_order(program: Program) -> None:
+    _create(program)
+    database = _database(program)
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("CREATE TABLE filler (x)")
+        db.execute("INSERT INTO filler VALUES (randomblob(1000000))")
+        db.commit()
+    run = program.start("run", "1", "-q", "-j", "2")
+    wait_until(lambda: _is_up(program), "two jobs run")
+    size = database.stat().st_size
+    with closing(sqlite3.connect(database, timeout=60)) as db:
+        db.execute("DROP TABLE filler")
+        db.commit()
+        db.execute("VACUUM")
+        wait_until(lambda: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0, "the log is folded in")
+    assert database.stat().st_size < size
+    (program.directory / "go").touch()
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 0, out + err
+    assert f"{NUM_JOBS} completed" in out
+
+
 @pytest.mark.parametrize("spoil", [_empty, _damage])
 def test_a_run_on_a_damaged_database_stops_and_its_results_are_taken_in_by_the_last_backup(
     program: Program, spoil: Callable[[Path], None]

@@ -40,6 +40,7 @@ class Guard:
         self._fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         info = os.fstat(self._fd)
         self._id = info.st_dev, info.st_ino
+        self._size = info.st_size
         self._wal_id: tuple[int, int] | None = None
         self.lost: StoreLost | None = None  # once it was noticed, that is final
         self.rescued: Path | None = None
@@ -56,6 +57,9 @@ class Guard:
             return "was replaced by another file"
         if info.st_size < _HEADER_BYTES:
             return "was emptied"
+        if info.st_size < self._size and damaged_inside(self.path) is not None:  # VACUUM makes it smaller too
+            return "was cut off"
+        self._size = info.st_size
         try:
             info = os.stat(self._wal)
             wal_id = info.st_dev, info.st_ino
