@@ -80,9 +80,13 @@ def test_what_a_dry_run_shows_is_what_slurm_gets(program: Program, slurm: Slurm,
         }
     }
     if written:  # jobs ask for an hour, and so does the scheduler: the runner needs two minutes more
-        fields["slurm_schedulers"] = [{"name": "cpu", "walltime": "00:01:30", "extra": "--exclude=" + slurm.nodes[2]}]
-        fields["actions"] = [{"trigger_type": "on_workflow_start", "action_type": "schedule_nodes", "scheduler": "cpu"}]
-    path = spec(program, {"name": "a", "command": "true"}, **fields)
+        fields["slurm_schedulers"] = [
+            {"name": "cpu", "walltime": "00:01:30", "cpus_per_node": 4, "extra": "--exclude=" + slurm.nodes[2]}
+        ]
+        fields["actions"] = [{"trigger_type": "on_workflow_start", "action_type": "schedule_nodes", "scheduler": "cpu",
+                              "num_allocations": 2}]  # fmt: skip
+    whole = {"command": "true", "resource_requirements": {"num_cpus": 4, "memory": "50m", "runtime": "PT1M"}}
+    path = spec(program, {"name": "a", **whole}, {"name": "b", **whole}, **fields)
     dry = program("submit", path, "-A", "root", "--dry-run", "-f", "json")
     (shown,) = dry.json["scripts"]
     for words in ("`--signal=B:USR1@300` is left out", "`--requeue` is left out"):
@@ -92,6 +96,8 @@ def test_what_a_dry_run_shows_is_what_slurm_gets(program: Program, slurm: Slurm,
         assert "get a walltime of 3m 00s instead of 1m 30s" in dry.stderr
         assert f"#SBATCH --exclude={slurm.nodes[2]}" in shown["script"]
     made = program("submit", path, "-A", "root", "--no-watch", "-f", "json").json
+    assert shown["num_allocations"] == len(made["submitted"])
+    assert shown["num_allocations"] == 2 or not written
     got = slurm.call("scontrol", "write", "batch_script", made["submitted"][0]["cluster_job_id"], "-")
     assert _alike(got) == _alike(shown["script"])
 

@@ -127,7 +127,7 @@ def starts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> dict[str, float |
 
     found: dict[str, float | None] = {}
     for planned, request in requests:
-        if planned is None or planned.stage == 0:
+        if planned.stage == 0:
             try:
                 told = queries.expected_start([], slurm.render(request, "torc-test-only", 0))
             except Invalid as error:
@@ -171,8 +171,8 @@ def scripts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> list[dict[str, A
     return [
         {
             "scheduler": request.scheduler,
-            "num_allocations": planned.num_allocations if planned is not None else 1,
-            "when": "now" if planned is None or planned.stage == 0 else f"when stage {planned.stage + 1} is ready",
+            "num_allocations": planned.num_allocations,
+            "when": "now" if planned.stage == 0 else f"when stage {planned.stage + 1} is ready",
             "script": slurm.render(request, "torc-dry-run", 0),
         }
         for planned, request in requests

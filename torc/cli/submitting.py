@@ -21,6 +21,7 @@ class Written(NamedTuple):
     trigger: str
     num_allocations: int
     request: Any
+    stage: int = 0  # as of planned ones; those shown as scripts are due at once
 
 
 @dataclass(slots=True)
@@ -209,7 +210,7 @@ class Submission:
     def _asked(self) -> list[tuple[Any, Any]]:
         if self.plan is not None:
             return allocation_plan.requests_of(self.plan, self.cluster, self.options, self.name, self.defaults)
-        return [(None, item.request) for item in self.written if item.trigger == "on_workflow_start"]
+        return [(item, item.request) for item in self.written if item.trigger == "on_workflow_start"]
 
     def slurm(self) -> Any:
         """Give what writes batch scripts of a workflow that is not stored yet."""
