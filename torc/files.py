@@ -28,8 +28,9 @@ def private_folder(path: Path) -> None:
 
     Raises OSError: for a link, and for a folder of somebody else, too.
     """
+    make_folder(path.parent)
     with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o700, parents=True)
+        path.mkdir(mode=0o700)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         info = os.fstat(fd)
@@ -42,8 +43,11 @@ def private_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for its owner alone where there is none; one that is there stays as it is. Raises OSError."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make a folder for its owner alone where there is none, and those above it; one that is there stays as it is. Raises OSError."""
+    if not path.is_dir():  # mkdir(parents=True) would make those above it as the umask says
+        if path != path.parent:
+            make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def open_new(path: str | PathLike[str], flags: int = os.O_WRONLY, mode: int = 0o600) -> int:

@@ -272,3 +272,16 @@ def test_the_owner_is_asked_of_the_file_system_where_numbers_differ(tmp_path: Pa
         os.close(files.open_to_append(path))
     os.chown(path, 0, 0)
     assert files.read_trusted(path) == b"x"
+
+
+def test_folders_above_those_that_torc_makes_are_for_their_owner_alone_too(spawner: Spawner, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        files.make_folder(tmp_path / "made" / "output" / "job_stdio")
+        files.private_folder(tmp_path / "private" / "output" / "job_stdio")
+        assert isinstance(run(spawner, tmp_path / "spawned" / "output", "a.o", "a.e"), Ended)
+    finally:
+        os.umask(before)
+    made = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert len(made) == 9
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o700}

@@ -397,6 +397,18 @@ def _has_ended(pid: int, deadline: float) -> bool:
         os.close(watched)
 
 
+def _make_folders(folder: bytes) -> None:
+    """Make a folder for its owner alone, and those above it: `os.makedirs` would make them as the umask says."""
+    if not os.path.isdir(folder):
+        if (above := os.path.dirname(folder)) != folder:
+            _make_folders(above)
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                raise
+
+
 class Outputs:
     """Where programs write to: through no link, and over no file that was there, for others may write to the folder above.
 
@@ -411,7 +423,7 @@ class Outputs:
         folder, _, name = path.rpartition(b"/")
         fd = self._folders.get(folder)
         if fd is None:
-            os.makedirs(folder, 0o700, exist_ok=True)
+            _make_folders(folder)
             fd = self._folders[folder] = self._entered(folder)
         return b"/proc/self/fd/%d/%s" % (fd, name)
 
