@@ -96,7 +96,9 @@ def begin(tx: Tx, load: Load) -> Ticket:
 
 
 def check_quota(tx: Tx, user: str, num_jobs: int) -> None:
-    """Refuse more jobs than an account may have stored. Raises Forbidden."""
+    """Refuse more jobs than an account may have stored, whoever else stores some for it now. Raises Forbidden."""
+    if _is_limited(tx):
+        tx.dialect.lock_account(tx.db, user)
     left = jobs_left(tx, user)
     if left is not None and num_jobs > left:
         raise Forbidden(
@@ -106,9 +108,13 @@ def check_quota(tx: Tx, user: str, num_jobs: int) -> None:
         )
 
 
+def _is_limited(tx: Tx) -> bool:
+    return tx.quota.max_jobs is not None and tx.rights is not None and not tx.rights.sees_all
+
+
 def jobs_left(tx: Tx, user: str) -> int | None:
     """How many more jobs an account may have stored. None: as many as it likes."""
-    if tx.quota.max_jobs is None or tx.rights is None or tx.rights.sees_all:
+    if tx.quota.max_jobs is None or not _is_limited(tx):
         return None
     stored = int(tx.db.execute(_STORED, {"user": user}).scalar_one()) + loading.num_jobs(tx.db, user)
     return max(0, tx.quota.max_jobs - stored)

@@ -46,6 +46,10 @@ class Dialect(Protocol):
         """Let nobody else change this workflow until the transaction ends."""
         ...
 
+    def lock_account(self, db: Connection, name: str) -> None:
+        """Let nobody else store workflows for this account until the transaction ends."""
+        ...
+
     def ids(self, values: Iterable[int]) -> Any:
         """Give the parameter value for a list of ids in a statement that uses `id_list`."""
         ...
@@ -174,6 +178,9 @@ class Sqlite:
     def lock_workflow(self, db: Connection, workflow_id: int) -> None:
         """Do nothing: there is one writer."""
 
+    def lock_account(self, db: Connection, name: str) -> None:
+        """Do nothing: there is one writer."""
+
     def ids(self, values: Iterable[int]) -> str:
         """Give ids as a JSON array: no limit on their number."""
         return json.dumps(list(values))
@@ -260,6 +267,10 @@ class Postgres:
         """Lock the row of the workflow."""
         db.execute(_LOCK, {"id": workflow_id})
 
+    def lock_account(self, db: Connection, name: str) -> None:
+        """Lock the row of the account, but not for those who refer to it."""
+        db.execute(_LOCK_ACCOUNT, {"name": name})
+
     def ids(self, values: Iterable[int]) -> list[int]:
         """Give ids as an array."""
         return list(values)
@@ -317,6 +328,7 @@ class Postgres:
 
 _LAST_EVENT = text("SELECT coalesce(max(id), 0) FROM event WHERE workflow_id = :id")
 _LOCK = text("SELECT id FROM workflow WHERE id = :id FOR UPDATE")
+_LOCK_ACCOUNT = text("SELECT id FROM account WHERE name = :name FOR NO KEY UPDATE")
 
 
 @cache
