@@ -180,8 +180,13 @@ def _next(action: str, workflow_id: int, kept: Intervention, policy: Policy) -> 
 
 def whole(text: str, source: str) -> Quoted:
     """Mark what a plan shows as data. Nothing in it is cut, and nothing that could be code is taken for a secret."""
-    mark = present_mark()
-    return Quoted(source=source, untrusted=mark, text=between(without_secrets(text, redact), mark))
+    mark, shown = present_mark(), without_secrets(text, redact)
+    cut = (
+        None
+        if shown == text
+        else "values that look like secrets: people see them in the question and with `torc plans show`"
+    )
+    return Quoted(source=source, untrusted=mark, text=between(shown, mark), cut=cut)
 
 
 def _as_written(workflow_id: int) -> SpecAsWritten | None:

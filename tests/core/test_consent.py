@@ -139,6 +139,19 @@ def test_code_is_not_hidden_because_it_looks_like_a_secret(command: str) -> None
     assert "evil" in without_secrets(command, redact)
 
 
+@pytest.mark.parametrize("command", [
+    "export TOKEN=rm_-rf_home99; eval ${TOKEN//_/ }", "PASSWORD=evilcmd12345; $PASSWORD", "| API_TOKEN=evil123456\n| \"${API_TOKEN}\" now",
+    "TOKEN=evil123456 bash -c '$TOKEN'", "TOKEN=evil123456; if true; then $TOKEN; fi", "TOKEN=evil123456; echo $($TOKEN)",
+])  # fmt: skip
+def test_what_a_command_executes_is_not_hidden_because_a_variable_is_called_a_secret(command: str) -> None:
+    assert without_secrets(command, redact) == command
+
+
+def test_a_secret_that_is_only_handed_on_is_hidden() -> None:
+    command = 'TOKEN=abcdef123456 curl -H "X-Token: $TOKEN" https://example.org'
+    assert "abcdef123456" not in without_secrets(command, redact)
+
+
 def test_secrets_are_still_left_out() -> None:
     secret = "ghp_" + "a1B2" * 9
     text = f"first --token {secret} last\nplain line\n{secret}"

@@ -370,14 +370,30 @@ _REDACTED = re.compile(r"\[redacted: [a-z ]+\]")
 #: what no secret needs, and code does
 _CODE = re.compile(r"[\s$`;|&<>(){}\\!*?\"']")
 _LONGEST_SECRET = 256
+#: what gets a variable where a command stands, and lines that run what is in variables wherever they stand
+_COMMAND = re.compile(
+    r"(?:^|[;&|({`!]|(?<!\w)(?:then|do|else|elif|if|while|until|time)(?=[ \t]))[ \t]*+[\"']?\$\{?([A-Za-z_][A-Za-z0-9_]*)"
+)
+_RUNS_TEXT = re.compile(r"(?<![\w-])(?:eval|exec|source|command|env|sudo|nohup|xargs|trap|(?:ba|da|z|k)?sh)(?![\w-])")
+_VARIABLE = re.compile(r"\$\{?!?([A-Za-z_][A-Za-z0-9_]*)")
+_ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\+?=[\"']?\Z")
 
 
 def without_secrets(text: str, redact: Callable[[str], str]) -> str:
     """Redact line by line, but nothing that could be code: a command must not be hidden because it looks like a password."""
-    return "\n".join(_line_without_secrets(line, redact) for line in text.split("\n"))
+    lines = text.split("\n")
+    executed = frozenset(name for line in lines for name in _executed(line))
+    return "\n".join(_line_without_secrets(line, redact, executed) for line in lines)
 
 
-def _line_without_secrets(line: str, redact: Callable[[str], str]) -> str:
+def _executed(line: str) -> list[str]:
+    """Return the variables of which a line may execute the value."""
+    if "$" not in line:
+        return []
+    return (_VARIABLE if _RUNS_TEXT.search(line) else _COMMAND).findall(line)
+
+
+def _line_without_secrets(line: str, redact: Callable[[str], str], executed: frozenset[str]) -> str:
     shown = redact(line)
     first, *rest = _REDACTED.split(shown)
     if not rest or not line.startswith(first):
@@ -389,6 +405,9 @@ def _line_without_secrets(line: str, redact: Callable[[str], str]) -> str:
             return line
         hidden = line[at:found]
         if _CODE.search(hidden) or len(hidden) > _LONGEST_SECRET:
+            return line
+        to = _ASSIGNED.search(line, max(0, at - 200), at)
+        if to is not None and to[1] in executed:
             return line
         at = found + len(piece)
     return shown
