@@ -160,6 +160,13 @@ def test_a_stopped_job_is_woken_and_ended_at_its_limit(local: Embedded, tmp_path
     assert (found["a"].reason, found["a"].return_code) == ("timeout", 152)
 
 
+def test_a_job_that_stops_what_started_it_ends_at_its_limit(local: Embedded, tmp_path: Path) -> None:
+    needs = [{"name": "brief", "num_cpus": 1, "memory": "1m", "runtime": "PT1S"}]
+    job = {"name": "a", "command": "kill -STOP $PPID; sleep 1000", "resource_requirements": "brief"}
+    found = run_jobs(local, tmp_path, job, fields={"resource_requirements": needs}, grace_seconds=0.3)
+    assert (found["a"].reason, found["a"].return_code) == ("timeout", 152)
+
+
 def test_a_gigabyte_on_stdout_goes_to_its_file_and_not_through_the_runner(local: Embedded, tmp_path: Path) -> None:
     result = run_jobs(local, tmp_path, {"name": "a", "command": "head -c 1073741824 /dev/zero"})["a"]
     assert result.return_code == 0

@@ -12,6 +12,7 @@ import os
 import re
 import select
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -147,6 +148,8 @@ class Spawner:
     def stop(self, key: int, *, for_good: bool) -> None:
         """Have a process and all of its session signalled: SIGTERM, or SIGKILL; nothing happens when it has ended."""
         self._tell((spawner.STOP, key, for_good))
+        if for_good:  # a job may have stopped its parent
+            self._process.send_signal(signal.SIGCONT)
 
     def withdraw(self, key: int) -> None:
         """Have a start that still waits dropped."""
