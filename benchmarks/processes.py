@@ -38,9 +38,13 @@ def run(argv: Sequence[str], folder: Path, env: Mapping[str, str] | None = None)
     with log.open("wb") as output:
         began = time.perf_counter()
         child = subprocess.Popen(
-            argv, cwd=folder, env=None if env is None else {**os.environ, **env},
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            argv,
+            cwd=folder,
+            env=None if env is None else {**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
         _, status, usage = os.wait4(child.pid, 0)
         wall_seconds = time.perf_counter() - began
         child.returncode = os.waitstatus_to_exitcode(status)

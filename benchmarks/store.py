@@ -23,7 +23,7 @@ from torc.api.runs import (
 )
 from torc.api.workflows import CreateWorkflow, GetWorkflow, ListWorkflows, ResetWorkflow
 from torc.client.connect import connect
-from torc.core.states import State
+from torc.workflow.states import State
 
 CAPACITY = NodeCapacity(num_cpus=100_000, memory_bytes=1 << 50)
 LARGEST_BATCH = 1000
@@ -62,11 +62,16 @@ class Conversation:
         now = time.time()
         reports = [
             Finished(
-                job_id=job.job_id, attempt=job.attempt, outcome="succeeded", return_code=0,
-                started_at=now, ended_at=now, wall_seconds=0.001,
+                job_id=job.job_id,
+                attempt=job.attempt,
+                outcome="succeeded",
+                return_code=0,
+                started_at=now,
+                ended_at=now,
+                wall_seconds=0.001,
             )
             for job in finished
-        ]  # fmt: skip
+        ]
         reply = self._torc.send(
             Exchange(
                 workflow_id=self._workflow_id, runner_id=self._runner_id, finished=reports, free=CAPACITY, limit=limit
@@ -96,10 +101,17 @@ class Conversation:
             for job in taken:
                 reports.append(
                     Finished(
-                        job_id=job.job_id, attempt=job.attempt, outcome="failed", return_code=1, started_at=now,
-                        ended_at=now, wall_seconds=1.0, stderr_tail=stderr(at), stderr_line=1,
+                        job_id=job.job_id,
+                        attempt=job.attempt,
+                        outcome="failed",
+                        return_code=1,
+                        started_at=now,
+                        ended_at=now,
+                        wall_seconds=1.0,
+                        stderr_tail=stderr(at),
+                        stderr_line=1,
                     )
-                )  # fmt: skip
+                )
                 at += 1
             exchange = Exchange(
                 workflow_id=self._workflow_id, runner_id=self._runner_id, finished=reports, free=CAPACITY

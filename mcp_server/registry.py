@@ -13,7 +13,7 @@ Effect = Literal["reads", "adds", "changes", "destroys", "runs"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ToolEntry:
     """A tool."""
 
     function: Callable[..., Any]
@@ -22,7 +22,7 @@ class Entry:
     view: str | None = None  # the `ui://` resource that shows its results, where clients show any
 
 
-TOOLS: dict[str, Entry] = {}
+TOOLS: dict[str, ToolEntry] = {}
 
 
 def tool(
@@ -36,7 +36,7 @@ def tool(
 
     def enter(function: F) -> F:
         reads = effect == "reads"
-        TOOLS[function.__name__] = Entry(
+        TOOLS[function.__name__] = ToolEntry(
             function,
             title,
             ToolAnnotations(

@@ -8,18 +8,18 @@ from typing import Any
 
 from mcp.server import MCPServer
 
-from mcp_server import slurm
-from mcp_server.desk import desk, find_workflow
-from mcp_server.forecast import get_execution_plan
-from mcp_server.logs import get_job_logs
-from mcp_server.looking import get_workflow_summary, list_workflows
-from mcp_server.present import UNTRUSTED, Reply, plain
+from mcp_server.context import context, find_workflow
+from mcp_server.formatting import UNTRUSTED, Reply, plain
+from mcp_server.tools import slurm
+from mcp_server.tools.inspect import get_workflow_summary, list_workflows
+from mcp_server.tools.logs import get_job_logs
+from mcp_server.tools.plan import get_execution_plan
 from torc.api.workflows import GetGraph
 from torc.client.workloads import of_stored
-from torc.core.drawing import draw, mermaid
-from torc.core.quantities import whole_number
 from torc.errors import NotFound
 from torc.spec.schema import workflow_schema
+from torc.units import whole_number
+from torc.workflow.graph_export import draw, mermaid
 
 SCHEMA, GUIDE, WORKFLOWS = "torc://schema/workflow", "torc://guide/spec", "torc://workflows"
 _JSON = "application/json"
@@ -73,7 +73,7 @@ def plan(workflow_id: str) -> str:
 
 def graph(workflow_id: str) -> str:
     """Give the graph of a workflow: jobs that are alike are drawn as one."""
-    described = of_stored(desk().torc.send(GetGraph(workflow_id=find_workflow(workflow_id).id)))
+    described = of_stored(context().torc.send(GetGraph(workflow_id=find_workflow(workflow_id).id)))
     return f"%% {UNTRUSTED}\n" + mermaid(draw(described.workload.graph, [plain(name, 80) for name in described.jobs]))
 
 

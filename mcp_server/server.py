@@ -30,26 +30,26 @@ from mcp.types import (
 )
 from pydantic import AnyUrl, ValidationError
 
-from mcp_server import (  # noqa: F401 - enters the tools
-    advice,
-    comparing,
-    failures,
-    forecast,
-    logs,
-    looking,
-    recovery,
-    running,
-    showing,
-    slurm,
-    specs,
-)
-from mcp_server.completing import complete
-from mcp_server.desk import OpenDesk, client_name, get_up, sit_down
-from mcp_server.present import UNTRUSTED, between, marked, without_nothing
+from mcp_server import errors
+from mcp_server.completions import complete
+from mcp_server.context import OpenDesk, client_name, close_context, open_context
+from mcp_server.formatting import UNTRUSTED, between, marked, without_nothing
 from mcp_server.prompts import add_prompts
-from mcp_server.registry import TOOLS, Entry, slim
+from mcp_server.registry import TOOLS, ToolEntry, slim
 from mcp_server.resources import add_resources
-from mcp_server.watching import OlderSubscriptions, while_listening
+from mcp_server.subscriptions import OlderSubscriptions, while_listening
+from mcp_server.tools import (  # noqa: F401 - each registers its tools
+    author,
+    compare,
+    diagnose,
+    inspect,
+    logs,
+    plan,
+    recover,
+    run,
+    slurm,
+    view,
+)
 from torc import __version__
 from torc.errors import NotFound, TorcError
 
@@ -70,9 +70,16 @@ class Server(MCPServer[Any]):
         self.tools = {name: _made(name, entry) for name, entry in TOOLS.items()}
         self._bus = InMemorySubscriptionBus()
         super().__init__(
-            "torc", title="Torc workflows", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING",
-            tools=list(self.tools.values()), subscriptions=self._bus, lifespan=_live, extensions=[showing.view()],
-        )  # fmt: skip
+            "torc",
+            title="Torc workflows",
+            version=__version__,
+            instructions=INSTRUCTIONS,
+            log_level="WARNING",
+            tools=list(self.tools.values()),
+            subscriptions=self._bus,
+            lifespan=_live,
+            extensions=[view.view()],
+        )
         self._open_desk = open_desk
         self.middleware.append(self._seat)
         add_resources(self)
@@ -87,14 +94,14 @@ class Server(MCPServer[Any]):
         """Give each message its desk."""
         params = ctx.session.client_params
         name = client_name(params.client_info.name if params is not None else "")
-        token = sit_down(lambda: self._open_desk(name, ctx.request))
+        token = open_context(lambda: self._open_desk(name, ctx.request))
         try:
             if ctx.method != "subscriptions/listen":
                 return await call_next(ctx)
             async with while_listening(self._bus, ctx.params):
                 return await call_next(ctx)
         finally:
-            get_up(token)
+            close_context(token)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -102,9 +109,9 @@ class Server(MCPServer[Any]):
         """Call a tool. Raises ToolError in words that a model can act on."""
         tool = self.tools.get(name)
         if tool is None:
-            raise ToolError(advice.of_unknown_tool(name, self.tools))
+            raise ToolError(errors.of_unknown_tool(name, self.tools))
         if unknown := [key for key in arguments if key not in tool.parameters.get("properties", {})]:
-            raise ToolError(advice.of_unknown_arguments(name, unknown, tool.parameters, arguments))
+            raise ToolError(errors.of_unknown_arguments(name, unknown, tool.parameters, arguments))
         with marked() as mark:
             return await self._called(tool, name, arguments, context, mark)
 
@@ -116,14 +123,14 @@ class Server(MCPServer[Any]):
         except ToolError as error:
             cause = error.__cause__
             if isinstance(cause, TorcError):
-                raise ToolError(advice.of_error(cause)) from None
+                raise ToolError(errors.of_error(cause)) from None
             if isinstance(cause, ValidationError):
-                raise ToolError(advice.of_arguments(name, cause, tool.parameters, arguments)) from None
+                raise ToolError(errors.of_arguments(name, cause, tool.parameters, arguments)) from None
             raise
         if isinstance(result, CallToolResult) and result.structured_content is not None:
             content = {"untrusted": UNTRUSTED, **without_nothing(result.structured_content)}
-            if name == showing.show_workflow.__name__:
-                text = f"{UNTRUSTED}\n{between(showing.in_words(content), mark)}"
+            if name == view.show_workflow.__name__:
+                text = f"{UNTRUSTED}\n{between(view.in_words(content), mark)}"
             else:
                 text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
             return result.model_copy(
@@ -145,7 +152,7 @@ class Server(MCPServer[Any]):
             if cause is None:
                 raise
             kind = ResourceNotFoundError if isinstance(cause, NotFound) else ResourceError
-            raise kind(advice.of_error(cause)) from None
+            raise kind(errors.of_error(cause)) from None
 
 
 @asynccontextmanager
@@ -171,12 +178,17 @@ def _is_text(wanted: Any) -> bool:
     return set(get_args(wanted) or [wanted]) <= {str, NoneType}
 
 
-def _made(name: str, entry: Entry) -> Tool:
+def _made(name: str, entry: ToolEntry) -> Tool:
     """Make a tool with schemas that are small."""
     tool = Tool.from_function(
-        entry.function, name=name, title=entry.title, description=_description(entry), annotations=entry.annotations,
-        structured_output=True, meta=None if entry.view is None else {"ui": {"resourceUri": entry.view}},
-    )  # fmt: skip
+        entry.function,
+        name=name,
+        title=entry.title,
+        description=_description(entry),
+        annotations=entry.annotations,
+        structured_output=True,
+        meta=None if entry.view is None else {"ui": {"resourceUri": entry.view}},
+    )
     tool.parameters = slim(tool.parameters)
     tool.fn_metadata = metadata = _Arguments(
         **{name: getattr(tool.fn_metadata, name) for name in FuncMetadata.model_fields}
@@ -187,5 +199,5 @@ def _made(name: str, entry: Entry) -> Tool:
     return tool
 
 
-def _description(entry: Entry) -> str:
+def _description(entry: ToolEntry) -> str:
     return " ".join((entry.function.__doc__ or "").split())

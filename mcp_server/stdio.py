@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mcp_server.desk import Desk, Policy
+from mcp_server.context import AssistantPolicy, ToolContext
 from mcp_server.server import Server
 from torc.api.base import Torc
 from torc.client.connect import user_name
@@ -17,21 +17,21 @@ from torc.client.connect import user_name
 def serve(
     open_torc: Callable[[str], Torc],
     place_of: Callable[[Torc], Mapping[str, str]],
-    policy: Policy,
+    policy: AssistantPolicy,
     output_dir: Path,
 ) -> None:
     """Serve until the client leaves. `open_torc` takes the actor that the log is to name."""
     opened: dict[str, Torc] = {}
     opening = threading.Lock()  # assistants call several tools at once
 
-    def open_desk(client: str, _request: Any) -> Desk:
+    def open_desk(client: str, _request: Any) -> ToolContext:
         with opening:
             if client not in opened:
                 opened[client] = open_torc(f"assistant:{client}")
         torc = opened[client]
         place = place_of(torc)
         user = user_name() if "TORC_DB" in place else None  # a server knows whose token it is shown
-        return Desk(torc, policy, client, user, output_dir=output_dir, place=place)
+        return ToolContext(torc, policy, client, user, output_dir=output_dir, place=place)
 
     try:
         Server(open_desk).run("stdio")

@@ -15,8 +15,8 @@ from typing import Any
 from torc.cli.app import GLOBAL_HELP
 from torc.cli.main import COMMANDS, command_group
 from torc.cli.settings import SETTINGS
-from torc.core.states import TRANSITIONS, states_mermaid
 from torc.spec.schema import schema_text, workflow_schema
+from torc.workflow.states import TRANSITIONS, states_mermaid
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))

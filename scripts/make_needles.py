@@ -1,4 +1,4 @@
-"""Write the needles of the symptoms in `torc/core/symptoms.py`: for each pattern, texts one of which stands in all that it matches.
+"""Write the needles of `torc/failures/log_patterns.py`: for each pattern, texts one of which occurs in everything it matches.
 
 The parser of regular expressions that this asks is Python's own and no public part of it; what it makes is kept, and tested.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-FILE = ROOT / "torc/core/symptoms.py"
+FILE = ROOT / "torc/failures/log_patterns.py"
 _LINE = re.compile(r"""(\s*_S\("[a-z_]+", [0-9.]+, )"(?:[^"\\\\]|\\\\.)*"(, r"(.*?)"(?:, "[^"]*")?\),?(?:  #.*)?)""")
 _PARSER: Any = importlib.import_module("re._parser")
 _CODES: Any = importlib.import_module("re._constants")

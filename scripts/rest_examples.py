@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.requests import example_requests, furnish
-from torc.api.table import REQUESTS
+from torc.api.registry import REQUESTS
 from torc.client.embedded import Embedded
-from torc.core.access import Caller
 from torc.errors import Conflict
 from torc.operations.dispatch import DryRun, Tx, answer
-from torc.store.open import open_store
+from torc.store.engine import open_store
+from torc.workflow.access import Caller
 
 _NOW = 1795453209.6
 _RECENT = 1e9  # seconds since the epoch: whatever is later is a time

@@ -14,7 +14,7 @@ from tests.support.postgres import start_postgres
 from tests.support.serving import Door
 from tests.support.stores import DATABASES, check_all, empty_postgres, open_sqlite, sqlite_template
 from torc.client.embedded import Embedded
-from torc.store.open import Store, open_store
+from torc.store.engine import Store, open_store
 
 # the same examples in every run: a failure is always of the change at hand. TORC_TEST_RANDOM=1 looks for new ones
 settings.register_profile("same", derandomize=True, deadline=None)

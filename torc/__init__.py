@@ -14,8 +14,8 @@ _EXPORTS = {
     "TorcError": "torc.errors",
     "Torc": "torc.api.base",
     "connect": "torc.client.connect",
-    "compile_spec": "torc.spec.compile",
-    "run_here": "torc.runner.local",
+    "compile_spec": "torc.spec.compiler",
+    "run_here": "torc.runner.local_run",
 }
 __all__ = ["Torc", "TorcError", "__version__", "compile_spec", "connect", "run_here"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from torc.core.diagnosis import Facts, Log
-from torc.core.quantities import parse_memory
+from torc.failures.diagnosis import AttemptFacts, Log
+from torc.units import parse_memory
 
 HERE = Path(__file__).parent
 
@@ -21,7 +21,7 @@ class Case:
 
     name: str
     category: str
-    facts: Facts
+    facts: AttemptFacts
     is_missed: bool = False
 
 
@@ -32,9 +32,9 @@ def cases() -> Iterator[Case]:
             yield Case(fields["name"], fields["category"], _facts(fields), fields.get("is_missed", False))
 
 
-def _facts(fields: dict[str, Any]) -> Facts:
+def _facts(fields: dict[str, Any]) -> AttemptFacts:
     logs = [Log(name, fields[name], 1) for name in ("stderr", "stdout") if fields.get(name)]
-    return Facts(
+    return AttemptFacts(
         reason=fields.get("reason"),
         detail=fields.get("detail"),
         return_code=fields.get("return_code"),

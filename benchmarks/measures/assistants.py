@@ -17,11 +17,11 @@ from benchmarks.percentiles import percentile
 from benchmarks.rows import Row, milliseconds
 from benchmarks.sizes import Sizes
 from benchmarks.store import Conversation
-from mcp_server.desk import Desk
-from mcp_server.present import BYTES_PER_TOKEN
+from mcp_server.context import ToolContext
+from mcp_server.formatting import BYTES_PER_TOKEN
 from mcp_server.server import Server
 from torc.client.connect import connect
-from torc.spec.compile import compile_spec
+from torc.spec.compiler import compile_spec
 
 TARGET_SECONDS = 0.300
 MOST_OF_LIST, MOST_OF_REPLY = 12_000, 4_000
@@ -42,7 +42,7 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
     _make(database, sizes.assistant_jobs, folder)
     torc = connect(db=str(database), actor="assistant:benchmark")
     try:
-        return rows + anyio.run(_ask_all, Server(lambda _client, _request: Desk(torc)), sizes)
+        return rows + anyio.run(_ask_all, Server(lambda _client, _request: ToolContext(torc)), sizes)
     finally:
         torc.close()
 
@@ -58,22 +58,30 @@ def _starts(rounds: int, folder: Path) -> list[Row]:
     beside = statistics.median(yardstick[1:])
     return [
         Row(
-            f"stdio: start until {what}", milliseconds(statistics.median(times[1:])), f"import mcp {milliseconds(beside)}",
+            f"stdio: start until {what}",
+            milliseconds(statistics.median(times[1:])),
+            f"import mcp {milliseconds(beside)}",
             statistics.median(times[1:]) / beside,
         )
         for what, times in (("initialize is answered", answers), ("the list of tools is there", lists))
-    ]  # fmt: skip
+    ]
 
 
 def _start(folder: Path) -> tuple[float, float]:
     """Start the server as a client does; gives seconds until it answered, and until it gave its tools."""
     hello = {
-        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "benchmark", "version": "1"},
-    }  # fmt: skip
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "benchmark", "version": "1"},
+    }
     began = time.perf_counter()
     with subprocess.Popen(
-        [*processes.TORC, "mcp", "serve"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as child:  # fmt: skip
+        [*processes.TORC, "mcp", "serve"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as child:
         assert child.stdin is not None
         assert child.stdout is not None
 
@@ -140,10 +148,12 @@ async def _ask_all(server: Server, sizes: Sizes) -> list[Row]:
             p50, p95 = percentile(times, 50), percentile(times, 95)
             rows.append(
                 Row(
-                    f"{name} of {jobs:,} jobs", f"p50 {milliseconds(p50)}, p95 {milliseconds(p95)}",
-                    target=f"p95 <= {milliseconds(TARGET_SECONDS)}", met=p95 <= TARGET_SECONDS,
+                    f"{name} of {jobs:,} jobs",
+                    f"p50 {milliseconds(p50)}, p95 {milliseconds(p95)}",
+                    target=f"p95 <= {milliseconds(TARGET_SECONDS)}",
+                    met=p95 <= TARGET_SECONDS,
                 )
-            )  # fmt: skip
+            )
             rows.append(_size_row("  its reply", size, MOST_OF_REPLY))
         for name in sorted(_OF_SPECS):
             rows += await _large_rows(client, name, sizes.assistant_jobs)

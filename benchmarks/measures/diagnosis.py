@@ -12,7 +12,7 @@ from benchmarks.failures import Case, cases
 from benchmarks.rows import Row, milliseconds
 from benchmarks.sizes import Sizes
 from benchmarks.store import Conversation
-from torc.core.diagnosis import diagnose
+from torc.failures.diagnosis import diagnose
 
 TARGET_SECONDS = 5.0
 _ENDINGS = 40

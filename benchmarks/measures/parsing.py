@@ -17,8 +17,8 @@ import yaml
 from benchmarks import specs
 from benchmarks.rows import Row, milliseconds
 from benchmarks.sizes import Sizes
-from torc.spec.compile import compile_spec, parse_spec
-from torc.spec.write import write_spec
+from torc.spec.compiler import compile_spec, parse_spec
+from torc.spec.writer import write_spec
 
 
 def _yaml(text: str) -> Any:

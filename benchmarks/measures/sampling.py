@@ -16,7 +16,7 @@ from benchmarks import specs
 from benchmarks.measures.overhead import TARGET_SHARE, share_while_jobs_sleep
 from benchmarks.rows import Row, milliseconds
 from benchmarks.sizes import Sizes
-from torc.runner.measure import Trees
+from torc.runner.proc import ProcessTrees
 
 #: each job is a shell, a pipe into a second program, and what those run
 _TREE = "sleep 600 | sleep 600 & wait"
@@ -30,7 +30,7 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
     folder.mkdir(parents=True, exist_ok=True)
     jobs = sizes.sleeping_jobs
     with _trees(jobs) as sessions:
-        trees = Trees("benchmark")
+        trees = ProcessTrees("benchmark")
         trees.look(sessions)  # whose the other sessions are is asked once
         ours = _cpu_seconds(lambda: trees.look(sessions))
         theirs = _cpu_seconds(lambda: [_by_psutil(pid) for pid in sessions])

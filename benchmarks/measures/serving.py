@@ -152,9 +152,13 @@ async def _work(
     await asyncio.sleep(delay)
     while most is None or len(waits) < most:
         request = {
-            "finished": finished, "free": room(AT_ONCE), "total": room(AT_ONCE), "limit": AT_ONCE, "claim_ahead": AHEAD,
+            "finished": finished,
+            "free": room(AT_ONCE),
+            "total": room(AT_ONCE),
+            "limit": AT_ONCE,
+            "claim_ahead": AHEAD,
             "wait_seconds": 0.0 if finished else 5.0,
-        }  # fmt: skip
+        }
         began = time.monotonic()
         reply = await connection.post(path, request)
         if finished or reply["assignments"]:
@@ -165,7 +169,14 @@ async def _work(
             await asyncio.sleep(pause)
         now = time.time()
         finished = [
-            {"job_id": job["job_id"], "attempt": job["attempt"], "outcome": "succeeded", "return_code": 0, "started_at": now,
-             "ended_at": now, "wall_seconds": 0.0}
+            {
+                "job_id": job["job_id"],
+                "attempt": job["attempt"],
+                "outcome": "succeeded",
+                "return_code": 0,
+                "started_at": now,
+                "ended_at": now,
+                "wall_seconds": 0.0,
+            }
             for job in reply["assignments"]
-        ]  # fmt: skip
+        ]

@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks import processes, specs
 from benchmarks.rows import Row
 from benchmarks.sizes import Sizes
-from torc.slurm.sandbox import cluster
+from torc.schedulers.slurm.sandbox import cluster
 
 CPUS = 4
 _PROGRAMS = ("sbatch", "srun", "squeue", "sacct", "scancel", "scontrol", "sinfo", "sacctmgr")
@@ -33,7 +33,7 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
     """Start a cluster, measure in rounds of all ways, and count commands. The cluster is gone afterwards."""
     folder.mkdir(parents=True)
     prefix = "b" + "".join(random.SystemRandom().choices(string.ascii_lowercase, k=4))
-    sandbox = cluster.create(folder / "c", cluster.Settings(prefix=prefix, cpus=CPUS, gpus=0))
+    sandbox = cluster.create(folder / "c", cluster.SandboxSettings(prefix=prefix, cpus=CPUS, gpus=0))
     try:
         sandbox.start(install=False)
         environ = {**sandbox.environment, "TORC_PROGRAM": processes.TORC[0]}
@@ -129,9 +129,11 @@ def _commands(sizes: Sizes, folder: Path, environ: Mapping[str, str]) -> Row:
     folder.mkdir(parents=True)
     calls = _count_in(folder / "bin")
     environ = {
-        **environ, "TORC_DB": str(folder / "torc.db"), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        **environ,
+        "TORC_DB": str(folder / "torc.db"),
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
         "TORC_BENCHMARK_CALLS": str(calls),
-    }  # fmt: skip
+    }
     jobs = sizes.slurm_counted_jobs
     processes.run([*processes.TORC, "create", str(specs.save(_sweep(jobs), folder))], folder, environ)
     submit = [*processes.TORC, "slurm", "schedule-nodes", "1", "--num-allocations", "2"]

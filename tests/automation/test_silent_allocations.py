@@ -8,10 +8,10 @@ import pytest
 
 from tests.support.stores import open_sqlite
 from torc.api.allocations import Allocation
-from torc.automation.clustered import Clustered
-from torc.core.allocations import AllocationState
-from torc.slurm.cluster import Cluster
-from torc.slurm.slurm import Slurm
+from torc.automation.scheduler_executor import SchedulerExecutor
+from torc.planning.allocations import AllocationState
+from torc.schedulers.slurm.backend import SlurmBackend
+from torc.schedulers.slurm.partitions import Cluster
 
 
 @pytest.mark.parametrize(("num_runners", "number_of_lines"), [(0, 1), (2, 0)])
@@ -20,11 +20,21 @@ def test_the_end_of_its_log_is_told(
 ) -> None:
     (tmp_path / "slurm_output_wf3_sl17.e").write_text("fine\nerror: the server does not answer\x1b[2J\n")
     item = Allocation(
-        name="a", walltime_seconds=60, id=1, workflow_id=3, run_id=1, mark="m", cluster_job_id="17", created_at=0.0,
-        state=AllocationState.ENDED, started_at=1.0, ended_at=2.0, num_runners=num_runners,
-    )  # fmt: skip
+        name="a",
+        walltime_seconds=60,
+        id=1,
+        workflow_id=3,
+        run_id=1,
+        mark="m",
+        cluster_job_id="17",
+        created_at=0.0,
+        state=AllocationState.ENDED,
+        started_at=1.0,
+        ended_at=2.0,
+        num_runners=num_runners,
+    )
     opened = open_sqlite(sqlite_file, tmp_path)
-    hands = Clustered(opened, Slurm(), lambda: Cluster("c", "c", ()), log_folder=tmp_path)
+    hands = SchedulerExecutor(opened, SlurmBackend(), lambda: Cluster("c", "c", ()), log_folder=tmp_path)
     hands._tell_log(item)
     opened.close()
     said = [message for message in caplog.messages if "no runner of allocation 17" in message]

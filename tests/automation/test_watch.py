@@ -21,13 +21,13 @@ from torc.api.data import ListRequirements
 from torc.api.recovery import GetRecoverySpent, Recovery
 from torc.api.runs import ListRunners
 from torc.automation import lock
-from torc.automation.hands import Hands, Limits, Work
-from torc.automation.here import Here
-from torc.automation.policy import AUTOMATION, Policy
-from torc.automation.watch import Watch, Watched, lines_of
+from torc.automation.executor import Executor, NodeLimits, Work
+from torc.automation.local_executor import LocalExecutor
+from torc.automation.policy import AUTOMATION, RecoveryPolicy
+from torc.automation.watch import WatchResult, WorkflowWatch, lines_of
 from torc.client.embedded import Embedded
 from torc.errors import Conflict
-from torc.runner.local import RunOptions
+from torc.runner.local_run import RunOptions
 
 FLAKY = 'echo x >> {name}.tries; [ $(wc -l < {name}.tries) -gt {good} ] || {{ echo "Connection refused" >&2; exit 1; }}'
 
@@ -46,12 +46,12 @@ def flaky(name: str, fails: int) -> dict[str, Any]:
     return {"name": name, "command": FLAKY.format(name=name, good=fails)}
 
 
-def here(torc: Embedded, folder: Path) -> Hands:
-    return Here(torc, RunOptions(output_dir=folder / "out", wait_seconds=0.2), lambda workflow: nullcontext())
+def here(torc: Embedded, folder: Path) -> Executor:
+    return LocalExecutor(torc, RunOptions(output_dir=folder / "out", wait_seconds=0.2), lambda workflow: nullcontext())
 
 
-def watch(torc: Embedded, number: int, hands: Hands, **policy: Any) -> Watched:
-    return Watch(torc, number, Policy(**policy), hands, poll_seconds=0.2).run()
+def watch(torc: Embedded, number: int, hands: Executor, **policy: Any) -> WatchResult:
+    return WorkflowWatch(torc, number, RecoveryPolicy(**policy), hands, poll_seconds=0.2).run()
 
 
 def test_it_runs_recovers_and_goes_on_until_all_is_done(local: Embedded, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_hook_that_says_no_stops_it_before_anything_is_changed(local: Embedded
         raise Conflict("the hook says no")
 
     with pytest.raises(Conflict, match="the hook says no"):
-        Watch(local, number, Policy(), here(local, tmp_path), refuse, 0.2).run()
+        WorkflowWatch(local, number, RecoveryPolicy(), here(local, tmp_path), refuse, 0.2).run()
     assert [item.num_retried for item in seen] == [1] and states(local, number) == {"never": "failed"}
 
 
@@ -122,8 +122,8 @@ class Elsewhere:
     folder: Path
     begun: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def limits(self) -> Limits:
-        return Limits()
+    def limits(self) -> NodeLimits:
+        return NodeLimits()
 
     def is_busy(self, workflow_id: int) -> bool:
         return bool(self.begun) and self.begun[-1].poll() is None

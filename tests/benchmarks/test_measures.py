@@ -24,9 +24,12 @@ def test_a_measure_gives_figures(name: str, tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     argv = [str(ROOT / "benchmarks/run"), "--only", name, "--tiny", "--json", str(figures)]
     done = subprocess.run(
-        argv, env={"PYTHON": sys.executable, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        argv,
+        env={"PYTHON": sys.executable, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode in MISSED_OR_MET, done.stderr
     assert "gave no figures" not in done.stdout, done.stderr
     document = json.loads(figures.read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from tests.support.program import Program
 from tests.support.serving import start
 from tests.support.stores import check_all, open_sqlite
 from torc.client.credentials import write_token
-from torc.server.accounts import Authentication
+from torc.server.authentication import Authentication
 
 SECRET = "the-owners-token"
 

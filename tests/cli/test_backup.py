@@ -14,7 +14,7 @@ from tests.cli.conftest import EMBEDDED
 from tests.support.program import Program
 from tests.support.running import wait_until
 from torc.store import alembic_runner
-from torc.store.migrate import VERSIONS
+from torc.store.schema_version import VERSIONS
 
 pytestmark = EMBEDDED
 MANY = "name: many\nparameters: {i: '1:300'}\njobs: [{name: 'j{i}', use_parameters: [i], command: 'echo >> ran'}]\n"

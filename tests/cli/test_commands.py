@@ -433,11 +433,15 @@ def test_an_argument_that_is_no_text_is_refused(program: Program, arguments: tup
 @pytest.mark.parametrize(
     ("variable", "url"),
     [
-        ("TORC_DB", "postgresql+psycopg://u:hidden@[::1/x"), ("TORC_DB", "postgresql://u:hidden@h:port/x"),
-        ("TORC_API_URL", "http://[::1"), ("TORC_API_URL", "http://u:hidden@h:99999/"), ("TORC_API_URL", "http://u:x/hidden@h"),
-        ("TORC_DB", "postgresql://u:p@hidden@127.0.0.1:1/x"), ("TORC_DB", "postgresql://u:p/hidden@127.0.0.1:1/x"),
+        ("TORC_DB", "postgresql+psycopg://u:hidden@[::1/x"),
+        ("TORC_DB", "postgresql://u:hidden@h:port/x"),
+        ("TORC_API_URL", "http://[::1"),
+        ("TORC_API_URL", "http://u:hidden@h:99999/"),
+        ("TORC_API_URL", "http://u:x/hidden@h"),
+        ("TORC_DB", "postgresql://u:p@hidden@127.0.0.1:1/x"),
+        ("TORC_DB", "postgresql://u:p/hidden@127.0.0.1:1/x"),
     ],
-)  # fmt: skip
+)
 def test_a_url_that_is_none_is_an_error_without_its_password(tmp_path: Path, variable: str, url: str) -> None:
     done = Program(tmp_path)("workflows", "list", code=2, **{variable: url})
     assert "not valid" in done.stderr or "not a valid URL" in done.stderr

@@ -95,9 +95,14 @@ def test_fish_completes(program: Program, shells: dict[str, str]) -> None:
     assert [line.partition("\t")[0] for line in done.stdout.splitlines()] == ["worker", "workflows", "sweep.yaml"]
 
 
-@pytest.mark.parametrize(("shell", "path"), [
-    ("bash", ".local/share/bash-completion/completions/torc"), ("zsh", ".zfunc/_torc"), ("fish", ".config/fish/completions/torc.fish"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shell", "path"),
+    [
+        ("bash", ".local/share/bash-completion/completions/torc"),
+        ("zsh", ".zfunc/_torc"),
+        ("fish", ".config/fish/completions/torc.fish"),
+    ],
+)
 def test_install_writes_the_script_to_where_the_shell_looks(program: Program, shell: str, path: str) -> None:
     done = program("completion", shell, "--install")
     assert (program.directory / path).read_text() == program("completion", shell).stdout

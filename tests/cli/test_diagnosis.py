@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.program import Program
-from torc.cli import utilization
+from torc.cli.commands import utilization
 
 SPEC = """
 name: failing
@@ -29,10 +29,20 @@ jobs:
   - {name: behind, command: 'true', depends_on: [shell]}
 """
 WANTED = {
-    "module": "missing_module", "file1": "missing_file", "file4": "missing_file", "shell": "missing_file", "crash": "unknown",
-    "memory": "out_of_memory", "size": "disk_full", "full": "disk_full", "syntax": "syntax_error", "network": "network",
-    "stdout": "assertion", "late": "timeout", "assertion": "assertion",
-}  # fmt: skip
+    "module": "missing_module",
+    "file1": "missing_file",
+    "file4": "missing_file",
+    "shell": "missing_file",
+    "crash": "unknown",
+    "memory": "out_of_memory",
+    "size": "disk_full",
+    "full": "disk_full",
+    "syntax": "syntax_error",
+    "network": "network",
+    "stdout": "assertion",
+    "late": "timeout",
+    "assertion": "assertion",
+}
 
 
 def test_jobs_that_really_fail_are_explained(program: Program) -> None:

@@ -95,10 +95,22 @@ def packed(program: Program, home: Path) -> None:
             )
             texts[member.name.removeprefix("torc-bundle/")] = tar.extractfile(member).read().decode()  # type: ignore[union-attr]
     assert set(texts) >= {
-        "README.txt", "manifest.json", "host.json", "configuration.json", "workflow.json", "summary.json", "diagnosis.json", "symptoms.json",
-        "provenance.json", "events.jsonl", "failed-attempts.jsonl", "spec/as-written.yaml", "spec/as-resolved.yaml",
-        "logs/job_wf1_j3_r1_a1.e", "logs/job_wf1_j4_r1_a1.o",
-    }  # fmt: skip
+        "README.txt",
+        "manifest.json",
+        "host.json",
+        "configuration.json",
+        "workflow.json",
+        "summary.json",
+        "diagnosis.json",
+        "symptoms.json",
+        "provenance.json",
+        "events.jsonl",
+        "failed-attempts.jsonl",
+        "spec/as-written.yaml",
+        "spec/as-resolved.yaml",
+        "logs/job_wf1_j3_r1_a1.e",
+        "logs/job_wf1_j4_r1_a1.o",
+    }
     assert any(name.startswith("logs/job_runner_") for name in texts) and "logs/job_wf1_j1_r1_a1.o" not in texts
     packages = set(json.loads(texts["host.json"])["packages"])
     assert {"pyjson5", "urllib3", "sqlalchemy"} <= packages and not packages & {

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.testing import CliRunner
 
-from torc.cli.option_groups import grouped
+from torc.cli.options.groups import grouped
 
 Size = Annotated[int, typer.Option("--size", help="How large.")]
 Color = Annotated[list[str] | None, typer.Option("--color", help="Which; repeat.")]

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from tests.cli.conftest import EMBEDDED
 from tests.support.program import Program
 from torc.reports.plots import _busy
-from torc.runner.series import Point
+from torc.runner.time_series import SeriesPoint
 
 SPEC = """
 name: sweep
@@ -80,5 +80,7 @@ def test_results_show_what_was_measured(program: Program) -> None:
 
 
 def test_the_use_of_cpus_is_taken_over_a_second_at_least() -> None:
-    points = [Point(seconds, cpu, 0, 1, 0, 0) for seconds, cpu in ((0.1, 0.1), (0.2, 0.1), (2.0, 1.0), (4.0, 5.0))]
+    points = [
+        SeriesPoint(seconds, cpu, 0, 1, 0, 0) for seconds, cpu in ((0.1, 0.1), (0.2, 0.1), (2.0, 1.0), (4.0, 5.0))
+    ]
     assert [round(busy, 3) for busy in _busy(points)] == [1.0, 0.5, 0.5, 2.0]

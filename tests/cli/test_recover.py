@@ -61,9 +61,14 @@ def test_on_a_terminal_each_group_is_asked_about(program: Program) -> None:
     program("run", program.write("sweep.yaml", SPEC), "-q", code=1)
     terminal, end = pty.openpty()
     with subprocess.Popen(
-        [*PROGRAM, "recover", "--no-run", "--reason", "the server is up again"], cwd=program.directory,
-        env=program.environ(), stdin=end, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+        [*PROGRAM, "recover", "--no-run", "--reason", "the server is up again"],
+        cwd=program.directory,
+        env=program.environ(),
+        stdin=end,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         os.write(terminal, b"y\nn\n")
         out, err = process.communicate(timeout=60)
     os.close(terminal)

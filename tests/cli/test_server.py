@@ -21,7 +21,7 @@ from tests.cli.conftest import EMBEDDED
 from tests.support.program import Program
 from tests.support.running import children, is_alive, wait_until
 from tests.support.stores import empty_postgres
-from torc.store.open import Store
+from torc.store.engine import Store
 
 pytestmark = EMBEDDED
 ONE = "name: one\njobs: [{name: a, command: 'torc user-data list 1 -f json > seen; echo $TORC_API_URL > url'}]\n"
@@ -261,10 +261,27 @@ def test_a_port_that_is_taken_is_named(served: Program, tmp_path: Path) -> None:
 def _certificate(folder: Path) -> Path:
     path = folder / "cert.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(folder / "key.pem"), "-out", str(path),
-         "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            str(folder / "key.pem"),
+            "-out",
+            str(path),
+            "-days",
+            "1",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1,DNS:localhost",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return path
 
 

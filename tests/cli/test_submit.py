@@ -1,14 +1,14 @@
-"""`torc submit --dry-run` and `torc slurm generate`, for clusters that only a profile knows. Real clusters: tests/slurm."""
+"""`torc submit --dry-run` and `torc slurm generate`, for clusters that only a profile knows. Real clusters: tests/schedulers/slurm."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.support.program import Program
-from torc.cli import clusters
+from torc.cli import cluster_access
 from torc.client.embedded import Embedded
 from torc.errors import Unavailable
-from torc.store.open import Store, open_store
+from torc.store.engine import Store, open_store
 
 SPEC = """
 name: staged
@@ -104,6 +104,6 @@ def test_no_password_of_a_database_is_put_into_a_batch_script(postgres_store: St
     store = open_store(secret.render_as_string(hide_password=False))
     try:
         with pytest.raises(Unavailable, match="with a password"):
-            clusters._place_of(Embedded(store, "test"))
+            cluster_access._place_of(Embedded(store, "test"))
     finally:
         store.close()

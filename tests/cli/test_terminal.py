@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 
 from tests.cli.conftest import EMBEDDED
-from tests.core.test_visible import ANY_TEXT, obeyed
 from tests.support.program import PROGRAM, Program
-from torc.cli import render, terminal
+from tests.test_display_text import ANY_TEXT, obeyed
+from torc.cli import rendering, terminal
 
 ATTACK = "a\x1b[2J\x1b]0;title\x07\x1b]52;c;ZXZpbA==\x07\x9b31m\u202eb\x08\r"
 _OURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -36,12 +36,26 @@ def test_only_codes_of_our_own_get_through(text: str) -> None:
 
 
 SHOWING = [
-    ["status", "1"], ["jobs", "list", "1"], ["jobs", "get", "1"], ["user-data", "list", "1"], ["workflows", "get", "1"],
-    ["results", "list", "1"], ["events", "list", "1"], ["workflows", "diagnose", "1"], ["logs", "analyze", "1"],
-    ["jobs", "explain", "1"], ["jobs", "logs", "1"], ["plan", "1"], ["status", ATTACK], ["run", f"{ATTACK}.yaml"],
-    ["workflows", "export", "1", "--spec-only", "-o", "-"], [f"nonsense{ATTACK}"], ["workflows", "get", "1", "-f", "json"],
-    ["reports", "summary", "1"], ["completion", "--complete", "status", ""],
-]  # fmt: skip
+    ["status", "1"],
+    ["jobs", "list", "1"],
+    ["jobs", "get", "1"],
+    ["user-data", "list", "1"],
+    ["workflows", "get", "1"],
+    ["results", "list", "1"],
+    ["events", "list", "1"],
+    ["workflows", "diagnose", "1"],
+    ["logs", "analyze", "1"],
+    ["jobs", "explain", "1"],
+    ["jobs", "logs", "1"],
+    ["plan", "1"],
+    ["status", ATTACK],
+    ["run", f"{ATTACK}.yaml"],
+    ["workflows", "export", "1", "--spec-only", "-o", "-"],
+    [f"nonsense{ATTACK}"],
+    ["workflows", "get", "1", "-f", "json"],
+    ["reports", "summary", "1"],
+    ["completion", "--complete", "status", ""],
+]
 
 
 @EMBEDDED
@@ -101,8 +115,8 @@ def _columns_before(line: str, word: str) -> int:
 
 @given(ANY_TEXT)
 def test_a_cut_cell_is_as_wide_as_its_column(cell: str) -> None:
-    shown = render._filled(render._cut(cell, 10), 10)
-    assert render._width(shown) == 10
+    shown = rendering._filled(rendering._cut(cell, 10), 10)
+    assert rendering._width(shown) == 10
 
 
 PLAIN = "name: plain\njobs: [{name: a, command: 'echo ran >> ran.txt'}]\n"

@@ -22,7 +22,7 @@ from torc.api.users import GetMe
 from torc.client.remote import Remote
 from torc.errors import Unauthorized
 from torc.runner.job_credentials import without_password
-from torc.store.open import Store
+from torc.store.engine import Store
 
 SERVER = pytest.mark.parametrize("program", ["server"], indirect=True)
 JOB = r"""

@@ -16,7 +16,7 @@ import urllib3
 from tests.support.program import PROGRAM, Program
 from tests.support.running import wait_until
 from tests.support.stores import empty_postgres
-from torc.store.open import Store
+from torc.store.engine import Store
 
 PASSWORD = "correct horse battery\n"
 ONE = "name: one\njobs: [{name: a, command: 'echo done'}]\n"
@@ -301,9 +301,13 @@ def test_a_password_is_asked_for_at_the_terminal_and_not_shown(town: Town, tmp_p
     words = " ".join([*PROGRAM, "login", "--user", "ada"])
     record = tmp_path / "record"
     with subprocess.Popen(
-        ["script", "-qfec", words, str(record)], cwd=ada.directory, env=ada.environ(), text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as terminal:  # fmt: skip
+        ["script", "-qfec", words, str(record)],
+        cwd=ada.directory,
+        env=ada.environ(),
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as terminal:
         wait_until(lambda: record.exists() and "password of ada" in record.read_text(), "the password is asked for")
         terminal.communicate(PASSWORD, timeout=60)
     shown = record.read_text()

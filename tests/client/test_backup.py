@@ -11,7 +11,7 @@ import pytest
 from tests.support.running import wait_until
 from torc.client import backup
 from torc.errors import Unavailable
-from torc.store.open import open_store
+from torc.store.engine import open_store
 
 
 def test_a_database_that_nothing_could_replace_keeps_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

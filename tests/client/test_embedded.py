@@ -19,7 +19,7 @@ from torc.api.workflows import CancelWorkflow, DeleteWorkflow, ListWorkflows, Up
 from torc.client import embedded
 from torc.client.embedded import Embedded
 from torc.errors import Conflict, NotFound, Unavailable
-from torc.store.open import open_store
+from torc.store.engine import open_store
 
 
 def meanwhile(do: Callable[[], Any]) -> Future[Any]:
@@ -155,7 +155,7 @@ def test_a_database_that_stays_locked_is_said_to_be_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr("torc.store.open.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("torc.store.engine.BUSY_SECONDS", 0.05)
     torc = Embedded(open_store(tmp_path / "torc.db"), "user:tester")
     other = sqlite3.connect(tmp_path / "torc.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -40,8 +40,8 @@ from torc.api.jobs import ListJobs
 from torc.api.runs import ListResults
 from torc.api.workflows import CheckWorkflow, GetWorkflow
 from torc.client.embedded import Embedded
-from torc.runner import launch
-from torc.store.open import open_store
+from torc.runner import spawner_client
+from torc.store.engine import open_store
 
 CRASHED = 99
 _FAILED = 98
@@ -83,7 +83,7 @@ class Points:
         for name in ("unlink", "remove", "rmdir"):
             self._count(os, name, "unlink")
         self._split_writes()
-        self._count(launch.Spawner, "start", "spawn")
+        self._count(spawner_client.SpawnerClient, "start", "spawn")
         self._count(subprocess.Popen, "__init__", "spawn")
 
     def _count(self, owner: Any, name: str, kind: str) -> None:
@@ -252,7 +252,7 @@ class Explorer:
         mark.write_text(str(start))
 
         def drive() -> str:
-            launch.spawner.__file__ = str(_SPAWNER)
+            spawner_client.spawner.__file__ = str(_SPAWNER)
             os.environ["TORC_TEST_CRASH_SPAWNER"] = str(self.work)
             with contextlib.suppress(Exception):  # the run ends with a reason; that is looked at below
                 self._drive(url)

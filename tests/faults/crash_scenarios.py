@@ -21,12 +21,12 @@ from tests.support.running import ROOT
 from torc.api.base import Torc
 from torc.api.events import ListEvents
 from torc.api.workflows import CreateWorkflow, GetWorkflow
-from torc.automation.here import Here
-from torc.automation.policy import Policy
-from torc.automation.watch import Watch
+from torc.automation.local_executor import LocalExecutor
+from torc.automation.policy import RecoveryPolicy
+from torc.automation.watch import WorkflowWatch
 from torc.client.embedded import Embedded
 from torc.errors import Unavailable
-from torc.runner.local import RunOptions, run_here
+from torc.runner.local_run import RunOptions, run_here
 
 #: says so when another copy of it runs; a lock ends with its holder, however that ended
 LOCK = "exec 9> lock_$TORC_JOB_NAME; flock -n 9 || echo $TORC_JOB_NAME >> overlaps; "
@@ -146,8 +146,8 @@ class Recovery(Scenario):
     """`torc watch --recover`: the job gets more memory until that is enough."""
 
     def drive(self, torc: Torc, workflow_id: int, work: Path, url: str) -> None:
-        hands = Here(torc, options(work), lambda workflow: nullcontext())
-        ending = Watch(torc, workflow_id, Policy(max_retries=6), hands, poll_seconds=0.2).run().ending
+        hands = LocalExecutor(torc, options(work), lambda workflow: nullcontext())
+        ending = WorkflowWatch(torc, workflow_id, RecoveryPolicy(max_retries=6), hands, poll_seconds=0.2).run().ending
         assert ending == "completed", ending
 
 

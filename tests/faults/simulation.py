@@ -29,8 +29,8 @@ from typing import Any
 from sqlalchemy import text
 
 from torc.api.base import Request
+from torc.api.change_plans import ApplyIntervention, ProposeIntervention, StartSpendingAnew
 from torc.api.events import ListEvents
-from torc.api.interventions import ApplyIntervention, ProposeIntervention, StartSpendingAnew
 from torc.api.jobs import ListJobs
 from torc.api.runs import (
     ActionAssignment,
@@ -49,12 +49,11 @@ from torc.api.runs import (
 )
 from torc.api.workflows import CheckWorkflow, CreateWorkflow, GetWorkflow
 from torc.client.embedded import Embedded, says_something, without_reports
-from torc.core.resources import Capacity
-from torc.core.retry import DIED
 from torc.errors import NotFound, TorcError
+from torc.failures.retry import DIED
 from torc.operations import exchange, runs
 from torc.operations.dispatch import Tx, answer, prepare
-from torc.operations.rows import workflow_row
+from torc.operations.row_mapping import workflow_row
 from torc.operations.spending import held_seconds, spent
 from torc.runner import reactor
 from torc.runner.state import (
@@ -67,18 +66,19 @@ from torc.runner.state import (
     KillAction,
     Launched,
     Leave,
+    ReactorSettings,
     Replied,
     RunAction,
+    RunnerState,
     Send,
-    Settings,
-    Start,
-    State,
+    StartAttempt,
     Tick,
     Unreachable,
     Withdraw,
     Withdrawn,
 )
-from torc.store.open import open_store
+from torc.store.engine import open_store
+from torc.workflow.resources import Capacity
 
 #: a tenth of the real time, so that histories are short: the lease, and what depends on it
 LEASE_SECONDS = 6.0
@@ -134,12 +134,12 @@ class Slot:
     capacity: Capacity
     pid: int = 0
     runner_id: int = 0
-    state: State | None = None
-    settings: Settings | None = None
+    state: RunnerState | None = None
+    settings: ReactorSettings | None = None
     processes: dict[int, Process] = field(default_factory=dict)  # by job
     actions: dict[int, Process] = field(default_factory=dict)  # by firing
     places: dict[int, Place] = field(default_factory=dict)  # job -> place of its latest attempt
-    lines: dict[Place, list[Start]] = field(default_factory=dict)  # place that is taken -> what waits for it
+    lines: dict[Place, list[StartAttempt]] = field(default_factory=dict)  # place that is taken -> what waits for it
     inbox: list[Event] = field(default_factory=list)
     stopped_until: float = 0.0
     wake: int = 0  # of its next tick
@@ -218,9 +218,14 @@ class World:
         for at, script in enumerate(scripts):
             waits = chance.sample(names[:at], min(at, chance.choice([0, 0, 1, 2])))
             jobs.append(
-                {"name": script.name, "command": "true", "depends_on": waits, "failure_handler": "again",
-                 "resource_requirements": f"cpus{script.cpus}"}
-            )  # fmt: skip
+                {
+                    "name": script.name,
+                    "command": "true",
+                    "depends_on": waits,
+                    "failure_handler": "again",
+                    "resource_requirements": f"cpus{script.cpus}",
+                }
+            )
         document = {
             "name": "simulated",
             "jobs": jobs,
@@ -230,12 +235,21 @@ class World:
             ],
             "actions": [
                 {"trigger_type": "on_workflow_start", "action_type": "run_commands", "commands": ["true"]},
-                {"trigger_type": "on_jobs_complete", "action_type": "run_commands", "commands": ["true"],
-                 "jobs": [chance.choice(names)]},
-                {"trigger_type": "on_jobs_ready", "action_type": "run_commands", "commands": ["true"],
-                 "jobs": [names[-1]], "at_most_once": True},
+                {
+                    "trigger_type": "on_jobs_complete",
+                    "action_type": "run_commands",
+                    "commands": ["true"],
+                    "jobs": [chance.choice(names)],
+                },
+                {
+                    "trigger_type": "on_jobs_ready",
+                    "action_type": "run_commands",
+                    "commands": ["true"],
+                    "jobs": [names[-1]],
+                    "at_most_once": True,
+                },
             ],
-        }  # fmt: skip
+        }
         if max(script.cpus for script in scripts) > max(slot.capacity.num_cpus for slot in self.slots):
             self.slots[0].capacity = Capacity(2, 8 * _GIB, 0)
         number = int(self.send(CreateWorkflow(spec=json.dumps(document), format="json", directory="/")).id)
@@ -463,16 +477,24 @@ class World:
             return
         capacity = NodeCapacity(num_cpus=slot.capacity.num_cpus, memory_bytes=slot.capacity.memory_bytes)
         register = RegisterRunner(
-            workflow_id=self.workflow_id, kind="worker", host=slot.host, pid=slot.pid, process_started=str(slot.pid),
-            boot_id=slot.host, capacity=capacity,
-        )  # fmt: skip
+            workflow_id=self.workflow_id,
+            kind="worker",
+            host=slot.host,
+            pid=slot.pid,
+            process_started=str(slot.pid),
+            boot_id=slot.host,
+            capacity=capacity,
+        )
         if self.happens(self.chances.repeated):
             self.send(register)
         slot.runner_id = self.send(register).id
-        slot.settings = Settings(
-            workflow_id=self.workflow_id, runner_id=slot.runner_id, total=slot.capacity,
-            heartbeat_seconds=_HEARTBEAT_SECONDS, wait_seconds=_WAIT_SECONDS,
-        )  # fmt: skip
+        slot.settings = ReactorSettings(
+            workflow_id=self.workflow_id,
+            runner_id=slot.runner_id,
+            total=slot.capacity,
+            heartbeat_seconds=_HEARTBEAT_SECONDS,
+            wait_seconds=_WAIT_SECONDS,
+        )
         self.tell(f"slot {slot.number}: runner {slot.runner_id} begins on {slot.host}")
         slot.state, effects = reactor.begin(slot.settings, self.now)
         slot.is_leaving = False
@@ -559,7 +581,7 @@ class World:
 
     def _do(self, slot: Slot, effect: Effect) -> None:
         match effect:
-            case Start():
+            case StartAttempt():
                 self._start(slot, effect)
             case Kill(job_id, for_good):
                 self._kill(slot, job_id, for_good=for_good)
@@ -567,9 +589,11 @@ class World:
                 self._withdraw(slot, job_id)
             case Keep(reports):
                 kept = DeliverResults(
-                    workflow_id=self.workflow_id, runner_id=slot.runner_id, finished=list(reports.finished),
+                    workflow_id=self.workflow_id,
+                    runner_id=slot.runner_id,
+                    finished=list(reports.finished),
                     actions_finished=list(reports.actions_finished),
-                )  # fmt: skip
+                )
                 self.journals[slot.runner_id].append(kept)
             case RunAction(action):
                 self._run_action(slot, action)
@@ -596,7 +620,7 @@ class World:
 
     # -- processes ------------------------------------------------------------------------------------------------
 
-    def _start(self, slot: Slot, effect: Start) -> None:
+    def _start(self, slot: Slot, effect: StartAttempt) -> None:
         """Start an attempt, or have it wait in line for the place that it is to have, as the spawner does."""
         job_id, attempt = effect.assignment.job_id, effect.assignment.attempt
         place = (job_id, attempt) if effect.after is None else slot.places[effect.after]

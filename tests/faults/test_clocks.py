@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.running import results, run, store
 from torc.client.embedded import Embedded
-from torc.runner import local as local_runner
-from torc.runner.place import Place
+from torc.runner import local_run as local_runner
+from torc.runner.context import RunnerContext
 
 _YEAR = 365 * 86400.0
 
@@ -21,7 +21,7 @@ def test_durations_and_limits_are_right_when_the_clock_jumps(
 ) -> None:
     readings = (1.8e9 + jump * number for number in itertools.count())
 
-    class JumpingPlace(Place):
+    class JumpingPlace(RunnerContext):
         def __init__(self, **fields: object) -> None:
             super().__init__(**{**fields, "clock": lambda: next(readings)})  # type: ignore[arg-type]
 

@@ -29,9 +29,11 @@ def test_a_retry_waits_while_others_run_and_is_not_early(local: Embedded, tmp_pa
 
 def test_a_retry_that_waits_outlives_its_runner(local: Embedded, tmp_path: Path) -> None:
     number = store(
-        local, tmp_path, [{"name": "a", "command": "[ -e again ] || exit 3", "failure_handler": "later"}],
+        local,
+        tmp_path,
+        [{"name": "a", "command": "[ -e again ] || exit 3", "failure_handler": "later"}],
         failure_handlers=[{"name": "later", "rules": [{"exit_codes": [3], "delay_seconds": 3600}]}],
-    )  # fmt: skip
+    )
     process = start_process(tmp_path / "torc.db", number, tmp_path / "out")
 
     def due_at() -> float | None:

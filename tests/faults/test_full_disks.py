@@ -16,8 +16,8 @@ from tests.support.running import run, start_process, states, store, wait_until
 from tests.support.stores import check_all
 from torc.client.embedded import Embedded
 from torc.errors import TorcError, Unavailable
-from torc.runner.local import RunOptions, run_here
-from torc.store.open import open_store
+from torc.runner.local_run import RunOptions, run_here
+from torc.store.engine import open_store
 
 _BYTES = 8 << 20
 _USE_ALL_FILES = "cd $SMALL; i=0; while [ $i -lt 100 ]; do (: > f$i) 2>/dev/null; i=$((i+1)); done"

@@ -25,9 +25,9 @@ from tests.support.running import (
 )
 from torc.api.runs import ListRunners
 from torc.client.embedded import Embedded
-from torc.runner import orphans
-from torc.runner.conversation import REPORTS_AT_ONCE
-from torc.runner.orphans import Sessions
+from torc.runner import dead_runners
+from torc.runner.dead_runners import Sessions
+from torc.runner.exchange_policy import REPORTS_AT_ONCE
 
 #: says so when another copy of it runs; a lock ends with its holder, however that ended
 JOB = (
@@ -54,9 +54,11 @@ def _kill_again_and_again(torc: Embedded, folder: Path, num_jobs: int, kills: in
         process = start_process(folder / "torc.db", number, folder / "out", max_parallel_jobs=4)
         begun = list((folder / "out").glob("sessions_*"))
         wait_until(
-            lambda begun=begun, process=process: process.poll() is not None
-            or set((folder / "out").glob("sessions_*")) - set(begun), "the runner has begun",
-        )  # fmt: skip
+            lambda begun=begun, process=process: (
+                process.poll() is not None or set((folder / "out").glob("sessions_*")) - set(begun)
+            ),
+            "the runner has begun",
+        )
         time.sleep(chance.uniform(0.0, 0.25))
         if chance.random() < 0.5:
             kill_with_spawner(process)
@@ -169,7 +171,7 @@ def test_a_process_that_got_the_number_of_a_session_of_long_ago_is_not_touched(t
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as innocent:
         sessions = Sessions(tmp_path, 1, 1)
         sessions.path.write_text(f"{innocent.pid} 1.00\n")
-        orphans.end_processes("1.0", sessions.path)
+        dead_runners.end_processes("1.0", sessions.path)
         assert innocent.poll() is None
         innocent.kill()
     sessions.close()

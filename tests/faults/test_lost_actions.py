@@ -72,9 +72,15 @@ class _Runner:
         self._torc, self._workflow_id = torc, workflow_id
         made = torc.send(
             RegisterRunner(
-                workflow_id=workflow_id, kind="local", host=host, pid=1, process_started="1@1", boot_id="b", capacity=NODE
+                workflow_id=workflow_id,
+                kind="local",
+                host=host,
+                pid=1,
+                process_started="1@1",
+                boot_id="b",
+                capacity=NODE,
             )
-        )  # fmt: skip
+        )
         self.id = made.id
 
     def says(self, **more: Any) -> ExchangeReply:

@@ -17,7 +17,7 @@ from tests.support.workflows import workflow
 from torc.api.workflows import DeleteWorkflow, GetWorkflow
 from torc.client.embedded import Embedded
 from torc.errors import Unavailable
-from torc.store.open import open_store
+from torc.store.engine import open_store
 
 SPEC = """
 name: study
@@ -25,10 +25,23 @@ resource_monitor: {enabled: true, granularity: time_series}
 jobs: [{name: good, command: 'echo hello'}, {name: bad, command: 'echo "No such file or directory" >&2; exit 3'}]
 """
 LOOKING = [
-    "status 1", "workflows list", "workflows get 1 -f json", "jobs list 1", "jobs get 2", "jobs logs 1", "jobs explain 2",
-    "results list 1", "events list 1", "compute-nodes list 1", "workflows diagnose 1", "logs analyze 1", "plan 1",
-    "reports summary 1", "workflows check 1", "workflows export 1 --spec-only -o -",
-]  # fmt: skip
+    "status 1",
+    "workflows list",
+    "workflows get 1 -f json",
+    "jobs list 1",
+    "jobs get 2",
+    "jobs logs 1",
+    "jobs explain 2",
+    "results list 1",
+    "events list 1",
+    "compute-nodes list 1",
+    "workflows diagnose 1",
+    "logs analyze 1",
+    "plan 1",
+    "reports summary 1",
+    "workflows check 1",
+    "workflows export 1 --spec-only -o -",
+]
 CHANGING = [
     "run 1",
     "run spec.yaml",

@@ -24,9 +24,9 @@ from tests.support.wire import Wire
 from torc.api.jobs import ListJobs
 from torc.api.runs import EndRunner, ListResults, ListRunners
 from torc.client.connect import open_database
-from torc.client.place import read
 from torc.client.remote import Remote
-from torc.runner.local import RunOptions, run_here
+from torc.client.server_file import read
+from torc.runner.local_run import RunOptions, run_here
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,8 +88,19 @@ def _runner(url: str, workflow_id: int, folder: Path, number: int) -> subprocess
         "HOME": str(folder),
     }
     argv = [
-        sys.executable, "-m", "torc.cli.main", "worker", str(workflow_id), "--url", url, "-j", "2", "-o", f"out{number}", "-q",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torc.cli.main",
+        "worker",
+        str(workflow_id),
+        "--url",
+        url,
+        "-j",
+        "2",
+        "-o",
+        f"out{number}",
+        "-q",
+    ]
     return subprocess.Popen(argv, cwd=folder, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

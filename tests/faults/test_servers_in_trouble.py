@@ -22,8 +22,8 @@ from tests.support.workflows import make
 from torc.api.runs import Assignment, Exchange, Finished, ListResults, NodeCapacity, RegisterRunner, StartRun
 from torc.client.embedded import Embedded
 from torc.client.remote import Remote
-from torc.runner.local import RunOptions, run_here
-from torc.store.open import open_store
+from torc.runner.local_run import RunOptions, run_here
+from torc.store.engine import open_store
 
 ROOM = NodeCapacity(num_cpus=4, memory_bytes=1 << 40)
 

@@ -41,8 +41,9 @@ def test_who_takes_over_from_a_stopped_runner_ends_what_that_runs_first(
     assert first.returncode == 0 and '"state": "completed"' in out, err
     attempts = local.send(ListResults(workflow_id=number)).items
     assert [(item.job_name, item.state.value) for item in attempts if item.is_current and item.reason is None] == [
-        ("a", "completed"), ("b", "completed"),
-    ]  # fmt: skip
+        ("a", "completed"),
+        ("b", "completed"),
+    ]
 
 
 def test_what_a_stopped_runner_has_finished_is_not_done_again_where_nobody_took_it_over(

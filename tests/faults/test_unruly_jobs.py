@@ -45,7 +45,7 @@ def test_what_a_job_leaves_behind_is_ended_with_it(local: Embedded, tmp_path: Pa
 def test_what_one_job_leaves_behind_is_told_from_what_another_has_begun(
     local: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_spawners: int
 ) -> None:
-    monkeypatch.setattr("torc.runner.launch._MOST_SPAWNERS", num_spawners)
+    monkeypatch.setattr("torc.runner.spawner_client._MOST_SPAWNERS", num_spawners)
     begin = "(env setsid sh -c 'echo $$ > {0}; exec sleep 1000' &) ; until [ -s {0} ]; do sleep 0.01; done; "
     jobs = [
         {"name": "leaves", "command": begin.format("left") + "until [ -s used ]; do sleep 0.01; done"},
@@ -127,9 +127,13 @@ def test_helpers_of_a_running_job_are_left_alone(local: Embedded, tmp_path: Path
     other = "until [ -s pid ]; do sleep 0.01; done; sleep 0.1"
     last = "sleep 0.7; kill -0 $(cat pid) && touch stop"
     found = run_jobs(
-        local, tmp_path, {"name": "helped", "command": helped}, {"name": "other", "command": other},
-        {"name": "last", "command": last, "depends_on": ["other"]}, max_parallel_jobs=2,
-    )  # fmt: skip
+        local,
+        tmp_path,
+        {"name": "helped", "command": helped},
+        {"name": "other", "command": other},
+        {"name": "last", "command": last, "depends_on": ["other"]},
+        max_parallel_jobs=2,
+    )
     assert {name: result.state.value for name, result in found.items()} == dict.fromkeys(found, "completed")
 
 
@@ -203,9 +207,21 @@ def test_exit_by_a_signal_is_told(local: Embedded, tmp_path: Path, number: int) 
 
 
 NAMES = [
-    "single ' quote", 'double " quote', "ünïcödé 漢字 🚀", "$HOME `id` $(id) ; | & > <", "-n", "--help",
-    "back\\slash", "../../escape", "*?[a]", "%s %d {} {0}", "trailing ", "#comment", "null", "a" * 200,
-]  # fmt: skip
+    "single ' quote",
+    'double " quote',
+    "ünïcödé 漢字 🚀",
+    "$HOME `id` $(id) ; | & > <",
+    "-n",
+    "--help",
+    "back\\slash",
+    "../../escape",
+    "*?[a]",
+    "%s %d {} {0}",
+    "trailing ",
+    "#comment",
+    "null",
+    "a" * 200,
+]
 
 
 def test_names_of_all_kinds_reach_the_job_as_they_are(local: Embedded, tmp_path: Path) -> None:

@@ -9,23 +9,23 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.support.people import People, gather
+from tests.support.accounts import People, gather
 from tests.support.requests import example_requests, first, furnish
 from tests.support.stores import open_sqlite
 from tests.support.workflows import NODE, claim, create, runner, spec, states
+from torc.api.access_groups import ShareWorkflow
 from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.jobs import ActOnJobs, ListJobs
-from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers, RemoveRemoteWorker
+from torc.api.registry import REQUESTS
+from torc.api.remote_workers import AddRemoteWorkers, ListRemoteWorkers, RemoveRemoteWorker
 from torc.api.runs import EndRunner, Exchange, Finished, GetRunner, JobAttempt, ListResults, ListRunners
-from torc.api.sharing import ShareWorkflow
-from torc.api.table import REQUESTS
 from torc.api.users import CreateToken, GetMe, ListTokens, RevokeToken
 from torc.api.workflows import GetWorkflow, ListWorkflows
 from torc.client.embedded import Embedded
-from torc.core.access import Caller
 from torc.errors import Conflict, Forbidden, NotFound, TorcError, Unauthorized
 from torc.operations.dispatch import DryRun, Tx, answer
+from torc.workflow.access import Caller
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,15 @@ STRANGERS = {"shared to write", "shared to run", "shared to read", "stranger", "
 WRITERS = {"ada, to write", *STRANGERS, *ABOVE}
 OTHERS: dict[str, tuple[set[str], dict[str, str]]] = {
     **dict.fromkeys(
-        ("GetMe", "ListWorkflows", "ListAccessGroups", "SuggestResources", "GetSpending", "ListOpenInterventions", "FindInterventions"),
+        (
+            "GetMe",
+            "ListWorkflows",
+            "ListAccessGroups",
+            "SuggestResources",
+            "GetSpending",
+            "ListOpenInterventions",
+            "FindInterventions",
+        ),
         (ALL, {}),
     ),
     **dict.fromkeys(("CreateWorkflow", "ImportWorkflow", "CreateAccessGroup"), (WRITERS, {})),
@@ -144,11 +152,20 @@ OTHERS: dict[str, tuple[set[str], dict[str, str]]] = {
         dict.fromkeys(STRANGERS, "hidden"),
     ),
     **dict.fromkeys(
-        ("ListUsers", "GetUser", "CreateUser", "UpdateUser", "DeleteUser", "ImportUsers", "PruneWorkflows", "ListAudit",
-         "StartSpendingAnew"),
+        (
+            "ListUsers",
+            "GetUser",
+            "CreateUser",
+            "UpdateUser",
+            "DeleteUser",
+            "ImportUsers",
+            "PruneWorkflows",
+            "ListAudit",
+            "StartSpendingAnew",
+        ),
         (ABOVE, {}),
     ),
-}  # fmt: skip
+}
 #: sharing is for the owner, whatever right others have
 FOR_ITS_OWNER = {"ShareWorkflow", "UnshareWorkflow"}
 

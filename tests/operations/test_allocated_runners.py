@@ -151,10 +151,12 @@ def test_each_runner_carries_out_what_is_persistent_and_one_of_them_the_rest(tor
         "name": "w",
         "jobs": [{"name": "a", "command": "true"}, {"name": "b", "command": "true", "depends_on": ["a"]}],
         "actions": [
-            action("on_workflow_start", "module", True), action("on_workflow_start", "once"),
-            action("on_jobs_complete", "after", True, jobs=["a"]), action("on_worker_start", "worker"),
+            action("on_workflow_start", "module", True),
+            action("on_workflow_start", "once"),
+            action("on_jobs_complete", "after", True, jobs=["a"]),
+            action("on_worker_start", "worker"),
         ],
-    }  # fmt: skip
+    }
     number = create(torc, document).id
     torc.send(StartRun(workflow_id=number))
 

@@ -26,8 +26,8 @@ from torc.api.diagnosis import ExplainJob
 from torc.api.recovery import RecoverWorkflow
 from torc.api.runs import ListResults, ListRunners, RegisterRunner, StartRun
 from torc.client.embedded import Embedded
-from torc.core.retry import MAX_LOSSES
 from torc.errors import Conflict, NotFound
+from torc.failures.retry import MAX_LOSSES
 
 ASKED = NewAllocation(name="test", walltime_seconds=600)
 
@@ -48,10 +48,17 @@ def inhabit(torc: Embedded, allocation: Allocation, node: str = "n1") -> int:
     torc.send(StartRun(workflow_id=allocation.workflow_id))
     return torc.send(
         RegisterRunner(
-            workflow_id=allocation.workflow_id, kind="slurm", host=node, pid=1, process_started="1", boot_id="boot",
-            capacity=NODE, allocation_id=allocation.id, node=node,
+            workflow_id=allocation.workflow_id,
+            kind="slurm",
+            host=node,
+            pid=1,
+            process_started="1",
+            boot_id="boot",
+            capacity=NODE,
+            allocation_id=allocation.id,
+            node=node,
         )
-    ).id  # fmt: skip
+    ).id
 
 
 def now(torc: Embedded, allocation: Allocation) -> Allocation:
@@ -111,10 +118,11 @@ def test_an_allocation_that_was_not_reported_is_found_by_its_mark(torc: Embedded
         ("OUT_OF_MEMORY", "terminated", "out_of_memory", "out_of_memory", "more memory"),
         ("TIMEOUT", "terminated", "timeout", "timeout", "more time"),
         ("CANCELLED", "terminated", "runner_stopped", None, None),
-        ("NODE_FAIL", "ready", "runner_lost", None, None), ("PREEMPTED", "ready", "runner_lost", None, None),
+        ("NODE_FAIL", "ready", "runner_lost", None, None),
+        ("PREEMPTED", "ready", "runner_lost", None, None),
         ("FAILED", "ready", "runner_lost", None, None),
     ],
-)  # fmt: skip
+)
 def test_the_end_of_an_allocation_is_told_of_the_jobs_in_it(
     torc: Embedded, state: str, expected: str, reason: str, category: str | None, remedy: str | None
 ) -> None:

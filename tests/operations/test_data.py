@@ -30,10 +30,17 @@ DATA: dict[str, Any] = {
     ],
 }
 JOBS = {
-    "a": {"input_files": ["raw"], "output_files": ["mid"], "input_user_data": ["u"], "output_user_data": ["v"],
-          "resource_requirements": "big", "failure_handler": "h", "scheduler": "s"},
+    "a": {
+        "input_files": ["raw"],
+        "output_files": ["mid"],
+        "input_user_data": ["u"],
+        "output_user_data": ["v"],
+        "resource_requirements": "big",
+        "failure_handler": "h",
+        "scheduler": "s",
+    },
     "b": {"input_files": ["mid", "raw"], "input_user_data": ["v"]},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -51,8 +58,10 @@ def user_data(torc: Embedded, workflow_id: int, **fields: Any) -> dict[str, api.
 
 def test_files_know_who_writes_and_how_many_read_them(torc: Embedded, wf: int) -> None:
     assert {name: (file.path, file.producer) for name, file in files(torc, wf).items()} == {
-        "raw": ("raw.txt", None), "mid": ("mid.txt", "a"), "idle": ("i", None),
-    }  # fmt: skip
+        "raw": ("raw.txt", None),
+        "mid": ("mid.txt", "a"),
+        "idle": ("i", None),
+    }
     readers = {name: torc.send(api.GetFile(file_id=file.id)).num_consumers for name, file in files(torc, wf).items()}
     assert readers == {"raw": 2, "mid": 1, "idle": 0}
 
@@ -105,8 +114,10 @@ def test_what_is_in_use_cannot_be_deleted_and_the_user_is_named(torc: Embedded, 
 
 def test_user_data_gives_back_what_was_written(torc: Embedded, wf: int) -> None:
     assert {name: (d.data, d.is_ephemeral, d.producer) for name, d in user_data(torc, wf).items()} == {
-        "u": ({"k": [1]}, False, None), "v": (None, False, "a"), "e": (0, True, None),
-    }  # fmt: skip
+        "u": ({"k": [1]}, False, None),
+        "v": (None, False, "a"),
+        "e": (0, True, None),
+    }
     made = torc.send(api.CreateUserData(workflow_id=wf, name="n", data="text", is_ephemeral=True))
     assert (made.data, made.is_ephemeral) == ("text", True)
     assert torc.send(api.SetUserData(user_data_id=made.id, data=None)).data is None
@@ -114,11 +125,14 @@ def test_user_data_gives_back_what_was_written(torc: Embedded, wf: int) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(categories=["L", "N"])), inner),
     max_leaves=10,
-)  # fmt: skip
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -175,12 +189,14 @@ def test_a_handler_is_no_scheduler(torc: Embedded, wf: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [
-        api.CreateUserData(workflow_id=1, name="u"), api.CreateRequirement(workflow_id=1, name="big"),
+    "request_",
+    [
+        api.CreateUserData(workflow_id=1, name="u"),
+        api.CreateRequirement(workflow_id=1, name="big"),
         api.CreateFailureHandler(workflow_id=1, name="h", fields={"rules": [{"exit_codes": [1]}]}),
         api.CreateSlurmScheduler(workflow_id=1, name="s", fields={}),
     ],
-)  # fmt: skip
+)
 def test_a_taken_name_is_refused(torc: Embedded, wf: int, request_: Any) -> None:
     assert wf == 1
     with pytest.raises(Conflict, match="already"):

@@ -13,7 +13,7 @@ from torc.api.base import Torc
 from torc.api.diagnosis import ExplainJob
 from torc.api.jobs import ActOnJobs
 from torc.api.runs import Assignment, EndRunner, NodeCapacity
-from torc.core.retry import JITTER
+from torc.failures.retry import JITTER
 
 LONG = 1000.0
 

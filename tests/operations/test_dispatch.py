@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from tests.support.workflows import finish, get, run_all, states, workflow
-from torc.api.table import REQUESTS
+from torc.api.registry import REQUESTS
 from torc.client.embedded import Embedded
 from torc.operations.dispatch import HANDLERS
-from torc.operations.lookup import load, module_of
+from torc.operations.handlers import load, module_of
 
 
 def test_every_request_is_answered_where_it_is_looked_for() -> None:
@@ -31,9 +31,12 @@ def test_a_command_imports_what_it_asks_for_alone(tmp_path: Path) -> None:
     run = [sys.executable, "-c", program]
     loaded = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
     assert "torc.operations.workflows" in loaded
-    assert not {"torc.operations.create", "torc.operations.planning", "torc.api.table", "torc.api.allocations"} & set(
-        loaded
-    )
+    assert not {
+        "torc.operations.creation",
+        "torc.operations.planning",
+        "torc.api.registry",
+        "torc.api.allocations",
+    } & set(loaded)
 
 
 def test_the_vocabulary_runs_a_workflow(torc: Embedded) -> None:

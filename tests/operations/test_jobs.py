@@ -26,8 +26,8 @@ from torc.api.events import ListEvents
 from torc.api.jobs import CreateJob, GetJob, Job, ListJobs, UpdateJob
 from torc.api.runs import EndRunner
 from torc.client.embedded import Embedded
-from torc.core.states import State
 from torc.errors import Conflict, Invalid, NotFound
+from torc.workflow.states import State
 
 
 def listed(torc: Embedded, workflow_id: int, **fields: Any) -> list[str]:
@@ -55,21 +55,41 @@ def test_a_job_gives_back_what_its_spec_said(torc: Embedded) -> None:
     document = spec("a", "b", **DATA)
     document["jobs"] = [
         {
-            "name": "a", "command": "echo 'x' \"y\" $HOME ünï\ncode", "invocation_script": "bash -e", "env": {"A": "1"},
-            "priority": 5, "resource_requirements": "big", "failure_handler": "h", "scheduler": "s",
-            "cancel_on_blocking_job_failure": False, "supports_termination": True, "input_files": ["raw"],
-            "output_files": ["mid"], "input_user_data": ["u"], "output_user_data": ["v"],
+            "name": "a",
+            "command": "echo 'x' \"y\" $HOME ünï\ncode",
+            "invocation_script": "bash -e",
+            "env": {"A": "1"},
+            "priority": 5,
+            "resource_requirements": "big",
+            "failure_handler": "h",
+            "scheduler": "s",
+            "cancel_on_blocking_job_failure": False,
+            "supports_termination": True,
+            "input_files": ["raw"],
+            "output_files": ["mid"],
+            "input_user_data": ["u"],
+            "output_user_data": ["v"],
         },
         {"name": "b", "command": "x", "input_files": ["mid"], "input_user_data": ["v"], "depends_on": ["a"]},
-    ]  # fmt: skip
+    ]
     wf = create(torc, document).id
     a, b = job(torc, wf, "a"), job(torc, wf, "b")
     given = document["jobs"][0]
     for field in (
-        "name", "command", "invocation_script", "env", "priority", "failure_handler", "scheduler",
-        "cancel_on_blocking_job_failure", "supports_termination", "input_files", "output_files", "input_user_data",
+        "name",
+        "command",
+        "invocation_script",
+        "env",
+        "priority",
+        "failure_handler",
+        "scheduler",
+        "cancel_on_blocking_job_failure",
+        "supports_termination",
+        "input_files",
+        "output_files",
+        "input_user_data",
         "output_user_data",
-    ):  # fmt: skip
+    ):
         assert getattr(a, field) == given[field], field
     assert (a.requirement_name, a.state, a.attempt, a.runner_id) == ("big", "ready", 0, None)
     assert a.depends_on == [] and b.depends_on == ["a"]
@@ -131,10 +151,19 @@ def test_an_added_job_waits_for_what_it_names_and_for_whoever_writes_what_it_rea
 def test_an_added_job_has_all_its_fields(torc: Embedded) -> None:
     wf = workflow(torc, "a", **DATA)
     fields: dict[str, Any] = {
-        "invocation_script": "bash", "env": {"X": "y"}, "priority": 9, "failure_handler": "h", "scheduler": "s",
-        "cancel_on_blocking_job_failure": False, "supports_termination": True, "input_files": ["raw"],
-        "output_files": ["mid"], "input_user_data": ["u"], "output_user_data": ["v"], "depends_on": ["a"],
-    }  # fmt: skip
+        "invocation_script": "bash",
+        "env": {"X": "y"},
+        "priority": 9,
+        "failure_handler": "h",
+        "scheduler": "s",
+        "cancel_on_blocking_job_failure": False,
+        "supports_termination": True,
+        "input_files": ["raw"],
+        "output_files": ["mid"],
+        "input_user_data": ["u"],
+        "output_user_data": ["v"],
+        "depends_on": ["a"],
+    }
     added = add(torc, wf, "n", requirement="big", **fields)
     assert {key: getattr(added, key) for key in fields} == fields
     assert added.requirement_name == "big"
@@ -175,7 +204,7 @@ def test_a_job_added_to_a_finished_workflow_makes_it_run_on(torc: Embedded) -> N
         ({"name": "n", "command": "  "}, Invalid, "command"),
         ({"name": "n", "env": {"A=B": "x"}}, Invalid, "env"),
     ],
-)  # fmt: skip
+)
 def test_a_job_that_cannot_be_added_is_refused_and_nothing_is_stored(
     torc: Embedded, fields: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
@@ -213,10 +242,13 @@ def test_an_update_changes_what_it_names(torc: Embedded) -> None:
     after = update(torc, wf, "a", command="false", priority=7, requirement="big", env={"Q": "1"})
     assert after == before.model_copy(
         update={
-            "command": "false", "priority": 7, "requirement_id": after.requirement_id, "requirement_name": "big",
+            "command": "false",
+            "priority": 7,
+            "requirement_id": after.requirement_id,
+            "requirement_name": "big",
             "env": {"Q": "1"},
         }
-    )  # fmt: skip
+    )
     assert after.requirement_id != before.requirement_id
     cleared = update(torc, wf, "a", invocation_script="", failure_handler="", scheduler="", env={})
     assert (cleared.invocation_script, cleared.failure_handler, cleared.scheduler, cleared.env) == (

@@ -11,9 +11,9 @@ from torc.api.jobs import ActOnJobs, UpdateJob
 from torc.api.runs import Delivered, DeliverResults, EndRunner, Finished, GetRunner, ListResults, StartRun
 from torc.api.workflows import CheckWorkflow, GetWorkflow, ReinitializeWorkflow, ResetWorkflow
 from torc.client.embedded import Embedded
-from torc.core.retry import DIED
-from torc.core.states import State
 from torc.errors import Conflict
+from torc.failures.retry import DIED
+from torc.workflow.states import State
 
 
 def succeeded(job_id: int, attempt: int = 1) -> Finished:
@@ -167,9 +167,12 @@ def test_a_store_that_has_forgotten_attempts_takes_their_results_in_the_order_of
     assert torc.send(GetWorkflow(workflow_id=number)).run_id == 0, "it is from before the run"
     assert deliver(torc, number, 77, *results, runner_started_at=5.0).num_counted == 3
     assert states(torc, number) == "a:completed b:completed c:completed"
-    assert {(item.attempt, item.runner_id, item.run_id) for item in torc.send(ListResults(workflow_id=number)).items} == {
-        (1, None, 1), (3, None, 1),
-    }  # fmt: skip
+    assert {
+        (item.attempt, item.runner_id, item.run_id) for item in torc.send(ListResults(workflow_id=number)).items
+    } == {
+        (1, None, 1),
+        (3, None, 1),
+    }
     assert torc.send(CheckWorkflow(workflow_id=number)) == []
     assert torc.send(StartRun(workflow_id=number)).run_id == 1
 

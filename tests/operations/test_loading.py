@@ -9,10 +9,10 @@ from tests.support.stores import empty_postgres
 from torc.api.users import CreateUser
 from torc.api.workflows import CreateWorkflow
 from torc.client.embedded import Embedded
-from torc.core.access import Caller
 from torc.errors import Forbidden
 from torc.operations.transaction import Quota
-from torc.store.open import Store
+from torc.store.engine import Store
+from torc.workflow.access import Caller
 
 _JOB = {"name": "j{i}", "command": "true", "parameters": {"i": "1:60"}}
 

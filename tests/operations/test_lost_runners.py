@@ -8,8 +8,8 @@ from tests.support.workflows import claim, exchange, jobs, make, run_all, runner
 from torc.api.runs import EndRunner, JobAttempt, ListResults, Started
 from torc.api.workflows import CheckWorkflow
 from torc.client.embedded import Embedded
-from torc.core.retry import DIED, MAX_LOSSES
-from torc.core.states import State
+from torc.failures.retry import DIED, MAX_LOSSES
+from torc.workflow.states import State
 
 
 def lose(torc: Embedded, workflow_id: int, how: str) -> None:

@@ -96,8 +96,13 @@ def test_a_plan_becomes_schedulers_and_actions_and_a_later_one_takes_its_place(t
         ("on_jobs_ready", "r", 2),
     ]
     assert {name: job.scheduler for name, job in jobs(torc, wf).items()} == {
-        "p": "s0", "g0": "s1", "g1": "s1", "g2": "s1", "g3": "s1", "r": "s2",
-    }  # fmt: skip
+        "p": "s0",
+        "g0": "s1",
+        "g1": "s1",
+        "g2": "s1",
+        "g3": "s1",
+        "r": "s2",
+    }
     assert all(found.fields["planned"] for found in torc.send(ListSlurmSchedulers(workflow_id=wf)).items)
     assert demand(torc, wf).num_schedulers == demand(torc, wf).num_schedule_nodes == 0
     keep(torc, wf, bind=False)
@@ -131,8 +136,10 @@ def test_what_no_spec_could_have_is_refused(torc: Torc) -> None:
     (cell, *_) = demand(torc, wf).cells
     key = (cell.stage, cell.requirement_id)
     for fields, name, said in (
-        ({"walltime": "soon"}, "x", "walltime"), ({"color": "red"}, "x", "color"), ({}, "a\nb", "name"),
-    ):  # fmt: skip
+        ({"walltime": "soon"}, "x", "walltime"),
+        ({"color": "red"}, "x", "color"),
+        ({}, "a\nb", "name"),
+    ):
         planned = PlannedScheduler(name=name, fields=fields, cells=[key], trigger=[key])
         with pytest.raises(Invalid, match=said):
             torc.send(SetAllocationPlan(workflow_id=wf, schedulers=[planned]))
@@ -151,10 +158,15 @@ def test_schedulers_and_actions_of_the_spec_are_told_and_stay(torc: Torc) -> Non
         torc,
         slurm_schedulers=[{"name": "mine", "account": "a"}],
         actions=[
-            {"trigger_type": "on_workflow_start", "action_type": "schedule_nodes", "scheduler": "mine", "scheduler_type": "slurm"},
+            {
+                "trigger_type": "on_workflow_start",
+                "action_type": "schedule_nodes",
+                "scheduler": "mine",
+                "scheduler_type": "slurm",
+            },
             {"trigger_type": "on_jobs_ready", "action_type": "schedule_nodes", "jobs": ["r"], "scheduler": "mine"},
         ],
-    )  # fmt: skip
+    )
     assert (demand(torc, wf).num_schedulers, demand(torc, wf).num_schedule_nodes) == (1, 2)
     finish(torc, wf, "p")
     keep(torc, wf, bind=False)
@@ -165,15 +177,26 @@ def test_schedulers_and_actions_of_the_spec_are_told_and_stay(torc: Torc) -> Non
 
 
 def test_jobs_that_become_ready_one_by_one_are_given_allocations_in_turn(torc: Torc) -> None:
-    wf = create(torc, {"name": "chains", "jobs": [
-        job for at in range(4) for job in (
-            {"name": f"a{at}", "command": "true"}, {"name": f"b{at}", "command": "true", "depends_on": [f"a{at}"]},
-        )
-    ]}).id  # fmt: skip
+    wf = create(
+        torc,
+        {
+            "name": "chains",
+            "jobs": [
+                job
+                for at in range(4)
+                for job in (
+                    {"name": f"a{at}", "command": "true"},
+                    {"name": f"b{at}", "command": "true", "depends_on": [f"a{at}"]},
+                )
+            ],
+        },
+    ).id
     keep(torc, wf)
     assert planned_actions(torc, wf) == [
-        ("on_workflow_start", "", 2), ("on_jobs_ready", "b0,b1", 1), ("on_jobs_ready", "b2,b3", 1),
-    ]  # fmt: skip
+        ("on_workflow_start", "", 2),
+        ("on_jobs_ready", "b0,b1", 1),
+        ("on_jobs_ready", "b2,b3", 1),
+    ]
 
 
 def test_stages_are_kept_with_gates_and_summed_up(torc: Torc) -> None:
@@ -182,8 +205,10 @@ def test_stages_are_kept_with_gates_and_summed_up(torc: Torc) -> None:
     names = {each.requirement_id: each.name for each in found.classes}
     assert found.cells is not None
     assert [(cell.stage, names[cell.requirement_id], cell.num_jobs) for cell in found.cells] == [
-        (0, "small", 1), (1, "gpu", 4), (2, "small", 1),
-    ]  # fmt: skip
+        (0, "small", 1),
+        (1, "gpu", 4),
+        (2, "small", 1),
+    ]
     assert [job.job_name for job in found.path] == ["p", "g0", "r"]
     torc.send(CreateJob(workflow_id=wf, name="after", command="true", depends_on=["r"]))
     finish(torc, wf, "p")

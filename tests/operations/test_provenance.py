@@ -13,8 +13,8 @@ from torc.api.provenance import Environment, GetProvenance, Surroundings
 from torc.api.runs import RegisterRunner, StartRun
 from torc.api.transfer import ImportWorkflow
 from torc.api.workflows import CreateWorkflow, SourceFile
-from torc.client.moving import write_export
-from torc.runner.surroundings import surroundings
+from torc.client.export_file import write_export
+from torc.runner.host_info import surroundings
 
 SPEC = "name: sweep  # as I like it\njobs:\n- {name: 'a{n}', command: echo, parameters: {n: '@n.txt'}}\n"
 

@@ -20,14 +20,18 @@ from torc.api.jobs import ListJobs
 from torc.api.recovery import GetRecoverySpent, RecoverWorkflow, Recovery
 from torc.api.runs import EndRunner, RegisterRunner, StartRun
 from torc.api.workflows import CheckWorkflow
-from torc.core.states import State
 from torc.errors import Conflict
+from torc.workflow.states import State
 
 GIB = 1 << 30
 CLASSES = [{"name": "small", "num_cpus": 2, "memory": "1g", "runtime": "PT10M"}]
 TEXTS = {
-    "memory": "MemoryError", "time": "", "net": "Connection refused", "module": "ModuleNotFoundError: No module named 'x'", "none": "",
-}  # fmt: skip
+    "memory": "MemoryError",
+    "time": "",
+    "net": "Connection refused",
+    "module": "ModuleNotFoundError: No module named 'x'",
+    "none": "",
+}
 
 
 def failing(torc: Torc, kinds: dict[str, str], *chains: str, peak: int = 0) -> int:
@@ -227,10 +231,14 @@ def test_any_failed_workflow_is_whole_after_a_recovery(
     pick = random.Random(seed)
     names = [f"j{at}" for at in range(len(prerequisites))]
     specs = [
-        {"name": name, "command": "x", "depends_on": [names[other] for other in members],
-         "cancel_on_blocking_job_failure": pick.random() < 0.7}
+        {
+            "name": name,
+            "command": "x",
+            "depends_on": [names[other] for other in members],
+            "cancel_on_blocking_job_failure": pick.random() < 0.7,
+        }
         for name, members in zip(names, prerequisites, strict=True)
-    ]  # fmt: skip
+    ]
     wf = create(torc, {"name": "any", "jobs": specs}).id
     kinds = {name: pick.choice(["memory", "net", "module", None, None]) for name in names}
     for _ in range(3):

@@ -11,8 +11,8 @@ from torc.api.events import Event, GetEvent, ListEvents
 from torc.api.runs import EndRunner, GetResult, ListResults, Result, SummarizeRun, Usage
 from torc.api.workflows import GetGraph, ResetWorkflow
 from torc.client.embedded import Embedded
-from torc.core.states import State
 from torc.errors import NotFound
+from torc.workflow.states import State
 
 RETRIES: dict[str, Any] = {"failure_handlers": [{"name": "h", "rules": [{"exit_codes": [3], "max_retries": 1}]}]}
 
@@ -30,21 +30,36 @@ def test_a_result_gives_back_what_the_runner_measured(torc: Embedded) -> None:
     worker = runner(torc, wf)
     given = claim(torc, wf, worker)
     usage = Usage(
-        user_cpu_seconds=1.5, system_cpu_seconds=0.25, peak_memory_bytes=5 << 40, read_bytes=7, written_bytes=8,
-        average_memory_bytes=9, max_processes=3,
-    )  # fmt: skip
+        user_cpu_seconds=1.5,
+        system_cpu_seconds=0.25,
+        peak_memory_bytes=5 << 40,
+        read_bytes=7,
+        written_bytes=8,
+        average_memory_bytes=9,
+        max_processes=3,
+    )
     report = ended(
-        given["a"], "failed", -9, usage=usage, reason="out_of_memory", detail="used 2 GiB of 1 GiB",
+        given["a"],
+        "failed",
+        -9,
+        usage=usage,
+        reason="out_of_memory",
+        detail="used 2 GiB of 1 GiB",
         stderr_tail="Killed\nünï 'quoted' \"x\"\n",
-    )  # fmt: skip
+    )
     exchange(torc, wf, worker, finished=[report])
     found = results(torc, wf)[0]
     assert found == torc.send(GetResult(result_id=found.id))
     for name in ("return_code", "reason", "detail", "started_at", "ended_at", "wall_seconds", "stderr_tail", "usage"):
         assert getattr(found, name) == getattr(report, name), name
     assert (found.job_name, found.attempt, found.run_id, found.runner_id, found.state, found.is_current) == (
-        "a", 1, 1, worker, "failed", True,
-    )  # fmt: skip
+        "a",
+        1,
+        1,
+        worker,
+        "failed",
+        True,
+    )
 
 
 def test_results_are_listed_by_run_job_state_and_last_attempt(torc: Embedded) -> None:
@@ -86,9 +101,13 @@ def test_what_is_not_there_is_named(torc: Embedded) -> None:
 
 def test_a_summary_of_a_run_counts_what_it_did(torc: Embedded) -> None:
     wf = workflow(
-        torc, "a b -> c", "c -> d e", "x",
-        jobs={"b": {"failure_handler": "h"}, "c": {"cancel_on_blocking_job_failure": False}}, **RETRIES,
-    )  # fmt: skip
+        torc,
+        "a b -> c",
+        "c -> d e",
+        "x",
+        jobs={"b": {"failure_handler": "h"}, "c": {"cancel_on_blocking_job_failure": False}},
+        **RETRIES,
+    )
     empty = torc.send(SummarizeRun(workflow_id=wf))
     assert (empty.wall_seconds, empty.num_attempts, empty.failed, empty.cpu_seconds) == (None, 0, [], 0)
     worker = runner(torc, wf)
@@ -156,10 +175,11 @@ def test_events_say_which_runner_or_person_did_it(torc: Embedded) -> None:
 def test_the_graph_is_the_one_of_the_spec(torc: Embedded) -> None:
     workflow(torc, "other -> one")
     document = spec(
-        "a b -> c d", "c -> e",
+        "a b -> c d",
+        "c -> e",
         resource_requirements=[{"name": "big", "num_cpus": 3, "memory": "1g", "runtime": "PT2H"}],
         jobs={"c": {"resource_requirements": "big", "priority": 4, "cancel_on_blocking_job_failure": False}},
-    )  # fmt: skip
+    )
     wf = create(torc, document).id
     graph = torc.send(GetGraph(workflow_id=wf))
     assert graph.workflow == get(torc, wf)

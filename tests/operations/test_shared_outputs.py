@@ -25,9 +25,14 @@ def writes(torc: Embedded, path: str, directory: str = "/work", **fields: Any) -
     return create(torc, document, directory=directory).id
 
 
-SAME = [("out.txt", "/work", "out.txt", "/work"), ("out.txt", "/work", "./a/../out.txt", "/work"),
-        ("out.txt", "/work", "/work/out.txt", "/else"), ("out.txt", "/work", "../work/out.txt", "/else"),
-        ("out", "/work", "out/deep/x.txt", "/work"), ("out/x.txt", "/work", "out", "/work")]  # fmt: skip
+SAME = [
+    ("out.txt", "/work", "out.txt", "/work"),
+    ("out.txt", "/work", "./a/../out.txt", "/work"),
+    ("out.txt", "/work", "/work/out.txt", "/else"),
+    ("out.txt", "/work", "../work/out.txt", "/else"),
+    ("out", "/work", "out/deep/x.txt", "/work"),
+    ("out/x.txt", "/work", "out", "/work"),
+]
 
 
 @pytest.mark.parametrize("paths", SAME, ids=[f"{c[0]}-{c[2]}" for c in SAME])
@@ -96,8 +101,14 @@ def test_of_two_that_begin_at_the_same_moment_one_gets_a_runner(torc: Embedded) 
     gate = threading.Barrier(len(numbers))
 
     def register(number: int) -> None:
-        request = RegisterRunner(workflow_id=number, host="h", pid=1, process_started="1", boot_id="b",
-                                 capacity=NodeCapacity(num_cpus=1, memory_bytes=1 << 30))  # fmt: skip
+        request = RegisterRunner(
+            workflow_id=number,
+            host="h",
+            pid=1,
+            process_started="1",
+            boot_id="b",
+            capacity=NodeCapacity(num_cpus=1, memory_bytes=1 << 30),
+        )
         gate.wait()
         try:
             torc.send(request)

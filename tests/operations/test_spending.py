@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.operations.test_interventions import apply, propose
+from tests.operations.test_change_plans import apply, propose
 from tests.support.workflows import create, ended, exchange, finish, states
 from torc.api.base import Torc
+from torc.api.change_plans import GetSpending, ReleaseIntervention, StartSpendingAnew
 from torc.api.data import ListRequirements, UpdateRequirement
 from torc.api.events import ListEvents
-from torc.api.interventions import GetSpending, ReleaseIntervention, StartSpendingAnew
 from torc.api.runs import EndRunner, NodeCapacity, RegisterRunner, StartRun
 from torc.api.workflows import DeleteWorkflow
 from torc.errors import Conflict
@@ -23,10 +23,14 @@ NODE = NodeCapacity(num_cpus=1, memory_bytes=1 << 30)
 
 def hours(torc: Torc, count: int = 1, runtime: str = "PT1H") -> int:
     """Make a workflow of jobs that may take all of a node for an hour each."""
-    return create(torc, {
-        "name": "w", "resource_requirements": [{"name": "r", "runtime": runtime, "memory": "1m"}],
-        "jobs": [{"name": f"j{at}", "command": "true", "resource_requirements": "r"} for at in range(count)],
-    }).id  # fmt: skip
+    return create(
+        torc,
+        {
+            "name": "w",
+            "resource_requirements": [{"name": "r", "runtime": runtime, "memory": "1m"}],
+            "jobs": [{"name": f"j{at}", "command": "true", "resource_requirements": "r"} for at in range(count)],
+        },
+    ).id
 
 
 def begin(torc: Torc, wf: int, most: float, *operations: dict[str, Any], retries: int = 0) -> str:

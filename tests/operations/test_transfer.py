@@ -47,9 +47,10 @@ from torc.api.data import (
 )
 from torc.api.diagnosis import DiagnoseWorkflow
 from torc.api.events import ListEvents
+from torc.api.export_format import TABLES, WORKFLOW, columns_of
 from torc.api.jobs import ActOnJobs, ListJobs, UpdateJob
 from torc.api.provenance import GetProvenance
-from torc.api.remotes import AddRemoteWorkers, ListRemoteWorkers
+from torc.api.remote_workers import AddRemoteWorkers, ListRemoteWorkers
 from torc.api.runs import EndRunner, ListResults, ListRunners, StartRun, SummarizeRun
 from torc.api.transfer import ExportSpec, ExportWorkflow, ImportWorkflow
 from torc.api.workflows import (
@@ -64,14 +65,13 @@ from torc.api.workflows import (
     UpdateWorkflow,
 )
 from torc.client.embedded import Embedded
-from torc.client.moving import send_import, write_export
-from torc.core.portable import TABLES, WORKFLOW, columns_of
+from torc.client.export_file import send_import, write_export
 from torc.errors import Conflict, Invalid
-from torc.operations.incoming import read_file
+from torc.operations.import_file import read_file
 from torc.operations.transfer import _Commands, _NewIds, _row
-from torc.spec.compile import compile_spec
+from torc.spec.compiler import compile_spec
 from torc.spec.plan import Plan
-from torc.store.accounts import AccountRow
+from torc.store.account_schema import AccountRow
 
 
 def exported(torc: Torc, wf: int) -> bytes:
@@ -191,8 +191,14 @@ def test_a_retry_that_has_to_wait_waits_as_long_elsewhere(torc: Torc) -> None:
 
 def test_all_that_is_stored_of_a_workflow_travels_or_belongs_to_its_place() -> None:
     of_its_place = {
-        "workflow_id", "allocation_id", "node", "job_token_hash", "last_exchange", "charged_to", "stage",
-    }  # fmt: skip
+        "workflow_id",
+        "allocation_id",
+        "node",
+        "job_token_hash",
+        "last_exchange",
+        "charged_to",
+        "stage",
+    }
     for table, columns in TABLES.items():
         stored = {column.name for column in AccountRow.metadata.tables[table].columns}
         assert stored - {column.name for column in columns} <= of_its_place | {"id"}, table
@@ -201,8 +207,24 @@ def test_all_that_is_stored_of_a_workflow_travels_or_belongs_to_its_place() -> N
 
 
 HOSTILE: list[Any] = [
-    None, True, -1, 0, 2**63, 1.5, "", "x" * 5000, "\ud800", "\x1b[2J", "a\0b", [], {}, [[]], {"\ud800": 1}, {"a": {"b": []}}, "²",
-]  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    1.5,
+    "",
+    "x" * 5000,
+    "\ud800",
+    "\x1b[2J",
+    "a\0b",
+    [],
+    {},
+    [[]],
+    {"\ud800": 1},
+    {"a": {"b": []}},
+    "²",
+]
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -225,9 +247,23 @@ def test_whatever_stands_in_a_file_is_refused_or_can_be_shown_and_exported(
         assert error.message and error.hint
         return
     for kind in (
-        GetWorkflow, CheckWorkflow, ListJobs, ListResults, ListEvents, ListRunners, ListUserData, ListFiles, ListRequirements,
-        ListFailureHandlers, ListSlurmSchedulers, SummarizeRun, DiagnoseWorkflow, GetProvenance, GetGraph, ExportSpec,
-    ):  # fmt: skip
+        GetWorkflow,
+        CheckWorkflow,
+        ListJobs,
+        ListResults,
+        ListEvents,
+        ListRunners,
+        ListUserData,
+        ListFiles,
+        ListRequirements,
+        ListFailureHandlers,
+        ListSlurmSchedulers,
+        SummarizeRun,
+        DiagnoseWorkflow,
+        GetProvenance,
+        GetGraph,
+        ExportSpec,
+    ):
         local.send(kind(workflow_id=made.id))
     assert send_import(local, exported(local, made.id)).counts == made.counts
 
@@ -372,10 +408,14 @@ def test_any_state_of_any_workflow_arrives(
     torc = open_sqlite(sqlite_file, tmp_path_factory.mktemp("any"))
     names = [f"j{at}" for at in range(len(prerequisites))]
     jobs = [
-        {"name": name, "command": f"echo {name}", "depends_on": [names[other] for other in members],
-         "cancel_on_blocking_job_failure": bool(at % 3)}
+        {
+            "name": name,
+            "command": f"echo {name}",
+            "depends_on": [names[other] for other in members],
+            "cancel_on_blocking_job_failure": bool(at % 3),
+        }
         for at, (name, members) in enumerate(zip(names, prerequisites, strict=True))
-    ]  # fmt: skip
+    ]
     wf = create(torc, {"name": "any", "jobs": jobs}).id
     pick = random.Random(seed)
     for _ in range(pick.randint(0, 8)):
@@ -490,7 +530,7 @@ DAMAGE: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
     "a table without a name": (lambda lines: lines[1].update(table=[]), "does not belong here"),
     "settings that are none": (changed("action", "settings", []), "`settings` cannot be"),
     "a requirement with an escape for a name": (changed("requirement", "name", "\x1b[2J"), "name"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
@@ -573,22 +613,35 @@ def meaning(plan: Plan) -> dict[str, Any]:
         inputs = plan.input_sets[item.input_set] if item.input_set is not None else None
         waits = plan.gates[item.gate] if item.gate is not None else ()
         jobs[item.name] = (
-            _named(item.command, plan), item.invocation_script and _named(item.invocation_script, plan),
-            plan.requirements[item.requirement].request, sorted(plan.jobs[at].name for at in waits),
+            _named(item.command, plan),
+            item.invocation_script and _named(item.invocation_script, plan),
+            plan.requirements[item.requirement].request,
+            sorted(plan.jobs[at].name for at in waits),
             sorted(plan.files[at].name for at in inputs.files) if inputs else [],
             sorted(map(data, inputs.user_data)) if inputs else [],
-            sorted(plan.files[at].name for at in item.output_files), sorted(map(data, item.output_user_data)),
-            item.priority, dict(item.env), item.cancel_on_blocking_job_failure, item.supports_termination,
+            sorted(plan.files[at].name for at in item.output_files),
+            sorted(map(data, item.output_user_data)),
+            item.priority,
+            dict(item.env),
+            item.cancel_on_blocking_job_failure,
+            item.supports_termination,
             None if item.failure_handler is None else plan.failure_handlers[item.failure_handler],
             None if item.scheduler is None else plan.schedulers[item.scheduler],
-        )  # fmt: skip
+        )
     return {
-        "jobs": jobs, "files": {item.name: item.path for item in plan.files},
-        "user_data": {item.name: (None if item.producer is not None else item.data, item.is_ephemeral) for item in plan.user_data},
-        "named": (plan.failure_handlers, plan.schedulers), "settings": plan.settings,
-        "actions": [(a.trigger_type, a.action_type, {plan.jobs[at].name for at in a.jobs}, a.commands, a.persistent, a.settings) for a in plan.actions],
+        "jobs": jobs,
+        "files": {item.name: item.path for item in plan.files},
+        "user_data": {
+            item.name: (None if item.producer is not None else item.data, item.is_ephemeral) for item in plan.user_data
+        },
+        "named": (plan.failure_handlers, plan.schedulers),
+        "settings": plan.settings,
+        "actions": [
+            (a.trigger_type, a.action_type, {plan.jobs[at].name for at in a.jobs}, a.commands, a.persistent, a.settings)
+            for a in plan.actions
+        ],
         "workflow": (plan.name, plan.description, plan.project, plan.metadata, plan.env),
-    }  # fmt: skip
+    }
 
 
 def _named(command: str, plan: Plan) -> str:

@@ -22,9 +22,12 @@ def spend(torc: Embedded, number: int, seconds: float, **fields: int) -> None:
     told = Submission(allocation_id=made.id, cluster_job_id=str(made.id))
     torc.send(ReportSubmissions(workflow_id=number, submissions=[told]))
     seen = AllocationObservation(
-        allocation_id=made.id, cluster_state="COMPLETED", started_at=1000.0, ended_at=1000.0 + seconds,
+        allocation_id=made.id,
+        cluster_state="COMPLETED",
+        started_at=1000.0,
+        ended_at=1000.0 + seconds,
         source="accounting",
-    )  # fmt: skip
+    )
     torc.send(ObserveAllocations(workflow_id=number, observations=[seen]))
 
 
@@ -37,8 +40,9 @@ def test_node_hours_are_summed_by_workflow_and_by_user(torc: Embedded) -> None:
     torc.send(RecordAllocations(workflow_id=large, allocations=[NewAllocation(name="waits", walltime_seconds=60)]))
     found = torc.send(GetUsage())
     assert [(of.workflow_id, of.node_seconds_used, of.num_allocations, of.num_active) for of in found.workflows] == [
-        (large, 290.0, 3, 1), (small, 60.0, 1, 0),
-    ]  # fmt: skip
+        (large, 290.0, 3, 1),
+        (small, 60.0, 1, 0),
+    ]
     assert found.total.node_seconds_wasted == found.total.node_seconds_used == 350.0
     assert found.total.gpu_node_seconds_used == 90.0
     (user,) = found.users

@@ -47,8 +47,9 @@ def test_who_was_stopped_at_its_memory_is_named_though_its_peak_is_no_higher(tor
     given = {item.name: item for item in exchange(torc, wf, number, limit=10).assignments}
     peak = {"peak_memory_bytes": GIB - 4096}
     reports = [
-        ended(given["a"], "terminated", -9, reason="out_of_memory", usage=peak), ended(given["b"], "failed", 1, usage=peak)
-    ]  # fmt: skip
+        ended(given["a"], "terminated", -9, reason="out_of_memory", usage=peak),
+        ended(given["b"], "failed", 1, usage=peak),
+    ]
     exchange(torc, wf, number, finished=reports)
     found = torc.send(CheckUtilization(workflow_id=wf)).exceeded
     assert [(item.job_name, item.resource, item.used) for item in found] == [("a", "memory", GIB - 4096)]

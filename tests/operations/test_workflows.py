@@ -6,13 +6,13 @@ import pytest
 from sqlmodel import SQLModel
 
 from tests.support.workflows import claim, create, ended, exchange, finish, get, run_all, runner, spec, states, workflow
+from torc.api.access_groups import AddMembers, CreateAccessGroup, ShareWorkflow
 from torc.api.allocations import NewAllocation, RecordAllocations
 from torc.api.base import Request
+from torc.api.change_plans import ProposeIntervention, StartSpendingAnew
 from torc.api.data import ListFiles
 from torc.api.events import ListEvents
-from torc.api.interventions import ProposeIntervention, StartSpendingAnew
 from torc.api.runs import EndRunner, ListRunners
-from torc.api.sharing import AddMembers, CreateAccessGroup, ShareWorkflow
 from torc.api.users import CreateToken, CreateUser
 from torc.api.workflows import (
     ArchiveWorkflow,
@@ -26,8 +26,8 @@ from torc.api.workflows import (
     UpdateWorkflow,
 )
 from torc.client.embedded import Embedded
-from torc.core.states import State
 from torc.errors import Conflict, Invalid, NotFound
+from torc.workflow.states import State
 
 
 def names(torc: Embedded, **fields: object) -> list[str]:
@@ -38,11 +38,18 @@ def test_a_workflow_gives_back_what_its_spec_said(torc: Embedded) -> None:
     made = create(
         torc,
         spec(
-            "a -> b", name="Übung", user="ada", description="d", project="p", metadata={"k": [1, {"x": None}]},
-            env={"A": "1"}, use_pending_failed=True, resource_monitor={"enabled": False},
+            "a -> b",
+            name="Übung",
+            user="ada",
+            description="d",
+            project="p",
+            metadata={"k": [1, {"x": None}]},
+            env={"A": "1"},
+            use_pending_failed=True,
+            resource_monitor={"enabled": False},
         ),
         directory="/data/x",
-    )  # fmt: skip
+    )
     assert made == get(torc, made.id)
     assert (made.name, made.user, made.description, made.project) == ("Übung", "ada", "d", "p")
     assert made.metadata == {"k": [1, {"x": None}]}
@@ -102,9 +109,13 @@ def test_the_state_of_a_workflow_follows_its_life(torc: Embedded) -> None:
 
 def test_a_workflow_that_is_not_there_is_named_with_what_to_do(torc: Embedded) -> None:
     for request in (
-        GetWorkflow(workflow_id=9), CheckWorkflow(workflow_id=9), DeleteWorkflow(workflow_id=9),
-        ListFiles(workflow_id=9), ListEvents(workflow_id=9), UpdateWorkflow(workflow_id=9, name="x"),
-    ):  # fmt: skip
+        GetWorkflow(workflow_id=9),
+        CheckWorkflow(workflow_id=9),
+        DeleteWorkflow(workflow_id=9),
+        ListFiles(workflow_id=9),
+        ListEvents(workflow_id=9),
+        UpdateWorkflow(workflow_id=9, name="x"),
+    ):
         with pytest.raises(NotFound, match="no workflow 9") as caught:
             torc.send(request)
         assert "torc workflows list" in (caught.value.hint or "")
@@ -170,16 +181,23 @@ def test_an_update_changes_what_it_names_and_nothing_else(torc: Embedded) -> Non
     before = create(torc, spec("a", description="old", metadata={"x": 1}, use_pending_failed=True))
     after = torc.send(
         UpdateWorkflow(
-            workflow_id=before.id, name="new", metadata={"y": "z"}, env={"A": "b"},
+            workflow_id=before.id,
+            name="new",
+            metadata={"y": "z"},
+            env={"A": "b"},
             settings={"use_pending_failed": None, "jobs_sort_method": "gpus_runtime_memory"},
         )
-    )  # fmt: skip
+    )
     assert after == before.model_copy(
         update={
-            "name": "new", "metadata": {"y": "z"}, "env": {"A": "b"}, "version": before.version + 1,
-            "settings": {"jobs_sort_method": "gpus_runtime_memory"}, "updated_at": after.updated_at,
+            "name": "new",
+            "metadata": {"y": "z"},
+            "env": {"A": "b"},
+            "version": before.version + 1,
+            "settings": {"jobs_sort_method": "gpus_runtime_memory"},
+            "updated_at": after.updated_at,
         }
-    )  # fmt: skip
+    )
     assert after == get(torc, before.id)
 
 
@@ -247,10 +265,17 @@ FULL = {
     ],
 }
 FULL_JOBS = {
-    "a": {"command": "torc user-data get ${user_data.input.u}", "input_files": ["in"], "output_files": ["out"], "input_user_data": ["u"], "failure_handler": "h",
-          "scheduler": "s", "resource_requirements": "big"},
+    "a": {
+        "command": "torc user-data get ${user_data.input.u}",
+        "input_files": ["in"],
+        "output_files": ["out"],
+        "input_user_data": ["u"],
+        "failure_handler": "h",
+        "scheduler": "s",
+        "resource_requirements": "big",
+    },
     "b": {"input_files": ["out"]},
-}  # fmt: skip
+}
 
 
 def rows(torc: Embedded) -> dict[str, int]:

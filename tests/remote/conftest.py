@@ -16,16 +16,16 @@ from tests.support.running import is_alive, store, wait_until
 from tests.support.serving import start
 from tests.support.sshd import Sshd, far_program, make_key
 from tests.support.stores import check_all, open_sqlite
-from torc.api.remotes import AddRemoteWorkers, NewRemoteWorker, RemoteWorker
+from torc.api.remote_workers import AddRemoteWorkers, NewRemoteWorker, RemoteWorker
 from torc.api.workflows import GetWorkflow
 from torc.client.embedded import Embedded
 from torc.client.remote import Remote
 from torc.remote import workers
-from torc.remote.reports import Report
-from torc.remote.scripts import Store
+from torc.remote.scripts import StoreAddress
 from torc.remote.ssh import Options, Ssh
-from torc.remote.workers import Reach, RunOptions
-from torc.server.accounts import Authentication
+from torc.remote.worker_status import WorkerStatus
+from torc.remote.workers import RemoteAccess, WorkerOptions
+from torc.server.authentication import Authentication
 
 
 @dataclass
@@ -83,8 +83,8 @@ class Far:
 
     net: Net
     torc: Remote
-    reach: Reach
-    store: Store
+    reach: RemoteAccess
+    store: StoreAddress
     database: Embedded
     folder: Path
 
@@ -97,18 +97,18 @@ class Far:
         new = [NewRemoteWorker(host=host, **fields) for host in hosts]
         return self.torc.send(AddRemoteWorkers(workflow_id=workflow_id, workers=new))
 
-    def start(self, workflow_id: int, *hosts: str, **options: Any) -> dict[str, Report]:
+    def start(self, workflow_id: int, *hosts: str, **options: Any) -> dict[str, WorkerStatus]:
         """Start workers; gives what is told of each."""
         found = workers.list_workers(self.torc, workflow_id, hosts)
-        told = workers.start(self.torc, workflow_id, found, self.store, self.reach, RunOptions(**options))
+        told = workers.start(self.torc, workflow_id, found, self.store, self.reach, WorkerOptions(**options))
         return {report.host: report for report in told}
 
-    def status(self, workflow_id: int, *hosts: str) -> dict[str, Report]:
+    def status(self, workflow_id: int, *hosts: str) -> dict[str, WorkerStatus]:
         """Look how workers are."""
         found = workers.list_workers(self.torc, workflow_id, hosts)
         return {report.host: report for report in workers.status(self.torc, workflow_id, found, self.reach)}
 
-    def stop(self, workflow_id: int, *hosts: str, grace_seconds: int = 30) -> dict[str, Report]:
+    def stop(self, workflow_id: int, *hosts: str, grace_seconds: int = 30) -> dict[str, WorkerStatus]:
         """End workers."""
         found = workers.list_workers(self.torc, workflow_id, hosts)
         told = workers.stop(self.torc, workflow_id, found, self.reach, grace_seconds)
@@ -128,12 +128,12 @@ def far(net: Net, ssh: Ssh, sqlite_file: Path, tmp_path: Path) -> Iterator[Far]:
     torc = Remote(serving.url, token="the-owners-token")
     folder = tmp_path / "work"
     folder.mkdir()
-    reach = Reach(ssh, parallel=4, seconds=60)
+    reach = RemoteAccess(ssh, parallel=4, seconds=60)
     yield Far(
         net,
         torc,
         reach,
-        Store(serving.url, {"TORC_API_URL": serving.url, "TORC_TOKEN": "the-owners-token"}),
+        StoreAddress(serving.url, {"TORC_API_URL": serving.url, "TORC_TOKEN": "the-owners-token"}),
         database,
         folder,
     )

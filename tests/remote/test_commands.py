@@ -40,15 +40,29 @@ def test_machines_are_listed_with_what_is_special_to_each(program: Program, far:
         "[::1] 'directory=/data/my work' torc=/opt/torc label.rack='7 b'\n",
     )
     added = program(
-        "remote", "add-workers", wf, "node0", "node9 num_gpus=0", "--file", "machines", "--num-cpus", 2, "--label",
-        "site=x", "-f", "json",
-    ).json  # fmt: skip
+        "remote",
+        "add-workers",
+        wf,
+        "node0",
+        "node9 num_gpus=0",
+        "--file",
+        "machines",
+        "--num-cpus",
+        2,
+        "--label",
+        "site=x",
+        "-f",
+        "json",
+    ).json
     shown = program("remote", "list-workers", wf, "-f", "json").json
     assert shown == added and [worker["host"] for worker in shown] == ["node0", "node9", "me@node1:2222", "[::1]"]
     assert [worker["num_cpus"] for worker in shown] == [2, 2, 64, 2]
     assert [worker["labels"] for worker in shown] == [
-        {"site": "x"}, {"site": "x"}, {"site": "x", "rack": "7"}, {"site": "x", "rack": "7 b"},
-    ]  # fmt: skip
+        {"site": "x"},
+        {"site": "x"},
+        {"site": "x", "rack": "7"},
+        {"site": "x", "rack": "7 b"},
+    ]
     assert (shown[1]["num_gpus"], shown[2]["memory_bytes"], shown[3]["directory"]) == (0, 256 << 30, "/data/my work")
     program("remote", "remove-worker", wf, "node9", "[::1]")
     assert "node9" not in program("remote", "list-workers", wf).stdout
@@ -58,14 +72,25 @@ def test_machines_are_listed_with_what_is_special_to_each(program: Program, far:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-oProxyCommand=touch x"], "no such option"), (["--", "-oProxyCommand=touch"], "no host"), (["a", "a"], "twice"),
-        ([""], "empty"), (["a b"], "NAME=VALUE"), (["a colour=red"], "colour"), (["a num_cpus=x"], "num_cpus"),
-        (["a memory=x"], "memory"), (["a num_cpus=0"], "num_cpus"), ([], "no machine"), (["a 'b"], "quotation"),
-        (["--file", "missing"], "missing"), (["--file", "bad"], "bad:2"), (["a", "--label", "b"], "NAME=VALUE"),
-        (["a", "--torc", "-c"], "torc"), (["a label.x=1", "b label.x y=2"], "label"),
+        (["-oProxyCommand=touch x"], "no such option"),
+        (["--", "-oProxyCommand=touch"], "no host"),
+        (["a", "a"], "twice"),
+        ([""], "empty"),
+        (["a b"], "NAME=VALUE"),
+        (["a colour=red"], "colour"),
+        (["a num_cpus=x"], "num_cpus"),
+        (["a memory=x"], "memory"),
+        (["a num_cpus=0"], "num_cpus"),
+        ([], "no machine"),
+        (["a 'b"], "quotation"),
+        (["--file", "missing"], "missing"),
+        (["--file", "bad"], "bad:2"),
+        (["a", "--label", "b"], "NAME=VALUE"),
+        (["a", "--torc", "-c"], "torc"),
+        (["a label.x=1", "b label.x y=2"], "label"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_list_with_something_wrong_is_refused_as_a_whole(
     program: Program, far: Far, arguments: list[str], said: str
 ) -> None:
@@ -146,9 +171,15 @@ def test_ctrl_c_ends_the_wait_at_once_and_leaves_no_ssh(program: Program, far: F
     wf = far.workflow(LONG)
     far.add(wf, "far", torc=str(slow))
     running = subprocess.Popen(
-        [*PROGRAM, "remote", "run", str(wf), "--timeout", "15s"], cwd=program.directory, env=program.environ(**ssh_config(far)), text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        [*PROGRAM, "remote", "run", str(wf), "--timeout", "15s"],
+        cwd=program.directory,
+        env=program.environ(**ssh_config(far)),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     wait_until(begun.exists, "the machine is asked")
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
@@ -198,10 +229,27 @@ def test_workers_check_the_certificate_of_a_server_by_its_authority_and_get_noth
     own = Program(program.directory)
     both = program.directory / "both.pem"
     made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "-", "-out", "-", "-days", "2", "-subj",
-         "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    ).stdout  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            "-",
+            "-out",
+            "-",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+        ],
+        check=True,
+        capture_output=True,
+    ).stdout
     both.write_bytes(made)
     assert b"PRIVATE KEY" in made
     own("server", "start", "--tls-cert", "both.pem")

@@ -9,16 +9,24 @@ from typing import get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc.core.destinations import parse_destination
-from torc.remote import failures, reports
+from torc.remote import ssh_errors, worker_status
+from torc.ssh_destination import parse_destination
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/remote.md").read_text(encoding="utf-8")
 #: told in general words: ssh itself is broken, an answer makes no sense, this machine cannot write
 _GENERAL = {
-    "ssh_failed", "no_agreement", "bad_configuration", "given_up", "local", "archive_damaged", "alive", "busy",
-    "no_start", "not_yours",
-}  # fmt: skip
+    "ssh_failed",
+    "no_agreement",
+    "bad_configuration",
+    "given_up",
+    "local",
+    "archive_damaged",
+    "alive",
+    "busy",
+    "no_start",
+    "not_yours",
+}
 
 
 def table(first: str) -> set[str]:
@@ -28,7 +36,7 @@ def table(first: str) -> set[str]:
 
 
 def test_every_kind_of_failure_is_described() -> None:
-    told = {sign.kind for sign in failures._SIGNS}
+    told = {sign.kind for sign in ssh_errors._SIGNS}
     for path in (ROOT / "torc/remote").glob("*.py"):
         told |= set(re.findall(r'(?:kind="|"kind": "|\|\| trouble )([a-z_]+)', path.read_text(encoding="utf-8")))
     assert table("kind") == told - _GENERAL
@@ -36,7 +44,7 @@ def test_every_kind_of_failure_is_described() -> None:
 
 
 def test_every_state_is_described() -> None:
-    assert table("state") == set(get_args(reports.State))
+    assert table("state") == set(get_args(worker_status.State))
 
 
 @given(st.text(max_size=40) | st.from_regex(r"[-@a-z0-9.:\[\]_%]{0,30}", fullmatch=True))

@@ -17,9 +17,9 @@ from tests.remote.conftest import Net
 from tests.support.running import is_alive, wait_until
 from tests.support.sshd import make_key
 from tests.support.wire import Wire
-from torc.core.destinations import Destination, parse_destination
 from torc.errors import Forbidden, TorcError, Unavailable
 from torc.remote.ssh import Options, Ssh, _whole, kind_of
+from torc.ssh_destination import Destination, parse_destination
 
 FAR = Destination("far")
 
@@ -254,7 +254,7 @@ def test_no_ssh_here_is_told() -> None:
         ("me@[fe80::1%eth0]:22", Destination("fe80::1%eth0", "me", 22)),
         ("192.0.2.1:22", Destination("192.0.2.1", None, 22)),
     ],
-)  # fmt: skip
+)
 def test_destinations_are_read_and_written(text: str, is_: Destination) -> None:
     assert parse_destination(text) == is_
     assert str(is_) == text
@@ -263,11 +263,34 @@ def test_destinations_are_read_and_written(text: str, is_: Destination) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "-oProxyCommand=evil", "me@-host", "-me@host", "@host", "a b", "host;id", "$(id)", "`id`", "host\n", "h/x",
-        "host:", "host:0", "host:65536", "host:x", "host:-1", "::1", "[::1", "[::1]x", "[nonsense]", "[::1%;id]", "me@",
-        "m'e@host", "hé", "a" * 300, "host:٣",
+        "",
+        "-oProxyCommand=evil",
+        "me@-host",
+        "-me@host",
+        "@host",
+        "a b",
+        "host;id",
+        "$(id)",
+        "`id`",
+        "host\n",
+        "h/x",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:x",
+        "host:-1",
+        "::1",
+        "[::1",
+        "[::1]x",
+        "[nonsense]",
+        "[::1%;id]",
+        "me@",
+        "m'e@host",
+        "hé",
+        "a" * 300,
+        "host:٣",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_destination_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"`|write"):
         parse_destination(text)

@@ -21,9 +21,9 @@ from torc import __version__
 from torc.api.runs import ListRunners, Runner
 from torc.errors import NotFound
 from torc.remote import workers
-from torc.remote.collect import collect
-from torc.remote.scripts import Store
-from torc.store.open import Store as PostgresStore
+from torc.remote.log_collection import collect
+from torc.remote.scripts import StoreAddress
+from torc.store.engine import Store as PostgresStore
 
 LONG = {"name": "long", "command": "exec sleep 1000"}
 
@@ -63,7 +63,7 @@ def test_a_worker_outlives_the_connection_that_began_it_and_is_found_again(far: 
     far.reach.ssh.close()
     far.net.far.stop()
     far.net.far.start()
-    again = workers.Reach(type(far.reach.ssh)(far.reach.ssh._options))
+    again = workers.RemoteAccess(type(far.reach.ssh)(far.reach.ssh._options))
     (found,) = workers.status(far.torc, wf, workers.list_workers(far.torc, wf), again)
     (runner,) = runners(far, wf)
     assert (found.state, found.pid, found.runner_id) == ("running", runner.pid, runner.id)
@@ -193,8 +193,10 @@ def test_what_fails_on_one_machine_does_not_hold_up_the_others(far: Far) -> None
     far.add(wf, "locked", "far", "nowhere.invalid")
     told = far.start(wf)
     assert {host: (report.is_ok, report.kind) for host, report in told.items()} == {
-        "locked": (False, "permission_denied"), "far": (True, None), "nowhere.invalid": (False, "unresolved"),
-    }  # fmt: skip
+        "locked": (False, "permission_denied"),
+        "far": (True, None),
+        "nowhere.invalid": (False, "unresolved"),
+    }
     assert all(report.message and report.hint for host, report in told.items() if host != "far")
 
 
@@ -232,7 +234,7 @@ def test_a_directory_that_is_not_there_is_told(far: Far) -> None:
 def test_a_server_that_is_not_reached_from_there_is_told(far: Far) -> None:
     wf = far.workflow(LONG)
     far.add(wf, "far")
-    lost = Store("http://127.0.0.1:9", {"TORC_API_URL": "http://127.0.0.1:9"})
+    lost = StoreAddress("http://127.0.0.1:9", {"TORC_API_URL": "http://127.0.0.1:9"})
     (report,) = workers.check(far.torc, wf, workers.list_workers(far.torc, wf), lost, far.reach)
     assert report.kind == "no_store" and "http://127.0.0.1:9" in (report.message or "")
 
@@ -243,7 +245,7 @@ def test_another_store_with_a_workflow_of_the_same_id_is_told_apart(far: Far, tm
     (tmp_path / "else").mkdir()
     program = Program(tmp_path / "else")
     program("create", program.write("w.yaml", "name: x\njobs: [{name: a, command: 'true'}]\n"))
-    other = Store("elsewhere", {"TORC_DB": str(tmp_path / "else/.torc/torc.db")})
+    other = StoreAddress("elsewhere", {"TORC_DB": str(tmp_path / "else/.torc/torc.db")})
     (report,) = workers.check(far.torc, wf, workers.list_workers(far.torc, wf), other, far.reach)
     assert report.kind == "other_store"
 
@@ -251,7 +253,7 @@ def test_another_store_with_a_workflow_of_the_same_id_is_told_apart(far: Far, tm
 def test_workers_may_find_the_store_on_postgresql(far: Far, postgres_store: PostgresStore) -> None:
     on_postgres = empty_postgres(postgres_store)
     url = postgres_store.engine.url.render_as_string(hide_password=False)
-    with_store = replace(far, torc=on_postgres, store=Store("postgresql", {"TORC_DB": url}))  # type: ignore[arg-type]
+    with_store = replace(far, torc=on_postgres, store=StoreAddress("postgresql", {"TORC_DB": url}))  # type: ignore[arg-type]
     wf = with_store.workflow({"name": "a", "command": "torc workflows list -f json > seen"}, name="on postgresql")
     with_store.add(wf, "far")
     assert with_store.start(wf)["far"].is_ok
@@ -267,7 +269,7 @@ def test_a_password_that_the_far_side_says_again_is_not_shown(far: Far) -> None:
         f'#!/bin/sh\n[ "$1" = --version ] && exec echo torc {__version__}\necho "cannot open $TORC_DB with $TORC_TOKEN"\n'
     )
     (far.net.folder / "telling").chmod(0o755)
-    lost = Store("postgresql://h/d", {"TORC_DB": "postgresql://u:secret1@h/d", "TORC_TOKEN": "secret2"})
+    lost = StoreAddress("postgresql://h/d", {"TORC_DB": "postgresql://u:secret1@h/d", "TORC_TOKEN": "secret2"})
     (report,) = workers.check(far.torc, wf, workers.list_workers(far.torc, wf), lost, far.reach)
     assert report.kind == "no_store" and "cannot open postgresql://h/d" in (report.message or "")
     assert "secret" not in report.model_dump_json()
@@ -312,9 +314,13 @@ def test_names_with_characters_of_the_shell_mean_themselves(far: Far) -> None:
     (odd / "work $HOME").mkdir()
     wf = far.workflow({"name": "here", "command": "pwd > here.txt"})
     far.add(
-        wf, "far", torc=str(program), directory=str(odd / "work $HOME"), output_dir=str(odd / "out'put"),
-        labels={"note": "it's $(id) \"quoted\" --db x"},
-    )  # fmt: skip
+        wf,
+        "far",
+        torc=str(program),
+        directory=str(odd / "work $HOME"),
+        output_dir=str(odd / "out'put"),
+        labels={"note": 'it\'s $(id) "quoted" --db x'},
+    )
     assert far.start(wf)["far"].is_ok
     far.wait_for(wf, "completed")
     assert (odd / "work $HOME/here.txt").read_text() == f"{odd}/work $HOME\n"

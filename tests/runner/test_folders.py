@@ -10,7 +10,7 @@ import pytest
 from tests.support.running import run, store
 from torc.api.workflows import ReinitializeWorkflow
 from torc.client.embedded import Embedded
-from torc.runner.files import look_at, reinitialize, with_hash
+from torc.runner.file_status import look_at, reinitialize, with_hash
 
 CHANGES = {
     "a file in it": lambda folder: (folder / "deep" / "x").write_text("changed\n"),

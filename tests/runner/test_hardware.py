@@ -36,29 +36,35 @@ def test_this_machine_has_something_and_no_more_than_it_has() -> None:
 
 
 def test_the_strictest_group_of_version_2_holds_wherever_it_is(machine: Path) -> None:
-    _lay(machine, {
-        "proc/cgroup": "0::/slice/job/step",
-        "cgroup/slice/cpu.max": "400000 100000",
-        "cgroup/slice/memory.max": "max",
-        "cgroup/slice/job/cpu.max": "max 100000",
-        "cgroup/slice/job/memory.max": str(2 * GIB),
-        "cgroup/slice/job/step/memory.max": "max",
-    })  # fmt: skip
+    _lay(
+        machine,
+        {
+            "proc/cgroup": "0::/slice/job/step",
+            "cgroup/slice/cpu.max": "400000 100000",
+            "cgroup/slice/memory.max": "max",
+            "cgroup/slice/job/cpu.max": "max 100000",
+            "cgroup/slice/job/memory.max": str(2 * GIB),
+            "cgroup/slice/job/step/memory.max": "max",
+        },
+    )
     capacity, _ = hardware.node()
     assert capacity.num_cpus == 4
     assert 1.9 * GIB < capacity.memory_bytes < 2 * GIB, "some is kept for the system"
 
 
 def test_groups_of_version_1_limit_too_and_what_is_no_limit_does_not(machine: Path) -> None:
-    _lay(machine, {
-        "proc/cgroup": "4:memory:/jobs/7\n3:cpuset:/\n1:cpu,cpuacct:/jobs/7\n0::/",
-        "cgroup/memory/jobs/7/memory.limit_in_bytes": str(GIB),
-        "cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
-        "cgroup/cpu/jobs/7/cpu.cfs_quota_us": "150000",
-        "cgroup/cpu/jobs/7/cpu.cfs_period_us": "50000",
-        "cgroup/cpu/cpu.cfs_quota_us": "-1",
-        "cgroup/cpu/cpu.cfs_period_us": "100000",
-    })  # fmt: skip
+    _lay(
+        machine,
+        {
+            "proc/cgroup": "4:memory:/jobs/7\n3:cpuset:/\n1:cpu,cpuacct:/jobs/7\n0::/",
+            "cgroup/memory/jobs/7/memory.limit_in_bytes": str(GIB),
+            "cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+            "cgroup/cpu/jobs/7/cpu.cfs_quota_us": "150000",
+            "cgroup/cpu/jobs/7/cpu.cfs_period_us": "50000",
+            "cgroup/cpu/cpu.cfs_quota_us": "-1",
+            "cgroup/cpu/cpu.cfs_period_us": "100000",
+        },
+    )
     capacity, _ = hardware.node()
     assert capacity.num_cpus == 3
     assert capacity.memory_bytes < GIB

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.runner.reacting import Reactor, job
-from torc.runner.state import Kill, Leave, Over, Tick, Warned
+from tests.runner.harness import Reactor, job
+from torc.runner.state import AttemptOver, Kill, Leave, Tick, Warned
 
 
 def test_a_warning_brings_the_end_nearer_and_never_puts_it_off() -> None:
@@ -53,7 +53,7 @@ def test_a_runner_stays_a_while_and_for_good_where_that_is_wanted() -> None:
 def test_what_has_ended_runs_into_no_limit_while_its_outputs_are_waited_for() -> None:
     r = Reactor()
     r.replied(job(1, runtime_seconds=10))
-    r.tell(Over(1))
+    r.tell(AttemptOver(1))
     r.now += 20.0
     r.tell(Tick())
     assert r.take(Kill) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from tests.runner.reacting import (
+from tests.runner.harness import (
     GIB,
     Exited,
     JobAttempt,
@@ -14,15 +14,15 @@ from tests.runner.reacting import (
     NoRoom,
     NotLaunched,
     Reactor,
-    Start,
+    StartAttempt,
     Stop,
     Withdraw,
     Withdrawn,
     job,
 )
 from torc.api.runs import Usage
-from torc.core.resources import Capacity
-from torc.runner.conversation import HOLD_SECONDS
+from torc.runner.exchange_policy import HOLD_SECONDS
+from torc.workflow.resources import Capacity
 
 SHORT = 0.002
 
@@ -124,8 +124,8 @@ class _Spawner:
             for order in orders:
                 self._do(order)
 
-    def _do(self, order: Start | Withdraw | Kill) -> None:
-        if isinstance(order, Start):
+    def _do(self, order: StartAttempt | Withdraw | Kill) -> None:
+        if isinstance(order, StartAttempt):
             number, after = order.assignment.job_id, order.after
             if after is None:
                 self._begin([number])

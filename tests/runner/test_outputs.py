@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.runner.reacting import job
+from tests.runner.harness import job
 from tests.support.running import results, run, run_jobs, store
 from torc.client.embedded import Embedded
+from torc.runner.deferral import DeferredEnds
 from torc.runner.outputs import looks, not_written, unsettled_seconds
-from torc.runner.patience import Patience
-from torc.runner.state import Start
+from torc.runner.state import StartAttempt
 
 FILES = {"files": [{"name": "o", "path": "made"}]}
 
@@ -73,9 +73,15 @@ def test_a_link_is_followed(local: Embedded, tmp_path: Path) -> None:
 
 
 FOLDERS = {
-    "true": False, "cat made/*": False, "mkdir -p made": False,
-    "echo NEW > made/deep/new": True, "echo NEW > made/a": True, "rm made/a": True, "touch made": True, "mv made/a made/b": True,
-}  # fmt: skip
+    "true": False,
+    "cat made/*": False,
+    "mkdir -p made": False,
+    "echo NEW > made/deep/new": True,
+    "echo NEW > made/a": True,
+    "rm made/a": True,
+    "touch made": True,
+    "mv made/a made/b": True,
+}
 
 
 @pytest.mark.parametrize("command", FOLDERS)
@@ -134,12 +140,12 @@ def test_missing_and_old_outputs_are_told_together(local: Embedded, tmp_path: Pa
 
 
 def test_an_output_that_shows_its_change_late_is_waited_for(tmp_path: Path) -> None:
-    from tests.runner.test_patience import _exited
+    from tests.runner.test_deferral import _exited
 
     made = tmp_path / "made"
     made.write_text("OLD")
     before = looks([str(made)])
-    patience = Patience(see_seconds=10.0, signal_seconds=0.0)
+    patience = DeferredEnds(see_seconds=10.0, signal_seconds=0.0)
     assert patience.keeps(_exited(0, old=(str(made),), before=before), 100.0, is_stopping=False)
     assert patience.ready(100.5, is_stopping=False) == []
     made.write_text("NEW AND LONGER")
@@ -149,8 +155,8 @@ def test_an_output_that_shows_its_change_late_is_waited_for(tmp_path: Path) -> N
 
 def test_a_start_waits_until_a_change_of_its_outputs_would_show(tmp_path: Path) -> None:
     made = tmp_path / "made"
-    start = Start(job(1).model_copy(update={"outputs": [str(made)]}), ())
-    patience = Patience(see_seconds=0.0, signal_seconds=0.0)
+    start = StartAttempt(job(1).model_copy(update={"outputs": [str(made)]}), ())
+    patience = DeferredEnds(see_seconds=0.0, signal_seconds=0.0)
     assert not patience.holds(start, 100.0)
     made.write_text("x")
     while not (seconds := unsettled_seconds([str(made)])):

@@ -20,10 +20,10 @@ import pytest
 from tests.support.program import Program
 from torc import files
 from torc.automation import lock
-from torc.reports import logfiles
-from torc.runner import journal, orphans, series
-from torc.runner.launch import Began, Ended, Failed, Files, Spawner
-from torc.runner.state import Reports
+from torc.reports import log_files
+from torc.runner import dead_runners, journal, time_series
+from torc.runner.spawner_client import Files, ProcessEnded, ProcessStarted, SpawnerClient, StartFailed
+from torc.runner.state import PendingReports
 
 STRANGER = 54321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play two users")
@@ -47,58 +47,60 @@ def shared(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def spawner() -> Iterator[Spawner]:
-    made = Spawner(os.environb.copy())
+def spawner() -> Iterator[SpawnerClient]:
+    made = SpawnerClient(os.environb.copy())
     yield made
     made.close()
 
 
-def run(spawner: Spawner, folder: Path, *names: str, key: int = 1) -> Ended | Failed:
+def run(spawner: SpawnerClient, folder: Path, *names: str, key: int = 1) -> ProcessEnded | StartFailed:
     out, err = (str(folder / "job_stdio" / name) for name in names)
     spawner.start(key, ["/bin/sh", "-c", "echo out; echo err >&2"], Files(out, err), {}, place=key)
     while True:
         for event in spawner.events():
-            if not isinstance(event, Began):
+            if not isinstance(event, ProcessStarted):
                 return event
 
 
-def test_output_goes_through_no_link_and_is_for_its_owner(spawner: Spawner, shared: Path, victim: Path) -> None:
+def test_output_goes_through_no_link_and_is_for_its_owner(spawner: SpawnerClient, shared: Path, victim: Path) -> None:
     logs = shared / "job_stdio"
     logs.mkdir()
     (logs / "a.o").symlink_to(victim)
     os.link(victim, logs / "a.e")
-    assert isinstance(run(spawner, shared, "a.o", "a.e"), Ended)
+    assert isinstance(run(spawner, shared, "a.o", "a.e"), ProcessEnded)
     assert victim.read_text() == "precious"
     assert (logs / "a.o").read_text() == "out\n" and (logs / "a.e").read_text() == "err\n"
     assert stat.S_IMODE((logs / "a.o").lstat().st_mode) == 0o600
 
 
-def test_a_folder_of_logs_that_becomes_a_link_takes_nothing(spawner: Spawner, shared: Path, tmp_path: Path) -> None:
+def test_a_folder_of_logs_that_becomes_a_link_takes_nothing(
+    spawner: SpawnerClient, shared: Path, tmp_path: Path
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (shared / "job_stdio").symlink_to(elsewhere)
     ended = run(spawner, shared, "a.o", "a.e")
-    assert isinstance(ended, Failed) and not list(elsewhere.iterdir())
+    assert isinstance(ended, StartFailed) and not list(elsewhere.iterdir())
     (shared / "job_stdio").unlink()
-    assert isinstance(run(spawner, shared, "a.o", "a.e", key=2), Ended)
+    assert isinstance(run(spawner, shared, "a.o", "a.e", key=2), ProcessEnded)
     (shared / "job_stdio").rename(shared / "moved")
     (shared / "job_stdio").symlink_to(elsewhere)
     run(spawner, shared, "b.o", "b.e", key=3)
     assert not list(elsewhere.iterdir())
 
 
-def test_one_file_for_both_streams_holds_both(spawner: Spawner, shared: Path) -> None:
-    assert isinstance(run(spawner, shared, "a.o", "a.o"), Ended)
+def test_one_file_for_both_streams_holds_both(spawner: SpawnerClient, shared: Path) -> None:
+    assert isinstance(run(spawner, shared, "a.o", "a.o"), ProcessEnded)
     assert (shared / "job_stdio/a.o").read_text() == "out\nerr\n"
 
 
-def test_a_pipe_and_a_device_are_written_to_as_they_are(spawner: Spawner, tmp_path: Path) -> None:
+def test_a_pipe_and_a_device_are_written_to_as_they_are(spawner: SpawnerClient, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
     for key, paths in enumerate([Files(str(pipe), str(tmp_path / "e")), Files("/dev/null", str(tmp_path / "e"))]):
         spawner.start(key, ["/bin/sh", "-c", "echo out; echo err >&2"], paths, {}, place=key)
-        while not any(isinstance(event, Ended) for event in spawner.events()):
+        while not any(isinstance(event, ProcessEnded) for event in spawner.events()):
             pass
         assert (tmp_path / "e").read_text() == "err\n"
     assert os.read(reader, 100) == b"out\n"
@@ -162,16 +164,16 @@ def test_a_planted_line_of_a_session_ends_no_process(shared: Path) -> None:
         line = f"{bystander.pid} {began:.2f}\n"
         planted.write_text(line)
         os.chown(planted, STRANGER, STRANGER)
-        orphans.end_processes("1.nothing", planted)
+        dead_runners.end_processes("1.nothing", planted)
         planted.unlink()
         planted.write_text(line)
         planted.chmod(0o666)
-        orphans.end_processes("1.nothing", planted)
+        dead_runners.end_processes("1.nothing", planted)
         (shared / "link").symlink_to(planted)
         planted.chmod(0o600)
-        orphans.end_processes("1.nothing", shared / "link")
+        dead_runners.end_processes("1.nothing", shared / "link")
         assert bystander.poll() is None
-        orphans.end_processes("1.nothing", planted)  # of our own: what it is for
+        dead_runners.end_processes("1.nothing", planted)  # of our own: what it is for
         assert bystander.wait(10) == -signal.SIGKILL
 
 
@@ -181,19 +183,19 @@ def test_a_process_of_somebody_else_is_ended_by_no_file(shared: Path) -> None:
         path = shared / "sessions_wf1_n1.txt"
         path.write_text(f"{other.pid} {time.clock_gettime(time.CLOCK_BOOTTIME):.2f}\n")
         path.chmod(0o600)
-        orphans.end_processes("1.nothing", path)
+        dead_runners.end_processes("1.nothing", path)
         assert other.poll() is None
         other.kill()
 
 
 @as_root
 def test_a_journal_of_somebody_else_is_no_report(shared: Path, victim: Path) -> None:
-    kept = journal.Journal(shared, journal.Owner(1, 1))
+    kept = journal.Journal(shared, journal.JournalOwner(1, 1))
     kept.path.symlink_to(victim)
-    kept.keep(Reports(()))
+    kept.keep(PendingReports(()))
     assert victim.read_text() == "precious" and not kept.is_whole
     kept.path.unlink()
-    kept.keep(Reports(()))
+    kept.keep(PendingReports(()))
     assert stat.S_IMODE(kept.path.stat().st_mode) == 0o600
     assert len(kept.path.read_text().splitlines()) == 2, "what could not be written before is there, too"
     os.chown(kept.path, STRANGER, STRANGER)
@@ -221,7 +223,7 @@ def test_a_log_that_is_a_link_is_not_shown(tmp_path: Path, victim: Path) -> None
     logs = tmp_path / "job_stdio"
     logs.mkdir()
     (logs / "job_wf1_j1_r1_a1.o").symlink_to(victim)
-    assert logfiles.end_of(logs / "job_wf1_j1_r1_a1.o") is None
+    assert log_files.end_of(logs / "job_wf1_j1_r1_a1.o") is None
     real = tmp_path / "real"
     real.mkdir()
     (real / "x.o").write_text("text")
@@ -238,14 +240,14 @@ def test_a_log_that_is_a_link_is_not_shown(tmp_path: Path, victim: Path) -> None
 
 
 def test_series_go_into_a_file_of_their_own(tmp_path: Path, victim: Path) -> None:
-    path = series.path_of(tmp_path, "host", 1, 1, 1)
+    path = time_series.path_of(tmp_path, "host", 1, 1, 1)
     path.symlink_to(victim)
-    writer = series.Writer(path, {})
+    writer = time_series.SeriesWriter(path, {})
     writer.close()
     assert victim.read_text() == "precious" and not path.is_symlink()
     path.unlink()
     path.symlink_to(victim)
-    assert list(series.recorded(tmp_path, 1)) == []
+    assert list(time_series.recorded(tmp_path, 1)) == []
 
 
 def test_others_lose_the_right_to_write_to_the_folder_of_logs(tmp_path: Path) -> None:
@@ -274,12 +276,14 @@ def test_the_owner_is_asked_of_the_file_system_where_numbers_differ(tmp_path: Pa
     assert files.read_trusted(path) == b"x"
 
 
-def test_folders_above_those_that_torc_makes_are_for_their_owner_alone_too(spawner: Spawner, tmp_path: Path) -> None:
+def test_folders_above_those_that_torc_makes_are_for_their_owner_alone_too(
+    spawner: SpawnerClient, tmp_path: Path
+) -> None:
     before = os.umask(0o022)
     try:
         files.make_folder(tmp_path / "made" / "output" / "job_stdio")
         files.private_folder(tmp_path / "private" / "output" / "job_stdio")
-        assert isinstance(run(spawner, tmp_path / "spawned" / "output", "a.o", "a.e"), Ended)
+        assert isinstance(run(spawner, tmp_path / "spawned" / "output", "a.o", "a.e"), ProcessEnded)
     finally:
         os.umask(before)
     made = [path for path in tmp_path.rglob("*") if path.is_dir()]

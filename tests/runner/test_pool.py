@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from tests.runner.reacting import GIB, Reactor, job
-from torc.core.resources import Capacity, Pool
-from torc.runner.state import Launched, Start
+from tests.runner.harness import GIB, Reactor, job
+from torc.runner.state import Launched, StartAttempt
+from torc.workflow.resources import Capacity, Pool
 
 TWO = Pool((Capacity(2, 8 * GIB, 1), Capacity(2, 8 * GIB, 1)))
 
 
 def _started(reactor: Reactor) -> list[tuple[int, tuple[int, ...]]]:
-    found = [(start.assignment.job_id, start.nodes) for start in reactor.take(Start)]
+    found = [(start.assignment.job_id, start.nodes) for start in reactor.take(StartAttempt)]
     for number, _ in found:
         reactor.tell(Launched(number, started_at=1.0))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.runner.reacting import (
+from tests.runner.harness import (
     GIB,
     ActionAssignment,
     ActionExited,
@@ -13,20 +13,20 @@ from tests.runner.reacting import (
     KillAction,
     Launched,
     Leave,
+    MemoryExceeded,
     NoRoom,
     NotLaunched,
     Reactor,
     Replied,
     RunAction,
     Send,
-    Start,
+    StartAttempt,
     Stop,
     Tick,
-    TooLarge,
     job,
 )
 from torc.api.runs import ExchangeReply
-from torc.runner.conversation import HOLD_SECONDS, REPORT_SECONDS
+from torc.runner.exchange_policy import HOLD_SECONDS, REPORT_SECONDS
 from torc.runner.state import OutOfMemory, Unreachable
 
 
@@ -118,8 +118,8 @@ def test_a_job_is_killed_once_at_its_deadline_and_reported_as_a_timeout() -> Non
 def test_a_job_over_its_memory_is_killed_for_good_and_told_both_numbers() -> None:
     r = Reactor()
     r.replied(job(1, memory_bytes=GIB))
-    r.tell(TooLarge(1, 2 * GIB))
-    r.tell(TooLarge(1, 3 * GIB))
+    r.tell(MemoryExceeded(1, 2 * GIB))
+    r.tell(MemoryExceeded(1, 3 * GIB))
     assert r.kills() == [(1, True)]
     r.ended(1, 137)
     (item,) = r.reported()
@@ -157,7 +157,7 @@ def test_missing_outputs_make_a_success_a_failure_that_names_them() -> None:
 def test_what_cannot_be_started_fails_with_the_reason() -> None:
     r = Reactor()
     r.answered(job(1))
-    r.take(Start)
+    r.take(StartAttempt)
     r.tell(NotLaunched(1, 7000.0, "cannot start: no such shell"))
     (item,) = r.reported()
     assert (item.outcome, item.reason, item.detail) == ("failed", "not_started", "cannot start: no such shell")
@@ -170,9 +170,9 @@ def test_what_cannot_be_started_fails_with_the_reason() -> None:
 def test_when_the_node_has_no_room_for_a_process_the_job_waits_and_starts_later() -> None:
     r = Reactor(num_cpus=1)
     r.answered(job(1))
-    r.take(Start)
+    r.take(StartAttempt)
     r.tell(NoRoom(1, "cannot start: No space left on device"))
-    assert (r.take(Start), r.reported()) == ([], [])
+    assert (r.take(StartAttempt), r.reported()) == ([], [])
     r.later(0.2)
     assert r.launch() == [1]
 
@@ -181,7 +181,7 @@ def test_a_node_that_lets_nothing_start_is_left_with_the_reason_and_the_jobs_giv
     r = Reactor(num_cpus=1)
     r.answered(job(1))
     for _ in range(30):
-        if r.take(Start):
+        if r.take(StartAttempt):
             r.tell(NoRoom(1, "cannot start: No space left on device"))
         r.later(1.0)
         r.answered()
@@ -197,7 +197,7 @@ def test_a_node_that_lets_nothing_start_is_left_with_the_reason_and_the_jobs_giv
 def test_a_step_that_could_not_be_launched_is_given_back_as_not_started(is_told: bool) -> None:
     r = Reactor(num_cpus=1)
     r.answered(job(1))
-    r.take(Start)
+    r.take(StartAttempt)
     r.tell(Launched(1, 5.0))  # a step of several nodes counts as begun when srun is
     if is_told:
         r.later(1.0)
@@ -218,7 +218,7 @@ def test_trouble_does_not_stop_what_runs() -> None:
     r.replied(job(1))
     r.answered(job(2))
     for _ in range(30):
-        if r.take(Start):
+        if r.take(StartAttempt):
             r.tell(NoRoom(2, "cannot start: Cannot allocate memory"))
         r.later(1.0)
         r.answered()
@@ -319,8 +319,10 @@ def test_a_job_that_can_save_its_work_is_asked_to_before_its_limit_and_is_to_be_
     r.ended(1, 137)
     last = r.reported()[-1]
     assert (last.outcome, last.reason, last.detail) == (
-        "interrupted", "timeout", "was asked to save its work before its limit of 1m 00s",
-    )  # fmt: skip
+        "interrupted",
+        "timeout",
+        "was asked to save its work before its limit of 1m 00s",
+    )
 
 
 def test_the_time_limit_stops_the_runner() -> None:

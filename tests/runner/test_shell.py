@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.running import run, run_jobs, store
 from torc.client.embedded import Embedded
 from torc.runner import shell
-from torc.spec.resolve import quoted
+from torc.spec.expansion.names import quoted
 
 COMMANDS = {
     "both_streams": ("{ sleep 0.1; echo out; echo err >&2; } &> both.log; wc -l < both.log", "2"),
@@ -54,10 +54,16 @@ def test_actions_recovery_and_long_commands_run_under_bash_too(local: Embedded, 
         {"name": "wrapped", "command": "x", "invocation_script": f"{shown} > wrapped; :"},
     ]
     number = store(
-        local, tmp_path, jobs,
-        failure_handlers=[{"name": "again", "rules": [{"match_all_exit_codes": True, "recovery_script": f"{shown} > recovery"}]}],
-        actions=[{"trigger_type": "on_workflow_start", "action_type": "run_commands", "commands": [f"{shown} > action"]}],
-    )  # fmt: skip
+        local,
+        tmp_path,
+        jobs,
+        failure_handlers=[
+            {"name": "again", "rules": [{"match_all_exit_codes": True, "recovery_script": f"{shown} > recovery"}]}
+        ],
+        actions=[
+            {"trigger_type": "on_workflow_start", "action_type": "run_commands", "commands": [f"{shown} > action"]}
+        ],
+    )
     assert run(local, number, tmp_path).workflow.state == "completed"
     for name in ("job", "long", "wrapped", "recovery", "action"):
         assert set((tmp_path / name).read_text().split()) == {"bash"}, name
@@ -66,8 +72,9 @@ def test_actions_recovery_and_long_commands_run_under_bash_too(local: Embedded, 
 def test_functions_and_startup_files_of_bash_are_heeded(local: Embedded, tmp_path: Path) -> None:
     (tmp_path / "startup").write_text("module() { echo module $1; }\nls() { echo my ls; }\n")
     env = {"BASH_ENV": str(tmp_path / "startup")}
-    found = run_jobs(local, tmp_path, {"name": "a", "command": "module load", "env": env},
-                     {"name": "b", "command": "ls", "env": env})  # fmt: skip
+    found = run_jobs(
+        local, tmp_path, {"name": "a", "command": "module load", "env": env}, {"name": "b", "command": "ls", "env": env}
+    )
     said = [(tmp_path / "out" / "job_stdio" / f"job_wf1_j{found[name].job_id}_r1_a1.o").read_text() for name in "ab"]
     assert said == ["module load\n", "my ls\n"]
 
@@ -98,9 +105,32 @@ def test_without_bash_commands_run_under_sh_and_the_log_says_so_once(local: Embe
 
 PLAIN = ["true", "false", ":", "ls -l", "env A=1 ls", "/bin/ls /", "cat a.txt b.txt"]
 SHELLY = [
-    "echo hi", "test -e x", "[ -e x ]", "kill -l", "source x", "time ls", "./script", "sub/program", "A=1", "A=1 ls", "ls *", "ls ~",
-    "ls $HOME", "ls;ls", "ls &", "ls 'a'", "no-such-program x", "if", "exec ls", "ls\nls", "ls  -l", "ls {a,b}", "!", "ls !x", "",
-]  # fmt: skip
+    "echo hi",
+    "test -e x",
+    "[ -e x ]",
+    "kill -l",
+    "source x",
+    "time ls",
+    "./script",
+    "sub/program",
+    "A=1",
+    "A=1 ls",
+    "ls *",
+    "ls ~",
+    "ls $HOME",
+    "ls;ls",
+    "ls &",
+    "ls 'a'",
+    "no-such-program x",
+    "if",
+    "exec ls",
+    "ls\nls",
+    "ls  -l",
+    "ls {a,b}",
+    "!",
+    "ls !x",
+    "",
+]
 
 
 def test_only_plain_programs_are_left_to_dash() -> None:
@@ -138,8 +168,15 @@ def test_what_is_left_to_dash_means_the_same_to_bash(first: str, rest: list[str]
 
 
 PATHS = st.text("ab '\"\\$`!*\n#(", min_size=1, max_size=8)
-PLACES = ["printf %s {}", 'printf %s "{}"', "printf %s '{}'", "printf %s $'{}'", 'printf %s "$(printf %s {})"',
-          "printf %s \"$(printf %s '{}')\"", "printf '%s' $'it\\'s' > /dev/null; printf %s {}"]  # fmt: skip
+PLACES = [
+    "printf %s {}",
+    'printf %s "{}"',
+    "printf %s '{}'",
+    "printf %s $'{}'",
+    'printf %s "$(printf %s {})"',
+    "printf %s \"$(printf %s '{}')\"",
+    "printf '%s' $'it\\'s' > /dev/null; printf %s {}",
+]
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,10 +11,10 @@ import pytest
 from tests.support.running import run_jobs
 from torc.api.runs import Assignment
 from torc.client.embedded import Embedded
-from torc.core.resources import ResourceRequest
-from torc.runner import launch, variables
-from torc.runner.starting import Direct
-from torc.runner.state import Start
+from torc.runner import job_environ, spawner_client
+from torc.runner.launcher import DirectLauncher
+from torc.runner.state import StartAttempt
+from torc.workflow.resources import ResourceRequest
 
 TWO = [{"name": "two", "num_cpus": 2, "memory": "10m", "runtime": "PT5M"}]
 
@@ -26,7 +26,7 @@ def _said(folder: Path, name: str) -> str:
 def test_libraries_are_told_the_cpus_of_the_job_unless_the_user_says_otherwise(
     local: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in variables.THREADS:
+    for name in job_environ.THREADS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
     show = "echo $OMP_NUM_THREADS $MKL_NUM_THREADS $JULIA_NUM_THREADS $RAYON_NUM_THREADS > "
@@ -53,21 +53,21 @@ def test_where_jobs_are_taken_by_number_libraries_are_told_nothing(
 
 def test_a_workflow_inside_a_job_gives_its_own_jobs_their_own_numbers() -> None:
     of_job = {"TORC_JOB_ID": "3", "TORC_NUM_CPUS": "8", "OMP_NUM_THREADS": "8", "MKL_NUM_THREADS": "2", "A": "8"}
-    assert "OMP_NUM_THREADS" not in variables.without_threads_of_job(of_job)
-    assert variables.without_threads_of_job(of_job)["MKL_NUM_THREADS"] == "2"
+    assert "OMP_NUM_THREADS" not in job_environ.without_threads_of_job(of_job)
+    assert job_environ.without_threads_of_job(of_job)["MKL_NUM_THREADS"] == "2"
     outside = {"TORC_NUM_CPUS": "8", "OMP_NUM_THREADS": "8"}
-    assert variables.without_threads_of_job(outside) == outside
+    assert job_environ.without_threads_of_job(outside) == outside
 
 
-def _start(**fields: Any) -> Start:
+def _start(**fields: Any) -> StartAttempt:
     request = ResourceRequest(num_cpus=fields.pop("num_cpus", 1))
-    return Start(Assignment(job_id=1, name="a", command="true", attempt=1, request=request, **fields), ())
+    return StartAttempt(Assignment(job_id=1, name="a", command="true", attempt=1, request=request, **fields), ())
 
 
 def test_ranks_on_one_node_share_the_threads() -> None:
     start = _start(num_cpus=8, env={"MKL_NUM_THREADS": "8"})
-    environ = variables.of_attempt(start, (), [b"OMP_NUM_THREADS", b"MKL_NUM_THREADS"])
-    shared = variables.shared_by_ranks(environ, start.assignment, 4)
+    environ = job_environ.of_attempt(start, (), [b"OMP_NUM_THREADS", b"MKL_NUM_THREADS"])
+    shared = job_environ.shared_by_ranks(environ, start.assignment, 4)
     assert (shared[b"OMP_NUM_THREADS"], shared[b"MKL_NUM_THREADS"]) == (b"2", b"8")
     assert shared[b"TORC_NUM_CPUS"] == b"8"
 
@@ -86,8 +86,8 @@ def test_pinned_jobs_have_cpus_of_their_own(local: Embedded, tmp_path: Path) -> 
 
 
 def test_cpus_are_given_back_and_a_job_that_finds_too_few_may_use_all() -> None:
-    direct = Direct(pinned=(2, 3, 5))
-    files = launch.Files("o", "e")
+    direct = DirectLauncher(pinned=(2, 3, 5))
+    files = spawner_client.Files("o", "e")
 
     def bound(key: int, number: int) -> str | None:
         argv = direct.prepare(key, _start(num_cpus=number), ["/bin/true"], files, {}).argv
@@ -97,7 +97,7 @@ def test_cpus_are_given_back_and_a_job_that_finds_too_few_may_use_all() -> None:
     direct.dropped(2)
     direct.dropped(1)
     assert bound(4, 2) == "2,3"
-    assert Direct().prepare(1, _start(), ["/bin/true"], files, {}).argv == ["/bin/true"]
+    assert DirectLauncher().prepare(1, _start(), ["/bin/true"], files, {}).argv == ["/bin/true"]
 
 
 SCRIPT = """#!/bin/sh

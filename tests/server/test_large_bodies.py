@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.server.conftest import Http
-from tests.support.people import People, gather
+from tests.support.accounts import People, gather
 from tests.support.serving import Door
 from tests.support.stores import open_sqlite
 from torc.api.base import LARGE, MEDIUM, SMALL
-from torc.api.table import REQUESTS
+from torc.api.registry import REQUESTS
 from torc.errors import Invalid
-from torc.server.accounts import Accounts
-from torc.server.structure import check_structure
+from torc.server.authentication import Accounts
+from torc.server.json_limits import check_structure
 
 API = "/api/v1"
 JSON = {"Content-Type": "application/json"}
@@ -102,7 +102,7 @@ def test_a_body_in_pieces_is_stopped_at_its_limit(http: Http) -> None:
         (b"1" * 5000, "no JSON"),
     ],
     ids=["brackets", "objects", "field", "few_brackets", "few_objects", "number_of_field", "number"],
-)  # fmt: skip
+)
 def test_what_is_nested_or_long_beyond_sense_is_refused_with_words(http: Http, body: bytes, said: str) -> None:
     answer = http("POST", f"{API}/workflows", body=body, headers=JSON)
     assert answer.status in {400, 422}, answer.data
@@ -131,11 +131,17 @@ def test_the_document_names_the_limits(http: Http) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        b'{"a": "' + b"[" * 1000 + b'"}', b'"' + b'\\"' * 300_000 + b'[" [1]', b'"' + b"\\\\" * 300_000 + b'"', b'"\\', b'"' + b"x" * 300_000,
-        b"[" * 64 + b"]" * 64, b"", b"[" + b"1," * 1000 + b"1]",
+        b'{"a": "' + b"[" * 1000 + b'"}',
+        b'"' + b'\\"' * 300_000 + b'[" [1]',
+        b'"' + b"\\\\" * 300_000 + b'"',
+        b'"\\',
+        b'"' + b"x" * 300_000,
+        b"[" * 64 + b"]" * 64,
+        b"",
+        b"[" + b"1," * 1000 + b"1]",
     ],
     ids=["brackets", "quotes", "backslashes", "lone", "open", "deep", "empty", "flat"],
-)  # fmt: skip
+)
 def test_what_stands_in_strings_does_not_count(text: bytes) -> None:
     check_structure(text)
 

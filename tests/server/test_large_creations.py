@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.server.conftest import Http
-from tests.support.people import People, gather
+from tests.support.accounts import People, gather
 from tests.support.serving import Door
 from tests.support.stores import check_all, open_sqlite
 from tests.support.workflows import exchange, runner, workflow
@@ -19,9 +19,9 @@ from torc.api.jobs import CreateJob, ListJobs
 from torc.api.workflows import CreateWorkflow, DeleteWorkflow, GetWorkflow, ListWorkflows, ReinitializeWorkflow
 from torc.client.remote import Remote
 from torc.errors import Forbidden, Invalid, Unavailable
-from torc.server.accounts import Accounts
+from torc.server.authentication import Accounts
 from torc.server.concurrency import AccountLimits
-from torc.store.open import Store
+from torc.store.engine import Store
 
 
 def large(num_jobs: int) -> CreateWorkflow:

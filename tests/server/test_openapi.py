@@ -24,7 +24,7 @@ from tests.support.serving import Door
 from tests.support.stores import check_all, open_sqlite
 from tests.support.workflows import finish, make
 from torc.api.base import Request
-from torc.api.table import REQUESTS
+from torc.api.registry import REQUESTS
 from torc.server import openapi
 
 

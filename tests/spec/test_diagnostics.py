@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torc.spec.compile import compile_spec, external_files, parse_spec
+from torc.spec.compiler import compile_spec, external_files, parse_spec
 from torc.spec.diagnostics import Diagnostic
 
 
@@ -31,48 +31,139 @@ CASES = [
     ("name: x\njobs: [{name: a, command: b, priority: -1}]", "bad_value", "-1", "greater than or equal to 0"),
     ("name: x\nexecution: stp\njobs: [{name: a, command: b}]", "bad_value", "stp", "did you mean `step`?"),
     ("name: x\njobs:\n- {name: a, command: b}\n- {name: a, command: c}", "duplicate_name", "a", "job is there already"),
-    ("name: x\njobs: [{name: a, command: b, depends_on: [train]}, {name: trains, command: b}]", "unknown_name", "train",
-     "did you mean `trains`?"),
+    (
+        "name: x\njobs: [{name: a, command: b, depends_on: [train]}, {name: trains, command: b}]",
+        "unknown_name",
+        "train",
+        "did you mean `trains`?",
+    ),
     ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['z.*']}]", "unknown_name", "'z.*'", "matches no job"),
-    ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['(']}]", "bad_regex", "(", "not a usable regular expression"),
-    ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['a(?=b)']}]", "bad_regex", "(?=", "look-ahead `(?=...)` is not supported"),
+    (
+        "name: x\njobs: [{name: a, command: b, depends_on_regexes: ['(']}]",
+        "bad_regex",
+        "(",
+        "not a usable regular expression",
+    ),
+    (
+        "name: x\njobs: [{name: a, command: b, depends_on_regexes: ['a(?=b)']}]",
+        "bad_regex",
+        "(?=",
+        "look-ahead `(?=...)` is not supported",
+    ),
     ("name: x\njobs: [{name: a, command: b, depends_on_regexes: ['(a)\\1']}]", "bad_regex", "\\1", "backreference"),
-    ("name: x\nfiles: [{name: f, path: f}]\njobs: [{name: a, command: b, input_file_regexes: ['f++']}]", "bad_regex", "++", "not supported"),
-    ("name: x\nactions: [{trigger_type: on_jobs_ready, action_type: run_commands, commands: [c], job_name_regexes: ['\\Z']}]\n"
-     "jobs: [{name: a, command: b}]", "bad_regex", "\\Z", "the whole name is matched"),
+    (
+        "name: x\nfiles: [{name: f, path: f}]\njobs: [{name: a, command: b, input_file_regexes: ['f++']}]",
+        "bad_regex",
+        "++",
+        "not supported",
+    ),
+    (
+        "name: x\nactions: [{trigger_type: on_jobs_ready, action_type: run_commands, commands: [c], job_name_regexes: ['\\Z']}]\n"
+        "jobs: [{name: a, command: b}]",
+        "bad_regex",
+        "\\Z",
+        "the whole name is matched",
+    ),
     ("name: x\njobs: [{name: a, command: b, input_files: [f]}]", "unknown_name", "f", "there is no file `f`"),
     ("name: x\njobs: [{name: a, command: 'cat ${files.input.f}'}]", "unknown_name", "${files.input.f}", "no file `f`"),
-    ("name: x\njobs: [{name: a, command: b, depends_on: [b]}, {name: b, command: c, depends_on: [a]}]", "cycle", None,
-     "a -> b -> a"),
+    (
+        "name: x\njobs: [{name: a, command: b, depends_on: [b]}, {name: b, command: c, depends_on: [a]}]",
+        "cycle",
+        None,
+        "a -> b -> a",
+    ),
     ("name: x\njobs: [{name: a, command: b, depends_on: [a]}]", "cycle", None, "a -> a"),
-    ("name: x\nfiles: [{name: f, path: p}]\njobs: [{name: a, command: b, output_files: [f]}, "
-     "{name: c, command: b, output_files: [f]}]", "two_producers", None, "`a` and `c`"),
-    ("name: x\njobs: [{name: 'a_{i}', command: b, parameters: {i: '1:3', j: [1, 2]}, parameter_mode: zip}]",
-     "bad_parameter", None, "i has 3, j has 2"),
-    ("name: x\njobs: [{name: a, command: 'echo {i}', parameters: {i: '1:3'}}]", "gathered_parameter", "'echo {i}'", "gathered"),
-    ("name: x\njobs: [{name: 'a_{i:q}', command: b, parameters: {i: '1:3'}}]", "bad_parameter", None, "does not fit the value 1"),
-    ("name: x\njobs: [{name: 'a_{i}', command: b, parameters: {i: '3:1'}}]", "bad_parameter", "'3:1'", "goes away from the end"),
-    ("name: x\njobs: [{name: 'a_{i}', command: b, parameters: {i: '1:3:0'}}]", "bad_parameter", "'1:3:0'", "step of the range is 0"),
-    ("name: x\njobs: [{name: 'a_{i}', command: b, use_parameters: [i]}]", "unknown_name", "i", "no workflow parameter `i`"),
-    ("name: x\njobs: [{name: 'a_{i}_{j}', command: b, parameters: {i: '1:9999', j: '1:9999'}}]", "too_many", None, "5,000,000"),
-    ("name: x\njobs: [{name: a, command: b, resource_requirements: {memory: lots}}]", "bad_value", "lots", "no amount of memory"),
+    (
+        "name: x\nfiles: [{name: f, path: p}]\njobs: [{name: a, command: b, output_files: [f]}, "
+        "{name: c, command: b, output_files: [f]}]",
+        "two_producers",
+        None,
+        "`a` and `c`",
+    ),
+    (
+        "name: x\njobs: [{name: 'a_{i}', command: b, parameters: {i: '1:3', j: [1, 2]}, parameter_mode: zip}]",
+        "bad_parameter",
+        None,
+        "i has 3, j has 2",
+    ),
+    (
+        "name: x\njobs: [{name: a, command: 'echo {i}', parameters: {i: '1:3'}}]",
+        "gathered_parameter",
+        "'echo {i}'",
+        "gathered",
+    ),
+    (
+        "name: x\njobs: [{name: 'a_{i:q}', command: b, parameters: {i: '1:3'}}]",
+        "bad_parameter",
+        None,
+        "does not fit the value 1",
+    ),
+    (
+        "name: x\njobs: [{name: 'a_{i}', command: b, parameters: {i: '3:1'}}]",
+        "bad_parameter",
+        "'3:1'",
+        "goes away from the end",
+    ),
+    (
+        "name: x\njobs: [{name: 'a_{i}', command: b, parameters: {i: '1:3:0'}}]",
+        "bad_parameter",
+        "'1:3:0'",
+        "step of the range is 0",
+    ),
+    (
+        "name: x\njobs: [{name: 'a_{i}', command: b, use_parameters: [i]}]",
+        "unknown_name",
+        "i",
+        "no workflow parameter `i`",
+    ),
+    (
+        "name: x\njobs: [{name: 'a_{i}_{j}', command: b, parameters: {i: '1:9999', j: '1:9999'}}]",
+        "too_many",
+        None,
+        "5,000,000",
+    ),
+    (
+        "name: x\njobs: [{name: a, command: b, resource_requirements: {memory: lots}}]",
+        "bad_value",
+        "lots",
+        "no amount of memory",
+    ),
     ("name: x\njobs: [{name: a, command: b, resource_requirements: {runtime: PT}}]", "bad_value", "PT", "no duration"),
     (f"name: x\nslurm_defaults: {{array: 0-3}}\n{ONE}", "bad_value", "0-3", "num_allocations"),
-    (f"name: x\nslurm_schedulers: [{{name: s, extra: '--nice=1 -a0-3'}}]\n{ONE}", "bad_value", "'--nice=1 -a0-3'", "num_allocations"),
-    ("name: x\njobs: [{name: a, command: b, resource_requirements: big}]", "unknown_name", "big", "no resource requirement"),
+    (
+        f"name: x\nslurm_schedulers: [{{name: s, extra: '--nice=1 -a0-3'}}]\n{ONE}",
+        "bad_value",
+        "'--nice=1 -a0-3'",
+        "num_allocations",
+    ),
+    (
+        "name: x\njobs: [{name: a, command: b, resource_requirements: big}]",
+        "unknown_name",
+        "big",
+        "no resource requirement",
+    ),
     ("name: x\nname: y\njobs: [{name: a, command: b}]", "duplicate_key", None, "given twice"),
-    ("name: x\njobs: [{name: a, command: b}]\nactions: [{trigger_type: on_jobs_ready, action_type: run_commands}]",
-     "missing_field", None, "needs `jobs`"),
-    ("name: x\njobs: [{name: a, command: b}]\nactions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, "
-     "scheduler: s}]", "unknown_name", "s", "no Slurm scheduler `s`"),
+    (
+        "name: x\njobs: [{name: a, command: b}]\nactions: [{trigger_type: on_jobs_ready, action_type: run_commands}]",
+        "missing_field",
+        None,
+        "needs `jobs`",
+    ),
+    (
+        "name: x\njobs: [{name: a, command: b}]\nactions: [{trigger_type: on_workflow_start, action_type: schedule_nodes, "
+        "scheduler: s}]",
+        "unknown_name",
+        "s",
+        "no Slurm scheduler `s`",
+    ),
     ("name: x\nmetadata: '{'\njobs: [{name: a, command: b}]", "bad_value", "'{'", "no JSON"),
     ("name: [", "syntax", None, "not YAML"),
     ("a: &a [*a]", "too_deep", None, "contains itself"),
     ("", "not_a_spec", None, "empty"),
     ("- 1", "not_a_spec", None, "not a mapping"),
-    ("name: x\njobs: [{name: \"a\\nb\", command: b}]", "bad_value", None, "right form"),
-    ("name: x\njobs: [{name: a, command: \"b\\0\"}]", "bad_value", None, "right form"),
-]  # fmt: skip
+    ('name: x\njobs: [{name: "a\\nb", command: b}]', "bad_value", None, "right form"),
+    ('name: x\njobs: [{name: a, command: "b\\0"}]', "bad_value", None, "right form"),
+]
 
 
 @pytest.mark.parametrize(("text", "code", "pointed", "said"), CASES, ids=[f"{c[1]}-{n}" for n, c in enumerate(CASES)])
@@ -180,8 +271,12 @@ def test_problems_have_a_form_for_programs() -> None:
 
 
 def test_the_format_is_found_out_when_nobody_names_it() -> None:
-    for text in ("name: x\njobs: [{name: a, command: b}]", '{"name": "x", "jobs": [{"name": "a", "command": "b"}]}',
-                 "{name: 'x', jobs: [{name: 'a', command: 'b'}]}", 'name "x"\njob "a" { command "b"; }'):  # fmt: skip
+    for text in (
+        "name: x\njobs: [{name: a, command: b}]",
+        '{"name": "x", "jobs": [{"name": "a", "command": "b"}]}',
+        "{name: 'x', jobs: [{name: 'a', command: 'b'}]}",
+        'name "x"\njob "a" { command "b"; }',
+    ):
         plan, found = compile_spec(text)
         assert plan is not None, [problem.render() for problem in found]
         assert plan.name == "x"

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from torc.spec.compile import READERS, compile_spec, parse_spec
+from torc.spec.compiler import READERS, compile_spec, parse_spec
 from torc.spec.model import WorkflowSpec
 from torc.spec.schema import workflow_schema
-from torc.spec.write import write_spec
+from torc.spec.writer import write_spec
 
 FORMATS = sorted(READERS)
 VALIDATOR = Draft202012Validator(workflow_schema())
@@ -24,10 +24,50 @@ VALIDATOR = Draft202012Validator(workflow_schema())
 # -- readers ----------------------------------------------------------------------------------------------------
 
 pieces = st.sampled_from(
-    ["name: x\n", "jobs:\n", "- {name: a, command: b}\n", "{", "}", "[", "]", '"', "'", ":", ",", "&a ", "*a", "<<: *a\n", "|\n",
-     "#true", "job \"a\" {", "/-", "/*", "*/", "//", "\\", '"""', '#"', '"#', "\t", "\x00", "\u2028", "parameters: {i: '1:3'}\n",
-     "{i}", "${files.input.f}", "\n", " ", "1e999", "0x", "name \"x\"", "-", "...", "---\n", "!!python/object:os.system ", "%"]
-)  # fmt: skip
+    [
+        "name: x\n",
+        "jobs:\n",
+        "- {name: a, command: b}\n",
+        "{",
+        "}",
+        "[",
+        "]",
+        '"',
+        "'",
+        ":",
+        ",",
+        "&a ",
+        "*a",
+        "<<: *a\n",
+        "|\n",
+        "#true",
+        'job "a" {',
+        "/-",
+        "/*",
+        "*/",
+        "//",
+        "\\",
+        '"""',
+        '#"',
+        '"#',
+        "\t",
+        "\x00",
+        "\u2028",
+        "parameters: {i: '1:3'}\n",
+        "{i}",
+        "${files.input.f}",
+        "\n",
+        " ",
+        "1e999",
+        "0x",
+        'name "x"',
+        "-",
+        "...",
+        "---\n",
+        "!!python/object:os.system ",
+        "%",
+    ]
+)
 texts = st.one_of(
     st.text(max_size=200),
     st.lists(pieces, max_size=40).map("".join),
@@ -69,8 +109,11 @@ values = st.lists(st.integers(-50, 50), min_size=1, max_size=4, unique=True)
 @settings(max_examples=100, deadline=None)
 @given(a=values, b=values)
 def test_product_expands_in_the_order_written_the_last_fastest(a: list[int], b: list[int]) -> None:
-    document = {"name": "x", "parameters": {"a": a, "b": b}, "jobs": [
-        {"name": "j_{a}_{b:+d}", "command": "run {b} {a} {{a}} ${a} {c}", "use_parameters": ["a", "b"]}]}  # fmt: skip
+    document = {
+        "name": "x",
+        "parameters": {"a": a, "b": b},
+        "jobs": [{"name": "j_{a}_{b:+d}", "command": "run {b} {a} {{a}} ${a} {c}", "use_parameters": ["a", "b"]}],
+    }
     plan, _ = compile_spec(json.dumps(document), format="json")
     assert plan is not None
     assert [job.name for job in plan.jobs] == [f"j_{x}_{y:+d}" for x, y in product(a, b)]
@@ -81,8 +124,10 @@ def test_product_expands_in_the_order_written_the_last_fastest(a: list[int], b: 
 @given(a=values, data=st.data())
 def test_zip_takes_values_together(a: list[int], data: st.DataObject) -> None:
     b = data.draw(st.lists(st.integers(), min_size=len(a), max_size=len(a)))
-    document = {"name": "x", "jobs": [
-        {"name": "j_{a}", "command": "run {a} {b}", "parameters": {"a": a, "b": b}, "parameter_mode": "zip"}]}  # fmt: skip
+    document = {
+        "name": "x",
+        "jobs": [{"name": "j_{a}", "command": "run {a} {b}", "parameters": {"a": a, "b": b}, "parameter_mode": "zip"}],
+    }
     plan, _ = compile_spec(json.dumps(document), format="json")
     assert plan is not None
     assert [job.command for job in plan.jobs] == [f"run {x} {y}" for x, y in zip(a, b, strict=True)]
@@ -91,10 +136,15 @@ def test_zip_takes_values_together(a: list[int], data: st.DataObject) -> None:
 @settings(max_examples=100, deadline=None)
 @given(a=values, b=values)
 def test_a_parameter_outside_the_name_is_gathered(a: list[int], b: list[int]) -> None:
-    document = {"name": "x", "parameters": {"a": a, "b": b}, "jobs": [
-        {"name": "train_{a}_{b}", "command": "t", "use_parameters": ["a", "b"]},
-        {"name": "mean_{a}", "command": "m", "use_parameters": ["a", "b"], "depends_on": ["train_{a}_{b}"]},
-        {"name": "all", "command": "c", "use_parameters": ["a"], "depends_on": ["mean_{a}"]}]}  # fmt: skip
+    document = {
+        "name": "x",
+        "parameters": {"a": a, "b": b},
+        "jobs": [
+            {"name": "train_{a}_{b}", "command": "t", "use_parameters": ["a", "b"]},
+            {"name": "mean_{a}", "command": "m", "use_parameters": ["a", "b"], "depends_on": ["train_{a}_{b}"]},
+            {"name": "all", "command": "c", "use_parameters": ["a"], "depends_on": ["mean_{a}"]},
+        ],
+    }
     plan, _ = compile_spec(json.dumps(document), format="json")
     assert plan is not None
     names = [job.name for job in plan.jobs]
@@ -130,9 +180,16 @@ def test_jobs_wait_for_those_that_write_what_they_read(reads: list[tuple[set[int
     jobs, expected = [], {}
     for n, (some_files, some_data) in enumerate(reads):
         some_files, some_data = {f for f in some_files if f < n}, {d for d in some_data if d < n}
-        jobs.append({"name": f"j{n}", "command": "c", "input_files": [f"f{f}" for f in sorted(some_files)],
-                     "input_user_data": [f"d{d}" for d in sorted(some_data)], "output_files": [f"f{n}"],
-                     "output_user_data": [f"d{n}"]})  # fmt: skip
+        jobs.append(
+            {
+                "name": f"j{n}",
+                "command": "c",
+                "input_files": [f"f{f}" for f in sorted(some_files)],
+                "input_user_data": [f"d{d}" for d in sorted(some_data)],
+                "output_files": [f"f{n}"],
+                "output_user_data": [f"d{n}"],
+            }
+        )
         expected[n] = tuple(sorted(some_files | some_data))
     plan, _ = compile_spec(json.dumps({"name": "x", "files": files, "user_data": data, "jobs": jobs}), format="json")
     assert plan is not None
@@ -144,8 +201,14 @@ def test_jobs_wait_for_those_that_write_what_they_read(reads: list[tuple[set[int
 
 good_names = st.text(string.ascii_letters + "_- é", min_size=1, max_size=6).filter(str.strip)
 names = st.one_of(good_names, st.sampled_from(["", "a\nb", "x\x00", "{i}"]))
-scalars = st.one_of(st.none(), st.booleans(), st.integers(-3, 300), st.floats(-2, 2, allow_nan=False), names,
-                    st.sampled_from(["2g", "512MB", "PT1H", "1-02:00:00", "30m", "PT", "product", "zip", "step"]))  # fmt: skip
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 300),
+    st.floats(-2, 2, allow_nan=False),
+    names,
+    st.sampled_from(["2g", "512MB", "PT1H", "1-02:00:00", "30m", "PT", "product", "zip", "step"]),
+)
 anything = st.recursive(
     scalars, lambda s: st.one_of(st.lists(s, max_size=2), st.dictionaries(names, s, max_size=2)), max_leaves=4
 )
@@ -171,38 +234,81 @@ def documents(wrong: bool) -> st.SearchStrategy[Any]:
         )
     )
     requirement = {
-        "name": name, "num_cpus": mostly(st.integers(1, 4)), "num_gpus": mostly(st.integers(0, 2)),
-        "memory": mostly(st.sampled_from(["1m", "2GiB", "5"])), "runtime": mostly(st.sampled_from(["PT1H", "1d", "00:10"])),
-    }  # fmt: skip
+        "name": name,
+        "num_cpus": mostly(st.integers(1, 4)),
+        "num_gpus": mostly(st.integers(0, 2)),
+        "memory": mostly(st.sampled_from(["1m", "2GiB", "5"])),
+        "runtime": mostly(st.sampled_from(["PT1H", "1d", "00:10"])),
+    }
     job = {
-        "name": name, "command": mostly(st.sampled_from(["true", "echo 'a'\n", "x \t\n\n y"])), "env": mostly(st.just({"A": "b"})),
-        "priority": mostly(st.integers(0, 3)), "resource_requirements": mostly(st.one_of(good_names, part(requirement))),
-        "depends_on": mostly(st.lists(name, max_size=2)), "parameters": parameters, "supports_termination": flag,
-        "parameter_mode": mostly(st.sampled_from(["product", "zip"])), "input_file_regexes": mostly(st.lists(name, max_size=1)),
-    }  # fmt: skip
-    rule = part({"exit_codes": mostly(st.lists(st.integers(0, 255), max_size=2)), "max_retries": mostly(st.integers(0, 3)),
-                 "match_categories": mostly(st.just(["timeout"])), "backoff": mostly(st.floats(1, 3))})  # fmt: skip
-    action = {"trigger_type": mostly(st.just("on_workflow_start")), "action_type": mostly(st.just("run_commands")),
-              "commands": mostly(st.just(["true", "date"]))}  # fmt: skip
+        "name": name,
+        "command": mostly(st.sampled_from(["true", "echo 'a'\n", "x \t\n\n y"])),
+        "env": mostly(st.just({"A": "b"})),
+        "priority": mostly(st.integers(0, 3)),
+        "resource_requirements": mostly(st.one_of(good_names, part(requirement))),
+        "depends_on": mostly(st.lists(name, max_size=2)),
+        "parameters": parameters,
+        "supports_termination": flag,
+        "parameter_mode": mostly(st.sampled_from(["product", "zip"])),
+        "input_file_regexes": mostly(st.lists(name, max_size=1)),
+    }
+    rule = part(
+        {
+            "exit_codes": mostly(st.lists(st.integers(0, 255), max_size=2)),
+            "max_retries": mostly(st.integers(0, 3)),
+            "match_categories": mostly(st.just(["timeout"])),
+            "backoff": mostly(st.floats(1, 3)),
+        }
+    )
+    action = {
+        "trigger_type": mostly(st.just("on_workflow_start")),
+        "action_type": mostly(st.just("run_commands")),
+        "commands": mostly(st.just(["true", "date"])),
+    }
     json_data = st.recursive(
         plain, lambda s: st.one_of(st.lists(s, max_size=2), st.dictionaries(good_names, s, max_size=2)), max_leaves=4
     )
     return part(
         {
-            "name": name, "jobs": mostly(st.lists(part(job, "name", "command"), min_size=1, max_size=2)), "parameters": parameters,
+            "name": name,
+            "jobs": mostly(st.lists(part(job, "name", "command"), min_size=1, max_size=2)),
+            "parameters": parameters,
             "files": mostly(st.lists(part({"name": name, "path": name}, "name", "path"), max_size=1)),
-            "user_data": mostly(st.lists(part({"name": name, "data": json_data, "is_ephemeral": flag}, "name"), max_size=1)),
+            "user_data": mostly(
+                st.lists(part({"name": name, "data": json_data, "is_ephemeral": flag}, "name"), max_size=1)
+            ),
             "resource_requirements": mostly(st.lists(part(requirement, "name"), max_size=1)),
-            "failure_handlers": mostly(st.lists(part({"name": name, "rules": mostly(st.lists(rule, min_size=1, max_size=2))}, "name", "rules"), max_size=1)),
+            "failure_handlers": mostly(
+                st.lists(
+                    part({"name": name, "rules": mostly(st.lists(rule, min_size=1, max_size=2))}, "name", "rules"),
+                    max_size=1,
+                )
+            ),
             "actions": mostly(st.lists(part(action, "trigger_type", "action_type"), max_size=1)),
-            "resource_monitor": mostly(part({"granularity": mostly(st.sampled_from(["TimeSeries", "summary"])),
-                                             "sample_interval_seconds": mostly(st.floats(0.5, 3))})),
-            "slurm_defaults": mostly(st.dictionaries(st.sampled_from(["qos", "mail-user", "time", "Ab_c"]) if wrong else st.sampled_from(["qos", "mail-user"]), plain, max_size=2)),
+            "resource_monitor": mostly(
+                part(
+                    {
+                        "granularity": mostly(st.sampled_from(["TimeSeries", "summary"])),
+                        "sample_interval_seconds": mostly(st.floats(0.5, 3)),
+                    }
+                )
+            ),
+            "slurm_defaults": mostly(
+                st.dictionaries(
+                    st.sampled_from(["qos", "mail-user", "time", "Ab_c"])
+                    if wrong
+                    else st.sampled_from(["qos", "mail-user"]),
+                    plain,
+                    max_size=2,
+                )
+            ),
             "metadata": mostly(st.dictionaries(good_names, json_data, max_size=2)),
-            "execution": mostly(st.just("direct")), "compute_node_wait_for_new_jobs_seconds": mostly(st.integers(0, 5)),
+            "execution": mostly(st.just("direct")),
+            "compute_node_wait_for_new_jobs_seconds": mostly(st.integers(0, 5)),
         },
-        "name", "jobs",
-    )  # fmt: skip
+        "name",
+        "jobs",
+    )
 
 
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torc.spec.compile import Limits, compile_spec
+from torc.spec.compiler import ExpansionLimits, compile_spec
 
 
 def test_a_barrier_of_files_is_one_gate_and_one_input_set() -> None:
@@ -42,6 +42,6 @@ def test_an_expansion_that_is_too_large_is_refused_before_it_is_made() -> None:
 
 
 def test_a_document_that_is_too_large_is_refused_before_it_is_read() -> None:
-    plan, found = compile_spec("name: x" + " " * 100, format="yaml", limits=Limits(max_characters=50))
+    plan, found = compile_spec("name: x" + " " * 100, format="yaml", limits=ExpansionLimits(max_characters=50))
     assert plan is None
     assert [problem.code for problem in found] == ["too_large"]

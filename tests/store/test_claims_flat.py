@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from torc.core.resources import Capacity, ResourceRequest
-from torc.store import claims, jobs
+from torc.store import claims, transitions
+from torc.workflow.resources import Capacity, ResourceRequest
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,8 @@ from torc.store import claims, jobs
         (claims._UNBOUND, "job_ready"),
         (claims._UNBOUND_ON, "job_ready"),
         (claims._BOUND_ON, "job_ready"),
-        (jobs._FIRST_DUE, "job_due"),
-        (jobs._WAKE, "job_due"),
+        (transitions._FIRST_DUE, "job_due"),
+        (transitions._WAKE, "job_due"),
     ],
 )
 def test_a_claim_is_answered_from_the_index_of_what_is_due(query: str, index: str, sqlite_file: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_claim_is_answered_from_the_index_of_what_is_due(query: str, index: st
 
 def test_where_only_the_number_counts_a_job_that_saves_its_work_still_needs_its_nodes() -> None:
     brief = Capacity(1, 1 << 20, runtime_seconds=600.0)
-    wanted = claims.Wanted(brief, 1, brief, ignore_resources=True, ends=True)
+    wanted = claims.ClaimRequest(brief, 1, brief, ignore_resources=True, ends=True)
     one, two = (ResourceRequest(num_cpus=4, num_nodes=number) for number in (1, 2))
     assert not wanted.can_hold(one) and wanted.can_begin(one)
     assert not wanted.can_hold(two) and not wanted.can_begin(two)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from tests.support.stores import DATABASES, empty_postgres, open_sqlite
 from tests.support.workflows import claim, finish, runner, workflow
-from torc.store.check import INVARIANTS, problems
+from torc.store.invariants import INVARIANTS, problems
 
 #: a statement after which an invariant does not hold: `a` has completed, `b` runs, `c` waits for `b`
 BREAKS = {

@@ -12,11 +12,11 @@ from sqlalchemy import create_engine, text
 
 from tests.support.stores import DATABASES
 from torc.errors import Conflict, Unavailable
-from torc.store.accounts import AccountRow
+from torc.store.account_schema import AccountRow
 from torc.store.alembic_runner import upgrade
-from torc.store.copying import copy
-from torc.store.migrate import HEAD, VERSIONS, current_version
-from torc.store.open import Store, open_store
+from torc.store.engine import Store, open_store
+from torc.store.schema_version import HEAD, VERSIONS, current_version
+from torc.store.sqlite_copy import copy
 
 
 @pytest.mark.parametrize("database", DATABASES)
@@ -139,8 +139,9 @@ def test_negative_codes_of_earlier_versions_become_those_of_today(tmp_path: Path
             _insert(raw, "job", id=job_id, name=f"j{job_id}", attempt=attempt, return_code=code)
             raw.execute(
                 f"INSERT INTO attempt ({columns}, state, job_id, attempt, return_code, reason) "
-                "VALUES (1, 1, 1, 0, 0, 0, 0, 0, 'failed', ?, ?, ?, ?)", (job_id, attempt, code, reason),
-            )  # fmt: skip
+                "VALUES (1, 1, 1, 0, 0, 0, 0, 0, 'failed', ?, ?, ?, ?)",
+                (job_id, attempt, code, reason),
+            )
         _insert(raw, "firing", id=1, return_code=-15)
     opened = open_store(tmp_path / "a.db")
     with opened.dialect.begin_read(opened.engine) as db:

@@ -14,7 +14,7 @@ from requests.adapters import BaseAdapter
 from requests_cache import CachedSession
 from urllib3 import HTTPResponse
 
-from torc.reports.crate import CONTEXT
+from torc.reports.ro_crate import CONTEXT
 
 _SCHEMA = [
     "about",
@@ -85,10 +85,27 @@ def validate(crate: Path, cache: Path) -> list[dict[str, Any]]:
         [program] if Path(program).exists() else [sys.executable, "-c", "from rocrate_validator.cli import cli; cli()"]
     )
     done = subprocess.run(
-        [*command, "validate", "--offline", "--cache-path", str(cache), "-p", "workflow-run-crate-0.5", "-l", "recommended",
-         "-f", "json", "-o", str(cache.with_suffix(".json")), str(crate)],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        [
+            *command,
+            "validate",
+            "--offline",
+            "--cache-path",
+            str(cache),
+            "-p",
+            "workflow-run-crate-0.5",
+            "-l",
+            "recommended",
+            "-f",
+            "json",
+            "-o",
+            str(cache.with_suffix(".json")),
+            str(crate),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     told = json.loads(cache.with_suffix(".json").read_text())
     assert "issues" in told, done.stderr
     return list(told["issues"])

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from torc.core.gates import build_gates
-from torc.core.graph import Graph, graph_of
+from torc.workflow.gates import build_gates
+from torc.workflow.graph import Graph, graph_of
 
 
 class NamedGraph(NamedTuple):

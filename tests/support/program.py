@@ -54,9 +54,15 @@ class Program:
     def __call__(self, *arguments: object, stdin: str | None = None, code: int | None = 0, **environ: str) -> Done:
         """Call it; `code` is the exit code to expect (None: any)."""
         done = subprocess.run(
-            [*PROGRAM, *map(str, arguments)], cwd=self.directory, env=self.environ(**environ), input=stdin,
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
+            [*PROGRAM, *map(str, arguments)],
+            cwd=self.directory,
+            env=self.environ(**environ),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
         result = Done(done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in result.stdout + result.stderr, result
         assert code is None or result.code == code, result
@@ -70,9 +76,14 @@ class Program:
         if stdin:
             os.write(ours, stdin)
         with subprocess.Popen(
-            [*PROGRAM, *map(str, arguments)], cwd=self.directory, env=self.environ(**{"TERM": "xterm-256color", **environ}),
-            stdin=its, stdout=its, stderr=its, start_new_session=True,
-        ) as process:  # fmt: skip
+            [*PROGRAM, *map(str, arguments)],
+            cwd=self.directory,
+            env=self.environ(**{"TERM": "xterm-256color", **environ}),
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            start_new_session=True,
+        ) as process:
             os.close(its)
             found = b""
             with contextlib.suppress(OSError):  # EIO: the last one who had it open is gone
@@ -85,18 +96,30 @@ class Program:
     def in_shell(self, command: str, **environ: str) -> Done:
         """Run a shell command in which `$TORC` is the program."""
         done = subprocess.run(
-            ["/bin/bash", "-c", command], cwd=self.directory, env=self.environ(TORC=shlex.join(PROGRAM), **environ),
-            capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            ["/bin/bash", "-c", command],
+            cwd=self.directory,
+            env=self.environ(TORC=shlex.join(PROGRAM), **environ),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+        )
         assert "Traceback" not in done.stdout + done.stderr, done
         return Done(done.returncode, done.stdout, done.stderr)
 
     def start(self, *arguments: object, **environ: str) -> subprocess.Popen[str]:
         """Start it in the background, in a session of its own."""
         return subprocess.Popen(
-            [*PROGRAM, *map(str, arguments)], cwd=self.directory, env=self.environ(**environ), text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+            [*PROGRAM, *map(str, arguments)],
+            cwd=self.directory,
+            env=self.environ(**environ),
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def write(self, name: str, text: str) -> str:
         """Write a file in its directory and give its name."""

@@ -20,7 +20,7 @@ from torc.api.jobs import ListJobs
 from torc.api.runs import ListResults, Result
 from torc.api.workflows import CreateWorkflow
 from torc.client.connect import connect
-from torc.runner.local import RunOptions, RunOutcome, run_here
+from torc.runner.local_run import RunOptions, RunOutcome, run_here
 
 ROOT = Path(__file__).parents[2]
 _STARTED: list[subprocess.Popen[str]] = []
@@ -120,9 +120,11 @@ def main(arguments: list[str]) -> int:
     database, workflow_id, output_dir, *rest = arguments
     torc = connect(db=database)
     options = RunOptions(
-        output_dir=Path(output_dir), wait_seconds=0.2, max_parallel_jobs=int(rest[0]) if rest else None,
+        output_dir=Path(output_dir),
+        wait_seconds=0.2,
+        max_parallel_jobs=int(rest[0]) if rest else None,
         grace_seconds=float(os.environ.get("GRACE_SECONDS", "10")),
-    )  # fmt: skip
+    )
     outcome = run_here(torc, int(workflow_id), options)
     print(json.dumps({"state": outcome.workflow.state, "dead": outcome.dead_runners, "stopped": outcome.was_stopped}))
     torc.close()  # type: ignore[attr-defined]

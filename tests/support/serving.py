@@ -11,11 +11,11 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from torc.client.remote import Remote
-from torc.core.access import Caller
 from torc.server import serve
 from torc.server.app import app
-from torc.server.identity import Identity
-from torc.store.open import Store
+from torc.server.caller import Authenticator
+from torc.store.engine import Store
+from torc.workflow.access import Caller
 
 
 class Tester:
@@ -40,7 +40,7 @@ class Serving:
 class Door(Remote):
     """A client and its server; `store` is what the server answers from, for tests that look at rows."""
 
-    def __init__(self, store: Store, identity: Identity | None = None, **settings: Any) -> None:
+    def __init__(self, store: Store, identity: Authenticator | None = None, **settings: Any) -> None:
         self.serving = start(store, identity or Tester(), **settings)
         self.store = store
         super().__init__(self.serving.url)
@@ -51,7 +51,7 @@ class Door(Remote):
         self.serving.stop()
 
 
-def start(store: Store, identity: Identity, bound: socket.socket | None = None, **settings: Any) -> Serving:
+def start(store: Store, identity: Authenticator, bound: socket.socket | None = None, **settings: Any) -> Serving:
     """Begin a server on a free port, or on a socket that listens already, and wait until it answers."""
     listen = serve.Listen()
     bound = bound or serve.bind(listen)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.support.wait import wait_until
 from torc.errors import TorcError
-from torc.slurm.sandbox import cluster
+from torc.schedulers.slurm.sandbox import cluster
 
 #: of an outer job, or of somebody's settings: not for tests
 FOREIGN = ("SLURM_", "SBATCH_", "SALLOC_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_")
@@ -58,8 +58,14 @@ class Slurm:
         """
         for left in reversed(range(_TRIES)):
             done = subprocess.run(
-                argv, env=self._clean_environment(), input=stdin, capture_output=True, text=True, check=False, timeout=120,
-            )  # fmt: skip
+                argv,
+                env=self._clean_environment(),
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=120,
+            )
             if done.returncode == 0 or not left or argv[0] == "sbatch" or "timed out" not in done.stderr:
                 break
         assert not check or done.returncode == 0, (argv, done.returncode, done.stderr)
@@ -138,7 +144,7 @@ def running() -> Iterator[Slurm]:
     (folder / _OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}")
     folder.chmod(0o755)
     prefix = "t" + "".join(random.SystemRandom().choices(string.ascii_lowercase, k=4))
-    sandbox = cluster.create(folder, cluster.Settings(prefix=prefix, message_timeout=5, extra_conf=_SITE))
+    sandbox = cluster.create(folder, cluster.SandboxSettings(prefix=prefix, message_timeout=5, extra_conf=_SITE))
     try:
         sandbox.start(install=False)
         yield Slurm(sandbox)

@@ -52,12 +52,23 @@ class Sshd:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         lines = [
-            f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.host_key}", "PidFile none", "UsePAM no",
-            f"AuthorizedKeysFile {allowed}", "StrictModes no", "PasswordAuthentication no", "PermitRootLogin yes",
-            "KbdInteractiveAuthentication no", "LogLevel VERBOSE", "UseDNS no", "MaxStartups 100", "MaxSessions 100",
+            f"Port {self.port}",
+            "ListenAddress 127.0.0.1",
+            f"HostKey {self.host_key}",
+            "PidFile none",
+            "UsePAM no",
+            f"AuthorizedKeysFile {allowed}",
+            "StrictModes no",
+            "PasswordAuthentication no",
+            "PermitRootLogin yes",
+            "KbdInteractiveAuthentication no",
+            "LogLevel VERBOSE",
+            "UseDNS no",
+            "MaxStartups 100",
+            "MaxSessions 100",
             "SetEnv " + " ".join(f'"{name}={value}"' for name, value in self.environ.items()) if self.environ else "",
             *self.settings,
-        ]  # fmt: skip
+        ]
         self.config = self.folder / "sshd_config"
         self.config.write_text("\n".join(lines) + "\n")
         self.log = self.folder / "log"
@@ -69,8 +80,11 @@ class Sshd:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [program("sshd"), "-D", "-e", "-f", str(self.config)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         wait_until(self._listens, what=f"sshd listens: {self.log.read_text()}")
 
     def _listens(self) -> bool:
@@ -114,10 +128,17 @@ class Sshd:
         with known_hosts.open("a") as file:
             file.write(f"[127.0.0.1]:{self.port} {' '.join(public)}\n")
         lines = [
-            f"Host {name}", "HostName 127.0.0.1", f"Port {self.port}", f"User {getpass.getuser()}",
-            f"IdentityFile {self.key}", "IdentitiesOnly yes", "IdentityAgent none",
-            f"UserKnownHostsFile {known_hosts}", "GlobalKnownHostsFile /dev/null", *settings,
-        ]  # fmt: skip
+            f"Host {name}",
+            "HostName 127.0.0.1",
+            f"Port {self.port}",
+            f"User {getpass.getuser()}",
+            f"IdentityFile {self.key}",
+            "IdentitiesOnly yes",
+            "IdentityAgent none",
+            f"UserKnownHostsFile {known_hosts}",
+            "GlobalKnownHostsFile /dev/null",
+            *settings,
+        ]
         return "\n  ".join(lines) + "\n"
 
 

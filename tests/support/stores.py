@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from torc.api.workflows import CheckWorkflow, ListWorkflows
 from torc.client.embedded import Embedded
-from torc.store.accounts import AccountRow
-from torc.store.open import Store, open_store
+from torc.store.account_schema import AccountRow
+from torc.store.engine import Store, open_store
 
 DATABASES = ("sqlite", "postgresql")
 

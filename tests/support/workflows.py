@@ -45,12 +45,16 @@ def spec(*chains: str, **fields: Any) -> dict[str, Any]:
     return {
         "name": "test",
         "jobs": [
-            {"name": name, "command": f"echo {name}", **({"depends_on": sorted(waits[name])} if waits[name] else {}),
-             **own.get(name, {})}
+            {
+                "name": name,
+                "command": f"echo {name}",
+                **({"depends_on": sorted(waits[name])} if waits[name] else {}),
+                **own.get(name, {}),
+            }
             for name in waits
         ],
         **fields,
-    }  # fmt: skip
+    }
 
 
 def make(torc: Torc, *chains: str) -> Workflow:
@@ -116,9 +120,15 @@ def ended(
 ) -> Finished:
     """Give the report of an attempt that took the second before `at`."""
     return Finished(
-        job_id=item.job_id, attempt=item.attempt, outcome=outcome, return_code=return_code, started_at=at - 1.0,
-        ended_at=at, wall_seconds=1.0, **more,
-    )  # fmt: skip
+        job_id=item.job_id,
+        attempt=item.attempt,
+        outcome=outcome,
+        return_code=return_code,
+        started_at=at - 1.0,
+        ended_at=at,
+        wall_seconds=1.0,
+        **more,
+    )
 
 
 def finish(
@@ -136,12 +146,15 @@ def finish(
     assert set(names) <= set(given), f"not ready: {set(names) - set(given)}"
     outcome: Outcome = "failed" if failed else "succeeded"
     exchange(
-        torc, workflow_id, runner_id, stopping=True,
+        torc,
+        workflow_id,
+        runner_id,
+        stopping=True,
         finished=[ended(given[name], outcome, code).model_copy(update={"slurm_state": slurm_state}) for name in names],
         released=[
             JobAttempt(job_id=item.job_id, attempt=item.attempt) for item in given.values() if item.name not in names
         ],
-    )  # fmt: skip
+    )
     torc.send(EndRunner(workflow_id=workflow_id, runner_id=runner_id))
 
 

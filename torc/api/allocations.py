@@ -1,6 +1,6 @@
 """Allocations of a cluster, in which runners live: recorded before they are asked for, followed to their end.
 
-The store keeps what was seen of them. Who asks a cluster is `torc.slurm`.
+The store keeps what was seen of them. Who asks a cluster is `torc.schedulers.slurm`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from torc.api.base import MEDIUM, Page, Request, Value, request
-from torc.core.allocations import AllocationState, Source
+from torc.planning.allocations import AllocationState, Source
 
 
 class NewAllocation(Value):

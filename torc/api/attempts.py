@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from torc.api.base import Page, Request, Value, request
-from torc.core.states import State
+from torc.workflow.states import State
 
 
 class AttemptLine(Value):

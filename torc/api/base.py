@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from torc.core.access import Access
+from torc.workflow.access import Access
 
 R = TypeVar("R")
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from torc.api.base import Request, Value, request
-from torc.core.states import State
-from torc.core.symptoms import Category
+from torc.failures.log_patterns import Category
+from torc.workflow.states import State
 
 Remedy = Literal["more memory", "more time", "again", "none"]
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from torc.api.base import MEDIUM, Page, Request, Value, request
 from torc.api.workflows import Changes
-from torc.core.states import State
+from torc.workflow.states import State
 
 
 class Job(Value):

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, Field
 from torc.api.base import LARGE, Page, Request, Value, request
 from torc.api.provenance import Surroundings
 from torc.api.workflows import Workflow
-from torc.core.exit_codes import counted
-from torc.core.resources import ResourceRequest
-from torc.core.states import State
+from torc.workflow.exit_codes import counted
+from torc.workflow.resources import ResourceRequest
+from torc.workflow.states import State
 
 #: an older runner, or a journal of one, has a negative number for a signal
 ExitCode = Annotated[int, AfterValidator(counted)]
@@ -94,9 +94,11 @@ class RegisterRunner(Request[Runner]):
     allocation_id: int | None = Field(None, description="the allocation of a cluster that it lives in")
     node: str | None = Field(None, description="as the cluster names it")
     job_token_hash: str | None = Field(
-        None, pattern=r"^[0-9a-f]{64}$", repr=False,
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        repr=False,
         description="SHA-256 of a secret S of 43 characters: while the runner lives, the token `torcjob_ID_S` carries `job`",
-    )  # fmt: skip
+    )
 
 
 @request("POST", "/workflows/{workflow_id}/runners/{runner_id}/end", access="run")

@@ -11,7 +11,7 @@ from torc.api.workflows import SpecFormat, Workflow
 
 
 class ExportPage(Value):
-    """Lines of the portable file of a workflow (`torc.core.portable`)."""
+    """Lines of the portable file of a workflow (`torc.api.export_format`)."""
 
     lines: list[str]
     num_rows: int = Field(description="how many of the lines are rows")

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from torc.api.base import MEDIUM, Page, Request, Value, request
-from torc.core.access import Access
+from torc.workflow.access import Access
 
 UserName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$", description="letters, digits and ._@+-")

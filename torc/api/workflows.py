@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from torc.api.base import LARGE, Page, Request, Value, request
-from torc.core.states import State
+from torc.workflow.states import State
 
 SpecFormat = Literal["yaml", "json", "json5", "kdl"]
 WorkflowState = Literal["idle", "running", "interrupted", "completed", "failed", "canceled"]

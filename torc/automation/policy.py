@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torc.api.recovery import RecoverWorkflow
-from torc.automation.hands import Limits
-from torc.core.symptoms import Category
+from torc.automation.executor import NodeLimits
+from torc.failures.log_patterns import Category
 
 #: by this name the store knows whose rounds these are
 AUTOMATION = "watch"
@@ -15,7 +15,7 @@ DEFAULT_MAX_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class RecoveryPolicy:
     """How to recover, and within which budget: `max_retries` rounds and `max_node_hours` since the budget began."""
 
     memory_multiplier: float = 1.5
@@ -31,7 +31,7 @@ class Policy:
     reason: str | None = None
 
     def request(
-        self, workflow_id: int, limits: Limits, *, mark: str | None = None, new_budget: bool = False
+        self, workflow_id: int, limits: NodeLimits, *, mark: str | None = None, new_budget: bool = False
     ) -> RecoverWorkflow:
         """Ask for a recovery within the budget: a proposal without `mark`, else that it is done."""
         return RecoverWorkflow(

@@ -18,12 +18,12 @@ from torc.api.events import ListEvents
 from torc.api.recovery import Recovery
 from torc.api.runs import ListRunners
 from torc.api.workflows import Counts, GetWorkflow, Workflow
-from torc.automation.hands import Hands
-from torc.automation.policy import Policy
-from torc.core.quantities import human_bytes, human_duration
-from torc.core.states import State
+from torc.automation.executor import Executor
+from torc.automation.policy import RecoveryPolicy
 from torc.errors import Conflict, Unavailable
-from torc.runner.budget import held_back
+from torc.runner.budget_messages import held_back
+from torc.units import human_bytes, human_duration
+from torc.workflow.states import State
 
 _LOG = logging.getLogger("torc.automation")
 #: clocks of two machines differ by no more
@@ -36,7 +36,7 @@ Ending = Literal["completed", "left", "stuck", "stopped", "canceled"]
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchResult:
     """How it ended. `last` is the last recovery that was looked at: it tells what was left, and why."""
 
     ending: Ending
@@ -46,13 +46,13 @@ class Watched:
 
 
 @dataclass(slots=True)
-class Watch:
+class WorkflowWatch:
     """Follows one workflow. `hook` is run before each recovery, and raises when that is not to be."""
 
     torc: Torc
     workflow_id: int
-    policy: Policy
-    hands: Hands
+    policy: RecoveryPolicy
+    hands: Executor
     hook: Callable[[Recovery], None] = lambda proposal: None
     poll_seconds: float = 10.0
     num_rounds: int = 0
@@ -63,7 +63,7 @@ class Watch:
     _told: str = ""
     _told_at: float = field(default=0.0)
 
-    def run(self) -> Watched:
+    def run(self) -> WatchResult:
         """Follow, recover and go on, until there is no more to do. A store that is away is waited for."""
         while True:
             try:
@@ -75,7 +75,7 @@ class Watch:
             if ending is not None:
                 workflow = self._look()
                 _LOG.info("ends: %s, %s", ending, _counts(workflow))
-                return Watched(ending, workflow, self.num_rounds, self.last)
+                return WatchResult(ending, workflow, self.num_rounds, self.last)
 
     def _step(self) -> Ending | None:
         """Do the next thing; gives how it ended, when it has."""

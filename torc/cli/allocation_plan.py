@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from torc.cli import render
+from torc.cli import rendering
 from torc.cli.session import SESSION
 from torc.cli.terminal import print_document
-from torc.core.quantities import human_bytes, human_duration
 from torc.errors import Invalid, TorcError
+from torc.units import human_bytes, human_duration
 
 _MOST_REFUSED = 5
 
@@ -37,7 +37,7 @@ def check(made: Any) -> None:
 
 def show(made: Any, cluster: Any, source: str, demand: Any) -> None:
     """Print a plan: a line for each kind of allocations, then the reasons, then the sum."""
-    print(f"plan for {render.bold(cluster.display_name)} ({source}): {render.plural(demand.num_jobs, 'job')}")
+    print(f"plan for {rendering.bold(cluster.display_name)} ({source}): {rendering.plural(demand.num_jobs, 'job')}")
     header = [
         "allocations",
         "begins",
@@ -49,26 +49,33 @@ def show(made: Any, cluster: Any, source: str, demand: Any) -> None:
         "of each node",
         "node-hours",
     ]
-    render.table(header, [_row(planned, demand) for planned in made.allocations])
+    rendering.table(header, [_row(planned, demand) for planned in made.allocations])
     for planned in made.allocations:
-        print(f"\n{render.bold(planned.name)}: {planned.reasons[0]}")
+        print(f"\n{rendering.bold(planned.name)}: {planned.reasons[0]}")
         for reason in planned.reasons[1:]:
             print(f"  {reason}")
     print(f"\nat most {made.node_hours:,.1f} node-hours{_charge(made, cluster)}; what ends early costs less")
 
 
 def _row(planned: Any, demand: Any) -> list[str]:
-    node = [render.plural(planned.cpus_per_node, "CPU") if planned.cpus_per_node else "whole"]
+    node = [rendering.plural(planned.cpus_per_node, "CPU") if planned.cpus_per_node else "whole"]
     if planned.memory_bytes_per_node:
         node.append(human_bytes(planned.memory_bytes_per_node))
     if planned.gpus_per_node:
-        node.append(render.plural(planned.gpus_per_node, "GPU"))
+        node.append(rendering.plural(planned.gpus_per_node, "GPU"))
     classes = sorted({demand.names[requirement] for _, requirement in planned.trigger})
     when = "now" if planned.stage == 0 else f"when {', '.join(classes[:2])} of stage {planned.stage + 1} are ready"
     return [
-        planned.name, when, f"{planned.num_jobs:,}", planned.partition, str(planned.num_allocations), str(planned.num_nodes),
-        human_duration(planned.walltime_seconds), ", ".join(node), f"{planned.node_hours:,.1f}",
-    ]  # fmt: skip
+        planned.name,
+        when,
+        f"{planned.num_jobs:,}",
+        planned.partition,
+        str(planned.num_allocations),
+        str(planned.num_nodes),
+        human_duration(planned.walltime_seconds),
+        ", ".join(node),
+        f"{planned.node_hours:,.1f}",
+    ]
 
 
 def _charge(made: Any, cluster: Any) -> str:
@@ -91,20 +98,28 @@ def as_json(made: Any, cluster: Any, source: str, demand: Any) -> dict[str, Any]
         "node_hours": made.node_hours,
         "allocations": [
             {
-                "name": planned.name, "stage": planned.stage + 1, "num_jobs": planned.num_jobs, "partition": planned.partition,
-                "num_allocations": planned.num_allocations, "num_nodes": planned.num_nodes,
-                "walltime_seconds": planned.walltime_seconds, "expected_seconds": planned.expected_seconds,
-                "cpus_per_node": planned.cpus_per_node, "memory_bytes_per_node": planned.memory_bytes_per_node,
-                "gpus_per_node": planned.gpus_per_node, "node_hours": planned.node_hours, "reasons": list(planned.reasons),
+                "name": planned.name,
+                "stage": planned.stage + 1,
+                "num_jobs": planned.num_jobs,
+                "partition": planned.partition,
+                "num_allocations": planned.num_allocations,
+                "num_nodes": planned.num_nodes,
+                "walltime_seconds": planned.walltime_seconds,
+                "expected_seconds": planned.expected_seconds,
+                "cpus_per_node": planned.cpus_per_node,
+                "memory_bytes_per_node": planned.memory_bytes_per_node,
+                "gpus_per_node": planned.gpus_per_node,
+                "node_hours": planned.node_hours,
+                "reasons": list(planned.reasons),
             }
             for planned in made.allocations
         ],
-    }  # fmt: skip
+    }
 
 
 def requests_of(made: Any, cluster: Any, options: Any, name: str, defaults: Any = None) -> list[tuple[Any, Any]]:
     """Return each planned allocation with its sbatch request, including the spec's `slurm_defaults`."""
-    from torc.slurm.schedulers import fields_of, request_of
+    from torc.schedulers.slurm.scheduler_specs import fields_of, request_of
 
     return [
         (
@@ -122,8 +137,8 @@ def starts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> dict[str, float |
 
     What Slurm does not accept only now is submitted when it does, so that is told and is no error.
     """
-    from torc.slurm import queries
-    from torc.slurm.refusals import refusal_of
+    from torc.schedulers.slurm import queries
+    from torc.schedulers.slurm.refusals import refusal_of
 
     found: dict[str, float | None] = {}
     for planned, request in requests:
@@ -139,7 +154,7 @@ def starts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> dict[str, float |
                         hint=f"{refusal.hint}; nothing was submitted (--no-estimate leaves this check out)",
                         words=words,
                     ) from None
-                render.note(f"note: Slurm would not accept {request.scheduler} now, but later: {words}")
+                rendering.note(f"note: Slurm would not accept {request.scheduler} now, but later: {words}")
                 told = None
             found[request.scheduler] = None if told is None else told.starts_at
     return found
@@ -152,7 +167,7 @@ def estimate(requests: Sequence[tuple[Any, Any]], slurm: Any) -> dict[str, float
     except Invalid:
         raise
     except TorcError as error:
-        render.note(f"note: no estimate of when they start: {error.message}")
+        rendering.note(f"note: no estimate of when they start: {error.message}")
         return {}
     for name, at in found.items():
         if at is not None and not SESSION.json:
@@ -163,7 +178,7 @@ def estimate(requests: Sequence[tuple[Any, Any]], slurm: Any) -> dict[str, float
 def when(at: float) -> str:
     """Say when something would start."""
     wait = at - time.time()
-    return "at once" if wait < 60 else f"in about {human_duration(wait)} ({render.when(at)})"
+    return "at once" if wait < 60 else f"in about {human_duration(wait)} ({rendering.when(at)})"
 
 
 def scripts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> list[dict[str, Any]]:

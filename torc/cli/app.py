@@ -44,7 +44,7 @@ class Command(TyperCommand):
         formatter.write(_command_page(self, ctx))
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """A group of commands whose help is our page."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -69,17 +69,17 @@ class App(typer.Typer):
 
     def __init__(self, text: str, *, alone: Callable[..., Any] | None = None) -> None:
         super().__init__(
-            cls=Group, help=text, no_args_is_help=alone is None, rich_markup_mode=None, add_completion=False
+            cls=CommandGroup, help=text, no_args_is_help=alone is None, rich_markup_mode=None, add_completion=False
         )
         if alone is not None:  # what the group does without a command
-            self.callback(cls=Group, help=text, invoke_without_command=True)(alone)
+            self.callback(cls=CommandGroup, help=text, invoke_without_command=True)(alone)
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
         """Enter a function as a command."""
         return super().command(name, cls=Command, **settings)
 
 
-class Lazy(Group):
+class Lazy(CommandGroup):
     """The group of all commands, each loaded when it is used. `table`: name -> ("module:function or app", what it does)."""
 
     def __init__(self, table: Mapping[str, tuple[str, str]], sections: Mapping[str, Sequence[str]]) -> None:

@@ -13,56 +13,68 @@ from typing import Any
 #: section of the help -> command -> ("module:function or app", what it does)
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Run workflows": {
-        "run": ("torc.cli.run:run", "Run a spec, or go on with a stored workflow, on this machine."),
-        "create": ("torc.cli.specs:create", "Store a workflow from a spec, without running it."),
-        "status": ("torc.cli.status:status", "Show how a workflow stands."),
-        "watch": ("torc.cli.watch:watch", "Follow a workflow to its end, and recover it when asked."),
-        "worker": ("torc.cli.run:worker", "Run a further runner for a stored workflow."),
-        "recover": ("torc.cli.recover:recover", "Put right what failed for want of memory or time, and go on."),
-        "submit": ("torc.cli.submit:submit", "Plan allocations on a Slurm cluster, submit them, and follow."),
-        "remote": ("torc.cli.remote:app", "Run workers on other machines over SSH."),
-        "slurm": ("torc.cli.slurm:app", "Run in allocations of a Slurm cluster."),
+        "run": ("torc.cli.commands.run:run", "Run a spec, or go on with a stored workflow, on this machine."),
+        "create": ("torc.cli.commands.specs:create", "Store a workflow from a spec, without running it."),
+        "status": ("torc.cli.commands.status:status", "Show how a workflow stands."),
+        "watch": ("torc.cli.commands.watch:watch", "Follow a workflow to its end, and recover it when asked."),
+        "worker": ("torc.cli.commands.run:worker", "Run a further runner for a stored workflow."),
+        "recover": (
+            "torc.cli.commands.recover:recover",
+            "Put right what failed for want of memory or time, and go on.",
+        ),
+        "submit": ("torc.cli.commands.submit:submit", "Plan allocations on a Slurm cluster, submit them, and follow."),
+        "remote": ("torc.cli.commands.remote:app", "Run workers on other machines over SSH."),
+        "slurm": ("torc.cli.commands.slurm:app", "Run in allocations of a Slurm cluster."),
     },
     "Slurm": {
-        "hpc": ("torc.cli.hpc:hpc", "What clusters offer, and a cluster of your own to try things."),
+        "hpc": ("torc.cli.commands.hpc:hpc", "What clusters offer, and a cluster of your own to try things."),
     },
     "Write specs": {
-        "validate": ("torc.cli.specs:validate", "Check a spec and show every problem with its place."),
-        "plan": ("torc.cli.plan:plan", "Show stages, critical path, resources and expected makespan."),
-        "convert": ("torc.cli.specs:convert", "Turn a spec into another format."),
-        "schema": ("torc.cli.specs:schema", "Print the JSON Schema of specs, or set up an editor."),
+        "validate": ("torc.cli.commands.specs:validate", "Check a spec and show every problem with its place."),
+        "plan": ("torc.cli.commands.plan:plan", "Show stages, critical path, resources and expected makespan."),
+        "convert": ("torc.cli.commands.specs:convert", "Turn a spec into another format."),
+        "schema": ("torc.cli.commands.specs:schema", "Print the JSON Schema of specs, or set up an editor."),
     },
     "Look into workflows and change them": {
-        "workflows": ("torc.cli.workflows:app", "List, inspect and change workflows."),
-        "jobs": ("torc.cli.jobs:app", "List, inspect and change jobs; read their logs."),
-        "files": ("torc.cli.tables:files", "Files that jobs read and write."),
-        "user-data": ("torc.cli.tables:user_data", "JSON that jobs pass on."),
-        "resource-requirements": ("torc.cli.tables:requirements", "Classes of resources that jobs ask for."),
-        "failure-handlers": ("torc.cli.named:failure_handlers", "What to do about failed attempts."),
-        "slurm-schedulers": ("torc.cli.named:slurm_schedulers", "Slurm allocations of a workflow."),
-        "results": ("torc.cli.results:results", "How attempts ended, and what they used."),
-        "events": ("torc.cli.results:events", "What happened, and who did it."),
-        "compute-nodes": ("torc.cli.results:compute_nodes", "The runners of a workflow."),
-        "logs": ("torc.cli.logs:logs", "Search logs for what went wrong; pack an archive for a bug report."),
-        "plot-resources": ("torc.cli.plots:plot_resources", "Plot a run: timeline, CPU and memory over time, spreads."),
-        "reports": ("torc.cli.reports:reports", "Report on a run: tables, a page, an archive for publication."),
+        "workflows": ("torc.cli.commands.workflows:app", "List, inspect and change workflows."),
+        "jobs": ("torc.cli.commands.jobs:app", "List, inspect and change jobs; read their logs."),
+        "files": ("torc.cli.commands.data_objects:files", "Files that jobs read and write."),
+        "user-data": ("torc.cli.commands.data_objects:user_data", "JSON that jobs pass on."),
+        "resource-requirements": (
+            "torc.cli.commands.data_objects:requirements",
+            "Classes of resources that jobs ask for.",
+        ),
+        "failure-handlers": ("torc.cli.commands.named_objects:failure_handlers", "What to do about failed attempts."),
+        "slurm-schedulers": ("torc.cli.commands.named_objects:slurm_schedulers", "Slurm allocations of a workflow."),
+        "results": ("torc.cli.commands.results:results", "How attempts ended, and what they used."),
+        "events": ("torc.cli.commands.results:events", "What happened, and who did it."),
+        "compute-nodes": ("torc.cli.commands.results:compute_nodes", "The runners of a workflow."),
+        "logs": ("torc.cli.commands.logs:logs", "Search logs for what went wrong; pack an archive for a bug report."),
+        "plot-resources": (
+            "torc.cli.commands.plots:plot_resources",
+            "Plot a run: timeline, CPU and memory over time, spreads.",
+        ),
+        "reports": (
+            "torc.cli.commands.reports:reports",
+            "Report on a run: tables, a page, an archive for publication.",
+        ),
     },
     "Share": {
-        "server": ("torc.cli.server:app", "Begin, stop and look at a server for this directory."),
-        "login": ("torc.cli.login:login", "Sign in to a server."),
-        "logout": ("torc.cli.login:logout", "Sign out of a server."),
-        "whoami": ("torc.cli.login:whoami", "Show who you are for the server, and what you may do."),
-        "users": ("torc.cli.users:users", "Accounts of a server."),
-        "tokens": ("torc.cli.users:tokens", "What programs show instead of a password."),
-        "access-groups": ("torc.cli.sharing:access_groups", "Groups of users that share workflows."),
-        "audit": ("torc.cli.sharing:audit", "Show who did what from where."),
-        "mcp": ("torc.cli.mcp:app", "Let assistants work with Torc over MCP."),
-        "approve": ("torc.cli.plans:approve", "Approve the plan of an assistant."),
-        "plans": ("torc.cli.plans:plans", "Review the plans of assistants and what they have spent."),
+        "server": ("torc.cli.commands.server:app", "Begin, stop and look at a server for this directory."),
+        "login": ("torc.cli.commands.login:login", "Sign in to a server."),
+        "logout": ("torc.cli.commands.login:logout", "Sign out of a server."),
+        "whoami": ("torc.cli.commands.login:whoami", "Show who you are for the server, and what you may do."),
+        "users": ("torc.cli.commands.users:users", "Accounts of a server."),
+        "tokens": ("torc.cli.commands.users:tokens", "What programs show instead of a password."),
+        "access-groups": ("torc.cli.commands.access_groups:access_groups", "Groups of users that share workflows."),
+        "audit": ("torc.cli.commands.access_groups:audit", "Show who did what from where."),
+        "mcp": ("torc.cli.commands.mcp:app", "Let assistants work with Torc over MCP."),
+        "approve": ("torc.cli.commands.plans:approve", "Approve the plan of an assistant."),
+        "plans": ("torc.cli.commands.plans:plans", "Review the plans of assistants and what they have spent."),
     },
     "Set up": {
-        "config": ("torc.cli.config:config", "Show, change and check the configuration."),
-        "completion": ("torc.cli.completion:completion", "Complete commands in bash, zsh or fish."),
+        "config": ("torc.cli.commands.config:config", "Show, change and check the configuration."),
+        "completion": ("torc.cli.commands.completion:completion", "Complete commands in bash, zsh or fish."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
@@ -85,7 +97,7 @@ def _main(arguments: list[str]) -> int:
         print(f"torc {importlib.import_module('torc').__version__}")
         return 0
     if arguments[:2] == ["completion", "--complete"]:
-        importlib.import_module("torc.cli.completion").print_offers(arguments[2:])
+        importlib.import_module("torc.cli.commands.completion").print_offers(arguments[2:])
         return 0
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
     return run(arguments)

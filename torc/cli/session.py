@@ -41,7 +41,7 @@ class Session:
     def load(self) -> None:
         """Read all that is set: files, variables, options. Raises Invalid or Forbidden."""
         self.settings = load(os.environ, find_place, options=self.options)
-        from torc.cli.messages import log_to_stderr
+        from torc.cli.log_messages import log_to_stderr
 
         log_to_stderr(self.settings.text("log_level") or "warning")
 
@@ -137,8 +137,8 @@ def torc_folder(*, make: bool = True) -> Path:
 def workflow_id(opened: Any, named: str | None) -> int:
     """Find the workflow that is meant: by id, by name (the newest), or the only active one. Raises NotFound."""
     from torc.api.workflows import ListWorkflows
-    from torc.client.named import find_workflow
-    from torc.core.quantities import whole_number
+    from torc.client.workflow_lookup import find_workflow
+    from torc.units import whole_number
 
     if named is not None:
         found = find_workflow(opened, named)
@@ -159,7 +159,7 @@ def workflow_id(opened: Any, named: str | None) -> int:
 
 def read_spec(path: str) -> tuple[str, str | None, str]:
     """Give the text of a spec, its format (None: unknown) and its name. `-` is standard input."""
-    from torc.spec.compile import SUFFIXES
+    from torc.spec.compiler import SUFFIXES
 
     if path == "-":
         return sys.stdin.read(), None, "<stdin>"

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torc.core.quantities import parse_duration, parse_memory
 from torc.errors import Forbidden, Invalid
+from torc.units import parse_duration, parse_memory
 
 Value = str | int | bool | list[str] | None
 FILE = "config.toml"

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from torc.core.visible import INVISIBLE, escaped_json, visible
+from torc.display_text import INVISIBLE, escaped_json, visible
 from torc.errors import Unavailable
 
 #: the start of our own codes between `style` and the stream: nobody else can know it

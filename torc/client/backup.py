@@ -1,6 +1,6 @@
 """Copies of a SQLite database: made while it is in use, checked, kept at intervals, and put back in its place.
 
-A database is restored as a copy is made (`torc.store.copying`): it takes its name only when it is whole. Not for PostgreSQL, which
+A database is restored as a copy is made (`torc.store.sqlite_copy`): it takes its name only when it is whole. Not for PostgreSQL, which
 has programs for that.
 """
 
@@ -22,12 +22,12 @@ from pathlib import Path
 
 from torc.api.workflows import CheckWorkflow, ListWorkflows
 from torc.client.embedded import Embedded
-from torc.core.quantities import human_bytes
 from torc.errors import Conflict, Invalid, NotFound, StoreLost, TorcError, Unavailable
-from torc.store import migrate
-from torc.store.copying import BESIDE, copy, opened, remove, sync
-from torc.store.guard import copies, damage, what_to_do
-from torc.store.open import open_store
+from torc.store import schema_version
+from torc.store.engine import open_store
+from torc.store.file_guard import copies, damage, what_to_do
+from torc.store.sqlite_copy import BESIDE, copy, opened, remove, sync
+from torc.units import human_bytes
 
 _LOG = logging.getLogger(__name__)
 FOLDER = "backups"
@@ -188,7 +188,7 @@ def _problems(path: Path) -> list[str]:
     finally:
         torc.close()
         with contextlib.suppress(OSError):  # where it was older
-            path.with_name(f"{path.name}.before-{migrate.HEAD}").unlink()
+            path.with_name(f"{path.name}.before-{schema_version.HEAD}").unlink()
 
 
 def _put_aside(target: Path, stamp: str) -> Path | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torc.api.base import Torc
-from torc.client import credentials, place
+from torc.client import credentials, server_file
 from torc.errors import Forbidden, Invalid
 
 DIRECTORY = ".torc"
@@ -22,20 +22,20 @@ SERVER_FILE = "TORC_SERVER_FILE"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Connection:
     """Where the state is, and what the user should be told about the search."""
 
     database: str
     exists: bool
     notes: tuple[str, ...] = ()
-    server: place.ServerPlace | None = None
+    server: server_file.ServerAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Here:
     """The server of a directory, and the file that says so."""
 
-    server: place.ServerPlace
+    server: server_file.ServerAddress
     file: Path
 
 
@@ -62,7 +62,7 @@ def connect(
     if url:
         return _remote(url, environ, cwd, trusted)
     db = db or environ.get("TORC_DB")
-    found = Found(db, "://" in db or Path(db).exists()) if db else find(cwd, trusted)
+    found = Connection(db, "://" in db or Path(db).exists()) if db else find(cwd, trusted)
     if found.server is not None:
         return _remote(found.server.url, environ, cwd, trusted)
     if not found.exists and create and not db:
@@ -74,7 +74,7 @@ def connect(
 def open_database(where: str, actor: str | None = None, *, create: bool = True, notes: tuple[str, ...] = ()) -> Any:
     """Open a database, whether or not a server answers for it."""
     embedded: Any = importlib.import_module("torc.client.embedded")
-    opener: Any = importlib.import_module("torc.store.open")
+    opener: Any = importlib.import_module("torc.store.engine")
     store = opener.open_store(where, create=create)
     torc = embedded.Embedded(store, actor or f"user:{user_name()}")
     torc.notes = (*notes, *store.notes)
@@ -105,19 +105,25 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
     shown = environ.get("TORC_TOKEN")
     token, file = (shown, None) if shown else look(url)
     home = _home_of(url, environ, cwd, trusted)
-    is_owner = file is not None and Path(file).name == place.FILE
+    is_owner = file is not None and Path(file).name == server_file.FILE
 
     def find_moved(url: str) -> Any:
         """Return where the next server answers of the directory that this one was begun in."""
-        found = place.read(home) if home is not None else None
+        found = server_file.read(home) if home is not None else None
         if found is None or _is_same(found.url, url) or not found.is_alive():
             return None
         return remote.Moved(found.url, found.token if is_owner else None, found.ca_file)
 
     made: Any = remote.Remote(
-        url, token=token, renew=None if shown else renew, find_moved=find_moved, ca_file=ca_file, token_file=file, is_own=is_owner,
-        server_file=None if home is None else str(home / place.FILE),
-    )  # fmt: skip
+        url,
+        token=token,
+        renew=None if shown else renew,
+        find_moved=find_moved,
+        ca_file=ca_file,
+        token_file=file,
+        is_own=is_owner,
+        server_file=None if home is None else str(home / server_file.FILE),
+    )
     torc: Torc = made
     return torc
 
@@ -128,14 +134,14 @@ def _home_of(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collectio
     if named:
         return Path(named).absolute().parent
     token_file = Path(environ.get("TORC_TOKEN_FILE") or "")
-    if token_file.name == place.FILE:  # the server in it need not be the one that was asked for
+    if token_file.name == server_file.FILE:  # the server in it need not be the one that was asked for
         folder = token_file.absolute().parent
     else:
         try:
             folder = Path(find(cwd, trusted).database).parent
         except Forbidden:
             return None
-    here = place.read(folder)  # it may be down just now
+    here = server_file.read(folder)  # it may be down just now
     return folder if here is not None and _is_same(here.url, url) else None
 
 
@@ -144,7 +150,7 @@ def _token_in(path: str | None, url: str) -> str | None:
     text = credentials.read_token(path)
     if text is None or not text.startswith("{"):
         return text
-    server = place.parse(text)
+    server = server_file.parse(text)
     is_meant = server is not None and server.is_alive() and _is_same(server.url, url)
     return server.token if server is not None and is_meant else None
 
@@ -161,10 +167,10 @@ def _server_here(url: str, cwd: Path, trusted: Collection[Path]) -> _Here | None
         return None
     if found.server is None or not _is_same(found.server.url, url):
         return None
-    return _Here(found.server, Path(found.database).parent / place.FILE)
+    return _Here(found.server, Path(found.database).parent / server_file.FILE)
 
 
-def find(cwd: Path, trusted: Collection[Path] = ()) -> Found:
+def find(cwd: Path, trusted: Collection[Path] = ()) -> Connection:
     """Find the nearest `.torc/` at or above a directory that belongs to the caller, or that the caller has trusted."""
     notes = []
     for directory in (cwd, *cwd.parents):
@@ -184,19 +190,19 @@ def find(cwd: Path, trusted: Collection[Path] = ()) -> Found:
                 )
         else:
             database = candidate / DATABASE
-            server = place.read(candidate)
+            server = server_file.read(candidate)
             if server is not None and not server.is_alive():
                 notes.append(
                     f"the server of {candidate} runs no more: its database is used (`torc server start` begins a new one)"
                 )
                 server = None
-            return Found(str(database), database.exists(), tuple(notes), server)
-    return Found(str(cwd / DIRECTORY / DATABASE), False, tuple(notes))
+            return Connection(str(database), database.exists(), tuple(notes), server)
+    return Connection(str(cwd / DIRECTORY / DATABASE), False, tuple(notes))
 
 
 def shared_file_system(path: Path) -> str | None:
     """Name the network file system that a path is on, or will be; None: a local one, or nobody can tell."""
-    network_file_system = importlib.import_module("torc.store.open").network_file_system
+    network_file_system = importlib.import_module("torc.store.engine").network_file_system
     there = next(parent for parent in (path, *path.parents) if parent.is_dir())
     found: str | None = network_file_system(there)
     return found

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torc.client.private import write_private
-from torc.core.redact import redact_url
-from torc.core.urls import split_url
+from torc.client.private_files import write_private
 from torc.errors import Forbidden, Invalid, Unavailable
 from torc.files import NotPrivate, read_private
+from torc.redaction import redact_url
+from torc.urls import split_url
 
 FILE = "credentials.json"
 _SERVICE = "torc"

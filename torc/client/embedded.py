@@ -12,15 +12,15 @@ from sqlalchemy.exc import DataError, DBAPIError
 from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.runs import EndRunner, Exchange
-from torc.client.storing import Kind, Step, Storing, removal
-from torc.core.access import Caller
+from torc.client.sliced_storage import Kind, SlicedCreation, Step, removal
 from torc.errors import Invalid, NotFound, Unavailable
 from torc.operations.access import admit, admit_kind, subject_of
-from torc.operations.dispatch import Bounds, DryRun, Tx, answer, is_prepared, prepare, removes
-from torc.operations.loading import large_load, room_for
-from torc.operations.transaction import Quota, Ticket
-from torc.store import loading
-from torc.store.open import Store
+from torc.operations.dispatch import DryRun, PreparationBounds, Tx, answer, is_prepared, prepare, removes
+from torc.operations.sliced_storage import large_load, room_for
+from torc.operations.transaction import Quota, ReservedIds
+from torc.store import sliced_storage
+from torc.store.engine import Store
+from torc.workflow.access import Caller
 
 R = TypeVar("R")
 Check = Callable[[Tx], None]
@@ -66,7 +66,7 @@ class Embedded:
         caller: Caller | None = None,
         check: Check | None = None,
         prepared: Any = None,
-        ticket: Ticket | None = None,
+        ticket: ReservedIds | None = None,
     ) -> R:
         """Answer one request at once, as far as the caller may ask it, where there is one.
 
@@ -84,9 +84,9 @@ class Embedded:
                 check(tx)
             if ticket is None:
                 return answer(tx, request)
-            loading.renew(tx.db, ticket.workflow_id, tx.now)
+            sliced_storage.renew(tx.db, ticket.workflow_id, tx.now)
             reply = answer(replace(tx, ticket=ticket), request)
-            loading.end(tx.db, ticket.workflow_id)
+            sliced_storage.end(tx.db, ticket.workflow_id)
             return reply
 
         try:
@@ -104,7 +104,7 @@ class Embedded:
                 f"nothing has an id as large as one in this {type(request).__name__}", hint="check the id"
             ) from None
 
-    def storing(self, request: Request[Any], caller: Caller | None, prepared: Any) -> Storing | None:
+    def storing(self, request: Request[Any], caller: Caller | None, prepared: Any) -> SlicedCreation | None:
         """The transactions of a request that stores too much for one; None: it does not."""
         load = large_load(request, prepared)
         if load is None:
@@ -116,14 +116,14 @@ class Embedded:
 
             return self.transact(admitted, caller, writes=kind != "read", loads=kind == "load")
 
-        def finish(ticket: Ticket) -> Any:
+        def finish(ticket: ReservedIds) -> Any:
             return self.answer(request, caller=caller, prepared=prepared, ticket=ticket)
 
-        return Storing(load, transact, finish, is_sliced=self.store.dialect.is_sliced)
+        return SlicedCreation(load, transact, finish, is_sliced=self.store.dialect.is_sliced)
 
     def left_over(self) -> list[int]:
         """The workflows of which something is left that nobody goes on storing."""
-        return self.transact(lambda tx: loading.left_over(tx.db, tx.now), None, writes=False)
+        return self.transact(lambda tx: sliced_storage.left_over(tx.db, tx.now), None, writes=False)
 
     def removal(self, workflow_id: int) -> Iterator[Step]:
         """The transactions that remove what is left of a workflow."""
@@ -133,7 +133,7 @@ class Embedded:
 
         return removal(workflow_id, transact)
 
-    def _store(self, storing: Storing) -> Any:
+    def _store(self, storing: SlicedCreation) -> Any:
         self._remove_left_over()
         try:
             _run(storing.steps())
@@ -201,8 +201,8 @@ class Embedded:
 
             left = self.transact(look, caller, writes=False)
         if first is not None and (left is None or first < left):
-            return prepare(request, Bounds(first, is_first=True))
-        return prepare(request, Bounds(left))
+            return prepare(request, PreparationBounds(first, is_first=True))
+        return prepare(request, PreparationBounds(left))
 
     def _ask(self, request: Request[Any]) -> Any:
         return self.answer(request)

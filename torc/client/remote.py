@@ -21,10 +21,10 @@ from urllib3.connection import HTTPConnection
 from torc import __version__
 from torc.api.base import Request
 from torc.api.runs import Exchange
-from torc.client.listeners import OwnConnectionPool
-from torc.core.redact import redact_url
-from torc.core.urls import split_url
+from torc.client.port_owner import OwnConnectionPool
 from torc.errors import BY_CODE, Invalid, TorcError, Unauthorized, Unavailable
+from torc.redaction import redact_url
+from torc.urls import split_url
 
 R = TypeVar("R")
 _LOG = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _VERSION_HEADER = "Torc-Version"
 _TELLING_NOTHING = {401, 403, 413, 421, 429, 502, 503, 504}
 
 
-class Moved(NamedTuple):
+class MovedServer(NamedTuple):
     """Where a server restarted. `token` replaces the previous one."""
 
     url: str
@@ -71,7 +71,7 @@ class Remote:
         token: str | None = None,
         password: tuple[str, str] | None = None,
         renew: Callable[[], str | None] | None = None,
-        find_moved: Callable[[str], Moved | None] | None = None,
+        find_moved: Callable[[str], MovedServer | None] | None = None,
         ca_file: str | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
         token_file: str | None = None,

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from torc.api.workflows import Graph
-from torc.core.graph import graph_of
-from torc.core.resources import ResourceRequest
-from torc.core.simulate import Workload
-from torc.core.states import State
 from torc.spec.plan import Plan
+from torc.workflow.graph import graph_of
+from torc.workflow.resources import ResourceRequest
+from torc.workflow.simulation import Workload
+from torc.workflow.states import State
 
 
-class Described(NamedTuple):
+class NamedWorkload(NamedTuple):
     """A workload with the names of its jobs and classes. `states`: of a stored workflow."""
 
     name: str
@@ -23,7 +23,7 @@ class Described(NamedTuple):
     classes: Sequence[str]
 
 
-def of_plan(plan: Plan) -> Described:
+def of_plan(plan: Plan) -> NamedWorkload:
     """Describe a plan, all of it still to be done."""
     workload = Workload(
         graph=graph_of(list(plan.gates), [job.gate for job in plan.jobs]),
@@ -33,12 +33,12 @@ def of_plan(plan: Plan) -> Described:
         cancels=[job.cancel_on_blocking_job_failure for job in plan.jobs],
         method=plan.settings.get("jobs_sort_method", "none"),
     )
-    return Described(
+    return NamedWorkload(
         plan.name, workload, [job.name for job in plan.jobs], None, [item.name for item in plan.requirements]
     )
 
 
-def of_stored(stored: Graph) -> Described:
+def of_stored(stored: Graph) -> NamedWorkload:
     """Describe a stored workflow as it is now."""
     workload = Workload(
         graph=graph_of([tuple(gate) for gate in stored.gates], [job.gate for job in stored.jobs]),
@@ -49,7 +49,7 @@ def of_stored(stored: Graph) -> Described:
         method=stored.workflow.settings.get("jobs_sort_method", "none"),
     )
     states = [job.state for job in stored.jobs]
-    return Described(
+    return NamedWorkload(
         stored.workflow.name,
         workload,
         [job.name for job in stored.jobs],

@@ -1,4 +1,4 @@
-"""Which rights a caller has, and what it may see. The decision itself is `torc.core.access.decide`.
+"""Which rights a caller has, and what it may see. The decision itself is `torc.workflow.access.decide`.
 
 Everything is asked of the database in the transaction of the request: what was revoked a moment ago holds no more.
 """
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 
 from torc.api.base import Request
-from torc.core.access import SHARED, Access, Decision, Rights, decide, level
 from torc.errors import Forbidden, NotFound, Unauthorized
 from torc.operations.transaction import Tx
+from torc.workflow.access import SHARED, Access, AccessDecision, Rights, decide, level
 
 _BY_TOKEN = """SELECT a.name, a.is_admin, a.is_disabled, t.scope, t.workflow_id, t.expires_at, t.revoked_at
     FROM token t JOIN account a ON a.id = t.account_id WHERE t.id = :token_id AND a.id = :account_id"""
@@ -29,7 +29,7 @@ _HELD = """SELECT w.id, w."user", (SELECT max(s.level) FROM access_share s JOIN 
 _SIGN_IN = "sign in again: torc login URL"
 
 
-class Subject(NamedTuple):
+class AccessSubject(NamedTuple):
     """Where the thing is that a request names, and what people call it."""
 
     field: str
@@ -39,17 +39,17 @@ class Subject(NamedTuple):
 
 
 SUBJECTS = (
-    Subject("workflow_id", "workflow", "workflow", "workflows list"),
-    Subject("job_id", "job", "job", "jobs list"),
-    Subject("file_id", "file", "file", "files list"),
-    Subject("user_data_id", "user_data", "user data", "user-data list"),
-    Subject("requirement_id", "requirement", "resource requirement", "resource-requirements list"),
-    Subject("failure_handler_id", "named", "failure handler", "failure-handlers list"),
-    Subject("slurm_scheduler_id", "named", "Slurm scheduler", "slurm-schedulers list"),
-    Subject("event_id", "event", "event", "events list"),
-    Subject("runner_id", "runner", "runner", "compute-nodes list"),
-    Subject("result_id", "attempt", "result", "results list"),
-    Subject("allocation_id", "allocation", "allocation", "slurm list"),
+    AccessSubject("workflow_id", "workflow", "workflow", "workflows list"),
+    AccessSubject("job_id", "job", "job", "jobs list"),
+    AccessSubject("file_id", "file", "file", "files list"),
+    AccessSubject("user_data_id", "user_data", "user data", "user-data list"),
+    AccessSubject("requirement_id", "requirement", "resource requirement", "resource-requirements list"),
+    AccessSubject("failure_handler_id", "named", "failure handler", "failure-handlers list"),
+    AccessSubject("slurm_scheduler_id", "named", "Slurm scheduler", "slurm-schedulers list"),
+    AccessSubject("event_id", "event", "event", "events list"),
+    AccessSubject("runner_id", "runner", "runner", "compute-nodes list"),
+    AccessSubject("result_id", "attempt", "result", "results list"),
+    AccessSubject("allocation_id", "allocation", "allocation", "slurm list"),
 )
 
 
@@ -73,10 +73,10 @@ def admit_kind(tx: Tx, kind: type[Request[Any]], number: int | None) -> Tx:
         if held is None:
             raise _hidden(subject, number)
     decision = decide(kind.access, rights, held)
-    if decision is Decision.HIDDEN:
+    if decision is AccessDecision.HIDDEN:
         assert subject is not None and number is not None
         raise _hidden(subject, number)
-    if decision is Decision.REFUSED:
+    if decision is AccessDecision.REFUSED:
         raise _refused(kind, rights, held[1] if held else None)
     return tx
 
@@ -118,14 +118,14 @@ def _rights_of_jobs(tx: Tx, runner_id: int) -> Rights:
 
 
 @cache
-def subject_of(kind: type[Request[Any]]) -> Subject | None:
+def subject_of(kind: type[Request[Any]]) -> AccessSubject | None:
     """Give what of a workflow a request is about: the first such thing in its path."""
     fields = [part[1:-1] for part in kind.http_path.split("/") if part.startswith("{")]
     known = {subject.field: subject for subject in SUBJECTS}
     return next((known[field] for field in fields if field in known), None)
 
 
-def held_to(tx: Tx, number: int, subject: Subject = SUBJECTS[0]) -> tuple[int, Access | None] | None:
+def held_to(tx: Tx, number: int, subject: AccessSubject = SUBJECTS[0]) -> tuple[int, Access | None] | None:
     """Give the workflow of a thing and the right that the caller's account holds to it; None: there is no such thing."""
     assert tx.rights is not None
     source = "workflow w WHERE w.id = :id"
@@ -176,7 +176,7 @@ def is_above(tx: Tx) -> bool:
     return tx.rights is None or tx.rights.sees_all
 
 
-def _hidden(subject: Subject, number: int) -> NotFound:
+def _hidden(subject: AccessSubject, number: int) -> NotFound:
     # the same whether it is not there or not for the caller: ids tell nothing
     return NotFound(
         f"there is no {subject.noun} {number} that you can see", hint=f"`torc {subject.command}` shows what there is"

@@ -17,7 +17,7 @@ from sqlalchemy import RowMapping, text
 
 from torc.api.runs import ActionAssignment, ActionFinished
 from torc.operations.dispatch import Tx
-from torc.operations.rows import loads
+from torc.operations.row_mapping import loads
 
 _FIRE = text(
     "INSERT INTO firing (workflow_id, action_id, run_id, occasion, state) "
@@ -98,7 +98,7 @@ def fire_reached(tx: Tx, workflow: RowMapping) -> None:
         tx.db.execute(_FIRE_REACHED, {"id": workflow["id"], "run_id": workflow["run_id"]})
 
 
-class Unfinished(NamedTuple):
+class UnfinishedFiring(NamedTuple):
     """A firing that is due or being carried out."""
 
     firing_id: int
@@ -113,19 +113,19 @@ class Unfinished(NamedTuple):
         return self.occasion in {"", f"runner:{runner_id}"}
 
 
-def unfinished(tx: Tx, workflow_id: int) -> list[Unfinished]:
+def unfinished(tx: Tx, workflow_id: int) -> list[UnfinishedFiring]:
     """Give the firings that run commands, and are due or being carried out."""
-    return [Unfinished(*row) for row in tx.dialect.fetch(tx.db, _UNFINISHED, {"id": workflow_id})]
+    return [UnfinishedFiring(*row) for row in tx.dialect.fetch(tx.db, _UNFINISHED, {"id": workflow_id})]
 
 
-def holds_jobs_back(firings: Sequence[Unfinished], runner_id: int) -> bool:
+def holds_jobs_back(firings: Sequence[UnfinishedFiring], runner_id: int) -> bool:
     """Tell whether something must be done before this runner may start jobs: what the start of a run or worker fired."""
     return any(
         firing.trigger in {"on_workflow_start", "on_worker_start"} and firing.is_for(runner_id) for firing in firings
     )
 
 
-def take_due(tx: Tx, workflow_id: int, runner_id: int, firings: Sequence[Unfinished]) -> list[ActionAssignment]:
+def take_due(tx: Tx, workflow_id: int, runner_id: int, firings: Sequence[UnfinishedFiring]) -> list[ActionAssignment]:
     """Give a runner the actions that are due and that it may carry out.
 
     The start of a worker waits for the start of the workflow, which may make what the worker needs.
@@ -190,9 +190,12 @@ def finish_actions(tx: Tx, workflow_id: int, finished: Sequence[ActionFinished])
         )
         if done.rowcount:
             tx.event(
-                workflow_id, "action_finished", firing_id=item.firing_id, return_code=item.return_code,
+                workflow_id,
+                "action_finished",
+                firing_id=item.firing_id,
+                return_code=item.return_code,
                 detail=item.detail,
-            )  # fmt: skip
+            )
 
 
 def release_firings(tx: Tx, workflow_id: int, runner_id: int) -> None:

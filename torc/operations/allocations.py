@@ -11,15 +11,23 @@ from sqlalchemy import RowMapping, text
 
 from torc.api import allocations as api
 from torc.api.base import Page
-from torc.core.allocations import (
+from torc.errors import Conflict
+from torc.operations.access import require_visible, visible
+from torc.operations.actions import take_scheduling
+from torc.operations.allocation_rows import allocation_row, allocations_of, standing_of, write_standing
+from torc.operations.dispatch import Tx, answers
+from torc.operations.row_mapping import decode_cursor, encode_cursor, loads, workflow_row
+from torc.operations.runs import give_up
+from torc.planning.allocation_outcomes import OF_NODES, told_by_the_end
+from torc.planning.allocations import (
     DEFERRED,
     FORGOTTEN,
     NOT_SUBMITTED,
     REQUEUED,
+    AllocationChange,
     AllocationState,
-    Change,
+    AllocationStatus,
     Observation,
-    Standing,
     busy_seconds,
     deferred,
     given_up,
@@ -28,20 +36,20 @@ from torc.core.allocations import (
     nodes_to_exclude,
     observe,
 )
-from torc.core.attribution import OF_NODES, told_by_the_end
-from torc.errors import Conflict
-from torc.operations.access import require_visible, visible
-from torc.operations.actions import take_scheduling
-from torc.operations.dispatch import Tx, answers
-from torc.operations.homes import allocation_row, allocations_of, standing_of, write_standing
-from torc.operations.rows import decode_cursor, encode_cursor, loads, workflow_row
-from torc.operations.runs import give_up
-from torc.store.ids import take_ids
+from torc.store.id_blocks import take_ids
 
 _COPIED = (
-    "name", "scheduler", "num_nodes", "walltime_seconds", "partition", "account", "qos", "cpus_per_node",
-    "memory_bytes_per_node", "gpus_per_node",
-)  # fmt: skip
+    "name",
+    "scheduler",
+    "num_nodes",
+    "walltime_seconds",
+    "partition",
+    "account",
+    "qos",
+    "cpus_per_node",
+    "memory_bytes_per_node",
+    "gpus_per_node",
+)
 _INSERT = text(
     "INSERT INTO allocation (id, workflow_id, run_id, mark, firing_id, request, nodes, state, created_at, "
     f"restarts, node_seconds_used, {', '.join(_COPIED)}) VALUES (:id, :workflow_id, :run_id, :mark, :firing_id, :request, "
@@ -84,9 +92,14 @@ def record_allocations(tx: Tx, request: api.RecordAllocations) -> list[api.Alloc
         number = first + at
         values: dict[str, Any] = {name: getattr(new, name) for name in _COPIED}
         values |= {
-            "id": number, "workflow_id": row["id"], "run_id": row["run_id"], "firing_id": request.firing_id, "now": tx.now,
-            "mark": f"torc-wf{row['id']}-al{number}-{secrets.token_hex(4)}", "request": json.dumps(new.request),
-        }  # fmt: skip
+            "id": number,
+            "workflow_id": row["id"],
+            "run_id": row["run_id"],
+            "firing_id": request.firing_id,
+            "now": tx.now,
+            "mark": f"torc-wf{row['id']}-al{number}-{secrets.token_hex(4)}",
+            "request": json.dumps(new.request),
+        }
         tx.db.execute(_INSERT, values)
     tx.event(row["id"], "allocations_recorded", first=first, number=len(request.allocations))
     found = text("SELECT * FROM allocation WHERE id >= :first AND id < :end ORDER BY id")
@@ -113,16 +126,16 @@ def report_submissions(tx: Tx, request: api.ReportSubmissions) -> list[api.Alloc
     return allocations_of(tx, [allocation_row(tx, number) for number in ids])
 
 
-def _defer(tx: Tx, row: RowMapping, standing: Standing, why: str) -> None:
+def _defer(tx: Tx, row: RowMapping, standing: AllocationStatus, why: str) -> None:
     put_off = deferred(standing, why)
     write_standing(tx, row, put_off, seen_at=tx.now)
     if put_off.reason != standing.reason:
         tx.event(row["workflow_id"], "allocation_deferred", allocation_id=row["id"], reason=why)
 
 
-def _submitted(tx: Tx, row: RowMapping, standing: Standing, cluster_job_id: str, cluster: str | None) -> None:
+def _submitted(tx: Tx, row: RowMapping, standing: AllocationStatus, cluster_job_id: str, cluster: str | None) -> None:
     if standing.state is AllocationState.SUBMITTING:
-        standing = Standing(AllocationState.PENDING, "PENDING")
+        standing = AllocationStatus(AllocationState.PENDING, "PENDING")
     more = {"cluster_job_id": cluster_job_id, "submitted_at": row["submitted_at"] or tx.now, "seen_at": tx.now}
     write_standing(tx, row, standing, cluster=cluster or row["cluster"], **more)
     tx.event(row["workflow_id"], "allocation_submitted", allocation_id=row["id"], cluster_job_id=cluster_job_id)
@@ -156,7 +169,7 @@ def observe_allocations(tx: Tx, request: api.ObserveAllocations) -> api.Observed
             is_put_off = row["cluster_state"] == DEFERRED and row["cluster_job_id"] is None
             why = "it was cancelled before the cluster took it" if is_put_off else "the cluster does not know it"
             gone = given_up(standing_of(row), word, why, tx.now)
-            runners, jobs = _take(tx, workflow, row, Change(gone))
+            runners, jobs = _take(tx, workflow, row, AllocationChange(gone))
             ended, lost = ended + runners, lost + jobs
             changed.append(number)
     rows = [allocation_row(tx, number) for number in dict.fromkeys(changed)]
@@ -176,7 +189,7 @@ def _is_over(tx: Tx, row: RowMapping) -> bool:
     )
 
 
-def _take(tx: Tx, workflow: RowMapping, row: RowMapping, change: Change) -> tuple[int, int]:
+def _take(tx: Tx, workflow: RowMapping, row: RowMapping, change: AllocationChange) -> tuple[int, int]:
     """Write a change, and end who lived in what is over. Gives (runners, jobs) that were lost."""
     was_over = row["state"] == AllocationState.ENDED.value
     if change.ended:
@@ -196,7 +209,9 @@ def _take(tx: Tx, workflow: RowMapping, row: RowMapping, change: Change) -> tupl
     return lost
 
 
-def _end(tx: Tx, workflow: RowMapping, row: RowMapping, standing: Standing, *, tell: bool = True) -> tuple[int, int]:
+def _end(
+    tx: Tx, workflow: RowMapping, row: RowMapping, standing: AllocationStatus, *, tell: bool = True
+) -> tuple[int, int]:
     word = standing.cluster_state or ""
     failed = _failed_nodes(tx, row, standing) if word in OF_NODES else []
     lost = _end_runners(tx, workflow, row["id"], word)
@@ -207,9 +222,15 @@ def _end(tx: Tx, workflow: RowMapping, row: RowMapping, standing: Standing, *, t
     write_standing(tx, row, standing, failed_nodes=json.dumps(failed) if failed else None, **more)
     if tell:
         tx.event(
-            workflow["id"], "allocation_ended", allocation_id=row["id"], cluster_job_id=row["cluster_job_id"], state=word,
-            reason=standing.reason, runners=lost[0], jobs_lost=lost[1],
-        )  # fmt: skip
+            workflow["id"],
+            "allocation_ended",
+            allocation_id=row["id"],
+            cluster_job_id=row["cluster_job_id"],
+            state=word,
+            reason=standing.reason,
+            runners=lost[0],
+            jobs_lost=lost[1],
+        )
     return lost
 
 
@@ -240,7 +261,7 @@ def _end_runners(tx: Tx, workflow: RowMapping, allocation_id: int, word: str) ->
     return len(runners), jobs
 
 
-def _failed_nodes(tx: Tx, row: RowMapping, standing: Standing) -> list[str]:
+def _failed_nodes(tx: Tx, row: RowMapping, standing: AllocationStatus) -> list[str]:
     """Name the nodes of which one failed: where runners fell silent before the others, else all."""
     spoke = tx.db.execute(_LAST_SPOKE, {"id": row["id"]}).all()
     if not spoke:

@@ -9,11 +9,11 @@ from typing import Any
 
 from torc.api import planning
 from torc.api import recovery as api
-from torc.core.cost import expected_seconds, node_seconds
-from torc.core.resources import Capacity, ResourceRequest
-from torc.core.states import FINISHED
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import classes_of, loads, workflow_row
+from torc.operations.row_mapping import classes_of, loads, workflow_row
+from torc.planning.cost import expected_seconds, node_seconds
+from torc.workflow.resources import Capacity, ResourceRequest
+from torc.workflow.states import FINISHED
 
 BEGUN, RECOVERED = "recovery_budget_begun", "workflow_recovered"
 _HOUR = 3600.0
@@ -39,7 +39,7 @@ _UNFINISHED = (
 
 
 @dataclass(frozen=True)
-class Prices:
+class AttemptPrices:
     """What attempts of a workflow cost on the nodes that it has seen, or on one that is given."""
 
     tx: Tx
@@ -79,7 +79,7 @@ def _capacity(fields: Mapping[str, Any]) -> Capacity:
     return Capacity(fields.get("num_cpus", 1), fields.get("memory_bytes", 1), fields.get("num_gpus", 0))
 
 
-def spent(tx: Tx, prices: Prices, automation: str | None) -> api.Spent:
+def spent(tx: Tx, prices: AttemptPrices, automation: str | None) -> api.Spent:
     """Sum up what recoveries by one program, or by people, have cost since their budget began."""
     workflow_id = prices.workflow_id
     since = None
@@ -103,7 +103,7 @@ def spent(tx: Tx, prices: Prices, automation: str | None) -> api.Spent:
 def get_recovery_spent(tx: Tx, request: api.GetRecoverySpent) -> api.Spent:
     """Get what was spent."""
     workflow_id = workflow_row(tx, request.workflow_id)["id"]
-    return spent(tx, Prices(tx, workflow_id), request.automation)
+    return spent(tx, AttemptPrices(tx, workflow_id), request.automation)
 
 
 @answers(planning.EstimateCost)
@@ -111,7 +111,7 @@ def estimate_cost(tx: Tx, request: planning.EstimateCost) -> planning.EstimatedC
     """Estimate what jobs will take."""
     key = {"id": workflow_row(tx, request.workflow_id)["id"]}
     node = None if request.node is None else _capacity(request.node.model_dump())
-    prices = Prices(tx, key["id"], node)
+    prices = AttemptPrices(tx, key["id"], node)
     if request.job_ids is None:
         rows = tx.dialect.fetch(tx.db, _UNFINISHED, key)
     elif request.job_ids:

@@ -9,17 +9,26 @@ from sqlalchemy import RowMapping, text
 from torc.api import data as api
 from torc.api.base import Page
 from torc.api.workflows import RecordFiles, RecordFilesReply
-from torc.core.changes import FileFact, to_record
 from torc.operations.dispatch import Tx, answers
-from torc.operations.fingerprints import keep_fingerprints
-from torc.operations.parts import Kind, checked, delete_part, insert_part, locked_part, page_of, part_row, update_part
-from torc.operations.places import check_places
-from torc.operations.rows import loads, workflow_row
+from torc.operations.file_paths import check_places
+from torc.operations.input_hashes import keep_fingerprints
+from torc.operations.named_objects import (
+    ObjectKind,
+    checked,
+    delete_part,
+    insert_part,
+    locked_part,
+    page_of,
+    part_row,
+    update_part,
+)
+from torc.operations.row_mapping import loads, workflow_row
 from torc.spec import model
+from torc.workflow.staleness import FileObservation, to_record
 
 _PRODUCER = "(SELECT j.name FROM job j WHERE j.id = t.producer_job_id) AS producer"
-FILE = Kind("file", "file", "files", columns=f"t.*, {_PRODUCER}")
-USER_DATA = Kind("user_data", "user data", "user-data", columns=f"t.*, {_PRODUCER}")
+FILE = ObjectKind("file", "file", "files", columns=f"t.*, {_PRODUCER}")
+USER_DATA = ObjectKind("user_data", "user data", "user-data", columns=f"t.*, {_PRODUCER}")
 _READ = "EXISTS (SELECT 1 FROM input_file i WHERE i.file_id = t.id)"
 
 
@@ -28,9 +37,15 @@ _READ = "EXISTS (SELECT 1 FROM input_file i WHERE i.file_id = t.id)"
 
 def _file(row: RowMapping, num_consumers: int | None = None) -> api.File:
     return api.File(
-        id=row["id"], workflow_id=row["workflow_id"], name=row["name"], path=row["path"], producer=row["producer"],
-        num_consumers=num_consumers, size_bytes=row["size_bytes"], sha256=row["sha256"],
-    )  # fmt: skip
+        id=row["id"],
+        workflow_id=row["workflow_id"],
+        name=row["name"],
+        path=row["path"],
+        producer=row["producer"],
+        num_consumers=num_consumers,
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+    )
 
 
 @answers(api.ListFiles)
@@ -84,11 +99,16 @@ def update_file(tx: Tx, request: api.UpdateFile) -> api.File:
 def delete_file(tx: Tx, request: api.DeleteFile) -> None:
     """Delete a file that nobody uses."""
     delete_part(
-        tx, FILE, request.file_id,
+        tx,
+        FILE,
+        request.file_id,
         ("job", "SELECT name FROM job WHERE id = (SELECT producer_job_id FROM file WHERE id = :id) LIMIT 1"),
-        ("job", "SELECT name FROM job WHERE input_set_id IN "
-                "(SELECT input_set_id FROM input_file WHERE file_id = :id) LIMIT 1"),
-    )  # fmt: skip
+        (
+            "job",
+            "SELECT name FROM job WHERE input_set_id IN "
+            "(SELECT input_set_id FROM input_file WHERE file_id = :id) LIMIT 1",
+        ),
+    )
 
 
 _RECORDED = text(
@@ -108,7 +128,9 @@ def record_files(tx: Tx, request: RecordFiles) -> RecordFilesReply:
     workflow_row(tx, request.workflow_id, lock=True)
     key = {"id": request.workflow_id}
     facts = {
-        fact.path: FileFact(True, fact.size_bytes, fact.mtime_ns, fact.sha256) for fact in request.files if fact.exists
+        fact.path: FileObservation(True, fact.size_bytes, fact.mtime_ns, fact.sha256)
+        for fact in request.files
+        if fact.exists
     }
     read_before = {row[0] for row in tx.db.execute(_READ_BEFORE, {**key, "since": request.since})}
     rows = []
@@ -117,7 +139,7 @@ def record_files(tx: Tx, request: RecordFiles) -> RecordFilesReply:
         now = facts.get(path)
         if now is None or not is_written:
             continue
-        recorded = None if size is None else FileFact(True, size, mtime, digest)
+        recorded = None if size is None else FileObservation(True, size, mtime, digest)
         new, needs = to_record(recorded, now, in_use=number in read_before)
         if new is not None:
             rows.append({"id": number, "size": new.size_bytes, "mtime": new.mtime_ns, "digest": new.sha256})
@@ -135,9 +157,13 @@ def record_files(tx: Tx, request: RecordFiles) -> RecordFilesReply:
 
 def _data(row: RowMapping) -> api.UserData:
     return api.UserData(
-        id=row["id"], workflow_id=row["workflow_id"], name=row["name"], data=loads(row["data"]),
-        is_ephemeral=bool(row["is_ephemeral"]), producer=row["producer"],
-    )  # fmt: skip
+        id=row["id"],
+        workflow_id=row["workflow_id"],
+        name=row["name"],
+        data=loads(row["data"]),
+        is_ephemeral=bool(row["is_ephemeral"]),
+        producer=row["producer"],
+    )
 
 
 @answers(api.ListUserData)
@@ -167,9 +193,11 @@ def set_user_data(tx: Tx, request: api.SetUserData) -> api.UserData:
     row = locked_part(tx, USER_DATA, request.user_data_id)
     if _json(loads(row["data"])) != _json(request.data):  # as texts: True == 1 to Python
         keep_fingerprints(
-            tx, row["workflow_id"],
-            "input_set_id IN (SELECT input_set_id FROM input_user_data WHERE user_data_id = :data)", data=row["id"],
-        )  # fmt: skip
+            tx,
+            row["workflow_id"],
+            "input_set_id IN (SELECT input_set_id FROM input_user_data WHERE user_data_id = :data)",
+            data=row["id"],
+        )
         update_part(tx, USER_DATA, row, {"data": _json(request.data)})
     return get_user_data(tx, api.GetUserData(user_data_id=request.user_data_id))
 
@@ -182,8 +210,13 @@ def _json(data: object) -> str | None:
 def delete_user_data(tx: Tx, request: api.DeleteUserData) -> None:
     """Delete user data that nobody uses."""
     delete_part(
-        tx, USER_DATA, request.user_data_id,
+        tx,
+        USER_DATA,
+        request.user_data_id,
         ("job", "SELECT name FROM job WHERE id = (SELECT producer_job_id FROM user_data WHERE id = :id) LIMIT 1"),
-        ("job", "SELECT name FROM job WHERE input_set_id IN "
-                "(SELECT input_set_id FROM input_user_data WHERE user_data_id = :id) LIMIT 1"),
-    )  # fmt: skip
+        (
+            "job",
+            "SELECT name FROM job WHERE input_set_id IN "
+            "(SELECT input_set_id FROM input_user_data WHERE user_data_id = :id) LIMIT 1",
+        ),
+    )

@@ -1,4 +1,4 @@
-"""Gathers what is known of failed jobs for `torc.core.diagnosis`, and of others what they wait for."""
+"""Gathers what is known of failed jobs for `torc.failures.diagnosis`, and of others what they wait for."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sqlalchemy import RowMapping, text
 
 from torc.api import diagnosis as api
 from torc.api.runs import NodeCapacity
-from torc.core.diagnosis import Diagnosis, Facts, Log, bounds_of, diagnose
-from torc.core.packing import never_fits
-from torc.core.quantities import human_duration
-from torc.core.resources import Capacity, Pool
-from torc.core.states import ENDED_BADLY, State
 from torc.errors import NotFound
+from torc.failures.diagnosis import AttemptFacts, Diagnosis, Log, bounds_of, diagnose
 from torc.operations.dispatch import Tx, answers
-from torc.operations.queued import Queued, last_end, queued_for
-from torc.operations.rows import IN_WORKFLOW, capacity_of, loads, request_of, workflow_row
+from torc.operations.pending_reasons import Queued, last_end, queued_for
+from torc.operations.row_mapping import IN_WORKFLOW, capacity_of, loads, request_of, workflow_row
+from torc.units import human_duration
+from torc.workflow.packing import never_fits
+from torc.workflow.resources import Capacity, Pool
+from torc.workflow.states import ENDED_BADLY, State
 
 _ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.counted, j.attempt, j.due_at,
     j.reason AS job_reason, a.state AS ending, a.reason, a.detail,
@@ -49,8 +49,12 @@ def explain_job(tx: Tx, request: api.ExplainJob) -> api.Explanation:
     if state in ENDED_BADLY:
         return _failure(workflow_id, job)
     explain = {
-        State.READY: _ready, State.BLOCKED: _blocked, State.PENDING: _held, State.RUNNING: _held, State.CANCELED: _canceled,
-    }.get(state)  # fmt: skip
+        State.READY: _ready,
+        State.BLOCKED: _blocked,
+        State.PENDING: _held,
+        State.RUNNING: _held,
+        State.CANCELED: _canceled,
+    }.get(state)
     if explain is not None:
         return explain(tx, workflow_id, job)
     return _plain(workflow_id, job, *_OF_STATE[state])
@@ -65,9 +69,15 @@ _OF_STATE = {
 
 def _plain(workflow_id: int, job: RowMapping, summary: str, hint: str | None, **more: Any) -> api.Explanation:
     return api.Explanation(
-        job_id=job["id"], job_name=job["name"], workflow_id=workflow_id, state=State(job["state"]), attempt=job["attempt"],
-        summary=summary, hint=hint, **more,
-    )  # fmt: skip
+        job_id=job["id"],
+        job_name=job["name"],
+        workflow_id=workflow_id,
+        state=State(job["state"]),
+        attempt=job["attempt"],
+        summary=summary,
+        hint=hint,
+        **more,
+    )
 
 
 # -- failed -----------------------------------------------------------------------------------------------------
@@ -81,14 +91,14 @@ def _failure(workflow_id: int, job: RowMapping) -> api.Explanation:
     return _plain(workflow_id, job, found.what, hint, diagnosis=_told(found))
 
 
-def facts_of(job: RowMapping) -> Facts:
+def facts_of(job: RowMapping) -> AttemptFacts:
     """Give what is known of the last attempt of a job."""
     memory, runtime = bounds_of(request_of(job), job["reason"])
     logs = []
     for name in ("stderr", "stdout"):
         if job[f"{name}_tail"]:
             logs.append(Log(name, job[f"{name}_tail"], job[f"{name}_line"]))
-    return Facts(
+    return AttemptFacts(
         ending=job["ending"] or "failed",
         reason=job["reason"] or job["job_reason"],
         detail=job["detail"],
@@ -106,9 +116,16 @@ def facts_of(job: RowMapping) -> Facts:
 def _told(found: Diagnosis) -> api.Diagnosis:
     quotes = [api.Quote(log=quote.log, line=quote.line, text=quote.text) for quote in found.quotes]
     return api.Diagnosis(
-        category=found.category, confidence=found.confidence, what=found.what, advice=found.advice, remedy=found.remedy,
-        quotes=quotes, figures=list(found.figures), program=found.program, fingerprint=found.fingerprint,
-    )  # fmt: skip
+        category=found.category,
+        confidence=found.confidence,
+        what=found.what,
+        advice=found.advice,
+        remedy=found.remedy,
+        quotes=quotes,
+        figures=list(found.figures),
+        program=found.program,
+        fingerprint=found.fingerprint,
+    )
 
 
 @answers(api.DiagnoseWorkflow)
@@ -136,7 +153,7 @@ def diagnose_workflow(tx: Tx, request: api.DiagnoseWorkflow) -> api.Diagnoses:
 def failed_jobs(tx: Tx, workflow_id: int) -> Iterator[tuple[RowMapping, Diagnosis]]:
     """Give the failed jobs of a workflow, each with its last attempt and why that failed."""
     query = text(f"{_ATTEMPTS} WHERE j.workflow_id = :id AND {_HAS_FAILED} ORDER BY j.id")
-    known: dict[Facts, Diagnosis] = {}
+    known: dict[AttemptFacts, Diagnosis] = {}
     for job in tx.db.execute(query, {"id": workflow_id}).mappings():
         facts = facts_of(job)
         found = known.get(facts)
@@ -166,26 +183,39 @@ def _retry(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
     found = diagnose(facts_of(job))
     left = human_duration(max(1, round(job["due_at"] - tx.now)))
     return _plain(
-        workflow_id, job, f"retry due in {left}: its failure handler waits between attempts; the last one failed: {found.what}",
-        f"torc jobs reset {job['id']} makes it due now", diagnosis=_told(found),
-    )  # fmt: skip
+        workflow_id,
+        job,
+        f"retry due in {left}: its failure handler waits between attempts; the last one failed: {found.what}",
+        f"torc jobs reset {job['id']} makes it due now",
+        diagnosis=_told(found),
+    )
 
 
 def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
     if job["due_at"] is not None and job["due_at"] > tx.now:
         return _retry(tx, workflow_id, job)
-    runners = tx.db.execute(
-        text("SELECT id, kind, host, capacity, labels, started_at FROM runner WHERE workflow_id = :id AND is_active ORDER BY id"),
-        {"id": workflow_id},
-    ).mappings().all()  # fmt: skip
-    needs = tx.db.execute(
-        text(
-            "SELECT r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds, n.name AS scheduler, "
-            "j.supports_termination FROM job j "
-            "JOIN requirement r ON r.id = j.requirement_id LEFT JOIN named n ON n.id = j.scheduler_id WHERE j.id = :id"
-        ),
-        {"id": job["id"]},
-    ).mappings().one()  # fmt: skip
+    runners = (
+        tx.db.execute(
+            text(
+                "SELECT id, kind, host, capacity, labels, started_at FROM runner WHERE workflow_id = :id AND is_active ORDER BY id"
+            ),
+            {"id": workflow_id},
+        )
+        .mappings()
+        .all()
+    )
+    needs = (
+        tx.db.execute(
+            text(
+                "SELECT r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds, n.name AS scheduler, "
+                "j.supports_termination FROM job j "
+                "JOIN requirement r ON r.id = j.requirement_id LEFT JOIN named n ON n.id = j.scheduler_id WHERE j.id = :id"
+            ),
+            {"id": job["id"]},
+        )
+        .mappings()
+        .one()
+    )
     allowed = [r for r in runners if _may_take(r, needs["scheduler"])]
     queued = queued_for(tx, workflow_id, needs["scheduler"])
     if not runners:
@@ -195,9 +225,11 @@ def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
         return _plain(workflow_id, job, *queued)
     if not allowed:
         return _plain(
-            workflow_id, job, f"it is for runners of the scheduler `{needs['scheduler']}`, and none is there",
+            workflow_id,
+            job,
+            f"it is for runners of the scheduler `{needs['scheduler']}`, and none is there",
             f"torc worker {workflow_id} --label scheduler={needs['scheduler']}",
-        )  # fmt: skip
+        )
     request = request_of(needs)
     goes_on = bool(needs["supports_termination"])
     short = [never_fits(request, _capacity_now(tx, r), goes_on=goes_on) for r in allowed]
@@ -275,9 +307,13 @@ def _canceled(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
     names = ", ".join(f"{cause.job_name} (job {cause.job_id})" for cause in causes[:3])
     more = f" and {len(causes) - 3} more" if len(causes) > 3 else ""
     return _plain(
-        workflow_id, job, f"it was canceled because {names}{more} failed", _hint_about(causes),
-        causes=causes[:_MOST_CAUSES], num_causes=len(causes),
-    )  # fmt: skip
+        workflow_id,
+        job,
+        f"it was canceled because {names}{more} failed",
+        _hint_about(causes),
+        causes=causes[:_MOST_CAUSES],
+        num_causes=len(causes),
+    )
 
 
 def _hint_about(causes: Sequence[api.Cause]) -> str | None:

@@ -8,10 +8,21 @@ from typing import Any, TypeVar
 
 from torc.api.base import Request
 from torc.operations import access, audit
-from torc.operations.lookup import load
+from torc.operations.handlers import load
 from torc.operations.transaction import DryRun, Tx
 
-__all__ = ["Bounds", "DryRun", "TooHeavy", "Tx", "answer", "answers", "is_prepared", "prepare", "prepares", "removes"]
+__all__ = [
+    "DryRun",
+    "PreparationBounds",
+    "TooHeavy",
+    "Tx",
+    "answer",
+    "answers",
+    "is_prepared",
+    "prepare",
+    "prepares",
+    "removes",
+]
 
 R = TypeVar("R")
 Q = TypeVar("Q", bound=Request[Any])
@@ -42,7 +53,7 @@ def answers(kind: type[Q], *, removes: bool = False) -> Callable[[Callable[[Tx, 
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class PreparationBounds:
     """How much a preparation may make. Raises TooHeavy beyond that where `is_first`: it is asked again with more."""
 
     max_jobs: int | None = None
@@ -82,7 +93,7 @@ def removes(kind: type[Request[Any]]) -> bool:
     return kind in _REMOVE
 
 
-def prepare(request: Request[Any], bounds: Bounds = Bounds()) -> Any:
+def prepare(request: Request[Any], bounds: PreparationBounds = PreparationBounds()) -> Any:
     """Do what needs no transaction: nobody else waits for the database meanwhile.
 
     Raises TorcError, or one of its children, and TooHeavy.

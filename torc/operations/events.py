@@ -10,14 +10,19 @@ from torc.api.base import Page
 from torc.api.events import Event, GetEvent, ListEvents
 from torc.errors import NotFound
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import IN_WORKFLOW, decode_cursor, encode_cursor, loads, workflow_row
+from torc.operations.row_mapping import IN_WORKFLOW, decode_cursor, encode_cursor, loads, workflow_row
 
 
 def _event(row: RowMapping) -> Event:
     return Event(
-        id=row["id"], workflow_id=row["workflow_id"], time=row["time"], type=row["type"], actor=row["actor"],
-        job_id=row["job_id"], data=loads(row["data"], {}),
-    )  # fmt: skip
+        id=row["id"],
+        workflow_id=row["workflow_id"],
+        time=row["time"],
+        type=row["type"],
+        actor=row["actor"],
+        job_id=row["job_id"],
+        data=loads(row["data"], {}),
+    )
 
 
 _EVENT = text(f"SELECT * FROM event WHERE id = :id AND {IN_WORKFLOW.format('event')}")

@@ -7,10 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torc.api.runs import Assignment, Exchange, ExchangeReply, GivenUp, JobAttempt
-from torc.core.exit_codes import counted
-from torc.core.packing import Candidate
-from torc.core.resources import Pool
-from torc.core.states import Event, State
 from torc.operations.actions import (
     finish_actions,
     fire,
@@ -22,15 +18,19 @@ from torc.operations.actions import (
     take_due,
     unfinished,
 )
+from torc.operations.attempt_reports import ReportContext, take_reports
 from torc.operations.dispatch import Tx, answers
-from torc.operations.late import known_runner, take_late
-from torc.operations.lost import Loss, lose
-from torc.operations.reports import Reports, take_reports
-from torc.operations.rows import capacity_of, loads, workflow_row
+from torc.operations.late_results import known_runner, take_late
+from torc.operations.lost_runners import RunnerLoss, lose
+from torc.operations.row_mapping import capacity_of, loads, workflow_row
 from torc.operations.runs import LEASE_SECONDS, expire_leases, renew_leases
 from torc.operations.spending import within_budget
-from torc.store.claims import Wanted, choose
-from torc.store.jobs import Moves
+from torc.store.claims import ClaimRequest, choose
+from torc.store.transitions import Transitions
+from torc.workflow.exit_codes import counted
+from torc.workflow.packing import Candidate
+from torc.workflow.resources import Pool
+from torc.workflow.states import Event, State
 
 _RENEW = (
     "UPDATE runner SET lease_expires_at = :lease, num_completed = num_completed + :completed, "
@@ -63,8 +63,8 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
     ours = {"id": request.runner_id, "workflow_id": workflow["id"], "now": tx.now}
     found = known_runner(tx, workflow, request)
     run_id, runner_id = (found[1], request.runner_id) if found else (workflow["run_id"], None)
-    moves = Moves(tx.db, tx.dialect, workflow["id"])
-    context = Reports(tx, workflow, loads(workflow["settings"], {}), request, moves, run_id, runner_id)
+    moves = Transitions(tx.db, tx.dialect, workflow["id"])
+    context = ReportContext(tx, workflow, loads(workflow["settings"], {}), request, moves, run_id, runner_id)
     if found is None or not found[0]:
         take_late(context, found)
         return ExchangeReply(done=True, lease_seconds=0.0, runner_is_lost=True)
@@ -91,9 +91,12 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
         is_idle = not (found[4] and tx.dialect.fetch(tx.db, _BUSY_AROUND, around))
         reply = reply.model_copy(update={"idle_around": is_idle})
     lease = {
-        "id": request.runner_id, "lease": tx.now + LEASE_SECONDS, "completed": completed, "failed": failed,
+        "id": request.runner_id,
+        "lease": tx.now + LEASE_SECONDS,
+        "completed": completed,
+        "failed": failed,
         "number": max(request.number, found[8]),
-    }  # fmt: skip
+    }
     tx.dialect.run(tx.db, _RENEW, lease)
     return reply
 
@@ -107,7 +110,7 @@ def _is_overtaken(request: Exchange, last: int) -> bool:
     return 0 < request.number < last or (request.number == last > 0 and not request.asked_again)
 
 
-def _give_work(context: Reports, kind: str, labels: Mapping[str, str]) -> ExchangeReply:
+def _give_work(context: ReportContext, kind: str, labels: Mapping[str, str]) -> ExchangeReply:
     tx, request, workflow = context.tx, context.request, context.workflow
     firings = unfinished(tx, workflow["id"])
     assignments: list[Assignment] = []
@@ -148,7 +151,7 @@ def _give_work(context: Reports, kind: str, labels: Mapping[str, str]) -> Exchan
     )
 
 
-def _take_back(context: Reports, held: Sequence[JobAttempt]) -> None:
+def _take_back(context: ReportContext, held: Sequence[JobAttempt]) -> None:
     """Make due again what a runner does not know of.
 
     It was given in an answer that did not arrive; or its end was reported to a store that crashed and forgot it.
@@ -160,11 +163,18 @@ def _take_back(context: Reports, held: Sequence[JobAttempt]) -> None:
     context.moves.apply(Event.RELEASED, [row[0] for row in unknown_jobs if row[2] == State.PENDING])
     forgotten = [row[0] for row in unknown_jobs if row[2] == State.RUNNING]
     if forgotten:
-        lose(tx, context.workflow, request.runner_id, context.moves.now(forgotten), context.moves, Loss("report lost"))
+        lose(
+            tx,
+            context.workflow,
+            request.runner_id,
+            context.moves.now(forgotten),
+            context.moves,
+            RunnerLoss("report lost"),
+        )
     let_go(tx, context.workflow["id"], request.runner_id, known=request.held_actions, is_here=True)
 
 
-def _take_up_interrupted(context: Reports) -> bool:
+def _take_up_interrupted(context: ReportContext) -> bool:
     """Make jobs due again that the end of another allocation has interrupted: a runner with room goes on with them at once."""
     request, tx = context.request, context.tx
     if not request.limit or capacity_of(request.free).is_full:
@@ -176,22 +186,22 @@ def _take_up_interrupted(context: Reports) -> bool:
     return bool(context.moves.apply(Event.RESUMED, found))
 
 
-def _is_interrupted(context: Reports) -> bool:
+def _is_interrupted(context: ReportContext) -> bool:
     """Tell whether a terminated job is to be continued, so that the run has not come to its end."""
     return bool(context.tx.dialect.fetch(context.tx.db, _INTERRUPTED, {"id": context.workflow["id"]}))
 
 
-def _is_stuck(context: Reports, counts: Mapping[State, int], something_happens: bool) -> bool:
+def _is_stuck(context: ReportContext, counts: Mapping[State, int], something_happens: bool) -> bool:
     """Tell whether ready jobs wait for a larger runner, and for nothing else."""
     if something_happens or context.request.stopping or context.request.limit == 0:
         return False
     return State.READY in counts and not (State.PENDING in counts or State.RUNNING in counts)
 
 
-def _claim(context: Reports, kind: str, labels: Mapping[str, str]) -> list[Assignment]:
+def _claim(context: ReportContext, kind: str, labels: Mapping[str, str]) -> list[Assignment]:
     """Claim what this runner may take: `torc run` takes all; others what no scheduler is named for, or their own."""
     request, tx = context.request, context.tx
-    wanted = Wanted(
+    wanted = ClaimRequest(
         capacity_of(request.free),
         request.limit,
         capacity_of(request.total or request.free),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import text
 
 from torc.api.workflows import GetGraph, Graph, GraphJob, GraphRequirement
-from torc.core.states import State
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import classes_of, workflow_of, workflow_row
+from torc.operations.row_mapping import classes_of, workflow_of, workflow_row
+from torc.workflow.states import State
 
 _JOBS = (
     "SELECT id, name, state, gate_id, requirement_id, priority, cancel_on_blocking_job_failure FROM job "

@@ -10,18 +10,26 @@ from sqlalchemy import RowMapping, text
 
 from torc.api.base import Page
 from torc.api.jobs import CreateJob, GetJob, Job, ListJobs, UpdateJob
-from torc.core.states import HELD, State
 from torc.errors import Conflict, Invalid, NotFound
 from torc.operations.dispatch import Tx, answers
-from torc.operations.fingerprints import keep_fingerprints
-from torc.operations.loading import check_quota
-from torc.operations.parts import checked
-from torc.operations.places import check_places, writers_of
-from torc.operations.rows import IN_WORKFLOW, encode_cursor, grow_version, id_range, loads, name_condition, workflow_row
+from torc.operations.file_paths import check_places, writers_of
+from torc.operations.input_hashes import keep_fingerprints
+from torc.operations.named_objects import checked
+from torc.operations.row_mapping import (
+    IN_WORKFLOW,
+    encode_cursor,
+    grow_version,
+    id_range,
+    loads,
+    name_condition,
+    workflow_row,
+)
+from torc.operations.sliced_storage import check_quota
 from torc.spec import model
-from torc.spec.references import find_misplaced
-from torc.store.ids import take_ids
-from torc.store.jobs import Moves
+from torc.spec.expansion.references import find_misplaced
+from torc.store.id_blocks import take_ids
+from torc.store.transitions import Transitions
+from torc.workflow.states import HELD, State
 
 _SELECT = (
     "SELECT j.*, r.name AS requirement_name, h.name AS handler_name, s.name AS scheduler_name FROM job j "
@@ -30,18 +38,49 @@ _SELECT = (
 )
 
 _COMMANDS = {
-    "file": "files", "user data": "user-data", "job": "jobs", "resource requirement": "resource-requirements",
-    "failure handler": "failure-handlers", "slurm scheduler": "slurm-schedulers",
-}  # fmt: skip
+    "file": "files",
+    "user data": "user-data",
+    "job": "jobs",
+    "resource requirement": "resource-requirements",
+    "failure handler": "failure-handlers",
+    "slurm scheduler": "slurm-schedulers",
+}
 _SPEC_FIELDS = {
-    "name", "command", "invocation_script", "env", "priority", "failure_handler", "scheduler", "depends_on",
-    "input_files", "output_files", "input_user_data", "output_user_data",
-}  # fmt: skip
+    "name",
+    "command",
+    "invocation_script",
+    "env",
+    "priority",
+    "failure_handler",
+    "scheduler",
+    "depends_on",
+    "input_files",
+    "output_files",
+    "input_user_data",
+    "output_user_data",
+}
 JOB_COLUMNS = (
-    "id", "workflow_id", "name", "command", "invocation_script", "env", "priority", "order_key", "requirement_id",
-    "gate_id", "input_set_id", "failure_handler_id", "scheduler_id", "cancel_on_blocking_job_failure",
-    "supports_termination", "keep_background_processes", "has_outputs", "state", "counted", "attempt",
-)  # fmt: skip
+    "id",
+    "workflow_id",
+    "name",
+    "command",
+    "invocation_script",
+    "env",
+    "priority",
+    "order_key",
+    "requirement_id",
+    "gate_id",
+    "input_set_id",
+    "failure_handler_id",
+    "scheduler_id",
+    "cancel_on_blocking_job_failure",
+    "supports_termination",
+    "keep_background_processes",
+    "has_outputs",
+    "state",
+    "counted",
+    "attempt",
+)
 _INSERT = text(
     f"INSERT INTO job ({', '.join(JOB_COLUMNS)}) VALUES ({', '.join(':' + column for column in JOB_COLUMNS)})"
 )
@@ -52,10 +91,23 @@ def job_of(row: RowMapping, **relations: list[str]) -> Job:
     plain = {
         key: row[key]
         for key in (
-            "id", "workflow_id", "name", "command", "state", "attempt", "priority", "requirement_id", "requirement_name",
-            "invocation_script", "runner_id", "started_at", "due_at", "return_code", "reason",
+            "id",
+            "workflow_id",
+            "name",
+            "command",
+            "state",
+            "attempt",
+            "priority",
+            "requirement_id",
+            "requirement_name",
+            "invocation_script",
+            "runner_id",
+            "started_at",
+            "due_at",
+            "return_code",
+            "reason",
         )
-    }  # fmt: skip
+    }
     return Job(
         **plain,
         env=loads(row["env"], {}),
@@ -190,7 +242,7 @@ def create_job(tx: Tx, request: CreateJob) -> Job:
     job_id = take_ids(tx.db, "job")
     tx.db.execute(_INSERT, _columns(tx, workflow, job_id, request))
     check_places(tx, workflow, _named(tx, workflow_id, "file", request.output_files, "file"))
-    moves = Moves(tx.db, tx.dialect, workflow_id)
+    moves = Transitions(tx.db, tx.dialect, workflow_id)
     moves.added([job_id])
     moves.initialize([job_id])
     moves.finish(tx.now, tx.actor)
@@ -229,18 +281,27 @@ def _columns(tx: Tx, workflow: RowMapping, job_id: int, request: CreateJob) -> d
     if job_id in prerequisites:
         raise Conflict(f"job `{request.name}` would wait for itself", hint="a job cannot read what it writes")
     return {
-        "id": job_id, "workflow_id": workflow_id, "name": request.name, "command": request.command,
-        "invocation_script": request.invocation_script or None, "env": json.dumps(request.env) if request.env else None,
-        "priority": request.priority, "order_key": -request.priority,
+        "id": job_id,
+        "workflow_id": workflow_id,
+        "name": request.name,
+        "command": request.command,
+        "invocation_script": request.invocation_script or None,
+        "env": json.dumps(request.env) if request.env else None,
+        "priority": request.priority,
+        "order_key": -request.priority,
         "requirement_id": requirement_id(tx, workflow_id, request.requirement),
-        "gate_id": _gate(tx, workflow_id, prerequisites), "input_set_id": _input_set(tx, workflow_id, inputs, data),
+        "gate_id": _gate(tx, workflow_id, prerequisites),
+        "input_set_id": _input_set(tx, workflow_id, inputs, data),
         "failure_handler_id": _handler_or_scheduler(tx, workflow_id, "failure handler", request.failure_handler),
         "scheduler_id": _handler_or_scheduler(tx, workflow_id, "slurm scheduler", request.scheduler),
         "cancel_on_blocking_job_failure": request.cancel_on_blocking_job_failure,
         "supports_termination": request.supports_termination,
-        "keep_background_processes": request.keep_background_processes or None, "has_outputs": bool(request.output_files),
-        "state": State.UNINITIALIZED.value, "counted": False, "attempt": 0,
-    }  # fmt: skip
+        "keep_background_processes": request.keep_background_processes or None,
+        "has_outputs": bool(request.output_files),
+        "state": State.UNINITIALIZED.value,
+        "counted": False,
+        "attempt": 0,
+    }
 
 
 def _handler_or_scheduler(tx: Tx, workflow_id: int, what: str, name: str | None) -> int | None:
@@ -259,9 +320,10 @@ def _produce(tx: Tx, workflow_id: int, table: str, ids: Sequence[int], job_id: i
                 else "is read by jobs that would not wait for this one"
             )
             raise Conflict(
-                f"`{row[0]}` {what}", hint="give the new job an output of its own, or bring in an edited spec with "
+                f"`{row[0]}` {what}",
+                hint="give the new job an output of its own, or bring in an edited spec with "
                 f"`torc workflows reinitialize {workflow_id} --spec SPEC`",
-            )  # fmt: skip
+            )
         tx.db.execute(text(f"UPDATE {table} SET producer_job_id = :job WHERE id = :id"), {"job": job_id, "id": number})
 
 
@@ -289,10 +351,13 @@ def _gate(tx: Tx, workflow_id: int, prerequisites: set[int]) -> int | None:
             "VALUES (:id, :workflow_id, :total, :remaining, :stage)"
         ),
         {
-            "id": gate, "workflow_id": workflow_id, "total": len(prerequisites), "remaining": remaining,
+            "id": gate,
+            "workflow_id": workflow_id,
+            "total": len(prerequisites),
+            "remaining": remaining,
             "stage": None if unknown else last + 1,
         },
-    )  # fmt: skip
+    )
     tx.db.execute(
         text("INSERT INTO gate_prerequisite (job_id, gate_id) VALUES (:job, :gate)"),
         [{"job": job, "gate": gate} for job in sorted(prerequisites)],
@@ -356,7 +421,7 @@ def update_job(tx: Tx, request: UpdateJob) -> Job:
         assignments = ", ".join(f"{key} = :{key}" for key in values)
         tx.db.execute(text(f"UPDATE job SET {assignments} WHERE id = :id"), {**values, "id": row["id"]})
         if _EXECUTED & values.keys():
-            Moves(tx.db, tx.dialect, workflow["id"]).close_lost([row["id"]])
+            Transitions(tx.db, tx.dialect, workflow["id"]).close_lost([row["id"]])
         for field in {"command", "invocation_script"} & values.keys():  # ids in what was typed are just numbers
             forget = text("DELETE FROM mention WHERE job_id = :id AND field = :field")
             tx.db.execute(forget, {"id": row["id"], "field": field})

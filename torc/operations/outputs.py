@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping, text
 
 from torc.errors import Conflict
 from torc.operations.dispatch import Tx
-from torc.spec.paths import folder_of, place_of
+from torc.spec.expansion.paths import folder_of, place_of
 
 #: workflows that runners or allocations work on; of the few that have not ended, each is looked up by index
 _ACTIVE = text(

@@ -17,17 +17,17 @@ from torc.api.planning import (
     StoredPlan,
     WorkflowDemand,
 )
-from torc.core.demand import Part, jobs_in, parts, sums
-from torc.core.graph import Graph, graph_of, stages
-from torc.core.states import State
 from torc.errors import Conflict, Invalid
 from torc.operations.actions import fire_reached
 from torc.operations.dispatch import Tx, answers
-from torc.operations.parts import checked
-from torc.operations.rows import grow_version, loads, workflow_row
-from torc.operations.stages import demand_classes
+from torc.operations.named_objects import checked
+from torc.operations.row_mapping import grow_version, loads, workflow_row
+from torc.operations.stage_totals import demand_classes
+from torc.planning.demand import DemandPart, jobs_in, parts, sums
 from torc.spec import model
-from torc.store.ids import take_ids
+from torc.store.id_blocks import take_ids
+from torc.workflow.graph import Graph, graph_of, stages
+from torc.workflow.states import State
 
 #: more actions than this for one kind of allocations help nobody: each submits several of them then
 _MOST_PARTS = 20
@@ -142,7 +142,7 @@ def set_allocation_plan(tx: Tx, request: SetAllocationPlan) -> StoredPlan:
             raise Invalid(f"no job that is left makes scheduler `{scheduler.name}` due", hint="plan again")
         at_once = not row["is_begun"] and all(stage == 0 for stage, _ in scheduler.trigger)
         made = (
-            [Part((), scheduler.num_allocations)]
+            [DemandPart((), scheduler.num_allocations)]
             if at_once
             else parts(left.graph, jobs, scheduler.num_allocations, _MOST_PARTS)
         )
@@ -154,9 +154,12 @@ def set_allocation_plan(tx: Tx, request: SetAllocationPlan) -> StoredPlan:
             num_bound += len(bound)
             _bind(tx, [left.ids[job] for job in bound], ids[scheduler.name])
     tx.db.execute(
-        text("UPDATE workflow SET has_job_actions = EXISTS (SELECT 1 FROM action WHERE workflow_id = :id "
-             "AND trigger_type IN ('on_jobs_ready', 'on_jobs_complete')) WHERE id = :id"), {"id": row["id"]}
-    )  # fmt: skip
+        text(
+            "UPDATE workflow SET has_job_actions = EXISTS (SELECT 1 FROM action WHERE workflow_id = :id "
+            "AND trigger_type IN ('on_jobs_ready', 'on_jobs_complete')) WHERE id = :id"
+        ),
+        {"id": row["id"]},
+    )
     grow_version(tx, row["id"])
     tx.event(row["id"], "allocations_planned", schedulers=sorted(ids), num_actions=num_actions)
     if row["is_begun"]:
@@ -216,35 +219,51 @@ def _put_schedulers(tx: Tx, workflow_id: int, schedulers: Sequence[PlannedSchedu
                 f"the spec has a Slurm scheduler `{scheduler.name}`", hint="give the planned one another name"
             )
         tx.db.execute(
-            text("INSERT INTO named (id, workflow_id, kind, name, fields) VALUES (:id, :wf, 'slurm_scheduler', :name, :fields)"),
-            {"id": number, "wf": workflow_id, "name": scheduler.name, "fields": json.dumps({**scheduler.fields, "planned": True})},
-        )  # fmt: skip
+            text(
+                "INSERT INTO named (id, workflow_id, kind, name, fields) VALUES (:id, :wf, 'slurm_scheduler', :name, :fields)"
+            ),
+            {
+                "id": number,
+                "wf": workflow_id,
+                "name": scheduler.name,
+                "fields": json.dumps({**scheduler.fields, "planned": True}),
+            },
+        )
         made[scheduler.name] = number
     return made
 
 
 def _put_action(
-    tx: Tx, workflow_id: int, position: int, scheduler: PlannedScheduler, jobs: Sequence[int], part: Part
+    tx: Tx, workflow_id: int, position: int, scheduler: PlannedScheduler, jobs: Sequence[int], part: DemandPart
 ) -> None:
     number = take_ids(tx.db, "action")
     settings = {
-        "scheduler": scheduler.name, "scheduler_type": "slurm", "num_allocations": part.num_allocations,
-        "start_one_worker_per_node": True, "max_parallel_jobs": scheduler.max_parallel_jobs,
-    }  # fmt: skip
+        "scheduler": scheduler.name,
+        "scheduler_type": "slurm",
+        "num_allocations": part.num_allocations,
+        "start_one_worker_per_node": True,
+        "max_parallel_jobs": scheduler.max_parallel_jobs,
+    }
     tx.db.execute(
         _INSERT_ACTION,
         {
-            "id": number, "workflow_id": workflow_id, "position": position,
+            "id": number,
+            "workflow_id": workflow_id,
+            "position": position,
             "trigger": "on_jobs_ready" if jobs else "on_workflow_start",
-            "settings": json.dumps({key: value for key, value in settings.items() if value is not None}), "remaining": 0,
+            "settings": json.dumps({key: value for key, value in settings.items() if value is not None}),
+            "remaining": 0,
         },
-    )  # fmt: skip
+    )
     if jobs:
         tx.db.execute(
             text(f"INSERT INTO action_job (job_id, action_id, reached) VALUES (:job_id, :action_id, {_REACHED})"),
             [{"job_id": job, "action_id": number} for job in jobs],
         )
         tx.db.execute(
-            text("UPDATE action SET remaining = (SELECT count(*) FROM action_job w WHERE w.action_id = :id AND NOT w.reached) "
-                 "WHERE id = :id"), {"id": number}
-        )  # fmt: skip
+            text(
+                "UPDATE action SET remaining = (SELECT count(*) FROM action_job w WHERE w.action_id = :id AND NOT w.reached) "
+                "WHERE id = :id"
+            ),
+            {"id": number},
+        )

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from torc.api import provenance as api
 from torc.api.workflows import SourceFile, SpecFormat
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import loads, workflow_row
+from torc.operations.row_mapping import loads, workflow_row
 
 #: of a longer spec, the hash is kept
 _LONGEST_SPEC = 1 << 20
@@ -37,13 +37,16 @@ def record_spec(
     """Keep the text of the spec that a workflow is made from, or was brought to."""
     size, digest = _measured(spec)
     facts = {
-        "name": name, "format": format, "size_bytes": size, "sha256": digest,
+        "name": name,
+        "format": format,
+        "size_bytes": size,
+        "sha256": digest,
         "text": spec if size <= _LONGEST_SPEC else None,
         "files": [
             dict(zip(("path", "size_bytes", "sha256"), (file.path, *_measured(file.text)), strict=True))
             for file in files
         ],
-    }  # fmt: skip
+    }
     _record(tx, workflow_id, "spec", digest[:_HASH_DIGITS], facts)
 
 
@@ -58,8 +61,15 @@ def record_surroundings(tx: Tx, workflow_id: int, run_id: int, runner_id: int, f
 
 
 def _record(
-    tx: Tx, workflow_id: int, kind: str, digest: str, facts: Mapping[str, Any], *, run_id: int = 0, runner_id: int | None = None
-) -> None:  # fmt: skip
+    tx: Tx,
+    workflow_id: int,
+    kind: str,
+    digest: str,
+    facts: Mapping[str, Any],
+    *,
+    run_id: int = 0,
+    runner_id: int | None = None,
+) -> None:
     values = {"workflow_id": workflow_id, "kind": kind, "run_id": run_id, "runner_id": runner_id}
     tx.db.execute(_RECORD, {**values, "hash": digest, "facts": json.dumps(facts, ensure_ascii=False)})
 
@@ -84,8 +94,10 @@ def get_provenance(tx: Tx, request: api.GetProvenance) -> api.Provenance:
             for row in environments
         ],
         runners=[
-            api.RecordedRunner(runner_id=row[0], run_id=row[1], host=row[2], started_at=row[3], environment=row[4], **loads(row[5], {}))
+            api.RecordedRunner(
+                runner_id=row[0], run_id=row[1], host=row[2], started_at=row[3], environment=row[4], **loads(row[5], {})
+            )
             for row in reversed(runners)
         ],
         num_runners=tx.db.execute(_NUM_RUNNERS, key).scalar_one(),
-    )  # fmt: skip
+    )

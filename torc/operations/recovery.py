@@ -9,23 +9,23 @@ from typing import Any
 from sqlalchemy import text
 
 from torc.api import recovery as api
-from torc.core.correction import is_chosen
-from torc.core.states import State
 from torc.errors import Conflict
+from torc.failures.resource_adjustment import is_chosen
 from torc.operations import remedies
-from torc.operations.budget import BEGUN, RECOVERED, Prices, spent
+from torc.operations.budget import BEGUN, RECOVERED, AttemptPrices, spent
 from torc.operations.diagnosis import failed_jobs
 from torc.operations.dispatch import DryRun, Tx, answers
-from torc.operations.handling import class_for
-from torc.operations.remedies import Failed, Limits, Remedy
+from torc.operations.failure_handlers import class_for
+from torc.operations.remedies import FailedAttempt, Remedy, ResourceLimits
 from torc.operations.reset import downstream, make_due, states_of
-from torc.operations.rows import workflow_row
+from torc.operations.row_mapping import workflow_row
 from torc.operations.runs import end_lost, expire_leases
 from torc.operations.workflows import refuse_while_running
+from torc.workflow.states import State
 
 _MOST_IDS = 100
 _MARK = text("SELECT coalesce(max(id), 0) FROM attempt WHERE workflow_id = :id")
-_LeftOut = defaultdict[tuple[Any, str], list[Failed]]
+_LeftOut = defaultdict[tuple[Any, str], list[FailedAttempt]]
 _NOT_CHOSEN = "not chosen"
 
 
@@ -44,7 +44,7 @@ def recover_workflow(tx: Tx, request: api.RecoverWorkflow) -> api.Recovery:
         )
     if request.new_budget:
         tx.event(workflow["id"], BEGUN, automation=request.automation)
-    prices = Prices(tx, workflow["id"])
+    prices = AttemptPrices(tx, workflow["id"])
     round_ = _Round(tx, request, prices, spent(tx, prices, request.automation))
     chosen = round_.decide()
     made = api.Recovery(
@@ -64,10 +64,17 @@ def recover_workflow(tx: Tx, request: api.RecoverWorkflow) -> api.Recovery:
             _give(tx, workflow["id"], remedy, proposal, request)
         make_due(tx, workflow["id"], {job for _, _, due in chosen for job in due}, round_.before)
         tx.event(
-            workflow["id"], RECOVERED, num_jobs=made.num_retried, num_left=made.num_left, mark=mark, run_id=workflow["run_id"],
-            reason=request.reason, automation=request.automation, cost_node_hours=made.cost_node_hours,
+            workflow["id"],
+            RECOVERED,
+            num_jobs=made.num_retried,
+            num_left=made.num_left,
+            mark=mark,
+            run_id=workflow["run_id"],
+            reason=request.reason,
+            automation=request.automation,
+            cost_node_hours=made.cost_node_hours,
             groups=[proposal.key for proposal in made.proposals],
-        )  # fmt: skip
+        )
     return made
 
 
@@ -77,7 +84,7 @@ _Chosen = tuple[Remedy, api.Proposal, set[int]]
 class _Round:
     """What one recovery decides about each failed job."""
 
-    def __init__(self, tx: Tx, request: api.RecoverWorkflow, prices: Prices, already: api.Spent) -> None:
+    def __init__(self, tx: Tx, request: api.RecoverWorkflow, prices: AttemptPrices, already: api.Spent) -> None:
         self.tx, self.request, self.prices, self.spent = tx, request, prices, already
         #: states of the jobs that some remedy reaches: to read those of all jobs would be most of the time
         self.before: dict[int, State] = {}
@@ -86,7 +93,7 @@ class _Round:
     def decide(self) -> list[_Chosen]:
         """Give what is to be done, and to which jobs it makes due; the others are in `left`."""
         request = self.request
-        limits = Limits.of(self.prices.largest, request)
+        limits = ResourceLimits.of(self.prices.largest, request)
         found = self._helped()
         chosen: list[tuple[str, Remedy]] = []
         for (requirement, category), members in sorted(found.items()):
@@ -108,11 +115,11 @@ class _Round:
             return []
         return self._within_budget(chosen)
 
-    def _helped(self) -> dict[tuple[str, Any], list[Failed]]:
+    def _helped(self) -> dict[tuple[str, Any], list[FailedAttempt]]:
         """Give the jobs that a retry helps, by class and category."""
-        request, found = self.request, defaultdict[tuple[str, Any], list[Failed]](list)
+        request, found = self.request, defaultdict[tuple[str, Any], list[FailedAttempt]](list)
         for row, diagnosis in failed_jobs(self.tx, request.workflow_id):
-            member = Failed(row, diagnosis)
+            member = FailedAttempt(row, diagnosis)
             asked_for = diagnosis.category in request.retry or (
                 request.retry_unknown and diagnosis.category == "unknown"
             )
@@ -157,13 +164,23 @@ class _Round:
 
 def _proposal(key: str, remedy: Remedy, due: set[int], cost: float) -> api.Proposal:
     members, old, new = remedy.members, remedy.old, remedy.new
-    return api.Proposal.model_validate({
-        "key": key, "action": remedy.action, "category": remedy.category, "requirement": members[0].row["requirement_name"],
-        "num_jobs": len(members), "job_ids": [member.row["id"] for member in members[:_MOST_IDS]],
-        "num_behind": len(due) - len(members), "memory_bytes": old.memory_bytes, "new_memory_bytes": new.memory_bytes,
-        "runtime_seconds": old.runtime_seconds, "new_runtime_seconds": new.runtime_seconds, "cost_node_hours": round(cost, 6),
-        "reason": remedy.reason,
-    })  # fmt: skip
+    return api.Proposal.model_validate(
+        {
+            "key": key,
+            "action": remedy.action,
+            "category": remedy.category,
+            "requirement": members[0].row["requirement_name"],
+            "num_jobs": len(members),
+            "job_ids": [member.row["id"] for member in members[:_MOST_IDS]],
+            "num_behind": len(due) - len(members),
+            "memory_bytes": old.memory_bytes,
+            "new_memory_bytes": new.memory_bytes,
+            "runtime_seconds": old.runtime_seconds,
+            "new_runtime_seconds": new.runtime_seconds,
+            "cost_node_hours": round(cost, 6),
+            "reason": remedy.reason,
+        }
+    )
 
 
 def _give(tx: Tx, workflow_id: int, remedy: Remedy, proposal: api.Proposal, request: api.RecoverWorkflow) -> None:
@@ -173,16 +190,24 @@ def _give(tx: Tx, workflow_id: int, remedy: Remedy, proposal: api.Proposal, requ
         return
     number, name = class_for(tx, workflow_id, new, proposal.requirement)
     tx.dialect.run_many(
-        tx.db, "UPDATE job SET requirement_id = :class WHERE id = :id",
+        tx.db,
+        "UPDATE job SET requirement_id = :class WHERE id = :id",
         [{"class": number, "id": member.row["id"]} for member in remedy.members],
-    )  # fmt: skip
+    )
     tx.event(
-        workflow_id, "resources_raised", requirement=proposal.requirement, new_requirement=name, num_jobs=proposal.num_jobs,
-        memory_bytes=[old.memory_bytes, new.memory_bytes], runtime_seconds=[old.runtime_seconds, new.runtime_seconds],
-        because=proposal.reason, reason=request.reason, automation=request.automation,
-    )  # fmt: skip
+        workflow_id,
+        "resources_raised",
+        requirement=proposal.requirement,
+        new_requirement=name,
+        num_jobs=proposal.num_jobs,
+        memory_bytes=[old.memory_bytes, new.memory_bytes],
+        runtime_seconds=[old.runtime_seconds, new.runtime_seconds],
+        because=proposal.reason,
+        reason=request.reason,
+        automation=request.automation,
+    )
 
 
-def _left(category: Any, reason: str, members: Sequence[Failed]) -> api.Left:
+def _left(category: Any, reason: str, members: Sequence[FailedAttempt]) -> api.Left:
     ids = [member.row["id"] for member in members[:_MOST_IDS]]
     return api.Left(category=category, num_jobs=len(members), job_ids=ids, reason=reason)

@@ -8,20 +8,20 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import RowMapping
 
 from torc.api.recovery import RecoverWorkflow
-from torc.core.diagnosis import Diagnosis
-from torc.core.resources import Capacity, ResourceRequest
-from torc.core.shortage import MEMORY, TIME, Scarce, beyond, raises
-from torc.operations.rows import request_of
+from torc.failures.diagnosis import Diagnosis
+from torc.failures.shortage import MEMORY, TIME, ScarceResource, beyond, raises
+from torc.operations.row_mapping import request_of
+from torc.workflow.resources import Capacity, ResourceRequest
 
 Action = Literal["more memory", "more time", "again"]
 #: what jobs ran out of, where it is written what they used of it, and by how much a caller wants it raised
-_SCARCE: Mapping[str, tuple[Scarce, str, str]] = {
+_SCARCE: Mapping[str, tuple[ScarceResource, str, str]] = {
     MEMORY.remedy: (MEMORY, "peak_memory_bytes", "memory_multiplier"),
     TIME.remedy: (TIME, "wall_seconds", "runtime_multiplier"),
 }
 
 
-class Failed(NamedTuple):
+class FailedAttempt(NamedTuple):
     """A job that failed, why, and what it used."""
 
     row: RowMapping
@@ -33,14 +33,14 @@ class Failed(NamedTuple):
         return request_of(self.row)
 
 
-class Limits(NamedTuple):
+class ResourceLimits(NamedTuple):
     """What no node or partition has more of; None: nobody knows."""
 
     memory_bytes: int | None
     runtime_seconds: int | None
 
     @classmethod
-    def of(cls, largest: Capacity | None, request: RecoverWorkflow) -> Limits:
+    def of(cls, largest: Capacity | None, request: RecoverWorkflow) -> ResourceLimits:
         """Give the most of what runners had and what the caller knows of."""
         memory = [bound for bound in (largest and largest.memory_bytes, request.max_memory_bytes) if bound]
         return cls(max(memory, default=None), request.max_runtime_seconds)
@@ -51,7 +51,7 @@ class Remedy(NamedTuple):
 
     action: Action
     category: Any
-    members: list[Failed]
+    members: list[FailedAttempt]
     old: ResourceRequest
     new: ResourceRequest
     reason: str
@@ -59,8 +59,8 @@ class Remedy(NamedTuple):
 
 
 def propose(
-    members: Sequence[Failed], request: RecoverWorkflow, limits: Limits
-) -> tuple[list[Remedy], Mapping[str, list[Failed]]]:
+    members: Sequence[FailedAttempt], request: RecoverWorkflow, limits: ResourceLimits
+) -> tuple[list[Remedy], Mapping[str, list[FailedAttempt]]]:
     """Propose for jobs of one class and category; what cannot be helped is given by the reason."""
     found, asked = members[0].found, members[0].asked
     if found.remedy not in _SCARCE:
@@ -68,14 +68,22 @@ def propose(
     scarce, column, multiplier = _SCARCE[found.remedy]
     most = getattr(limits, scarce.field)
     groups, helpless = raises(
-        scarce, getattr(asked, scarce.field), [member.row[column] or 0 for member in members],
-        factor=getattr(request, multiplier), most=most,
-    )  # fmt: skip
+        scarce,
+        getattr(asked, scarce.field),
+        [member.row[column] or 0 for member in members],
+        factor=getattr(request, multiplier),
+        most=most,
+    )
     made = [
         Remedy(
-            scarce.remedy, found.category, [members[at] for at in group.members], asked,
-            asked._replace(**{scarce.field: group.amount}), group.reason, scarce.shown(group.amount).replace(" ", ""),
+            scarce.remedy,
+            found.category,
+            [members[at] for at in group.members],
+            asked,
+            asked._replace(**{scarce.field: group.amount}),
+            group.reason,
+            scarce.shown(group.amount).replace(" ", ""),
         )
         for group in groups
-    ]  # fmt: skip
+    ]
     return made, {beyond(scarce, most): [members[at] for at in helpless]} if helpless else {}

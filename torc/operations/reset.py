@@ -8,14 +8,14 @@ from sqlalchemy import text
 
 from torc.api.jobs import ActOnJobs
 from torc.api.workflows import CancelWorkflow, Change, Changes, InitializeWorkflow, ResetWorkflow, Workflow
-from torc.core.states import FINISHED, HELD, UNSUCCESSFUL, Event, State, moves
 from torc.errors import Conflict, NotFound
 from torc.operations.dispatch import DryRun, Tx, answers
-from torc.operations.fingerprints import keep_fingerprints
-from torc.operations.rows import grow_version, workflow_of, workflow_row
+from torc.operations.input_hashes import keep_fingerprints
+from torc.operations.row_mapping import grow_version, workflow_of, workflow_row
 from torc.operations.runs import active_runners, end_runners
 from torc.operations.workflows import refuse_while_running
-from torc.store.jobs import JobNow, Moves
+from torc.store.transitions import JobStatus, Transitions
+from torc.workflow.states import FINISHED, HELD, UNSUCCESSFUL, Event, State, moves
 
 _UNFINISHED = ("uninitialized", "blocked", "ready", "pending", "running", "pending_failed", "terminated")
 
@@ -130,7 +130,7 @@ def make_due(
     workflow = workflow_row(tx, workflow_id)
     among = {"ids": tx.dialect.ids(chosen)}
     end_runners(tx, workflow, "jobs that it ran were reset", holding=[job for job in chosen if before[job] in HELD])
-    moves = Moves(tx.db, tx.dialect, workflow_id)
+    moves = Transitions(tx.db, tx.dialect, workflow_id)
     moves.reset(chosen)
     moves.finish(tx.now, tx.actor)
     goes_on = bool(workflow["is_begun"]) and bool(active_runners(tx, workflow_id))
@@ -158,7 +158,7 @@ def initialize_workflow(tx: Tx, request: InitializeWorkflow) -> Workflow:
     """Make uninitialized jobs blocked or ready."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     found = text("SELECT id FROM job WHERE workflow_id = :id AND state = 'uninitialized'")
-    moved = Moves(tx.db, tx.dialect, row["id"])
+    moved = Transitions(tx.db, tx.dialect, row["id"])
     moved.initialize([job[0] for job in tx.db.execute(found, {"id": row["id"]})])
     moved.finish(tx.now, tx.actor)
     return workflow_of(tx, row)
@@ -170,7 +170,7 @@ def cancel_workflow(tx: Tx, request: CancelWorkflow) -> Workflow:
     row = workflow_row(tx, request.workflow_id, lock=True)
     states = ", ".join(f"'{state}'" for state in _UNFINISHED)
     found = text(f"SELECT id FROM job WHERE workflow_id = :id AND state IN ({states}) AND NOT counted")
-    moved = Moves(tx.db, tx.dialect, row["id"])
+    moved = Transitions(tx.db, tx.dialect, row["id"])
     canceled = moved.apply(
         Event.CANCELED, [job[0] for job in tx.db.execute(found, {"id": row["id"]})], reason=f"canceled by {tx.actor}"
     )
@@ -194,7 +194,7 @@ _ACTIONS = {"cancel": Event.CANCELED, "disable": Event.DISABLED}
 def act_on_jobs(tx: Tx, request: ActOnJobs) -> Changes:
     """Do one thing to many jobs, all or none."""
     row = workflow_row(tx, request.workflow_id, lock=True)
-    moved = Moves(tx.db, tx.dialect, row["id"])
+    moved = Transitions(tx.db, tx.dialect, row["id"])
     jobs = moved.now(request.job_ids)
     before = all_states(tx, row["id"])
     for job_id in request.job_ids:
@@ -220,13 +220,13 @@ def act_on_jobs(tx: Tx, request: ActOnJobs) -> Changes:
     return reset_jobs(tx, row["id"], chosen, before, reasons, request)
 
 
-def _refuse_unable(ids: Sequence[int], jobs: Mapping[int, JobNow], event: Event, action: str) -> None:
+def _refuse_unable(ids: Sequence[int], jobs: Mapping[int, JobStatus], event: Event, action: str) -> None:
     for job_id in ids:
         if jobs[job_id].state not in moves(event):
             raise Conflict(f"job {job_id} is {jobs[job_id].state}: it cannot {action}", hint="nothing was changed")
 
 
-def _refuse_unless(ids: Sequence[int], jobs: Mapping[int, JobNow], states: Collection[State], done: str) -> None:
+def _refuse_unless(ids: Sequence[int], jobs: Mapping[int, JobStatus], states: Collection[State], done: str) -> None:
     for job_id in ids:
         if jobs[job_id].state not in states:
             raise Conflict(f"job {job_id} is {jobs[job_id].state}: it cannot be {done}", hint="nothing was changed")

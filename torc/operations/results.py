@@ -9,10 +9,10 @@ from sqlalchemy import RowMapping, text
 from torc.api.attempts import AttemptLine, ListAttempts
 from torc.api.base import Page
 from torc.api.runs import GetResult, ListResults, Result, Usage
-from torc.core.states import State
 from torc.errors import NotFound
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import IN_WORKFLOW, decode_cursor, encode_cursor, loads, workflow_row
+from torc.operations.row_mapping import IN_WORKFLOW, decode_cursor, encode_cursor, loads, workflow_row
+from torc.workflow.states import State
 
 RESULT = "SELECT a.*, j.name AS job_name FROM attempt a JOIN job j ON j.id = a.job_id "
 
@@ -20,10 +20,25 @@ RESULT = "SELECT a.*, j.name AS job_name FROM attempt a JOIN job j ON j.id = a.j
 def result_of(row: RowMapping) -> Result:
     """Make the value of a result."""
     keys = (
-        "id", "workflow_id", "job_id", "job_name", "run_id", "attempt", "runner_id", "return_code", "reason", "detail",
-        "started_at", "ended_at", "wall_seconds", "stderr_tail", "stderr_line",
-        "stdout_tail", "stdout_line", "slurm_state",
-    )  # fmt: skip
+        "id",
+        "workflow_id",
+        "job_id",
+        "job_name",
+        "run_id",
+        "attempt",
+        "runner_id",
+        "return_code",
+        "reason",
+        "detail",
+        "started_at",
+        "ended_at",
+        "wall_seconds",
+        "stderr_tail",
+        "stderr_line",
+        "stdout_tail",
+        "stdout_line",
+        "slurm_state",
+    )
     return Result(
         **{key: row[key] for key in keys},
         state=State(row["state"]),

@@ -21,19 +21,19 @@ from torc.api.runs import (
     StartRun,
 )
 from torc.api.workflows import Workflow
-from torc.core.retry import DIED
-from torc.core.states import Event, State
 from torc.errors import Conflict, NotFound
+from torc.failures.retry import DIED
 from torc.operations.actions import begin_actions, release_firings
+from torc.operations.allocation_rows import enter_allocation
 from torc.operations.dispatch import Tx, answers
-from torc.operations.homes import enter_allocation
-from torc.operations.lost import Loss, lose
+from torc.operations.lost_runners import RunnerLoss, lose
 from torc.operations.outputs import refuse_shared_outputs
 from torc.operations.provenance import record_surroundings
-from torc.operations.rows import decode_cursor, encode_cursor, loads, workflow_of, workflow_row
+from torc.operations.row_mapping import decode_cursor, encode_cursor, loads, workflow_of, workflow_row
 from torc.operations.spending import end_charge, forget_old_charge
-from torc.store.ids import take_ids
-from torc.store.jobs import Moves
+from torc.store.id_blocks import take_ids
+from torc.store.transitions import Transitions
+from torc.workflow.states import Event, State
 
 #: a runner that does not renew its lease for so long has lost its jobs
 LEASE_SECONDS = 60.0
@@ -54,7 +54,7 @@ def start_run(tx: Tx, request: StartRun) -> Workflow:
     expire_leases(tx, row)
     if row["charged_to"] is not None:
         forget_old_charge(tx, row)
-    moves = Moves(tx.db, tx.dialect, row["id"])
+    moves = Transitions(tx.db, tx.dialect, row["id"])
     interrupted = text("SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted")
     moves.apply(Event.RESUMED, [job[0] for job in tx.db.execute(interrupted, {"id": row["id"]})])
     moves.finish(tx.now, tx.actor, has_job_actions=bool(row["has_job_actions"]))
@@ -135,10 +135,10 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str, *, cl
 
     `cluster_state`: how the allocation ended that it lived in, in the word of the cluster.
     """
-    moves = Moves(tx.db, tx.dialect, workflow["id"])
+    moves = Transitions(tx.db, tx.dialect, workflow["id"])
     held = moves.now([row[0] for row in tx.db.execute(_HELD, {"runner_id": runner["id"]})])
     moves.apply(Event.RELEASED, [job.id for job in held.values() if job.state is State.PENDING])
-    lose(tx, workflow, runner["id"], held, moves, Loss(reason, cluster_state))
+    lose(tx, workflow, runner["id"], held, moves, RunnerLoss(reason, cluster_state))
     tx.db.execute(text("UPDATE job SET runner_id = NULL WHERE runner_id = :runner_id"), {"runner_id": runner["id"]})
     tx.db.execute(
         text("UPDATE runner SET is_active = false, ended_at = :now, end_reason = :reason WHERE id = :id"),
@@ -223,18 +223,22 @@ def list_runners(tx: Tx, request: ListRunners) -> Page[Runner]:
     """List runners, newest first."""
     workflow_row(tx, request.workflow_id)
     key = decode_cursor(request.cursor)
-    rows = tx.db.execute(
-        text(
-            "SELECT * FROM runner WHERE workflow_id = :id AND id < :before AND (is_active OR NOT :active) "
-            "ORDER BY id DESC LIMIT :n"
-        ),
-        {
-            "id": request.workflow_id,
-            "before": key[0] if key else 2**62,
-            "active": request.active_only,
-            "n": request.limit + 1,
-        },
-    ).mappings().all()  # fmt: skip
+    rows = (
+        tx.db.execute(
+            text(
+                "SELECT * FROM runner WHERE workflow_id = :id AND id < :before AND (is_active OR NOT :active) "
+                "ORDER BY id DESC LIMIT :n"
+            ),
+            {
+                "id": request.workflow_id,
+                "before": key[0] if key else 2**62,
+                "active": request.active_only,
+                "n": request.limit + 1,
+            },
+        )
+        .mappings()
+        .all()
+    )
     more = len(rows) > request.limit
     items = [runner_of(row) for row in rows[: request.limit]]
     return Page(items=items, cursor=encode_cursor(items[-1].id) if more else None)

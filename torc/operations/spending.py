@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from sqlalchemy import RowMapping, text
 
-from torc.core.cost import node_seconds
-from torc.core.packing import Candidate
-from torc.core.resources import Capacity, ResourceRequest
-from torc.operations.rows import loads
+from torc.operations.row_mapping import loads
 from torc.operations.transaction import Tx
+from torc.planning.cost import node_seconds
+from torc.workflow.packing import Candidate
+from torc.workflow.resources import Capacity, ResourceRequest
 
 NAME = "assistants"
 #: so long after a plan was applied, what it was to begin may still not have spoken
@@ -54,7 +54,7 @@ _LAST_EVENT = "SELECT 1 FROM event WHERE workflow_id = :id AND type = 'budget_sp
 _RUN_EVENT = "SELECT coalesce(max(id), 0) FROM event WHERE workflow_id = :id AND type = 'run_started'"
 
 
-class Spent(NamedTuple):
+class BudgetUse(NamedTuple):
     """What was spent, what is spoken for beside it, and what may be spent at most (None: no limit is known)."""
 
     node_seconds: float
@@ -63,11 +63,11 @@ class Spent(NamedTuple):
     limit_seconds: float | None
 
 
-def spent(tx: Tx, *, but: int | None = None) -> Spent:
+def spent(tx: Tx, *, but: int | None = None) -> BudgetUse:
     """Sum up; `but`: a workflow whose plans are left out of what is spoken for."""
     found = tx.db.execute(_READ, {"name": NAME}).first()
     used, retries, limit = found or (0.0, 0, None)
-    return Spent(used, retries, _reserved(tx, but), limit)
+    return BudgetUse(used, retries, _reserved(tx, but), limit)
 
 
 def lock(tx: Tx) -> None:

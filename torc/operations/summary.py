@@ -7,7 +7,7 @@ from sqlalchemy import text
 from torc.api.runs import RunSummary, SummarizeRun
 from torc.operations.dispatch import Tx, answers
 from torc.operations.results import RESULT, result_of
-from torc.operations.rows import workflow_of, workflow_row
+from torc.operations.row_mapping import workflow_of, workflow_row
 
 _SUMS = text(
     "SELECT coalesce(sum(user_cpu_seconds + system_cpu_seconds), 0), coalesce(max(peak_memory_bytes), 0), "

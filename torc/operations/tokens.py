@@ -12,13 +12,13 @@ from sqlalchemy import RowMapping, text
 
 from torc.api import users as api
 from torc.api.base import Page
-from torc.core.access import Access, level
 from torc.errors import Forbidden, Invalid, NotFound
 from torc.operations.access import held_to, is_above
 from torc.operations.dispatch import Tx, answers
-from torc.operations.rows import decode_cursor, encode_cursor, workflow_row
+from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_row
 from torc.operations.users import account_named
-from torc.store.ids import take_ids
+from torc.store.id_blocks import take_ids
+from torc.workflow.access import Access, level
 
 _TOKEN = re.compile(r"torc_([0-9]{1,18})_([A-Za-z0-9_-]{43})")
 _OF_JOBS = re.compile(r"torcjob_([0-9]{1,18})_([A-Za-z0-9_-]{43})")
@@ -99,10 +99,16 @@ def create_token(tx: Tx, request: api.CreateToken) -> api.NewToken:
     secret = secrets.token_urlsafe(32)
     number = take_ids(tx.db, "token")
     values: dict[str, Any] = {
-        "id": number, "account_id": account_id, "parent_id": tx.rights.token_id if tx.rights else None,
-        "workflow_id": request.workflow_id, "name": request.name, "secret_hash": hash_of(secret), "scope": request.scope,
-        "created_at": tx.now, "expires_at": expires_at,
-    }  # fmt: skip
+        "id": number,
+        "account_id": account_id,
+        "parent_id": tx.rights.token_id if tx.rights else None,
+        "workflow_id": request.workflow_id,
+        "name": request.name,
+        "secret_hash": hash_of(secret),
+        "scope": request.scope,
+        "created_at": tx.now,
+        "expires_at": expires_at,
+    }
     tx.db.execute(
         text(f"INSERT INTO token ({', '.join(values)}) VALUES ({', '.join(':' + name for name in values)})"), values
     )

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from torc.core.access import Caller, Rights
 from torc.store.dialect import Dialect
-from torc.store.events import Happening, add_events
+from torc.store.events import EventRecord, add_events
+from torc.workflow.access import Caller, Rights
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class ReservedIds:
     """The ids of a workflow that is stored in several transactions. `is_written`: all its rows are there but its own."""
 
     workflow_id: int
@@ -39,12 +39,12 @@ class Tx:
     prepared: Any = None  # what `prepare` gave for the request
     caller: Caller | None = None  # who asks over the network
     rights: Rights | None = None  # of an account; without, everything is allowed
-    ticket: Ticket | None = None
+    ticket: ReservedIds | None = None
     quota: Quota = Quota()
 
     def event(self, workflow_id: int, kind: str, *, job_id: int | None = None, **data: Any) -> None:
         """Append to the log."""
-        add_events(self.db, self.dialect, workflow_id, self.now, self.actor, [Happening(kind, data, job_id)])
+        add_events(self.db, self.dialect, workflow_id, self.now, self.actor, [EventRecord(kind, data, job_id)])
 
 
 class DryRun(Exception):

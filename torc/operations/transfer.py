@@ -13,24 +13,24 @@ from typing import Any
 from sqlalchemy import text
 
 from torc import __version__
+from torc.api.export_format import NESTED, TABLES, WORKFLOW, header, row_line, table_line
 from torc.api.transfer import ExportPage, ExportWorkflow, ImportWorkflow
 from torc.api.workflows import Workflow
-from torc.core.portable import NESTED, TABLES, WORKFLOW, header, row_line, table_line
 from torc.errors import Invalid
-from torc.operations.dispatch import Bounds, DryRun, Tx, answers, prepares
-from torc.operations.fingerprints import changed_fingerprints
-from torc.operations.incoming import Incoming, read_file, unpack
-from torc.operations.loading import check_quota, contradiction, loads
-from torc.operations.overwrite import recount
-from torc.operations.rows import encode_cursor, workflow_of, workflow_row
-from torc.operations.rows import loads as read_json
+from torc.operations.dispatch import DryRun, PreparationBounds, Tx, answers, prepares
+from torc.operations.import_file import Incoming, read_file, unpack
+from torc.operations.input_hashes import changed_fingerprints
+from torc.operations.row_mapping import encode_cursor, workflow_of, workflow_row
+from torc.operations.row_mapping import loads as read_json
 from torc.operations.runs import end_runners
-from torc.operations.stages import keep_stages
-from torc.operations.transaction import Ticket
-from torc.store.check import problems
-from torc.store.ids import take_ids
-from torc.store.loading import Batch, insert
-from torc.store.portable import BY_REFERENCE, kept, key_types, rows_after
+from torc.operations.sliced_storage import check_quota, contradiction, loads
+from torc.operations.spec_replacement_rows import recount
+from torc.operations.stage_totals import keep_stages
+from torc.operations.transaction import ReservedIds
+from torc.store.export_rows import BY_REFERENCE, kept, key_types, rows_after
+from torc.store.id_blocks import take_ids
+from torc.store.invariants import problems
+from torc.store.sliced_storage import Batch, insert
 
 _MARK = text(
     "SELECT w.version, w.updated_at, (SELECT max(id) FROM event WHERE workflow_id = w.id), "
@@ -105,7 +105,7 @@ def _forget_fingerprints(tx: Tx, workflow_id: int, rows: list[list[Any]]) -> Non
 
 
 @prepares(ImportWorkflow, bounded=True)
-def read_import(request: ImportWorkflow, bounds: Bounds = Bounds()) -> Incoming:
+def read_import(request: ImportWorkflow, bounds: PreparationBounds = PreparationBounds()) -> Incoming:
     """Read and check a file that is to be taken in."""
     if request.directory is not None and not request.directory.startswith("/"):
         raise Invalid("the directory is not absolute", hint="name it from the root on")
@@ -138,12 +138,12 @@ class ImportLoad:
         """To whom it is to belong."""
         return tx.rights.user if tx.rights is not None else tx.actor.partition(":")[2] or tx.actor
 
-    def take_ids(self, tx: Tx) -> Ticket:
+    def take_ids(self, tx: Tx) -> ReservedIds:
         """Take the ids of all its rows."""
         first = {table: take_ids(tx.db, table, len(places)) for table, places in self.incoming.places.items() if places}
-        return Ticket(take_ids(tx.db, "workflow"), first)
+        return ReservedIds(take_ids(tx.db, "workflow"), first)
 
-    def batches(self, ticket: Ticket) -> Iterator[Batch]:
+    def batches(self, ticket: ReservedIds) -> Iterator[Batch]:
         """Its rows, with ids of here. Raises Invalid."""
         new_ids = _NewIds(self.incoming, ticket.ids)
         commands = _Commands(self.incoming, new_ids)
@@ -153,12 +153,12 @@ class ImportLoad:
             made = (_row(table, row, new_ids, commands) + owner for _, row in group)
             yield Batch(table, [*columns, *(["workflow_id"] if owner else [])], made)
 
-    def settle(self, tx: Tx, ticket: Ticket) -> None:
+    def settle(self, tx: Tx, ticket: ReservedIds) -> None:
         """Work out what is kept beside the rows."""
         recount(tx, ticket.workflow_id)
         keep_stages(tx, ticket.workflow_id)
 
-    def verify(self, tx: Tx, ticket: Ticket) -> None:
+    def verify(self, tx: Tx, ticket: ReservedIds) -> None:
         """Refuse what cannot be. Raises Invalid."""
         wrong = problems(tx.db, ticket.workflow_id)
         if wrong:
@@ -193,9 +193,13 @@ def import_workflow(tx: Tx, request: ImportWorkflow) -> Workflow:
         load.verify(tx, ticket)
     old = incoming.header
     tx.event(
-        workflow_id, "workflow_imported", name=old["workflow"]["name"], user=old["workflow"]["user"],
-        exported_at=old["exported_at"], torc=old["torc"],
-    )  # fmt: skip
+        workflow_id,
+        "workflow_imported",
+        name=old["workflow"]["name"],
+        user=old["workflow"]["user"],
+        exported_at=old["exported_at"],
+        torc=old["torc"],
+    )
     made_workflow = workflow_of(tx, workflow_row(tx, workflow_id))
     if request.dry_run:
         raise DryRun(made_workflow)

@@ -12,8 +12,8 @@ from torc.api.base import Page
 from torc.errors import Conflict, Forbidden, Invalid, NotFound
 from torc.operations.dispatch import Tx, answers, prepares
 from torc.operations.passwords import hash_password, is_known_hash
-from torc.operations.rows import decode_cursor, encode_cursor, name_condition
-from torc.store.ids import take_ids
+from torc.operations.row_mapping import decode_cursor, encode_cursor, name_condition
+from torc.store.id_blocks import take_ids
 
 _COLUMNS = """a.id, a.name, a.is_admin, a.is_disabled, a.created_at, a.password_hash IS NOT NULL AS has_password,
     (SELECT count(*) FROM workflow w WHERE w."user" = a.name) AS num_workflows"""

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from sqlalchemy import text
 
 from torc.api import utilization as api
-from torc.core.correction import fitted
-from torc.core.learning import needed
-from torc.core.utilization import Used, advice, exceeded, spread
+from torc.failures.resource_adjustment import fitted
+from torc.failures.utilization import AttemptUsage, advice, exceeded, spread
 from torc.operations.dispatch import DryRun, Tx, answers
-from torc.operations.rows import StoredClass, classes_of, grow_version, workflow_row
+from torc.operations.row_mapping import StoredClass, classes_of, grow_version, workflow_row
+from torc.planning.history import needed
 
 _ATTEMPTS = (
     "SELECT a.id, coalesce(a.requirement_id, j.requirement_id), a.peak_memory_bytes, a.wall_seconds, "
@@ -46,7 +46,7 @@ def check_utilization(tx: Tx, request: api.CheckUtilization) -> api.Utilization:
         cpus.append(cpu / wall if wall > 0 else 0.0)
         asked = classes[class_id].request
         if ran_out or memory > asked.memory_bytes or wall > asked.runtime_seconds or cpu > asked.num_cpus * wall:
-            found = exceeded(asked, Used(memory, wall, cpu, bool(ran_out)))
+            found = exceeded(asked, AttemptUsage(memory, wall, cpu, bool(ran_out)))
             if found:
                 beyond[number] = found
     above = _exceeded(tx, beyond, classes)
@@ -70,13 +70,20 @@ def _exceeded(
     query = f"{_NAMES} WHERE a.id IN {tx.dialect.id_list} ORDER BY a.id"
     rows = tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(found)}) if found else []
     return [
-        api.Exceeded.model_validate({
-            "job_id": job_id, "job_name": job, "attempt": attempt, "requirement": classes[class_id].name, "resource": resource,
-            "asked": wanted, "used": amount,
-        })
+        api.Exceeded.model_validate(
+            {
+                "job_id": job_id,
+                "job_name": job,
+                "attempt": attempt,
+                "requirement": classes[class_id].name,
+                "resource": resource,
+                "asked": wanted,
+                "used": amount,
+            }
+        )
         for number, job_id, job, attempt, class_id in rows
         for resource, wanted, amount in found[number]
-    ]  # fmt: skip
+    ]
 
 
 def _class(stored: StoredClass, used: _Columns) -> api.ClassUse:
@@ -119,15 +126,24 @@ def correct_resources(tx: Tx, request: api.CorrectResources) -> api.Corrections:
             continue
         found.append(
             api.Correction(
-                requirement_id=class_id, requirement=name, num_attempts=number, memory_bytes=old.memory_bytes,
-                new_memory_bytes=new.memory_bytes, runtime_seconds=old.runtime_seconds, new_runtime_seconds=new.runtime_seconds,
+                requirement_id=class_id,
+                requirement=name,
+                num_attempts=number,
+                memory_bytes=old.memory_bytes,
+                new_memory_bytes=new.memory_bytes,
+                runtime_seconds=old.runtime_seconds,
+                new_runtime_seconds=new.runtime_seconds,
             )
-        )  # fmt: skip
+        )
         tx.db.execute(_LOWER, {"memory": new.memory_bytes, "runtime": new.runtime_seconds, "id": class_id})
         tx.event(
-            workflow_id, "resources_lowered", requirement=name, memory_bytes=[old.memory_bytes, new.memory_bytes],
-            runtime_seconds=[old.runtime_seconds, new.runtime_seconds], learnt_from=number,
-        )  # fmt: skip
+            workflow_id,
+            "resources_lowered",
+            requirement=name,
+            memory_bytes=[old.memory_bytes, new.memory_bytes],
+            runtime_seconds=[old.runtime_seconds, new.runtime_seconds],
+            learnt_from=number,
+        )
     if found:
         grow_version(tx, workflow_id)
     made = api.Corrections(applied=bool(found) and not request.dry_run, corrections=found)

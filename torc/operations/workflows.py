@@ -22,9 +22,9 @@ from torc.api.workflows import (
 from torc.errors import Conflict, Forbidden, Invalid
 from torc.operations.access import is_above, visible
 from torc.operations.dispatch import Tx, answers
-from torc.operations.fingerprints import keep_fingerprints
-from torc.operations.parts import checked
-from torc.operations.rows import (
+from torc.operations.input_hashes import keep_fingerprints
+from torc.operations.named_objects import checked
+from torc.operations.row_mapping import (
     decode_cursor,
     encode_cursor,
     grow_version,
@@ -36,8 +36,8 @@ from torc.operations.rows import (
 )
 from torc.operations.users import account_named, has_accounts
 from torc.spec import model
-from torc.store import loading
-from torc.store.check import problems
+from torc.store import sliced_storage
+from torc.store.invariants import problems
 
 #: what belongs to a workflow, and is never much; tokens go with those that they were made with
 _NOT_IN_SLICES = (
@@ -147,8 +147,8 @@ def delete_workflow(tx: Tx, request: DeleteWorkflow) -> None:
     if not request.force:
         refuse_while_running(tx, row["id"], "deleted")
     if tx.dialect.is_sliced:
-        loading.abandon(tx.db, row["id"], row["user"])
-        loading.remove(tx.db, tx.dialect, row["id"])
+        sliced_storage.abandon(tx.db, row["id"], row["user"])
+        sliced_storage.remove(tx.db, tx.dialect, row["id"])
         for statement in _NOT_IN_SLICES:
             tx.db.execute(statement, {"id": row["id"]})
     else:
@@ -158,12 +158,25 @@ def delete_workflow(tx: Tx, request: DeleteWorkflow) -> None:
 
 def _delete_all(tx: Tx, workflow_id: int) -> None:
     for table in (
-        "event", "firing", "attempt", "runner", "allocation", "action_job WHERE action_id IN (SELECT id FROM action", "action",
-        "gate_prerequisite WHERE gate_id IN (SELECT id FROM gate", "job", "job_count", "gate",
+        "event",
+        "firing",
+        "attempt",
+        "runner",
+        "allocation",
+        "action_job WHERE action_id IN (SELECT id FROM action",
+        "action",
+        "gate_prerequisite WHERE gate_id IN (SELECT id FROM gate",
+        "job",
+        "job_count",
+        "gate",
         "input_file WHERE input_set_id IN (SELECT id FROM input_set",
-        "input_user_data WHERE input_set_id IN (SELECT id FROM input_set", "input_set", "file", "user_data",
-        "requirement", "named",
-    ):  # fmt: skip
+        "input_user_data WHERE input_set_id IN (SELECT id FROM input_set",
+        "input_set",
+        "file",
+        "user_data",
+        "requirement",
+        "named",
+    ):
         where = f"{table} WHERE workflow_id = :id" + (")" if "(" in table else "")
         tx.db.execute(text(f"DELETE FROM {where}"), {"id": workflow_id})
 

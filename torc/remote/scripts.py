@@ -188,7 +188,7 @@ printf '%s\0' "$@" | tar --create --format=pax --file=- --no-recursion --null --
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ScriptReply:
     """What a script told: lines of a name and a value, and what stands behind the last name."""
 
     values: Mapping[str, str]
@@ -203,7 +203,7 @@ class Answer:
 _LAST = (b"tail", b"workflow", b"files")
 
 
-def read(output: bytes) -> Answer:
+def read(output: bytes) -> ScriptReply:
     """Read what a script told; what is not of the form is passed over."""
     values: dict[str, str] = {}
     while output:
@@ -213,11 +213,11 @@ def read(output: bytes) -> Answer:
         name, space, value = line.partition(b" ")
         if space:
             values[name.decode(errors="replace")] = value.decode(errors="surrogateescape")
-    return Answer(values, output)
+    return ScriptReply(values, output)
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class StoreAddress:
     """Where workers find the store: the place for people, variables, which may hold secrets, and the authority of its certificate."""
 
     name: str
@@ -225,14 +225,14 @@ class Store:
     authority: str | None = None  # PEM
 
 
-def check(key: str, program: str | None, directory: str, workflow_id: int, store: Store) -> str:
+def check(key: str, program: str | None, directory: str, workflow_id: int, store: StoreAddress) -> str:
     """Write what tells whether a worker could begin: which Torc is there, and whether it reaches this workflow."""
     given = _set(key=key, program=program or "", named=program or "torc", directory=directory, workflow=workflow_id)
     return given + _FAR + _FIND + _exported(store) + _CHECK
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class WorkerStart:
     """A start of a worker: `words` follow the program, `start` names this start and no other."""
 
     key: str
@@ -244,12 +244,19 @@ class Start:
     words: Sequence[str]
 
 
-def start(begin: Start, store: Store) -> str:
+def start(begin: WorkerStart, store: StoreAddress) -> str:
     """Write what begins a worker that outlives the connection."""
     given = _set(
-        key=begin.key, program=begin.program, named=begin.program, directory=begin.directory, output=begin.output_dir,
-        log_name=begin.log_name, new=begin.start, become=_BECOME, beside=_BESIDE,
-    )  # fmt: skip
+        key=begin.key,
+        program=begin.program,
+        named=begin.program,
+        directory=begin.directory,
+        output=begin.output_dir,
+        log_name=begin.log_name,
+        new=begin.start,
+        become=_BECOME,
+        beside=_BESIDE,
+    )
     return given + _FAR + _FIND + _exported(store) + _words(begin.words) + _START
 
 
@@ -277,7 +284,7 @@ def _set(**values: str | int) -> str:
     return "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
 
 
-def _exported(store: Store) -> str:
+def _exported(store: StoreAddress) -> str:
     given = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in store.variables.items())
     return given if store.authority is None else given + _set(authority=store.authority) + _AUTHORITY
 

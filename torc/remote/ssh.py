@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from torc.core.destinations import Destination
 from torc.errors import TorcError, Unavailable
-from torc.remote import failures
+from torc.remote import ssh_errors
+from torc.ssh_destination import Destination
 
 _CHUNK = 1 << 16
 _MOST_ANSWER = 64 << 20
@@ -50,7 +50,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class ScriptResult:
     """How a script ended on the far side, and what it wrote."""
 
     code: int
@@ -58,7 +58,7 @@ class Ran:
     said: str
 
 
-class Flow:
+class OutputStream:
     """What a script writes, as it comes. Raises Unavailable when nothing comes for too long."""
 
     def __init__(self, to: Destination, process: subprocess.Popen[bytes], idle_seconds: float, end: float) -> None:
@@ -98,7 +98,7 @@ class Flow:
             return given
         left = min(self._idle, self._end - time.monotonic())
         if left <= 0 or not self._selector.select(left):
-            raise failures.timed_out(self._to, time.monotonic() - self._began, "the script")
+            raise ssh_errors.timed_out(self._to, time.monotonic() - self._began, "the script")
         return os.read(self._source, min(most, _CHUNK))
 
 
@@ -117,7 +117,7 @@ class Ssh:
         self._routes: dict[Destination, _Route] = {}
         self._closing = threading.Event()
 
-    def run(self, to: Destination, script: str, *, seconds: float) -> Ran:
+    def run(self, to: Destination, script: str, *, seconds: float) -> ScriptResult:
         """Run a script there by `sh`. Raises Unavailable or Forbidden, whose `details["kind"]` tells how ssh failed.
 
         A machine that takes no more connections at the moment is asked again: many go through one jump host at once.
@@ -130,29 +130,31 @@ class Ssh:
                     raise
         return self._run(to, script, seconds)
 
-    def _run(self, to: Destination, script: str, seconds: float) -> Ran:
+    def _run(self, to: Destination, script: str, seconds: float) -> ScriptResult:
         with self.flowing(to, script, idle_seconds=seconds, seconds=seconds) as (flow, ending):
             output = flow.read(_MOST_ANSWER)
             if flow.read(1):
                 raise Unavailable(
-                    f"{to}: a script says more than {_MOST_ANSWER >> 20} MiB", hint="look at the machine",
-                    kind="script_failed", host=str(to),
-                )  # fmt: skip
-        return Ran(ending.code, output, ending.said)
+                    f"{to}: a script says more than {_MOST_ANSWER >> 20} MiB",
+                    hint="look at the machine",
+                    kind="script_failed",
+                    host=str(to),
+                )
+        return ScriptResult(ending.code, output, ending.said)
 
     @contextlib.contextmanager
     def flowing(
         self, to: Destination, script: str, *, idle_seconds: float, seconds: float
-    ) -> Iterator[tuple[Flow, Ending]]:
+    ) -> Iterator[tuple[OutputStream, ScriptEnding]]:
         """Run a script there and give its output while it writes; how it ended is known after the block.
 
         Raises as `run` does: a connection that is cut is told at the end of the block.
         """
         mark = f"torc-{uuid.uuid4().hex}\n".encode()
         end = time.monotonic() + seconds
-        ending = Ending()
+        ending = ScriptEnding()
         with tempfile.TemporaryFile() as said, self._process(to, mark.decode() + script, said, seconds) as process:
-            flow = Flow(to, process, idle_seconds, end)
+            flow = OutputStream(to, process, idle_seconds, end)
             try:
                 began = flow.skip_past(mark)
                 if began:
@@ -162,13 +164,15 @@ class Ssh:
             ending.code = self._wait(to, process, end)
             ending.said = _text(said)
         if ending.code == _SSH_FAILED or ending.code < 0:
-            raise failures.cut(to) if began else failures.of_ssh(to, self._explained(to, ending.said))
+            raise ssh_errors.cut(to) if began else ssh_errors.of_ssh(to, self._explained(to, ending.said))
         if not began:
-            last = failures.last_line(ending.said)
+            last = ssh_errors.last_line(ending.said)
             raise Unavailable(
                 f"{to}: no shell answers there" + (f": {last}" if last else f" (exit code {ending.code})"),
-                hint=f"check that `ssh {failures.as_ssh_writes(to)} sh -s` runs a script", kind="no_shell", host=str(to),
-            )  # fmt: skip
+                hint=f"check that `ssh {ssh_errors.as_ssh_writes(to)} sh -s` runs a script",
+                kind="no_shell",
+                host=str(to),
+            )
 
     def close(self) -> None:
         """End what runs still, and the connections that were kept."""
@@ -251,7 +255,7 @@ class Ssh:
         try:
             return process.wait(max(_END_SECONDS, end - began))
         except subprocess.TimeoutExpired:
-            raise failures.timed_out(to, time.monotonic() - began, "ssh") from None
+            raise ssh_errors.timed_out(to, time.monotonic() - began, "ssh") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +267,7 @@ class _Route:
 
 
 @dataclass(slots=True)
-class Ending:
+class ScriptEnding:
     """How a script ended; filled in when it has."""
 
     code: int = -1

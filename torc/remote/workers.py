@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from torc.api.base import Torc
-from torc.api.pages import items_of
-from torc.api.remotes import ListRemoteWorkers, RemoteWorker
+from torc.api.pagination import items_of
+from torc.api.remote_workers import ListRemoteWorkers, RemoteWorker
 from torc.api.runs import EndRunner, GetRunner, ListRunners, Runner
 from torc.api.workflows import GetWorkflow, Workflow
-from torc.core.destinations import parse_destination
 from torc.errors import NotFound, TorcError
-from torc.remote import reports, scripts
-from torc.remote.reports import Report
-from torc.remote.scripts import Store
+from torc.remote import scripts, worker_status
+from torc.remote.scripts import StoreAddress
 from torc.remote.ssh import Ssh
+from torc.remote.worker_status import WorkerStatus
+from torc.ssh_destination import parse_destination
 
 T = TypeVar("T")
 START_LABEL, HOST_LABEL = "remote_start", "remote_host"
@@ -33,7 +33,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class RemoteAccess:
     """How machines are asked: `parallel` at once, each script within `seconds`."""
 
     ssh: Ssh
@@ -42,7 +42,7 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
-class RunOptions:
+class WorkerOptions:
     """What all workers of a start have in common. `words`: further options of `torc worker`."""
 
     words: Sequence[str] = field(default_factory=tuple)
@@ -64,15 +64,22 @@ def list_workers(torc: Torc, workflow_id: int, hosts: Sequence[str] = ()) -> lis
     return [known[host] for host in dict.fromkeys(hosts)]
 
 
-def check(torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], store: Store, reach: Reach) -> list[Report]:
+def check(
+    torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], store: StoreAddress, reach: RemoteAccess
+) -> list[WorkerStatus]:
     """See on each machine whether a worker could begin: the program, its version, the directory, the way to the store."""
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     return each(reach, workers, lambda worker: _checked(worker, workflow, store, reach))
 
 
 def start(
-    torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], store: Store, reach: Reach, options: RunOptions
-) -> list[Report]:
+    torc: Torc,
+    workflow_id: int,
+    workers: Sequence[RemoteWorker],
+    store: StoreAddress,
+    reach: RemoteAccess,
+    options: WorkerOptions,
+) -> list[WorkerStatus]:
     """Start a worker on each machine that passes `check`, and wait until the store knows its runner.
 
     Where one runs already, it is left alone. What fails on one machine does not hold up the others.
@@ -96,7 +103,7 @@ def start(
     return [_given_up(report) if _awaits_runner(report) else report for report in began]
 
 
-def status(torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach: Reach) -> list[Report]:
+def status(torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach: RemoteAccess) -> list[WorkerStatus]:
     """Tell how each worker is, by its machine and by the store."""
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     found = each(reach, workers, lambda worker: _status(worker, workflow, reach))
@@ -105,14 +112,14 @@ def status(torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach:
 
 
 def stop(
-    torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach: Reach, grace_seconds: int = 30
-) -> list[Report]:
+    torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach: RemoteAccess, grace_seconds: int = 30
+) -> list[WorkerStatus]:
     """End workers: SIGTERM, after a grace SIGKILL. The runner of one that is gone is taken off, so that its jobs go on elsewhere."""
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
 
-    def end(worker: RemoteWorker) -> Report:
+    def end(worker: RemoteWorker) -> WorkerStatus:
         script = scripts.stop(key_of(workflow, worker), grace_seconds)
-        report = reports.of_answer(worker, ask(reach, worker, script, more_seconds=grace_seconds + 15))
+        report = worker_status.of_answer(worker, ask(reach, worker, script, more_seconds=grace_seconds + 15))
         if report.state != "running":
             return report
         return report.model_copy(
@@ -134,13 +141,15 @@ def stop(
     return [_with_runner(report, known) for report in ended]
 
 
-def each(reach: Reach, workers: Sequence[RemoteWorker], work: Callable[[RemoteWorker], Report]) -> list[Report]:
+def each(
+    reach: RemoteAccess, workers: Sequence[RemoteWorker], work: Callable[[RemoteWorker], WorkerStatus]
+) -> list[WorkerStatus]:
     """Do something on each machine, several at once; what fails is told in its report."""
-    return on_each(reach, workers, work, reports.of_error)
+    return on_each(reach, workers, work, worker_status.of_error)
 
 
 def on_each(
-    reach: Reach,
+    reach: RemoteAccess,
     workers: Sequence[RemoteWorker],
     work: Callable[[RemoteWorker], T],
     failed: Callable[[RemoteWorker, TorcError], T],
@@ -174,33 +183,35 @@ def safe_name(host: str) -> str:
     return safe if safe == host else f"{safe}-{hashlib.sha256(host.encode()).hexdigest()[:6]}"
 
 
-def ask(reach: Reach, worker: RemoteWorker, script: str, *, more_seconds: float = 0.0) -> scripts.Answer:
+def ask(reach: RemoteAccess, worker: RemoteWorker, script: str, *, more_seconds: float = 0.0) -> scripts.ScriptReply:
     """Run a script on a worker's machine and give what it told. Raises TorcError."""
     ran = reach.ssh.run(parse_destination(worker.host), script, seconds=reach.seconds + more_seconds)
-    return reports.checked(worker, ran, scripts.read(ran.output))
+    return worker_status.checked(worker, ran, scripts.read(ran.output))
 
 
-def _checked(worker: RemoteWorker, workflow: Workflow, store: Store, reach: Reach) -> Report:
-    return reports.of_check(worker, _looked(worker, workflow, store, reach))
+def _checked(worker: RemoteWorker, workflow: Workflow, store: StoreAddress, reach: RemoteAccess) -> WorkerStatus:
+    return worker_status.of_check(worker, _looked(worker, workflow, store, reach))
 
 
-def _looked(worker: RemoteWorker, workflow: Workflow, store: Store, reach: Reach) -> scripts.Answer:
+def _looked(worker: RemoteWorker, workflow: Workflow, store: StoreAddress, reach: RemoteAccess) -> scripts.ScriptReply:
     """Give what is there for a worker. Raises TorcError where one could not begin."""
     directory = worker.directory or workflow.directory
     script = scripts.check(key_of(workflow, worker), worker.torc, directory, workflow.id, store)
     ran = reach.ssh.run(parse_destination(worker.host), script, seconds=reach.seconds)
     answer = scripts.read(ran.output)
     if answer.get("version") is None:
-        reports.checked(worker, ran, answer)
-    reports.check_version(worker, answer)
-    reports.check_same_workflow(worker, answer, workflow, store)
+        worker_status.checked(worker, ran, answer)
+    worker_status.check_version(worker, answer)
+    worker_status.check_same_workflow(worker, answer, workflow, store)
     return answer
 
 
-def _started(worker: RemoteWorker, workflow: Workflow, store: Store, reach: Reach, options: RunOptions) -> Report:
+def _started(
+    worker: RemoteWorker, workflow: Workflow, store: StoreAddress, reach: RemoteAccess, options: WorkerOptions
+) -> WorkerStatus:
     found = _looked(worker, workflow, store, reach)
     new = uuid.uuid4().hex
-    begin = scripts.Start(
+    begin = scripts.WorkerStart(
         key=key_of(workflow, worker),
         start=new,
         program=found.get("program") or "torc",
@@ -210,16 +221,18 @@ def _started(worker: RemoteWorker, workflow: Workflow, store: Store, reach: Reac
         words=_words(worker, workflow, new, options),
     )
     answer = ask(reach, worker, scripts.start(begin, store))
-    report, ready = reports.of_answer(worker, answer), reports.of_check(worker, found)
+    report, ready = worker_status.of_answer(worker, answer), worker_status.of_check(worker, found)
     return report.model_copy(
         update={
-            "program": ready.program, "version": ready.version, "directory": ready.directory,
+            "program": ready.program,
+            "version": ready.version,
+            "directory": ready.directory,
             "message": "it runs already" if answer.get("again") else report.message,
         }
-    )  # fmt: skip
+    )
 
 
-def _words(worker: RemoteWorker, workflow: Workflow, new: str, options: RunOptions) -> list[str]:
+def _words(worker: RemoteWorker, workflow: Workflow, new: str, options: WorkerOptions) -> list[str]:
     labels = {**worker.labels, START_LABEL: new, HOST_LABEL: worker.host}
     words = ["worker", str(workflow.id), "--quiet", "--over-ssh", *options.words]
     for option, value in (
@@ -232,11 +245,11 @@ def _words(worker: RemoteWorker, workflow: Workflow, new: str, options: RunOptio
     return words + [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
 
 
-def _status(worker: RemoteWorker, workflow: Workflow, reach: Reach) -> Report:
-    return reports.of_answer(worker, ask(reach, worker, scripts.status(key_of(workflow, worker))))
+def _status(worker: RemoteWorker, workflow: Workflow, reach: RemoteAccess) -> WorkerStatus:
+    return worker_status.of_answer(worker, ask(reach, worker, scripts.status(key_of(workflow, worker))))
 
 
-def _awaits_runner(report: Report) -> bool:
+def _awaits_runner(report: WorkerStatus) -> bool:
     return report.is_ok and report.state == "running" and report.runner_id is None
 
 
@@ -251,19 +264,21 @@ def _runners(torc: Torc, workflow_id: int, starts: set[str | None]) -> dict[str,
     return found
 
 
-def _with_runner(report: Report, known: Mapping[str, Runner]) -> Report:
+def _with_runner(report: WorkerStatus, known: Mapping[str, Runner]) -> WorkerStatus:
     runner = known.get(report.start or "")
     if runner is None:
         return report
     return report.model_copy(
         update={
-            "runner_id": runner.id, "runner_is_active": runner.is_active, "num_completed": runner.num_completed,
+            "runner_id": runner.id,
+            "runner_is_active": runner.is_active,
+            "num_completed": runner.num_completed,
             "num_failed": runner.num_failed,
         }
-    )  # fmt: skip
+    )
 
 
-def _as_it_is_now(report: Report, now: Report | None) -> Report:
+def _as_it_is_now(report: WorkerStatus, now: WorkerStatus | None) -> WorkerStatus:
     """Look again at a worker whose runner the store does not know yet."""
     if now is None or not _awaits_runner(report):
         return report
@@ -276,10 +291,12 @@ def _as_it_is_now(report: Report, now: Report | None) -> Report:
     return fresh.model_copy(update={"is_ok": False, "kind": "did_not_begin", "hint": log})
 
 
-def _given_up(report: Report) -> Report:
+def _given_up(report: WorkerStatus) -> WorkerStatus:
     return report.model_copy(
         update={
-            "is_ok": False, "kind": "not_registered", "message": "it runs, but the store does not know its runner yet",
+            "is_ok": False,
+            "kind": "not_registered",
+            "message": "it runs, but the store does not know its runner yet",
             "hint": f"look with `torc remote status`; its log is in {report.output_dir} there",
         }
-    )  # fmt: skip
+    )

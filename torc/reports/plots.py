@@ -17,19 +17,19 @@ import resvg_py
 from torc.api.attempts import ListAttempts
 from torc.api.base import Torc
 from torc.api.data import ListRequirements
-from torc.api.pages import items_of
+from torc.api.pagination import items_of
 from torc.api.runs import ListRunners
 from torc.api.workflows import GetWorkflow
-from torc.core.charts.efficiency import Figure, efficiency
-from torc.core.charts.page import Section, page, picture
-from torc.core.charts.profiles import profiles, totals
-from torc.core.charts.records import Attempt, Series
-from torc.core.charts.spreads import spreads
-from torc.core.charts.timeline import timeline
-from torc.core.resources import Capacity
 from torc.errors import Invalid, NotFound, Unavailable
-from torc.reports.gather import drawn
-from torc.runner.series import Point, Recorded, recorded
+from torc.reports.charts.distributions import spreads
+from torc.reports.charts.efficiency import Figure, efficiency
+from torc.reports.charts.page import Section, page, picture
+from torc.reports.charts.profiles import profiles, totals
+from torc.reports.charts.records import ChartedAttempt, Series
+from torc.reports.charts.timeline import timeline
+from torc.reports.report_data import drawn
+from torc.runner.time_series import RecordedSeries, SeriesPoint, recorded
+from torc.workflow.resources import Capacity
 
 SUFFIXES = (".html", ".svg", ".png")
 _PAGE = 10_000
@@ -100,13 +100,15 @@ def _fonts() -> Iterator[Path]:
                 yield path
 
 
-def _words(attempts: Sequence[Attempt], series: Sequence[Series], folder: Path) -> str:
+def _words(attempts: Sequence[ChartedAttempt], series: Sequence[Series], folder: Path) -> str:
     jobs = len({each.job_id for each in attempts})
     told = f"{len(attempts):,} attempts of {jobs:,} jobs"
     return f"{told}, {len(series):,} of them with samples" if series else f"{told}; no samples in {folder}"
 
 
-def _sections(attempts: Sequence[Attempt], series: Sequence[Series], capacity: Capacity | None) -> Iterator[Section]:
+def _sections(
+    attempts: Sequence[ChartedAttempt], series: Sequence[Series], capacity: Capacity | None
+) -> Iterator[Section]:
     yield Section("Timeline", "What ran when, and how much at once.", timeline(attempts))
     if series:
         yield Section(
@@ -118,7 +120,7 @@ def _sections(attempts: Sequence[Attempt], series: Sequence[Series], capacity: C
     yield Section("Use against requests", "How memory, runtime and CPU of each class spread.", spreads(attempts))
 
 
-def _series(found: Iterator[Recorded], attempts: Sequence[Attempt], zero: float) -> Iterator[Series]:
+def _series(found: Iterator[RecordedSeries], attempts: Sequence[ChartedAttempt], zero: float) -> Iterator[Series]:
     known = {(each.job_id, each.attempt): each for each in attempts}
     for each in found:
         attempt = known.get((each.job_id, each.attempt))
@@ -126,17 +128,21 @@ def _series(found: Iterator[Recorded], attempts: Sequence[Attempt], zero: float)
             continue
         has_gpus = any(point.gpus_busy is not None for point in each.points)
         yield Series(
-            job_id=each.job_id, attempt=each.attempt, name=each.job_name, group=attempt.group,
-            start=max(0.0, each.started_at - zero), request=each.request,
+            job_id=each.job_id,
+            attempt=each.attempt,
+            name=each.job_name,
+            group=attempt.group,
+            start=max(0.0, each.started_at - zero),
+            request=each.request,
             times=tuple(point.seconds for point in each.points),
             cpus=tuple(_busy(each.points)),
             memory_bytes=tuple(point.memory_bytes for point in each.points),
             gpus=tuple(point.gpus_busy or 0.0 for point in each.points) if has_gpus else (),
             gpu_memory_bytes=tuple(point.gpu_memory_bytes or 0 for point in each.points) if has_gpus else (),
-        )  # fmt: skip
+        )
 
 
-def _busy(points: Sequence[Point]) -> Iterator[float]:
+def _busy(points: Sequence[SeriesPoint]) -> Iterator[float]:
     """Give the CPUs that were busy between samples. Clocks tick a hundred times a second: over less than a second, take more."""
     times = [0.0, *(point.seconds for point in points)]
     used = [0.0, *(point.cpu_seconds for point in points)]

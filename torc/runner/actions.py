@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 
 from torc.api.runs import ActionAssignment
-from torc.core.exit_codes import counted
-from torc.runner import launch
+from torc.runner import spawner_client
+from torc.workflow.exit_codes import counted
 
 
 class ActionRun:
@@ -23,10 +23,10 @@ class ActionRun:
         self._is_stopped = False
         self._commands = list(enumerate(action.commands))
         self._stem = f"{output_dir}/job_stdio/action_wf{workflow_id}_a{action.action_id}_r{run_id}_f{action.firing_id}"
-        self._files = launch.Files("", "")
+        self._files = spawner_client.Files("", "")
         self._command = ""
 
-    def next(self) -> tuple[list[str], launch.Files] | None:
+    def next(self) -> tuple[list[str], spawner_client.Files] | None:
         """Give the next program to start, and where its output goes; None when there is none, or when one has failed."""
         if self.return_code or not self._commands:
             return None
@@ -35,9 +35,9 @@ class ActionRun:
             return None
         number, self._command = self._commands.pop(0)
         self.environ = {b"TORC_ACTION_KEY": f"{self._idempotency_key}-{number}".encode()}
-        self._files = launch.Files(f"{self._stem}_{number}.o", f"{self._stem}_{number}.e")
+        self._files = spawner_client.Files(f"{self._stem}_{number}.o", f"{self._stem}_{number}.e")
         try:
-            return launch.shell(self._command, self._files), self._files
+            return spawner_client.shell(self._command, self._files), self._files
         except (OSError, ValueError) as error:
             self.not_started(str(error))
             return None
@@ -50,7 +50,7 @@ class ActionRun:
         """Note the end of the command that ran."""
         self.pid, self.return_code = 0, return_code
         if return_code:
-            last = launch.last_line(self._files.stderr) or "no message"
+            last = spawner_client.last_line(self._files.stderr) or "no message"
             self.detail = f"`{self._command[:200]}` ended with {return_code}: {last[:500]}"
 
     def stop(self) -> None:

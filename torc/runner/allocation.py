@@ -17,16 +17,16 @@ from pathlib import Path
 from torc.api.base import Torc
 from torc.api.data import ListRequirements
 from torc.api.jobs import ListJobs
-from torc.api.pages import items_of
+from torc.api.pagination import items_of
 from torc.api.runs import GetRunnerSettings
-from torc.core.allotment import Allotment, environ_of_jobs, seconds_kept
-from torc.core.quantities import human_duration
-from torc.core.resources import Capacity, Pool
 from torc.errors import Invalid
-from torc.runner.local import RunOptions, RunOutcome, run_here
-from torc.runner.place import Given
-from torc.runner.starting import Direct, pinnable
-from torc.runner.steps import Allocated, Steps
+from torc.runner.context import AllocationContext
+from torc.runner.launcher import DirectLauncher, pinnable
+from torc.runner.local_run import RunOptions, RunOutcome, run_here
+from torc.runner.slurm_steps import StepAllocation, StepLauncher
+from torc.schedulers.slurm.environ import Allotment, environ_of_jobs, seconds_kept
+from torc.units import human_duration
+from torc.workflow.resources import Capacity, Pool
 
 _LOG = logging.getLogger(__name__)
 #: kept of the time before the end for reporting, after jobs have had theirs for saving
@@ -75,7 +75,7 @@ def run_in_allocation(
     wait = settings.get("compute_node_wait_for_new_jobs_seconds")
     _widen_affinity()
     pinned = () if by_step else pinnable(settings)
-    given = Given(
+    given = AllocationContext(
         capacity=_capacity(allotment, is_pool),
         gpus=() if by_step else allotment.gpus,
         node=allotment.node,
@@ -83,7 +83,7 @@ def run_in_allocation(
         environ=environ_of_jobs(os.environ),
         launcher=_launcher(allotment, options, is_pool, scratch, signal_step)
         if by_step
-        else lambda: Direct(scratch, pinned),
+        else lambda: DirectLauncher(scratch, pinned),
         grace_seconds=max(_LEAST_GRACE, kept - _REPORT_SECONDS),
         gpu_variables=allotment.gpu_variables,
         lines_up=not by_step,
@@ -141,13 +141,13 @@ def _launcher(
     is_pool: bool,
     scratch: str | None,
     signal_step: Callable[[str, str, str | None], None],
-) -> Callable[[], Direct]:
+) -> Callable[[], DirectLauncher]:
     srun = shutil.which("srun")
     if srun is None:
         raise Invalid(
             "`srun` is not installed on this node", hint="set `execution: direct`, or have Slurm's commands in PATH"
         )
-    allocated = Allocated(
+    allocated = StepAllocation(
         srun=srun,
         job_id=allotment.job_id,
         node=allotment.node,
@@ -158,7 +158,7 @@ def _launcher(
         scratch=scratch,
         tasks_per_node=options.tasks_per_node,
     )
-    return lambda: Steps(allocated)
+    return lambda: StepLauncher(allocated)
 
 
 def _widen_affinity() -> None:

@@ -24,7 +24,7 @@ _RUNNER, _PREFIX = "torc-runner", "torc-"
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class CgroupUsage:
     """What the kernel counted in a group.
 
     `memory_bytes`: what is there now and cannot be given up: memory of processes, shared memory, and files in memory (tmpfs).
@@ -48,16 +48,22 @@ class _Names:
 
 
 _V2 = _Names(
-    "memory.peak", "memory.max", "memory.events", ("anon", "shmem"),
+    "memory.peak",
+    "memory.max",
+    "memory.events",
+    ("anon", "shmem"),
     (("memory.swap.max", "0"), ("memory.oom.group", "1")),
-)  # fmt: skip
+)
 _V1 = _Names(
-    "memory.max_usage_in_bytes", "memory.limit_in_bytes", "memory.oom_control", ("total_rss", "total_shmem"),
+    "memory.max_usage_in_bytes",
+    "memory.limit_in_bytes",
+    "memory.oom_control",
+    ("total_rss", "total_shmem"),
     (("memory.memsw.limit_in_bytes", "{}"),),
-)  # fmt: skip
+)
 
 
-class Group:
+class Cgroup:
     """The group of one attempt."""
 
     def __init__(self, path: Path, names: _Names, limit_bytes: int | None) -> None:
@@ -68,9 +74,9 @@ class Group:
         """Give the program that enters the group and becomes the given one."""
         return ["/bin/sh", "-c", _ENTER, str(self.path / "cgroup.procs"), *argv]
 
-    def account(self) -> Account:
+    def account(self) -> CgroupUsage:
         """Read what was counted."""
-        return Account(self.memory_bytes(), _number(self.path / self._names.peak), self.num_kills())
+        return CgroupUsage(self.memory_bytes(), _number(self.path / self._names.peak), self.num_kills())
 
     def memory_bytes(self) -> int:
         """Read what is in it now but for the cache of files; 0 where the kernel does not tell."""
@@ -97,9 +103,9 @@ class Groups:
     def __init__(self, root: Path, names: _Names, mark: str, home: Path | None = None) -> None:
         self.root = root
         self._names, self._mark, self._home = names, mark, home
-        self._ended: list[Group] = []
+        self._ended: list[Cgroup] = []
 
-    def make(self, key: int, limit_bytes: int | None) -> Group | None:
+    def make(self, key: int, limit_bytes: int | None) -> Cgroup | None:
         """Make a group; None where the system refuses (a limit on their number, for one)."""
         path = self.root / f"{_PREFIX}{self._mark}-{key}"
         try:
@@ -114,9 +120,9 @@ class Groups:
             with contextlib.suppress(OSError):
                 path.rmdir()
             return None
-        return Group(path, self._names, limit_bytes)
+        return Cgroup(path, self._names, limit_bytes)
 
-    def drop(self, group: Group) -> None:
+    def drop(self, group: Cgroup) -> None:
         """Remove a group whose attempt has ended, now or later."""
         self._ended = [each for each in [*self._ended, group] if not each.remove()]
 

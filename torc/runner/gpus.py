@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class GpuLoad:
     """What one or several GPUs do: how many are busy (0.5: one, half of the time), and the memory in use on them."""
 
     busy: float = 0.0
@@ -35,20 +35,20 @@ class Gpus:
         self._process: subprocess.Popen[bytes] | None = None
         self._has_tried = False
         self._rest = b""
-        self._loads: dict[str, Load] = {}  # by index and by UUID
+        self._loads: dict[str, GpuLoad] = {}  # by index and by UUID
 
     @property
     def pids(self) -> set[int]:
         """Give the processes that this runs."""
         return {self._process.pid} if self._process else set()
 
-    def load(self, names: Sequence[str]) -> Load | None:
+    def load(self, names: Sequence[str]) -> GpuLoad | None:
         """Give what the GPUs of these names do together; None when nothing is known of any."""
         self._begin()
         self._take()
         found = [self._find(name) for name in names]
         known = [load for load in found if load is not None]
-        return Load(sum(each.busy for each in known), sum(each.memory_bytes for each in known)) if known else None
+        return GpuLoad(sum(each.busy for each in known), sum(each.memory_bytes for each in known)) if known else None
 
     def close(self) -> None:
         """End the process."""
@@ -90,7 +90,7 @@ class Gpus:
                     self._loads |= loads_in(line.decode("ascii", "replace"))
             self.close()  # end of file: it has ended
 
-    def _find(self, name: str) -> Load | None:
+    def _find(self, name: str) -> GpuLoad | None:
         """Find a GPU by index, or by its UUID or a beginning of that, as CUDA_VISIBLE_DEVICES allows."""
         known = self._loads.get(name)
         if known is None and name.startswith("GPU-"):
@@ -98,11 +98,11 @@ class Gpus:
         return known
 
 
-def loads_in(line: str) -> dict[str, Load]:
+def loads_in(line: str) -> dict[str, GpuLoad]:
     """Read a line of nvidia-smi: index, UUID, load in percent, MiB in use. What it cannot tell (`[N/A]`) counts as none."""
     fields = [field.strip() for field in line.split(",")]
     if len(fields) != 4 or not fields[0].isdigit():
         return {}
     index, uuid, percent, used = fields
-    load = Load(int(percent) / 100 if percent.isdigit() else 0.0, int(used) * _MIB if used.isdigit() else 0)
+    load = GpuLoad(int(percent) / 100 if percent.isdigit() else 0.0, int(used) * _MIB if used.isdigit() else 0)
     return {index: load, uuid: load}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from torc.core.resources import Capacity
+from torc.workflow.resources import Capacity
 
 #: kept for the system and the runner, so that it outlives the job that it must report on
 _HEADROOM = 0.03
@@ -24,7 +24,7 @@ _PROC, _CGROUPS = Path("/proc/self"), Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ProcessIdentity:
     """A process, told apart from any other that may get its pid later."""
 
     host: str
@@ -39,9 +39,11 @@ def node() -> tuple[Capacity, tuple[str, ...]]:
     return Capacity(_num_cpus(), _memory_bytes(), len(gpus)), gpus
 
 
-def identity() -> Identity:
+def identity() -> ProcessIdentity:
     """Tell who this process is."""
-    return Identity(socket.gethostname(), os.getpid(), f"{start_ticks(os.getpid())}@{pid_namespace()}", boot_id())
+    return ProcessIdentity(
+        socket.gethostname(), os.getpid(), f"{start_ticks(os.getpid())}@{pid_namespace()}", boot_id()
+    )
 
 
 def mark(pid: int, process_started: str, runner_id: int | None = None) -> str:
@@ -170,8 +172,11 @@ def gpu_names() -> tuple[str, ...]:
     try:
         done = subprocess.run(
             [program, "--query-gpu=index", "--format=csv,noheader"],
-            capture_output=True, text=True, timeout=_NVIDIA_SECONDS, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=_NVIDIA_SECONDS,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(line for line in done.stdout.split() if line.isdigit())

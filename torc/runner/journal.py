@@ -21,13 +21,13 @@ from torc.api.base import Torc
 from torc.api.runs import DeliverResults, ListRunners, Runner
 from torc.errors import Conflict, NotFound
 from torc.files import make_folder, open_to_append, read_trusted
-from torc.runner.state import Reports
+from torc.runner.state import PendingReports
 
 _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"undelivered_wf(\d+)_n(\d+)\.json\Z")
 
 
-class Owner(NamedTuple):
+class JournalOwner(NamedTuple):
     """Whose results they are. The times tell the workflow and the runner from others that have their numbers in another store."""
 
     workflow_id: int
@@ -42,7 +42,7 @@ class Journal:
     What cannot be written, because the disk is full or the folder gone, is held in memory and written with what comes next.
     """
 
-    def __init__(self, output_dir: Path, owner: Owner) -> None:
+    def __init__(self, output_dir: Path, owner: JournalOwner) -> None:
         self._folder, self._owner = output_dir, owner
         self._name = _name(owner.workflow_id, owner.runner_id)
         self._folder_fd = _open_folder(output_dir)  # follows a folder that is moved
@@ -64,7 +64,7 @@ class Journal:
         """Return whether all that was to be kept is in the file."""
         return not self._unwritten
 
-    def keep(self, reports: Reports) -> None:
+    def keep(self, reports: PendingReports) -> None:
         """Write what could not be delivered, a line a time.
 
         No fsync, as SQLite does none at a commit here: what is written outlives this process, not a power cut.

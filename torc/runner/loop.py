@@ -20,20 +20,22 @@ from types import FrameType
 
 from torc.api.base import Torc
 from torc.api.runs import Assignment, GivenUp
-from torc.runner import launch, orphans, shell, signals, spawner, variables
+from torc.runner import dead_runners, job_environ, shell, signals, spawner, spawner_client
 from torc.runner.actions import ActionRun
-from torc.runner.conversation import keep
-from torc.runner.journal import Journal, Owner
-from torc.runner.leftovers import Leftovers
+from torc.runner.context import RunnerContext, RunnerView
+from torc.runner.dead_runners import Sessions
+from torc.runner.deferral import DeferredEnds
+from torc.runner.exchange_policy import keep
+from torc.runner.exchange_thread import ExchangeThread
+from torc.runner.journal import Journal, JournalOwner
+from torc.runner.launcher import AttemptEnding, DirectLauncher
 from torc.runner.monitor import Monitor
-from torc.runner.orphans import Sessions
+from torc.runner.orphan_processes import OrphanProcesses
 from torc.runner.outputs import Look, looks, not_written
-from torc.runner.patience import Patience
-from torc.runner.place import Place, View
 from torc.runner.reactor import begin, next_wake, react
-from torc.runner.starting import Direct, Ending
 from torc.runner.state import (
     ActionExited,
+    AttemptOver,
     Effect,
     Event,
     Exited,
@@ -42,24 +44,22 @@ from torc.runner.state import (
     KillAction,
     Launched,
     Leave,
+    LogTails,
+    MemoryExceeded,
     NoRoom,
     NotLaunched,
-    Over,
+    ReactorSettings,
     Replied,
     RunAction,
+    RunnerState,
     Send,
-    Settings,
-    Start,
-    State,
+    StartAttempt,
     Stop,
-    Tails,
     Tick,
-    TooLarge,
     Warned,
     Withdraw,
     Withdrawn,
 )
-from torc.runner.talker import Talker
 
 _LOG = logging.getLogger(__name__)
 _LEFTOVERS_SECONDS = 0.5
@@ -76,8 +76,8 @@ _SWITCH_SECONDS = 0.0005
 
 @dataclass(slots=True)
 class _Attempt:
-    effect: Start
-    files: launch.Files
+    effect: StartAttempt
+    files: spawner_client.Files
     key: int  # by which the spawner knows it
     place: int
     begun: float  # on the monotonic clock
@@ -96,32 +96,34 @@ class _Attempt:
 class Loop:
     """Runs one runner to its end."""
 
-    def __init__(self, torc: Torc, settings: Settings, place: Place, launcher: Direct | None = None) -> None:
+    def __init__(
+        self, torc: Torc, settings: ReactorSettings, place: RunnerContext, launcher: DirectLauncher | None = None
+    ) -> None:
         self.torc, self.settings, self.place = torc, settings, place
         output_dir = Path(place.output_dir)
-        owner = Owner(
+        owner = JournalOwner(
             settings.workflow_id, settings.runner_id, settings.workflow_created_at, settings.runner_started_at
         )
         self.journal = Journal(output_dir, owner)
         self._sessions = Sessions(output_dir, settings.workflow_id, settings.runner_id)
         self._is_plain = shell.reads_nothing(place.environ)
-        self._base_environ = variables.encoded(place.environ)
+        self._base_environ = job_environ.encoded(place.environ)
         # where jobs are taken by number, what they ask for says nothing
-        self._threads = () if settings.counts_only else variables.threads_not_set(self._base_environ)
+        self._threads = () if settings.counts_only else job_environ.threads_not_set(self._base_environ)
         self.state, self._first = begin(settings, time.monotonic())
         self.attempts: dict[int, _Attempt] = {}  # by job
         self.actions: dict[int, ActionRun] = {}  # by firing
         self.signals = 0
         self._started: dict[int, _Attempt | ActionRun] = {}  # by key
         self._next_key = 0
-        self._spawners: launch.Spawners | None = None
-        self._talker = Talker(torc)
+        self._spawners: spawner_client.Spawners | None = None
+        self._talker = ExchangeThread(torc)
         self._epoll = select.epoll()
         self._left = False
         self._monitor = Monitor(place.monitoring, place.mark)
-        self._launcher = launcher or Direct()
-        self._patience = Patience(place.see_seconds, place.signal_seconds)
-        self._leftovers = Leftovers(place.mark)
+        self._launcher = launcher or DirectLauncher()
+        self._patience = DeferredEnds(place.see_seconds, place.signal_seconds)
+        self._leftovers = OrphanProcesses(place.mark)
         self._kept: set[tuple[bytes, bytes]] = set()  # attempts that have ended, whose processes stay
         self._next_sweep = 0.0
         self._signals_taken = 0
@@ -130,7 +132,7 @@ class Loop:
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
-    def run(self) -> State:
+    def run(self) -> RunnerState:
         """Work until nothing is left, or a signal says to stop. Raises what the store answered, where it was no delay."""
         interval = sys.getswitchinterval()
         if not shell.is_bash():
@@ -140,7 +142,7 @@ class Loop:
         with signals.counted(self._signalled, self._talker.wake_fd):
             sys.setswitchinterval(_SWITCH_SECONDS)
             try:
-                self._spawners = launch.Spawners(self._base_environ, self._slots() + _MORE_PLACES)
+                self._spawners = spawner_client.Spawners(self._base_environ, self._slots() + _MORE_PLACES)
                 self._epoll.register(self._spawners.fileno(), select.EPOLLIN)
                 if self._launcher.fileno() is not None:
                     self._epoll.register(self._launcher.fileno() or 0, select.EPOLLIN)
@@ -161,7 +163,7 @@ class Loop:
         self._signalled(signal.SIGTERM, None)
         self._talker.wake()
 
-    def view(self) -> View:
+    def view(self) -> RunnerView:
         """Tell what is going on; from any thread."""
         now = time.monotonic()
         running = tuple(
@@ -171,7 +173,7 @@ class Loop:
         )
         state = self.state
         since = state.unreachable_since
-        return View(
+        return RunnerView(
             running, len(state.queue), state.num_completed, state.num_failed, None if since is None else now - since
         )
 
@@ -210,7 +212,7 @@ class Loop:
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Start():
+                case StartAttempt():
                     if not self._patience.holds(effect, time.monotonic()):
                         self._start(effect)
                 case Kill(job_id, for_good):
@@ -234,7 +236,7 @@ class Loop:
     # -- processes ----------------------------------------------------------------------------------------------
 
     @property
-    def spawners(self) -> launch.Spawners:
+    def spawners(self) -> spawner_client.Spawners:
         """Give the processes that start others."""
         assert self._spawners is not None, "the loop does not run"
         return self._spawners
@@ -243,9 +245,9 @@ class Loop:
         """Tell how many jobs can run at once at most."""
         return self.settings.max_parallel_jobs or self.settings.total.slots
 
-    def _start(self, effect: Start) -> None:
+    def _start(self, effect: StartAttempt) -> None:
         assignment = effect.assignment
-        files = launch.files_of(
+        files = spawner_client.files_of(
             self.place.output_dir, self.settings.workflow_id, self.place.run_id, assignment.job_id, assignment.attempt
         )
         key = self._new_key()
@@ -253,10 +255,12 @@ class Loop:
         before = looks(assignment.outputs) if assignment.outputs else _NOTHING
         attempt = _Attempt(effect, files, key, place, time.monotonic(), before)
         try:
-            command = launch.command_line(assignment, files, self._path_of(assignment))
+            command = spawner_client.command_line(assignment, files, self._path_of(assignment))
             argv = self._monitor.prepare(key, assignment, effect.gpus, command)
             names = self.place.gpu_variables if effect.gpus or self.settings.gpus else ()
-            what = self._launcher.prepare(key, effect, argv, files, variables.of_attempt(effect, names, self._threads))
+            what = self._launcher.prepare(
+                key, effect, argv, files, job_environ.of_attempt(effect, names, self._threads)
+            )
             keeps = assignment.keep_background_processes
             self.spawners.start(key, what.argv, what.files, what.environ, place=place, keeps=keeps)
         except OSError as error:
@@ -282,20 +286,24 @@ class Loop:
         """Take in what the spawners say."""
         events = self.spawners.events()
         for event in events:
-            if isinstance(event, launch.Began):
+            if isinstance(event, spawner_client.ProcessStarted):
                 self._began(event)
-            elif isinstance(event, launch.Ended):
+            elif isinstance(event, spawner_client.ProcessEnded):
                 self._left_behind(self._started[event.key], event.left)
         self._sweep()
         for event in events:
-            subject = self._started[event.key] if isinstance(event, launch.Began) else self._started.pop(event.key)
+            subject = (
+                self._started[event.key]
+                if isinstance(event, spawner_client.ProcessStarted)
+                else self._started.pop(event.key)
+            )
             match event:
-                case launch.Began() if isinstance(subject, _Attempt):
+                case spawner_client.ProcessStarted() if isinstance(subject, _Attempt):
                     if self._launcher.runs(event.key):
                         self._handle(Launched(subject.assignment.job_id, self.place.clock()))
-                case launch.Failed(_, number, why):
+                case spawner_client.StartFailed(_, number, why):
                     self._failed(subject, number, why)
-                case launch.Ended():
+                case spawner_client.ProcessEnded():
                     self._ended(subject, event)
 
     def _left_behind(self, subject: _Attempt | ActionRun, left: tuple[int, ...]) -> None:
@@ -307,7 +315,7 @@ class Loop:
         else:
             self._leftovers.ended(subject.pid)
 
-    def _began(self, event: launch.Began) -> None:
+    def _began(self, event: spawner_client.ProcessStarted) -> None:
         subject = self._started[event.key]
         subject.pid = event.pid
         if isinstance(subject, _Attempt):
@@ -353,7 +361,7 @@ class Loop:
             if isinstance(subject, _Attempt):
                 self._handle(Launched(subject.assignment.job_id, self.place.clock()))
 
-    def _ended(self, subject: _Attempt | ActionRun, event: launch.Ended) -> None:
+    def _ended(self, subject: _Attempt | ActionRun, event: spawner_client.ProcessEnded) -> None:
         if isinstance(subject, ActionRun):
             subject.ended(event.return_code)
             self._go_on(subject)
@@ -370,11 +378,11 @@ class Loop:
             if ending.not_begun is not None:
                 self._not_started(subject, errno.EAGAIN if ending.may_pass else spawner.NO_ERRNO, ending.not_begun)
             elif self._patience.keeps(exited, time.monotonic(), is_stopping=self.state.is_stopping):
-                self._handle(Over(exited.job_id))
+                self._handle(AttemptOver(exited.job_id))
             else:
                 self._handle(exited)
 
-    def _exited(self, attempt: _Attempt, ending: Ending, ended: float) -> Exited:
+    def _exited(self, attempt: _Attempt, ending: AttemptEnding, ended: float) -> Exited:
         assignment, return_code = attempt.assignment, ending.return_code
         lost: tuple[str, ...] = ()
         old: tuple[str, ...] = ()
@@ -391,8 +399,8 @@ class Loop:
             ending.wall_seconds,
             usage,
             lost,
-            launch.tails(attempt.files) if failed else Tails(),
-            bool(failed and assignment.recovery_script) and os.path.exists(launch.recovery_mark(attempt.files)),
+            spawner_client.tails(attempt.files) if failed else LogTails(),
+            bool(failed and assignment.recovery_script) and os.path.exists(spawner_client.recovery_mark(attempt.files)),
             slurm_state=ending.slurm_state,
             reason=ending.reason,
             detail=ending.detail,
@@ -416,7 +424,7 @@ class Loop:
         due = self._monitor.due()
         if due is not None and now >= due:
             for over in self._monitor.look(now):
-                self._handle(TooLarge(over.job_id, over.memory_bytes))
+                self._handle(MemoryExceeded(over.job_id, over.memory_bytes))
         if now >= self._next_sweep:
             self._next_sweep = now + _LEFTOVERS_SECONDS
             self._sweep()
@@ -486,7 +494,7 @@ class Loop:
             if each.runner_id not in self._given_up:
                 self._given_up.add(each.runner_id)
                 output_dir = Path(self.place.output_dir)
-                orphans.end_given_up(each, self.settings.workflow_id, output_dir)
+                dead_runners.end_given_up(each, self.settings.workflow_id, output_dir)
 
     # -- signals ------------------------------------------------------------------------------------------------
 

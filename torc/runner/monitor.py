@@ -14,12 +14,12 @@ from time import thread_time
 from typing import Any, NamedTuple
 
 from torc.api.runs import Assignment, Usage
-from torc.core.exit_codes import OUT_OF_MEMORY
 from torc.runner import cgroup, hardware
-from torc.runner.gpus import Gpus, Load
-from torc.runner.measure import Sample, Trees, proportional_bytes
-from torc.runner.series import Point, Writer
+from torc.runner.gpus import GpuLoad, Gpus
+from torc.runner.proc import ProcessTrees, TreeSample, proportional_bytes
 from torc.runner.state import OutOfMemory
+from torc.runner.time_series import SeriesPoint, SeriesWriter
+from torc.workflow.exit_codes import OUT_OF_MEMORY
 
 _LOG = logging.getLogger(__name__)
 _SHARE = 0.005
@@ -61,11 +61,28 @@ class _Track:
     """What has been seen of one attempt."""
 
     __slots__ = (
-        "assignment", "begun", "counted", "cpu_seconds", "gpu_memory", "gpu_total", "gpus", "group", "mapped", "memory",
-        "num_gpu_samples", "num_processes", "num_samples", "number", "peak", "read_bytes", "session", "total", "written_bytes",
-    )  # fmt: skip
+        "assignment",
+        "begun",
+        "counted",
+        "cpu_seconds",
+        "gpu_memory",
+        "gpu_total",
+        "gpus",
+        "group",
+        "mapped",
+        "memory",
+        "num_gpu_samples",
+        "num_processes",
+        "num_samples",
+        "number",
+        "peak",
+        "read_bytes",
+        "session",
+        "total",
+        "written_bytes",
+    )
 
-    def __init__(self, assignment: Assignment, gpus: tuple[str, ...], group: cgroup.Group | None) -> None:
+    def __init__(self, assignment: Assignment, gpus: tuple[str, ...], group: cgroup.Cgroup | None) -> None:
         self.assignment, self.gpus, self.group = assignment, gpus, group
         self.session = self.number = 0
         self.begun = 0.0
@@ -76,7 +93,7 @@ class _Track:
         self.cpu_seconds = self.gpu_total = 0.0
 
 
-class Over(NamedTuple):
+class MemoryExcess(NamedTuple):
     """A job that uses more memory than it asked for."""
 
     job_id: int
@@ -91,9 +108,9 @@ class Monitor:
         enforced = monitoring.enforce_memory
         self._interval = min(monitoring.interval_seconds, _ENFORCE_SECONDS) if enforced else monitoring.interval_seconds
         self._looks = monitoring.is_on or enforced
-        self._trees = Trees(mark)
+        self._trees = ProcessTrees(mark)
         self._gpus = Gpus(monitoring.interval_seconds)
-        self._writer = None if monitoring.series is None else Writer(monitoring.series, monitoring.meta or {})
+        self._writer = None if monitoring.series is None else SeriesWriter(monitoring.series, monitoring.meta or {})
         # a delegated group must be found before anything else runs in it
         self._groups = cgroup.delegated(mark, for_limits=enforced) if self._looks and monitoring.wants_groups else None
         self._tracks: dict[int, _Track] = {}
@@ -144,7 +161,7 @@ class Monitor:
         """Tell when to look, on the monotonic clock; None: never."""
         return self._due if self._looks and self._running else None
 
-    def look(self, now: float) -> list[Over]:
+    def look(self, now: float) -> list[MemoryExcess]:
         """Look at all attempts; gives those to be stopped for their memory."""
         started = thread_time()
         names = {session: (each.assignment.job_id, each.assignment.attempt) for session, each in self._running.items()}
@@ -182,11 +199,15 @@ class Monitor:
             cpu_seconds = usage.user_cpu_seconds + usage.system_cpu_seconds
             self._writer.add(
                 track.number,
-                Point(
-                    ends[0] - track.begun, max(cpu_seconds, track.cpu_seconds), track.memory or usage.peak_memory_bytes,
-                    0, usage.read_bytes or 0, usage.written_bytes or 0,
+                SeriesPoint(
+                    ends[0] - track.begun,
+                    max(cpu_seconds, track.cpu_seconds),
+                    track.memory or usage.peak_memory_bytes,
+                    0,
+                    usage.read_bytes or 0,
+                    usage.written_bytes or 0,
                 ),
-            )  # fmt: skip
+            )
             self._writer.end(track.number, ends[1], return_code)
         return usage, self._killed(track, usage, account, return_code)
 
@@ -198,17 +219,17 @@ class Monitor:
             self._groups.close()
         self._gpus.close()
 
-    def _take(self, track: _Track, sample: Sample) -> Over | None:
+    def _take(self, track: _Track, sample: TreeSample) -> MemoryExcess | None:
         limit = _limit(track.assignment) if self._settings.enforce_memory else None
         memory = 0 if track.group is None else track.group.memory_bytes()
         is_exact = memory > 0
         memory, over = memory or sample.memory_bytes, None
         if track.group is not None and track.group.limit_bytes is not None and track.group.num_kills():
             # version 1 kills one process alone: what is left of a job is no job
-            over = Over(track.assignment.job_id, track.group.account().peak_with_cache_bytes)
+            over = MemoryExcess(track.assignment.job_id, track.group.account().peak_with_cache_bytes)
         elif limit is not None and memory > limit and not _is_limited(track):
             memory, is_exact = proportional_bytes(sample), True  # what is shared was counted for each
-            over = Over(track.assignment.job_id, memory) if memory > limit else None
+            over = MemoryExcess(track.assignment.job_id, memory) if memory > limit else None
         track.memory = memory
         track.mapped = max(track.mapped, sample.mapped_bytes)
         if is_exact or len(sample.pids) < 2:
@@ -225,7 +246,7 @@ class Monitor:
         return over
 
     def _killed(
-        self, track: _Track, usage: Usage, account: cgroup.Account | None, return_code: int
+        self, track: _Track, usage: Usage, account: cgroup.CgroupUsage | None, return_code: int
     ) -> OutOfMemory | None:
         limit = None if track.group is None else track.group.limit_bytes
         if account is not None and account.oom_kills:  # whatever became of the rest: what is left of a job is no job
@@ -250,21 +271,27 @@ def _is_limited(track: _Track) -> bool:
     )
 
 
-def _take_load(track: _Track, load: Load | None) -> None:
+def _take_load(track: _Track, load: GpuLoad | None) -> None:
     if load is not None:
         track.gpu_total += load.busy
         track.gpu_memory = max(track.gpu_memory, load.memory_bytes)
         track.num_gpu_samples += 1
 
 
-def _point(track: _Track, num_processes: int, seconds: float, load: Load | None) -> Point:
-    return Point(
-        seconds, track.cpu_seconds, track.memory, num_processes, track.read_bytes, track.written_bytes,
-        None if load is None else load.busy, None if load is None else load.memory_bytes,
-    )  # fmt: skip
+def _point(track: _Track, num_processes: int, seconds: float, load: GpuLoad | None) -> SeriesPoint:
+    return SeriesPoint(
+        seconds,
+        track.cpu_seconds,
+        track.memory,
+        num_processes,
+        track.read_bytes,
+        track.written_bytes,
+        None if load is None else load.busy,
+        None if load is None else load.memory_bytes,
+    )
 
 
-def _summed_up(track: _Track, usage: Usage, account: cgroup.Account | None) -> Usage:
+def _summed_up(track: _Track, usage: Usage, account: cgroup.CgroupUsage | None) -> Usage:
     """Add what was seen of an attempt to the kernel's account of it."""
     more: dict[str, Any] = {}
     if track.num_samples:

@@ -9,36 +9,36 @@ from __future__ import annotations
 from math import inf
 
 from torc.api.runs import ActionFinished, Assignment, Finished, Started
-from torc.core.exit_codes import reported, signal_of
-from torc.core.resources import Pool
-from torc.runner import conversation, endings
-from torc.runner.conversation import HOLD_SECONDS, has_report, has_slot
+from torc.runner import exchange_policy, outcomes
+from torc.runner.exchange_policy import HOLD_SECONDS, has_report, has_slot
 from torc.runner.state import (
     ActionExited,
+    AttemptOver,
     Effect,
     Event,
     Exited,
     Kill,
     KillAction,
     Launched,
+    MemoryExceeded,
     NoRoom,
     NotBegun,
     NotLaunched,
-    Over,
+    ReactorSettings,
     Replied,
-    Running,
-    Settings,
-    Start,
-    State,
+    RunnerState,
+    RunningAttempt,
+    StartAttempt,
     Stop,
     Tick,
-    TooLarge,
     Unreachable,
     Warned,
     Withdraw,
     Withdrawn,
 )
-from torc.runner.stopping import cancel, end_at_limit, give_notice, notice_at, stop, time_of, too_large
+from torc.runner.termination import cancel, end_at_limit, give_notice, notice_at, stop, time_of, too_large
+from torc.workflow.exit_codes import reported, signal_of
+from torc.workflow.resources import Pool
 
 #: a claimed job that waits for room so long is not overtaken any more
 PATIENCE_SECONDS = 2.0
@@ -50,49 +50,49 @@ _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _MOST_NAMED = 5
 
 
-def begin(settings: Settings, now: float) -> tuple[State, list[Effect]]:
+def begin(settings: ReactorSettings, now: float) -> tuple[RunnerState, list[Effect]]:
     """Give the state at the beginning, and what to do first."""
-    state = State(free=settings.total, free_gpus=list(settings.gpus), last_end=now)
+    state = RunnerState(free=settings.total, free_gpus=list(settings.gpus), last_end=now)
     if settings.leave_at is not None:
         state.leave_at = settings.leave_at
         state.notice_at = state.wake_at = notice_at(settings, settings.leave_at, now)
-    return state, conversation.converse(state, settings, now)
+    return state, exchange_policy.converse(state, settings, now)
 
 
-def react(state: State, event: Event, settings: Settings, now: float) -> list[Effect]:
+def react(state: RunnerState, event: Event, settings: ReactorSettings, now: float) -> list[Effect]:
     """Take in one event. `now` is on the monotonic clock."""
     effects = _take_in(state, event, settings, now)
     if state.queue:
         _fill(state, settings, now, effects)
-    effects += conversation.converse(state, settings, now)
+    effects += exchange_policy.converse(state, settings, now)
     return effects
 
 
-def next_wake(state: State, settings: Settings, now: float) -> float | None:
+def next_wake(state: RunnerState, settings: ReactorSettings, now: float) -> float | None:
     """Tell when to send a Tick, on the monotonic clock; None: only an event can change anything."""
-    earliest = min(conversation.due(state, settings), state.wake_at)
+    earliest = min(exchange_policy.due(state, settings), state.wake_at)
     if _has_more(state) and not state.is_stopping:
         earliest = min(earliest, state.paused_until if now < state.paused_until else _hold_until(state))
     return None if earliest == inf else earliest
 
 
 def _take_in(  # noqa: C901, PLR0911 - one case an event
-    state: State, event: Event, settings: Settings, now: float
+    state: RunnerState, event: Event, settings: ReactorSettings, now: float
 ) -> list[Effect]:
     match event:
         case Exited():
             return _exited(state, event, settings, now)
         case Launched(job_id, started_at):
             _launched(state, job_id, started_at, now)
-        case Over(job_id):
+        case AttemptOver(job_id):
             state.running[job_id].deadline = inf
         case Replied(reply):
-            effects = conversation.take_reply(state, reply, now)
+            effects = exchange_policy.take_reply(state, reply, now)
             for item in reply.cancel:
                 effects += cancel(state, item, settings, now)
             return effects
         case Unreachable(sent, for_good):
-            take = conversation.lose_store if for_good else conversation.take_back
+            take = exchange_policy.lose_store if for_good else exchange_policy.take_back
             return take(state, sent, settings, now)
         case NotLaunched():
             return _not_launched(state, settings, event, now)
@@ -103,10 +103,10 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
             ended = ActionFinished(firing_id=firing_id, return_code=return_code, detail=detail)
             state.actions_finished.append(ended)
             has_report(state, now)
-            return conversation.keep([], [ended])  # whatever becomes of this process: it is not to run again
+            return exchange_policy.keep([], [ended])  # whatever becomes of this process: it is not to run again
         case Withdrawn(job_id):
             return _withdrawn(state, job_id, settings, now)
-        case TooLarge(job_id, peak_bytes):
+        case MemoryExceeded(job_id, peak_bytes):
             return too_large(state, job_id, peak_bytes)
         case Tick():
             return _past_deadlines(state, settings, now)
@@ -122,7 +122,7 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
 # -- attempts ---------------------------------------------------------------------------------------------------
 
 
-def _fill(state: State, settings: Settings, now: float, effects: list[Effect]) -> None:
+def _fill(state: RunnerState, settings: ReactorSettings, now: float, effects: list[Effect]) -> None:
     """Start what is claimed and fits. What is too large now lets others pass, but not for ever."""
     if state.is_stopping or state.is_lost or state.gave_up or now < state.paused_until:
         return
@@ -138,7 +138,7 @@ def _fill(state: State, settings: Settings, now: float, effects: list[Effect]) -
         _line_up(state, settings, now, effects)
 
 
-def _line_up(state: State, settings: Settings, now: float, effects: list[Effect]) -> None:
+def _line_up(state: RunnerState, settings: ReactorSettings, now: float, effects: list[Effect]) -> None:
     """Have short jobs begin at the very end of others that ask for the same: no time is lost with asking here between them."""
     depth = min(_LONGEST_LINE, int(LINE_UP_SECONDS / max(state.mean_seconds or 0.0, 0.0005)))
     for job_id, job in list(state.running.items()):
@@ -152,18 +152,18 @@ def _line_up(state: State, settings: Settings, now: float, effects: list[Effect]
                 return
             state.queue.popleft()
             job.line.append(assignment.job_id)
-            state.running[assignment.job_id] = Running(assignment, (), begun=now, deadline=inf, after=job_id)
+            state.running[assignment.job_id] = RunningAttempt(assignment, (), begun=now, deadline=inf, after=job_id)
             state.num_lined_up += 1
-            effects.append(Start(assignment, (), after=job_id))
+            effects.append(StartAttempt(assignment, (), after=job_id))
 
 
-def _may_line_up(state: State, assignment: Assignment) -> bool:
+def _may_line_up(state: RunnerState, assignment: Assignment) -> bool:
     if assignment.keep_background_processes:  # what starts it cannot start another after it
         return False
     return not assignment.request.num_gpus and not (state.is_leaving and assignment.supports_termination)
 
 
-def _fill_room(state: State, settings: Settings, now: float, effects: list[Effect]) -> None:
+def _fill_room(state: RunnerState, settings: ReactorSettings, now: float, effects: list[Effect]) -> None:
     passed: list[Assignment] = []
     while state.queue and has_slot(state, settings):
         assignment = state.queue.popleft()
@@ -180,13 +180,13 @@ def _fill_room(state: State, settings: Settings, now: float, effects: list[Effec
     state.queue.extendleft(reversed(passed))
 
 
-def _fits(state: State, settings: Settings, assignment: Assignment) -> bool:
+def _fits(state: RunnerState, settings: ReactorSettings, assignment: Assignment) -> bool:
     if state.is_leaving and assignment.supports_termination:
         return False  # there is no time left to save anything
     return settings.counts_only or state.free.fits(assignment.request)
 
 
-def _start(state: State, settings: Settings, assignment: Assignment, now: float) -> Start:
+def _start(state: RunnerState, settings: ReactorSettings, assignment: Assignment, now: float) -> StartAttempt:
     request = assignment.request
     gpus: tuple[str, ...] = ()
     nodes: tuple[int, ...] = ()
@@ -199,12 +199,12 @@ def _start(state: State, settings: Settings, assignment: Assignment, now: float)
         gpus = tuple(state.free_gpus[: request.num_gpus])
         del state.free_gpus[: request.num_gpus]
     deadline = now + time_of(assignment, settings)
-    state.running[assignment.job_id] = Running(assignment, gpus, begun=now, deadline=deadline, nodes=nodes)
+    state.running[assignment.job_id] = RunningAttempt(assignment, gpus, begun=now, deadline=deadline, nodes=nodes)
     state.wake_at = min(state.wake_at, deadline)
-    return Start(assignment, gpus, nodes=nodes)
+    return StartAttempt(assignment, gpus, nodes=nodes)
 
 
-def _launched(state: State, job_id: int, started_at: float, now: float) -> None:
+def _launched(state: RunnerState, job_id: int, started_at: float, now: float) -> None:
     job = state.running[job_id]
     job.started_at = started_at
     state.num_refusals = 0
@@ -212,10 +212,10 @@ def _launched(state: State, job_id: int, started_at: float, now: float) -> None:
     has_report(state, now)
 
 
-def _exited(state: State, event: Exited, settings: Settings, now: float) -> list[Effect]:
+def _exited(state: RunnerState, event: Exited, settings: ReactorSettings, now: float) -> list[Effect]:
     job = state.running.pop(event.job_id)
     _vacate(state, settings, job, now)
-    outcome, reason, detail = endings.ending(job, event)
+    outcome, reason, detail = outcomes.ending(job, event)
     return_code = reported(event.return_code, reason)
     if return_code != event.return_code and signal_of(event.return_code) is None:
         detail = f"{detail}; its last program ended with exit code {event.return_code}"
@@ -234,7 +234,7 @@ def _exited(state: State, event: Exited, settings: Settings, now: float) -> list
         reason=reason,
         detail=detail,
         slurm_state=event.slurm_state,
-        **endings.ends(event.tails if outcome != "succeeded" else None),
+        **outcomes.ends(event.tails if outcome != "succeeded" else None),
     )
     effects = _finished(state, finished, now)
     if settings.fail_fast and outcome in {"failed", "terminated"} and not state.is_stopping:
@@ -242,20 +242,20 @@ def _exited(state: State, event: Exited, settings: Settings, now: float) -> list
     return effects
 
 
-def _not_launched(state: State, settings: Settings, event: NotLaunched, now: float) -> list[Effect]:
+def _not_launched(state: RunnerState, settings: ReactorSettings, event: NotLaunched, now: float) -> list[Effect]:
     job = state.running.pop(event.job_id)
     _vacate(state, settings, job, now)
-    return _finished(state, endings.nothing(job, "failed", event.at, "not_started", event.why), now)
+    return _finished(state, outcomes.nothing(job, "failed", event.at, "not_started", event.why), now)
 
 
-def _no_room(state: State, job_id: int, why: str, settings: Settings, now: float) -> list[Effect]:
+def _no_room(state: RunnerState, job_id: int, why: str, settings: ReactorSettings, now: float) -> list[Effect]:
     """Let the job wait: it is not its fault. When nothing runs that could make room, leave in the end."""
     job = state.running.pop(job_id)
     _vacate(state, settings, job, now)
     if job.outcome is not None:  # somebody wanted it stopped meanwhile
         if job.started_at is not None:
-            return _finished(state, endings.nothing(job, job.outcome, job.started_at, job.reason, job.detail), now)
-        conversation.release(state, [job.assignment], now)
+            return _finished(state, outcomes.nothing(job, job.outcome, job.started_at, job.reason, job.detail), now)
+        exchange_policy.release(state, [job.assignment], now)
         return []
     state.queue.appendleft(job.assignment)
     if job.started_at is not None:
@@ -269,25 +269,25 @@ def _no_room(state: State, job_id: int, why: str, settings: Settings, now: float
     return []
 
 
-def _finished(state: State, finished: Finished, now: float) -> list[Effect]:
+def _finished(state: RunnerState, finished: Finished, now: float) -> list[Effect]:
     state.not_begun.pop(finished.job_id, None)
     state.started.pop(finished.job_id, None)
     state.finished.append(finished)
     state.num_completed += finished.outcome == "succeeded"
     state.num_failed += finished.outcome in {"failed", "terminated"}
     has_report(state, now)
-    return [] if state.unreachable_since is None else conversation.keep([finished], [])
+    return [] if state.unreachable_since is None else exchange_policy.keep([finished], [])
 
 
-def _withdrawn(state: State, job_id: int, settings: Settings, now: float) -> list[Effect]:
+def _withdrawn(state: RunnerState, job_id: int, settings: ReactorSettings, now: float) -> list[Effect]:
     """Give back a job that was lined up and did not begin."""
     job = state.running.pop(job_id)
     _vacate(state, settings, job, now)
-    conversation.release(state, [job.assignment], now)
+    exchange_policy.release(state, [job.assignment], now)
     return []
 
 
-def _vacate(state: State, settings: Settings, job: Running, now: float) -> None:
+def _vacate(state: RunnerState, settings: ReactorSettings, job: RunningAttempt, now: float) -> None:
     """Take an attempt that is no more out of its place: the next in line gets it, or the node has it back."""
     if job.after is not None:
         state.running[job.after].line.remove(job.assignment.job_id)
@@ -312,7 +312,7 @@ def _vacate(state: State, settings: Settings, job: Running, now: float) -> None:
 # -- stopping things --------------------------------------------------------------------------------------------
 
 
-def _past_deadlines(state: State, settings: Settings, now: float) -> list[Effect]:
+def _past_deadlines(state: RunnerState, settings: ReactorSettings, now: float) -> list[Effect]:
     effects: list[Effect] = []
     for job_id, job in state.running.items():
         if job.outcome is None and job.deadline <= now:
@@ -330,23 +330,23 @@ def _past_deadlines(state: State, settings: Settings, now: float) -> list[Effect
     if _has_more(state) and now >= _hold_until(state):
         state.mean_seconds, state.last_end = max(state.mean_seconds or 0.0, HOLD_SECONDS), now
         effects += [Withdraw(job_id) for job_id, job in state.running.items() if job.after is not None]
-        conversation.release(state, state.queue, now)
+        exchange_policy.release(state, state.queue, now)
         state.queue.clear()
     state.wake_at = _earliest(state)
     return effects
 
 
-def _has_more(state: State) -> bool:
+def _has_more(state: RunnerState) -> bool:
     """Tell whether work is in hand beyond what runs."""
     return bool(state.queue or state.num_lined_up)
 
 
-def _hold_until(state: State) -> float:
+def _hold_until(state: RunnerState) -> float:
     """Tell when to give back what was claimed ahead, if nothing ends before."""
     return max(state.last_end, state.paused_until) + HOLD_SECONDS
 
 
-def _earliest(state: State) -> float:
+def _earliest(state: RunnerState) -> float:
     times = [job.deadline if job.outcome is None else job.kill_at or inf for job in state.running.values()]
     times += [kill_at for kill_at in state.actions.values() if kill_at is not None]
     if state.leave_at is not None and not state.is_stopping:

@@ -261,10 +261,20 @@ class Spawner:
         _, status, used = os.wait4(child.pid, 0)
         left = self._leaves(child)
         self._tell(
-            (ENDED, child.key, status, time.monotonic(), used.ru_utime, used.ru_stime, used.ru_maxrss, used.ru_inblock,
-             used.ru_oublock, left),
+            (
+                ENDED,
+                child.key,
+                status,
+                time.monotonic(),
+                used.ru_utime,
+                used.ru_stime,
+                used.ru_maxrss,
+                used.ru_inblock,
+                used.ru_oublock,
+                left,
+            ),
             is_urgent=not self._lines[child.place],
-        )  # fmt: skip
+        )
         self._go_on(child.place)
 
     def _leaves(self, child: Child) -> list[int]:

@@ -21,11 +21,11 @@ from torc.api.runs import (
     Started,
     Usage,
 )
-from torc.core.resources import Capacity, Pool
 from torc.runner.outputs import Look
+from torc.workflow.resources import Capacity, Pool
 
 
-class Reports(NamedTuple):
+class PendingReports(NamedTuple):
     """What must not be lost while the store does not answer."""
 
     finished: tuple[Finished, ...]
@@ -77,7 +77,7 @@ class NoRoom:
 
 
 @dataclass(frozen=True, slots=True)
-class Tails:
+class LogTails:
     """The ends of what an attempt wrote, and the number of the first line of each in its file."""
 
     stderr: str | None = None
@@ -104,7 +104,7 @@ class Exited:
     wall_seconds: float
     usage: Usage
     missing: tuple[str, ...] = ()  # declared outputs that are not there
-    tails: Tails = Tails()
+    tails: LogTails = LogTails()
     recovery_failed: bool = False
     slurm_state: str | None = None
     reason: Reason | None = None  # what a cluster or the kernel did to it
@@ -115,7 +115,7 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
+class AttemptOver:
     """The process of an attempt has ended; how it went is told by `Exited`, later."""
 
     job_id: int
@@ -138,7 +138,7 @@ class Withdrawn:
 
 
 @dataclass(frozen=True, slots=True)
-class TooLarge:
+class MemoryExceeded:
     """An attempt was seen to use more memory than it asked for."""
 
     job_id: int
@@ -171,10 +171,10 @@ Event = (
     | NotLaunched
     | NoRoom
     | Withdrawn
-    | Over
+    | AttemptOver
     | Exited
     | ActionExited
-    | TooLarge
+    | MemoryExceeded
     | Tick
     | Warned
     | Stop
@@ -184,7 +184,7 @@ Event = (
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartAttempt:
     """Start an attempt on these GPUs, at the end of that of another job, where one is named."""
 
     assignment: Assignment
@@ -227,7 +227,7 @@ class KillAction:
 class Keep:
     """Write reports to the journal: the store does not answer."""
 
-    reports: Reports
+    reports: PendingReports
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +242,13 @@ class Leave:
     """Nothing is left to do here."""
 
 
-Effect = Start | Kill | Withdraw | RunAction | KillAction | Keep | Send | Leave
+Effect = StartAttempt | Kill | Withdraw | RunAction | KillAction | Keep | Send | Leave
 
 # -- what is known ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ReactorSettings:
     """How a runner works."""
 
     workflow_id: int
@@ -277,7 +277,7 @@ class Settings:
 
 
 @dataclass(slots=True)
-class Running:
+class RunningAttempt:
     """An attempt in the hands of this runner."""
 
     assignment: Assignment
@@ -302,12 +302,12 @@ class NotBegun(NamedTuple):
 
 
 @dataclass(slots=True)
-class State:
+class RunnerState:
     """Everything that the decisions depend on. Times are on the monotonic clock."""
 
     free: Capacity | Pool
     free_gpus: list[str]
-    running: dict[int, Running] = field(default_factory=dict)
+    running: dict[int, RunningAttempt] = field(default_factory=dict)
     not_begun: dict[int, NotBegun] = field(
         default_factory=dict
     )  # of those in `queue`, that were told to run and did not

@@ -1,6 +1,6 @@
 """The end of a file that processes write, as text, and the number of its first line.
 
-Not for what the text means, which is `torc.core.diagnosis`, nor for where logs are (`torc.reports.logfiles`).
+Not for what the text means, which is `torc.failures.diagnosis`, nor for where logs are (`torc.reports.log_files`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class FileTail:
     """The end of a file. `first_line` is the number of its first line, where it could be counted; `left_out` are bytes before it."""
 
     text: str
@@ -25,7 +25,7 @@ class End:
     is_binary: bool  # there is more of NUL in it than text has
 
 
-def end_of(path: str | PathLike[str], most_bytes: int, *, most_counted_bytes: int) -> End | None:
+def end_of(path: str | PathLike[str], most_bytes: int, *, most_counted_bytes: int) -> FileTail | None:
     """Give the last lines of a file, without NUL; None: it cannot be read, or nothing is there.
 
     The lines before them are counted where they are no more than so many bytes.
@@ -45,7 +45,7 @@ def end_of(path: str | PathLike[str], most_bytes: int, *, most_counted_bytes: in
     text = data[cut:].decode("utf-8", errors="replace").replace("\x00", "")
     if not text.strip():
         return None
-    return End(text, None if before is None else before + 1, left_out, first.count(0) > len(first) // 10)
+    return FileTail(text, None if before is None else before + 1, left_out, first.count(0) > len(first) // 10)
 
 
 def _count_lines(file: BinaryIO, end: int) -> int:

@@ -23,21 +23,21 @@ from starlette.routing import Route
 from torc.api.users import GetMe
 from torc.errors import NotFound, TorcError, Unavailable
 from torc.server import openapi, problems
-from torc.server.answering import Answers
+from torc.server.caller import Authenticator
 from torc.server.concurrency import AccountLimits
-from torc.server.gate import AccessLog, BodyLimit, Hosts, SameOrigin
-from torc.server.identity import Identity
+from torc.server.executor import RequestExecutor
 from torc.server.metrics import MEDIA_TYPE, Metrics
+from torc.server.middleware import AccessLog, BodyLimit, Hosts, SameOrigin
 from torc.server.routes import PREFIX, routes
-from torc.server.stream import Streams
-from torc.store.open import Store
+from torc.server.sse import EventStreams
+from torc.store.engine import Store
 
 _LOG = logging.getLogger(__name__)
 _GZIP_FROM_BYTES = 1024
 _MEASURE_SECONDS = 1.0
 
 
-class Mounted(Protocol):
+class MountedApp(Protocol):
     """Another ASGI application beside ours. It lives while the server does."""
 
     def live(self) -> AbstractAsyncContextManager[None]:
@@ -51,19 +51,19 @@ class Mounted(Protocol):
 
 def app(
     store: Store,
-    identity: Identity,
+    identity: Authenticator,
     *,
     hosts: Collection[str] = ("127.0.0.1", "localhost", "[::1]"),
     largest_body: int = 64 << 20,
     account_limits: AccountLimits = AccountLimits(),
-    mounts: Mapping[str, Mounted] | None = None,
+    mounts: Mapping[str, MountedApp] | None = None,
 ) -> Starlette:
     """Make the application that answers for a store.
 
     `hosts`: the names by which it may be called; `largest_body`: in bytes; `mounts`: path -> another application.
     """
-    answers, metrics = Answers(store, account_limits), Metrics()
-    streams = Streams(answers, identity)
+    answers, metrics = RequestExecutor(store, account_limits), Metrics()
+    streams = EventStreams(answers, identity)
     own = _Own(store, identity, answers, streams, metrics, tuple((mounts or {}).values()))
     made = Starlette(
         routes=[
@@ -99,11 +99,11 @@ class _Own:
     """What the server tells of itself, and what it does while it lives."""
 
     store: Store
-    identity: Identity
-    answers: Answers
-    streams: Streams
+    identity: Authenticator
+    answers: RequestExecutor
+    streams: EventStreams
     metrics: Metrics
-    mounted: tuple[Mounted, ...] = ()
+    mounted: tuple[MountedApp, ...] = ()
 
     @asynccontextmanager
     async def live(self, _app: Starlette) -> AsyncIterator[None]:

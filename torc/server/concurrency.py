@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from torc.api.base import SMALL
-from torc.core.access import Caller
 from torc.errors import Unavailable
 from torc.server.problems import TooMany
+from torc.workflow.access import Caller
 
 _MOST_BODIES = 4
 _MOST_HEAVY = 2

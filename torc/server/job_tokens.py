@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from torc.client.embedded import Embedded
-from torc.core.access import Caller
 from torc.operations import tokens
-from torc.server.identity import digest_of
-from torc.store.open import Store
+from torc.server.caller import digest_of
+from torc.store.engine import Store
+from torc.workflow.access import Caller
 
 _MOST_REMEMBERED = 10_000
 

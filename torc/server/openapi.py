@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from torc import __version__
-from torc.api.table import REQUESTS
-from torc.server.accounts import BY_PASSWORD
+from torc.api.registry import REQUESTS
+from torc.server.authentication import BY_PASSWORD
 from torc.server.problems import MEDIA_TYPE, TITLES
 from torc.server.routes import PREFIX, Kind, by_path, has_versions, path_fields, status_of
 
@@ -255,9 +255,13 @@ def _stream() -> dict[str, Any]:
 def _error(status: int) -> dict[str, Any]:
     code, detail, hint = _TOLD[status]
     example = {
-        "type": f"urn:torc:problem:{code}", "title": TITLES[code], "status": status, "detail": detail, "code": code,
+        "type": f"urn:torc:problem:{code}",
+        "title": TITLES[code],
+        "status": status,
+        "detail": detail,
+        "code": code,
         "hint": hint,
-    }  # fmt: skip
+    }
     content = {"schema": {"$ref": "#/components/schemas/ErrorDocument"}, "example": example}
     return {"description": _ERRORS[status], "content": {MEDIA_TYPE: content}}
 

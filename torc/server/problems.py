@@ -32,7 +32,7 @@ class Changed(Conflict):
     status = 412
 
 
-class TooLarge(Invalid):
+class BodyTooLarge(Invalid):
     """The body is larger than the server takes."""
 
     status = 413

@@ -24,16 +24,16 @@ from starlette.routing import Route
 
 import torc.api  # noqa: F401 - enters every request
 from torc.api.base import Request
-from torc.api.table import REQUESTS
-from torc.core.access import Caller
+from torc.api.registry import REQUESTS
 from torc.errors import Invalid, NotFound, TorcError
 from torc.operations.dispatch import Tx, answer
-from torc.operations.lookup import load
+from torc.operations.handlers import load
 from torc.server import problems
-from torc.server.answering import MAKES_WORKFLOWS, Answers
+from torc.server.caller import Authenticator
 from torc.server.concurrency import Admission
-from torc.server.identity import Identity
-from torc.server.structure import check_structure
+from torc.server.executor import MAKES_WORKFLOWS, RequestExecutor
+from torc.server.json_limits import check_structure
+from torc.workflow.access import Caller
 
 PREFIX = "/api/v1"
 _BODY_SECONDS = 30.0
@@ -68,7 +68,7 @@ def path_fields(kind: Kind) -> list[str]:
     return [part[1:-1] for part in kind.http_path.split("/") if part.startswith("{")]
 
 
-def routes(answers: Answers, identity: Identity) -> list[Route]:
+def routes(answers: RequestExecutor, identity: Authenticator) -> list[Route]:
     """Make the routes. Paths without parameters come first, so that none is hidden by another."""
     for kind in REQUESTS.values():
         load(kind)  # now, and not while somebody waits
@@ -83,7 +83,7 @@ def routes(answers: Answers, identity: Identity) -> list[Route]:
 class _Endpoint:
     """Answers all methods of one path. An ASGI application, so that Starlette asks it for every method."""
 
-    def __init__(self, kinds: Mapping[str, Kind], answers: Answers, identity: Identity) -> None:
+    def __init__(self, kinds: Mapping[str, Kind], answers: RequestExecutor, identity: Authenticator) -> None:
         self._kinds, self._answers, self._identity = kinds, answers, identity
         twin = kinds.get("GET")
         self._twin = twin if twin is not None and any(kind.http_method != "GET" for kind in kinds.values()) else None
@@ -182,7 +182,7 @@ def announced(http: HTTPConnection) -> int | None:
 def check_size(kind: Kind, size: int | None) -> None:
     """Refuse a body that is larger than a kind of request can need. Raises TooLarge."""
     if size is not None and size > kind.largest_body:
-        raise problems.TooLarge(
+        raise problems.BodyTooLarge(
             f"the body of {kind.__name__} may have {kind.largest_body} bytes, and has more",
             hint="send less at once",
             largest_body=kind.largest_body,

@@ -103,11 +103,22 @@ def serve(application: Starlette, bound: socket.socket, listen: Listen, on_ready
 def server(application: Starlette, listen: Listen, on_ready: Callable[[], None]) -> uvicorn.Server:
     """Make what answers: `run` it with a socket. Raises Invalid when the certificate cannot be used."""
     config = uvicorn.Config(
-        application, loop="uvloop", http=GuardedProtocol, lifespan="on", ws="none", log_config=None, access_log=False,
-        server_header=False, date_header=True, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS, backlog=_BACKLOG, 
-        ssl_certfile=listen.certificate, ssl_keyfile=listen.key,
-    )  # fmt: skip
+        application,
+        loop="uvloop",
+        http=GuardedProtocol,
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        backlog=_BACKLOG,
+        ssl_certfile=listen.certificate,
+        ssl_keyfile=listen.key,
+    )
     try:
         config.load()
     except OSError as error:

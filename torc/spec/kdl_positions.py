@@ -35,13 +35,13 @@ Extent = tuple[int, int]  # offset, width
 
 
 @dataclass(slots=True)
-class Place:
+class KdlNode:
     """A node: extents of its name, arguments and properties (key, value)."""
 
     name: Extent
     arguments: list[Extent] = field(default_factory=list)
     properties: dict[str, tuple[Extent, Extent]] = field(default_factory=dict)
-    children: list[Place] = field(default_factory=list)
+    children: list[KdlNode] = field(default_factory=list)
 
 
 class _Token(NamedTuple):
@@ -54,11 +54,11 @@ class _Token(NamedTuple):
         return self.start, len(self.text)
 
 
-def places(text: str) -> list[Place]:
+def places(text: str) -> list[KdlNode]:
     """Give the places of the top-level nodes, with all below them."""
-    root = Place((0, 1))
+    root = KdlNode((0, 1))
     stack = [root]
-    current: Place | None = None
+    current: KdlNode | None = None
     dropped = ""  # what a slashdash takes away: "node", "children" or "value"
     key: _Token | None = None  # of a property, until its value comes
     tokens = [token for token in _tokens(text) if token.kind not in {"space", "continuation", "type", "comment"}]
@@ -69,12 +69,12 @@ def places(text: str) -> list[Place]:
         elif token.kind == "slashdash":
             dropped = "node" if current is None else "children" if after.kind == "open" else "value"
         elif token.kind in {"open", "close"}:
-            _nest(stack, token.kind, current or Place(token.extent), is_dropped=dropped == "children")
+            _nest(stack, token.kind, current or KdlNode(token.extent), is_dropped=dropped == "children")
             current, dropped = None, ""
         elif token.kind == "equals":
             continue
         elif current is None:
-            current = Place(token.extent)
+            current = KdlNode(token.extent)
             if dropped != "node":
                 stack[-1].children.append(current)
             dropped = ""
@@ -86,7 +86,7 @@ def places(text: str) -> list[Place]:
     return root.children
 
 
-def _value(node: Place, key: _Token | None, token: _Token, *, is_dropped: bool) -> None:
+def _value(node: KdlNode, key: _Token | None, token: _Token, *, is_dropped: bool) -> None:
     if is_dropped:
         return
     if key is None:
@@ -95,9 +95,9 @@ def _value(node: Place, key: _Token | None, token: _Token, *, is_dropped: bool) 
         node.properties[key.text.strip('"')] = (key.extent, token.extent)
 
 
-def _nest(stack: list[Place], kind: str, owner: Place, *, is_dropped: bool) -> None:
+def _nest(stack: list[KdlNode], kind: str, owner: KdlNode, *, is_dropped: bool) -> None:
     if kind == "open":
-        stack.append(Place(owner.name) if is_dropped else owner)
+        stack.append(KdlNode(owner.name) if is_dropped else owner)
     elif len(stack) > 1:
         stack.pop()
 
@@ -120,9 +120,13 @@ def imbalance(text: str) -> tuple[int, str] | None:
 def long_number(text: str, most: int) -> int | None:
     """Return where a number with more characters than `most` stands, outside of strings and comments; None: nowhere."""
     return next(
-        (token.start for token in _tokens(text) if token.kind in {"word", "type"} and len(token.text) > most
-         and _NUMBER.match(token.text)), None,
-    )  # fmt: skip
+        (
+            token.start
+            for token in _tokens(text)
+            if token.kind in {"word", "type"} and len(token.text) > most and _NUMBER.match(token.text)
+        ),
+        None,
+    )
 
 
 def open_braces(text: str) -> int:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from torc.core.sbatch import REFUSED, problem_of
+from torc.planning.sbatch_options import REFUSED, problem_of
 
 _NUMBER = r"[0-9]{1,19}(\.[0-9]{1,9})?"
 _ISO = (
@@ -49,8 +49,9 @@ def _not_managed(option: str) -> str:
     if (problem := problem_of(option)) is not None:
         raise PydanticCustomError("refused_option", "{problem}", {"problem": problem})
     if option in MANAGED:
-        raise PydanticCustomError("managed_option", "Torc sets `{option}` itself: give it to a scheduler, or leave it out",
-                                  {"option": option})  # fmt: skip
+        raise PydanticCustomError(
+            "managed_option", "Torc sets `{option}` itself: give it to a scheduler, or leave it out", {"option": option}
+        )
     return option
 
 
@@ -98,8 +99,11 @@ class Part(BaseModel):
         """Take `field: null`, which YAML writes as `field:`, for a field that was left out, as Torc 0.12 did."""
         if type(data) is dict and None in data.values():
             needed = {name for name, field in cls.model_fields.items() if field.is_required()}
-            return {key: value for key, value in data.items()
-                    if value is not None or key in needed or key not in cls.model_fields}  # fmt: skip
+            return {
+                key: value
+                for key, value in data.items()
+                if value is not None or key in needed or key not in cls.model_fields
+            }
         return data
 
 
@@ -232,11 +236,24 @@ class Rule(Part):
     match_all_exit_codes: bool = Field(False, description="It is for every exit code.")
     match_categories: list[
         Literal[
-            "out_of_memory", "timeout", "node_failure", "preempted", "missing_file", "missing_module", "permission",
-            "disk_full", "resource_limit", "network", "gpu", "license", "syntax_error", "assertion", "killed_by_user",
+            "out_of_memory",
+            "timeout",
+            "node_failure",
+            "preempted",
+            "missing_file",
+            "missing_module",
+            "permission",
+            "disk_full",
+            "resource_limit",
+            "network",
+            "gpu",
+            "license",
+            "syntax_error",
+            "assertion",
+            "killed_by_user",
             "unknown",
         ]
-    ] = Field([], description="Diagnosed categories it is for.")  # fmt: skip
+    ] = Field([], description="Diagnosed categories it is for.")
     recovery_script: Command | None = Field(None, description="Command to run before the next attempt.")
     max_retries: Count = Field(3, description="How often this rule may retry a job in a run.")
     memory_multiplier: float | None = Field(None, gt=0, description="Factor for the memory of the next attempt.")
@@ -300,8 +317,13 @@ class Action(Part):
     """Something to do when something happens."""
 
     trigger_type: Literal[
-        "on_workflow_start", "on_workflow_complete", "on_jobs_ready", "on_jobs_complete", "on_worker_start", "on_worker_complete"
-    ] = Field(description="When.")  # fmt: skip
+        "on_workflow_start",
+        "on_workflow_complete",
+        "on_jobs_ready",
+        "on_jobs_complete",
+        "on_worker_start",
+        "on_worker_complete",
+    ] = Field(description="When.")
     action_type: Literal["run_commands", "schedule_nodes"] = Field(description="What.")
     jobs: Names = Field([], description="Jobs that on_jobs_* waits for.")
     job_name_regexes: list[Command] = Field([], description="Regular expressions for whole names of such jobs.")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from torc.core.resources import ResourceRequest
+from torc.workflow.resources import ResourceRequest
 
 USER_DATA_MARK = "\x00"
 _MARKED = re.compile(USER_DATA_MARK + r"(\d+)" + USER_DATA_MARK)
@@ -85,7 +85,7 @@ class PlannedAction:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedObject:
     """A thing that later work acts on, kept as the spec gave it: failure handler, Slurm scheduler."""
 
     name: str
@@ -103,8 +103,8 @@ class Plan:
     input_sets: Sequence[InputSet] = ()
     files: Sequence[PlannedFile] = ()
     user_data: Sequence[PlannedUserData] = ()
-    failure_handlers: Sequence[Named] = ()
-    schedulers: Sequence[Named] = ()
+    failure_handlers: Sequence[NamedObject] = ()
+    schedulers: Sequence[NamedObject] = ()
     actions: Sequence[PlannedAction] = ()
     #: (index of the template in the spec, first job, number of jobs), in order
     templates: Sequence[tuple[int, int, int]] = ()

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from torc.core.packing import Candidate, SortMethod, how_many_fit, may_wait, offer_key, pack_sorted
-from torc.core.resources import Capacity, Pool, ResourceRequest
 from torc.store.dialect import Dialect
+from torc.workflow.packing import Candidate, SortMethod, how_many_fit, may_wait, offer_key, pack_sorted
+from torc.workflow.resources import Capacity, Pool, ResourceRequest
 
 #: both databases find this in the index `job_ready` alone; PostgreSQL wants `scheduler_id` in the order for that
 _FIRST = (
@@ -57,7 +57,7 @@ _GOING_ON = (
 _UNBOUND_ON, _BOUND_ON = _GOING_ON.format(bound="IS NULL"), _GOING_ON.format(bound="= :scheduler_id")
 
 
-class Wanted(NamedTuple):
+class ClaimRequest(NamedTuple):
     """What a runner can take now, and what it may take ahead for when something ends."""
 
     free: Capacity | Pool
@@ -98,7 +98,7 @@ class Class(NamedTuple):
     goes_on: bool = False  # only those of its jobs that save their work and go on elsewhere
 
 
-def choose(db: Connection, dialect: Dialect, workflow_id: int, wanted: Wanted) -> list[Candidate]:
+def choose(db: Connection, dialect: Dialect, workflow_id: int, wanted: ClaimRequest) -> list[Candidate]:
     """Choose ready jobs for a runner, in the order of offering. The caller has locked the workflow."""
     if wanted.limit <= 0 and wanted.ahead <= 0:
         return []
@@ -127,7 +127,7 @@ def choose(db: Connection, dialect: Dialect, workflow_id: int, wanted: Wanted) -
 
 
 def _ahead(
-    wanted: Wanted, chosen: Sequence[Candidate], passed: Sequence[Candidate], offered: Iterator[Candidate]
+    wanted: ClaimRequest, chosen: Sequence[Candidate], passed: Sequence[Candidate], offered: Iterator[Candidate]
 ) -> list[Candidate]:
     """Choose jobs to be started as others end: those that were passed over, then the next ones."""
     if wanted.ahead <= 0:
@@ -146,7 +146,7 @@ def _ahead(
 class _Streams:
     """Reads the ready jobs of classes in order of offering."""
 
-    def __init__(self, db: Connection, dialect: Dialect, workflow_id: int, wanted: Wanted) -> None:
+    def __init__(self, db: Connection, dialect: Dialect, workflow_id: int, wanted: ClaimRequest) -> None:
         self.db, self.dialect, self.workflow_id, self.wanted = db, dialect, workflow_id, wanted
 
     def merged(self, classes: Sequence[Class]) -> Iterator[Candidate]:

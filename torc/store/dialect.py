@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from torc.errors import StoreLost, TorcError
-from torc.store.guard import Guard, damage, damaged_inside, rescue, what_to_do
+from torc.store.file_guard import FileGuard, damage, damaged_inside, rescue, what_to_do
 
 Values = Mapping[str, Any]
 _LOG = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Sqlite:
     id_list = "(SELECT value FROM json_each(:ids))"
     names_job = "EXISTS (SELECT 1 FROM json_each(event.data, '$.job_ids') WHERE value = :job_id)"
 
-    def __init__(self, guard: Guard | None = None) -> None:
+    def __init__(self, guard: FileGuard | None = None) -> None:
         self.guard = guard
         self._losing = threading.Lock()
 
@@ -149,7 +149,7 @@ class Sqlite:
         if self.guard is not None and (error := damaged_inside(self.guard.path)) is not None:
             self._check(engine, error)
 
-    def _lose(self, engine: Engine, guard: Guard, wrong: str) -> StoreLost:
+    def _lose(self, engine: Engine, guard: FileGuard, wrong: str) -> StoreLost:
         rescued = None
         if not wrong.startswith("was moved"):
             with suppress(DBAPIError, TorcError), engine.connect() as db:

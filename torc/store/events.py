@@ -18,7 +18,7 @@ _INSERT = (
 _CHUNK = 1000
 
 
-class Happening(NamedTuple):
+class EventRecord(NamedTuple):
     """One row of the log, but for where, when and by whom."""
 
     type: str
@@ -27,7 +27,7 @@ class Happening(NamedTuple):
 
 
 def add_events(
-    db: Connection, dialect: Dialect, workflow_id: int, now: float, actor: str, happenings: Sequence[Happening]
+    db: Connection, dialect: Dialect, workflow_id: int, now: float, actor: str, happenings: Sequence[EventRecord]
 ) -> None:
     """Append what happened to a workflow. `now` is in seconds since the epoch."""
     if happenings:
@@ -45,9 +45,9 @@ def add_events(
         dialect.run_many(db, _INSERT, rows)
 
 
-def of_jobs(kind: str, ids: Sequence[int]) -> list[Happening]:
+def of_jobs(kind: str, ids: Sequence[int]) -> list[EventRecord]:
     """Give the rows that say that something happened to a set of jobs."""
     return [
-        Happening(kind, {"job_ids": ids[start : start + _CHUNK]}, ids[0] if len(ids) == 1 else None)
+        EventRecord(kind, {"job_ids": ids[start : start + _CHUNK]}, ids[0] if len(ids) == 1 else None)
         for start in range(0, len(ids), _CHUNK)
     ]

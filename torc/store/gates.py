@@ -1,6 +1,6 @@
 """Gates: counted down when their prerequisites finish, up again when those are due again; and who stands behind them.
 
-Every function is one or two statements over sets. Not for job states, which `torc.store.jobs` moves.
+Every function is one or two statements over sets. Not for job states, which `torc.store.transitions` moves.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection
 
-from torc.core.states import State
 from torc.store.dialect import Dialect
+from torc.workflow.states import State
 
 _COUNT = "UPDATE gate SET remaining = remaining - :n WHERE id = :gate"
 _CAUSES = (

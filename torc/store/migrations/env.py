@@ -3,9 +3,9 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from torc.store import accounts, interventions
+from torc.store import account_schema, change_plan_schema
 
-assert accounts.AccountRow.metadata is interventions.InterventionRow.metadata is SQLModel.metadata
+assert account_schema.AccountRow.metadata is change_plan_schema.InterventionRow.metadata is SQLModel.metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=SQLModel.metadata,

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from torc.store.tables import Json
+from torc.store.schema import Json
 
 revision = "0006"
 down_revision = "0005"

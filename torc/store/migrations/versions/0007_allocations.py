@@ -41,14 +41,19 @@ def upgrade() -> None:
         *(
             sa.Column(name, sa.Float(), nullable=True)
             for name in (
-                "submitted_at", "expected_start_at", "started_at", "ended_at", "seen_at", "cancel_requested_at",
+                "submitted_at",
+                "expected_start_at",
+                "started_at",
+                "ended_at",
+                "seen_at",
+                "cancel_requested_at",
             )
         ),
         sa.Column("exit_code", sa.String(), nullable=True),
         sa.Column("restarts", sa.Integer(), nullable=False),
         sa.Column("node_seconds_used", sa.Float(), nullable=False),
         sa.Column("node_seconds_wasted", sa.Float(), nullable=True),
-    )  # fmt: skip
+    )
     op.create_index("allocation_workflow", "allocation", ["workflow_id", "state"])
     op.add_column("runner", sa.Column("allocation_id", ID, nullable=True))
     op.add_column("runner", sa.Column("node", sa.Text(), nullable=True))

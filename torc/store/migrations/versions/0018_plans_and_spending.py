@@ -27,9 +27,12 @@ def upgrade() -> None:
         op.add_column("intervention", column)
     op.add_column("workflow", sa.Column("charged_to", ID, nullable=True))
     op.create_index(
-        "workflow_charged", "workflow", ["id"], sqlite_where=sa.text("charged_to IS NOT NULL"),
+        "workflow_charged",
+        "workflow",
+        ["id"],
+        sqlite_where=sa.text("charged_to IS NOT NULL"),
         postgresql_where=sa.text("charged_to IS NOT NULL"),
-    )  # fmt: skip
+    )
     op.create_table(
         "spending",
         sa.Column("name", sa.String(), primary_key=True),

@@ -1,0 +1,1 @@
+"""The tools, by what an assistant does with them."""

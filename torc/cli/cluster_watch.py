@@ -1,0 +1,66 @@
+"""What `torc watch` does on a cluster: looks after allocations while it follows, and gets new ones when it recovers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from torc.cli.options.amounts import seconds
+
+Automatic = Annotated[
+    bool, typer.Option("--auto-schedule", help="On a cluster, add allocations for jobs that no open one can take.")
+]
+Threshold = Annotated[
+    int, typer.Option("--auto-schedule-threshold", min=1, help="When so many jobs are stranded, at once.")
+]
+Cooldown = Annotated[str, typer.Option("--auto-schedule-cooldown", help="At most once in this time.")]
+StrandedTimeout = Annotated[
+    str, typer.Option("--auto-schedule-stranded-timeout", help="Fewer jobs, when they are stranded for so long.")
+]
+
+
+class AutoSchedule(NamedTuple):
+    """When allocations are added for jobs that no open one can take."""
+
+    threshold: int
+    cooldown: str
+    stranded_timeout: str
+
+
+def is_on_cluster(opened: Any, number: int) -> bool:
+    """Tell whether a workflow has allocations, or asks for some, or has schedulers and nobody who runs it here."""
+    from torc.api.allocations import ListAllocations, ListDueScheduling
+
+    if opened.send(ListAllocations(workflow_id=number, limit=1)).items:
+        return True
+    return bool(opened.send(ListDueScheduling(workflow_id=number)))
+
+
+def hands_on_cluster(opened: Any, number: int, folder: Path, automatic: AutoSchedule | None) -> Any:
+    """Give the hands of the cluster for a recovery."""
+    from torc.automation.scheduler_executor import SchedulerExecutor
+    from torc.cli.cluster_access import slurm_for, take_in_left
+    from torc.schedulers.slurm.autoscaling import StrandedJobs
+    from torc.schedulers.slurm.profiles import live_cluster
+
+    cluster = slurm_for(opened, number, folder)
+    stranded = None
+    if automatic is not None:
+        stranded = StrandedJobs(
+            opened,
+            number,
+            cluster,
+            automatic.threshold,
+            seconds(automatic.cooldown, "--auto-schedule-cooldown"),
+            seconds(automatic.stranded_timeout, "--auto-schedule-stranded-timeout"),
+        )
+    return SchedulerExecutor(
+        opened,
+        cluster,
+        live_cluster,
+        stranded,
+        before_looking=lambda each: take_in_left(opened, each, folder),
+        log_folder=folder,
+    )

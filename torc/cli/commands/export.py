@@ -1,0 +1,104 @@
+"""`torc workflows export` and `import`: a workflow as one file."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, cast
+
+import typer
+
+from torc.api.transfer import ExportSpec
+from torc.api.workflows import GetWorkflow
+from torc.cli import rendering
+from torc.cli.commands.status import Which
+from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.terminal import BytesOut, print_document
+from torc.errors import Conflict, Invalid
+
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The file to write; - is standard output. Default: NAME-ID.torc.gz."),
+]
+
+
+def export(
+    workflow: Which = None,
+    output: Output = None,
+    spec_only: Annotated[
+        bool, typer.Option("--spec-only", help="A spec that makes such a workflow, with nothing of what has run.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file when it is there.")] = False,
+) -> None:
+    """Write a workflow with everything that is stored about it to one file, for `torc workflows import` elsewhere.
+
+    Example: torc workflows export 12 -o study.torc.gz
+    """
+    with torc(create=False) as opened:
+        found = opened.send(GetWorkflow(workflow_id=workflow_id(opened, workflow)))
+        suffix = ".yaml" if spec_only else ".torc.gz"
+        path = output or Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', found.name).lstrip('.')[:100]}-{found.id}{suffix}")
+        to_stdout = str(path) == "-"
+        if not to_stdout and path.exists() and not force:
+            raise Conflict(f"{path} is there already", hint="use --force to overwrite it, or name another with -o")
+        if to_stdout and not spec_only and sys.stdout.isatty():
+            raise Invalid("the file is no text for a terminal", hint="name a file with -o")
+        if spec_only:
+            rows = _export_spec(opened, found.id, path, to_stdout)
+        else:
+            from torc.client.export_file import write_export
+
+            rows = write_export(opened, found.id, cast("BinaryIO", BytesOut()) if to_stdout else path)
+    if to_stdout:
+        return
+    if SESSION.json:
+        rendering.show_json(
+            {"path": str(path), "workflow_id": found.id, "rows": rows, "size_bytes": path.stat().st_size}
+        )
+    else:
+        print(f"wrote workflow {found.id} ({found.name}) to {path}: {rendering.memory(path.stat().st_size)}")
+
+
+def _export_spec(opened: Any, number: int, path: Path, to_stdout: bool) -> int:
+    from torc.files import write_whole
+    from torc.spec.compiler import SUFFIXES
+
+    form: Any = "yaml" if to_stdout else SUFFIXES.get(path.suffix.lower())
+    if form is None:
+        raise Invalid(f"`{path.suffix}` is no format of specs", hint="end the name in .yaml, .json, .json5 or .kdl")
+    found = opened.send(ExportSpec(workflow_id=number, format=form))
+    if to_stdout:
+        print_document(found.text)
+        return 0
+    write_whole(path, found.text.encode())
+    return 0
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="As `torc workflows export` wrote it; - is standard input.")],
+    name: Annotated[str | None, typer.Option("--name", help="Another name for the workflow.")] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--directory", "-C", help="Where its jobs run here, and paths are relative to.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file, and store nothing.")] = False,
+) -> None:
+    """Store a workflow that was exported: its jobs, results, events and all, or nothing.
+
+    Read what its jobs run before you run it, as with a script that somebody gives you.
+
+    Example: torc workflows import study.torc.gz --directory .
+    """
+    from torc.client.export_file import read_file, send_import
+
+    content = read_file(sys.stdin.buffer if str(file) == "-" else file)
+    where = None if directory is None else str(directory.absolute())
+    with torc() as opened:
+        made = send_import(opened, content, name=name, directory=where, dry_run=dry_run)
+    if SESSION.json:
+        rendering.show_json(made)
+        return
+    if dry_run:
+        print(f"the file is whole: workflow {made.name} with {made.counts.total} jobs, {made.state}")
+        return
+    print(f"imported workflow {made.id} ({made.name}): {made.counts.total} jobs, {made.state}, in {made.directory}")

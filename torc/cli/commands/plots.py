@@ -1,0 +1,68 @@
+"""`torc plot-resources`: a run drawn, for a browser or for a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.cli import rendering
+from torc.cli.commands.run import output_folder
+from torc.cli.commands.status import Which
+from torc.cli.session import SESSION, torc, workflow_id
+
+
+def plot_resources(
+    workflow: Which = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write: .html (default), .svg or .png.")
+    ] = None,
+    run: Annotated[int | None, typer.Option("--run", "--run-id", help="This run; default: the current one.")] = None,
+    job: Annotated[
+        str | None, typer.Option("--job", "-j", help="Only jobs of this name; * stands for anything.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", help="Where runners left their time series; default: as for torc run."),
+    ] = None,
+    dark: Annotated[bool, typer.Option("--dark", help="A dark picture; a page follows its reader.")] = False,
+) -> None:
+    """Plot a run: timeline, CPU and memory over time against the requests, and how they spread in each class.
+
+    Example: torc plot-resources 3 -o run.png
+    """
+    from torc.errors import Invalid
+    from torc.reports.plots import SUFFIXES
+
+    if output is not None and output.suffix.lower() not in SUFFIXES:  # before all the work
+        raise Invalid(f"cannot tell what kind of file {output} is", hint=f"the name ends in {', '.join(SUFFIXES)}")
+    with torc(create=False) as opened:
+        number = workflow_id(opened, workflow)
+        _plot(opened, number, output_folder(output_dir), (output, run, job, dark))
+
+
+def plot_at_the_end(opened: Any, number: int, folder: Path) -> None:
+    """Plot a run that has ended, as its spec wants it; what is in the way of that is no fault of the run."""
+    from torc.errors import TorcError
+
+    path = folder / f"resources_wf{number}.html"
+    try:
+        _plot(opened, number, folder, (path, None, None, False))
+    except TorcError as error:
+        rendering.note(f"no plots were made: {error}")
+
+
+def _plot(opened: Any, number: int, folder: Path, chosen: tuple[Path | None, int | None, str | None, bool]) -> None:
+    from torc.files import write_whole
+    from torc.reports.plots import plots, rendered
+
+    output, run, job, dark = chosen
+    made = plots(opened, number, folder.absolute(), run, job)
+    path = output or Path(f"resources_wf{number}.html")
+    write_whole(path, rendered(made, path.suffix.lower(), dark=dark))
+    if SESSION.json:
+        rendering.show_json({"path": str(path), "num_attempts": made.num_attempts, "num_series": made.num_series})
+    else:
+        attempts = rendering.plural(made.num_attempts, "attempt")
+        rendering.note(f"wrote {path}: {attempts}, {made.num_series:,} of them with samples")

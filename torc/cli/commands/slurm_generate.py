@@ -1,0 +1,112 @@
+"""`torc slurm generate`: a spec with the plan of its allocations written into it, to look at and to change by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.cli import allocation_plan, rendering
+from torc.cli.options.allocation_plans import Account, Planning, options_of
+from torc.cli.options.groups import grouped
+from torc.cli.session import SESSION, read_spec
+from torc.cli.terminal import print_document
+from torc.errors import Conflict, Invalid
+
+
+@grouped
+def generate(
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A spec (.yaml, .json, .json5, .kdl), or - for standard input.")
+    ],
+    account: Account = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file to write; its suffix names the format. Default: standard output."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite it when it is there.")] = False,
+    planning: Planning = Planning(),
+) -> None:
+    """Plan allocations and write them into the spec, as Slurm schedulers and actions. `torc submit` obeys these.
+
+    Schedulers and schedule_nodes actions that the spec has are replaced. The plan is shown on standard error.
+
+    Example: torc slurm generate sweep.yaml --account climate --profile kestrel -o sweep_kestrel.yaml
+    """
+    wanted = options_of(planning.given(account))
+    _generate(spec, output, force, planning, wanted)
+
+
+def _generate(spec: str, output: Path | None, force: bool, planning: Planning, wanted: Any) -> None:
+    from torc.cli.commands.specs import compiled
+    from torc.cli.submission import demand_of
+    from torc.files import write_whole
+    from torc.planning.demand import due_jobs
+    from torc.schedulers.slurm.allocation_planning import plan
+    from torc.schedulers.slurm.plan_spec import with_plan
+    from torc.spec.compiler import SUFFIXES, parse_spec
+    from torc.spec.writer import write_spec
+
+    if spec == "-":
+        raise Invalid("`torc slurm generate` reads a file", hint="save the spec, and name it")
+    form = SUFFIXES.get((output or Path(spec)).suffix.lower())
+    if form is None:
+        raise Invalid(
+            f"`{(output or Path(spec)).suffix}` is no format of specs",
+            hint="end the name in .yaml, .json, .json5 or .kdl",
+        )
+    if output is not None and output.exists() and not force:
+        raise Conflict(f"{output} is there already", hint="use --force to overwrite it")
+    cluster, source = planning.cluster()
+    compiled(spec)
+    text, kind, name = read_spec(spec)
+    parsed, _ = parse_spec(text, format=kind, name=name)  # type: ignore[arg-type]
+    assert parsed is not None, "it was compiled"
+    parsed = _without_schedulers(parsed)
+    expanded = _expanded(write_spec(parsed, "json"), name)
+    demand = demand_of(expanded, due_jobs(None, len(expanded.jobs)))
+    made = plan(demand, cluster, wanted)
+    allocation_plan.check(made)
+    written, notes = with_plan(parsed, expanded, made, cluster, wanted)
+    for note in notes:
+        rendering.note(f"note: {note}")
+    if output is None:
+        print_document(write_spec(written, form))
+        return
+    write_whole(output, write_spec(written, form).encode())
+    if SESSION.json:
+        rendering.show_json({**allocation_plan.as_json(made, cluster, source, demand), "path": str(output)})
+    else:
+        allocation_plan.show(made, cluster, source, demand)
+        rendering.note(f"wrote {output}")
+
+
+def _without_schedulers(spec: Any) -> Any:
+    """Take out what a spec says of allocations: it is planned anew."""
+    from torc.spec.model import WorkflowSpec
+
+    data = spec.model_dump(mode="json", exclude_unset=True)
+    data.pop("slurm_schedulers", None)
+    data["actions"] = [action for action in data.get("actions", []) if action["action_type"] != "schedule_nodes"]
+    for job in data["jobs"]:
+        job.pop("scheduler", None)
+    if not data["actions"]:
+        del data["actions"]
+    return WorkflowSpec.model_validate(data)
+
+
+def _expanded(text: str, name: str) -> Any:
+    """Give what a spec stands for. The files that it refers to are found as those of the original."""
+    from torc.cli.commands.specs import reader_beside
+    from torc.spec.compiler import compile_spec
+
+    made, found = compile_spec(text, format="json", name=name, read=reader_beside(name))
+    if made is None:
+        raise Invalid(f"{name} is not valid without its schedulers", rendered=[problem.render() for problem in found])
+    return made
+
+
+COMMANDS = {"generate": generate}

@@ -1,0 +1,267 @@
+"""`torc users` and `torc tokens`: who may use a server, and with what."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from torc.api import users as api
+from torc.cli import rendering
+from torc.cli.app import App
+from torc.cli.options.amounts import seconds
+from torc.cli.secret_input import ask_password
+from torc.cli.session import SESSION, torc, workflow_id
+from torc.errors import Invalid, NotFound
+from torc.units import whole_number
+from torc.workflow.access import LEVELS
+
+users = App("Accounts of a server.")
+tokens = App("What programs show instead of a password.")
+
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input, a line of its own.")
+]
+Who = Annotated[str, typer.Argument(metavar="USER", help="Name or id.")]
+Limit = Annotated[int, typer.Option("--limit", min=1)]
+_USERS = [
+    *rendering.columns("id", "name"),
+    ("admin", rendering.attribute("is_admin")),
+    ("disabled", rendering.attribute("is_disabled")),
+    ("password", rendering.attribute("has_password")),
+    ("workflows", rendering.attribute("num_workflows")),
+    ("created", lambda u: rendering.when(u.created_at)),
+]
+_TOKENS = [
+    *rendering.columns("id", "name", "user", "scope"),
+    ("workflow", rendering.attribute("workflow_id")),
+    ("created", lambda t: rendering.when(t.created_at)),
+    ("expires", lambda t: rendering.when(t.expires_at) or "never"),
+    ("used", lambda t: rendering.when(t.used_at)),
+    ("revoked", lambda t: rendering.when(t.revoked_at)),
+]
+
+
+@users.command("create")
+def create_user(
+    name: str,
+    admin: Annotated[bool, typer.Option("--admin", help="May do everything.")] = False,
+    no_password: Annotated[bool, typer.Option("--no-password", help="Signs in by tokens alone.")] = False,
+    password_stdin: PasswordStdin = False,
+) -> None:
+    """Make an account. The password is asked for at the terminal.
+
+    Example: torc users create alice --admin
+    """
+    password = None if no_password else ask_password(f"password of {name}", from_stdin=password_stdin, twice=True)
+    request = checked(api.CreateUser, name=name, password=password, is_admin=admin)
+    with torc() as opened:
+        rendering.show_one(opened.send(request), _USERS)
+
+
+@users.command("list")
+def list_users(
+    name: Annotated[str | None, typer.Option("--name", help="Only these; * and ? stand for anything.")] = None,
+    limit: Limit = 1000,
+) -> None:
+    """List accounts.
+
+    Example: torc users list
+    """
+    with torc(create=False) as opened:
+        items, more = rendering.all_pages(
+            lambda cursor: opened.send(api.ListUsers(name=name, limit=min(limit, 10_000), cursor=cursor)), limit
+        )
+    rendering.show_list(items, _USERS, empty="there are no users", more=more)
+
+
+@users.command("get")
+def get_user(user: Who) -> None:
+    """Show one account.
+
+    Example: torc users get alice
+    """
+    with torc(create=False) as opened:
+        rendering.show_one(opened.send(api.GetUser(user_id=user_id(opened, user))), _USERS)
+
+
+@users.command("update")
+def update_user(
+    user: Who,
+    admin: Annotated[bool | None, typer.Option("--admin/--no-admin", help="May do everything, or not.")] = None,
+    disable: Annotated[
+        bool | None, typer.Option("--disable/--enable", help="Let nobody in by this account, or again.")
+    ] = None,
+) -> None:
+    """Change what an account may do.
+
+    Example: torc users update alice --disable
+    """
+    if admin is None and disable is None:
+        raise Invalid("nothing is to be changed", hint="say --admin, --no-admin, --disable or --enable")
+    with torc(create=False) as opened:
+        request = api.UpdateUser(user_id=user_id(opened, user), is_admin=admin, is_disabled=disable)
+        rendering.show_one(opened.send(request), _USERS)
+
+
+@users.command("set-password")
+def set_password(
+    user: Annotated[str | None, typer.Argument(metavar="[USER]", help="Whose; default: your own.")] = None,
+    revoke_tokens: Annotated[bool, typer.Option("--revoke-tokens", help="Sign out everywhere.")] = False,
+    password_stdin: Annotated[
+        bool,
+        typer.Option(
+            "--password-stdin", help="Read it from standard input; for your own, the old one comes before it."
+        ),
+    ] = False,
+) -> None:
+    """Set a password: your own, or anybody's as an administrator.
+
+    Example: torc users set-password
+    """
+    with torc(create=False) as opened:
+        me = opened.send(api.GetMe())
+        is_own = me.user_id is not None and user in {None, me.user, str(me.user_id)}
+        if user is None and not is_own:
+            raise Invalid("say whose password it is", hint="torc users set-password USER")
+        number = me.user_id if is_own else user_id(opened, str(user))
+        old = ask_password("old password", from_stdin=password_stdin) if is_own else None
+        new = ask_password("new password", from_stdin=password_stdin, twice=True)
+        request = checked(api.SetPassword, user_id=number, password=new, revoke_tokens=revoke_tokens)
+        if old is None:
+            opened.send(request)
+        else:
+            _by_password(opened, me.user, old, request)
+    _say({"user_id": number}, "the password is set")
+
+
+def _by_password(opened: Any, user: str, password: str, request: Any) -> None:
+    """Ask a server with a password instead of the token."""
+    from torc.client.remote import Remote
+
+    by_password = Remote(opened.url, password=(user, password), ca_file=opened.ca_file)
+    try:
+        by_password.send(request)
+    finally:
+        by_password.close()
+
+
+@users.command("delete")
+def delete_user(user: Who) -> None:
+    """Delete an account with its tokens. Refused while workflows belong to it.
+
+    Example: torc users delete alice
+    """
+    with torc(create=False) as opened:
+        number = user_id(opened, user)
+        opened.send(api.DeleteUser(user_id=number))
+    _say({"deleted": f"user {number}"}, f"deleted user {user}")
+
+
+@users.command("import-htpasswd")
+def import_htpasswd(
+    file: Annotated[Path, typer.Argument(help="As `htpasswd -B` writes it; - is standard input.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Set passwords of users that are there already.")] = False,
+) -> None:
+    """Make accounts of the lines of an htpasswd file (bcrypt or argon2), all or none.
+
+    Example: torc users import-htpasswd /etc/apache2/htpasswd
+    """
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"cannot read {file}: {error}", hint="name a file that htpasswd -B wrote") from None
+    with torc() as opened:
+        made = opened.send(checked(api.ImportUsers, htpasswd=text, replace=replace))
+    rendering.show_list(made, _USERS, empty="there is nobody in the file")
+
+
+@tokens.command("create")
+def create_token(
+    name: Annotated[str, typer.Argument(help="What it is for.")],
+    scope: Annotated[
+        str, typer.Option("--scope", help=f"One of {', '.join(LEVELS)}: each includes those before.")
+    ] = "write",
+    expires: Annotated[
+        str | None, typer.Option("--expires", help="After so long, such as 30d; default: never.")
+    ] = None,
+    workflow: Annotated[str | None, typer.Option("--workflow", help="For this workflow alone.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="For whom; administrators only.")] = None,
+) -> None:
+    """Make a token. It is shown this once; show it to servers by TORC_TOKEN.
+
+    Example: torc tokens create nightly --scope run --expires 30d
+    """
+    with torc(create=False) as opened:
+        number = None if workflow is None else workflow_id(opened, workflow)
+        fields = {"name": name, "scope": scope, "workflow_id": number, "user": user}
+        made = opened.send(checked(api.CreateToken, **fields, expires_in_seconds=seconds(expires, "--expires")))
+    if SESSION.json:
+        rendering.show_json(made)
+        return
+    print(made.token)
+    until = rendering.when(made.expires_at) or "it is revoked"
+    rendering.note(f"token {made.id} of {made.user} to {made.scope}, until {until}; it is not shown again")
+
+
+@tokens.command("list")
+def list_tokens(
+    user: Annotated[str | None, typer.Option("--user", help="Of whom; administrators only.")] = None,
+    ended: Annotated[bool, typer.Option("--all", help="Revoked and expired ones, too.")] = False,
+    limit: Limit = 1000,
+) -> None:
+    """List tokens: your own, or all as an administrator.
+
+    Example: torc tokens list
+    """
+    with torc(create=False) as opened:
+        items, more = rendering.all_pages(
+            lambda cursor: opened.send(
+                api.ListTokens(user=user, include_ended=ended, limit=min(limit, 10_000), cursor=cursor)
+            ),
+            limit,
+        )
+    rendering.show_list(items, _TOKENS, empty="there are no tokens", more=more)
+
+
+@tokens.command("revoke")
+def revoke_token(
+    token_id: int,
+    keep_made: Annotated[bool, typer.Option("--keep-made", help="Let those hold that were made with it.")] = False,
+) -> None:
+    """Revoke a token and those that were made with it; from then on they open nothing.
+
+    Example: torc tokens revoke 7
+    """
+    with torc(create=False) as opened:
+        opened.send(api.RevokeToken(token_id=token_id, keep_made=keep_made))
+    _say({"revoked": token_id}, f"revoked token {token_id}")
+
+
+def user_id(opened: Any, named: str) -> int:
+    """Find an account by name or id. Raises NotFound."""
+    found = opened.send(api.ListUsers(name=named, limit=1)).items if not set(named) & set("*?") else ()
+    if found:
+        return int(found[0].id)
+    number = whole_number(named)
+    if number is not None:
+        return number
+    raise NotFound(f"there is no user `{named}`", hint="`torc users list` shows them")
+
+
+def checked(kind: Any, **fields: Any) -> Any:
+    """Make a request. Raises Invalid, without what was given: it may be a password."""
+    from pydantic import ValidationError
+
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(part for part in first["loc"] if isinstance(part, str))  # not the place in a list
+        raise Invalid(f"`{where}`: {first['msg']}", hint="`--help` tells what is taken") from None
+
+
+def _say(value: dict[str, Any], message: str) -> None:
+    rendering.show_json(value) if SESSION.json else print(message)

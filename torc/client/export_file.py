@@ -1,0 +1,116 @@
+"""Writes a workflow to a portable file and sends one to a store. What the lines are: `torc.api.export_format`."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from torc.api.base import Torc
+from torc.api.export_format import trailer
+from torc.api.transfer import ExportWorkflow, ImportWorkflow
+from torc.api.workflows import Workflow
+from torc.errors import Conflict, Invalid, NotFound, Unavailable
+from torc.files import open_new
+
+_TRIES = 3
+_LEVEL = 6
+_MOST_BYTES = 1 << 30
+
+
+def write_export(torc: Torc, workflow_id: int, output: Path | BinaryIO) -> int:
+    """Write a workflow to a file that only its owner can read, whole or not at all; gives the number of rows.
+
+    Raises Conflict when it changes all the time, Unavailable when the file cannot be written.
+    """
+    folder = output.parent if isinstance(output, Path) else None
+    try:
+        with tempfile.TemporaryFile(dir=folder) if folder is None else _beside(output) as file:
+            rows = _write(torc, workflow_id, file)
+            file.flush()
+            if not isinstance(output, Path):
+                file.seek(0)
+                while block := file.read(1 << 20):
+                    output.write(block)
+                output.flush()
+            return rows
+    except BrokenPipeError:  # whoever read it has enough
+        raise
+    except OSError as error:
+        name = output if isinstance(output, Path) else "standard output"
+        raise Unavailable(f"cannot write {name}: {error.strerror}", hint="check the folder and its disk") from None
+
+
+@contextlib.contextmanager
+def _beside(path: Path | BinaryIO) -> Iterator[BinaryIO]:
+    """Give a file that takes its name when all of it is on the disk."""
+    assert isinstance(path, Path)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    file = open(open_new(fresh, os.O_RDWR), "w+b")  # noqa: SIM115
+    try:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        os.replace(fresh, path)
+    finally:
+        file.close()
+        fresh.unlink(missing_ok=True)
+
+
+def _write(torc: Torc, workflow_id: int, file: BinaryIO) -> int:
+    for _ in range(_TRIES):
+        file.seek(0)
+        file.truncate()
+        rows = _write_once(torc, workflow_id, file)
+        if rows is not None:
+            return rows
+    raise Conflict(
+        f"workflow {workflow_id} changes while it is written",
+        hint="wait until its runners have ended, or stop them first",
+    )
+
+
+def _write_once(torc: Torc, workflow_id: int, file: BinaryIO) -> int | None:
+    """Write all pages; None: the workflow has changed between two of them."""
+    mark, cursor, rows, digest = None, None, 0, hashlib.sha256()
+    # no name and no time in the file: the same workflow gives the same bytes, but for when it was exported
+    with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
+        while True:
+            page = torc.send(ExportWorkflow(workflow_id=workflow_id, cursor=cursor))
+            if mark not in {None, page.mark}:
+                return None
+            block = "".join(line + "\n" for line in page.lines).encode()
+            packed.write(block)
+            digest.update(block)
+            mark, cursor, rows = page.mark, page.cursor, rows + page.num_rows
+            if cursor is None:
+                packed.write((trailer(rows, digest.hexdigest()) + "\n").encode())
+                return rows
+
+
+def send_import(
+    torc: Torc, content: bytes, *, name: str | None = None, directory: str | None = None, dry_run: bool = False
+) -> Workflow:
+    """Have a store take in the bytes of a file. Raises Invalid, with the line, for one that is damaged."""
+    return torc.send(
+        ImportWorkflow(content=base64.b64encode(content).decode(), name=name, directory=directory, dry_run=dry_run)
+    )
+
+
+def read_file(path: Path | BinaryIO) -> bytes:
+    """Read a file that was exported. Raises Invalid or NotFound."""
+    try:
+        content = path.read_bytes() if isinstance(path, Path) else path.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}", hint="name a file that `torc workflows export` wrote") from None
+    except OSError as error:
+        raise Invalid(f"cannot read {path}: {error.strerror}", hint="name a file that was exported") from None
+    if len(content) > _MOST_BYTES:
+        raise Invalid("the file is larger than any workflow", hint="name a file that was exported")
+    return content

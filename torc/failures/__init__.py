@@ -1,0 +1,1 @@
+"""Why attempts failed, and what to do about it. Pure."""

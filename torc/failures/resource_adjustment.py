@@ -1,0 +1,95 @@
+"""What jobs are to ask for: more after they failed for want of it, as much as they use where they asked for far more.
+
+Not for deciding whether a job is tried again (`retry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from math import ceil
+
+from torc.workflow.resources import ResourceRequest
+
+_MEBIBYTE = 1 << 20
+_ROUND_BYTES, _ROUND_SECONDS = 64 << 20, 60
+_MOST_BYTES = 1 << 60
+_MOST_SECONDS = 2**31 - 1
+
+
+def raised(
+    request: ResourceRequest,
+    *,
+    memory_factor: float | None = None,
+    runtime_factor: float | None = None,
+    peak_memory: int | None = None,
+    wall_seconds: float | None = None,
+) -> ResourceRequest:
+    """Give a request with more memory or time: a factor times what was asked for or, where that is more, what was used.
+
+    Who asked for too little by far, or for nothing, is so given enough the next time. Memory is rounded up to whole MiB, time to
+    seconds.
+    """
+    memory, runtime = request.memory_bytes, request.runtime_seconds
+    if memory_factor is not None:
+        memory = more_memory(memory, peak_memory or 0, memory_factor)
+    if runtime_factor is not None:
+        runtime = more_time(runtime, wall_seconds or 0.0, runtime_factor)
+    return request._replace(memory_bytes=max(memory, _MEBIBYTE), runtime_seconds=runtime)
+
+
+def more_memory(asked: int, used: float, factor: float) -> int:
+    """Give a factor times the larger of two amounts of memory, in bytes, rounded up to whole MiB."""
+    return max(_MEBIBYTE, min(ceil(max(asked, used) * factor / _MEBIBYTE) * _MEBIBYTE, _MOST_BYTES))
+
+
+def more_time(asked: int, used: float, factor: float) -> int:
+    """Give a factor times the longer of two times, rounded up to whole seconds."""
+    return max(1, min(ceil(max(asked, used) * factor), _MOST_SECONDS))
+
+
+def fitted(request: ResourceRequest, *, memory_bytes: float, wall_seconds: float, factor: float) -> ResourceRequest:
+    """Give a request that is no more than a factor times what was used at most; what is less already stays.
+
+    Memory is rounded up to 64 MiB and time to minutes: what was measured once is no more exact than that.
+    """
+    memory = ceil(memory_bytes * factor / _ROUND_BYTES) * _ROUND_BYTES
+    runtime = ceil(wall_seconds * factor / _ROUND_SECONDS) * _ROUND_SECONDS
+    return request._replace(
+        memory_bytes=min(request.memory_bytes, max(memory, _ROUND_BYTES)),
+        runtime_seconds=min(request.runtime_seconds, max(runtime, _ROUND_SECONDS)),
+    )
+
+
+#: jobs that need up to so many times what the least of them needs share a class, as long as there are few classes
+_RATIOS = (1.5, 2.0, 4.0, 8.0, 32.0)
+_MOST_CLASSES = 4
+
+
+def alike(amounts: Sequence[float]) -> list[list[int]]:
+    """Part jobs by how much each needs, the least first: giants get a class of their own, and nobody gets many times its need.
+
+    Gives indexes. There are few parts: where amounts differ by orders of magnitude, more of them go together.
+    """
+    ordered = sorted(range(len(amounts)), key=lambda at: (amounts[at], at))
+    parts: list[list[int]] = []
+    for ratio in _RATIOS:
+        parts = []
+        for at in ordered:
+            if parts and amounts[at] <= ratio * amounts[parts[-1][0]]:
+                parts[-1].append(at)
+            else:
+                parts.append([at])
+        if len(parts) <= _MOST_CLASSES:
+            return parts
+    rest = [at for part in parts[_MOST_CLASSES - 1 :] for at in part]
+    return [*parts[: _MOST_CLASSES - 1], rest]
+
+
+def is_chosen(key: str, only: Sequence[str], skip: Sequence[str]) -> bool:
+    """Tell whether a group is wanted. A choice names its key, the first parts of it, or a pattern with `*` and `?`."""
+    return (not only or any(_names(choice, key) for choice in only)) and not any(_names(choice, key) for choice in skip)
+
+
+def _names(choice: str, key: str) -> bool:
+    return key == choice or key.startswith(f"{choice}/") or fnmatchcase(key, choice)

@@ -1,0 +1,106 @@
+"""What jobs of one class that ran out of memory or time are given the next time, and the reason for it in words.
+
+Each job is looked at by itself, and those that need about as much go together: a giant does not raise the others. Not for whether
+they are tried again, which is `torc.operations.recovery`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from torc.failures.resource_adjustment import alike, more_memory, more_time
+from torc.units import human_bytes, human_duration
+
+#: from this share of what was asked for on, a peak was cut off there: what the job wanted is not known
+_NEARLY = 0.9
+
+
+class ScarceResource(NamedTuple):
+    """Something that jobs run out of, and how one speaks of it."""
+
+    remedy: Literal["more memory", "more time"]
+    field: Literal["memory_bytes", "runtime_seconds"]
+    more: Callable[[int, float, float], int]  # of what was asked for, what was used, and a factor
+    shown: Callable[[float], str]
+    why: Callable[[int, Sequence[float]], str]
+    is_largest: str  # said of what nobody has more of
+    none_is_larger: str
+
+
+class ResourceRaise(NamedTuple):
+    """Jobs that are given the same, by their places in what was handed in."""
+
+    members: list[int]
+    amount: int
+    reason: str
+
+
+def raises(
+    scarce: ScarceResource, asked: int, used: Sequence[float], *, factor: float, most: int | None
+) -> tuple[list[ResourceRaise], list[int]]:
+    """Give what helps jobs that asked for the same and used so much each; then those that nothing helps.
+
+    `most`: what no node or partition has more of; None: nobody knows.
+    """
+    wanted: dict[int, int] = {}
+    helpless = []
+    for at, amount in enumerate(used):
+        more = scarce.more(asked, amount, factor)
+        if most is None or more <= most:
+            wanted[at] = more
+        elif most > max(asked, amount):
+            wanted[at] = most
+        else:
+            helpless.append(at)
+    places, found = list(wanted), []
+    for part in alike([float(amount) for amount in wanted.values()]):
+        members = sorted(places[at] for at in part)
+        given = max(wanted[at] for at in members)
+        reason = scarce.why(asked, [used[at] for at in members])
+        capped = f"; {scarce.shown(given)} {scarce.is_largest}" if given == most else ""
+        found.append(ResourceRaise(members, given, reason + capped))
+    return found, helpless
+
+
+def beyond(scarce: ScarceResource, most: int) -> str:
+    """Say why nothing helps those that would need more than there is."""
+    return scarce.none_is_larger.format(scarce.shown(most))
+
+
+def _why_memory(asked: int, peaks: Sequence[float]) -> str:
+    """Say what was measured. Where it does not say the same of all jobs, they are counted."""
+    of = human_bytes(asked)
+    kinds = (
+        ([peak for peak in peaks if peak > asked], "used up to {} of {}"),
+        ([peak for peak in peaks if _NEARLY * asked <= peak <= asked], "used up to {} of {}, where they were cut off"),
+        ([peak for peak in peaks if 0 < peak < _NEARLY * asked], "used {} of {} when they were measured last"),
+        ([peak for peak in peaks if not peak], "ended before it was measured what they used of {1}"),
+    )
+    said = [(len(those), words.format(human_bytes(max(those)), of)) for those, words in kinds if those]
+    return f"they {said[0][1]}" if len(said) == 1 else "; ".join(f"{number} {words}" for number, words in said)
+
+
+def _why_time(asked: int, walls: Sequence[float]) -> str:
+    return f"they ran up to {human_duration(max(1, *walls))} of {human_duration(asked)}"
+
+
+MEMORY = ScarceResource(
+    "more memory",
+    "memory_bytes",
+    more_memory,
+    human_bytes,
+    _why_memory,
+    "is as much as the largest node has",
+    "no runner or partition has more memory than they asked for or used (at most {}): "
+    "have them use less, or find a larger node",
+)
+TIME = ScarceResource(
+    "more time",
+    "runtime_seconds",
+    more_time,
+    human_duration,
+    _why_time,
+    "is the longest that there is",
+    "no partition lets them run longer ({}): save the work and go on from there, or make them smaller",
+)

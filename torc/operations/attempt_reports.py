@@ -1,0 +1,191 @@
+"""What a runner reports about attempts: recorded once each, and applied when the job still is where the runner thinks."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import RowMapping
+
+from torc.api.runs import Exchange, Finished, JobAttempt
+from torc.failures.retry import RUNNER_LOST, RetryDecision
+from torc.operations.dispatch import Tx
+from torc.operations.failure_handlers import handle
+from torc.store.transitions import AttemptEnd, JobStatus, Transitions
+from torc.workflow.states import HELD, Event, State
+
+#: Once for each (job, attempt). What is known of an attempt that was given up with its runner is filled in when it is
+#: reported after all; that it was given up stays.
+_ATTEMPT = (
+    "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, return_code, reason, detail, rule, "
+    "is_current, started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, usage, "
+    "stderr_tail, stderr_line, stdout_tail, stdout_line, slurm_state, requirement_id) "
+    "VALUES (:workflow_id, :job_id, :run_id, :attempt, :runner_id, :state, :return_code, :reason, :detail, "
+    ":rule, :is_current, :started_at, :ended_at, :wall_seconds, :user_cpu_seconds, :system_cpu_seconds, "
+    ":peak_memory_bytes, :usage, :stderr_tail, :stderr_line, :stdout_tail, :stdout_line, :slurm_state, :requirement_id) "
+    "ON CONFLICT (job_id, attempt) DO UPDATE SET slurm_state = coalesce(attempt.slurm_state, excluded.slurm_state), "
+    "return_code = excluded.return_code, detail = 'reported ' || excluded.state || ' after its runner was given up', "
+    "started_at = excluded.started_at, ended_at = excluded.ended_at, wall_seconds = excluded.wall_seconds, "
+    "user_cpu_seconds = excluded.user_cpu_seconds, system_cpu_seconds = excluded.system_cpu_seconds, "
+    "peak_memory_bytes = excluded.peak_memory_bytes, usage = excluded.usage, stderr_tail = excluded.stderr_tail, "
+    "stderr_line = excluded.stderr_line, stdout_tail = excluded.stdout_tail, stdout_line = excluded.stdout_line "
+    f"WHERE attempt.reason = '{RUNNER_LOST}' AND attempt.detail IS NULL"
+)
+_NOT_BEGUN = "UPDATE job SET attempt = attempt - 1 WHERE id IN "
+_LET_GO = (
+    "UPDATE job SET runner_id = NULL WHERE id = :job_id AND attempt = :attempt AND runner_id = :runner_id "
+    "AND state = 'canceled'"
+)
+
+#: what of the usage has a column of its own
+_COLUMNS = {"user_cpu_seconds", "system_cpu_seconds", "peak_memory_bytes"}
+_ATTEMPT_STATE = {
+    "succeeded": State.COMPLETED,
+    "failed": State.FAILED,
+    "terminated": State.TERMINATED,
+    "interrupted": State.TERMINATED,
+    "canceled": State.CANCELED,
+}
+
+
+class ReportContext(NamedTuple):
+    """Who reports to whom, in which transaction."""
+
+    tx: Tx
+    workflow: RowMapping
+    settings: Mapping[str, Any]
+    request: Exchange
+    moves: Transitions
+    run_id: int  # of the runner
+    runner_id: int | None  # None: this store does not know the runner
+
+
+def take_reports(reports: ReportContext) -> tuple[int, int]:
+    """Apply what is reported; gives how many attempts succeeded and how many did not."""
+    request = reports.request
+    if not (request.finished or request.started or request.released):
+        return 0, 0
+    finished: dict[int, Finished] = {}
+    for report in request.finished:
+        finished.setdefault(report.job_id, report)  # the first one counts, in the same message too
+    jobs = reports.moves.now(
+        {item.job_id for part in (finished.values(), request.started, request.released) for item in part}
+    )
+    ours = {job.id: job for job in jobs.values() if job.runner_id == request.runner_id}
+    started = {
+        item.job_id: item.started_at
+        for item in request.started
+        if item.job_id not in finished and _is_at(ours, item, {State.PENDING})
+    }
+    reports.moves.start(started, jobs)
+    released = [item for item in request.released if item.job_id not in finished and item.job_id not in started]
+    pending = [item.job_id for item in released if _is_at(ours, item, {State.PENDING})]
+    _give_back(reports, pending)
+    _let_go(reports, [item for item in released if _is_at(ours, item, {State.CANCELED})])
+    return take_finished(reports, finished.values(), jobs, ours)
+
+
+def _give_back(reports: ReportContext, ids: Sequence[int]) -> None:
+    """Make jobs due again that a runner was given, never started, and gives back.
+
+    Their attempts did not begin, so that the next one has their number: jobs tell by theirs whether they go on with
+    something. Not for what a runner merely does not know of: it may have ended, and a store that crashed forgotten it.
+    """
+    reports.moves.apply(Event.RELEASED, ids)
+    if ids:
+        dialect = reports.tx.dialect
+        dialect.run(reports.tx.db, _NOT_BEGUN + dialect.id_list, {"ids": dialect.ids(ids)})
+
+
+def _is_at(jobs: Mapping[int, JobStatus], item: Any, states: Collection[State]) -> bool:
+    job = jobs.get(item.job_id)
+    return job is not None and job.attempt == item.attempt and job.state in states
+
+
+def _let_go(reports: ReportContext, items: Collection[JobAttempt | Finished]) -> None:
+    """Take canceled jobs from the runner: it has stopped them."""
+    if items:
+        runner_id = reports.request.runner_id
+        rows = [{"job_id": item.job_id, "attempt": item.attempt, "runner_id": runner_id} for item in items]
+        reports.tx.dialect.run_many(reports.tx.db, _LET_GO, rows)
+
+
+def take_finished(
+    reports: ReportContext, finished: Collection[Finished], jobs: Mapping[int, JobStatus], ours: Mapping[int, JobStatus]
+) -> tuple[int, int]:
+    """Apply ends of attempts of `ours`, and record the others; returns how many succeeded and how many did not."""
+    rows: list[dict[str, Any]] = []
+    ends: dict[Event, dict[int, AttemptEnd]] = defaultdict(dict)
+    stopped: list[Finished] = []
+    completed = failed = 0
+    for item in finished:
+        job = jobs.get(item.job_id)
+        if job is None or not 1 <= item.attempt <= job.attempt:
+            continue  # deleted meanwhile, or never given to anybody
+        decision = RetryDecision(Event.CANCELED)
+        is_current = _is_at(ours, item, HELD)
+        if is_current:
+            wait = bool(reports.settings.get("use_pending_failed"))
+            decision = handle(reports.tx, reports.workflow, item, job, use_pending_failed=wait)
+            ends[decision.event][item.job_id] = _end(item, decision, reports.tx.now)
+        elif _is_at(ours, item, {State.CANCELED}):
+            is_current = True
+            stopped.append(item)
+        completed += is_current and item.outcome == "succeeded"
+        failed += is_current and item.outcome != "succeeded"
+        rows.append(
+            _attempt_row(reports, item, decision, is_current=is_current) | {"requirement_id": job.requirement_id}
+        )
+    if rows:
+        reports.tx.dialect.run_many(reports.tx.db, _ATTEMPT, rows)
+    _let_go(reports, stopped)
+    for event, ended in ends.items():
+        reports.moves.end(event, ended, jobs)
+    return completed, failed
+
+
+def _end(item: Finished, decision: RetryDecision, now: float) -> AttemptEnd:
+    recovery = None
+    if decision.event is Event.RETRIED:
+        recovery = json.dumps({"script": decision.recovery_script, "return_code": item.return_code})
+    due_at = now + decision.delay_seconds if decision.delay_seconds else None
+    return AttemptEnd(item.return_code, item.detail or item.reason, item.started_at, recovery, due_at)
+
+
+def _attempt_row(
+    reports: ReportContext, item: Finished, decision: RetryDecision, *, is_current: bool
+) -> dict[str, Any]:
+    usage = item.usage
+    return {
+        "workflow_id": reports.workflow["id"],
+        "job_id": item.job_id,
+        # a runner may outlive the run that it was made for
+        "run_id": reports.workflow["run_id"] if is_current else reports.run_id,
+        "attempt": item.attempt,
+        "runner_id": reports.runner_id,
+        "state": _ATTEMPT_STATE[item.outcome].value,
+        "return_code": item.return_code,
+        "reason": item.reason,
+        "detail": item.detail,
+        "rule": decision.rule,
+        "is_current": is_current,
+        "started_at": item.started_at,
+        "ended_at": item.ended_at,
+        "wall_seconds": item.wall_seconds,
+        "user_cpu_seconds": usage.user_cpu_seconds,
+        "system_cpu_seconds": usage.system_cpu_seconds,
+        "peak_memory_bytes": usage.peak_memory_bytes,
+        "usage": _more_usage(item),
+        "stderr_tail": item.stderr_tail,
+        "stderr_line": item.stderr_line,
+        "stdout_tail": item.stdout_tail,
+        "stdout_line": item.stdout_line,
+        "slurm_state": item.slurm_state,
+    }
+
+
+def _more_usage(item: Finished) -> str | None:
+    known = item.usage.model_dump(exclude=_COLUMNS, exclude_none=True)
+    return json.dumps(known) if known else None

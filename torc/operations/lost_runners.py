@@ -1,0 +1,121 @@
+"""Jobs that lost their runner: what becomes of each, by how the runner or its allocation ended."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sqlalchemy import RowMapping, text
+
+from torc.api.runs import Finished
+from torc.failures.retry import DIED, RUNNER_LOST, decide_lost
+from torc.operations.dispatch import Tx
+from torc.operations.failure_handlers import handle
+from torc.operations.row_mapping import loads
+from torc.planning.allocation_outcomes import FAULTLESS, InterruptedJob, is_faultless, meaning
+from torc.store.transitions import AttemptEnd, JobStatus, Transitions
+from torc.workflow.exit_codes import reported
+from torc.workflow.states import Event, State
+
+_FAULTLESS = ", ".join(f"'{word}'" for word in sorted(FAULTLESS))
+_LOSSES = text(
+    "SELECT count(*) FROM attempt a JOIN runner r ON r.id = a.runner_id WHERE a.job_id = :job_id AND a.run_id = :run_id "
+    "AND a.reason = 'runner_lost' AND a.is_current AND coalesce(r.end_reason, '') <> :died "
+    f"AND coalesce(a.slurm_state, '') NOT IN ({_FAULTLESS})"
+)
+_ATTEMPT = text(
+    "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, return_code, reason, detail, rule, is_current, "
+    "started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, slurm_state, requirement_id) "
+    "SELECT workflow_id, id, :run_id, attempt, :runner_id, 'terminated', :return_code, :reason, :detail, :rule, true, started_at, "
+    ":now, CASE WHEN started_at IS NULL OR started_at > :now THEN 0 ELSE :now - started_at END, 0, 0, 0, :slurm_state, :requirement_id "
+    "FROM job WHERE id = :job_id ON CONFLICT (job_id, attempt) DO NOTHING"
+)
+_ASKED = (
+    "SELECT j.started_at, r.runtime_seconds FROM job j JOIN requirement r ON r.id = j.requirement_id WHERE j.id = :id"
+)
+
+
+class RunnerLoss(NamedTuple):
+    """How a runner ended, and the allocation that it lived in, in the word of the cluster."""
+
+    reason: str
+    cluster_state: str | None = None
+
+
+class _Told(NamedTuple):
+    """What becomes of a job, and what its attempt says."""
+
+    event: Event
+    end: AttemptEnd
+    reason: str
+    detail: str | None = None
+    rule: int | None = None
+
+
+def lose(
+    tx: Tx, workflow: RowMapping, runner_id: int, held: Mapping[int, JobStatus], moves: Transitions, how: RunnerLoss
+) -> None:
+    """Give up those of the jobs that run: their runner, or its memory of them, is no more."""
+    ends: dict[Event, dict[int, AttemptEnd]] = defaultdict(dict)
+    for job in held.values():
+        if job.state is State.RUNNING:
+            told = _told(tx, workflow, job, how)
+            values = {
+                "job_id": job.id,
+                "run_id": workflow["run_id"],
+                "runner_id": runner_id,
+                "now": tx.now,
+                "return_code": reported(None, told.reason),
+                "reason": told.reason,
+                "detail": told.detail,
+                "rule": told.rule,
+                "slurm_state": how.cluster_state,
+                "requirement_id": job.requirement_id,
+            }
+            tx.db.execute(_ATTEMPT, values)
+            ends[told.event][job.id] = told.end
+    for event, jobs in ends.items():
+        moves.end(event, jobs, held)
+
+
+def _told(tx: Tx, workflow: RowMapping, job: JobStatus, how: RunnerLoss) -> _Told:
+    if how.cluster_state is None:
+        return _lost(tx, workflow, job, how)
+    started_at, runtime_request = tx.dialect.fetch(tx.db, _ASKED, {"id": job.id})[0]
+    wall = None if started_at is None else max(0.0, tx.now - started_at)
+    what = meaning(how.cluster_state, InterruptedJob(wall, runtime_request))
+    if what == "interrupted":
+        return _Told(Event.INTERRUPTED, AttemptEnd(reason="runner_stopped"), "runner_stopped")
+    if what == "lost":
+        return _lost(tx, workflow, job, how)
+    detail = f"its allocation ended: {how.cluster_state}"
+    item = Finished(
+        job_id=job.id,
+        attempt=job.attempt,
+        outcome="terminated",
+        return_code=reported(None, what),
+        started_at=started_at,
+        ended_at=tx.now,
+        wall_seconds=wall or 0.0,
+        reason=what,
+        detail=detail,
+        slurm_state=how.cluster_state,
+    )
+    settings = loads(workflow["settings"], {})
+    decision = handle(tx, workflow, item, job, use_pending_failed=bool(settings.get("use_pending_failed")))
+    recovery = None
+    if decision.event is Event.RETRIED:
+        recovery = json.dumps({"script": decision.recovery_script, "return_code": item.return_code})
+    due_at = tx.now + decision.delay_seconds if decision.delay_seconds else None
+    return _Told(
+        decision.event, AttemptEnd(item.return_code, detail, started_at, recovery, due_at), what, detail, decision.rule
+    )
+
+
+def _lost(tx: Tx, workflow: RowMapping, job: JobStatus, how: RunnerLoss) -> _Told:
+    counted = {"job_id": job.id, "run_id": workflow["run_id"], "died": DIED}
+    losses = tx.db.execute(_LOSSES, counted).scalar_one()
+    event = decide_lost(losses, DIED if is_faultless(how.cluster_state) else how.reason).event
+    return _Told(event, AttemptEnd(reason=RUNNER_LOST if event is Event.TERMINATED else None), RUNNER_LOST)

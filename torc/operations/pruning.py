@@ -1,0 +1,34 @@
+"""Workflows that have been kept for long enough."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sqlalchemy import text
+
+from torc.api.workflows import DeleteWorkflow, PruneWorkflows, Workflow
+from torc.operations.dispatch import DryRun, Tx, answers
+from torc.operations.row_mapping import workflows_of
+from torc.operations.workflows import delete_workflow
+
+_UNFINISHED = {"running", "interrupted"}
+_ALL = text("SELECT * FROM workflow ORDER BY id DESC")
+
+
+@answers(PruneWorkflows, removes=True)
+def prune_workflows(tx: Tx, request: PruneWorkflows) -> list[Workflow]:
+    """Delete what is old, in one transaction."""
+    before = tx.now - request.older_than_seconds
+    seen: Counter[str] = Counter()
+    chosen = []
+    for workflow in workflows_of(tx, tx.db.execute(_ALL).mappings().all()):
+        seen[workflow.name] += 1
+        is_old = (workflow.ended_at or workflow.updated_at) <= before
+        is_kept = seen[workflow.name] <= request.keep or workflow.state in _UNFINISHED
+        if is_old and not is_kept and (workflow.is_archived or not request.archived_only):
+            chosen.append(workflow)
+    if request.dry_run:
+        raise DryRun(chosen)
+    for workflow in chosen:
+        delete_workflow(tx, DeleteWorkflow(workflow_id=workflow.id))
+    return chosen

@@ -1,0 +1,179 @@
+"""What jobs refer to by name: resource requirement classes, failure handlers, Slurm schedulers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import RowMapping, text
+
+from torc.api import data as api
+from torc.api.base import Page
+from torc.errors import Conflict
+from torc.operations.dispatch import Tx, answers
+from torc.operations.named_objects import (
+    ObjectKind,
+    checked,
+    delete_part,
+    insert_part,
+    locked_part,
+    page_of,
+    part_row,
+    update_part,
+)
+from torc.operations.row_mapping import loads
+from torc.spec import model
+
+REQUIREMENT = ObjectKind("requirement", "resource requirement", "resource-requirements")
+HANDLER = ObjectKind("named", "failure handler", "failure-handlers", "failure_handler")
+SCHEDULER = ObjectKind("named", "Slurm scheduler", "slurm-schedulers", "slurm_scheduler")
+
+
+# -- requirement classes ----------------------------------------------------------------------------------------
+
+
+def _requirement(row: RowMapping, num_jobs: int | None = None) -> api.Requirement:
+    return api.Requirement(**{key: row[key] for key in row}, num_jobs=num_jobs)
+
+
+@answers(api.ListRequirements)
+def list_requirements(tx: Tx, request: api.ListRequirements) -> Page[api.Requirement]:
+    """List requirement classes."""
+    rows, cursor = page_of(tx, REQUIREMENT, request)
+    return Page(items=[_requirement(row) for row in rows], cursor=cursor)
+
+
+@answers(api.GetRequirement)
+def get_requirement(tx: Tx, request: api.GetRequirement) -> api.Requirement:
+    """Get one requirement class."""
+    row = part_row(tx, REQUIREMENT, request.requirement_id)
+    count = text("SELECT count(*) FROM job WHERE workflow_id = :workflow_id AND requirement_id = :id")
+    jobs = tx.db.execute(count, {"id": row["id"], "workflow_id": row["workflow_id"]}).scalar_one()
+    return _requirement(row, jobs)
+
+
+@answers(api.CreateRequirement)
+def create_requirement(tx: Tx, request: api.CreateRequirement) -> api.Requirement:
+    """Add a requirement class."""
+    values = request.model_dump(exclude={"workflow_id", "name"})
+    number = insert_part(tx, REQUIREMENT, request.workflow_id, request.name, values)
+    return get_requirement(tx, api.GetRequirement(requirement_id=number))
+
+
+@answers(api.UpdateRequirement)
+def update_requirement(tx: Tx, request: api.UpdateRequirement) -> api.Requirement:
+    """Change a requirement class."""
+    values = request.model_dump(exclude={"requirement_id"}, exclude_none=True)
+    update_part(tx, REQUIREMENT, locked_part(tx, REQUIREMENT, request.requirement_id), values)
+    return get_requirement(tx, api.GetRequirement(requirement_id=request.requirement_id))
+
+
+@answers(api.DeleteRequirement)
+def delete_requirement(tx: Tx, request: api.DeleteRequirement) -> None:
+    """Delete a requirement class that no job uses."""
+    delete_part(tx, REQUIREMENT, request.requirement_id, _used_by_job("requirement_id"))
+    forget = text("UPDATE attempt SET requirement_id = NULL WHERE requirement_id = :id")
+    tx.db.execute(forget, {"id": request.requirement_id})
+
+
+def _used_by_job(column: str) -> tuple[str, str]:
+    return "job", f"SELECT name FROM job WHERE workflow_id = :workflow_id AND {column} = :id LIMIT 1"
+
+
+# -- failure handlers and Slurm schedulers ----------------------------------------------------------------------
+
+
+def _fields(kind: type[model.Part], name: str, fields: Mapping[str, Any]) -> dict[str, str]:
+    checked(kind, **{**fields, "name": name})
+    return {"fields": json.dumps({key: value for key, value in fields.items() if key != "name"})}
+
+
+def _handler(row: RowMapping) -> api.FailureHandler:
+    return api.FailureHandler(
+        id=row["id"], workflow_id=row["workflow_id"], name=row["name"], fields=loads(row["fields"], {})
+    )
+
+
+def _scheduler(row: RowMapping) -> api.SlurmScheduler:
+    return api.SlurmScheduler(
+        id=row["id"], workflow_id=row["workflow_id"], name=row["name"], fields=loads(row["fields"], {})
+    )
+
+
+@answers(api.ListFailureHandlers)
+def list_failure_handlers(tx: Tx, request: api.ListFailureHandlers) -> Page[api.FailureHandler]:
+    """List failure handlers."""
+    rows, cursor = page_of(tx, HANDLER, request)
+    return Page(items=[_handler(row) for row in rows], cursor=cursor)
+
+
+@answers(api.GetFailureHandler)
+def get_failure_handler(tx: Tx, request: api.GetFailureHandler) -> api.FailureHandler:
+    """Get one failure handler."""
+    return _handler(part_row(tx, HANDLER, request.failure_handler_id))
+
+
+@answers(api.CreateFailureHandler)
+def create_failure_handler(tx: Tx, request: api.CreateFailureHandler) -> api.FailureHandler:
+    """Add a failure handler."""
+    fields = _fields(model.FailureHandler, request.name, request.fields)
+    number = insert_part(tx, HANDLER, request.workflow_id, request.name, fields)
+    return get_failure_handler(tx, api.GetFailureHandler(failure_handler_id=number))
+
+
+@answers(api.UpdateFailureHandler)
+def update_failure_handler(tx: Tx, request: api.UpdateFailureHandler) -> api.FailureHandler:
+    """Replace the fields of a failure handler."""
+    row = locked_part(tx, HANDLER, request.failure_handler_id)
+    update_part(tx, HANDLER, row, _fields(model.FailureHandler, row["name"], request.fields))
+    return get_failure_handler(tx, api.GetFailureHandler(failure_handler_id=row["id"]))
+
+
+@answers(api.DeleteFailureHandler)
+def delete_failure_handler(tx: Tx, request: api.DeleteFailureHandler) -> None:
+    """Delete a failure handler that no job uses."""
+    delete_part(tx, HANDLER, request.failure_handler_id, _used_by_job("failure_handler_id"))
+
+
+@answers(api.ListSlurmSchedulers)
+def list_slurm_schedulers(tx: Tx, request: api.ListSlurmSchedulers) -> Page[api.SlurmScheduler]:
+    """List Slurm schedulers."""
+    rows, cursor = page_of(tx, SCHEDULER, request)
+    return Page(items=[_scheduler(row) for row in rows], cursor=cursor)
+
+
+@answers(api.GetSlurmScheduler)
+def get_slurm_scheduler(tx: Tx, request: api.GetSlurmScheduler) -> api.SlurmScheduler:
+    """Get one Slurm scheduler."""
+    return _scheduler(part_row(tx, SCHEDULER, request.slurm_scheduler_id))
+
+
+@answers(api.CreateSlurmScheduler)
+def create_slurm_scheduler(tx: Tx, request: api.CreateSlurmScheduler) -> api.SlurmScheduler:
+    """Add a Slurm scheduler."""
+    fields = _fields(model.SlurmScheduler, request.name, request.fields)
+    number = insert_part(tx, SCHEDULER, request.workflow_id, request.name, fields)
+    return get_slurm_scheduler(tx, api.GetSlurmScheduler(slurm_scheduler_id=number))
+
+
+@answers(api.UpdateSlurmScheduler)
+def update_slurm_scheduler(tx: Tx, request: api.UpdateSlurmScheduler) -> api.SlurmScheduler:
+    """Replace the fields of a Slurm scheduler."""
+    row = locked_part(tx, SCHEDULER, request.slurm_scheduler_id)
+    update_part(tx, SCHEDULER, row, _fields(model.SlurmScheduler, row["name"], request.fields))
+    return get_slurm_scheduler(tx, api.GetSlurmScheduler(slurm_scheduler_id=row["id"]))
+
+
+@answers(api.DeleteSlurmScheduler)
+def delete_slurm_scheduler(tx: Tx, request: api.DeleteSlurmScheduler) -> None:
+    """Delete a Slurm scheduler that no job or action uses."""
+    row = locked_part(tx, SCHEDULER, request.slurm_scheduler_id)
+    actions = text("SELECT position, settings FROM action WHERE workflow_id = :id ORDER BY position")
+    for position, settings in tx.db.execute(actions, {"id": row["workflow_id"]}):
+        if loads(settings, {}).get("scheduler") == row["name"]:
+            raise Conflict(
+                f"Slurm scheduler `{row['name']}` is used by action {position + 1} of the workflow",
+                hint="bring in a spec without it: torc workflows reinitialize --spec SPEC",
+            )
+    delete_part(tx, SCHEDULER, request.slurm_scheduler_id, _used_by_job("scheduler_id"))

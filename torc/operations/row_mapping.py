@@ -1,0 +1,171 @@
+"""Rows into the values of the contract, and the row that a request names or an error that helps."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import RowMapping, text
+
+from torc.api.runs import NodeCapacity
+from torc.api.workflows import Counts, Workflow, WorkflowState
+from torc.errors import Invalid, NotFound
+from torc.operations.dispatch import Tx
+from torc.workflow.resources import Capacity, Pool, ResourceRequest
+from torc.workflow.states import SATISFIED, UNSUCCESSFUL, State
+
+_CLASSES = (
+    "SELECT id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement "
+    "WHERE workflow_id = :id ORDER BY id"
+)
+
+
+def loads(value: Any, default: Any = None) -> Any:
+    """Give the data of a JSON column read by a plain statement: text on SQLite, data on PostgreSQL."""
+    if value is None:
+        return default
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def workflow_row(tx: Tx, workflow_id: int, *, lock: bool = False) -> RowMapping:
+    """Give the row of a workflow, locked against other changes when asked. Raises NotFound."""
+    if lock:
+        tx.dialect.lock_workflow(tx.db, workflow_id)
+    row = tx.db.execute(_WORKFLOW, {"id": workflow_id}).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no workflow {workflow_id}", hint="`torc workflows list` shows what there is")
+    return row
+
+
+#: of a thing whose workflow is not stored whole yet, nothing is told
+IN_WORKFLOW = "EXISTS (SELECT 1 FROM workflow WHERE workflow.id = {}.workflow_id)"
+_WORKFLOW = text("SELECT * FROM workflow WHERE id = :id")
+_GROW = text("UPDATE workflow SET version = version + 1, updated_at = :now WHERE id = :id")
+
+
+def grow_version(tx: Tx, workflow_id: int) -> None:
+    """Note that somebody changed a workflow: what was proposed for an earlier version of it is stale."""
+    tx.db.execute(_GROW, {"now": tx.now, "id": workflow_id})
+
+
+def workflow_of(tx: Tx, row: RowMapping) -> Workflow:
+    """Make the value of a workflow."""
+    return workflows_of(tx, [row])[0]
+
+
+def workflows_of(tx: Tx, rows: Sequence[RowMapping]) -> list[Workflow]:
+    """Make the values of workflows, with two queries for all of them."""
+    among = {"ids": tx.dialect.ids(row["id"] for row in rows)}
+    counts: dict[int, dict[State, int]] = {row["id"]: {} for row in rows}
+    counted = f"SELECT workflow_id, state, count FROM job_count WHERE count > 0 AND workflow_id IN {tx.dialect.id_list}"
+    for workflow_id, state, count in tx.db.execute(text(counted), among):
+        counts[workflow_id][State(state)] = count
+    running = f"SELECT DISTINCT workflow_id FROM runner WHERE is_active AND workflow_id IN {tx.dialect.id_list}"
+    active = {found[0] for found in tx.db.execute(text(running), among)}
+    return [_workflow(row, counts[row["id"]], row["id"] in active) for row in rows]
+
+
+def _workflow(row: RowMapping, counts: dict[State, int], active: bool) -> Workflow:
+    return Workflow(
+        id=row["id"],
+        name=row["name"],
+        state=_state(row, counts, active),
+        user=row["user"],
+        description=row["description"],
+        project=row["project"],
+        metadata=loads(row["meta"], {}),
+        env=loads(row["env"], {}),
+        settings=loads(row["settings"], {}),
+        directory=row["directory"],
+        run_id=row["run_id"],
+        version=row["version"],
+        is_archived=bool(row["is_archived"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        counts=Counts(by_state=counts),
+    )
+
+
+def _state(row: RowMapping, counts: dict[State, int], active: bool) -> WorkflowState:
+    if active and row["ended_at"] is None:  # after the end, runners may still be about to leave
+        return "running"
+    if row["is_canceled"]:
+        return "canceled"
+    if counts and all(state in SATISFIED for state in counts):
+        return "completed"
+    if row["ended_at"] is not None and any(state in counts for state in UNSUCCESSFUL):
+        return "failed"
+    return "interrupted" if row["is_begun"] else "idle"
+
+
+def encode_cursor(*key: Any) -> str:
+    """Give the opaque text of a key."""
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None, length: int = 1) -> Sequence[Any] | None:
+    """Give the key of a cursor. Raises Invalid for one that was not given by the same request."""
+    if cursor is None:
+        return None
+    try:
+        key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error):
+        key = None
+    if not isinstance(key, list) or len(key) != length or not all(isinstance(part, int) for part in key):
+        raise Invalid("this cursor means nothing", hint="use a cursor as a reply gave it, with the same request")
+    return key
+
+
+def id_range(tx: Tx, table: str, workflow_id: int, cursor: str | None) -> tuple[int, int]:
+    """Give the ids (above the first, up to the second) among which the next page of a list of a workflow's things lies.
+
+    Ids of one workflow lie close together: reading them by range spares sorting all of them for each page.
+    """
+    key = decode_cursor(cursor, 2)
+    if key is not None:
+        return key[0], key[1]
+    found = tx.dialect.fetch(
+        tx.db, f"SELECT min(id), max(id) FROM {table} WHERE workflow_id = :id", {"id": workflow_id}
+    )
+    first, last = found[0]
+    return (0, 0) if first is None else (first - 1, last)
+
+
+def name_condition(tx: Tx, column: str, name: str) -> tuple[str, dict[str, str]]:
+    """Give the condition that a column has a name, or matches one with `*` or `?`, and its parameters."""
+    if "*" in name or "?" in name:
+        return tx.dialect.matches(column), {"pattern": tx.dialect.pattern(name)}
+    return f"{column} = :name", {"name": name}
+
+
+def request_of(row: RowMapping) -> ResourceRequest:
+    """Give what a row asks for that has the columns of a requirement among others."""
+    return ResourceRequest(*(row[field] for field in ResourceRequest._fields))
+
+
+def capacity_of(node: NodeCapacity) -> Capacity | Pool:
+    """Give what a runner says that it has, or has free, as what packing takes."""
+    first = Capacity(node.num_cpus, node.memory_bytes, node.num_gpus, node.runtime_seconds)
+    if not node.others:
+        return first
+    others = (Capacity(at.num_cpus, at.memory_bytes, at.num_gpus, at.runtime_seconds) for at in node.others)
+    return Pool((first, *others))
+
+
+class StoredClass(NamedTuple):
+    """A requirement class of a workflow."""
+
+    id: int
+    name: str
+    request: ResourceRequest
+
+
+def classes_of(tx: Tx, workflow_id: int) -> dict[int, StoredClass]:
+    """Give the requirement classes of a workflow by id, in order."""
+    rows = tx.dialect.fetch(tx.db, _CLASSES, {"id": workflow_id})
+    return {row[0]: StoredClass(row[0], row[1], ResourceRequest(*row[2:])) for row in rows}

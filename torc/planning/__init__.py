@@ -1,0 +1,1 @@
+"""What a workflow will take, and which allocations it needs. Pure."""

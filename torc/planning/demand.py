@@ -1,0 +1,92 @@
+"""What is left to do of a workflow, in sums: how many jobs of which class, and how far from now.
+
+Plans of allocations are made from this, so that their cost does not grow with the number of jobs. Not for the plans
+themselves (`torc.schedulers.slurm.allocation_planning`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from torc.workflow.graph import Graph
+from torc.workflow.resources import ResourceRequest
+from torc.workflow.states import FINISHED, State
+
+#: what is over, or will not run unless somebody makes it due again
+_NOT_DUE = FINISHED | {State.PENDING_FAILED}
+
+
+class DemandCell(NamedTuple):
+    """The jobs of one class in one stage. They do not wait for each other."""
+
+    stage: int  # 0: nothing that is not finished is waited for
+    requirement: int  # index of the class
+    num_jobs: int
+
+
+class Demand(NamedTuple):
+    """What is left to do. Cells stand in order of stage, then class."""
+
+    names: tuple[str, ...]  # of the classes
+    requests: tuple[ResourceRequest, ...]
+    cells: tuple[DemandCell, ...]
+
+    @property
+    def num_jobs(self) -> int:
+        """Count the jobs that are left."""
+        return sum(cell.num_jobs for cell in self.cells)
+
+
+class DemandPart(NamedTuple):
+    """Jobs that make some allocations due once all of them are ready."""
+
+    jobs: tuple[int, ...]
+    num_allocations: int
+
+
+def due_jobs(states: Sequence[State] | None, num_jobs: int) -> Sequence[bool]:
+    """Tell of each job whether it is to run yet. None: all of them."""
+    return [True] * num_jobs if states is None else [state not in _NOT_DUE for state in states]
+
+
+def sums(stage: Iterable[int], requirement_of: Iterable[int]) -> tuple[DemandCell, ...]:
+    """Count jobs by stage and class."""
+    counts: defaultdict[tuple[int, int], int] = defaultdict(int)
+    for key in zip(stage, requirement_of, strict=True):
+        counts[key] += 1
+    return tuple(DemandCell(*key, count) for key, count in sorted(counts.items()) if key[0] >= 0)
+
+
+def jobs_in(cells: Collection[tuple[int, int]], stage: Sequence[int], requirement_of: Sequence[int]) -> list[int]:
+    """Give the jobs of cells (stage, class), in order."""
+    wanted = set(cells)
+    return [job for job, key in enumerate(zip(stage, requirement_of, strict=True)) if key in wanted]
+
+
+def parts(graph: Graph, jobs: Sequence[int], num_allocations: int, most_parts: int) -> list[DemandPart]:
+    """Spread allocations over jobs that become ready bit by bit, so that each is asked for when there is work for it.
+
+    Jobs with the same prerequisites become ready together: one of them stands for all. Where all jobs do, there is one part.
+    """
+    by_gate: defaultdict[int | None, list[int]] = defaultdict(list)
+    for job in jobs:
+        by_gate[graph.gate_of[job]].append(job)
+    first = [(members[0], len(members)) for members in by_gate.values()]
+    wanted = max(1, min(num_allocations, most_parts, len(first)))
+    made, at, seen = [], 0, 0
+    for number in range(1, wanted + 1):
+        chosen: list[int] = []
+        # each part takes the gates up to its share of the jobs, and at least one, and leaves one for each that follows
+        while at < len(first) - (wanted - number) and (
+            not chosen or seen + first[at][1] <= len(jobs) * number / wanted
+        ):
+            chosen.append(first[at][0])
+            seen += first[at][1]
+            at += 1
+        if number == wanted:
+            chosen += [job for job, _ in first[at:]]
+        upto, before = num_allocations * number // wanted, num_allocations * (number - 1) // wanted
+        made.append(DemandPart(tuple(chosen), upto - before))
+    return made

@@ -1,0 +1,396 @@
+"""What may be shown of text that others wrote: without known secrets, without terminal escapes, no longer than wanted.
+
+Secrets are known by their form (tokens of well-known services, private keys) or by the name before them (`password=`,
+`AWS_SECRET_ACCESS_KEY=`, `--token`). This is a net under what people share on purpose, no proof that nothing secret is left.
+The time is linear in the length of the text: no pattern can fail after it has read far. Not for what is stored: logs stay as
+they were written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from torc.display_text import INVISIBLE
+
+_SHORTEST_LITERAL = 6
+_MOST_ROUNDS = 5
+_LONGEST_KEY = 16 * 1024
+
+
+class _Form(NamedTuple):
+    """Something that is secret by its form. It is looked for only where one of its needles stands."""
+
+    kind: str
+    needles: tuple[str, ...]
+    pattern: str  # compiled when it is needed: most never are, and every command imports this
+
+
+def _form(kind: str, needles: str, pattern: str) -> _Form:
+    return _Form(kind, tuple(needles.split()), pattern)
+
+
+#: a word of a shell that stands for itself: in quotes, or without any
+_WORD = r"(?:'(?!\[redacted)[^'\n]{1,256}'|\"(?![$\[])[^\"\n]{1,256}\"|(?![$\"'\[(-])[^\s\"'`|;&<>()]{1,256})"
+
+
+def _option(programs: str, words: str, option: str) -> _Form:
+    """A password behind an option whose name says nothing: only of a program that is known to take it so."""
+    return _form(
+        "password", programs, rf"((?<![A-Za-z0-9])(?:{words})[ \t](?:[^\n|;&]{{0,160}}?[ \t])?{option}){_WORD}"
+    )
+
+
+#: a word with a digit that is no option, and no name with a value
+_PLAIN = r"(?![-\[])(?=\S{6})(?=\S{0,128}[0-9])(?![^\s=]*[=\]])"
+#: what reads a password from its standard input, as far as that says so
+_READS_PASSWORD = (
+    r"(?:sudo[ \t](?:[^\n|;&<]{0,80}?[ \t])?(?:-[A-Za-z]{0,8}S|--stdin)(?![A-Za-z])"
+    r"|(?:kinit|iinit|chpasswd|cryptsetup|smbpasswd)(?![A-Za-z])|[a-z0-9-]{2,20}[ \t][^\n|;&<]{0,160}?"
+    r"(?:--(?:password-stdin|passphrase-fd|with-token|pinentry-mode)|-pass(?:in|out)?[ \t]stdin|(?<=passwd )--stdin))"
+)
+
+#: the first group, where there is one, stays
+_FORMS = (
+    _form("torc token", "torc_ torcjob_", r"torc(?:job)?_[0-9]{1,18}_[A-Za-z0-9_-]{43,}"),
+    _form("aws key", "AKIA ASIA", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9])"),
+    _form(
+        "github token",
+        "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
+        r"(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})",
+    ),
+    _form("gitlab token", "glpat- gldt- glrt- glcbt- glptt-", r"gl(?:pat|dt|rt|cbt|ptt)-[A-Za-z0-9_.-]{20,}"),
+    _form("slack token", "xox xapp-", r"(?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{10,}"),
+    _form("slack webhook", "hooks.slack.com/", r"(hooks\.slack\.com/)(?:services|workflows)/[A-Za-z0-9/_-]{8,}"),
+    _form("api key", "sk-", r"(?<![A-Za-z0-9])sk-(?=[A-Za-z_-]{0,60}[0-9])[A-Za-z0-9_-]{20,}"),
+    _form("stripe key", "_live_", r"(?<![A-Za-z0-9])[sr]k_live_[A-Za-z0-9]{16,}"),
+    _form("hugging face token", "hf_", r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,}"),
+    _form("google key", "AIza ya29.", r"(?<![A-Za-z0-9])(?:AIza[0-9A-Za-z_-]{35}|ya29\.[0-9A-Za-z_-]{20,})"),
+    _form("package token", "pypi- npm_", r"(?<![A-Za-z0-9])(?:pypi-AgE[A-Za-z0-9_-]{50,}|npm_[A-Za-z0-9]{36,})"),
+    _form("docker token", "dckr_pat_", r"dckr_pat_[A-Za-z0-9_-]{20,}"),
+    _form("databricks token", "dapi", r"(?<![A-Za-z0-9])dapi[0-9a-f]{32}(?![A-Za-z0-9])"),
+    _form("json web token", "eyJ", r"(?<![A-Za-z0-9_.-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
+    _form(
+        "credentials",
+        "uthorization UTHORIZATION",
+        r"((?i:authorization)[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?(?i:bearer|basic|token|apikey|api-key|key|negotiate) )"
+        r"[A-Za-z0-9._~+/=:-]{4,}",
+    ),
+    _form(
+        "credentials",
+        "uthorization UTHORIZATION",
+        r"((?i:authorization)[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?)"
+        r"(?=[A-Za-z._~+/=:-]{0,60}[0-9])[A-Za-z0-9._~+/=:-]{8,}(?=[\"']|\s*(?:\n|$))",
+    ),
+    _form("credentials", "earer EARER", r"((?<![A-Za-z0-9])(?i:bearer)[ \t])[A-Za-z0-9._~+/=-]{16,}"),
+    _form("cookie", "ookie:", r"((?<![A-Za-z0-9])[Cc]ookie:[ \t]{0,4})[^\s;=]{1,100}=[^\n\r]+"),
+    _form(
+        "credentials",
+        "curl",
+        r"(\s(?:-u|--user)[ =]?(?P<quote>[\"'])?)"
+        r"(?!\d+:\d+\s)[^\s:\"'/$]{1,64}:(?!\$)(?(quote)[^\n\"']|[^\s\"']){1,256}",
+    ),
+    _option("sshpass", "sshpass", "-p ?"),
+    _option("mysql mariadb", r"(?:mysql|mariadb)[a-z-]{0,12}", "-p"),
+    _option("7z", "7z[ar]?", "-p"),
+    _option("zip", "(?:un)?zip", "-P "),
+    _option("login", "login", "-p "),
+    _option("redis-cli", "redis-cli", "-a "),
+    _option("ldap", "ldap[a-z]{1,12}", "-w "),
+    _option("ssh-keygen", "ssh-keygen", "-[NP] "),
+    _option("smbclient", "smbclient", r"-U ?[^\s%]{1,64}%"),
+    _option("openssl", "openssl", r"-pass(?:in|out)?[ \t]pass:"),
+    _option("aws configure", "aws[ \t]configure", r"aws_[a-z_]{3,30}[ \t]"),
+    _option("mongo", r"mongo[a-z]{0,8}", "-p "),
+    _option("sqlcmd isql bcp", "sqlcmd|isql|bcp", "-P "),
+    _option("twine snowsql ncftp", r"twine|snowsql|ncftp[a-z]{0,4}", "-p "),
+    _option("lftp", "lftp", r"-u ?[^\s,\"']{1,64},"),
+    _option("net rpcclient smbget winexe", "net|rpcclient|smbget|winexe", r"-U ?[^\s%]{1,64}%"),
+    _option("keytool jarsigner", "keytool|jarsigner", r"-(?:store|key|(?:dest|src)(?:store|key))pass[ \t]"),
+    _option("openssl", r"openssl[ \t]enc", "-k "),
+    _option("curl", "curl", "--oauth2-bearer[ =]"),
+    _option("wandb vault", r"(?:wandb|vault)[ \t]login", rf"(?<!-key[ \t]){_PLAIN}"),
+    _option("rclone", "rclone", rf"obscure[ \t]{_PLAIN}"),
+    _option("mc", r"mc[ \t]alias[ \t]set", r"\w{1,64}[ \t]https?://\S{1,256}[ \t][^\s$-]\S{0,128}[ \t]"),
+    _option("htpasswd", "htpasswd", r"-[A-Za-z]{0,6}(?:nb|bn)[A-Za-z]{0,6}[ \t][^\s-]\S{0,128}[ \t]"),
+    _option(
+        "htpasswd", "htpasswd", r"-(?![A-Za-z]{0,6}n)[A-Za-z]{0,6}b[A-Za-z]{0,6}[ \t][^\s-]\S{0,256}[ \t]\S{1,128}[ \t]"
+    ),
+    _form(
+        "password",
+        "sqlplus sqlldr expdp impdp rman sqlcl",
+        r"((?<![A-Za-z0-9])(?:sqlplus|sqlldr|expdp|impdp|rman|sqlcl)[ \t](?:(?:-[A-Za-z]{1,8}|target|userid=|[\"'])[ \t]{0,4}){0,6}"
+        r"[A-Za-z][A-Za-z0-9_#]{0,64}/)(?![$\[])[^\s\"'@/`|;&]{1,128}",
+    ),
+    _form(
+        "password",
+        "sudo kinit iinit passw with-token fd stdin cryptsetup",
+        r"((?<![A-Za-z0-9_-])(?:echo|printf)[ \t](?:-[neE]{1,3}[ \t]){0,4})"
+        rf"(?!\[redacted|-[neE]{{1,3}}[ \t])[^\n|;&$`<>]{{1,256}}?(?=[ \t]{{0,4}}\|[ \t]{{0,4}}{_READS_PASSWORD})",
+    ),
+    _form(
+        "password",
+        "<<<",
+        rf"((?<![A-Za-z0-9_-]){_READS_PASSWORD}[^\n|;&<]{{0,160}}<<<[ \t]{{0,4}}){_WORD}",
+    ),
+    _form(
+        "password",
+        "login",
+        r"((?:machine\s{1,16}\S{1,256}|default)\s{1,16}"
+        r"login\s{1,16}[^\s]{1,128}\s{1,16}password\s{1,16})(?!\[)\S{1,256}",
+    ),
+    _form("credentials", '"auth"', r"(\"auth\"[ \t]{0,4}:[ \t]{0,4}\")[A-Za-z0-9+/=]{8,}(?=\")"),
+    _form("api key", '"key"', r"(\"key\"[ \t]{0,4}:[ \t]{0,4}\")[0-9a-f]{32}(?=\")"),
+    # a key of a document, with words that only a passphrase has
+    _form(
+        "passphrase",
+        "assphrase",
+        r"((?:^|(?<=\n))[ \t]{0,16}[A-Za-z0-9_.-]{0,40}[Pp]assphrase[ \t]{0,4}[:=][ \t]{0,4})"
+        r"(?![\[$\"'{|>])[^\s,;.!?:=()]{1,40}(?:[ \t][^\s,;.!?:=()]{1,40}){2,12}(?=[ \t]{0,4}\r?(?:\n|$))",
+    ),
+    # a variable in the place of the password is no secret
+    _form("credentials", "://", r"((?<=://)(?=[^\s/@:]{0,256}:(?!\$)[^\s/]{1,1024}@))[^\s/?#\"'<>`]{1,1280}(?=@)"),
+    _form("credentials", "://", r"((?<=://))[A-Za-z0-9_-]{20,256}(?=@)"),
+    # a slash or two are missing
+    _form(
+        "credentials",
+        "ostgres",
+        r"((?i:postgres(?:ql)?(?:\+\w{1,16})?):/?(?!/))[^\s/@:]{1,256}:(?!\$)[^\s/]{1,1024}(?=@)",
+    ),
+    _form(
+        "signature", "ig= ignature=", r"((?<![A-Za-z0-9])(?:[Ss]ig|[A-Za-z-]{0,8}[Ss]ignature)=)[A-Za-z0-9%+/=_-]{16,}"
+    ),
+)
+
+#: names of what is secret: `PGPASSWORD`, `dbPassword`; `API_TOKEN`, `TOKEN_2`, `accessToken`, `ssh-key`; `SIGNING_KEY`
+_PASSWORD = r"passwords?|passwd|passphrase|(?<![A-Za-z])pwd|(?-i:(?<![A-Za-z])PW|(?<=[A-Z_])PW)"
+_SECRET = (
+    r"secrets?(?:[_-]?(?:access[_-]?)?key)?|tokens?|credentials?|"
+    r"(?:api|access|private|secret|auth|account|encryption|signing|shared|license|ssh|subscription)[_-]?key"
+)
+_NAME = re.compile(
+    rf"(?:(?P<password>(?i:{_PASSWORD}))|(?P<secret>(?<![A-Za-z])(?i:{_SECRET})|(?<=[a-z])(?:Token|Secret|ApiKey|AccessKey|PrivateKey)"
+    rf"|(?P<capital>(?<=_)(?:KEY|PASS)|SSHPASS)|(?P<short>(?<![A-Za-z])(?:pw|pass))))(?:_[A-Z0-9][A-Z0-9_]{{0,40}})?(?![A-Za-z0-9_-])"
+)
+_SIGN = re.compile(r"\\?[\"']?[ \t]{0,4}(?P<mark>[:=])[ \t]{0,4}|[\"']?[ \t]{1,4}")
+#: a value in quotes that are escaped: JSON inside of JSON
+_ESCAPED_VALUE = re.compile(r"(?P<quote>\\[\"'])(?P<value>[^\"'\\\n]*)")
+_VALUE = re.compile(r"(?P<quote>[\"'])?(?P<value>(?(quote)(?:[^\"'\\\n]|\\.)*|[^\s\"'`,;&<>()\[\]{}|]+))")
+_NEEDLES = ("passw", "passphrase", "pw", "secret", "token", "credential", "key", "pass=", "_pass", "--pass", "sshpass")
+#: a value as long as this, that is no secret, is not searched for names
+_LONG = 200
+_SECRET_NAME = re.compile(
+    rf"(?:passwords?|passwd|passphrase|(?:^|[_.-])(?:pwd|pass|key|{_SECRET})|sshpass)(?:[_-](?-i:[A-Z0-9]{{1,12}}))?$",
+    re.IGNORECASE,
+)
+#: these are no secrets but stand for one, or for none
+_EMPTY = re.compile(
+    r"(?:none|null|nil|true|false|yes|no|undefined|unset|empty|required|optional|missing|invalid|expired|string|str|bytes|"
+    r"x{3,}|\*+|\.{2,}|\$\{.*|\$\(.*|\$[A-Z_][A-Z0-9_]*|%.*|password|passwd|passphrase|token|secret|key|[A-Z_]*(?:PASSWORD|TOKEN|SECRET|KEY)|"
+    r"\[redacted.*)$",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"[+-]?[0-9]{1,7}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?[a-zA-Z%]{0,4}$")
+_CREDENTIALS = re.compile(r"(?<=:/)(?P<second>/?)(?=[^@:]*:)(?!\[redacted).*(?=@)", re.DOTALL)
+_OPTION = re.compile(r"(?:^|\s)--?[a-z-]*$")
+#: before `token` and the like, the rest of an option that takes nothing else: not `--pad-token`
+_SECRET_OPTION = re.compile(
+    r"(?:^|[\s\"'])--?(?:(?:auth|access|api|app|bearer|bot|client|hf|refresh|session|github|gitlab|registration|slack|user|vault|wandb)-)*$"
+)
+_HEADER = re.compile(r"(?:^|[\s\"'])(?:X-[A-Za-z0-9-]{0,40}|[A-Z][A-Za-z]{1,20}-(?:[A-Z][A-Za-z]{1,20}-){0,3})$")
+_OPENED = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
+_CLOSED = re.compile(r"-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
+_BASE64_LINES = re.compile(r"(?:\s*[A-Za-z0-9+/=]{16,})*")
+_BASE64_LINE = re.compile(r"[ \t]*[A-Za-z0-9+/=]{1,100}\s*$")
+
+
+def redact(text: str, literals: Iterable[str] = ()) -> str:
+    """Replace what is known to be secret by `[redacted: kind]`. `literals` are secrets that are known to the letter."""
+    for literal in sorted({known for known in literals if len(known) >= _SHORTEST_LITERAL}, key=len, reverse=True):
+        text = text.replace(literal, "[redacted: secret]")
+    for _ in range(_MOST_ROUNDS):  # what one replacement leaves beside it may be known only then
+        before, text = text, _once(text)
+        if text == before:
+            break
+    return text
+
+
+def _once(text: str) -> str:
+    text = _without_private_keys(text)
+    for form in _FORMS:
+        if any(needle in text for needle in form.needles):
+            text = re.sub(form.pattern, _replacer(form), text)
+    lowered = text.lower()
+    return _without_named(text) if any(needle in lowered for needle in _NEEDLES) else text
+
+
+def redact_json(value: Any, literals: Iterable[str] = ()) -> Any:
+    """Do so in all that JSON holds; a text under a name that says secret goes, whatever it looks like."""
+    known = tuple(literals)
+    if isinstance(value, str):
+        return redact(value, known)
+    if isinstance(value, Mapping):
+        return {
+            key: "[redacted: secret]" if _is_hidden(key, item) else redact_json(item, known)
+            for key, item in value.items()
+        }
+    return [redact_json(item, known) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _is_hidden(key: Any, item: Any) -> bool:
+    return isinstance(item, str) and item != "" and says_secret(str(key)) and not _EMPTY.match(item)
+
+
+def redact_url(text: str) -> str:
+    """Do so in what is one URL, valid or not: a password with characters that a URL cannot have goes as a whole."""
+    return redact(_CREDENTIALS.sub(r"\g<second>[redacted: credentials]", text, count=1))
+
+
+def says_secret(name: str) -> bool:
+    """Tell whether the name of a variable or field says that its value is secret."""
+    return name != "PWD" and _SECRET_NAME.search(name) is not None
+
+
+def _replacer(form: _Form) -> Callable[[re.Match[str]], str]:
+    def replaced(match: re.Match[str]) -> str:
+        return f"{match[1] if match.re.groups else ''}[redacted: {form.kind}]"
+
+    return replaced
+
+
+def _without_named(text: str) -> str:
+    """Replace values behind names that say secret."""
+    parts, done, at = [], 0, 0
+    while (name := _NAME.search(text, at)) is not None:
+        at = name.end()
+        sign = _SIGN.match(text, at)
+        found = (_ESCAPED_VALUE.match(text, sign.end()) or _VALUE.match(text, sign.end())) if sign else None
+        if sign is None or found is None:
+            continue
+        begin, end = found.span("value")
+        if _is_secret(text, name, sign, found):
+            parts += [text[done:begin], f"[redacted: {'password' if name['password'] else 'secret'}]"]
+            done = at = end
+        elif end - begin > _LONG:
+            at = end
+    return "".join([*parts, text[done:]])
+
+
+def _is_secret(text: str, name: re.Match[str], sign: re.Match[str], found: re.Match[str]) -> bool:
+    """Tell whether a value behind such a name is to be taken for a secret."""
+    value, quoted = found["value"], found["quote"] is not None
+    if not value or _EMPTY.match(value) or text.startswith("[redacted: ", found.start("value")):
+        return False
+    if sign["mark"] is None:
+        named_value = quoted and (name["password"] or name[0].isupper())  # as KDL writes it
+        if not named_value and (not _is_option(text, name.start()) or value.startswith("-")):
+            return False  # two words beside each other
+    elif sign["mark"] == ":" and not quoted and not _ends_value(text, found.end()) and not _is_mixed(value):
+        return False  # a sentence: `wrong password: try again`
+    if name["password"]:
+        # no call, and not the place where it is written
+        return text[found.end() : found.end() + 1] not in {"(", "["} and not value.startswith(("/", "./", "~/"))
+    return not _NUMBER.match(value) and _is_secret_of(text, name, sign["mark"], value, quoted=quoted)
+
+
+def _is_secret_of(text: str, name: re.Match[str], mark: str | None, value: str, *, quoted: bool) -> bool:
+    """Tell so where the name may stand for something else: by how it is written, or by what the value looks like."""
+    before = text[max(0, name.start() - 64) : name.start()]
+    if name["short"]:
+        is_set = mark == "=" or _OPTION.search(before) is not None
+        return is_set and len(value) >= 6 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    if name[0].isupper() and (mark == "=" or quoted or before.endswith("_")):
+        return len(value) >= 4
+    if name["capital"] is not None:
+        return False
+    if _SECRET_OPTION.search(before) or (mark == ":" and _HEADER.search(before)):
+        return len(value) >= 4 and not value.startswith(("/", "./", "~/"))
+    return _looks_made_up(value)
+
+
+def _is_option(text: str, start: int) -> bool:
+    """Tell whether the word is the end of an option, as in `--api-token VALUE`."""
+    return _OPTION.search(text[max(0, start - 40) : start]) is not None
+
+
+def _looks_made_up(value: str) -> bool:
+    """Tell whether a value may be a token: long enough, and no word of a language, and no path."""
+    if len(value) >= 8 and any(map(str.isdigit, value)):
+        return not value.startswith(("/", "./", "~/"))
+    return len(value) >= 24 and "/" not in value and "." not in value
+
+
+def _is_mixed(value: str) -> bool:
+    """Return whether a value is no word of a sentence: letters and digits, as passwords have them."""
+    return len(value) >= 8 and any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and "/" not in value
+
+
+def _ends_value(text: str, at: int) -> bool:
+    """Return whether nothing follows that would make a value a word of a sentence: the line ends, or what is in quotes."""
+    following = text[at : at + 3].lstrip(" \t")
+    return not following or following[0] in "\r\n,}" or text[at] in "\"'"
+
+
+# -- private keys -----------------------------------------------------------------------------------------------
+
+
+def _without_private_keys(text: str) -> str:
+    """Replace private keys in PEM, also where the text begins or ends in the middle of one."""
+    if "PRIVATE KEY" not in text:
+        return text
+    parts, done = [], 0
+    while (opened := _OPENED.search(text, done)) is not None:
+        parts += [_without_end(text[done : opened.start()]), "[redacted: private key]"]
+        closed = _CLOSED.search(text, opened.end(), min(len(text), opened.end() + _LONGEST_KEY))
+        rest = _BASE64_LINES.match(text, opened.end())
+        done = closed.end() if closed else rest.end() if rest else opened.end()
+    return "".join([*parts, _without_end(text[done:])])
+
+
+def _without_end(text: str) -> str:
+    """Replace the rest of a key whose beginning is missing."""
+    parts, done = [], 0
+    for closed in _CLOSED.finditer(text):
+        lines = text[done : closed.start()].splitlines(keepends=True)
+        while lines and _BASE64_LINE.match(lines[-1]):
+            lines.pop()
+        parts += [*lines, "[redacted: private key]"]
+        done = closed.end()
+    return "".join([*parts, text[done:]])
+
+
+# -- what a terminal would obey ---------------------------------------------------------------------------------
+
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?|\x9b[0-?]*[ -/]*[@-~]"
+)
+_UNSEEN = re.compile(f"[{INVISIBLE}\u200c\u200d]")
+
+
+def without_escapes(text: str) -> str:
+    """Return text without terminal control sequences, including colors; incomplete sequences stay."""
+    return _ESCAPES.sub("", text)
+
+
+def cleaned(text: str, limit: int | None = None) -> str:
+    """Give text without terminal escapes and control characters; of lines that were written over, what was left of them.
+
+    `limit`: at most so many characters; the beginning goes, whole lines of it where that can be, and a line says so.
+    """
+    text = without_escapes(text)
+    if "\r" in text:
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return _cut(_UNSEEN.sub("", text), limit)
+
+
+def _cut(text: str, limit: int | None) -> str:
+    if limit is None or len(text) <= limit:
+        return text
+    told = "[the beginning is left out]\n"
+    room = max(limit - len(told), 0)
+    kept = text[len(text) - room :] if room else ""
+    if room and text[len(text) - room - 1] != "\n":
+        after = kept.partition("\n")[2]
+        kept = after or kept  # of a single long line, its end
+    return (told + kept)[:limit]

@@ -1,0 +1,200 @@
+"""The parts of charts: numbers, text, lines and axes as SVG (https://www.w3.org/TR/SVG11/). Not for any chart in particular."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
+
+WIDTH = 960
+#: of a letter of the text of charts, on average
+LETTER = 6.3
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_TIME_STEPS = (
+    1,
+    2,
+    5,
+    10,
+    15,
+    30,
+    _MINUTE,
+    2 * _MINUTE,
+    5 * _MINUTE,
+    10 * _MINUTE,
+    15 * _MINUTE,
+    30 * _MINUTE,
+    _HOUR,
+    2 * _HOUR,
+    3 * _HOUR,
+    6 * _HOUR,
+    12 * _HOUR,
+    _DAY,
+    2 * _DAY,
+    7 * _DAY,
+    14 * _DAY,
+    28 * _DAY,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What the numbers of an axis are divided by, and how that is called."""
+
+    size: float
+    name: str
+
+
+def coordinate(value: float) -> str:
+    """Write a number as short as it may be."""
+    return f"{value:.1f}".rstrip("0").rstrip(".") if value % 1 else str(int(value))
+
+
+def escaped(text: str) -> str:
+    """Write any text as content of an element; XML has no place for control characters."""
+    return html.escape("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text))
+
+
+def shortened(text: str, most_pixels: float) -> str:
+    """Cut a text off in its middle so that it is about as wide as that at most."""
+    most = max(4, int(most_pixels / LETTER))
+    if len(text) <= most:
+        return text
+    head = (most - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+
+
+def text(x: float, y: float, content: str, *, look: str = "", anchor: str = "start") -> str:
+    """Write text; `anchor` is start, middle or end."""
+    kind = f' class="{look}"' if look else ""
+    where = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    return f'<text x="{coordinate(x)}" y="{coordinate(y)}"{kind}{where}>{escaped(content)}</text>'
+
+
+def line(x1: float, y1: float, x2: float, y2: float, look: str) -> str:
+    """Draw a straight line."""
+    ends = (coordinate(value) for value in (x1, y1, x2, y2))
+    return '<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>'.format(*ends, look)
+
+
+def box(corner: tuple[float, float], size: tuple[float, float], look: str, *, tip: str = "", round_: float = 0) -> str:
+    """Draw a rectangle from its upper left corner."""
+    x, y, width, height = (coordinate(value) for value in (*corner, *size))
+    edge = f' rx="{coordinate(round_)}"' if round_ else ""
+    inside = f"><title>{escaped(tip)}</title></rect>" if tip else "/>"
+    return f'<rect x="{x}" y="{y}" width="{width}" height="{height}"{edge} class="{look}"{inside}'
+
+
+def path(points: Iterable[tuple[float, float]], look: str, *, closed: bool = False, tip: str = "") -> str:
+    """Draw a line through points."""
+    through = "L".join(f"{coordinate(x)} {coordinate(y)}" for x, y in points)
+    inside = f"><title>{escaped(tip)}</title></path>" if tip else "/>"
+    return f'<path d="M{through}{"Z" if closed else ""}" class="{look}"{inside}'
+
+
+def svg(width: float, height: float, parts: Iterable[str], title: str) -> str:
+    """Put parts together; `title` is read out to those who do not see the chart."""
+    size = f'viewBox="0 0 {coordinate(width)} {coordinate(height)}" width="{coordinate(width)}" height="{coordinate(height)}"'
+    inside = "".join(parts)
+    return f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" aria-label="{escaped(title)}" {size}>{inside}</svg>'
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Turns values into pixels, evenly."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """Give the pixel of a value."""
+        return self.start + (value - self.low) / (self.high - self.low or 1.0) * (self.end - self.start)
+
+
+def steps(high: float, most: int = 5) -> list[float]:
+    """Give round values from 0 to `high` or a little less, `most` + 1 at most."""
+    if high <= 0:
+        return [0.0]
+    raw = high / most
+    power = 10.0 ** floor(log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
+    return [count * step for count in range(int(high / step * 1.0001) + 1)]
+
+
+def rounded_up(high: float, most: int = 5) -> float:
+    """Give the round value at which an axis for values up to `high` ends."""
+    found = steps(high, most)
+    step = found[1] if len(found) > 1 else high or 1.0
+    return ceil(high / step * 0.999) * step
+
+
+def time_steps(high: float, most: int = 8) -> list[float]:
+    """Give times from 0 to `high` seconds that people would choose."""
+    if high < most:
+        return steps(high, most)
+    step = next(
+        (step for step in _TIME_STEPS if step * most >= high), _TIME_STEPS[-1] * ceil(high / _TIME_STEPS[-1] / most)
+    )
+    return [float(count * step) for count in range(int(high / step) + 1)]
+
+
+def time_unit(high: float) -> Unit:
+    """Give the unit in which times up to `high` seconds read well."""
+    for size, name, least in ((_DAY, "days", 2 * _DAY), (_HOUR, "hours", 2 * _HOUR), (_MINUTE, "minutes", 3 * _MINUTE)):
+        if high >= least:
+            return Unit(size, name)
+    return Unit(1, "seconds") if high >= 1 else Unit(0.001, "milliseconds")
+
+
+def memory_unit(high: float) -> Unit:
+    """Give the unit in which amounts of memory up to `high` bytes read well."""
+    for exponent, name in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if high >= 1 << exponent:
+            return Unit(1 << exponent, name)
+    return Unit(1, "bytes")
+
+
+def figure(value: float) -> str:
+    """Write a number of an axis."""
+    if not value % 1:
+        return f"{value:,.0f}"
+    return f"{value:,.2f}".rstrip("0").rstrip(".") if abs(value) >= 0.01 else f"{value:.2g}"
+
+
+def time_axis(scale: Scale, top: float, bottom: float, what: str) -> list[str]:
+    """Draw an axis of time below a plot, its grid, and what it means."""
+    unit = time_unit(scale.high)
+    drawn = [line(scale.start, bottom, scale.end, bottom, "axis")]
+    for value in time_steps(scale.high):
+        x = scale(value)
+        drawn += [
+            line(x, top, x, bottom, "grid"),
+            text(x, bottom + 15, figure(value / unit.size), look="tick", anchor="middle"),
+        ]
+    drawn.append(
+        text((scale.start + scale.end) / 2, bottom + 31, f"{what} ({unit.name})", look="label", anchor="middle")
+    )
+    return drawn
+
+
+def value_axis(scale: Scale, right: float, unit: Unit, *, left: float, is_whole: bool = False) -> list[str]:
+    """Draw the values beside a plot, and its grid. `is_whole`: they count something."""
+    drawn = []
+    for value in steps(scale.high / unit.size, 4):
+        if is_whole and value % 1:
+            continue
+        y = scale(value * unit.size)
+        drawn += [line(left, y, right, y, "grid"), text(left - 6, y + 4, figure(value), look="tick", anchor="end")]
+    return drawn
+
+
+def legend(x: float, y: float, entries: Sequence[tuple[str, str, bool]]) -> str:
+    """Draw a legend in one row: (class, what it means, whether it is a line)."""
+    drawn = []
+    for look, meaning, is_line in entries:
+        drawn.append(line(x, y - 4, x + 16, y - 4, look) if is_line else box((x, y - 10), (12, 12), look, round_=2))
+        drawn.append(text(x + (21 if is_line else 17), y, meaning, look="legend"))
+        x += 44 + LETTER * len(meaning)
+    return "".join(drawn)

@@ -1,0 +1,332 @@
+"""When a runner speaks with the store, what it says, and how it takes the answer in. Pure, a part of the reactor.
+
+One exchange is in flight at a time, and reports gather meanwhile: that is all the batching there is. Not for attempts and
+their limits: `reactor` has those.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+
+from torc.api.runs import (
+    ActionFinished,
+    Assignment,
+    Exchange,
+    ExchangeReply,
+    Finished,
+    JobAttempt,
+    NodeCapacity,
+)
+from torc.runner import outcomes
+from torc.runner.state import (
+    Effect,
+    Keep,
+    Kill,
+    KillAction,
+    Leave,
+    PendingReports,
+    ReactorSettings,
+    RunAction,
+    RunnerState,
+    Send,
+)
+from torc.workflow.resources import Capacity, Pool
+
+#: a report waits at most so long for company
+REPORT_SECONDS = 0.05
+#: so many reports need no more company
+REPORTS_AT_ONCE = 128
+#: work is claimed ahead for so long: an exchange takes a few milliseconds
+AHEAD_SECONDS = 0.15
+MOST_AHEAD = 512
+#: with free room and something running, ask so often whether others have made work ready
+POLL_SECONDS = 0.5
+#: when nothing has ended for so long, what was claimed ahead goes back: other runners may have room
+HOLD_SECONDS = 1.0
+#: with nothing left to do, ask so often whether there is something new
+LINGER_POLL_SECONDS = 1.0
+#: asks so long after a retry is due: two clocks are never quite the same
+_DUE_SLACK_SECONDS = 0.005
+_BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+_MOST_ASSIGNMENTS = 1000
+
+
+# -- what the store says ----------------------------------------------------------------------------------------
+
+
+def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Effect]:
+    """Take in what the store says, but for what it wants canceled."""
+    sent, state.in_flight = state.in_flight, None
+    state.unreachable_since, state.not_before, state.may_have_missed = None, 0.0, False
+    state.is_done, state.is_idle_around = reply.done, reply.idle_around
+    state.retry_at = inf if reply.due_seconds is None else now + reply.due_seconds + _DUE_SLACK_SECONDS
+    state.is_stuck = reply.stuck or (state.is_stuck and state.is_stopping)
+    state.is_starving = bool(reply.assignments) or (reply.waiting > 0 and not state.running)
+    if reply.runner_is_lost:
+        state.is_lost = True
+        state.queue.clear()
+        drop_given(state)
+        kills: list[Effect] = [Kill(job_id, for_good=True) for job_id in state.running]
+        return kills + [KillAction(firing_id, for_good=True) for firing_id in state.actions]
+    if state.is_stopping:
+        release(state, reply.assignments, now)
+        state.has_left = sent is not None and sent.stopping
+    else:
+        state.queue += reply.assignments
+    recorded = [state.actions_given.pop(number, None) for number in (sent.actions_started if sent else ())]
+    for action in reply.actions:
+        state.actions[action.firing_id] = None
+        state.actions_given[action.firing_id] = action
+        state.actions_started.append(action.firing_id)
+        has_report(state, now)
+    return [RunAction(action) for action in recorded if action is not None]
+
+
+def drop_given(state: RunnerState) -> None:
+    """Begin none of the actions that are not recorded as started: the store gives them to others."""
+    for firing_id in state.actions_given:
+        del state.actions[firing_id]
+    state.actions_given.clear()
+    state.actions_started.clear()
+
+
+def take_back(state: RunnerState, sent: Exchange, settings: ReactorSettings, now: float) -> list[Effect]:
+    """Keep what could not be delivered, and try again later, or leave when there is nothing else to do."""
+    state.in_flight, state.may_have_missed = None, True
+    state.finished = [*sent.finished, *state.finished]
+    done = {item.job_id for item in state.finished}
+    state.started = {item.job_id: item for item in (*sent.started, *state.started.values()) if item.job_id not in done}
+    state.released = [*sent.released, *state.released]
+    state.actions_finished = [*sent.actions_finished, *state.actions_finished]
+    state.actions_started = [
+        number for number in sent.actions_started if number in state.actions_given
+    ] + state.actions_started
+    effects: list[Effect] = []
+    if state.unreachable_since is None:
+        state.unreachable_since = now
+        effects = keep(state.finished, state.actions_finished)  # what ends from now on is kept as it ends
+    waited = now - state.unreachable_since
+    state.not_before = now + next((pause for pause in _BACKOFF_SECONDS if pause > waited / 2), _BACKOFF_SECONDS[-1])
+    state.oldest_report = now
+    has_had_enough = state.is_stopping or waited > settings.unreachable_seconds
+    if has_had_enough:
+        drop_given(state)
+    state.gave_up = has_had_enough and not state.running and not state.actions
+    return effects
+
+
+def lose_store(state: RunnerState, sent: Exchange, settings: ReactorSettings, now: float) -> list[Effect]:
+    """Keep what could not be delivered, start nothing more, and leave when what runs has ended: its results are worth keeping."""
+    effects = take_back(state, sent, settings, now)
+    state.queue.clear()
+    state.gave_up = True
+    return effects
+
+
+def keep(finished: list[Finished], actions_finished: list[ActionFinished]) -> list[Effect]:
+    """Have reports written to the journal."""
+    return [Keep(PendingReports(tuple(finished), tuple(actions_finished)))] if finished or actions_finished else []
+
+
+def release(state: RunnerState, assignments: list[Assignment] | deque[Assignment], now: float) -> None:
+    """Give claimed work back."""
+    for item in assignments:
+        not_begun = state.not_begun.pop(item.job_id, None)
+        is_told = state.started.pop(item.job_id, None) is None
+        if not_begun is None or not is_told:
+            state.released.append(JobAttempt(job_id=item.job_id, attempt=item.attempt))
+        else:  # the store takes it for running: it has to be told that it is not
+            state.finished.append(outcomes.not_begun(item, not_begun))
+    if assignments:
+        has_report(state, now)
+
+
+def has_report(state: RunnerState, now: float) -> None:
+    """Note that there is something to say."""
+    if state.oldest_report is None:
+        state.oldest_report = now
+
+
+# -- what the runner says ---------------------------------------------------------------------------------------
+
+
+def converse(state: RunnerState, settings: ReactorSettings, now: float) -> list[Effect]:
+    """Speak when it is worth it; leave when nothing is left to say or to do."""
+    if state.is_lost or state.gave_up:
+        return [] if state.running or state.actions else [Leave()]
+    if state.in_flight is not None:
+        return []
+    reports = _num_reports(state)
+    is_idle = not (reports or state.running or state.actions or state.queue)
+    if is_idle and state.has_left:
+        return [Leave()]
+    if is_idle and not state.is_stopping and _is_over(state, settings, now):
+        if state.is_done:
+            return [Leave()]
+        state.is_stopping = True  # says good-bye, so that what the end of a worker fires is done
+    if now < due(state, settings):
+        return []
+    return [_send(state, settings, now)]
+
+
+def _is_over(state: RunnerState, settings: ReactorSettings, now: float) -> bool:
+    """Tell whether an idle runner has nothing to wait for."""
+    if _is_late(state, settings, now):
+        return True
+    if state.is_idle_around and not settings.stays and now - state.last_end >= settings.idle_seconds:
+        return True
+    return (state.is_done or state.is_stuck) and now >= _lingers_until(state, settings)
+
+
+def _is_late(state: RunnerState, settings: ReactorSettings, now: float) -> bool:
+    """Tell whether too little of the runner's time is left for more work."""
+    return state.leave_at is not None and state.leave_at - now < settings.min_seconds
+
+
+def _lingers_until(state: RunnerState, settings: ReactorSettings) -> float:
+    """Tell how long to wait for more work when nothing is left."""
+    return inf if settings.stays else state.last_end + settings.lingers_seconds
+
+
+def due(state: RunnerState, settings: ReactorSettings) -> float:
+    """Tell when to speak next, if nothing happens before; infinity: only after something has happened."""
+    if state.in_flight is not None or state.is_lost or state.gave_up:
+        return inf
+    if state.last_exchange is None:
+        return 0.0
+    return max(_wish(state, settings, state.last_exchange), state.not_before)
+
+
+def _wish(state: RunnerState, settings: ReactorSettings, last: float) -> float:
+    """Tell when to speak next, if the store can be reached."""
+    reports = _num_reports(state)
+    if state.is_stopping:
+        is_over = not (state.has_left or state.running or state.actions)
+        return 0.0 if reports or is_over else last + settings.heartbeat_seconds
+    hungry = has_room(state, settings)
+    if reports:
+        if hungry or reports >= REPORTS_AT_ONCE or _is_queue_low(state, settings):
+            return 0.0
+        return min(last + settings.heartbeat_seconds, (state.oldest_report or 0.0) + REPORT_SECONDS)
+    is_idle = not (state.running or state.actions)
+    if is_idle and (state.is_done or state.is_stuck):  # lingers: it is answered at once, and asks now and then
+        return min(last + LINGER_POLL_SECONDS, _lingers_until(state, settings))
+    if hungry and (state.is_starving or is_idle):
+        return 0.0
+    if not hungry:
+        return last + settings.heartbeat_seconds
+    return min(last + POLL_SECONDS, max(last, state.retry_at))
+
+
+def has_room(state: RunnerState, settings: ReactorSettings) -> bool:
+    """Tell whether something more could start now than what is claimed already."""
+    return not state.is_stopping and not state.queue and has_slot(state, settings)
+
+
+def has_slot(state: RunnerState, settings: ReactorSettings) -> bool:
+    """Tell whether any job at all could start: one that asks for nothing but a CPU."""
+    most = settings.max_parallel_jobs
+    if most is not None and len(state.running) - state.num_lined_up >= most:
+        return False
+    return settings.counts_only or state.free.slots >= 1
+
+
+def _num_reports(state: RunnerState) -> int:
+    ends = len(state.finished) + len(state.actions_finished)
+    return ends + len(state.started) + len(state.released) + len(state.actions_started)
+
+
+def _ahead(state: RunnerState, settings: ReactorSettings) -> int:
+    """Tell how many jobs to have in hand beyond what runs: none for long jobs, other runners must get them."""
+    if state.mean_seconds is None:
+        return 0
+    slots = settings.max_parallel_jobs or settings.total.slots
+    return min(MOST_AHEAD, int(slots * AHEAD_SECONDS / max(state.mean_seconds, 0.0005)))
+
+
+def _is_queue_low(state: RunnerState, settings: ReactorSettings) -> bool:
+    return len(state.queue) + state.num_lined_up < _ahead(state, settings) / 2
+
+
+def _send(state: RunnerState, settings: ReactorSettings, now: float) -> Send:
+    ahead = max(0, _ahead(state, settings) - len(state.queue) - state.num_lined_up)
+    is_idle = not (state.running or state.queue or state.actions or state.is_stopping or _num_reports(state))
+    is_paused = state.is_stopping or now < state.paused_until or _is_late(state, settings, now)
+    waits = is_idle and state.last_exchange is not None
+    # a runner at rest says so each time: a store that crashed may have forgotten what it had already taken in
+    tells_all = waits or state.may_have_missed
+    state.num_exchanges += 1
+    request = Exchange(
+        workflow_id=settings.workflow_id,
+        runner_id=settings.runner_id,
+        number=state.num_exchanges,
+        started=list(state.started.values()),
+        finished=state.finished,
+        released=state.released,
+        actions_started=state.actions_started,
+        actions_finished=state.actions_finished,
+        held=_held(state) if tells_all else None,
+        held_actions=list(state.actions) if tells_all else [],
+        free=_free(state, settings, now),
+        total=_node(settings.total, state, now),
+        limit=0 if is_paused else _limit(state, settings),
+        ignore_resources=settings.counts_only,
+        claim_ahead=0 if is_paused else ahead,
+        stopping=state.is_stopping,
+        wait_seconds=min(settings.wait_seconds, max(0.0, state.retry_at - now)) if waits else 0.0,
+        workflow_created_at=settings.workflow_created_at,
+        runner_started_at=settings.runner_started_at,
+    )
+    state.started, state.finished, state.released = {}, [], []
+    state.actions_started, state.actions_finished = [], []
+    state.oldest_report = None
+    state.in_flight = request
+    state.last_exchange = now
+    return Send(request)
+
+
+def _held(state: RunnerState) -> list[JobAttempt]:
+    held = [*(job.assignment for job in state.running.values()), *state.queue]
+    return [JobAttempt(job_id=item.job_id, attempt=item.attempt) for item in held]
+
+
+def _limit(state: RunnerState, settings: ReactorSettings) -> int:
+    if settings.max_parallel_jobs is not None:
+        return max(0, settings.max_parallel_jobs - len(state.running) - len(state.queue))
+    return _MOST_ASSIGNMENTS
+
+
+def _free(state: RunnerState, settings: ReactorSettings, now: float) -> NodeCapacity:
+    """Tell what is free beside what claimed jobs will take."""
+    if settings.counts_only:
+        return _node(settings.total, state, now)
+    free, queued = state.free, [item.request for item in state.queue]
+    if isinstance(free, Pool):
+        for request in queued:
+            free = free.take(request) if free.fits(request) else free
+        return _node(free, state, now)
+    rest = Capacity(
+        max(0, free.num_cpus - sum(request.num_cpus for request in queued)),
+        max(0, free.memory_bytes - sum(request.memory_bytes for request in queued)),
+        max(0, free.num_gpus - sum(request.num_gpus for request in queued)),
+    )
+    return _node(rest, state, now)
+
+
+def _node(capacity: Capacity | Pool, state: RunnerState, now: float) -> NodeCapacity:
+    return node_capacity(capacity, None if state.leave_at is None else max(0.0, state.leave_at - now))
+
+
+def node_capacity(capacity: Capacity | Pool, runtime_seconds: float | None) -> NodeCapacity:
+    """Say what a runner has, or has free, with so much time left."""
+    first, *others = capacity.nodes if isinstance(capacity, Pool) else (capacity,)
+    found = NodeCapacity(
+        num_cpus=first.num_cpus,
+        memory_bytes=first.memory_bytes,
+        num_gpus=first.num_gpus,
+        runtime_seconds=runtime_seconds,
+    )
+    if not others:
+        return found
+    return found.model_copy(update={"others": [node_capacity(other, runtime_seconds) for other in others]})

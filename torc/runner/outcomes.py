@@ -1,0 +1,94 @@
+"""How the ends of attempts are reported: outcome, reason and words. Pure, a part of the reactor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torc.api.runs import Assignment, Finished, Outcome, Reason
+from torc.runner.state import Exited, LogTails, NotBegun, OutOfMemory, RunningAttempt
+from torc.units import human_bytes
+
+_MOST_NAMED = 5
+
+
+def ends(tails: LogTails | None) -> dict[str, Any]:
+    """Give the fields of a report that hold what was written."""
+    if tails is None:
+        return {}
+    return {
+        "stderr_tail": tails.stderr,
+        "stderr_line": tails.stderr_line,
+        "stdout_tail": tails.stdout,
+        "stdout_line": tails.stdout_line,
+    }
+
+
+def ending(job: RunningAttempt, event: Exited) -> tuple[Outcome, Reason | None, str | None]:
+    """Tell how an attempt ended: what the runner did to it counts first, then what the kernel or a cluster did."""
+    if job.outcome is not None:
+        return job.outcome, job.reason, job.detail
+    if event.out_of_memory is not None:
+        return _out_of_memory(event.out_of_memory)
+    if event.recovery_failed:
+        return "failed", "recovery_failed", f"the recovery script ended with {event.return_code}"
+    if event.reason is not None:
+        return "failed", event.reason, event.detail
+    if event.return_code != 0:
+        return "failed", None, event.detail
+    if event.missing or event.old:
+        said = [f"did not write {_named(event.missing)}"] if event.missing else []
+        if event.old:
+            older = "it is older" if len(event.old) == 1 else "they are older"
+            said.append(f"did not write {_named(event.old)} anew: {older} than the start of this attempt")
+        return "failed", "missing_output", "; ".join(said)
+    return "succeeded", None, None
+
+
+def _named(paths: tuple[str, ...]) -> str:
+    rest = len(paths) - _MOST_NAMED
+    return ", ".join(paths[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def nothing(job: RunningAttempt, outcome: Outcome, at: float, reason: Reason | None, detail: str | None) -> Finished:
+    """Report an attempt that did not come to run."""
+    return Finished(
+        job_id=job.assignment.job_id,
+        attempt=job.assignment.attempt,
+        outcome=outcome,
+        return_code=None,
+        started_at=job.started_at,
+        ended_at=at,
+        wall_seconds=0.0,
+        reason=reason,
+        detail=detail,
+    )
+
+
+def not_begun(assignment: Assignment, told: NotBegun) -> Finished:
+    """Report an attempt that was to run and did not: its job is ready for other runners."""
+    return Finished(
+        job_id=assignment.job_id,
+        attempt=assignment.attempt,
+        outcome="interrupted",
+        return_code=None,
+        started_at=told.started_at,
+        ended_at=told.started_at,
+        wall_seconds=0.0,
+        reason="not_started",
+        detail=told.why,
+    )
+
+
+def _out_of_memory(what: OutOfMemory) -> tuple[Outcome, Reason, str]:
+    if what.limit_bytes is not None:
+        return "terminated", "out_of_memory", over(what.peak_bytes, what.limit_bytes)
+    used = human_bytes(what.peak_bytes)
+    return "failed", "out_of_memory", f"this machine had no memory left, and the kernel killed it; it used {used}"
+
+
+def over(peak_bytes: int, limit_bytes: int) -> str:
+    """Say that an attempt used more memory than it asked for."""
+    used, limit = human_bytes(peak_bytes), human_bytes(limit_bytes)
+    if peak_bytes > limit_bytes:
+        return f"used {used} of memory, {limit} were asked for"
+    return f"needed more memory than the {limit} asked for: the kernel killed it at {used}"

@@ -1,0 +1,136 @@
+"""What `srun` starts for a job of one node: begins the job in the step, waits for it, and tells the runner what it used. A program.
+
+Standard output is the way to the runner, through `srun` from whatever node: a line when the job has begun, one when it has
+ended. So the job's own output goes straight to its files, and what Slurm has to say is not mixed with it. It keeps SIGTERM to
+itself: the job gets it too, and has its time of grace. Not for jobs of several nodes: `srun` starts those as they are.
+
+Arguments: key, stdout, stderr, folder for a TMPDIR of the job or nothing, program and its arguments. It imports nothing of Torc
+but `spawner`, which lies beside it, and little else: it is in the memory of the step, and each step waits until it has begun.
+"""
+
+# as in `spawner`
+import _signal as signal  # type: ignore[import-not-found]
+import os
+import select
+import sys
+import time
+
+if __package__:
+    from torc.runner import spawner
+else:
+    import spawner  # type: ignore[import-not-found, no-redef, unused-ignore]
+
+#: how it is begun: as a module, which is compiled once; its folder comes before its arguments
+PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); import instep; instep.run()"
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+MARK = "torc-step"
+_KEPT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCONT, signal.SIGUSR1, signal.SIGUSR2)
+_DEFAULTED = (*_KEPT, signal.SIGPIPE)
+
+
+def main(arguments: list[str]) -> int:
+    """Run a job; gives the code to exit with, as a shell would."""
+    key, stdout, stderr, scratch, *argv = arguments
+    asked: list[int] = []
+    spawner.become_subreaper()  # Slurm may know processes by their parents alone
+    for number in _KEPT:
+        signal.signal(number, lambda number, frame: asked.append(number))
+    environ = dict(os.environ)
+    folder = make_scratch(scratch) if scratch else ""
+    if folder:
+        environ["TMPDIR"] = folder
+    try:
+        began = time.monotonic()
+        try:
+            pid = _spawn(argv, environ, stdout, stderr)
+        except OSError as error:
+            _tell(key, "failed", error.errno or 0, (error.strerror or "").replace(" ", "_"))
+            return 126
+        watched = os.pidfd_open(pid)
+        place, step = os.environ.get("SLURMD_NODENAME", "-"), os.environ.get("SLURM_STEP_ID", "-")
+        _tell(key, "began", pid, place, step)
+        select.select([watched], [], [])
+        os.close(watched)
+        killed = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if signal.SIGTERM in asked or (killed is not None and killed.si_status == signal.SIGTERM):
+            _outwait(pid)
+        spawner.signal_group(pid, signal.SIGKILL)
+        _, status, used = os.wait4(pid, 0)
+        wall = time.monotonic() - began
+        spawner.end_children(lambda child: True)
+        _tell(
+            key, "ended", status, wall, used.ru_utime, used.ru_stime, used.ru_maxrss, used.ru_inblock, used.ru_oublock
+        )
+    finally:
+        if folder:
+            _remove(folder)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def make_scratch(base: str) -> str:
+    """Make a folder that only its owner can read; gives none where that cannot be done."""
+    folder = os.path.join(base, f"torc-{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        os.mkdir(folder, 0o700)
+    except OSError:
+        return ""
+    return folder
+
+
+def _spawn(argv: list[str], environ: dict[str, str], stdout: str, stderr: str) -> int:
+    outputs = spawner.Outputs()
+    out, err = os.fsencode(stdout), os.fsencode(stderr)
+    for path in (out, err):
+        outputs.clear(path)
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, outputs.place(out), spawner.NEW, 0o600),
+            (os.POSIX_SPAWN_OPEN, 2, outputs.place(err), spawner.NEW, 0o600),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_DEFAULTED,
+    )
+
+
+def _outwait(session: int) -> None:
+    """Wait for processes that save their work when the one that began them has ended already."""
+    while (member := spawner.open_member(session)) is not None:
+        select.select([member], [], [])
+        os.close(member)
+
+
+def _remove(folder: str) -> None:
+    for root, folders, files in os.walk(folder, topdown=False):
+        for name in files + folders:
+            _unlink(os.path.join(root, name))
+        _unlink(root)
+
+
+def _unlink(path: str) -> None:
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+    except OSError:
+        return
+
+
+def _tell(*words: object) -> None:
+    data = " ".join([MARK, *map(str, words)]).encode() + b"\n"
+    try:
+        os.write(1, data)
+    except OSError:
+        return  # `srun` is gone
+
+
+def run() -> None:
+    """Be the program, which ends at once: there is nothing to tidy up."""
+    code = main(sys.argv[1:])
+    os._exit(code)

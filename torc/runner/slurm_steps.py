@@ -1,0 +1,287 @@
+"""Jobs as steps of a Slurm allocation: Slurm holds each to its memory, gives it its CPUs and GPUs, and accounts for it.
+
+`srun --exact`, never with `--overlap` where resources count: steps that overlap are not counted by Slurm, and would share
+CPUs and GPUs. A step of one node runs `instep`, which tells what the job used and writes its output itself; what `srun` prints goes to
+a file of its own and tells how the step ended (`step_words`). Not for asking Slurm anything: what must be asked is handed in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torc.api.runs import Usage
+from torc.files import make_folder, open_new
+from torc.runner import job_environ, slurm_step_messages, slurm_step_process, spawner, spawner_client
+from torc.runner.launcher import AttemptEnding, DirectLauncher, PreparedAttempt
+from torc.runner.spawner_client import Environ, Files, ProcessEnded, Spawners
+from torc.runner.state import StartAttempt
+from torc.units import human_bytes
+from torc.workflow.exit_codes import counted
+
+_MIB = 1 << 20
+_CHUNK = 1 << 16
+_MOST_WORDS = 1 << 16
+#: of wide steps, which count as begun with each try
+_MOST_REFUSED = 5
+_PLACES = "SLURM_NTASKS_PER_NODE"
+
+
+@dataclass(frozen=True, slots=True)
+class StepAllocation:
+    """The allocation that steps are made in. `signal_step` sends SIGTERM to a step: (name of it, its id where that is known)."""
+
+    srun: str
+    job_id: str
+    node: str  # this one
+    nodes: tuple[str, ...]
+    signal_step: Callable[[str, str | None], None]
+    counts_memory: bool = True
+    counts_only: bool = False  # by number: steps then share what there is
+    scratch: str | None = None
+    tasks_per_node: int = 1
+
+
+@dataclass(slots=True)
+class _Step:
+    name: str
+    start: StartAttempt
+    words: str  # path of what srun prints
+    is_wide: bool
+    pid: int = 0
+    node: str = ""
+    number: str | None = None
+    ended: tuple[str, ...] | None = None
+    failed: tuple[str, ...] | None = None
+
+
+class StepLauncher(DirectLauncher):
+    """Starts jobs as steps."""
+
+    def __init__(self, allocated: StepAllocation) -> None:
+        super().__init__()
+        self._of = allocated
+        self._folder = tempfile.mkdtemp(prefix="torc-steps-")
+        self._fifo = os.path.join(self._folder, "said")
+        os.mkfifo(self._fifo, 0o600)
+        # for writing too: it never ends
+        self._fd = os.open(self._fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._rest = b""
+        self._begun: list[int] = []
+        self._refused = 0  # steps that did not come to be, one after the other
+        self._steps: dict[int, _Step] = {}
+        self._asker = ThreadPoolExecutor(1, "torc-scancel")
+
+    def fileno(self) -> int:
+        """Give the descriptor that steps speak through."""
+        return self._fd
+
+    def begun(self) -> list[int]:
+        """Take in what steps have said; gives the attempts that have begun."""
+        self._take()
+        found, self._begun = self._begun, []
+        return found
+
+    def runs(self, key: int) -> bool:
+        """Tell whether an attempt counts as running once `srun` was started: a wide one tells nothing later."""
+        return self._steps[key].is_wide
+
+    def _take(self) -> None:
+        while True:
+            try:
+                part = os.read(self._fd, _CHUNK)
+            except BlockingIOError:
+                return
+            *lines, self._rest = (self._rest + part).split(b"\n")
+            for line in lines:
+                self._note(line.decode("utf-8", errors="replace").split())
+
+    def _note(self, words: list[str]) -> None:
+        if len(words) < 3 or words[0] != slurm_step_process.MARK or not words[1].isdigit():
+            return  # what a site prints
+        step = self._steps.get(int(words[1]))
+        match words[2:]:
+            case ["began", pid, node, number] if step is not None:
+                step.pid, step.node, step.number = int(pid), node, number
+                self._begun.append(int(words[1]))
+            case ["ended", *figures] if step is not None:
+                step.ended = tuple(figures)
+            case ["failed", *why] if step is not None:
+                step.failed = tuple(why)
+
+    def prepare(
+        self, key: int, start: StartAttempt, argv: list[str], files: Files, environ: Environ
+    ) -> PreparedAttempt:
+        """Say what to have started for an attempt."""
+        assignment, of = start.assignment, self._of
+        name = f"torc_j{assignment.job_id}_a{assignment.attempt}"
+        words = os.path.join(self._folder, f"{key}.e")
+        is_wide = assignment.request.num_nodes > 1
+        self._steps[key] = _Step(name, start, words, is_wide)
+        srun = [*self._srun(start, name), *self._places(start)]
+        if not is_wide:
+            program = [sys.executable, "-I", "-S", "-c", slurm_step_process.PROGRAM, slurm_step_process.FOLDER]
+            argv = [*srun, *program, str(key), files.stdout, files.stderr, of.scratch or "", *argv]
+            return PreparedAttempt(argv, Files(self._fifo, words), environ)
+        for path in (files.stdout, files.stderr):
+            make_folder(Path(path).parent)
+            os.close(open_new(path))  # Slurm would go through a link
+        srun += [f"--output={_literal(files.stdout)}", f"--error={_literal(files.stderr)}"]
+        srun += ["--kill-on-bad-exit=1", "--wait=0"]  # a rank may end long before the others, whatever the site says
+        environ = job_environ.shared_by_ranks(environ, assignment, self._tasks_per_node(start))
+        plain = assignment.model_copy(update={"recovery_script": None})
+        argv = [*srun, *spawner_client.command_line(plain, files)]
+        if assignment.recovery_script:  # once, not on each node
+            argv = spawner_client.recovering(assignment.recovery_script, shlex.join(argv), files)
+        return PreparedAttempt(argv, Files("/dev/null", words), environ)
+
+    def _tasks_per_node(self, start: StartAttempt) -> int:
+        """Return the number of ranks on each node."""
+        if start.assignment.request.num_nodes == 1:
+            return 1
+        given = start.assignment.env.get(_PLACES, "")
+        return int(given) if given.isascii() and given.isdigit() and int(given) > 0 else self._of.tasks_per_node
+
+    def _srun(self, start: StartAttempt, name: str) -> list[str]:
+        request, of = start.assignment.request, self._of
+        tasks = self._tasks_per_node(start)
+        argv = [
+            of.srun,
+            f"--jobid={of.job_id}",
+            f"--job-name={name}",
+            "--exact",
+            "--input=none",
+            f"--nodes={request.num_nodes}",
+            f"--ntasks={tasks * request.num_nodes}",
+            f"--ntasks-per-node={tasks}",
+            f"--cpus-per-task={max(1, request.num_cpus // tasks)}",
+            f"--gres=gpu:{request.num_gpus}" if request.num_gpus else "--gres=none",
+        ]
+        if of.counts_memory:
+            argv.append(f"--mem={-(-request.memory_bytes // _MIB)}")
+        if of.counts_only:
+            argv.append("--overlap")
+        return argv
+
+    def _places(self, start: StartAttempt) -> list[str]:
+        of = self._of
+        if start.nodes:
+            return [f"--nodelist={','.join(of.nodes[at] for at in start.nodes)}"]
+        return [f"--nodelist={of.node}"] if len(of.nodes) > 1 else []
+
+    def stop(self, spawners: Spawners, key: int, *, for_good: bool) -> None:
+        """End an attempt. SIGTERM to `srun` kills without grace; for grace the step itself is signalled.
+
+        What runs here is killed without Slurm, too: where its daemon is dead, nobody else would.
+        """
+        self._take()
+        step = self._steps.get(key)
+        if for_good and step is not None and step.pid and step.node == self._of.node:
+            spawner.stop(step.pid, for_good=True)
+        if step is None or for_good or not (step.pid or step.is_wide):
+            spawners.stop(key, for_good=False)
+        elif step.node == self._of.node:
+            spawner.stop(step.pid, for_good=False)
+        else:
+            self._asker.submit(self._of.signal_step, step.name, step.number)
+
+    def ending(self, key: int, began: float, event: ProcessEnded) -> AttemptEnding:
+        """Say how an attempt ended: by its own account, and by what `srun` said."""
+        self._take()
+        step = self._steps.pop(key)
+        words = self._words(step)
+        state = slurm_step_messages.state_of(words)
+        plain = AttemptEnding(event.return_code, event.at - began, _UNKNOWN, state)
+        if step.failed is not None:
+            return replace(plain, not_begun=step.failed[-1].replace("_", " "))
+        is_begun = (
+            step.pid > 0
+            if not step.is_wide
+            else event.return_code == 0 or not slurm_step_messages.was_not_created(words)
+        )
+        if not is_begun:
+            self._refused += 1
+            passing = slurm_step_messages.may_pass(words) and not (step.is_wide and self._refused > _MOST_REFUSED)
+            return replace(plain, not_begun=slurm_step_messages.gist(words), may_pass=passing)
+        self._refused = 0
+        if step.ended is None and (state == "NODE_FAIL" or not (step.is_wide or event.return_code)):
+            return self._abandoned(step, plain)
+        if step.ended is not None:
+            plain = _as_told(plain, step.ended)
+        elif step.is_wide and event.return_code != 0:
+            plain = replace(plain, return_code=slurm_step_messages.exit_code(words) or event.return_code)
+        if state == "OUT_OF_MEMORY":
+            asked = human_bytes(step.start.assignment.request.memory_bytes)
+            code = plain.return_code or event.return_code
+            why = f"Slurm ended it: it used more memory than the {asked} that it asked for"
+            return replace(plain, return_code=code, reason="out_of_memory", detail=why)
+        if state is not None and plain.return_code != 0:
+            return replace(plain, detail=f"Slurm: {slurm_step_messages.gist(words)}")
+        return plain
+
+    def _abandoned(self, step: _Step, plain: AttemptEnding) -> AttemptEnding:
+        """Say how a step ended that nobody has told of: `srun` lets go of one on a node that failed, and returns 0.
+
+        What of it lives on here is ended: nobody else would.
+        """
+        if step.pid and step.node == self._of.node:
+            spawner.stop(step.pid, for_good=True)
+        failed = plain.slurm_state == "NODE_FAIL"
+        why = "its node failed" if failed else "srun ended without a word of how the job did"
+        return replace(plain, return_code=plain.return_code or counted(-signal.SIGKILL), detail=why, node_failed=failed)
+
+    def _words(self, step: _Step) -> str:
+        try:
+            with open(step.words, "rb") as file:
+                data = file.read(_MOST_WORDS)
+        except OSError:
+            return ""
+        with contextlib.suppress(OSError):
+            os.unlink(step.words)
+        return data.decode("utf-8", errors="replace")
+
+    def dropped(self, key: int) -> None:
+        """Note that an attempt is no more."""
+        self._steps.pop(key, None)
+
+    def close(self) -> None:
+        """Give everything back."""
+        super().close()
+        self._asker.shutdown(wait=False, cancel_futures=True)
+        os.close(self._fd)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+#: of jobs that tell nothing: those of several nodes
+_UNKNOWN = Usage()
+
+
+def _as_told(plain: AttemptEnding, figures: tuple[str, ...]) -> AttemptEnding:
+    try:
+        status, wall, user, system, peak, read, written = figures
+        usage = Usage(
+            user_cpu_seconds=float(user),
+            system_cpu_seconds=float(system),
+            peak_memory_bytes=int(peak) * 1024,
+            read_bytes=int(read) * 512,
+            written_bytes=int(written) * 512,
+        )
+        return replace(
+            plain, return_code=counted(os.waitstatus_to_exitcode(int(status))), wall_seconds=float(wall), usage=usage
+        )
+    except ValueError:  # cut off in the middle
+        return plain
+
+
+def _literal(path: str) -> str:
+    """Write a path so that `srun` takes it as it is."""
+    return path.replace("%", "%%")

@@ -1,0 +1,414 @@
+"""Have the processes of attempts started and ended: the runner's end of `spawner`. Each runs in a session of its own, its output
+straight to files.
+
+Not for deciding: `reactor` does; nor for what a job leaves behind: `leftovers` ends that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import os
+import re
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torc.api.runs import Assignment, Usage
+from torc.errors import Unavailable
+from torc.files import make_folder, open_new
+from torc.runner import shell as shells
+from torc.runner import spawner
+from torc.runner.state import LogTails
+from torc.runner.tail import end_of
+from torc.workflow.exit_codes import counted
+
+Environ = Mapping[bytes, bytes]
+_TAIL_BYTES = 4096
+#: lines of a log are counted up to this size: some 50 ms
+_MOST_COUNTED_BYTES = 64 << 20
+#: runs the recovery script, then the job, in one process; no exit code could tell which one failed, so a file does
+_RECOVER = '"$0" -c "$1" || { code=$?; : > "$3"; exit $code; }; unset TORC_RETURN_CODE; exec "$0" -c "$2"'
+#: without anything that a shell would expand or obey
+_PLAIN_WORDS = re.compile(r"[A-Za-z0-9_@%+=:,./ \t-]+")
+#: built into shells or words of their grammar: no programs, or programs that do something else
+_OF_SHELLS = frozenset(
+    re.findall(
+        r"\S+",
+        ". : alias bg break builtin case cd command continue declare dirs do done elif else esac eval exec exit export fc fg fi for "
+        "function getopts hash if in jobs let local popd pushd read readonly return select set shift shopt source then time times "
+        "trap type typeset ulimit umask unalias unset until wait while",
+    )
+)
+_LONGEST_ARGUMENT = 120_000  # one argument may not be longer than 128 KiB (MAX_ARG_STRLEN)
+_PATIENCE_SECONDS = 10.0
+_CHUNK = 1 << 15
+#: beside each other; each takes a few MB
+_MOST_SPAWNERS = 128
+#: while one waits until a new program is in place, another can start the next
+_MADE_AT_ONCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the output of an attempt goes."""
+
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStarted:
+    """A process was started. Times are on the monotonic clock, in seconds."""
+
+    key: int
+    pid: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """A process could not be started. `number` is an errno; 0: what was asked for cannot even be passed to the kernel."""
+
+    key: int
+    number: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEnded:
+    """A process has ended: its exit code (`exit_codes`) and what it used, as the kernel counted.
+
+    `left`: pids of what it has left behind and is to stay; with that, the work of its spawner is over.
+    """
+
+    key: int
+    return_code: int
+    at: float
+    usage: Usage
+    left: tuple[int, ...] = ()
+
+
+class SpawnerGone(Unavailable):
+    """A process that starts others has ended by itself."""
+
+
+class SpawnerClient:
+    """The process that starts others for this one, and what is said to it."""
+
+    def __init__(self, environ: Environ) -> None:
+        here, there = socket.socketpair()
+        with there:
+            there.set_inheritable(True)
+            # -I, -S: nothing of the user's, and no more modules than it names: it is to be small
+            command = [sys.executable, "-I", "-S", spawner.__file__, str(there.fileno())]
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    env=dict(environ),
+                    pass_fds=[there.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                here.close()
+                raise Unavailable(
+                    f"the process that starts jobs cannot be started: {error.strerror}",
+                    hint="this machine may have no room for more processes",
+                ) from None
+        self._socket = here
+        self._read = b""
+        self.pid = self._process.pid
+        self._tell((spawner.ENVIRON, dict(environ)))
+
+    def fileno(self) -> int:
+        """Give the descriptor to wait on for events."""
+        return self._socket.fileno()
+
+    def start(
+        self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int, keeps: bool = False
+    ) -> None:
+        """Have a program started, in the directory in which this was made; `environ` is added to the one given then.
+
+        A place has room for one process: while another one has it, the start waits. Where it `keeps`, what it leaves behind stays.
+        """
+        words = [os.fsencode(word) for word in argv]
+        stdout, stderr = os.fsencode(files.stdout), os.fsencode(files.stderr)
+        self._tell((spawner.START, key, place, words, environ, stdout, stderr, keeps))
+
+    def stop(self, key: int, *, for_good: bool) -> None:
+        """Have a process and all of its session signalled: SIGTERM, or SIGKILL; nothing happens when it has ended."""
+        self._tell((spawner.STOP, key, for_good))
+        if for_good:  # a job may have stopped its parent
+            self._process.send_signal(signal.SIGCONT)
+
+    def withdraw(self, key: int) -> None:
+        """Have a start that still waits dropped."""
+        self._tell((spawner.STOP, key, None))
+
+    def events(self) -> list[ProcessStarted | StartFailed | ProcessEnded]:
+        """Take what has happened; waits when nothing has. Raises Unavailable when the process is gone."""
+        try:
+            part = self._socket.recv(_CHUNK)
+        except ConnectionError:
+            part = b""
+        if not part:
+            raise self._gone()
+        data, at = self._read + part, 0
+        found: list[ProcessStarted | StartFailed | ProcessEnded] = []
+        while len(data) - at >= 4:
+            end = at + 4 + int.from_bytes(data[at : at + 4], "little")
+            if end > len(data):
+                break
+            found.append(_event(marshal.loads(data[at + 4 : end])))
+            at = end
+        self._read = data[at:]
+        return found
+
+    def close(self) -> None:
+        """End the process, and with it whatever it started and still runs."""
+        self.hang_up()
+        try:
+            self._process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def hang_up(self) -> None:
+        """Say nothing more: the process ends."""
+        self._socket.close()
+
+    def _tell(self, message: tuple[Any, ...]) -> None:
+        data = marshal.dumps(message)
+        try:
+            self._socket.sendall(len(data).to_bytes(4, "little") + data)
+        except ConnectionError:
+            raise self._gone() from None
+
+    def _gone(self) -> SpawnerGone:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE_SECONDS)
+        code = self._process.returncode
+        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+        return SpawnerGone(
+            f"the process that starts jobs (pid {self.pid}) {how}",
+            hint="what ran was ended; the next run begins it anew",
+        )
+
+
+class Spawners:
+    """Several of them, made as they are needed: one for each place, so that what a job leaves behind is told from what is another's.
+
+    Where there are more places than that, some share one.
+    """
+
+    def __init__(self, environ: Environ, number: int) -> None:
+        self._epoll = select.epoll()
+        self._environ, self._most = environ, max(1, min(number, _MOST_SPAWNERS))
+        self._all: list[SpawnerClient] = []
+        self._over: list[SpawnerClient] = []
+        self._of_key: dict[int, tuple[SpawnerClient, int]] = {}
+        self._keys: dict[int, tuple[SpawnerClient, set[int]]] = {}  # by place
+        try:
+            for _ in range(min(_MADE_AT_ONCE, self._most)):
+                self._make()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> set[int]:
+        """Give the processes that start others."""
+        return {each.pid for each in (*self._all, *self._over)}
+
+    def _make(self) -> SpawnerClient:
+        made = SpawnerClient(self._environ)
+        self._all.append(made)
+        self._epoll.register(made.fileno(), select.EPOLLIN)
+        return made
+
+    def _free(self) -> SpawnerClient:
+        taken = [id(each) for each, _ in self._keys.values()]
+        for each in self._all:
+            if id(each) not in taken:
+                return each
+        if len(self._all) < self._most:
+            return self._make()
+        return min(self._all, key=lambda each: taken.count(id(each)))
+
+    def fileno(self) -> int:
+        """Give the descriptor to wait on for events."""
+        return self._epoll.fileno()
+
+    def start(
+        self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int, keeps: bool = False
+    ) -> None:
+        """Have a program started; see `Spawner.start`."""
+        if place not in self._keys:
+            self._keys[place] = (self._free(), set())
+        chosen, keys = self._keys[place]
+        keys.add(key)
+        self._of_key[key] = (chosen, place)
+        chosen.start(key, argv, files, environ, place=place, keeps=keeps)
+
+    def stop(self, key: int, *, for_good: bool) -> None:
+        """Have a process and all of its session signalled; see `Spawner.stop`."""
+        self._of_key[key][0].stop(key, for_good=for_good)
+
+    def withdraw(self, key: int) -> None:
+        """Have a start that still waits dropped."""
+        self._of_key[key][0].withdraw(key)
+
+    def events(self) -> list[ProcessStarted | StartFailed | ProcessEnded]:
+        """Take what has happened. Raises Unavailable when a process is gone."""
+        found: list[ProcessStarted | StartFailed | ProcessEnded] = []
+        ready = {fd for fd, _ in self._epoll.poll(0)}
+        for each in self._all:
+            if each.fileno() in ready:
+                found += each.events()
+        for event in found:
+            if not isinstance(event, ProcessStarted):
+                chosen, place = self._of_key.pop(event.key)
+                keys = self._keys[place][1]
+                keys.discard(event.key)
+                if not keys:
+                    del self._keys[place]
+                if isinstance(event, ProcessEnded) and event.left:
+                    self._let_go(chosen)
+        return found
+
+    def _let_go(self, chosen: SpawnerClient) -> None:
+        """Do without a spawner: what it has been left with becomes the child of this process, and stays."""
+        self._epoll.unregister(chosen.fileno())
+        self._all.remove(chosen)
+        chosen.hang_up()
+        self._over = [each for each in (*self._over, chosen) if not each.has_ended()]
+
+    def close(self) -> None:
+        """End the processes, and with them whatever they started and still runs."""
+        self._epoll.close()
+        for each in self._all:
+            each.hang_up()
+        for each in (*self._all, *self._over):
+            each.close()
+
+
+def _event(message: tuple[object, ...]) -> ProcessStarted | StartFailed | ProcessEnded:
+    match message:
+        case (spawner.BEGAN, int(key), int(pid), float(at)):
+            return ProcessStarted(key, pid, at)
+        case (spawner.FAILED, int(key), int(number), str(why)):
+            return StartFailed(key, number, why)
+        case (
+            spawner.ENDED,
+            int(key),
+            int(status),
+            float(at),
+            float(user),
+            float(system),
+            int(peak),
+            int(read),
+            int(written),
+            list(left),
+        ):
+            usage = Usage.model_construct(
+                user_cpu_seconds=user,
+                system_cpu_seconds=system,
+                peak_memory_bytes=peak * 1024,
+                read_bytes=read * 512,
+                written_bytes=written * 512,
+            )
+            return ProcessEnded(key, counted(os.waitstatus_to_exitcode(status)), at, usage, tuple(map(int, left)))
+    raise Unavailable(f"the process that starts jobs says {message!r:.200}", hint="report this: it is a fault of Torc")
+
+
+def files_of(output_dir: str, workflow_id: int, run_id: int, job_id: int, attempt: int) -> Files:
+    """Name the output files of an attempt."""
+    stem = f"{output_dir}/job_stdio/job_wf{workflow_id}_j{job_id}_r{run_id}_a{attempt}"
+    return Files(stem + ".o", stem + ".e")
+
+
+def command_line(assignment: Assignment, files: Files, path: str | None = None) -> list[str]:
+    """Return the program of an attempt. Raises OSError when a file that it needs cannot be written, ValueError for invalid text.
+
+    `path` is the PATH of the attempt, where bash would read nothing from its environment.
+    """
+    command = assignment.command
+    if assignment.invocation_script:
+        command = f"{assignment.invocation_script} {as_arguments(command, files)}"
+    if not assignment.recovery_script:
+        return shell(command, files, path)
+    return recovering(assignment.recovery_script, shell(command, files)[-1], files)
+
+
+def as_arguments(command: str, files: Files) -> str:
+    """Write a command as the arguments of an invocation script, so that `"$@"` in it runs all of the command.
+
+    What a shell reads as plain words stands as it is, for scripts that look at their arguments. Anything else (several commands,
+    variables, redirections, what is built into the shell) has meaning only to a shell, which the script therefore starts.
+    """
+    words = command.split()
+    if _PLAIN_WORDS.fullmatch(command) and words[0] not in _OF_SHELLS and "=" not in words[0]:
+        return command
+    return shlex.join(shell(command, files))
+
+
+def recovering(script: str, command: str, files: Files) -> list[str]:
+    """Give the program that runs a recovery script and then, where that is well, a shell command. Raises as `command_line`."""
+    mark = recovery_mark(files)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(mark)
+    script = _short(script, files.stdout.removesuffix(".o") + ".recovery.sh")
+    return [shells.program(), "-c", _RECOVER, shells.program(), script, command, mark]
+
+
+def shell(command: str, files: Files, path: str | None = None) -> list[str]:
+    """Give the program that runs a shell command. Raises OSError and ValueError, as `command_line`."""
+    program = shells.program() if path is None else shells.for_command(command, path)
+    return [program, "-c", _short(command, files.stdout.removesuffix(".o") + ".sh")]
+
+
+def _short(command: str, script: str) -> str:
+    """Give a command as it is, or, when it is too long for an argument, one that runs it from a file."""
+    if len(command) < _LONGEST_ARGUMENT and len(os.fsencode(command)) < _LONGEST_ARGUMENT:
+        return command
+    text = os.fsencode(command)
+    make_folder(Path(script).parent)  # somebody may have removed the folder of logs
+    with open(open_new(script), "wb") as file:
+        file.write(text)
+    return f"exec {shells.program()} {shlex.quote(script)}"
+
+
+def recovery_mark(files: Files) -> str:
+    """Name the file that is there when a recovery script failed."""
+    return files.stderr + ".recovery_failed"
+
+
+def tails(files: Files) -> LogTails:
+    """Give the ends of what an attempt wrote."""
+    stderr, stderr_line = _tail(files.stderr)
+    stdout, stdout_line = (None, None) if files.stdout == files.stderr else _tail(files.stdout)
+    return LogTails(stderr, stderr_line, stdout, stdout_line)
+
+
+def last_line(path: str) -> str | None:
+    """Give the last line of a file; None when there is nothing in it."""
+    text, _ = _tail(path)
+    return text.splitlines()[-1] if text else None
+
+
+def _tail(path: str) -> tuple[str | None, int | None]:
+    end = end_of(path, _TAIL_BYTES, most_counted_bytes=_MOST_COUNTED_BYTES)
+    return (end.text.rstrip(), end.first_line) if end else (None, None)

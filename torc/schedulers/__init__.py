@@ -1,0 +1,1 @@
+"""Batch schedulers of clusters, one package each."""

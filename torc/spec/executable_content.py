@@ -1,0 +1,120 @@
+"""The executable content of a plan: its jobs with their templates, and what is executed beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torc.spec.plan import USER_DATA_MARK, Plan
+from torc.units import human_bytes, human_duration
+from torc.workflow.executable_content import (
+    ExecutableContent,
+    Parts,
+    RequestedResources,
+    SharedExecutable,
+    ShownJob,
+    visible,
+)
+from torc.workflow.resources import ResourceRequest
+
+#: settings that say how jobs are executed: containers, sbatch options and whatever else a spec can say there
+EXECUTING_SETTINGS = ("execution", "slurm_defaults")
+
+
+def parts_of(command: str, script: str | None, env: Parts) -> Parts:
+    """Return what of a job is executed."""
+    return (("command", command), *((("invocation_script", script),) if script else ()), *env)
+
+
+def environment(env: Mapping[str, str]) -> Parts:
+    """Return variables as parts."""
+    return tuple((f"env {name}", str(value)) for name, value in sorted(env.items()))
+
+
+def planned_jobs(plan: Plan) -> dict[str, tuple[str, Parts]]:
+    """Return the template (as the spec names it) and the parts of each job of a plan that a template of several expands to."""
+    names = [item.name for item in plan.user_data]
+    found: dict[str, tuple[str, Parts]] = {}
+    for at, first, count in plan.templates:
+        if count < 2:
+            continue
+        for job in plan.jobs[first : first + count]:
+            script = job.invocation_script and _unmarked(job.invocation_script, names)
+            parts = parts_of(_unmarked(job.command, names), script, environment(job.env))
+            found[job.name] = (str(at), parts)
+    return found
+
+
+def _unmarked(command: str, names: Sequence[str]) -> str:
+    if USER_DATA_MARK not in command:
+        return command
+    return re.sub(
+        f"{USER_DATA_MARK}(\\d+){USER_DATA_MARK}", lambda mark: f"${{user_data {names[int(mark[1])]}}}", command
+    )
+
+
+def templates_of(
+    jobs: Iterable[ShownJob], planned: Mapping[str, tuple[str, Parts]], names: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the template of each job that is to the letter what its template expands to."""
+    return {
+        job.name: names[planned[job.name][0]]
+        for job in jobs
+        if job.name in planned and planned[job.name][1] == job.parts
+    }
+
+
+def fields_of(fields: Any, path: str = "") -> list[tuple[str, str]]:
+    """Return nested fields as parts, each with its path."""
+    if isinstance(fields, Mapping):
+        pairs: Iterable[tuple[str, Any]] = (
+            (f"{path}.{key}" if path else str(key), fields[key]) for key in sorted(fields)
+        )
+    elif isinstance(fields, list):
+        pairs = ((f"{path}[{at}]", item) for at, item in enumerate(fields))
+    else:
+        return [(path or "value", fields if isinstance(fields, str) else json.dumps(fields))]
+    return [part for key, value in pairs for part in fields_of(value, key)]
+
+
+def class_in_words(name: str, request: ResourceRequest) -> str:
+    parts = [f"{request.num_cpus} CPU{'' if request.num_cpus == 1 else 's'}", human_bytes(request.memory_bytes)]
+    parts += [f"{request.num_gpus} GPUs"] if request.num_gpus else []
+    parts += [f"{request.num_nodes} nodes"] if request.num_nodes > 1 else []
+    return f"{', '.join(parts)}, up to {human_duration(request.runtime_seconds)} each ({visible(name)})"
+
+
+def content_of_plan(plan: Plan) -> ExecutableContent:
+    """Return all that would run of a plan."""
+    names = [item.name for item in plan.user_data]
+    jobs = []
+    for job in plan.jobs:
+        script = job.invocation_script and _unmarked(job.invocation_script, names)
+        jobs.append(ShownJob(job.name, parts_of(_unmarked(job.command, names), script, environment(job.env))))
+    shared = [
+        SharedExecutable(
+            f"action {at + 1}: {action.action_type} {action.trigger_type}",
+            (*(("command", command) for command in action.commands), *fields_of(dict(action.settings))),
+        )
+        for at, action in enumerate(plan.actions)
+    ]
+    if plan.env:
+        shared.append(SharedExecutable("environment of every job", environment(plan.env)))
+    shared += [
+        SharedExecutable(f"how jobs are executed: {name}", tuple(fields_of(plan.settings[name])))
+        for name in EXECUTING_SETTINGS
+        if plan.settings.get(name)
+    ]
+    for noun, things in (("failure handler", plan.failure_handlers), ("Slurm scheduler", plan.schedulers)):
+        shared += [
+            SharedExecutable(f"{noun} {visible(thing.name)}", tuple(fields_of(dict(thing.fields)))) for thing in things
+        ]
+    counts = Counter(job.requirement for job in plan.jobs)
+    asked = [
+        RequestedResources(class_in_words(plan.requirements[at].name, plan.requirements[at].request), counts[at])
+        for at in sorted(counts)
+    ]
+    return ExecutableContent(jobs, shared, asked)

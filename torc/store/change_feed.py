@@ -1,0 +1,92 @@
+"""What other processes have committed, as far as somebody waits for it: told by the log of events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from torc.store.engine import Store
+
+
+class ChangeScope(IntEnum):
+    """Which of the runners that wait a change may concern. Whoever follows events hears of each."""
+
+    NOBODY = 0
+    FIRST = 1  # there may be work, for the first in line that can take it
+    ALL = 2  # each has to ask: there may be something to stop, or nothing may be left
+
+
+_REACH = {
+    "runner_registered": ChangeScope.NOBODY,
+    "runner_ended": ChangeScope.FIRST,
+    "jobs_started": ChangeScope.NOBODY,
+    "jobs_completed": ChangeScope.FIRST,
+    "jobs_failed": ChangeScope.FIRST,
+    "jobs_released": ChangeScope.FIRST,
+    "jobs_retried": ChangeScope.FIRST,
+    "jobs_interrupted": ChangeScope.FIRST,
+    "jobs_resumed": ChangeScope.FIRST,
+    "job_created": ChangeScope.FIRST,
+    "action_fired": ChangeScope.FIRST,
+    "user_data_updated": ChangeScope.NOBODY,
+    "file_updated": ChangeScope.NOBODY,
+}
+_LAST = "SELECT coalesce(max(id), 0) FROM event WHERE workflow_id = :id"
+_TYPES = "SELECT DISTINCT type FROM event WHERE workflow_id = :id AND id > :last"
+
+
+class ChangeFeed:
+    """Looks at the log of some workflows again and again. Not for two threads at once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last: dict[int, int] = {}  # by workflow
+        self._version: int | None = None
+        self._connection: Connection | None = None
+
+    def changes(self, watched: Iterable[int]) -> Mapping[int, ChangeScope]:
+        """Give the workflows that changed since they were asked about last, and whom that concerns."""
+        if not self._may_have_changed():
+            fresh = [number for number in watched if number not in self._last]
+            if not fresh:
+                return {}
+            watched = fresh
+        watched = list(watched)
+        found: dict[int, ChangeScope] = {}
+        with self._store.dialect.begin_read(self._store.engine) as db:
+            for workflow_id in watched:
+                last = self._newest(db, workflow_id)
+                before = self._last.get(workflow_id)
+                self._last[workflow_id] = last
+                if before is None:
+                    found[workflow_id] = ChangeScope.FIRST  # what came between the question and this look is not known
+                elif last > before:
+                    types = self._store.dialect.fetch(db, _TYPES, {"id": workflow_id, "last": before})
+                    found[workflow_id] = max(_REACH.get(row[0], ChangeScope.ALL) for row in types)
+        for workflow_id in self._last.keys() - set(watched):
+            if len(self._last) > 10_000:
+                del self._last[workflow_id]
+        return found
+
+    def close(self) -> None:
+        """Give back the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _newest(self, db: Connection, workflow_id: int) -> int:
+        rows: list[Any] = self._store.dialect.fetch(db, _LAST, {"id": workflow_id})
+        return int(rows[0][0])
+
+    def _may_have_changed(self) -> bool:
+        """Ask SQLite whether anything was committed at all, which costs some microseconds."""
+        if self._store.dialect.name != "sqlite":
+            return True
+        if self._connection is None:
+            self._connection = self._store.engine.connect()
+        version = int(self._connection.execute(text("PRAGMA data_version")).scalar_one())
+        self._connection.rollback()
+        changed, self._version = version != self._version, version
+        return changed

@@ -1,0 +1,1 @@
+"""The rules of a workflow: states, gates, resources, packing. Pure: values in, values out."""

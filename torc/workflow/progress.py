@@ -1,0 +1,210 @@
+"""Where all jobs of a workflow stand, in memory, moved by the table of `states` and nothing else.
+
+A move of one job spreads: a finished job is counted off the gates that it holds shut, a gate that is counted down
+opens, a job behind an unsuccessful one is canceled at once, and so on until nothing moves. What the store does with
+sets of rows must end where a Board ends. Not for time or resources, which `simulate` adds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from torc.errors import Conflict
+from torc.workflow.graph import Graph
+from torc.workflow.states import FINISHED, SATISFIED, Effect, Event, State, transition
+
+
+class JobMove(NamedTuple):
+    """One job that moved."""
+
+    job: int
+    event: Event
+    state: State
+
+
+class Progress:
+    """The states of all jobs, and of their gates."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        cancels: Sequence[bool],
+        states: Sequence[State] | None = None,
+        interrupted: Collection[int] = (),
+    ) -> None:
+        """Begin a workflow, or go on from `states`; uninitialized jobs become blocked or ready.
+
+        `cancels` tells of each job whether it is canceled when a prerequisite ends unsuccessfully
+        (cancel_on_blocking_job_failure). `interrupted` names the terminated jobs that are to be continued.
+        """
+        self.graph = graph
+        self.cancels = cancels
+        self.states = [State.UNINITIALIZED] * len(graph) if states is None else list(states)
+        #: counted off the gates that the job holds shut
+        self.counted = bytearray(state in FINISHED and job not in interrupted for job, state in enumerate(self.states))
+        self.remaining = list[int]()  # members of each gate that are not counted off
+        self.spoiled = list[int]()  # members of each gate that are counted off and did not succeed
+        for gate in range(len(graph.gates)):
+            remaining, spoiled = self._count(gate)
+            self.remaining.append(remaining)
+            self.spoiled.append(spoiled)
+        self.initialize()
+
+    def _count(self, gate: int) -> tuple[int, int]:
+        off = [job for job in self.graph.gates[gate] if self.counted[job]]
+        return len(self.graph.gates[gate]) - len(off), sum(self.states[job] not in SATISFIED for job in off)
+
+    def initialize(self) -> list[JobMove]:
+        """Make uninitialized jobs blocked, ready, or canceled where a prerequisite was unsuccessful already."""
+        moved: list[JobMove] = []
+        fallen: list[int] = []
+        for job, state in enumerate(self.states):
+            if state is State.UNINITIALIZED:
+                event = Event.GATE_OPENED if self.is_open(job) else Event.INITIALIZED
+                if self._is_spoiled(job):
+                    event = Event.INITIALIZED
+                    fallen.append(job)
+                self._move(moved, job, event)
+        self._spread(moved, deque((job, Event.PREREQUISITE_FAILED) for job in fallen))
+        return moved
+
+    def is_open(self, job: int) -> bool:
+        """Tell whether all prerequisites of the job are counted off."""
+        gate = self.graph.gate_of[job]
+        return gate is None or not self.remaining[gate]
+
+    def _is_spoiled(self, job: int) -> bool:
+        gate = self.graph.gate_of[job]
+        return gate is not None and self.cancels[job] and self.spoiled[gate] > 0
+
+    def apply(self, event: Event, jobs: Iterable[int]) -> list[JobMove]:
+        """Apply an event to some jobs, all or none, and all that follows from it. Gives every move in order.
+
+        Raises Conflict when one of them cannot take it. To reset jobs, call `reset`, which finds their events.
+        """
+        asked = list(dict.fromkeys(jobs))
+        for job in asked:
+            self._check(job, event)
+        moved: list[JobMove] = []
+        self._spread(moved, deque((job, event) for job in asked))
+        return moved
+
+    def _check(self, job: int, event: Event) -> None:
+        transition(self.states[job], event)
+        if event is Event.RESUMED and self.counted[job]:
+            raise Conflict("a job that was terminated for good cannot be resumed", hint="reset it", job=job)
+        if event in _FOLLOWS:
+            raise Conflict(f"{event} follows from other moves, and cannot be asked for", job=job)
+
+    def _spread(self, moved: list[JobMove], queue: deque[tuple[int, Event]]) -> None:
+        while queue:
+            job, event = queue.popleft()
+            before = self.states[job]
+            if event in _SPREADING and before is not State.BLOCKED:
+                continue  # moved by something before it in the queue
+            effects = self._move(moved, job, event)
+            if Effect.COUNT_OFF in effects:
+                queue.extend(self._count_off(job, before))
+            elif self.states[job] in (State.READY, State.BLOCKED):
+                queue.extend(self._second_thoughts(job))
+
+    def _second_thoughts(self, job: int) -> list[tuple[int, Event]]:
+        """Give what must follow when a job is due again: a prerequisite may have been reset while it was under way."""
+        if self.states[job] is State.READY and (not self.is_open(job) or self._is_spoiled(job)):
+            return [(job, Event.RESET_BLOCKED)]
+        if self.states[job] is State.BLOCKED and self._is_spoiled(job):
+            return [(job, Event.PREREQUISITE_FAILED)]
+        return []
+
+    def _move(self, moved: list[JobMove], job: int, event: Event) -> tuple[Effect, ...]:
+        state, effects = transition(self.states[job], event)
+        self.states[job] = state
+        moved.append(JobMove(job, event, state))
+        return effects
+
+    def _count_off(self, job: int, before: State) -> list[tuple[int, Event]]:
+        """Count a finished job off its gates, once, and give the events of those behind it."""
+        was_counted, self.counted[job] = bool(self.counted[job]), 1
+        spoils = int(self.states[job] not in SATISFIED) - int(was_counted and before not in SATISFIED)
+        events: list[tuple[int, Event]] = []
+        for gate in self.graph.gates_held_by(job):
+            self.remaining[gate] -= not was_counted
+            self.spoiled[gate] += spoils
+            if spoils > 0 and self.spoiled[gate] == spoils:
+                events += self._blocked_behind(gate, Event.PREREQUISITE_FAILED)
+            if not was_counted and not self.remaining[gate]:
+                events += self._blocked_behind(gate, Event.GATE_OPENED)
+        return events
+
+    def _blocked_behind(self, gate: int, event: Event) -> list[tuple[int, Event]]:
+        falling = event is Event.PREREQUISITE_FAILED
+        return [
+            (job, event)
+            for job in self.graph.waiters(gate)
+            if self.states[job] is State.BLOCKED and (self.cancels[job] or not falling)
+        ]
+
+    def reset(self, jobs: Iterable[int]) -> list[JobMove]:
+        """Make finished jobs due again, all or none; give every move in order.
+
+        They become ready or blocked as their gates say, after all of them are counted on again. Ready jobs whose gates
+        were shut by that are blocked again. A job behind a prerequisite that stays unsuccessful is canceled again.
+        Jobs behind them that have finished stay so: the caller chooses how far a reset goes (`graph.downstream`).
+        """
+        asked = [job for job in dict.fromkeys(jobs) if self.states[job] is not State.BLOCKED]
+        for job in asked:
+            transition(self.states[job], Event.RESET_BLOCKED)
+        shut = {gate for job in asked for gate in self._count_on(job)}
+        moved: list[JobMove] = []
+        for job in asked:
+            ready = self.is_open(job) and not self._is_spoiled(job)
+            if self.states[job] is not State.READY or not ready:
+                self._move(moved, job, Event.RESET_READY if ready else Event.RESET_BLOCKED)
+        shut_out = (job for gate in sorted(shut) for job in self.graph.waiters(gate))
+        follows = deque((job, Event.RESET_BLOCKED) for job in shut_out if self.states[job] is State.READY)
+        follows.extend((job, Event.PREREQUISITE_FAILED) for job in asked if self._is_spoiled(job))
+        self._spread(moved, follows)
+        return moved
+
+    def _count_on(self, job: int) -> Sequence[int]:
+        """Let a job hold its gates shut again, and give those that were open."""
+        if not self.counted[job]:
+            return ()
+        self.counted[job] = 0
+        gates = self.graph.gates_held_by(job)
+        for gate in gates:
+            self.remaining[gate] += 1
+            self.spoiled[gate] -= self.states[job] not in SATISFIED
+        return gates
+
+    def is_finished(self) -> bool:
+        """Tell whether every job is counted off, so that nothing is left to do in this run."""
+        return all(self.counted)
+
+    def problems(self) -> list[str]:
+        """List every invariant that does not hold: empty, unless something here is wrong."""
+        found = []
+        for job, state in enumerate(self.states):
+            counted = bool(self.counted[job])
+            if counted is not (state in FINISHED) and (counted or state is not State.TERMINATED):
+                found.append(f"job {job} is {state}, counted off: {counted}")
+            if state is State.BLOCKED and self.is_open(job):
+                found.append(f"job {job} is blocked, and its gate is open")
+            if state is State.BLOCKED and self._is_spoiled(job):
+                found.append(f"job {job} is blocked behind an unsuccessful job")
+            if state is State.READY and not self.is_open(job):
+                found.append(f"job {job} is ready, and its gate is shut")
+            if state is State.READY and self._is_spoiled(job):
+                found.append(f"job {job} is ready behind an unsuccessful job")
+        for gate in range(len(self.graph.gates)):
+            kept, right = (self.remaining[gate], self.spoiled[gate]), self._count(gate)
+            if kept != right:
+                found.append(f"gate {gate} keeps (remaining, spoiled) {kept}, counted anew they are {right}")
+        return found
+
+
+#: These come from other jobs' moves, and only blocked jobs take them.
+_SPREADING = frozenset({Event.PREREQUISITE_FAILED, Event.GATE_OPENED})
+_FOLLOWS = _SPREADING | {Event.INITIALIZED, Event.RESET_BLOCKED, Event.RESET_READY}

@@ -1,0 +1,227 @@
+"""Which finished jobs must run again because something that their results depend on has changed, and why.
+
+A result depends on the command, the invocation script, the environment, the user data and the files that the job read;
+and its output files must be there. Resources, priorities and names do not count. Files are compared by size and time
+first, and by content only where those leave doubt, so that a touch alone reruns nothing. Not for looking at files:
+what is known of them comes in as facts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from torc.workflow.graph import Graph
+from torc.workflow.states import UNSUCCESSFUL, State
+
+_DIGITS = 16  # of a hash: 64 bits tell versions of one command apart
+_MOST_NAMED = 8  # user data beyond this many are hashed together
+
+
+class FileObservation(NamedTuple):
+    """What is known of a file: now, or when the run last looked. `exists` false: nothing is there."""
+
+    exists: bool
+    size_bytes: int | None = None
+    mtime_ns: int | None = None
+    sha256: str | None = None
+
+
+MISSING = FileObservation(exists=False)
+
+
+def to_record(
+    recorded: FileObservation | None, now: FileObservation, *, in_use: bool
+) -> tuple[FileObservation | None, bool]:
+    """Decide what to record of a file that was looked at after a run: (the new record or None, its hash is needed).
+
+    While `in_use`, results that depend on the former content are kept: the record stays, so that the change is noticed
+    later. It takes a new time and a missing hash when the content is certainly the same.
+    """
+    if not now.exists:
+        return None, False
+    looks_same = recorded is not None and recorded[:3] == now[:3]
+    if recorded is not None and in_use and not looks_same:
+        if recorded.sha256 is None or recorded.size_bytes != now.size_bytes:
+            return None, False  # it is another one, or nobody can tell
+        return (now if now.sha256 == recorded.sha256 else None), now.sha256 is None
+    digest = now.sha256 or (recorded.sha256 if recorded is not None and looks_same else None)
+    new = now._replace(sha256=digest)
+    return (None if new == recorded else new), digest is None
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFile:
+    """A file of the workflow: what was recorded of it when the run last looked (None: never), and what is there now."""
+
+    path: str
+    recorded: FileObservation | None
+    now: FileObservation
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What is known of all jobs, by index."""
+
+    names: Sequence[str]
+    states: Sequence[State]
+    recorded: Sequence[str | None]  # fingerprints of the last success; None: nothing has changed since
+    current: Sequence[str]  # fingerprints of now
+    input_set_of: Sequence[int | None]  # index into `input_sets`
+    input_sets: Sequence[Sequence[int]]  # the files of each set
+    outputs: Sequence[Sequence[int]]  # the files that each job writes
+    also: Sequence[str | None] = ()  # what else is known to have changed about each job; empty: nothing about any
+
+
+@dataclass(frozen=True, slots=True)
+class Reruns:
+    """The jobs that must run again, each with the reason, in order of jobs.
+
+    While `needs_hash` names paths, their contents have to be known before the answer is right.
+    """
+
+    reasons: Mapping[int, str]
+    needs_hash: tuple[str, ...] = ()
+
+
+def fingerprint(
+    command: str, invocation_script: str | None, env: Mapping[str, str], user_data: Mapping[str, Any]
+) -> str:
+    """Give a text that changes exactly when one of these does, and from which `fingerprint_changes` tells which.
+
+    `env` is the workflow's with the job's own over it; `user_data` is what the job reads, by name.
+    """
+    hashes = {name: _hash(data) for name, data in user_data.items()}
+    parts: dict[str, Any] = {"command": _hash(command)}
+    if invocation_script is not None:
+        parts["invocation script"] = _hash(invocation_script)
+    if env:
+        parts["environment"] = _hash(dict(env))
+    if hashes:
+        parts["user data"] = hashes if len(hashes) <= _MOST_NAMED else _hash(hashes)
+    return json.dumps(parts, sort_keys=True, separators=(",", ":"))
+
+
+def _hash(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def fingerprint_changes(recorded: str, current: str) -> tuple[str, ...]:
+    """Say what differs between two fingerprints: `command changed`, `user data x changed`. Empty: nothing."""
+    if recorded == current:
+        return ()
+    old, new = json.loads(recorded), json.loads(current)
+    reasons = [
+        f"{part} changed" for part in ("command", "invocation script", "environment") if old.get(part) != new.get(part)
+    ]
+    was, now = old.get("user data"), new.get("user data")
+    if isinstance(was, dict) and isinstance(now, dict):
+        names = sorted(was.keys() | now.keys())
+        reasons += [f"user data {name} changed" for name in names if was.get(name) != now.get(name)]
+    elif was != now:
+        reasons.append("user data changed")
+    return tuple(reasons)
+
+
+@dataclass(slots=True)
+class _Files:
+    """Judges files, each once, and collects those whose contents it has to know."""
+
+    files: Sequence[TrackedFile]
+    hash_of: Callable[[str], str | None]
+    verdicts: dict[int, str | None] = field(default_factory=dict)
+    needs_hash: dict[str, None] = field(default_factory=dict)
+
+    def verdict(self, index: int) -> str | None:
+        """Say what happened to an input file, or None when it is as it was."""
+        if index not in self.verdicts:
+            self.verdicts[index] = self._judge(self.files[index])
+        return self.verdicts[index]
+
+    def _judge(self, file: TrackedFile) -> str | None:
+        recorded, now = file.recorded, file.now
+        if not now.exists:
+            return "is missing"
+        if recorded is None or not recorded.exists:
+            return "is new"
+        if recorded.size_bytes != now.size_bytes:
+            return "changed"
+        if recorded.mtime_ns == now.mtime_ns:
+            return None
+        content = now.sha256 or self.hash_of(file.path)
+        if content is None and recorded.sha256 is not None:
+            self.needs_hash[file.path] = None
+        return None if content is not None and content == recorded.sha256 else "changed"
+
+
+def find_reruns(
+    graph: Graph, jobs: JobFacts, files: Sequence[TrackedFile], hash_of: Callable[[str], str | None] = lambda path: None
+) -> Reruns:
+    """Find the jobs that must run again.
+
+    Unsuccessful jobs run again in any case, disabled ones never, unfinished ones are due anyway and are not named; all
+    that completed behind a job that runs (again) runs again. `hash_of(path)` gives the SHA-256 of a file's content now,
+    as hex digits, or None when the caller cannot tell yet; it is asked once a file, and only where size and time leave
+    doubt.
+    """
+    judge = _Files(files, hash_of)
+    input_reasons = [_input_reason(judge, members) for members in jobs.input_sets]
+    reasons: dict[int, str] = {}
+    runs: list[int] = []
+    for job, state in enumerate(jobs.states):
+        if state in UNSUCCESSFUL:
+            reasons[job] = f"it was {state} before" if state is not State.PENDING_FAILED else "it failed before"
+        elif state is State.COMPLETED:
+            reason = _own_reason(job, jobs, input_reasons, files)
+            if reason is not None:
+                reasons[job] = reason
+        if job in reasons or state not in (State.COMPLETED, State.DISABLED):
+            runs.append(job)
+    _add_downstream(graph, jobs, reasons, runs)
+    return Reruns(dict(sorted(reasons.items())), tuple(judge.needs_hash))
+
+
+def _input_reason(judge: _Files, members: Sequence[int]) -> str | None:
+    changed = [(judge.files[index].path, verdict) for index in members if (verdict := judge.verdict(index))]
+    if not changed:
+        return None
+    path, verdict = changed[0]
+    more = f" (and {len(changed) - 1} more inputs)" if len(changed) > 1 else ""
+    return f"input file {path} {verdict}{more}"
+
+
+def _own_reason(
+    job: int, jobs: JobFacts, input_reasons: Sequence[str | None], files: Sequence[TrackedFile]
+) -> str | None:
+    recorded = jobs.recorded[job]
+    reasons = [] if recorded is None else list(fingerprint_changes(recorded, jobs.current[job]))
+    if jobs.also and jobs.also[job]:
+        reasons.append(jobs.also[job] or "")
+    input_set = jobs.input_set_of[job]
+    reason = None if input_set is None else input_reasons[input_set]
+    if reason is not None:
+        reasons.append(reason)
+    missing = [files[index].path for index in jobs.outputs[job] if not files[index].now.exists]
+    if missing:
+        more = f" (and {len(missing) - 1} more outputs)" if len(missing) > 1 else ""
+        reasons.append(f"output {missing[0]} is missing{more}")
+    return "; ".join(reasons) or None
+
+
+def _add_downstream(graph: Graph, jobs: JobFacts, reasons: dict[int, str], runs: list[int]) -> None:
+    """Add what completed behind the jobs that run. Takes each gate once."""
+    passed = bytearray(len(graph.gates))
+    for job in runs:  # grows as it goes
+        for gate in graph.gates_held_by(job):
+            if passed[gate]:
+                continue
+            passed[gate] = 1
+            for behind in graph.waiters(gate):
+                if jobs.states[behind] is State.COMPLETED and behind not in reasons:
+                    verb = "reruns" if job in reasons else "has yet to run"
+                    reasons[behind] = f"upstream job {jobs.names[job]} {verb}"
+                    runs.append(behind)
