@@ -21,11 +21,11 @@ def test_durations_and_limits_are_right_when_the_clock_jumps(
 ) -> None:
     readings = (1.8e9 + jump * number for number in itertools.count())
 
-    class JumpingPlace(RunnerContext):
+    class JumpingContext(RunnerContext):
         def __init__(self, **fields: object) -> None:
             super().__init__(**{**fields, "clock": lambda: next(readings)})  # type: ignore[arg-type]
 
-    monkeypatch.setattr(local_runner, "Place", JumpingPlace)
+    monkeypatch.setattr(local_runner, "RunnerContext", JumpingContext)
     needs = [{"name": "brief", "num_cpus": 1, "memory": "1m", "runtime": "PT1S"}]
     jobs = [
         {"name": "quick", "command": "sleep 0.2", "resource_requirements": "brief"},

@@ -31,8 +31,7 @@ from torc.api.runs import (
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.errors import Conflict, NotFound, StoreLost, TorcError, Unavailable
 from torc.files import LOG_FOLDER, make_folder, private_folder
-from torc.runner import dead_runners as orphans
-from torc.runner import file_status, hardware, log_file, spawner_client
+from torc.runner import dead_runners, file_status, hardware, log_file, spawner_client
 from torc.runner.context import AllocationContext, RunnerContext, RunnerView
 from torc.runner.exchange_policy import node_capacity
 from torc.runner.hardware import ProcessIdentity
@@ -101,7 +100,7 @@ def run_here(
         leave_at = time.monotonic() + options.time_limit_seconds
     options = replace(options, output_dir=options.output_dir.absolute())
     _make(options.output_dir)
-    dead = orphans.give_up_dead_runners(torc, workflow_id, here, options.output_dir)
+    dead = dead_runners.give_up_dead_runners(torc, workflow_id, here, options.output_dir)
     settings = _settings(torc, workflow_id, options)
     seen = file_status.look_before(torc, workflow_id, settings.directory, time.time())
     workflow = _begin(torc, workflow_id, here, options)
@@ -122,7 +121,7 @@ def _begin(torc: Torc, workflow_id: int, here: ProcessIdentity, options: RunOpti
         return torc.send(StartRun(workflow_id=workflow_id))
     except Conflict as error:
         other = error.details.get("running")
-        if not isinstance(other, int) or not orphans.give_up_dead_runners(torc, other, here, options.output_dir):
+        if not isinstance(other, int) or not dead_runners.give_up_dead_runners(torc, other, here, options.output_dir):
             raise
         return torc.send(StartRun(workflow_id=workflow_id))
 
@@ -276,13 +275,13 @@ def _register(
 
 def _end_unused(torc: Torc, runner: Runner, output_dir: Path) -> None:
     with contextlib.suppress(TorcError):  # why it could not begin is told
-        orphans.end_runner(torc, runner, "failed", output_dir)
+        dead_runners.end_runner(torc, runner, "failed", output_dir)
 
 
 def _end(torc: Torc, runner: Runner, reason: str, loop: Loop, output_dir: Path) -> None:
     """Take the runner off. When the store is out of reach, the next run here finds that this process is gone."""
     try:
-        orphans.end_runner(torc, runner, reason, output_dir)
+        dead_runners.end_runner(torc, runner, reason, output_dir)
     except NotFound:
         return  # deleted meanwhile
     except StoreLost as error:

@@ -33,23 +33,23 @@ def serve() -> None:
     """
     if sys.stdin.isatty():
         rendering.note("waiting for an assistant's client on standard input; Ctrl-C ends it")
-    room: Any = importlib.import_module("mcp_server.stdio")  # a face like this one, loaded for this command alone
-    room.serve(open_torc, store_variables, mcp_policy(), output_folder())
+    stdio: Any = importlib.import_module("mcp_server.stdio")  # an interface of its own, loaded for this command alone
+    stdio.serve(open_torc, store_variables, mcp_policy(), output_folder())
 
 
 def mcp_policy() -> Any:
-    """Give what the configuration lets assistants do."""
-    desk: Any = importlib.import_module("mcp_server.context")
+    """Return what the configuration lets assistants do."""
+    context: Any = importlib.import_module("mcp_server.context")
     settings = SESSION.settings
-    return desk.Policy(
+    return context.AssistantPolicy(
         settings.text("mcp.policy"), settings.number("mcp.max_retries"), settings.number("mcp.max_node_hours")
     )
 
 
 def mounted(identity: Any, place: Mapping[str, str]) -> Any:
     """Return what answers assistants inside a server; `place`: the variables by which processes find it."""
-    room: Any = importlib.import_module("mcp_server.http")
-    return room.Mounted(identity, mcp_policy(), Path.cwd(), output_folder(), place)
+    http: Any = importlib.import_module("mcp_server.http")
+    return http.HttpMount(identity, mcp_policy(), Path.cwd(), output_folder(), place)
 
 
 app.command()(install)

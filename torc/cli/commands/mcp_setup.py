@@ -51,13 +51,13 @@ def install(
     What stands there stays. A server, database or policy that you want the assistant to work with is best set in the configuration
     (`torc config`). Example: torc mcp install --client claude-code
     """
-    room = _room()
-    known = room.CLIENTS[client.value]
-    where = room.place(known, scope.value, known.files[scope.value], Path.cwd(), os.environ)
-    changes = [room.entered(known, where, _command(scope), {})]
+    client_config = _client_config()
+    known = client_config.CLIENTS[client.value]
+    where = client_config.place(known, scope.value, known.files[scope.value], Path.cwd(), os.environ)
+    changes = [client_config.entered(known, where, _command(scope), {})]
     if not no_skill:
-        changes += room.skill_entered(_skills(room, known, scope))
-    _do(room, changes, scope, print_only)
+        changes += client_config.skill_entered(_skills(client_config, known, scope))
+    _do(client_config, changes, scope, print_only)
     if print_only or SESSION.json:
         return
     rendering.note(f"{known.title} starts it from now on; begin a new session there")
@@ -72,23 +72,25 @@ def uninstall(
 
     Example: torc mcp uninstall --client vscode --scope project
     """
-    room = _room()
-    known = room.CLIENTS[client.value]
-    where = room.place(known, scope.value, known.files[scope.value], Path.cwd(), os.environ)
-    changes = [room.taken_out(known, where)]
+    client_config = _client_config()
+    known = client_config.CLIENTS[client.value]
+    where = client_config.place(known, scope.value, known.files[scope.value], Path.cwd(), os.environ)
+    changes = [client_config.taken_out(known, where)]
     if not no_skill:
-        changes += room.skill_taken_out(_skills(room, known, scope))
-    _do(room, changes, scope, print_only)
+        changes += client_config.skill_taken_out(_skills(client_config, known, scope))
+    _do(client_config, changes, scope, print_only)
     if not print_only and not no_skill:
-        room.tidy(_skills(room, known, scope))
+        client_config.tidy(_skills(client_config, known, scope))
 
 
-def _room() -> Any:
-    return importlib.import_module("mcp_server.client_config")  # a face like this one, loaded for these commands alone
+def _client_config() -> Any:
+    return importlib.import_module(
+        "mcp_server.client_config"
+    )  # an interface of its own, loaded for these commands alone
 
 
-def _skills(room: Any, client: Any, scope: Scope) -> Path:
-    found: Path = room.place(client, scope.value, client.skills[scope.value], Path.cwd(), os.environ)
+def _skills(client_config: Any, client: Any, scope: Scope) -> Path:
+    found: Path = client_config.place(client, scope.value, client.skills[scope.value], Path.cwd(), os.environ)
     return found
 
 
@@ -103,10 +105,10 @@ def _command(scope: Scope) -> list[str]:
     return [program, "mcp", "serve"] if program else [*own_program(), "mcp", "serve"]
 
 
-def _do(room: Any, changes: list[Any], scope: Scope, print_only: bool) -> None:
+def _do(client_config: Any, changes: list[Any], scope: Scope, print_only: bool) -> None:
     for change in changes:
         if not print_only:  # some clients keep secrets of their own in the user's file
-            room.carry_out(change, 0o600 if scope is Scope.USER else 0o644)
+            client_config.carry_out(change, 0o600 if scope is Scope.USER else 0o644)
     if SESSION.json:
         rendering.show_json(
             [
