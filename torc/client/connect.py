@@ -112,7 +112,7 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
         found = server_file.read(home) if home is not None else None
         if found is None or _is_same(found.url, url) or not found.is_alive():
             return None
-        return remote.Moved(found.url, found.token if is_owner else None, found.ca_file)
+        return remote.MovedServer(found.url, found.token if is_owner else None, found.ca_file)
 
     made: Any = remote.Remote(
         url,
