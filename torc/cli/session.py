@@ -15,8 +15,8 @@ from torc.errors import Conflict, Forbidden, Invalid, NotFound
 
 #: option -> the setting that it sets (those without one take no value)
 OPTIONS = {"--url": "url", "--db": "db", "--format": "format", "--log-level": "log_level"}
-#: variables that are no settings
-_SHOWN = ("TORC_TOKEN", "TORC_TOKEN_FILE", "TORC_SERVER_FILE", "XDG_CONFIG_HOME", "HOME")
+#: variables that say how a server is reached
+_SHOWN = ("TORC_API_URL", "TORC_TOKEN", "TORC_TOKEN_FILE", "TORC_SERVER_FILE", "XDG_CONFIG_HOME", "HOME")
 #: followed by text that is not ours, whatever it looks like
 _TAKE_ANYTHING = {"--command", "-c", "--data", "--fields", "--metadata", "--env", "--set", "--description"}
 
@@ -88,7 +88,13 @@ def _checked(found: dict[str, Value]) -> dict[str, Value]:
 @contextmanager
 def torc(*, create: bool = True) -> Iterator[Any]:
     """Open the Torc that the options, the settings and the directory lead to."""
-    opened = open_torc(create=create)
+    with closing_at_end(open_torc(create=create)) as opened:
+        yield opened
+
+
+@contextmanager
+def closing_at_end(opened: Any) -> Iterator[Any]:
+    """Tell what an opened Torc noted when it was found, and close it in the end."""
     for note in getattr(opened, "notes", ()):
         print(f"note: {note}", file=sys.stderr)
     try:

@@ -150,6 +150,13 @@ SETTINGS: dict[str, Setting] = {
     "run.time_limit": Setting("TORC_RUN_TIME_LIMIT", None, _duration, "Stop after this time, such as PT8H.", True),
     "run.fail_fast": Setting("TORC_RUN_FAIL_FAST", False, _yes_no, "Stop at the first failed job.", True),
     "run.quiet": Setting("TORC_RUN_QUIET", False, _yes_no, "No progress, only the summary.", True),
+    "run.server_wait": Setting(
+        "TORC_RUN_SERVER_WAIT",
+        None,
+        _duration,
+        "How long runners wait at the start for a server that does not answer; default: 10m, by hand 0s.",
+        True,
+    ),
     "backup.interval": Setting(
         "TORC_BACKUP_INTERVAL",
         None,

@@ -94,7 +94,9 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
         if (found := credentials.token_for(url, environ)) is not None:
             return found, None
         here = _server_here(url, cwd, trusted)
-        return (here.server.token, str(here.file)) if here else (None, None)
+        if here is not None:
+            return here.server.token, str(here.file)
+        return None, named if _is_server_file(named) else None  # the next server writes it there
 
     def renew() -> str | None:
         try:
@@ -105,7 +107,7 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
     shown = environ.get("TORC_TOKEN")
     token, file = (shown, None) if shown else look(url)
     home = _home_of(url, environ, cwd, trusted)
-    is_owner = file is not None and Path(file).name == server_file.FILE
+    is_owner = _is_server_file(file)
 
     def find_moved(url: str) -> Any:
         """Return where the next server answers of the directory that this one was begun in."""
@@ -131,7 +133,7 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
 def _home_of(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection[Path]) -> Path | None:
     """Return the `.torc/` that a server was begun for: the one that is named, or that of this directory if it says so."""
     named = environ.get(SERVER_FILE)
-    if named:
+    if named and _is_same(environ.get("TORC_API_URL") or url, url):  # it says nothing of another server that is asked
         return Path(named).absolute().parent
     token_file = Path(environ.get("TORC_TOKEN_FILE") or "")
     if token_file.name == server_file.FILE:  # the server in it need not be the one that was asked for
@@ -147,12 +149,18 @@ def _home_of(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collectio
 
 def _token_in(path: str | None, url: str) -> str | None:
     """Return the token in a file; that in a `server.json` is for no other server than its own. Raises Forbidden or Invalid."""
+    if path is not None and _is_server_file(path) and not os.path.lexists(path):
+        return None  # the server was stopped
     text = credentials.read_token(path)
     if text is None or not text.startswith("{"):
         return text
     server = server_file.parse(text)
     is_meant = server is not None and server.is_alive() and _is_same(server.url, url)
     return server.token if server is not None and is_meant else None
+
+
+def _is_server_file(path: str | None) -> bool:
+    return path is not None and Path(path).name == server_file.FILE
 
 
 def _is_same(url: str, other: str) -> bool:

@@ -105,12 +105,17 @@ class Remote:
         while True:
             try:
                 return self._ask(kind, method, url, body, waiting)
-            except Unauthorized:
-                if not self._has_renewed():
+            except (Unauthorized, Unavailable) as error:  # something else may answer here now
+                is_refused = isinstance(error, Unauthorized)
+                if is_refused and self._has_renewed():
+                    continue
+                if not (is_refused or _may_repeat(request)) or not self._has_moved(base):
                     raise
+                base = self.url
+                method, url, body = _written(base, request)
                 continue
             except _Again as again:
-                may_repeat = again.was_not_done or not request.writes or method == "PUT"
+                may_repeat = again.was_not_done or _may_repeat(request)
                 if again.is_unreachable and self._has_moved(base) and may_repeat:
                     base = self.url
                     method, url, body = _written(base, request)
@@ -146,9 +151,7 @@ class Remote:
             found = self._find_moved(url)
             if found is None:
                 return False
-            _LOG.warning(
-                "the server %s does not answer; it was restarted at %s, which is used from now on", url, found.url
-            )
+            _LOG.warning("the server of %s was restarted at %s, which is used from now on", url, found.url)
             self.url = checked_url(found.url)
             if found.token is not None:
                 self.token = found.token
@@ -219,6 +222,11 @@ class Remote:
             _LOG.warning("%s does not say that it is a Torc server", self.url)
         elif _release(version) != _release(__version__):
             _LOG.warning("the server has version %s, this is %s: update the older one", version, __version__)
+
+
+def _may_repeat(request: Request[Any]) -> bool:
+    """Tell whether a request may be sent again though it may have been carried out."""
+    return not request.writes or request.http_method == "PUT"
 
 
 class _Again(Exception):

@@ -13,6 +13,7 @@ import typer
 from torc.cli import rendering
 from torc.cli.options.amounts import memory_bytes, seconds
 from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
+from torc.cli.store_wait import DEFAULT_SECONDS, ServerWait, torc_when_it_answers, wait_seconds
 from torc.errors import Invalid
 from torc.workflow.exit_codes import signal_name, signal_of
 from torc.workflow.states import State
@@ -87,6 +88,7 @@ def worker(  # noqa: PLR0913, PLR0917
     label: Labels = None,
     directory: Directory = None,
     over_ssh: Annotated[bool, typer.Option("--over-ssh", help="Begun by `torc remote run`, which says so.")] = False,
+    server_wait: ServerWait = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a further runner for a stored workflow, beside others.
@@ -95,14 +97,15 @@ def worker(  # noqa: PLR0913, PLR0917
     """
     from dataclasses import replace
 
+    wait = wait_seconds(server_wait, default=DEFAULT_SECONDS if over_ssh else 0.0)
     options = replace(
         _options(max_parallel_jobs, num_cpus, memory, num_gpus, output_dir, time_limit, False, "worker"),
         kind="ssh" if over_ssh else "worker",
         labels=pairs(label or (), "--label"),
         directory=None if directory is None else str(directory.absolute()),
     )
-    with torc(create=False) as opened:
-        raise typer.Exit(_run(opened, workflow_id(opened, workflow), options, quiet))
+    with torc_when_it_answers(workflow, wait) as (opened, number):
+        raise typer.Exit(_run(opened, number, options, quiet))
 
 
 def _options(  # noqa: PLR0913, PLR0917

@@ -487,6 +487,8 @@ def restore(
     Nobody may use the database meanwhile: stop its server, and let its runners end. Results that runners could not store are
     taken in when the workflow goes on.
 
+    What was stored after the copy was made is lost: those jobs and actions run again, even actions with at_most_once.
+
     Example: torc server restore .torc/backups/torc.db.backup-20261201-120000
     """
     from torc.client.backup import restore as put_back

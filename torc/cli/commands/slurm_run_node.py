@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,8 @@ import typer
 
 from torc.cli import rendering
 from torc.cli.commands.run import MaxJobs, OutputDir, output_folder, plot_where_wanted, store_variables, summarize
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.session import SESSION
+from torc.cli.store_wait import DEFAULT_SECONDS, ServerWait, torc_when_it_answers, wait_seconds
 from torc.errors import Invalid
 from torc.schedulers.slurm.environ import Allotment, read
 
@@ -59,11 +61,12 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
     scratch: Scratch = None,
     tasks_per_node: TasksPerNode = 1,
     output_wait: OutputWait = 30.0,
+    server_wait: ServerWait = None,
     output_dir: OutputDir = None,
 ) -> None:
     """Run jobs in this allocation until nothing is left or its time is over. The batch scripts of Torc call this with srun.
 
-    Exit code 0, whatever became of the jobs: the store knows.
+    Exit code 0, whatever became of the jobs: the store knows. A server or database that does not answer is waited for, then 5.
 
     Example: srun --ntasks-per-node=1 --wait=0 --kill-on-bad-exit=0 --overlap torc slurm run-node 12
     """
@@ -73,6 +76,7 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
 
     if execution not in {None, "direct", "step"}:
         raise Invalid(f"--execution: there is no `{execution}`", hint="direct or step")
+    wait = wait_seconds(server_wait, default=DEFAULT_SECONDS)
     allotment = _allotment()
     options = NodeOptions(
         output_dir=output_folder(output_dir),
@@ -85,8 +89,7 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
         tasks_per_node=tasks_per_node,
         see_seconds=output_wait,
     )
-    with torc(create=False) as opened:
-        number = workflow_id(opened, workflow)
+    with torc_when_it_answers(workflow, allotment.at_most(wait, time.time())) as (opened, number):
         options = replace(options, store_variables=store_variables(opened))
         with scheduling(number, options.output_dir, is_on=allotment.task == 0):
             outcome: Any = run_in_allocation(opened, number, allotment, options, signal_step)

@@ -84,6 +84,13 @@ class Allotment:
         """Tell whether this is the only runner of an allocation of several nodes."""
         return self.num_tasks == 1 and len(self.nodes) > 1
 
+    def at_most(self, wait_seconds: float, now: float) -> float:
+        """Shorten a wait so that it ends before the time in which nothing runs any more."""
+        if self.end_time is None:
+            return wait_seconds
+        left = self.end_time - now
+        return max(0.0, min(wait_seconds, left - seconds_kept(left)))
+
 
 def read(environ: Mapping[str, str], *, num_cpus: int, memory_bytes: int) -> Allotment | None:
     """Read an allocation from its variables; None: this is none. The rest is what the machine itself says of this node."""
