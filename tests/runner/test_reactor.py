@@ -20,6 +20,7 @@ from tests.runner.harness import (
     Replied,
     RunAction,
     Send,
+    Slept,
     StartAttempt,
     Stop,
     Tick,
@@ -387,6 +388,44 @@ def test_an_action_is_carried_out_once_it_is_recorded_as_started_and_reported_on
     assert [item.firing_id for item in r.sent().actions_finished] == [9]
     r.answered(done=True)
     assert r.take(Leave)
+
+
+def test_what_came_in_time_for_a_lease_that_has_ended_starts_only_when_the_store_answers_anew() -> None:
+    r = Reactor(num_cpus=1)
+    r.now += 61.0  # it stood still, and the answer has waited for it
+    assert r.replied(job(1), job(2)) == []
+    assert r.replied() == [1]
+    r.now += 61.0
+    assert r.ended(1) == [], "what is in the queue may be somebody else's by now"
+    assert r.replied() == [2]
+
+
+def test_a_runner_that_stood_still_and_has_lost_its_jobs_starts_none_of_them() -> None:
+    r = Reactor(num_cpus=1)
+    r.now += 61.0
+    assert r.replied(job(1)) == []
+    assert r.replied(runner_is_lost=True) == []
+    assert r.take(Leave)
+
+
+def test_the_sleep_of_the_machine_counts_for_the_lease_though_the_clock_stands_still() -> None:
+    r = Reactor(num_cpus=1)
+    assert r.replied(job(1), job(2)) == [1]
+    r.tell(Slept(3600.0))
+    assert r.ended(1) == []
+    assert r.replied() == [2]
+
+
+def test_an_action_that_was_recorded_too_long_ago_is_recorded_again_before_it_begins() -> None:
+    r = Reactor()
+    action = ActionAssignment(action_id=1, firing_id=9, trigger_type="on_workflow_start", commands=["true"])
+    r.answered(actions=[action])
+    r.now += 61.0
+    r.answered()
+    assert r.take(RunAction) == [], "it may have been given to another runner since"
+    assert r.sent().actions_started == [9]
+    r.answered()
+    assert [effect.action.firing_id for effect in r.take(RunAction)] == [9]
 
 
 def test_it_does_not_leave_while_an_action_runs() -> None:

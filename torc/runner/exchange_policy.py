@@ -58,6 +58,8 @@ _MOST_ASSIGNMENTS = 1000
 def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Effect]:
     """Take in what the store says, but for what it wants canceled."""
     sent, state.in_flight = state.in_flight, None
+    if state.last_exchange is not None:  # the store counts from when it answered, which was later
+        state.lease_ends = state.last_exchange + reply.lease_seconds
     state.unreachable_since, state.not_before, state.may_have_missed = None, 0.0, False
     state.is_done, state.is_idle_around = reply.done, reply.idle_around
     state.retry_at = inf if reply.due_seconds is None else now + reply.due_seconds + _DUE_SLACK_SECONDS
@@ -75,12 +77,18 @@ def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Eff
     else:
         state.queue += reply.assignments
     recorded = [state.actions_given.pop(number, None) for number in (sent.actions_started if sent else ())]
-    for action in reply.actions:
+    begins = [action for action in recorded if action is not None]
+    if now >= state.lease_ends:  # this answer has waited for a runner that stood still: others may have them by now
+        record = [*begins, *reply.actions]
+        begins = []
+    else:
+        record = reply.actions
+    for action in record:
         state.actions[action.firing_id] = None
         state.actions_given[action.firing_id] = action
         state.actions_started.append(action.firing_id)
         has_report(state, now)
-    return [RunAction(action) for action in recorded if action is not None]
+    return [RunAction(action) for action in begins]
 
 
 def drop_given(state: RunnerState) -> None:

@@ -53,6 +53,7 @@ from torc.runner.state import (
     RunAction,
     RunnerState,
     Send,
+    Slept,
     StartAttempt,
     Stop,
     Tick,
@@ -93,6 +94,11 @@ class _Attempt:
         return self.assignment.job_id, self.assignment.attempt
 
 
+def _suspended_seconds() -> float:
+    """Return for how long the machine has been suspended since it booted."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+
 class Loop:
     """Runs one runner to its end."""
 
@@ -128,6 +134,7 @@ class Loop:
         self._next_sweep = 0.0
         self._signals_taken = 0
         self._is_warned = False
+        self._suspended = _suspended_seconds()
         self._given_up: set[int] = set()  # runners
 
     # -- the loop -----------------------------------------------------------------------------------------------
@@ -187,7 +194,9 @@ class Loop:
         wake = min(inf if wake is None else wake, now + _LONGEST_SECONDS, self._patience.due)
         if self._kept:  # what stays ends some time
             wake = min(wake, now + _LEFTOVERS_SECONDS)
-        for fd, _ in self._epoll.poll(max(0.0, wake - now), 64):
+        ready = self._epoll.poll(max(0.0, wake - now), 64)
+        self._notice_sleep()
+        for fd, _ in ready:
             if fd == self._talker.fileno():
                 self._talker.calm()
             elif fd == self._launcher.fileno():
@@ -205,6 +214,12 @@ class Loop:
         wake = next_wake(self.state, self.settings, now)
         if wake is not None and wake <= now:
             self._handle(Tick())
+
+    def _notice_sleep(self) -> None:
+        """Tell the reactor when the machine was suspended, before it looks at anything that has waited since."""
+        before, self._suspended = self._suspended, _suspended_seconds()
+        if self._suspended - before > 1.0:
+            self._handle(Slept(self._suspended - before))
 
     def _handle(self, event: Event) -> None:
         self._perform(react(self.state, event, self.settings, time.monotonic()))

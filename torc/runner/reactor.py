@@ -28,6 +28,7 @@ from torc.runner.state import (
     Replied,
     RunnerState,
     RunningAttempt,
+    Slept,
     StartAttempt,
     Stop,
     Tick,
@@ -76,7 +77,7 @@ def next_wake(state: RunnerState, settings: ReactorSettings, now: float) -> floa
     return None if earliest == inf else earliest
 
 
-def _take_in(  # noqa: C901, PLR0911 - one case an event
+def _take_in(  # noqa: C901, PLR0911, PLR0912 - one case an event
     state: RunnerState, event: Event, settings: ReactorSettings, now: float
 ) -> list[Effect]:
     match event:
@@ -108,6 +109,8 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
             return _withdrawn(state, job_id, settings, now)
         case MemoryExceeded(job_id, peak_bytes):
             return too_large(state, job_id, peak_bytes)
+        case Slept(seconds):
+            state.lease_ends -= seconds
         case Tick():
             return _past_deadlines(state, settings, now)
         case Warned(leave_at):
@@ -124,7 +127,7 @@ def _take_in(  # noqa: C901, PLR0911 - one case an event
 
 def _fill(state: RunnerState, settings: ReactorSettings, now: float, effects: list[Effect]) -> None:
     """Start what is claimed and fits. What is too large now lets others pass, but not for ever."""
-    if state.is_stopping or state.is_lost or state.gave_up or now < state.paused_until:
+    if state.is_stopping or state.is_lost or state.gave_up or now < state.paused_until or now >= state.lease_ends:
         return
     if has_slot(state, settings):
         _fill_room(state, settings, now, effects)

@@ -151,6 +151,13 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Slept:
+    """The machine was suspended for so long; the monotonic clock stood still meanwhile."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """What this runner lives in ends soon: it has to leave by then, on the monotonic clock, if not earlier."""
 
@@ -176,6 +183,7 @@ Event = (
     | ActionExited
     | MemoryExceeded
     | Tick
+    | Slept
     | Warned
     | Stop
 )
@@ -328,6 +336,7 @@ class RunnerState:
     in_flight: Exchange | None = None
     num_exchanges: int = 0
     last_exchange: float | None = None
+    lease_ends: float = inf  # the store may give jobs and actions to others afterwards: nothing starts before it answers anew
     not_before: float = 0.0
     retry_at: float = inf  # when the next retry that has to wait is due
     may_have_missed: bool = False  # what was in an answer that did not arrive
