@@ -336,7 +336,9 @@ class RunnerState:
     in_flight: Exchange | None = None
     num_exchanges: int = 0
     last_exchange: float | None = None
-    lease_ends: float = inf  # the store may give jobs and actions to others afterwards: nothing starts before it answers anew
+    lease_ends: float = (
+        inf  # the store may give jobs and actions to others afterwards: nothing starts before it answers anew
+    )
     not_before: float = 0.0
     retry_at: float = inf  # when the next retry that has to wait is due
     may_have_missed: bool = False  # what was in an answer that did not arrive

@@ -1,8 +1,7 @@
-"""`torc access-groups` and `torc audit`: share workflows, and see who did what."""
+"""`torc access-groups`: share workflows."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -10,30 +9,19 @@ import typer
 from torc.api import access_groups as api
 from torc.cli import rendering
 from torc.cli.app import App
-from torc.cli.commands.users import checked
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.named_objects import Limit, Workflow, checked, done
+from torc.cli.session import torc, workflow_id
 from torc.errors import NotFound
 from torc.units import whole_number
 
 access_groups = App("Groups of users that share workflows.")
 
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="Name or id.")]
-Workflow = Annotated[str, typer.Argument(metavar="WORKFLOW", help="Id or name of the workflow.")]
-Limit = Annotated[int, typer.Option("--limit", min=1)]
 _GROUPS = [
     *rendering.columns("id", "name", "description", "owner"),
     ("members", lambda g: ", ".join(member.name for member in g.members)),
 ]
 _SHARES = [("workflow", rendering.attribute("workflow_id")), *rendering.columns("access_group", "permission")]
-_AUDIT = [
-    ("id", rendering.attribute("id")),
-    ("time", lambda a: rendering.when(a.time)),
-    *rendering.columns("actor", "address"),
-    ("token", rendering.attribute("token_id")),
-    *rendering.columns("action"),
-    ("workflow", rendering.attribute("workflow_id")),
-    ("data", lambda a: json.dumps(a.data, ensure_ascii=False)),
-]
 
 
 @access_groups.command("create")
@@ -77,7 +65,7 @@ def delete(group: Group) -> None:
     """
     with torc(create=False) as opened:
         opened.send(api.DeleteAccessGroup(access_group_id=_group_id(opened, group)))
-    _say({"deleted": group}, f"deleted access group {group}")
+    done({"deleted": group}, f"deleted access group {group}")
 
 
 @access_groups.command("add-user")
@@ -105,7 +93,7 @@ def remove_user(group: Group, user: str) -> None:
                 f"`{user}` is no member of {found.name}", hint=f"`torc access-groups get {group}` shows who is"
             )
         opened.send(api.RemoveMember(access_group_id=found.id, user_id=numbers[0]))
-    _say({"removed": user, "access_group": found.name}, f"removed {user} from {found.name}")
+    done({"removed": user, "access_group": found.name}, f"removed {user} from {found.name}")
 
 
 @access_groups.command("add-workflow")
@@ -138,7 +126,7 @@ def remove_workflow(group: Group, workflow: Workflow) -> None:
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
         opened.send(api.UnshareWorkflow(workflow_id=number, access_group_id=_group_id(opened, group)))
-    _say({"workflow_id": number, "access_group": group}, f"workflow {number} is shared with {group} no more")
+    done({"workflow_id": number, "access_group": group}, f"workflow {number} is shared with {group} no more")
 
 
 @access_groups.command("list-workflow-groups")
@@ -152,30 +140,6 @@ def list_workflow_groups(workflow: Workflow) -> None:
     rendering.show_list(found, _SHARES, empty="it is shared with nobody")
 
 
-def audit(
-    workflow: Annotated[int | None, typer.Option("--workflow", help="Only about this workflow (id).")] = None,
-    actor: Annotated[
-        str | None, typer.Option("--actor", help="Only by these, such as user:alice; * and ? match.")
-    ] = None,
-    action: Annotated[
-        str | None, typer.Option("--action", help="Only such, as in DeleteWorkflow; * and ? match.")
-    ] = None,
-    limit: Limit = 100,
-) -> None:
-    """Show who did what from where through a server, newest first. For administrators.
-
-    Example: torc audit --action 'Delete*'
-    """
-    with torc(create=False) as opened:
-        items, more = rendering.all_pages(
-            lambda cursor: opened.send(
-                api.ListAudit(workflow_id=workflow, actor=actor, action=action, limit=min(limit, 10_000), cursor=cursor)
-            ),
-            limit,
-        )
-    rendering.show_list(items, _AUDIT, empty="nothing was done through a server", more=more)
-
-
 def _group_id(opened: Any, named: str) -> int:
     found = opened.send(api.ListAccessGroups(name=named, limit=1)).items if not set(named) & set("*?") else ()
     if found:
@@ -184,7 +148,3 @@ def _group_id(opened: Any, named: str) -> int:
     if number is not None:
         return number
     raise NotFound(f"there is no access group `{named}` that you can see", hint="`torc access-groups list` shows them")
-
-
-def _say(value: dict[str, Any], message: str) -> None:
-    rendering.show_json(value) if SESSION.json else print(message)

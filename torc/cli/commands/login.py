@@ -12,7 +12,8 @@ import typer
 
 from torc.api import users as api
 from torc.cli import rendering
-from torc.cli.commands.users import PasswordStdin, checked
+from torc.cli.commands.users import PasswordStdin
+from torc.cli.named_objects import checked
 from torc.cli.options.amounts import seconds
 from torc.cli.secret_input import ask_password, first_line
 from torc.cli.session import SESSION, torc

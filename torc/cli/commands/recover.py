@@ -14,7 +14,7 @@ from torc.api.recovery import RecoverWorkflow
 from torc.cli import rendering
 from torc.cli.commands.run import OutputDir, output_folder, run_stored
 from torc.cli.commands.status import Which
-from torc.cli.commands.users import checked
+from torc.cli.named_objects import checked
 from torc.cli.options.groups import grouped
 from torc.cli.options.recovery import Budget, Choice, CorrectionOptions, Hook, Reason, fields_of
 from torc.cli.session import SESSION, torc, workflow_id

@@ -1,4 +1,4 @@
-"""`torc users` and `torc tokens`: who may use a server, and with what."""
+"""`torc users`: the accounts of a server."""
 
 from __future__ import annotations
 
@@ -11,21 +11,18 @@ import typer
 from torc.api import users as api
 from torc.cli import rendering
 from torc.cli.app import App
-from torc.cli.options.amounts import seconds
+from torc.cli.named_objects import Limit, checked, done
 from torc.cli.secret_input import ask_password
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.session import torc
 from torc.errors import Invalid, NotFound
 from torc.units import whole_number
-from torc.workflow.access import LEVELS
 
 users = App("Accounts of a server.")
-tokens = App("What programs show instead of a password.")
 
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input, a line of its own.")
 ]
 Who = Annotated[str, typer.Argument(metavar="USER", help="Name or id.")]
-Limit = Annotated[int, typer.Option("--limit", min=1)]
 _USERS = [
     *rendering.columns("id", "name"),
     ("admin", rendering.attribute("is_admin")),
@@ -33,14 +30,6 @@ _USERS = [
     ("password", rendering.attribute("has_password")),
     ("workflows", rendering.attribute("num_workflows")),
     ("created", lambda u: rendering.when(u.created_at)),
-]
-_TOKENS = [
-    *rendering.columns("id", "name", "user", "scope"),
-    ("workflow", rendering.attribute("workflow_id")),
-    ("created", lambda t: rendering.when(t.created_at)),
-    ("expires", lambda t: rendering.when(t.expires_at) or "never"),
-    ("used", lambda t: rendering.when(t.used_at)),
-    ("revoked", lambda t: rendering.when(t.revoked_at)),
 ]
 
 
@@ -134,7 +123,7 @@ def set_password(
             opened.send(request)
         else:
             _by_password(opened, me.user, old, request)
-    _say({"user_id": number}, "the password is set")
+    done({"user_id": number}, "the password is set")
 
 
 def _by_password(opened: Any, user: str, password: str, request: Any) -> None:
@@ -157,7 +146,7 @@ def delete_user(user: Who) -> None:
     with torc(create=False) as opened:
         number = user_id(opened, user)
         opened.send(api.DeleteUser(user_id=number))
-    _say({"deleted": f"user {number}"}, f"deleted user {user}")
+    done({"deleted": f"user {number}"}, f"deleted user {user}")
 
 
 @users.command("import-htpasswd")
@@ -178,68 +167,6 @@ def import_htpasswd(
     rendering.show_list(made, _USERS, empty="there is nobody in the file")
 
 
-@tokens.command("create")
-def create_token(
-    name: Annotated[str, typer.Argument(help="What it is for.")],
-    scope: Annotated[
-        str, typer.Option("--scope", help=f"One of {', '.join(LEVELS)}: each includes those before.")
-    ] = "write",
-    expires: Annotated[
-        str | None, typer.Option("--expires", help="After so long, such as 30d; default: never.")
-    ] = None,
-    workflow: Annotated[str | None, typer.Option("--workflow", help="For this workflow alone.")] = None,
-    user: Annotated[str | None, typer.Option("--user", help="For whom; administrators only.")] = None,
-) -> None:
-    """Make a token. It is shown this once; show it to servers by TORC_TOKEN.
-
-    Example: torc tokens create nightly --scope run --expires 30d
-    """
-    with torc(create=False) as opened:
-        number = None if workflow is None else workflow_id(opened, workflow)
-        fields = {"name": name, "scope": scope, "workflow_id": number, "user": user}
-        made = opened.send(checked(api.CreateToken, **fields, expires_in_seconds=seconds(expires, "--expires")))
-    if SESSION.json:
-        rendering.show_json(made)
-        return
-    print(made.token)
-    until = rendering.when(made.expires_at) or "it is revoked"
-    rendering.note(f"token {made.id} of {made.user} to {made.scope}, until {until}; it is not shown again")
-
-
-@tokens.command("list")
-def list_tokens(
-    user: Annotated[str | None, typer.Option("--user", help="Of whom; administrators only.")] = None,
-    ended: Annotated[bool, typer.Option("--all", help="Revoked and expired ones, too.")] = False,
-    limit: Limit = 1000,
-) -> None:
-    """List tokens: your own, or all as an administrator.
-
-    Example: torc tokens list
-    """
-    with torc(create=False) as opened:
-        items, more = rendering.all_pages(
-            lambda cursor: opened.send(
-                api.ListTokens(user=user, include_ended=ended, limit=min(limit, 10_000), cursor=cursor)
-            ),
-            limit,
-        )
-    rendering.show_list(items, _TOKENS, empty="there are no tokens", more=more)
-
-
-@tokens.command("revoke")
-def revoke_token(
-    token_id: int,
-    keep_made: Annotated[bool, typer.Option("--keep-made", help="Let those hold that were made with it.")] = False,
-) -> None:
-    """Revoke a token and those that were made with it; from then on they open nothing.
-
-    Example: torc tokens revoke 7
-    """
-    with torc(create=False) as opened:
-        opened.send(api.RevokeToken(token_id=token_id, keep_made=keep_made))
-    _say({"revoked": token_id}, f"revoked token {token_id}")
-
-
 def user_id(opened: Any, named: str) -> int:
     """Find an account by name or id. Raises NotFound."""
     found = opened.send(api.ListUsers(name=named, limit=1)).items if not set(named) & set("*?") else ()
@@ -249,19 +176,3 @@ def user_id(opened: Any, named: str) -> int:
     if number is not None:
         return number
     raise NotFound(f"there is no user `{named}`", hint="`torc users list` shows them")
-
-
-def checked(kind: Any, **fields: Any) -> Any:
-    """Make a request. Raises Invalid, without what was given: it may be a password."""
-    from pydantic import ValidationError
-
-    try:
-        return kind(**fields)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(part for part in first["loc"] if isinstance(part, str))  # not the place in a list
-        raise Invalid(f"`{where}`: {first['msg']}", hint="`--help` tells what is taken") from None
-
-
-def _say(value: dict[str, Any], message: str) -> None:
-    rendering.show_json(value) if SESSION.json else print(message)

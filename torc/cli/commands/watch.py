@@ -135,7 +135,7 @@ def _policy(**fields: Any) -> Any:
     from torc.api.recovery import RecoverWorkflow
     from torc.automation.executor import NodeLimits
     from torc.automation.policy import RecoveryPolicy
-    from torc.cli.commands.users import checked
+    from torc.cli.named_objects import checked
 
     policy = RecoveryPolicy(**fields)
     # said now what would be refused in the middle of a night
