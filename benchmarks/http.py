@@ -68,7 +68,7 @@ class Connection:
 
 @contextmanager
 def server(folder: Path, *options: str, database: str | None = None) -> Iterator[tuple[Address, int]]:
-    """Run a server for a database in a folder, or for a named one; gives where it is, and its pid."""
+    """Run a server for a database in a folder, or for a named one; returns where it is, and its pid."""
     folder.mkdir(parents=True, exist_ok=True)
     environ = {**os.environ, **({"TORC_DB": database} if database else {})}
     done = subprocess.run(

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 
 def percentile(values: list[float], percent: int) -> float:
-    """Give a percentile by nearest rank."""
+    """Return a percentile by nearest rank."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]

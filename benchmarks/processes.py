@@ -55,13 +55,13 @@ def run(argv: Sequence[str], folder: Path, env: Mapping[str, str] | None = None)
 
 
 def own_cpu_seconds(pid: int) -> float:
-    """Give the CPU time of a live process without its children. Format: proc(5), fields 14 and 15 of stat."""
+    """Return the CPU time of a live process without its children. Format: proc(5), fields 14 and 15 of stat."""
     after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def children(pid: int) -> list[int]:
-    """Give the pids of a process's children, whichever of its threads started them; none when it has ended."""
+    """Return the pids of a process's children, whichever of its threads started them; none when it has ended."""
     try:
         return [
             int(child)
@@ -73,5 +73,5 @@ def children(pid: int) -> list[int]:
 
 
 def resident_bytes(pid: int) -> int:
-    """Give the memory of a live process that is in RAM, in bytes (proc(5), statm)."""
+    """Return the memory of a live process that is in RAM, in bytes (proc(5), statm)."""
     return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")

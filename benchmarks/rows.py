@@ -21,13 +21,13 @@ class Row:
     met: bool | None = None
 
     def cells(self) -> tuple[str, ...]:
-        """Give the row as text."""
+        """Return the row as text."""
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
         met = {None: "", True: "yes", False: "NO"}[self.met]
         return self.measure, self.value, self.yardstick, ratio, self.target, met
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the row for JSON."""
+        """Return the row for JSON."""
         return asdict(self)
 
 
@@ -41,10 +41,10 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """Give a time for people, with three digits."""
+    """Return a time for people, with three digits."""
     return f"{seconds * 1000:.3g} ms" if seconds * 1000 < 1000 else f"{seconds * 1000:,.0f} ms"
 
 
 def megabytes(size_bytes: float) -> str:
-    """Give a size in MiB, as the targets count."""
+    """Return a size in MiB, as the targets count."""
     return f"{size_bytes / (1 << 20):,.0f} MB"

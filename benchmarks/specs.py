@@ -8,7 +8,7 @@ from typing import Any
 
 
 def sweep(jobs: int, command: str = "true") -> dict[str, Any]:
-    """Give a spec of equal jobs from one template."""
+    """Return a spec of equal jobs from one template."""
     return {
         "name": f"sweep_{jobs}",
         "jobs": [{"name": "job_{i:07d}", "command": command, "parameters": {"i": f"1:{jobs}"}}],
@@ -16,7 +16,7 @@ def sweep(jobs: int, command: str = "true") -> dict[str, Any]:
 
 
 def barrier(width: int) -> dict[str, Any]:
-    """Give a spec in which `width` readers each need the files of `width` writers."""
+    """Return a spec in which `width` readers each need the files of `width` writers."""
     both = {"i": f"1:{width}", "j": f"1:{width}"}
     return {
         "name": f"barrier_{width}",
@@ -30,14 +30,14 @@ def barrier(width: int) -> dict[str, Any]:
 
 
 def chain(jobs: int) -> dict[str, Any]:
-    """Give a spec in which each job waits for the one before it."""
+    """Return a spec in which each job waits for the one before it."""
     links: list[dict[str, Any]] = [{"name": "link_0", "command": "true"}]
     links += [{"name": f"link_{n}", "command": "true", "depends_on": [f"link_{n - 1}"]} for n in range(1, jobs)]
     return {"name": f"chain_{jobs}", "jobs": links}
 
 
 def written_out(jobs: int) -> dict[str, Any]:
-    """Give a spec in which every job is written out, as programs that make specs do."""
+    """Return a spec in which every job is written out, as programs that make specs do."""
     return {
         "name": f"written_out_{jobs}",
         "resource_requirements": [{"name": "small", "num_cpus": 1, "memory": "100m", "runtime": "PT10M"}],

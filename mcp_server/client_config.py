@@ -92,7 +92,7 @@ class FileChange:
 
 
 def place(client: Client, scope: str, relative: str, cwd: Path, environ: Mapping[str, str]) -> Path:
-    """Give the place of a file or folder of a client."""
+    """Return the place of a file or folder of a client."""
     if scope == "project":
         return cwd / relative
     if client.home is not None and (named := environ.get(client.home[0])):
@@ -105,7 +105,7 @@ def place(client: Client, scope: str, relative: str, cwd: Path, environ: Mapping
 
 
 def entered(client: Client, path: Path, command: Sequence[str], environ: Mapping[str, str]) -> FileChange:
-    """Give a client's file with our server in it; what else stands there stays, in its order. Raises Conflict.
+    """Return a client's file with our server in it; what else stands there stays, in its order. Raises Conflict.
 
     `environ`: what the server is to be given. An entry of ours that is there keeps what its owner has added.
     """
@@ -126,7 +126,7 @@ def entered(client: Client, path: Path, command: Sequence[str], environ: Mapping
 
 
 def taken_out(client: Client, path: Path) -> FileChange:
-    """Give a client's file without our server; a project's file that holds nothing else goes. Raises Conflict."""
+    """Return a client's file without our server; a project's file that holds nothing else goes. Raises Conflict."""
     document, before = _read(path, client)
     servers = document.get(client.key)
     if not isinstance(servers, dict) or NAME not in servers:
@@ -199,12 +199,12 @@ def _replace(path: Path, text: str, mode: int) -> None:
 
 
 def skill_files() -> dict[str, str]:
-    """Give the files of the skill: path below its folder -> text."""
+    """Return the files of the skill: path below its folder -> text."""
     return {str(path.relative_to(_SKILL)): path.read_text(encoding="utf-8") for path in sorted(_SKILL.rglob("*.md"))}
 
 
 def skill_entered(folder: Path) -> list[FileChange]:
-    """Give what puts the skill into a folder of skills. Raises Conflict where a skill of somebody else has its name."""
+    """Return what puts the skill into a folder of skills. Raises Conflict where a skill of somebody else has its name."""
     _require_ours(folder / NAME)
     changes = []
     for name, text in skill_files().items():
@@ -215,7 +215,7 @@ def skill_entered(folder: Path) -> list[FileChange]:
 
 
 def skill_taken_out(folder: Path) -> list[FileChange]:
-    """Give what takes the skill out of a folder of skills; files that are not ours stay."""
+    """Return what takes the skill out of a folder of skills; files that are not ours stay."""
     _require_ours(folder / NAME)
     paths = [folder / NAME / name for name in skill_files()]
     return [FileChange(path, "removed", None) for path in paths if path.is_file()]

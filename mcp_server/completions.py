@@ -35,7 +35,7 @@ async def complete(_ctx: Any, params: CompleteRequestParams) -> CompleteResult:
 
 
 def workflow_offers() -> list[str]:
-    """Give ids and names of workflows, newest first; no name that cannot be shown as it is."""
+    """Return ids and names of workflows, newest first; no name that cannot be shown as it is."""
     found = context().torc.send(ListWorkflows(limit=200)).items
     return list(
         dict.fromkeys(
@@ -45,7 +45,7 @@ def workflow_offers() -> list[str]:
 
 
 def job_offers() -> list[str]:
-    """Give ids of jobs of the newest workflow: failed ones first."""
+    """Return ids of jobs of the newest workflow: failed ones first."""
     torc = context().torc
     found = torc.send(ListWorkflows(limit=1)).items
     if not found:

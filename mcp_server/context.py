@@ -1,7 +1,7 @@
 """What a tool works with while it answers one message: the Torc, on whose behalf, and what the deployment allows.
 
-A message gets its desk before its tool runs (`open_context`); tools ask for it with `desk()`. Not for who may do what in the
-store: the Torc behind the desk decides that.
+Each message gets a context before its tool runs (`open_context`); tools ask for it with `context()`. Not for who may do what in the
+store: the Torc of the context decides that.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class ToolContext:
     place: Mapping[str, str] = field(default_factory=dict)
 
 
-#: gives the desk for a message: of which client, and by which HTTP request where there is one
-OpenDesk = Callable[[str, Any], ToolContext]
+#: makes the context of a message: of which client, and by which HTTP request where there is one
+MakeContext = Callable[[str, Any], ToolContext]
 
-_CURRENT: ContextVar[Callable[[], ToolContext]] = ContextVar("desk")
+_CURRENT: ContextVar[Callable[[], ToolContext]] = ContextVar("context")
 
 
 def open_context(opener: Callable[[], ToolContext]) -> Token[Callable[[], ToolContext]]:
-    """Set how the desk of this message is opened; it is, when something asks for it first."""
+    """Set how the context of this message is opened: when something first asks for it."""
     opened: list[ToolContext] = []
 
     def once() -> ToolContext:
@@ -70,17 +70,17 @@ def open_context(opener: Callable[[], ToolContext]) -> Token[Callable[[], ToolCo
 
 
 def close_context(token: Token[Callable[[], ToolContext]]) -> None:
-    """Leave the desk of a message that was answered."""
+    """Close the context of a message that was answered."""
     _CURRENT.reset(token)
 
 
 def context() -> ToolContext:
-    """Give the desk of the message that is being answered."""
+    """Return the context of the message that is being answered."""
     return _CURRENT.get()()
 
 
 def client_name(told: str) -> str:
-    """Give the name of a client as it may stand in the log: it is the client's own claim."""
+    """Return the name of a client as it may stand in the log: it is the client's own claim."""
     plain = re.sub(r"[^A-Za-z0-9._ -]+", "", told).strip()
     return plain[:_LONGEST_CLIENT] or "unknown client"
 

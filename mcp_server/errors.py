@@ -122,13 +122,13 @@ def of_unknown_tool(name: str, tools: Iterable[str]) -> str:
 
 
 def nearest(given: str, choices: Sequence[str]) -> str | None:
-    """Give the valid value that is most like what was given."""
+    """Return the valid value that is most like what was given."""
     found = difflib.get_close_matches(given.lower(), choices, 1, 0.5)
     return found[0] if found else None
 
 
 def allowed(field: Mapping[str, Any]) -> list[str]:
-    """Give the values that a field may have, where they are listed."""
+    """Return the values that a field may have, where they are listed."""
     for part in (field, field.get("items", {}), *field.get("anyOf", ())):
         if "enum" in part:
             return [str(value) for value in part["enum"]]

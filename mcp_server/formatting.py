@@ -92,7 +92,7 @@ def inside(text: str) -> str:
 
 
 def plain(text: str | None, most: int = 160) -> str:
-    """Give a value of others (a name, a command, a reason) on one line, safe to show and cut to size."""
+    """Return a value of others (a name, a command, a reason) on one line, safe to show and cut to size."""
     if not text:
         return ""
     shown = " ".join(redact(cleaned(text)).split())
@@ -123,7 +123,7 @@ def without_nothing(value: Any) -> Any:
 
 
 def size(value: Any) -> int:
-    """Give the bytes that something takes as JSON."""
+    """Return the bytes that something takes as JSON."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", exclude_none=True)
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
@@ -132,7 +132,7 @@ def size(value: Any) -> int:
 def page_that_fits(
     ask: Callable[[int], Page[Any]], show: Callable[[Any], T], limit: int, most: int = MOST_BYTES
 ) -> tuple[list[T], str | None]:
-    """Ask for a page, and for a shorter one where it would be too large. Gives what is shown, and the cursor."""
+    """Ask for a page, and for a shorter one where it would be too large. Returns what is shown, and the cursor."""
     page = ask(limit)
     shown = [show(item) for item in page.items]
     fitting = len(what_fits(shown, most))
@@ -143,7 +143,7 @@ def page_that_fits(
 
 
 def what_fits(items: Sequence[T], most: int = MOST_BYTES) -> list[T]:
-    """Give the first items that take no more than so many bytes together."""
+    """Return the first items that take no more than so many bytes together."""
     total = 0
     for at, item in enumerate(items):
         total += size(item) + 1

@@ -124,7 +124,7 @@ class HttpMount:
         security: Any = importlib.import_module("mcp.server.transport_security")
         # who may call under which name was decided before this is reached
         settings = security.TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        return server.Server(self._open_desk).streamable_http_app(
+        return server.Server(self._make_context).streamable_http_app(
             streamable_http_path=PATH, transport_security=settings
         )
 
@@ -134,7 +134,7 @@ class HttpMount:
             ready.set()
             await self._ending.wait()
 
-    def _open_desk(self, client: str, request: Any) -> ToolContext:
+    def _make_context(self, client: str, request: Any) -> ToolContext:
         scope = request.scope
         caller: Caller = scope["torc.caller"]
         if caller.is_owner:

@@ -102,7 +102,7 @@ def _slim(part: Any, is_output: bool) -> Any:
 
 
 def _says_nothing(key: str, value: Any, part: dict[str, Any], is_output: bool) -> bool:
-    """Tell whether an entry of a schema can be left out: descriptions of whole objects repeat that of the tool."""
+    """Return whether an entry of a schema can be left out: descriptions of whole objects repeat that of the tool."""
     if key in {"title", "maxLength", "minLength", "maxItems", "minItems"}:  # they are checked all the same
         return True
     if key == "default" and (value is None or value is False or is_output):

@@ -47,48 +47,48 @@ def add_resources(server: MCPServer[Any]) -> None:
 
 
 def schema() -> str:
-    """Give the JSON Schema of specs."""
+    """Return the JSON Schema of specs."""
     return json.dumps(workflow_schema(), separators=(",", ":"))
 
 
 def guide() -> str:
-    """Give the guide to specs."""
+    """Return the guide to specs."""
     return package_files("mcp_server").joinpath("guide.md").read_text(encoding="utf-8")
 
 
 def workflows() -> str:
-    """Give the newest workflows."""
+    """Return the newest workflows."""
     return _json(list_workflows(limit=50))
 
 
 def workflow(workflow_id: str) -> str:
-    """Give how a workflow goes."""
+    """Return how a workflow goes."""
     return _json(get_workflow_summary(workflow_id))
 
 
 def plan(workflow_id: str) -> str:
-    """Give the plan of execution of a workflow."""
+    """Return the plan of execution of a workflow."""
     return _json(get_execution_plan(workflow_id))
 
 
 def graph(workflow_id: str) -> str:
-    """Give the graph of a workflow: jobs that are alike are drawn as one."""
+    """Return the graph of a workflow: jobs that are alike are drawn as one."""
     described = of_stored(context().torc.send(GetGraph(workflow_id=find_workflow(workflow_id).id)))
     return f"%% {UNTRUSTED}\n" + mermaid(draw(described.workload.graph, [plain(name, 80) for name in described.jobs]))
 
 
 def profile(name: str) -> str:
-    """Give the profile of a cluster."""
+    """Return the profile of a cluster."""
     return json.dumps({"untrusted": UNTRUSTED, **slurm.profile(name)})
 
 
 def stdout(job_id: str) -> str:
-    """Give the end of what a job wrote."""
+    """Return the end of what a job wrote."""
     return _json(get_job_logs(job_number(job_id), "stdout", tail=100))
 
 
 def stderr(job_id: str) -> str:
-    """Give the end of what a job wrote as errors."""
+    """Return the end of what a job wrote as errors."""
     return _json(get_job_logs(job_number(job_id), "stderr", tail=100))
 
 

@@ -69,7 +69,7 @@ def source_of(spec: str | dict[str, Any] | None, path: str | None) -> SpecSource
 
 
 def reader(source: SpecSource) -> Callable[[str], str]:
-    """Give what reads the `@file`s of a spec: relative to it, below the directory of this server."""
+    """Return what reads the `@file`s of a spec: relative to it, below the directory of this server."""
     base = "" if source.name == "<spec>" else str(Path(source.name).parent)
 
     def read_file(path: str) -> str:
@@ -100,7 +100,7 @@ def checked(source: SpecSource) -> Plan:
 
 
 def source_files(source: SpecSource) -> list[SourceFile]:
-    """Give the files that go along with a spec."""
+    """Return the files that go along with a spec."""
     read_file = reader(source)
     return [SourceFile(path=path, text=read_file(path)) for path in external_files(source.text, format=source.format)]
 

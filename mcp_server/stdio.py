@@ -24,7 +24,7 @@ def serve(
     opened: dict[str, Torc] = {}
     opening = threading.Lock()  # assistants call several tools at once
 
-    def open_desk(client: str, _request: Any) -> ToolContext:
+    def make_context(client: str, _request: Any) -> ToolContext:
         with opening:
             if client not in opened:
                 opened[client] = open_torc(f"assistant:{client}")
@@ -34,7 +34,7 @@ def serve(
         return ToolContext(torc, policy, client, user, output_dir=output_dir, place=place)
 
     try:
-        Server(open_desk).run("stdio")
+        Server(make_context).run("stdio")
     finally:
         for torc in opened.values():
             torc.close()

@@ -31,7 +31,7 @@ Look = Callable[[], Any]
 
 
 def _look_at(uri: str, here: ToolContext) -> Look | None:
-    """Give what looks at a resource: equal answers mean that it has not changed. None: it never changes. Raises NotFound."""
+    """Return what looks at a resource: equal answers mean that it has not changed. None: it never changes. Raises NotFound."""
     if uri == WORKFLOWS:
         return lambda: [_shape(each) for each in here.torc.send(ListWorkflows(limit=50)).items]
     kind, _, rest = uri.removeprefix("torc://").partition("/")

@@ -24,7 +24,7 @@ rest_examples = importlib.import_module("scripts.rest_examples")
 
 
 def cli_page() -> str:
-    """Give the reference of all commands and options."""
+    """Return the reference of all commands and options."""
     lines = [
         "# The command line",
         "",
@@ -71,7 +71,7 @@ def _parameter(parameter: Any) -> str | None:
 
 
 def spec_tables() -> str:
-    """Give a table of fields for each kind of object."""
+    """Return a table of fields for each kind of object."""
     schema = workflow_schema()
     lines: list[str] = []
     for title, part in [("Workflow", schema), *schema["$defs"].items()]:
@@ -121,7 +121,7 @@ def _type(field: dict[str, Any]) -> str:
 
 
 def states_section() -> str:
-    """Give the diagram and the table of job states."""
+    """Return the diagram and the table of job states."""
     rows = [
         f"| {state} | {event} | {target} | {', '.join(effects) or ''} |"
         for (state, event), (target, effects) in TRANSITIONS.items()
@@ -133,7 +133,7 @@ def states_section() -> str:
 
 
 def settings_table() -> str:
-    """Give a table of all settings."""
+    """Return a table of all settings."""
     lines = ["| setting | variable | default | |", "|---|---|---|---|"]
     for key, setting in SETTINGS.items():
         variable = f"`{setting.variable}`" if setting.variable else ""
@@ -150,7 +150,7 @@ def between(text: str, mark: str, content: str) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Give every generated file with its content."""
+    """Return every generated file with its content."""
     concepts, spec, configuration = (ROOT / f"docs/{name}.md" for name in ("concepts", "spec", "configuration"))
     return {
         ROOT / "docs/cli.md": cli_page(),

@@ -22,7 +22,7 @@ Texts = frozenset[str]
 
 
 def needles(pattern: str) -> str:
-    """Give the needles of a pattern, separated by |."""
+    """Return the needles of a pattern, separated by |."""
     found = _required(list(_PARSER.parse(pattern)))
     if not found:
         raise SystemExit(f"nothing stands in all that matches {pattern!r}")
@@ -31,7 +31,7 @@ def needles(pattern: str) -> str:
 
 
 def _required(parts: list[Any]) -> Texts | None:
-    """Give the best of the sets of texts of which one must stand in a match: few and long ones."""
+    """Return the best of the sets of texts of which one must stand in a match: few and long ones."""
     sets: list[Texts] = []
     run = ""
     for code, value in [*parts, (None, None)]:
@@ -49,7 +49,7 @@ def _required(parts: list[Any]) -> Texts | None:
 
 
 def _letters(code: Any, value: Any) -> str | None:
-    """Give the text that a part matches and nothing else; None: it may match several."""
+    """Return the text that a part matches and nothing else; None: it may match several."""
     if code is _CODES.LITERAL:
         return chr(value).lower()
     if code is _CODES.SUBPATTERN:

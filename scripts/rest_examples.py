@@ -29,7 +29,7 @@ class _Undo(Exception):
 
 
 def examples() -> str:
-    """Give a JSON object: operation -> {"request": ..., "reply": ...}; what stands in the path is in the request, too."""
+    """Return a JSON object: operation -> {"request": ..., "reply": ...}; what stands in the path is in the request, too."""
     with tempfile.TemporaryDirectory() as folder:
         torc = Embedded(open_store(Path(folder) / "torc.db"), "user:root")
         people = furnish(torc)
@@ -66,7 +66,7 @@ def _reply(torc: Embedded, caller: Caller, name: str, fields: dict[str, Any]) ->
 
 
 def _plain(value: Any) -> Any:
-    """Give a value without what differs from call to call."""
+    """Return a value without what differs from call to call."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -45,13 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a SQLite database with all tables, to be copied."""
+    """Return a SQLite database with all tables, to be copied."""
     return sqlite_template(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture(scope="session")
 def postgres_store() -> Iterator[Store]:
-    """Give a PostgreSQL database of this test process."""
+    """Yield a PostgreSQL database of this test process."""
     cluster = start_postgres()
     store = open_store(cluster.url())
     yield store
@@ -61,7 +61,7 @@ def postgres_store() -> Iterator[Store]:
 
 @pytest.fixture(params=[*DATABASES, "http"])
 def torc(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Embedded | Door]:
-    """Give a Torc on an empty store, once on each database and once through a server; afterwards every invariant must hold."""
+    """Yield a Torc on an empty store, once on each database and once through a server; afterwards every invariant must hold."""
     if request.param != "postgresql":
         opened = open_sqlite(request.getfixturevalue("sqlite_file"), tmp_path)
         door = Door(opened.store) if request.param == "http" else None

@@ -143,7 +143,7 @@ def _not_ours(path: str | PathLike[str]) -> OSError:
 
 @contextlib.contextmanager
 def whole_file(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
-    """Give a file that takes the place of `path` at the end. `mode` is lessened by the umask. Raises Invalid or Unavailable."""
+    """Yield a file that takes the place of `path` at the end. `mode` is lessened by the umask. Raises Invalid or Unavailable."""
     if path.is_dir():
         raise Invalid(f"{path} is a directory", hint="name a file in it")
     if not path.parent.is_dir():

@@ -248,7 +248,7 @@ def redact_url(text: str) -> str:
 
 
 def says_secret(name: str) -> bool:
-    """Tell whether the name of a variable or field says that its value is secret."""
+    """Return whether the name of a variable or field says that its value is secret."""
     return name != "PWD" and _SECRET_NAME.search(name) is not None
 
 
@@ -278,7 +278,7 @@ def _without_named(text: str) -> str:
 
 
 def _is_secret(text: str, name: re.Match[str], sign: re.Match[str], found: re.Match[str]) -> bool:
-    """Tell whether a value behind such a name is to be taken for a secret."""
+    """Return whether a value behind such a name is to be taken for a secret."""
     value, quoted = found["value"], found["quote"] is not None
     if not value or _EMPTY.match(value) or text.startswith("[redacted: ", found.start("value")):
         return False
@@ -310,12 +310,12 @@ def _is_secret_of(text: str, name: re.Match[str], mark: str | None, value: str, 
 
 
 def _is_option(text: str, start: int) -> bool:
-    """Tell whether the word is the end of an option, as in `--api-token VALUE`."""
+    """Return whether the word is the end of an option, as in `--api-token VALUE`."""
     return _OPTION.search(text[max(0, start - 40) : start]) is not None
 
 
 def _looks_made_up(value: str) -> bool:
-    """Tell whether a value may be a token: long enough, and no word of a language, and no path."""
+    """Return whether a value may be a token: long enough, and no word of a language, and no path."""
     if len(value) >= 8 and any(map(str.isdigit, value)):
         return not value.startswith(("/", "./", "~/"))
     return len(value) >= 24 and "/" not in value and "." not in value
@@ -374,7 +374,7 @@ def without_escapes(text: str) -> str:
 
 
 def cleaned(text: str, limit: int | None = None) -> str:
-    """Give text without terminal escapes and control characters; of lines that were written over, what was left of them.
+    """Return text without terminal escapes and control characters; of lines that were written over, what was left of them.
 
     `limit`: at most so many characters; the beginning goes, whole lines of it where that can be, and a line says so.
     """

@@ -56,7 +56,7 @@ def whole_number(text: str | None) -> int | None:
 
 
 def parse_memory(text: str) -> int:
-    """Give the bytes of `512k`, `512m`, `2g`, `1.5t`, `2GiB`, `512MB` or `1048576`. Raises ValueError."""
+    """Return the bytes of `512k`, `512m`, `2g`, `1.5t`, `2GiB`, `512MB` or `1048576`. Raises ValueError."""
     match = _MEMORY.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{_shown(text)} is no amount of memory: {_MEMORY_FORMS}")
@@ -67,7 +67,7 @@ def parse_memory(text: str) -> int:
 
 
 def parse_duration(text: str) -> int:
-    """Give the seconds of an ISO 8601 duration, of `30m`, `1h 30m`, `2 days`, or of a Slurm walltime.
+    """Return the seconds of an ISO 8601 duration, of `30m`, `1h 30m`, `2 days`, or of a Slurm walltime.
 
     Of Slurm's forms (sbatch --time) all are read but the bare number, which would mean minutes there and seconds
     elsewhere. Years and months of ISO 8601 count 365.25 and 30.4375 days. Raises ValueError.

@@ -26,7 +26,7 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """Give all cases, in the order of the files."""
+    """Yield all cases, in the order of the files."""
     for path in sorted(HERE.glob("*.yaml")):
         for fields in yaml.safe_load(path.read_text(encoding="utf-8")):
             yield Case(fields["name"], fields["category"], _facts(fields), fields.get("is_missed", False))

@@ -68,7 +68,7 @@ def _starts(rounds: int, folder: Path) -> list[Row]:
 
 
 def _start(folder: Path) -> tuple[float, float]:
-    """Start the server as a client does; gives seconds until it answered, and until it gave its tools."""
+    """Start the server as a client does; returns seconds until it answered, and until it gave its tools."""
     hello = {
         "protocolVersion": "2025-06-18",
         "capabilities": {},
@@ -161,7 +161,7 @@ async def _ask_all(server: Server, sizes: Sizes) -> list[Row]:
 
 
 async def _ask(client: Client, name: str, arguments: dict[str, Any], calls: int) -> tuple[list[float], float]:
-    """Call a tool; gives the seconds of each call, and the size of the largest reply in tokens."""
+    """Call a tool; returns the seconds of each call, and the size of the largest reply in tokens."""
     times, size = [], 0.0
     for _ in range(calls):
         began = time.perf_counter()
@@ -194,7 +194,7 @@ def _arguments_of_specs(name: str, jobs: int) -> dict[str, Any]:
 
 
 def _arguments(name: str, tools: list[Any], job: int) -> dict[str, Any]:
-    """Give what a tool is asked by default."""
+    """Return what a tool is asked by default."""
     known = next(tool.input_schema["properties"] for tool in tools if tool.name == name)
     given: dict[str, Any] = {"workflow_id": 1, "job_id": job}
     if name == "wait_for_workflow":

@@ -44,7 +44,7 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
 
 
 def empty_slots(times: list[tuple[float, float]], slots: int) -> list[float]:
-    """Give the gaps of a run in which all slots are busy: the k-th end makes room for start k + slots."""
+    """Return the gaps of a run in which all slots are busy: the k-th end makes room for start k + slots."""
     starts = sorted(start for start, _ in times)
     ends = sorted(end for _, end in times)
     return [start - end for start, end in zip(starts[slots:], ends, strict=False)]

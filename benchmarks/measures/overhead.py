@@ -33,7 +33,7 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
 
 
 def share_while_jobs_sleep(spec: dict[str, Any], sizes: Sizes, folder: Path) -> tuple[float, int]:
-    """Run a spec of jobs that sleep; gives the share of a core that the runner takes, and its memory in bytes."""
+    """Run a spec of jobs that sleep; returns the share of a core that the runner takes, and its memory in bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs, seconds = sizes.sleeping_jobs, sizes.sleeping_seconds
     path = specs.save(spec, folder)

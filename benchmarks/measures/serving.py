@@ -128,7 +128,7 @@ async def _run(
 
 
 async def register(connection: http.Connection, workflow_id: int, number: int) -> int:
-    """Make a runner known; gives its id."""
+    """Make a runner known; returns its id."""
     fields = {
         "host": f"node{number}",
         "pid": number + 1,
@@ -140,7 +140,7 @@ async def register(connection: http.Connection, workflow_id: int, number: int) -
 
 
 def room(num_cpus: int) -> dict[str, int]:
-    """Give a capacity."""
+    """Return a capacity."""
     return {"num_cpus": num_cpus, "memory_bytes": 1 << 40}
 
 

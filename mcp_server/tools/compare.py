@@ -72,7 +72,7 @@ def compare_runs(
 
 
 def _sides(first: Workflow, second: Workflow, run_id: int | None, other_run_id: int | None) -> list[tuple[int, int]]:
-    """Give the workflow and run of both sides. Raises Invalid where there are no two."""
+    """Return the workflow and run of both sides. Raises Invalid where there are no two."""
     is_one = second.id == first.id
     run_b = other_run_id or second.run_id
     run_a = run_id or (first.run_id - 1 if is_one else first.run_id)

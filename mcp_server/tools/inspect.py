@@ -96,7 +96,7 @@ _NEXT = {
 
 @tool("Status of a workflow")
 def get_workflow_status(workflow_id: WorkflowId) -> StatusReport:
-    """Tell how a workflow stands: state, jobs by state, progress. The cheapest look; `next` names the tool to go on with."""
+    """Return how a workflow stands: state, jobs by state, progress. The cheapest look; `next` names the tool to go on with."""
     return status_of(find_workflow(workflow_id))
 
 

@@ -102,7 +102,7 @@ def _range(lines: str | None) -> tuple[int, int] | None:
 
 
 def log_folders(workflow: Workflow) -> list[Path]:
-    """Give the output folders of a workflow on this machine; none where its files are not the caller's own."""
+    """Return the output folders of a workflow on this machine; none where its files are not the caller's own."""
     here = context()
     return log_files.folders(here.torc, workflow, None, here.output_dir) if here.is_here else []
 
@@ -207,7 +207,7 @@ def _blocks(chosen: list[tuple[int, str]], source: str, *, keep_end: bool) -> li
 
 
 def _kept(job: Job, stream: str, attempt: int) -> Logs:
-    """Give the last lines that the store keeps of an attempt that did not succeed."""
+    """Return the last lines that the store keeps of an attempt that did not succeed."""
     found: Result | None = None
     for result in context().torc.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=1000)).items:
         found = result if result.attempt == attempt else found

@@ -207,7 +207,7 @@ def _makespan(found: WorkflowAnalysis) -> str:
 
 
 def hours_here(found: WorkflowAnalysis) -> float:
-    """Give the node-hours of a workflow on this machine alone, when all jobs run to their limits."""
+    """Return the node-hours of a workflow on this machine alone, when all jobs run to their limits."""
     seconds = found.lower_bound_seconds if found.makespan_seconds is None else found.makespan_seconds
     return seconds / 3600
 
@@ -265,7 +265,7 @@ def suggest_resources(
 
 
 def _learnt(workflow_id: int, factor: float) -> dict[str, LearnedRequest]:
-    """Give what is known of each class from the history of all workflows: of those classes of which all commands are known."""
+    """Return what is known of each class from the history of all workflows: of those classes of which all commands are known."""
     asked: dict[str, dict[str, str]] = {}
     for kind in context().torc.send(ListCommandKinds(workflow_id=workflow_id)).kinds:
         asked.setdefault(kind.requirement, {})[shape_of(kind.command)] = kind.command

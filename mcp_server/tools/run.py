@@ -54,7 +54,7 @@ _MOST_LISTED = 10_000
 
 
 def _options(max_jobs: int | None, num_cpus: int | None, memory: str | None, time_limit: str | None) -> list[str]:
-    """Give the options of `torc run` and `torc worker`. Raises Invalid."""
+    """Return the options of `torc run` and `torc worker`. Raises Invalid."""
     for name, value, parse in (("memory", memory, parse_memory), ("time_limit", time_limit, parse_duration)):
         if value is not None:
             try:
@@ -234,7 +234,7 @@ async def wait_for_workflow(
 
 
 def _is_going(workflow: Workflow) -> bool:
-    """Tell whether runners work on a workflow, or wait in a queue to do so."""
+    """Return whether runners work on a workflow, or wait in a queue to do so."""
     if workflow.state == "running":
         return True
     if workflow.state not in {"idle", "interrupted"}:

@@ -101,7 +101,7 @@ def _part(part: Part) -> ViewPart:
 
 
 def _failures(workflow_id: int, count: int) -> tuple[int, list[Failure]]:
-    """Give how many jobs failed, and the largest groups of them; of very many, some of the first."""
+    """Return how many jobs failed, and the largest groups of them; of very many, some of the first."""
     if not count:
         return 0, []
     torc = context().torc
@@ -163,7 +163,7 @@ def _counts(states: dict[str, int]) -> str:
 
 
 def view() -> Apps:
-    """Give the extension that serves the view."""
+    """Return the extension that serves the view."""
     apps = Apps()
     apps.add_html_resource(
         VIEW,

@@ -42,7 +42,7 @@ def local(sqlite_file: Path, tmp_path: Path) -> Iterator[Embedded]:
 
 
 def flaky(name: str, fails: int) -> dict[str, Any]:
-    """Give a job that fails so often before it succeeds."""
+    """Return a job that fails so often before it succeeds."""
     return {"name": name, "command": FLAKY.format(name=name, good=fails)}
 
 

@@ -23,7 +23,7 @@ EMBEDDED = pytest.mark.parametrize("program", ["embedded"], indirect=True)
 def program(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Program]:
-    """Give the program in an empty directory, once with a database there and once with a server elsewhere."""
+    """Yield the program in an empty directory, once with a database there and once with a server elsewhere."""
     if request.param == "embedded":
         yield Program(tmp_path)
         return

@@ -286,7 +286,7 @@ SLEEPERS = 'name: s\njobs: [{name: "s_{i}", command: "echo $$ >> pids; exec slee
 
 
 def alive(pid: str) -> bool:
-    """Tell whether a process runs; one that nobody has reaped yet does not."""
+    """Return whether a process runs; one that nobody has reaped yet does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:

@@ -56,7 +56,7 @@ def test_a_broken_configuration_does_not_disturb_the_shell(program: Program) -> 
 
 @pytest.fixture
 def shells(program: Program) -> dict[str, str]:
-    """Give the environment of a shell that finds the program as `torc`."""
+    """Return the environment of a shell that finds the program as `torc`."""
     program("create", program.write("sweep.yaml", ONE))
     binary = Path(program.write("bin/torc", f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m torc.cli.main "$@"\n'))
     (program.directory / binary).chmod(0o755)

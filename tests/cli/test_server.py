@@ -29,7 +29,7 @@ ONE = "name: one\njobs: [{name: a, command: 'torc user-data list 1 -f json > see
 
 @pytest.fixture
 def served(program: Program) -> Iterator[Program]:
-    """Give the program in a directory with a server."""
+    """Yield the program in a directory with a server."""
     program("server", "start")
     yield program
     program("server", "stop", code=None)

@@ -42,7 +42,7 @@ class Town:
         return str(json.loads((self.host.directory / ".torc/server.json").read_text())["url"])
 
     def person(self, name: str) -> Program:
-        """Give the program as somebody types it."""
+        """Return the program as somebody types it."""
         return Program(_made(self.root / name), self.url)
 
     def signed_in(self, name: str, *options: str) -> Program:
@@ -59,7 +59,7 @@ def _made(directory: Path) -> Path:
 
 @pytest.fixture
 def town(tmp_path: Path) -> Iterator[Town]:
-    """Give a server with accounts."""
+    """Yield a server with accounts."""
     made = Town(tmp_path)
     made.begin()
     yield made

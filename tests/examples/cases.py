@@ -24,7 +24,7 @@ class Case:
 
     @property
     def exit_code(self) -> int:
-        """Give the exit code of `torc run`: 1 when the example is meant to fail."""
+        """Return the exit code of `torc run`: 1 when the example is meant to fail."""
         return 0 if set(self.counts) == {"completed"} else 1
 
 

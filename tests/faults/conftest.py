@@ -14,7 +14,7 @@ from torc.client.embedded import Embedded
 
 @pytest.fixture
 def local(sqlite_file: Path, tmp_path: Path) -> Iterator[Embedded]:
-    """Give a Torc on an empty SQLite store; afterwards every invariant must hold."""
+    """Yield a Torc on an empty SQLite store; afterwards every invariant must hold."""
     opened = open_sqlite(sqlite_file, tmp_path)
     yield opened
     check_all(opened)

@@ -25,7 +25,7 @@ _USE_ALL_FILES = "cd $SMALL; i=0; while [ $i -lt 100 ]; do (: > f$i) 2>/dev/null
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder on a file system of 8 MiB and 60 files."""
+    """Yield a folder on a file system of 8 MiB and 60 files."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(

@@ -245,7 +245,7 @@ class _Run:
 
 
 def _kept(output_dir: Path) -> int:
-    """Tell how many ends of attempts are written down."""
+    """Return how many ends of attempts are written down."""
     return sum(path.read_text().count('"wall_seconds"') for path in output_dir.glob("undelivered_*"))
 
 

@@ -32,7 +32,7 @@ async def session(
 
 
 async def ask(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]:
-    """Call a tool that must succeed; gives its structured content."""
+    """Call a tool that must succeed; returns its structured content."""
     result = await client.call_tool(tool, arguments)
     assert isinstance(result, CallToolResult)
     assert not result.is_error, text_of(result)
@@ -41,7 +41,7 @@ async def ask(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]:
 
 
 async def refused(client: Client, tool: str, /, **arguments: Any) -> str:
-    """Call a tool that must refuse; gives what it says."""
+    """Call a tool that must refuse; returns what it says."""
     result = await client.call_tool(tool, arguments)
     assert isinstance(result, CallToolResult)
     assert result.is_error, result.structured_content
@@ -60,5 +60,5 @@ def unquoted(quote: dict[str, Any]) -> str:
 
 
 def text_of(result: CallToolResult) -> str:
-    """Give the text of a result."""
+    """Return the text of a result."""
     return "\n".join(block.text for block in result.content if isinstance(block, TextContent))

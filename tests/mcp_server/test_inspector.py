@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def inspector() -> Path:
-    """Give the program of the Inspector."""
+    """Return the program of the Inspector."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torc-tests" / f"inspector-{VERSION}"
     program = cache / "node_modules/.bin/mcp-inspector"
     if not program.exists():

@@ -33,7 +33,7 @@ def fail(program: Program, spec: str = FAILED) -> None:
 
 
 def dump(program: Program) -> str:
-    """Give all that moves of a workflow."""
+    """Return all that moves of a workflow."""
     return program("jobs", "list", "1", "-f", "json").stdout + program("events", "list", "1", "-f", "json").stdout
 
 

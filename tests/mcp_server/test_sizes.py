@@ -133,5 +133,5 @@ def test_no_reply_is_too_long_on_a_large_workflow_and_pages_lose_nothing(large: 
 
 
 def state_of(torc: Embedded) -> tuple[Workflow, int]:
-    """Give what moves when a workflow is changed: its version, counts and settings, and the last event."""
+    """Return what moves when a workflow is changed: its version, counts and settings, and the last event."""
     return get(torc, 1), torc.send(ListEvents(workflow_id=1, newest_first=True, limit=1)).items[0].id

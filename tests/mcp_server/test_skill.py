@@ -23,7 +23,7 @@ GLOBAL = {"-f", "--format", "--db", "--url"}
 
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """Give the command that words name, and what follows."""
+    """Return the command that words name, and what follows."""
     command, rest = command_group(), words
     while hasattr(command, "list_commands") and rest and not rest[0].startswith("-"):
         command, rest = command.get_command(None, rest[0]), rest[1:]

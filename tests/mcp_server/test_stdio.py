@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_server import stdio
-from mcp_server.context import AssistantPolicy, OpenDesk, ToolContext
+from mcp_server.context import AssistantPolicy, MakeContext, ToolContext
 
 
 class Opened:
@@ -34,17 +34,17 @@ class Opened:
 def test_tools_that_are_called_at_once_share_a_store_which_is_closed_at_the_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    desks: list[ToolContext] = []
+    contexts: list[ToolContext] = []
 
     class Called:
-        def __init__(self, open_desk: OpenDesk) -> None:
-            self.open_desk: Callable[[str, Any], ToolContext] = open_desk
+        def __init__(self, make_context: MakeContext) -> None:
+            self.make_context: Callable[[str, Any], ToolContext] = make_context
 
         def run(self, _transport: str) -> None:
             with ThreadPoolExecutor(4) as threads:
-                desks.extend(threads.map(lambda _: self.open_desk("editor", None), range(4)))
+                contexts.extend(threads.map(lambda _: self.make_context("editor", None), range(4)))
 
     monkeypatch.setattr(stdio, "Server", Called)
     stdio.serve(Opened, lambda _torc: {}, AssistantPolicy(), tmp_path)
-    assert len({id(desk.torc) for desk in desks}) == 1
+    assert len({id(context.torc) for context in contexts}) == 1
     assert Opened.num_open == 0

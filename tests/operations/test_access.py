@@ -30,7 +30,7 @@ from torc.workflow.access import Caller
 
 @pytest.fixture(scope="module")
 def people(sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
-    """Give people around a workflow that has everything; what a test does to it is rolled back."""
+    """Yield people around a workflow that has everything; what a test does to it is rolled back."""
     opened = open_sqlite(sqlite_file, tmp_path_factory.mktemp("people"))
     made = furnish(opened)
     yield made
@@ -39,7 +39,7 @@ def people(sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def examples(people: People) -> dict[str, dict[str, Any]]:
-    """Give the fields of one request of each kind, about ada's workflow, ada herself, and a group that she owns."""
+    """Return the fields of one request of each kind, about ada's workflow, ada herself, and a group that she owns."""
     return example_requests(people)
 
 
@@ -176,7 +176,7 @@ def _job(runner_id: int) -> Caller:
 
 @pytest.fixture(scope="module")
 def callers(people: People) -> dict[str, Caller]:
-    """Give somebody of each kind."""
+    """Return somebody of each kind."""
     other = create(people.torc, spec("x", user="ada")).id
     ended = runner(people.torc, other)
     people.torc.send(EndRunner(workflow_id=other, runner_id=ended))

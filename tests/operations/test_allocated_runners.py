@@ -161,7 +161,7 @@ def test_each_runner_carries_out_what_is_persistent_and_one_of_them_the_rest(tor
     torc.send(StartRun(workflow_id=number))
 
     def carried_out(runner_id: int) -> list[str]:
-        """Carry out all that a runner is given; gives the commands."""
+        """Carry out all that a runner is given; returns the commands."""
         given, actions = list[str](), exchange(torc, number, runner_id).actions
         while actions:
             given += [command for item in actions for command in item.commands]

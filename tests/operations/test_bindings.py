@@ -13,7 +13,7 @@ from torc.client.embedded import Embedded
 
 @pytest.fixture
 def number(torc: Embedded) -> int:
-    """Give a begun workflow with jobs that are bound to one scheduler, to another, and to none."""
+    """Return a begun workflow with jobs that are bound to one scheduler, to another, and to none."""
     jobs: list[dict[str, Any]] = [
         {
             "name": f"{scheduler or 'free'}{n}",

@@ -22,7 +22,7 @@ def handled(torc: Torc, chains: str, rules: list[dict[str, Any]]) -> int:
 
 
 def attempt(torc: Torc, wf: int, number: int, texts: dict[str, str], **more: Any) -> dict[str, Assignment]:
-    """Claim everything and have the named jobs fail, each with what it wrote; gives what was claimed."""
+    """Claim everything and have the named jobs fail, each with what it wrote; returns what was claimed."""
     given = {item.name: item for item in exchange(torc, wf, number, limit=100).assignments}
     reports = [ended(given[name], "failed", 1, stderr_tail=text, **more) for name, text in texts.items()]
     exchange(torc, wf, number, finished=reports)

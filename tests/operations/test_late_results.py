@@ -37,7 +37,7 @@ def deliver(torc: Embedded, number: int, runner_id: int, *finished: Finished, **
 
 
 def begin(torc: Embedded, number: int, runner_id: int) -> int:
-    """Have a runner begin one job; gives the job."""
+    """Have a runner begin one job; returns the job."""
     (given,) = claim(torc, number, runner_id).values()
     return given.job_id
 

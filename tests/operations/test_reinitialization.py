@@ -74,7 +74,7 @@ class Stored:
         return file_status.reinitialize(self.torc, ReinitializeWorkflow(workflow_id=self.id, **fields))
 
     def reasons(self, **fields: Any) -> dict[str, str]:
-        """Tell what would be done, and check that asking changed nothing."""
+        """Return what would be done, and check that asking changed nothing."""
         before = get(self.torc, self.id)
         found = self.reinitialize(dry_run=True, **fields)
         assert not found.applied
@@ -91,7 +91,7 @@ class Stored:
 
 @pytest.fixture
 def stored(torc: Embedded, tmp_path: Path) -> Stored:
-    """Give the chain, stored and completed."""
+    """Return the chain, stored and completed."""
     made = Stored(torc, tmp_path)
     made.write("in", "one")
     made.store()

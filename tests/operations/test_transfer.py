@@ -75,14 +75,14 @@ from torc.store.account_schema import AccountRow
 
 
 def exported(torc: Torc, wf: int) -> bytes:
-    """Give the bytes of the file of a workflow."""
+    """Return the bytes of the file of a workflow."""
     file = io.BytesIO()
     write_export(torc, wf, file)
     return file.getvalue()
 
 
 def canonical(content: bytes) -> tuple[dict[str, Any], list[tuple[str, list[Any]]]]:
-    """Give what a file says, with ids that count from 0, and without what is of its place and time."""
+    """Return what a file says, with ids that count from 0, and without what is of its place and time."""
     incoming = read_file(content)
     new_ids = _NewIds(incoming, dict.fromkeys(TABLES, 0))
     commands = _Commands(incoming, new_ids)
@@ -93,7 +93,7 @@ def canonical(content: bytes) -> tuple[dict[str, Any], list[tuple[str, list[Any]
 
 @pytest.fixture(params=DATABASES)
 def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    """Give another store."""
+    """Yield another store."""
     if request.param == "sqlite":
         opened = open_sqlite(request.getfixturevalue("sqlite_file"), tmp_path_factory.mktemp("elsewhere"))
         # so that no id is the same as before
@@ -137,7 +137,7 @@ def test_a_workflow_arrives_as_it_left(torc: Torc, elsewhere: Embedded, request:
 
 
 def _cluster_words(torc: Torc, wf: int) -> dict[str, str | None]:
-    """Give what the cluster said of each attempt."""
+    """Return what the cluster said of each attempt."""
     return {item.job_name: item.slurm_state for item in torc.send(ListResults(workflow_id=wf)).items}
 
 
@@ -458,7 +458,7 @@ def _happen(torc: Embedded, wf: int, pick: random.Random) -> None:
 
 
 def packed(lines: Sequence[Any], *, is_whole: bool = True) -> bytes:
-    """Give a file with a right last line, whatever stands in the others."""
+    """Return a file with a right last line, whatever stands in the others."""
     body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     rows = sum(isinstance(line, list) for line in lines)
     last = json.dumps({"end": True, "rows": rows, "sha256": hashlib.sha256(body).hexdigest()}).encode()
@@ -470,7 +470,7 @@ def lines_of(content: bytes) -> list[Any]:
 
 
 def changed(table: str, column: str, value: Any, which: int = 0) -> Callable[[list[Any]], None]:
-    """Give what puts a value into the row of a table."""
+    """Return what puts a value into the row of a table."""
 
     def change(lines: list[Any]) -> None:
         at = next(n for n, line in enumerate(lines) if isinstance(line, dict) and line.get("table") == table)
@@ -480,7 +480,7 @@ def changed(table: str, column: str, value: Any, which: int = 0) -> Callable[[li
 
 
 def of_workflow(field: str, value: Any) -> Callable[[list[Any]], None]:
-    """Give what changes a field of the workflow."""
+    """Return what changes a field of the workflow."""
     return lambda lines: lines[0]["workflow"].__setitem__(field, value)
 
 
@@ -603,7 +603,7 @@ def test_content_is_checked_before_the_transaction(torc: Torc) -> None:
 
 
 def meaning(plan: Plan) -> dict[str, Any]:
-    """Give what a plan says, by names."""
+    """Return what a plan says, by names."""
 
     def data(at: int) -> str:
         return plan.user_data[at].name

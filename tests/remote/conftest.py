@@ -48,7 +48,7 @@ class Net:
 
 @pytest.fixture
 def net(tmp_path: Path) -> Iterator[Net]:
-    """Give two sshds and the configuration of a user who may use them."""
+    """Yield two sshds and the configuration of a user who may use them."""
     folder = tmp_path / "net"
     folder.mkdir()
     key = make_key(folder / "id_test")
@@ -71,7 +71,7 @@ def net(tmp_path: Path) -> Iterator[Net]:
 
 @pytest.fixture
 def ssh(net: Net) -> Iterator[Ssh]:
-    """Give connections by that configuration."""
+    """Yield connections by that configuration."""
     opened = Ssh(Options(config=net.config, connect_seconds=10))
     yield opened
     opened.close()
@@ -98,7 +98,7 @@ class Far:
         return self.torc.send(AddRemoteWorkers(workflow_id=workflow_id, workers=new))
 
     def start(self, workflow_id: int, *hosts: str, **options: Any) -> dict[str, WorkerStatus]:
-        """Start workers; gives what is told of each."""
+        """Start workers; returns what is told of each."""
         found = workers.list_workers(self.torc, workflow_id, hosts)
         told = workers.start(self.torc, workflow_id, found, self.store, self.reach, WorkerOptions(**options))
         return {report.host: report for report in told}
@@ -122,7 +122,7 @@ class Far:
 
 @pytest.fixture
 def far(net: Net, ssh: Ssh, sqlite_file: Path, tmp_path: Path) -> Iterator[Far]:
-    """Give a server on loopback and the machines of `net`; afterwards no worker is left, and every invariant holds."""
+    """Yield a server on loopback and the machines of `net`; afterwards no worker is left, and every invariant holds."""
     database = open_sqlite(sqlite_file, tmp_path)
     serving = start(database.store, Authentication("the-owners-token").identity(database.store))
     torc = Remote(serving.url, token="the-owners-token")

@@ -19,7 +19,7 @@ LONG = {"name": "long", "command": "exec sleep 1000"}
 
 @pytest.fixture
 def program(far: Far, monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Give the program, which asks the server and has the configuration of `net`."""
+    """Return the program, which asks the server and has the configuration of `net`."""
     monkeypatch.setenv("SSH_AUTH_SOCK", "")
     here = far.folder / "here"
     here.mkdir()

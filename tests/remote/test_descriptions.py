@@ -30,7 +30,7 @@ _GENERAL = {
 
 
 def table(first: str) -> set[str]:
-    """Give the names in the first column of the table whose head begins so."""
+    """Return the names in the first column of the table whose head begins so."""
     rows = PAGE.partition(f"| {first} | |\n|---|---|\n")[2].partition("\n\n")[0]
     return {name for row in rows.splitlines() for name in re.findall(r"`([a-z_.A-Z]+)`", row.split("|")[1])}
 

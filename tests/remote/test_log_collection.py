@@ -21,7 +21,7 @@ def bring(far: Far, wf: int, folder: Path) -> dict[str, Collected]:
 
 
 def finished(far: Far, *jobs: dict[str, str], **fields: object) -> int:
-    """Give a workflow that a worker on `far` has done."""
+    """Return a workflow that a worker on `far` has done."""
     wf = far.workflow(*jobs)
     far.add(wf, "far", **fields)
     assert far.start(wf)["far"].is_ok

@@ -32,7 +32,7 @@ def failure(ssh: Ssh, to: Destination, script: str = "true", seconds: float = 30
 
 
 def masters(net: Net) -> list[int]:
-    """Give the processes that keep connections open: ssh processes with this test's configuration."""
+    """Return the processes that keep connections open: ssh processes with this test's configuration."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -297,7 +297,7 @@ def test_what_is_no_destination_is_refused(text: str) -> None:
 
 
 def full(net: Net) -> socket.socket:
-    """Have the machine serve somebody who does not log in, and take nobody beside; gives that connection."""
+    """Have the machine serve somebody who does not log in, and take nobody beside; returns that connection."""
     net.far.stop()
     net.far.config.write_text(net.far.config.read_text().replace("MaxStartups 100", "MaxStartups 1:100:1"))
     net.far.start()

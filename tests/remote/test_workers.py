@@ -33,7 +33,7 @@ def runners(far: Far, workflow_id: int) -> list[Runner]:
 
 
 def begun(far: Far, *hosts: str, command: str = "exec sleep 1000") -> int:
-    """Give a workflow with a long job for each host, which runs on the first of them."""
+    """Return a workflow with a long job for each host, which runs on the first of them."""
     wf = far.workflow(*({"name": f"long{at}", "command": command} for at, _ in enumerate(hosts)))
     far.add(wf, *hosts, max_parallel_jobs=1)
     told = far.start(wf)

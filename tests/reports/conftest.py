@@ -13,7 +13,7 @@ from torc.client.embedded import Embedded
 
 @pytest.fixture
 def embedded(sqlite_file: Path, tmp_path: Path) -> Iterator[Embedded]:
-    """Give a Torc on an empty database."""
+    """Yield a Torc on an empty database."""
     opened = open_sqlite(sqlite_file, tmp_path)
     yield opened
     check_all(opened)

@@ -43,7 +43,7 @@ GIB = 1 << 30
 
 
 def job(number: int, **fields: Any) -> Assignment:
-    """Give an assignment; fields of ResourceRequest go into its request."""
+    """Return an assignment; fields of ResourceRequest go into its request."""
     request = {name: fields.pop(name) for name in ResourceRequest._fields if name in fields}
     request.setdefault("memory_bytes", 1)
     return Assignment(
@@ -95,7 +95,7 @@ class Reactor:
         return found
 
     def launch(self) -> list[int]:
-        """Let all starts succeed; gives the jobs."""
+        """Let all starts succeed; returns the jobs."""
         started = [effect for effect in self.take(StartAttempt) if effect.after is None]
         for effect in started:
             self.tell(Launched(effect.assignment.job_id, started_at=5000.0 + self.now))
@@ -113,12 +113,12 @@ class Reactor:
         self.tell(Replied(ExchangeReply(assignments=list(assignments), lease_seconds=60.0, **reply)))
 
     def replied(self, *assignments: Assignment, **reply: Any) -> list[int]:
-        """Answer what was sent, and let what starts succeed; gives the jobs that started."""
+        """Answer what was sent, and let what starts succeed; returns the jobs that started."""
         self.answered(*assignments, **reply)
         return self.launch()
 
     def reported(self) -> list[Finished]:
-        """Give the ends of attempts that were not answered yet, sent or to be sent."""
+        """Return the ends of attempts that were not answered yet, sent or to be sent."""
         in_flight = self.state.in_flight
         return [*(in_flight.finished if in_flight else ()), *self.state.finished]
 
@@ -127,7 +127,7 @@ class Reactor:
         self.tell(Unreachable(self.sent()))
 
     def ended(self, number: int, return_code: int = 0, seconds: float = 100.0, **fields: Any) -> list[int]:
-        """Let a job end; gives the jobs that started then."""
+        """Let a job end; returns the jobs that started then."""
         self.tell(Exited(number, return_code, 6000.0 + self.now, seconds, Usage(), **fields))
         return self.launch()
 

@@ -14,7 +14,7 @@ from tests.support.stores import check_all, open_sqlite
 
 @pytest.fixture
 def door(sqlite_file: Path, tmp_path: Path) -> Iterator[Door]:
-    """Give a client of a real server on an empty database; afterwards every invariant must hold."""
+    """Yield a client of a real server on an empty database; afterwards every invariant must hold."""
     opened = open_sqlite(sqlite_file, tmp_path)
     made = Door(opened.store, largest_body=100_000)
     yield made
@@ -37,7 +37,7 @@ class Http:
 
 @pytest.fixture
 def http(door: Door) -> Iterator[Http]:
-    """Give a plain client."""
+    """Yield a plain client."""
     made = Http(door.url)
     yield made
     made.pool.clear()

@@ -56,11 +56,11 @@ class House:
     opened: Embedded
 
     def remote(self, token: str | None = None, **more: Any) -> Remote:
-        """Give a client that does not try again."""
+        """Return a client that does not try again."""
         return Remote(self.serving.url, token=token, patience_seconds=0.0, **more)
 
     def of(self, user: str, scope: Access = "write", **more: Any) -> Remote:
-        """Give a client with a new token."""
+        """Return a client with a new token."""
         return self.remote(self.people.token(user, scope, **more).token)
 
     def get(self, path: str, **headers: str) -> urllib3.BaseHTTPResponse:
@@ -70,7 +70,7 @@ class House:
 
 @pytest.fixture
 def house(sqlite_file: Path, tmp_path: Path) -> Iterator[House]:
-    """Give a server that wants to know who calls."""
+    """Return a server that wants to know who calls."""
     opened = open_sqlite(sqlite_file, tmp_path)
     people = gather(opened)
     serving = start(opened.store, Accounts(opened.store, owner_token=OWNER))

@@ -40,7 +40,7 @@ _AS_NOBODY = f"import json, os, socket, sys; os.setuid({NOBODY})\n"
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def listening(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
-    """Give a listening socket on loopback."""
+    """Yield a listening socket on loopback."""
     family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
     with socket.socket(family) as made:
         try:
@@ -187,7 +187,7 @@ def _example(name: str) -> dict[str, Any]:
 
 
 def _as_nobody(house: House, requests: list[bytes], leaving: str) -> list[str]:
-    """Send requests as another user, each over a connection of its own; gives the first line of each answer, where one is waited for."""
+    """Send requests as another user, each over a connection of its own; returns the first line of each answer, where one is waited for."""
     host, port = house.bound.getsockname()[:2]
     code = _AS_NOBODY + (
         "for text in json.load(sys.stdin):\n"

@@ -82,7 +82,7 @@ def test_every_error_has_an_example() -> None:
 
 @pytest.fixture(scope="module")
 def filled(sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """Give a server with some workflows, so that generated ids meet something."""
+    """Yield a server with some workflows, so that generated ids meet something."""
     opened = open_sqlite(sqlite_file, tmp_path_factory.mktemp("generated"))
     for _ in range(3):
         workflow = make(opened, "a b -> c").id

@@ -216,7 +216,7 @@ plain = st.one_of(st.booleans(), st.integers(-3, 300), st.floats(-2, 2), good_na
 
 
 def documents(wrong: bool) -> st.SearchStrategy[Any]:
-    """Give specs: all of the right shape, or some with something wrong in them."""
+    """Return specs: all of the right shape, or some with something wrong in them."""
 
     def mostly(good: st.SearchStrategy[Any], bad: st.SearchStrategy[Any] = anything) -> st.SearchStrategy[Any]:
         return st.integers(0, 24).flatmap(lambda n: bad if wrong and n == 24 else good)

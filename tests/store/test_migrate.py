@@ -41,7 +41,7 @@ def test_the_migrations_make_what_the_models_say(database: str, request: pytest.
 
 
 def schema(path: Path) -> dict[str, object]:
-    """Give what SQLite says of each table and index, down to the partial ones and those without row ids."""
+    """Return what SQLite says of each table and index, down to the partial ones and those without row ids."""
     db = sqlite3.connect(path)
     found: dict[str, object] = {}
     for kind, name, sql in db.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'alembic%'"):

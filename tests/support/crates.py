@@ -76,7 +76,7 @@ class _Served(BaseAdapter):
 
 
 def validate(crate: Path, cache: Path) -> list[dict[str, Any]]:
-    """Validate a crate with all that is required and recommended of a Workflow Run Crate; gives what it does not hold."""
+    """Validate a crate with all that is required and recommended of a Workflow Run Crate; returns what it does not hold."""
     with CachedSession(str(cache), backend="sqlite") as session:
         session.mount("https://", _Served())
         session.get(CONTEXT, headers={"Accept": "application/ld+json, application/json;q=0.9, */*;q=0.1"})

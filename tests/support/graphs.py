@@ -19,16 +19,16 @@ class NamedGraph(NamedTuple):
     names: tuple[str, ...]
 
     def jobs(self, names: str) -> list[int]:
-        """Give the indexes of `a b c`."""
+        """Return the indexes of `a b c`."""
         return [self.names.index(name) for name in names.split()]
 
     def called(self, jobs: Sequence[int]) -> str:
-        """Give `a b c` for indexes."""
+        """Return `a b c` for indexes."""
         return " ".join(self.names[job] for job in jobs)
 
 
 def graph_from(text: str) -> NamedGraph:
-    """Give the graph of `a b -> c, c -> d e`: each job on the right of an arrow waits for all on its left."""
+    """Return the graph of `a b -> c, c -> d e`: each job on the right of an arrow waits for all on its left."""
     waits: dict[str, set[str]] = {}
     for part in text.split(","):
         columns = [column.split() for column in part.split("->")]
@@ -43,13 +43,13 @@ def graph_from(text: str) -> NamedGraph:
 
 
 def plain_graph(prerequisites: Sequence[Sequence[int]]) -> Graph:
-    """Give the graph of the prerequisites of each job."""
+    """Return the graph of the prerequisites of each job."""
     return graph_of(*build_gates([tuple(members) for members in prerequisites]))
 
 
 @st.composite
 def acyclic_prerequisites(draw: st.DrawFn, fewest_jobs: int = 0, most_jobs: int = 12) -> list[list[int]]:
-    """Give prerequisites without a cycle. Sets recur, so that gates are shared, and order is no topological order."""
+    """Return prerequisites without a cycle. Sets recur, so that gates are shared, and order is no topological order."""
     count = draw(st.integers(fewest_jobs, most_jobs))
     rank = draw(st.permutations(range(count)))
     shared: list[list[int]] = []
@@ -68,7 +68,7 @@ def acyclic_prerequisites(draw: st.DrawFn, fewest_jobs: int = 0, most_jobs: int 
 
 
 def any_prerequisites(most_jobs: int = 8) -> st.SearchStrategy[list[list[int]]]:
-    """Give prerequisites that may well contain cycles, of one job with itself too."""
+    """Return prerequisites that may well contain cycles, of one job with itself too."""
     return st.integers(1, most_jobs).flatmap(
         lambda count: st.lists(
             st.lists(st.integers(0, count - 1), unique=True, max_size=3), min_size=count, max_size=count

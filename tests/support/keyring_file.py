@@ -22,7 +22,7 @@ class FileKeyring(KeyringBackend):
         return dict(json.loads(self._file.read_text())) if self._file.exists() else {}
 
     def get_password(self, service: str, username: str) -> str | None:
-        """Give a password."""
+        """Return a password."""
         return self._all().get(f"{service} {username}")
 
     def set_password(self, service: str, username: str, password: str) -> None:

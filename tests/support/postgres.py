@@ -27,7 +27,7 @@ class Cluster:
     programs: Path
 
     def url(self, database: str = "postgres") -> str:
-        """Give the URL of one of its databases."""
+        """Return the URL of one of its databases."""
         return f"postgresql+psycopg://torc@/{database}?host={self.directory}"
 
     def restart(self) -> None:

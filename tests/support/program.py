@@ -69,7 +69,7 @@ class Program:
         return result
 
     def on_terminal(self, *arguments: object, stdin: bytes = b"", **environ: str) -> tuple[int, str]:
-        """Call it on a terminal of 120 columns; gives the exit code and all that the terminal was sent."""
+        """Call it on a terminal of 120 columns; returns the exit code and all that the terminal was sent."""
         ours, its = pty.openpty()
         os.set_blocking(ours, True)
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))

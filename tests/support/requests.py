@@ -46,7 +46,7 @@ def first(torc: Any, request: Any) -> int:
 
 
 def example_requests(people: People) -> dict[str, dict[str, Any]]:
-    """Give the fields of one request of each kind, about ada's workflow, ada herself, and a group that she owns."""
+    """Return the fields of one request of each kind, about ada's workflow, ada herself, and a group that she owns."""
     torc, wf = people.torc, people.wf
     of_wf: dict[str, Any] = {"workflow_id": wf}
     job = {"job_id": first(torc, ListJobs(workflow_id=wf))}
@@ -233,7 +233,7 @@ def _proposed(people: People, starts: Any = None) -> Any:
 
 
 def begun(people: People) -> str:
-    """Begin a run by a plan; gives its token."""
+    """Begin a run by a plan; returns its token."""
     made = _proposed(people, "run")
     people.torc.send(
         ApplyIntervention(

@@ -27,7 +27,7 @@ _STARTED: list[subprocess.Popen[str]] = []
 
 
 def store(torc: Torc, folder: Path, jobs: Iterable[Mapping[str, Any]], **fields: Any) -> int:
-    """Store a workflow whose directory is `folder`; gives its id."""
+    """Store a workflow whose directory is `folder`; returns its id."""
     document = {"name": "test", "jobs": list(jobs), **fields}
     return torc.send(CreateWorkflow(spec=json.dumps(document), format="json", directory=str(folder))).id
 
@@ -38,7 +38,7 @@ def run(torc: Torc, workflow_id: int, folder: Path, **options: Any) -> RunOutcom
 
 
 def run_jobs(torc: Torc, folder: Path, *jobs: Mapping[str, Any], **options: Any) -> dict[str, Result]:
-    """Store and run jobs; gives the last result of each by name."""
+    """Store and run jobs; returns the last result of each by name."""
     fields = options.pop("fields", {})
     workflow_id = store(torc, folder, jobs, **fields)
     run(torc, workflow_id, folder, **options)
@@ -46,13 +46,13 @@ def run_jobs(torc: Torc, folder: Path, *jobs: Mapping[str, Any], **options: Any)
 
 
 def results(torc: Torc, workflow_id: int) -> dict[str, Result]:
-    """Give the last result of each job by name."""
+    """Return the last result of each job by name."""
     page = torc.send(ListResults(workflow_id=workflow_id, limit=10_000))
     return {result.job_name: result for result in page.items}
 
 
 def states(torc: Torc, workflow_id: int) -> dict[str, str]:
-    """Give the state of each job by name."""
+    """Return the state of each job by name."""
     return {job.name: job.state.value for job in torc.send(ListJobs(workflow_id=workflow_id, limit=10_000)).items}
 
 
@@ -77,12 +77,12 @@ def kill_with_spawner(process: subprocess.Popen[str]) -> None:
 
 
 def spawners(process: subprocess.Popen[str]) -> list[int]:
-    """Give the processes that start the jobs of a runner; none when it has ended."""
+    """Return the processes that start the jobs of a runner; none when it has ended."""
     return [pid for pid in children(process.pid) if b"spawner.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def children(pid: int) -> list[int]:
-    """Give the children of a process; none when it has ended."""
+    """Return the children of a process; none when it has ended."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
@@ -108,7 +108,7 @@ def wait_until(predicate: Callable[[], Any], what: str, seconds: float = 60.0) -
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process runs: a zombie does not."""
+    """Return whether a process runs: a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
     except OSError:

@@ -77,7 +77,7 @@ class Slurm:
         return {**kept, **self.environment, "LC_ALL": "C"}
 
     def sbatch(self, script: str, *options: str) -> str:
-        """Submit a script; gives the id of the job. Its output goes to the cluster's folder."""
+        """Submit a script; returns the id of the job. Its output goes to the cluster's folder."""
         text = script if script.startswith("#!") else f"#!/bin/bash\n{script}\n"
         output = f"--output={self.sandbox.folder}/out-%j.txt"
         return self.call("sbatch", "--parsable", output, *options, stdin=text).strip()
@@ -138,7 +138,7 @@ class Slurm:
 
 @contextlib.contextmanager
 def running() -> Iterator[Slurm]:
-    """Give a cluster while the block runs; nothing of it is left afterwards."""
+    """Yield a cluster while the block runs; nothing of it is left afterwards."""
     _remove_left()
     folder = Path(tempfile.mkdtemp(prefix=_FOLDERS, dir="/tmp"))  # a socket's path must be short
     (folder / _OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}")

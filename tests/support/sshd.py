@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def program(name: str) -> str:
-    """Give the path of a program of OpenSSH. Raises RuntimeError, which says what to install."""
+    """Return the path of a program of OpenSSH. Raises RuntimeError, which says what to install."""
     found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if found is None:
         raise RuntimeError(f"these tests need {name}: apt-get install openssh-server openssh-client")
@@ -108,7 +108,7 @@ class Sshd:
         wait_until(lambda: not any(map(is_alive, sessions)), what="the sessions have ended")
 
     def sessions(self) -> list[int]:
-        """Give the processes that serve connections, those that run as a user too."""
+        """Return the processes that serve connections, those that run as a user too."""
         assert self._process is not None
         found, waiting = [], [self._process.pid]
         while waiting:
@@ -123,7 +123,7 @@ class Sshd:
         return found
 
     def as_host(self, name: str, known_hosts: Path, *settings: str) -> str:
-        """Give the entry of ssh_config by which it is called `name`; its key is entered in `known_hosts`."""
+        """Return the entry of ssh_config by which it is called `name`; its key is entered in `known_hosts`."""
         public = self.host_key.with_suffix(".pub").read_text().split()[:2]
         with known_hosts.open("a") as file:
             file.write(f"[127.0.0.1]:{self.port} {' '.join(public)}\n")

@@ -31,7 +31,7 @@ NODE = NodeCapacity(num_cpus=1000, memory_bytes=1 << 50, num_gpus=8)
 
 
 def spec(*chains: str, **fields: Any) -> dict[str, Any]:
-    """Give a spec from chains of names: each group waits for all of the group before it.
+    """Return a spec from chains of names: each group waits for all of the group before it.
 
     `fields` are fields of the workflow; `jobs={"a": {...}}` adds fields to single jobs.
     """
@@ -73,22 +73,22 @@ def workflow(torc: Torc, *chains: str, **fields: Any) -> int:
 
 
 def get(torc: Torc, workflow_id: int) -> Workflow:
-    """Give a workflow as it is now."""
+    """Return a workflow as it is now."""
     return torc.send(GetWorkflow(workflow_id=workflow_id))
 
 
 def jobs(torc: Torc, workflow_id: int) -> dict[str, Job]:
-    """Give all jobs by name."""
+    """Return all jobs by name."""
     return {job.name: job for job in torc.send(ListJobs(workflow_id=workflow_id, limit=10_000)).items}
 
 
 def job(torc: Torc, workflow_id: int, name: str) -> Job:
-    """Give one job with its relations."""
+    """Return one job with its relations."""
     return torc.send(GetJob(job_id=jobs(torc, workflow_id)[name].id))
 
 
 def states(torc: Torc, workflow_id: int) -> str:
-    """Give the states of all jobs in order of id: `a:completed b:ready`."""
+    """Return the states of all jobs in order of id: `a:completed b:ready`."""
     return " ".join(f"{job.name}:{job.state}" for job in jobs(torc, workflow_id).values())
 
 
@@ -108,7 +108,7 @@ def exchange(torc: Torc, workflow_id: int, runner_id: int, **fields: Any) -> Exc
 
 
 def claim(torc: Torc, workflow_id: int, runner_id: int, limit: int = 1000) -> dict[str, Assignment]:
-    """Claim what is ready and start it; gives the assignments by name."""
+    """Claim what is ready and start it; returns the assignments by name."""
     reply = exchange(torc, workflow_id, runner_id, limit=limit)
     started = [Started(job_id=item.job_id, attempt=item.attempt, started_at=1.0) for item in reply.assignments]
     exchange(torc, workflow_id, runner_id, started=started)
@@ -118,7 +118,7 @@ def claim(torc: Torc, workflow_id: int, runner_id: int, limit: int = 1000) -> di
 def ended(
     item: Assignment | JobAttempt, outcome: Outcome = "succeeded", return_code: int = 0, *, at: float = 2.0, **more: Any
 ) -> Finished:
-    """Give the report of an attempt that took the second before `at`."""
+    """Return the report of an attempt that took the second before `at`."""
     return Finished(
         job_id=item.job_id,
         attempt=item.attempt,

@@ -98,7 +98,7 @@ def test_stages_of_a_diamond() -> None:
 
 
 def _closure(prerequisites: list[list[int]]) -> set[tuple[int, int]]:
-    """Give all (a, b) where b waits for a, directly or not, by Warshall's algorithm."""
+    """Return all (a, b) where b waits for a, directly or not, by Warshall's algorithm."""
     behind = {(a, b) for b, members in enumerate(prerequisites) for a in members}
     for k, a, b in product(range(len(prerequisites)), repeat=3):
         if (a, k) in behind and (k, b) in behind:

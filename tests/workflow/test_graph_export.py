@@ -16,7 +16,7 @@ from torc.workflow.graph_export import Drawing, Edge, as_json, dot, draw, mermai
 
 
 def sweep(size: int) -> NamedGraph:
-    """Give one job, a sweep behind it, one job behind each of the sweep, and one behind all of those."""
+    """Return one job, a sweep behind it, one job behind each of the sweep, and one behind all of those."""
     names = ["prep", *(f"train_{i}" for i in range(size)), *(f"eval_{i}" for i in range(size)), "sum"]
     middle = [[i + 1] for i in range(size)]
     return NamedGraph(plain_graph([[], *[[0]] * size, *middle, list(range(size + 1, 2 * size + 1))]), tuple(names))

@@ -47,7 +47,7 @@ class Wf:
         return self
 
     def states(self) -> str:
-        """Give `a:completed b:ready`."""
+        """Return `a:completed b:ready`."""
         return " ".join(f"{name}:{state}" for name, state in zip(self.named.names, self.board.states, strict=True))
 
 
@@ -159,7 +159,7 @@ def test_a_running_job_cannot_be_reset() -> None:
 
 
 def _all_that_wait_should(board: Progress, graph: Graph) -> bool:
-    """Tell what must hold of each job that waits, by looking at all its prerequisites."""
+    """Return what must hold of each job that waits, by looking at all its prerequisites."""
     for job, state in enumerate(board.states):
         before = graph.prerequisites(job)
         is_open = all(board.counted[other] for other in before)

@@ -19,7 +19,7 @@ GIB = 1 << 30
 
 
 def workload(graph: Graph, *requests: ResourceRequest, of: Sequence[int] | None = None) -> Workload:
-    """Give jobs of one class each in turn, or as `of` says, all with priority 0 and canceled by failures."""
+    """Return jobs of one class each in turn, or as `of` says, all with priority 0 and canceled by failures."""
     classes = requests or (ResourceRequest(runtime_seconds=10),)
     count = len(graph)
     numbers = [job % len(classes) for job in range(count)] if of is None else of
@@ -177,7 +177,7 @@ def test_nothing_runs_before_its_prerequisites_end_nor_beyond_what_the_nodes_hav
 
 
 def _plain_starts(load: Workload, nodes: list[Capacity]) -> list[float]:
-    """Give the starts of a run by the rule itself: at each moment each ready job, in order, on the first free nodes."""
+    """Return the starts of a run by the rule itself: at each moment each ready job, in order, on the first free nodes."""
     starts, ends, free, now = [-1.0] * len(load.graph), dict[int, tuple[float, list[int]]](), list(nodes), 0.0
     done: set[int] = set()
     while True:

@@ -53,7 +53,7 @@ class Request(BaseModel, Generic[R]):
 
     @classmethod
     def reply(cls) -> TypeAdapter[Any]:
-        """Give what validates and writes replies to this kind of request."""
+        """Return what validates and writes replies to this kind of request."""
         return _adapter(cls.reply_type)
 
 

@@ -201,7 +201,7 @@ def _today(column: Column, value: Any) -> Any:
 
 
 def columns_of(table: str, version: int) -> Sequence[Column]:
-    """Give the columns that a table has in files of a version."""
+    """Return the columns that a table has in files of a version."""
     return [column for column in TABLES[table] if _SINCE.get((table, column.name), 1) <= version]
 
 

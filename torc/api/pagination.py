@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def items_of(torc: Torc, request: Request[Page[T]]) -> Iterator[T]:
-    """Give the items of all pages of a list, each page asked for when it is needed. `limit` of the request: of a page."""
+    """Yield the items of all pages of a list, each page asked for when it is needed. `limit` of the request: of a page."""
     while True:
         page = torc.send(request)
         yield from page.items

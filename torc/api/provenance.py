@@ -85,7 +85,7 @@ class Provenance(Value):
 
 @request("GET", "/workflows/{workflow_id}/provenance")
 class GetProvenance(Request[Provenance]):
-    """Give the spec as it was written, and the environments that runners of the workflow ran in."""
+    """Return the spec as it was written, and the environments that runners of the workflow ran in."""
 
     workflow_id: int
     limit: int = Field(1000, ge=0, le=10_000, description="at most so many runners")

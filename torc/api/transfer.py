@@ -21,7 +21,7 @@ class ExportPage(Value):
 
 @request("GET", "/workflows/{workflow_id}/export", takes_long=True)
 class ExportWorkflow(Request[ExportPage]):
-    """Give everything that is stored about a workflow, page by page, in a form that other stores take in."""
+    """Return everything that is stored about a workflow, page by page, in a form that other stores take in."""
 
     workflow_id: int
     limit: int = Field(5_000, ge=1, le=50_000, description="at most so many rows")
@@ -37,7 +37,7 @@ class SpecText(Value):
 
 @request("GET", "/workflows/{workflow_id}/spec", takes_long=True)
 class ExportSpec(Request[SpecText]):
-    """Give a spec that makes a workflow like this one, job by job, with nothing of what has run."""
+    """Return a spec that makes a workflow like this one, job by job, with nothing of what has run."""
 
     workflow_id: int
     format: SpecFormat = "yaml"

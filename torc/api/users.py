@@ -45,7 +45,7 @@ class Me(Value):
 
 @request("GET", "/me")
 class GetMe(Request[Me]):
-    """Tell who the caller is and what it may do."""
+    """Return who the caller is and what it may do."""
 
 
 @request("POST", "/users", access="admin")

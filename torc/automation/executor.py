@@ -26,7 +26,7 @@ class Executor(Protocol):
     """
 
     def limits(self) -> NodeLimits:
-        """Give what a recovery may ask for at most."""
+        """Return what a recovery may ask for at most."""
         ...
 
     def is_busy(self, workflow_id: int) -> bool:

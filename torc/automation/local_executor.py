@@ -25,7 +25,7 @@ class LocalExecutor:
     display: Display  # gives what is to be called with views of the runner, while it works
 
     def limits(self) -> NodeLimits:
-        """Give what this machine has for jobs."""
+        """Return what this machine has for jobs."""
         return NodeLimits(self.options.memory_bytes or hardware.node()[0].memory_bytes)
 
     def is_busy(self, workflow_id: int) -> bool:

@@ -92,12 +92,12 @@ def _process(pid: int) -> str:
 
 
 def path_of(output_dir: Path, workflow_id: int) -> Path:
-    """Give the file of the lock."""
+    """Return the file of the lock."""
     return output_dir / f"watch_{workflow_id}.lock"
 
 
 def holder(output_dir: Path, workflow_id: int) -> Holder | None:
-    """Tell who watches a workflow; None: nobody."""
+    """Return who watches a workflow; None: nobody."""
     path = path_of(output_dir, workflow_id)
     try:
         handle = open_trusted(path)

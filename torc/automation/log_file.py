@@ -16,7 +16,7 @@ _LOGGER = logging.getLogger("torc.automation")
 
 
 def path_of(output_dir: Path, workflow_id: int) -> Path:
-    """Give the file of the log."""
+    """Return the file of the log."""
     host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())
     return output_dir / f"watch_{host}_{workflow_id}.log"
 

@@ -45,7 +45,7 @@ class SchedulerExecutor:
     _followers: dict[int, Follower] = field(default_factory=dict)
 
     def limits(self) -> NodeLimits:
-        """Give what the largest node can give to a job; nothing where the cluster does not tell."""
+        """Return what the largest node can give to a job; nothing where the cluster does not tell."""
         try:
             kinds = [kind for partition in self.describe().partitions for kind in partition.kinds()]
         except TorcError as error:

@@ -78,7 +78,7 @@ class WorkflowWatch:
                 return WatchResult(ending, workflow, self.num_rounds, self.last)
 
     def _step(self) -> Ending | None:
-        """Do the next thing; gives how it ended, when it has."""
+        """Do the next thing; returns how it ended, when it has."""
         is_busy = self.hands.is_busy(self.workflow_id)
         workflow = self._look()
         self._tell(workflow, waits=is_busy)
@@ -97,7 +97,7 @@ class WorkflowWatch:
         return self.torc.send(GetWorkflow(workflow_id=self.workflow_id))
 
     def _somebody_lives(self) -> bool:
-        """Tell whether a runner is there whose lease has not ended long ago: on another machine, nobody else would notice."""
+        """Return whether a runner is there whose lease has not ended long ago: on another machine, nobody else would notice."""
         runners = self.torc.send(ListRunners(workflow_id=self.workflow_id, active_only=True)).items
         return any(runner.lease_expires_at + _SLACK_SECONDS > time.time() for runner in runners)
 

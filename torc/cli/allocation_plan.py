@@ -90,7 +90,7 @@ def _charge(made: Any, cluster: Any) -> str:
 
 
 def as_json(made: Any, cluster: Any, source: str, demand: Any) -> dict[str, Any]:
-    """Give a plan for programs."""
+    """Return a plan for programs."""
     return {
         "cluster": cluster.name,
         "source": source,
@@ -182,7 +182,7 @@ def when(at: float) -> str:
 
 
 def scripts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> list[dict[str, Any]]:
-    """Give the batch scripts, with how often each is submitted."""
+    """Return the batch scripts, with how often each is submitted."""
     return [
         {
             "scheduler": request.scheduler,

@@ -125,7 +125,7 @@ class Lazy(CommandGroup):
 
 
 def click() -> Any:
-    """Give the click that typer uses: newer versions carry their own."""
+    """Return the click that typer uses: newer versions carry their own."""
     try:
         return importlib.import_module("typer._click")
     except ModuleNotFoundError:
@@ -153,7 +153,7 @@ def value_type(parameter: Any) -> type:
 
 
 def choices(parameter: Any) -> list[str]:
-    """Give the values that an option or argument may have, where they are few."""
+    """Return the values that an option or argument may have, where they are few."""
     kind = value_type(parameter)
     return [str(member.value) for member in kind] if issubclass(kind, Enum) else []
 
@@ -167,7 +167,7 @@ def argument_name(parameter: Any) -> str:
 
 
 def parameters(command: Any, kind: str) -> list[Any]:
-    """Give the arguments or the options of a command, those that are shown."""
+    """Return the arguments or the options of a command, those that are shown."""
     return [
         parameter
         for parameter in command.params

@@ -19,7 +19,7 @@ _RENEWED_SECONDS = 15 * 86_400
 
 
 def slurm_for(opened: Any, number: int, output_dir: Path | None = None, *, with_token: bool = True) -> Any:
-    """Give the Slurm cluster for a workflow. Its runners read the token from a file that only their user can read."""
+    """Return the Slurm cluster for a workflow. Its runners read the token from a file that only their user can read."""
     from torc.api.workflows import GetWorkflow
     from torc.schedulers.slurm.backend import SlurmBackend
 
@@ -49,7 +49,7 @@ def take_in_left(opened: Any, number: int, folder: Path) -> None:
 
 
 def program() -> tuple[str, ...]:
-    """Give how this program is called on a node: by the same interpreter."""
+    """Return how this program is called on a node: by the same interpreter."""
     from torc.program import own_program
 
     named = os.environ.get(_PROGRAM)
@@ -72,7 +72,7 @@ def _place_of(opened: Any) -> dict[str, str]:
 
 
 def _token_file(opened: Any, number: int, folder: Path) -> Path | None:
-    """Give the file with the token of a workflow's runners; made, unless there is one that still opens the server."""
+    """Return the file with the token of a workflow's runners; made, unless there is one that still opens the server."""
     from torc.cli.commands.remote import shares_token, token_for_workers
     from torc.client.credentials import write_token
 
@@ -90,7 +90,7 @@ def _token_file(opened: Any, number: int, folder: Path) -> Path | None:
 
 
 def _is_good(opened: Any, number: int, path: Path) -> bool:
-    """Tell whether a file holds a token that this server knows for this workflow, and that is good for days yet."""
+    """Return whether a file holds a token that this server knows for this workflow, and that is good for days yet."""
     from torc.api.users import GetMe
     from torc.client.credentials import read_token
     from torc.client.remote import Remote

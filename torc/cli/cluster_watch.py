@@ -30,7 +30,7 @@ class AutoSchedule(NamedTuple):
 
 
 def is_on_cluster(opened: Any, number: int) -> bool:
-    """Tell whether a workflow has allocations, or asks for some, or has schedulers and nobody who runs it here."""
+    """Return whether a workflow has allocations, or asks for some, or has schedulers and nobody who runs it here."""
     from torc.api.allocations import ListAllocations, ListDueScheduling
 
     if opened.send(ListAllocations(workflow_id=number, limit=1)).items:
@@ -39,7 +39,7 @@ def is_on_cluster(opened: Any, number: int) -> bool:
 
 
 def hands_on_cluster(opened: Any, number: int, folder: Path, automatic: AutoSchedule | None) -> Any:
-    """Give the hands of the cluster for a recovery."""
+    """Return the hands of the cluster for a recovery."""
     from torc.automation.scheduler_executor import SchedulerExecutor
     from torc.cli.cluster_access import slurm_for, take_in_left
     from torc.schedulers.slurm.autoscaling import StrandedJobs

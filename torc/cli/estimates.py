@@ -80,7 +80,7 @@ def _ask(plan: Any, margin: float) -> tuple[dict[int, LearnedRequest], int]:
 
 
 def _commands(jobs: Any, first: int, count: int) -> list[str]:
-    """Give commands of a template, one of each shape, from all over the sweep."""
+    """Return commands of a template, one of each shape, from all over the sweep."""
     step = max(1, count // _MOST_OF_A_TEMPLATE)
     by_shape = {shape_of(jobs[at].command): jobs[at].command for at in range(first, first + count, step)}
     return list(by_shape.values())

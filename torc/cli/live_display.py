@@ -23,7 +23,7 @@ _RATE_SECONDS = 10.0
 
 @contextmanager
 def display(opened: Any, workflow: Workflow, *, quiet: bool) -> Iterator[Callable[[Any], None] | None]:
-    """Give what the runner is to call with its views."""
+    """Return what the runner is to call with its views."""
     if quiet:
         yield None
     elif sys.stderr.isatty() and SESSION.color:

@@ -140,7 +140,7 @@ def _fitting(cell: str, width: int) -> str:
 
 
 def uses_color() -> bool:
-    """Tell whether standard output takes colors."""
+    """Return whether standard output takes colors."""
     return SESSION.color and sys.stdout.isatty()
 
 
@@ -195,12 +195,12 @@ def duration(seconds: float | None) -> str:
 
 
 def attribute(name: str) -> Callable[[Any], Any]:
-    """Give what reads an attribute."""
+    """Return what reads an attribute."""
     return lambda item: getattr(item, name)
 
 
 def columns(*names: str) -> list[Column]:
-    """Give columns that show attributes as they are."""
+    """Return columns that show attributes as they are."""
     return [(name, attribute(name)) for name in names]
 
 

@@ -105,7 +105,7 @@ def _reaches(url: str) -> bool:
 
 
 def nodes_are_here() -> bool:
-    """Tell whether all nodes of the cluster are this machine, as in a sandbox."""
+    """Return whether all nodes of the cluster are this machine, as in a sandbox."""
     from torc.schedulers.slurm import queries
 
     try:

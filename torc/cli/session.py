@@ -30,12 +30,12 @@ class Session:
 
     @property
     def json(self) -> bool:
-        """Tell whether programs read the output."""
+        """Return whether programs read the output."""
         return self.settings.text("format") == "json"
 
     @property
     def color(self) -> bool:
-        """Tell whether colors are wanted, where there is a terminal."""
+        """Return whether colors are wanted, where there is a terminal."""
         return self.settings.is_on("color")
 
     def load(self) -> None:
@@ -131,7 +131,7 @@ def find_place(trusted: tuple[Path, ...]) -> Path | None:
 
 
 def torc_folder(*, make: bool = True) -> Path:
-    """Give the `.torc/` of this directory; it is made where there is none. Raises Forbidden or Invalid."""
+    """Return the `.torc/` of this directory; it is made where there is none. Raises Forbidden or Invalid."""
     from torc.client.connect import find, make_directory
 
     folder = Path(find(Path.cwd(), _trusted()).database).parent
@@ -164,7 +164,7 @@ def workflow_id(opened: Any, named: str | None) -> int:
 
 
 def read_spec(path: str) -> tuple[str, str | None, str]:
-    """Give the text of a spec, its format (None: unknown) and its name. `-` is standard input."""
+    """Return the text of a spec, its format (None: unknown) and its name. `-` is standard input."""
     from torc.spec.compiler import SUFFIXES
 
     if path == "-":
@@ -197,5 +197,5 @@ def _near(path: Path) -> str:
 
 
 def looks_like_spec(named: str) -> bool:
-    """Tell whether an argument names a spec rather than a stored workflow."""
+    """Return whether an argument names a spec rather than a stored workflow."""
     return named == "-" or Path(named).suffix.lower() in {".yaml", ".yml", ".json", ".json5", ".kdl"} or "/" in named

@@ -52,28 +52,28 @@ class Settings:
     notes: tuple[str, ...] = field(default=())
 
     def origin(self, key: str) -> tuple[Value, str]:
-        """Give a value and where it comes from."""
+        """Return a value and where it comes from."""
         for layer in reversed(self.layers):
             if key in layer.values:
                 return layer.values[key], layer.name
         return SETTINGS[key].default, "default"
 
     def text(self, key: str) -> str | None:
-        """Give a value that is text."""
+        """Return a value that is text."""
         value = self.origin(key)[0]
         return None if value is None else str(value)
 
     def number(self, key: str) -> int | None:
-        """Give a value that is a whole number."""
+        """Return a value that is a whole number."""
         value = self.origin(key)[0]
         return value if isinstance(value, int) else None
 
     def is_on(self, key: str) -> bool:
-        """Give a value that is true or false."""
+        """Return a value that is true or false."""
         return bool(self.origin(key)[0])
 
     def place(self) -> tuple[str | None, str | None]:
-        """Give (url, database): of the last layer that names either; a server wins within a layer."""
+        """Return (url, database): of the last layer that names either; a server wins within a layer."""
         for layer in reversed(self.layers):
             url, db = layer.values.get("url"), layer.values.get("db")
             if url or db:
@@ -206,7 +206,7 @@ SETTINGS: dict[str, Setting] = {
 
 
 def user_file(environ: Mapping[str, str]) -> Path:
-    """Give where the user's own configuration is."""
+    """Return where the user's own configuration is."""
     base = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".config")
     return Path(base) / "torc" / FILE
 
@@ -294,7 +294,7 @@ def _beside(value: Value, key: str, path: Path) -> Value:
 
 
 def suggestion(key: str) -> str:
-    """Give the nearest setting, as the end of a sentence."""
+    """Return the nearest setting, as the end of a sentence."""
     names = {name.rpartition(".")[2]: name for name in SETTINGS}
     near = difflib.get_close_matches(key, SETTINGS, 1) or [
         names[found] for found in difflib.get_close_matches(key.rpartition(".")[2], names, 1)

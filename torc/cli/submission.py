@@ -197,7 +197,7 @@ class Submission:
             rendering.table(["scheduler", "when", "partition", "how many", "nodes each", "walltime"], rows)
 
     def as_json(self) -> dict[str, Any]:
-        """Give what would be submitted, for programs."""
+        """Return what would be submitted, for programs."""
         if self.plan is not None:
             return allocation_plan.as_json(self.plan, self.cluster, self.source, self.demand)
         return {
@@ -222,7 +222,7 @@ class Submission:
         return [(item, item.request) for item in self.written if item.trigger == "on_workflow_start"]
 
     def slurm(self) -> Any:
-        """Give what writes batch scripts of a workflow that is not stored yet."""
+        """Return what writes batch scripts of a workflow that is not stored yet."""
         from torc.cli.cluster_access import program
         from torc.cli.server_for_nodes import foreseen_server
         from torc.schedulers.slurm.backend import SlurmBackend
@@ -282,7 +282,7 @@ class Submission:
                 opened.send(UpdateSlurmScheduler(slurm_scheduler_id=item.id, fields=fields))
 
     def follow(self, opened: Any, number: int, made: Sequence[Any], *, wait: bool) -> int:
-        """Say what was submitted and, when asked, follow to the end; gives the exit code."""
+        """Say what was submitted and, when asked, follow to the end; returns the exit code."""
         from torc.cli import follower
         from torc.schedulers.slurm.refusals import refusal_of
 
@@ -333,7 +333,7 @@ def waiting_at_start(made: Any) -> list[Any]:
 
 
 def demand_of(made: Any, due: Sequence[bool]) -> Any:
-    """Give what a compiled spec asks for, in sums."""
+    """Return what a compiled spec asks for, in sums."""
     from torc.planning.demand import Demand, sums
     from torc.workflow.graph import graph_of, stages
 

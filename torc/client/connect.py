@@ -217,7 +217,7 @@ def shared_file_system(path: Path) -> str | None:
 
 
 def user_name() -> str:
-    """Give the name of whoever runs this process."""
+    """Return the name of whoever runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -32,7 +32,7 @@ class Credential:
 
 
 def file_of(environ: Mapping[str, str]) -> Path:
-    """Give where credentials are kept."""
+    """Return where credentials are kept."""
     base = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".config")
     return Path(base) / "torc" / FILE
 
@@ -90,7 +90,7 @@ def write_token(path: Path, token: str) -> None:
 
 
 def token_for(url: str, environ: Mapping[str, str]) -> str | None:
-    """Give the token for a server; None: it was not signed in to. Raises Forbidden, Invalid or Unavailable."""
+    """Return the token for a server; None: it was not signed in to. Raises Forbidden, Invalid or Unavailable."""
     server = server_of(url)
     found = read(environ).get(server)
     if found is None or found.token is not None:
@@ -100,7 +100,7 @@ def token_for(url: str, environ: Mapping[str, str]) -> str | None:
 
 
 def keep(url: str, credential: Credential, environ: Mapping[str, str], *, in_keyring: bool) -> Path | None:
-    """Keep a credential; gives the file that its token is in, or None: it is in the keyring. Raises Invalid or Unavailable."""
+    """Keep a credential; returns the file that its token is in, or None: it is in the keyring. Raises Invalid or Unavailable."""
     server, kept = server_of(url), credential
     if in_keyring:
         _call("set_password", _SERVICE, server, credential.token)
@@ -121,7 +121,7 @@ def forget(url: str, environ: Mapping[str, str]) -> Credential | None:
 
 
 def has_keyring() -> bool:
-    """Tell whether there is a keyring that keeps things safe."""
+    """Return whether there is a keyring that keeps things safe."""
     try:
         backend = _keyring().get_keyring()
     except Unavailable:

@@ -240,7 +240,7 @@ def _run(steps: Iterable[Step]) -> None:
 
 
 def without_reports(request: Exchange | ListEvents) -> Exchange | ListEvents:
-    """Give what to ask again: what was reported has been taken in."""
+    """Return what to ask again: what was reported has been taken in."""
     if isinstance(request, ListEvents):
         return request
     # what it held then says nothing of later: it may ask anew meanwhile, and be given something
@@ -255,7 +255,7 @@ def without_reports(request: Exchange | ListEvents) -> Exchange | ListEvents:
 
 
 def says_something(reply: object) -> bool:
-    """Tell whether an answer is worth giving before the time of waiting is over."""
+    """Return whether an answer is worth giving before the time of waiting is over."""
     return any(
         bool(getattr(reply, name, None)) for name in ("assignments", "cancel", "actions", "done", "stuck", "items")
     )

@@ -25,7 +25,7 @@ _MOST_BYTES = 1 << 30
 
 
 def write_export(torc: Torc, workflow_id: int, output: Path | BinaryIO) -> int:
-    """Write a workflow to a file that only its owner can read, whole or not at all; gives the number of rows.
+    """Write a workflow to a file that only its owner can read, whole or not at all; returns the number of rows.
 
     Raises Conflict when it changes all the time, Unavailable when the file cannot be written.
     """
@@ -49,7 +49,7 @@ def write_export(torc: Torc, workflow_id: int, output: Path | BinaryIO) -> int:
 
 @contextlib.contextmanager
 def _beside(path: Path | BinaryIO) -> Iterator[BinaryIO]:
-    """Give a file that takes its name when all of it is on the disk."""
+    """Yield a file that takes its name when all of it is on the disk."""
     assert isinstance(path, Path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     file = open(open_new(fresh, os.O_RDWR), "w+b")  # noqa: SIM115

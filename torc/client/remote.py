@@ -249,7 +249,7 @@ def _bearer(token: str) -> str:
 
 
 def checked_url(url: str) -> str:
-    """Give the URL of a server without what stands after it. Raises Invalid."""
+    """Return the URL of a server without what stands after it. Raises Invalid."""
     parts = split_url(url)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise Invalid(
@@ -281,7 +281,7 @@ def _release(version: str) -> list[str]:
 
 
 def _written(base: str, request: Request[Any]) -> tuple[str, str, bytes | None]:
-    """Give method, URL and body of a request."""
+    """Return method, URL and body of a request."""
     kind = type(request)
     in_path = {part[1:-1] for part in kind.http_path.split("/") if part.startswith("{")}
     path = kind.http_path.format(**{name: getattr(request, name) for name in in_path})

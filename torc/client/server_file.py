@@ -35,11 +35,11 @@ class ServerAddress:
     ca_file: str | None = None
 
     def is_here(self) -> bool:
-        """Tell whether it was begun on this machine."""
+        """Return whether it was begun on this machine."""
         return self.host == socket.gethostname() and self.boot_id == boot_id()
 
     def is_alive(self) -> bool:
-        """Tell whether it may run still: surely, on this machine; elsewhere, as far as its address can be reached from here."""
+        """Return whether it may run still: surely, on this machine; elsewhere, as far as its address can be reached from here."""
         if self.is_here():
             return process_started(self.pid) == self.process_started
         return (
@@ -115,7 +115,7 @@ def remove(folder: Path, place: ServerAddress) -> None:
 
 
 def process_started(pid: int) -> int | None:
-    """Give when a process began, in clock ticks since boot (proc(5), stat, field 22); None: it has ended."""
+    """Return when a process began, in clock ticks since boot (proc(5), stat, field 22); None: it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -124,7 +124,7 @@ def process_started(pid: int) -> int | None:
 
 
 def boot_id() -> str:
-    """Give what tells one boot of this machine from another."""
+    """Return what tells one boot of this machine from another."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -87,7 +87,7 @@ class AttemptFacts:
 
 
 def bounds_of(request: ResourceRequest, reason: str | None) -> tuple[int | None, int | None]:
-    """Give the memory and the time that an attempt was held to; None: nobody has chosen a bound.
+    """Return the memory and the time that an attempt was held to; None: nobody has chosen a bound.
 
     The time that is given where nothing is said counts where it has ended the attempt.
     """
@@ -204,7 +204,7 @@ class LogFinding:
 
 
 def tellings(logs: Sequence[Log], least: float = 0.5) -> tuple[LogFinding, ...]:
-    """Give all that logs of many processes tell, the surest first: several things may have gone wrong."""
+    """Return all that logs of many processes tell, the surest first: several things may have gone wrong."""
     cases: dict[Category, _Case] = {}
     for clue in _of_logs(_redacted(logs)):
         cases.setdefault(clue.category, _Case()).clues.append(clue)
@@ -246,7 +246,7 @@ _TAKES_THE_RUNNER = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
 
 
 def _certain(facts: AttemptFacts) -> Iterable[_Clue]:
-    """Give what runner and cluster did themselves."""
+    """Return what runner and cluster did themselves."""
     found = _BY_REASON.get(facts.reason or "")
     state = (facts.slurm_state or "").partition(" ")[0].rstrip("+")
     if found is not None:
@@ -265,7 +265,7 @@ def _certain(facts: AttemptFacts) -> Iterable[_Clue]:
 
 
 def _of_ending(facts: AttemptFacts) -> Iterable[_Clue]:
-    """Give what exit code, signal and figures speak for."""
+    """Return what exit code, signal and figures speak for."""
     number = signal_of(facts.return_code)
     name = signal_name(number or 0)
     use = _share(facts.peak_memory, facts.memory_request)
@@ -336,7 +336,7 @@ def _figures(facts: AttemptFacts) -> tuple[str, ...]:
 
 
 def _of_logs(logs: Sequence[Log]) -> Iterable[_Clue]:
-    """Give what the lines speak for. A pattern is tried only on lines that hold a needle of its symptom."""
+    """Return what the lines speak for. A pattern is tried only on lines that hold a needle of its symptom."""
     for log in logs:
         lines = clean(log.text)
         lowered_lines = [line.lower() for line in lines]  # a letter may become two
@@ -365,7 +365,7 @@ def _one_meaning_a_line(clues: Sequence[_Clue]) -> Iterable[_Clue]:
 
 
 def _lines_with(needle: str, lowered: str, starts: Sequence[int]) -> list[int]:
-    """Give the indexes of the lines that hold a needle, the last ones first."""
+    """Return the indexes of the lines that hold a needle, the last ones first."""
     found: list[int] = []
     end = len(lowered)
     while len(found) < _MOST_TRIED and (at := lowered.rfind(needle, 0, end)) >= 0:
@@ -438,7 +438,7 @@ def _doubt(symptom: Symptom, line: str) -> float:
 
 @cache
 def _by_needle() -> dict[str, list[int]]:
-    """Give the numbers of the symptoms by needle: some share one."""
+    """Return the numbers of the symptoms by needle: some share one."""
     found: dict[str, list[int]] = {}
     for number, symptom in enumerate(SYMPTOMS):
         for needle in symptom.needles.split("|"):
@@ -452,7 +452,7 @@ def _compiled(number: int) -> re.Pattern[str]:
 
 
 def clean(text: str) -> list[str]:
-    """Give the lines of a log without escapes, and of lines that were written over, what was left of them; what is no text
+    """Return the lines of a log without escapes, and of lines that were written over, what was left of them; what is no text
     is empty: whatever words stand in it, nobody wrote them."""
     lines = _ESCAPES.sub("", text[-_MOST_TEXT:]).split("\n")
     kept = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
@@ -474,7 +474,7 @@ def _starts(lines: Sequence[str]) -> list[int]:
 
 
 def _quotes(clues: Sequence[_Clue]) -> tuple[Quote, ...]:
-    """Give the lines that say most, in the order in which they stand."""
+    """Return the lines that say most, in the order in which they stand."""
     best: dict[tuple[str, int], _Clue] = {}
     for clue in sorted(clues, key=lambda clue: -clue.weight):
         if clue.quote is not None:

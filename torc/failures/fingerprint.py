@@ -111,7 +111,7 @@ def _program(segment: str) -> str | None:
 
 
 def normalised(line: str) -> str:
-    """Give a line without what differs from job to job: numbers, paths, what stands in quotes."""
+    """Return a line without what differs from job to job: numbers, paths, what stands in quotes."""
     for pattern, text in _NORMAL:
         line = pattern.sub(text, line)
     return line.strip()[:200]

@@ -25,7 +25,7 @@ def raised(
     peak_memory: int | None = None,
     wall_seconds: float | None = None,
 ) -> ResourceRequest:
-    """Give a request with more memory or time: a factor times what was asked for or, where that is more, what was used.
+    """Return a request with more memory or time: a factor times what was asked for or, where that is more, what was used.
 
     Who asked for too little by far, or for nothing, is so given enough the next time. Memory is rounded up to whole MiB, time to
     seconds.
@@ -39,17 +39,17 @@ def raised(
 
 
 def more_memory(asked: int, used: float, factor: float) -> int:
-    """Give a factor times the larger of two amounts of memory, in bytes, rounded up to whole MiB."""
+    """Return a factor times the larger of two amounts of memory, in bytes, rounded up to whole MiB."""
     return max(_MEBIBYTE, min(ceil(max(asked, used) * factor / _MEBIBYTE) * _MEBIBYTE, _MOST_BYTES))
 
 
 def more_time(asked: int, used: float, factor: float) -> int:
-    """Give a factor times the longer of two times, rounded up to whole seconds."""
+    """Return a factor times the longer of two times, rounded up to whole seconds."""
     return max(1, min(ceil(max(asked, used) * factor), _MOST_SECONDS))
 
 
 def fitted(request: ResourceRequest, *, memory_bytes: float, wall_seconds: float, factor: float) -> ResourceRequest:
-    """Give a request that is no more than a factor times what was used at most; what is less already stays.
+    """Return a request that is no more than a factor times what was used at most; what is less already stays.
 
     Memory is rounded up to 64 MiB and time to minutes: what was measured once is no more exact than that.
     """
@@ -87,7 +87,7 @@ def alike(amounts: Sequence[float]) -> list[list[int]]:
 
 
 def is_chosen(key: str, only: Sequence[str], skip: Sequence[str]) -> bool:
-    """Tell whether a group is wanted. A choice names its key, the first parts of it, or a pattern with `*` and `?`."""
+    """Return whether a group is wanted. A choice names its key, the first parts of it, or a pattern with `*` and `?`."""
     return (not only or any(_names(choice, key) for choice in only)) and not any(_names(choice, key) for choice in skip)
 
 

@@ -41,7 +41,7 @@ class AttemptOutcome:
 
     @property
     def is_at_limit(self) -> bool:
-        """Tell whether it has saved its work at its limit: a rule may have it go on at once, else the next run does."""
+        """Return whether it has saved its work at its limit: a rule may have it go on at once, else the next run does."""
         return self.ending == "interrupted" and self.reason == TIMEOUT
 
 
@@ -60,7 +60,7 @@ class RetryRule:
     backoff: float = 1.0  # times which, with each retry by this rule
 
     def is_in_vain(self, outcome: AttemptOutcome) -> bool:
-        """Tell whether it would have Slurm hold the next attempt to the memory that was not enough for this one."""
+        """Return whether it would have Slurm hold the next attempt to the memory that was not enough for this one."""
         held = outcome.slurm_state == "OUT_OF_MEMORY" and outcome.reason == "out_of_memory"
         return held and self.memory_multiplier is None and self.recovery_script is None
 
@@ -82,7 +82,7 @@ class RetryDecision:
 
 
 def rules_of(fields: Mapping[str, Any]) -> tuple[RetryRule, ...]:
-    """Give the rules of a failure handler from its fields as a spec has them (checked there)."""
+    """Return the rules of a failure handler from its fields as a spec has them (checked there)."""
     return tuple(
         RetryRule(
             exit_codes=frozenset(map(counted, rule.get("exit_codes") or ())),
@@ -138,7 +138,7 @@ def decide(
 
 
 def delay_of(rule: RetryRule, num_retries: int, jitter: float) -> float:
-    """Give the seconds before a retry by a rule, after so many by it: never less than the rule says, up to a quarter more."""
+    """Return the seconds before a retry by a rule, after so many by it: never less than the rule says, up to a quarter more."""
     if rule.delay_seconds <= 0.0:
         return 0.0
     grown, longest = rule.delay_seconds, max(rule.delay_seconds, LONGEST_DELAY_SECONDS)

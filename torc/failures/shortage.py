@@ -39,7 +39,7 @@ class ResourceRaise(NamedTuple):
 def raises(
     scarce: ScarceResource, asked: int, used: Sequence[float], *, factor: float, most: int | None
 ) -> tuple[list[ResourceRaise], list[int]]:
-    """Give what helps jobs that asked for the same and used so much each; then those that nothing helps.
+    """Return what helps jobs that asked for the same and used so much each; then those that nothing helps.
 
     `most`: what no node or partition has more of; None: nobody knows.
     """

@@ -38,7 +38,7 @@ class AttemptUsage:
 
     @property
     def cpus(self) -> float:
-        """Give how many CPUs it kept busy on average."""
+        """Return how many CPUs it kept busy on average."""
         return self.cpu_seconds / self.wall_seconds if self.wall_seconds > 0 else 0.0
 
 
@@ -50,7 +50,7 @@ def spread(values: Sequence[float]) -> UsageSpread:
 
 
 def exceeded(request: ResourceRequest, used: AttemptUsage) -> list[tuple[str, float, float]]:
-    """Give (resource, asked for, used) of each resource that an attempt used more of than it asked for, or all of it."""
+    """Return (resource, asked for, used) of each resource that an attempt used more of than it asked for, or all of it."""
     found: list[tuple[str, float, float]] = []
     least = _NEARLY * request.memory_bytes if used.ran_out_of_memory else request.memory_bytes + 1
     if request.asks_memory and used.memory_bytes >= least:

@@ -82,7 +82,7 @@ def admit_kind(tx: Tx, kind: type[Request[Any]], number: int | None) -> Tx:
 
 
 def rights_of(tx: Tx) -> Rights | None:
-    """Give the rights of the caller's account; None: it is the owner of the database. Raises Unauthorized."""
+    """Return the rights of the caller's account; None: it is the owner of the database. Raises Unauthorized."""
     caller = tx.caller
     if caller is None or caller.is_owner:
         return None
@@ -119,14 +119,14 @@ def _rights_of_jobs(tx: Tx, runner_id: int) -> Rights:
 
 @cache
 def subject_of(kind: type[Request[Any]]) -> AccessSubject | None:
-    """Give what of a workflow a request is about: the first such thing in its path."""
+    """Return what of a workflow a request is about: the first such thing in its path."""
     fields = [part[1:-1] for part in kind.http_path.split("/") if part.startswith("{")]
     known = {subject.field: subject for subject in SUBJECTS}
     return next((known[field] for field in fields if field in known), None)
 
 
 def held_to(tx: Tx, number: int, subject: AccessSubject = SUBJECTS[0]) -> tuple[int, Access | None] | None:
-    """Give the workflow of a thing and the right that the caller's account holds to it; None: there is no such thing."""
+    """Return the workflow of a thing and the right that the caller's account holds to it; None: there is no such thing."""
     assert tx.rights is not None
     source = "workflow w WHERE w.id = :id"
     if subject.table != "workflow":
@@ -141,7 +141,7 @@ def held_to(tx: Tx, number: int, subject: AccessSubject = SUBJECTS[0]) -> tuple[
 
 
 def visible(tx: Tx) -> tuple[Sequence[str], dict[str, Any]]:
-    """Give the conditions on rows of `workflow` that leave what the caller may see, and their parameters."""
+    """Return the conditions on rows of `workflow` that leave what the caller may see, and their parameters."""
     rights = tx.rights
     if rights is None:
         return (), {}
@@ -172,7 +172,7 @@ def require_owner(tx: Tx, user: str, what: str) -> None:
 
 
 def is_above(tx: Tx) -> bool:
-    """Tell whether the caller is an administrator (with a token that says so) or the owner of the database."""
+    """Return whether the caller is an administrator (with a token that says so) or the owner of the database."""
     return tx.rights is None or tx.rights.sees_all
 
 

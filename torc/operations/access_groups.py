@@ -34,7 +34,7 @@ def _group(tx: Tx, row: RowMapping) -> api.AccessGroup:
 
 
 def _row(tx: Tx, group_id: int) -> RowMapping:
-    """Give the row of a group that the caller may see. Raises NotFound."""
+    """Return the row of a group that the caller may see. Raises NotFound."""
     mine, values = ("", {}) if is_above(tx) else (f" AND ({_MINE} OR g.owner_id = :me)", _me(tx))
     query = text(f"SELECT {_COLUMNS} WHERE g.id = :id{mine}")
     row = tx.db.execute(query, {"id": group_id, **values}).mappings().first()
@@ -51,7 +51,7 @@ def _me(tx: Tx) -> dict[str, Any]:
 
 
 def _owned(tx: Tx, group_id: int) -> RowMapping:
-    """Give the row of a group that the caller may change. Raises NotFound or Forbidden."""
+    """Return the row of a group that the caller may change. Raises NotFound or Forbidden."""
     row = _row(tx, group_id)
     if row["owner"] is None and not is_above(tx):
         raise Forbidden(f"the access group `{row['name']}` belongs to the administrators", hint="ask one of them")

@@ -109,24 +109,24 @@ class UnfinishedFiring(NamedTuple):
     occasion: str
 
     def is_for(self, runner_id: int) -> bool:
-        """Tell whether this runner may carry it out."""
+        """Return whether this runner may carry it out."""
         return self.occasion in {"", f"runner:{runner_id}"}
 
 
 def unfinished(tx: Tx, workflow_id: int) -> list[UnfinishedFiring]:
-    """Give the firings that run commands, and are due or being carried out."""
+    """Return the firings that run commands, and are due or being carried out."""
     return [UnfinishedFiring(*row) for row in tx.dialect.fetch(tx.db, _UNFINISHED, {"id": workflow_id})]
 
 
 def holds_jobs_back(firings: Sequence[UnfinishedFiring], runner_id: int) -> bool:
-    """Tell whether something must be done before this runner may start jobs: what the start of a run or worker fired."""
+    """Return whether something must be done before this runner may start jobs: what the start of a run or worker fired."""
     return any(
         firing.trigger in {"on_workflow_start", "on_worker_start"} and firing.is_for(runner_id) for firing in firings
     )
 
 
 def take_due(tx: Tx, workflow_id: int, runner_id: int, firings: Sequence[UnfinishedFiring]) -> list[ActionAssignment]:
-    """Give a runner the actions that are due and that it may carry out.
+    """Return a runner the actions that are due and that it may carry out.
 
     The start of a worker waits for the start of the workflow, which may make what the worker needs.
     """

@@ -30,7 +30,7 @@ _LEFT_OUT = frozenset({"failed_nodes"})
 
 
 def allocation_row(tx: Tx, allocation_id: int, workflow_id: int | None = None) -> RowMapping:
-    """Give the row of an allocation. Raises NotFound."""
+    """Return the row of an allocation. Raises NotFound."""
     row = tx.db.execute(_ROW, {"id": allocation_id}).mappings().first()
     if row is None or workflow_id not in {None, row["workflow_id"]}:
         raise NotFound(f"there is no allocation {allocation_id}", hint="`torc slurm list` shows what there is")
@@ -53,7 +53,7 @@ def allocations_of(tx: Tx, rows: Sequence[RowMapping]) -> list[Allocation]:
 
 
 def standing_of(row: RowMapping) -> AllocationStatus:
-    """Give what is known of an allocation."""
+    """Return what is known of an allocation."""
     fields: dict[str, Any] = {name: row[name] for name in _STANDING}
     fields |= {"state": AllocationState(row["state"]), "nodes": tuple(loads(row["nodes"], []))}
     return AllocationStatus(**fields)

@@ -190,7 +190,7 @@ def _is_over(tx: Tx, row: RowMapping) -> bool:
 
 
 def _take(tx: Tx, workflow: RowMapping, row: RowMapping, change: AllocationChange) -> tuple[int, int]:
-    """Write a change, and end who lived in what is over. Gives (runners, jobs) that were lost."""
+    """Write a change, and end who lived in what is over. Returns (runners, jobs) that were lost."""
     was_over = row["state"] == AllocationState.ENDED.value
     if change.ended:
         return _end(tx, workflow, row, change.standing, tell=not was_over)
@@ -244,7 +244,7 @@ def _tell_attempts(tx: Tx, allocation_id: int, word: str) -> None:
 
 
 def _busy(tx: Tx, row: RowMapping) -> float:
-    """Give the node-seconds in which something ran; each runner stands for its share of the nodes."""
+    """Return the node-seconds in which something ran; each runner stands for its share of the nodes."""
     busy: dict[int, list[tuple[float, float]]] = {}
     for runner_id, started_at, ended_at in tx.db.execute(_RAN, {"id": row["id"]}):
         busy.setdefault(runner_id, []).append((started_at, ended_at))

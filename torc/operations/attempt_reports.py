@@ -63,7 +63,7 @@ class ReportContext(NamedTuple):
 
 
 def take_reports(reports: ReportContext) -> tuple[int, int]:
-    """Apply what is reported; gives how many attempts succeeded and how many did not."""
+    """Apply what is reported; returns how many attempts succeeded and how many did not."""
     request = reports.request
     if not (request.finished or request.started or request.released):
         return 0, 0

@@ -48,18 +48,18 @@ class AttemptPrices:
 
     @cached_property
     def nodes(self) -> Mapping[int, Capacity]:
-        """Give the nodes of its runners, by runner."""
+        """Return the nodes of its runners, by runner."""
         rows = self.tx.dialect.fetch(self.tx.db, _RUNNERS, {"id": self.workflow_id})
         return {row[0]: _capacity(loads(row[1], {})) for row in rows}
 
     @cached_property
     def largest(self) -> Capacity | None:
-        """Give the node with the most memory that was ever there, unless one is given; None: there was none."""
+        """Return the node with the most memory that was ever there, unless one is given; None: there was none."""
         return self.node or max(self.nodes.values(), key=lambda node: (node.memory_bytes, node.num_cpus), default=None)
 
     @cached_property
     def classes(self) -> Mapping[int, ResourceRequest]:
-        """Give what its classes ask for."""
+        """Return what its classes ask for."""
         return {number: found.request for number, found in classes_of(self.tx, self.workflow_id).items()}
 
     @cached_property

@@ -304,7 +304,7 @@ def _refuse_closed(row: RowMapping, now: float) -> None:
 
 
 def _holding(tx: Tx, workflow: RowMapping, token: str, action: str) -> RowMapping:
-    """Give a plan that still holds. Raises NotFound, or Conflict with what changed."""
+    """Return a plan that still holds. Raises NotFound, or Conflict with what changed."""
     row = _row(tx, workflow["id"], token)
     if row["action"] != action:
         raise Conflict(

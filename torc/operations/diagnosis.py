@@ -92,7 +92,7 @@ def _failure(workflow_id: int, job: RowMapping) -> api.Explanation:
 
 
 def facts_of(job: RowMapping) -> AttemptFacts:
-    """Give what is known of the last attempt of a job."""
+    """Return what is known of the last attempt of a job."""
     memory, runtime = bounds_of(request_of(job), job["reason"])
     logs = []
     for name in ("stderr", "stdout"):
@@ -151,7 +151,7 @@ def diagnose_workflow(tx: Tx, request: api.DiagnoseWorkflow) -> api.Diagnoses:
 
 
 def failed_jobs(tx: Tx, workflow_id: int) -> Iterator[tuple[RowMapping, Diagnosis]]:
-    """Give the failed jobs of a workflow, each with its last attempt and why that failed."""
+    """Yield the failed jobs of a workflow, each with its last attempt and why that failed."""
     query = text(f"{_ATTEMPTS} WHERE j.workflow_id = :id AND {_HAS_FAILED} ORDER BY j.id")
     known: dict[AttemptFacts, Diagnosis] = {}
     for job in tx.db.execute(query, {"id": workflow_id}).mappings():
@@ -249,7 +249,7 @@ def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
 
 
 def _capacity_now(tx: Tx, runner: RowMapping) -> Capacity | Pool:
-    """Give what a runner has, with the time that is left of what it said at its beginning."""
+    """Return what a runner has, with the time that is left of what it said at its beginning."""
     told = NodeCapacity.model_validate(loads(runner["capacity"], {}))
     if told.runtime_seconds is None:
         return capacity_of(told)

@@ -82,7 +82,7 @@ def prepares(kind: type[Q], *, bounded: bool = False) -> Callable[[Callable[...,
 
 
 def is_prepared(kind: type[Request[Any]]) -> bool:
-    """Tell whether something is done for a kind of request before its transaction. Imports what answers it."""
+    """Return whether something is done for a kind of request before its transaction. Imports what answers it."""
     _handler(kind)
     return kind in PREPARATIONS
 

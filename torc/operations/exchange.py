@@ -187,12 +187,12 @@ def _take_up_interrupted(context: ReportContext) -> bool:
 
 
 def _is_interrupted(context: ReportContext) -> bool:
-    """Tell whether a terminated job is to be continued, so that the run has not come to its end."""
+    """Return whether a terminated job is to be continued, so that the run has not come to its end."""
     return bool(context.tx.dialect.fetch(context.tx.db, _INTERRUPTED, {"id": context.workflow["id"]}))
 
 
 def _is_stuck(context: ReportContext, counts: Mapping[State, int], something_happens: bool) -> bool:
-    """Tell whether ready jobs wait for a larger runner, and for nothing else."""
+    """Return whether ready jobs wait for a larger runner, and for nothing else."""
     if something_happens or context.request.stopping or context.request.limit == 0:
         return False
     return State.READY in counts and not (State.PENDING in counts or State.RUNNING in counts)
@@ -246,7 +246,7 @@ def _assignment(row: Any, job: Candidate, outputs: list[str], inputs: list[str])
 
 
 def _inputs(tx: Tx, ids: Sequence[int]) -> dict[int, list[str]]:
-    """Give what other jobs have written for these, not more than a look at each is worth."""
+    """Return what other jobs have written for these, not more than a look at each is worth."""
     found: dict[int, list[str]] = defaultdict(list)
     query = (
         "SELECT j.id, f.path FROM job j JOIN input_file i ON i.input_set_id = j.input_set_id JOIN file f ON f.id = i.file_id "

@@ -85,7 +85,7 @@ def _facts(item: Finished, asked: Any) -> AttemptFacts:
 
 
 def _raise_request(tx: Tx, workflow_id: int, item: Finished, asked: Any, rule: RetryRule) -> None:
-    """Give a job a requirement class with more in it: one that is there, or a new one; the others keep theirs."""
+    """Return a job a requirement class with more in it: one that is there, or a new one; the others keep theirs."""
     if rule.memory_multiplier is None and rule.runtime_multiplier is None:
         return
     old = ResourceRequest(*asked[2:])
@@ -111,7 +111,7 @@ def _raise_request(tx: Tx, workflow_id: int, item: Finished, asked: Any, rule: R
 
 
 def class_for(tx: Tx, workflow_id: int, request: ResourceRequest, base: str) -> tuple[int, str]:
-    """Give (id, name) of a requirement class with just this request: one that is there, or a new one named after `base`."""
+    """Return (id, name) of a requirement class with just this request: one that is there, or a new one named after `base`."""
     values = {**request._asdict(), "workflow_id": workflow_id}
     found = tx.dialect.fetch(tx.db, _EQUAL, values)
     return (found[0][0], found[0][1]) if found else _new_class(tx, values, base)

@@ -119,7 +119,7 @@ def _look_at_ends(tx: Tx, groups: dict[str, _Counted]) -> None:
 
 
 def _edges(tx: Tx, kind: str, groups: dict[str, _Counted]) -> set[tuple[str, str]]:
-    """Give which kinds wait for which, by the first and the last job of each."""
+    """Return which kinds wait for which, by the first and the last job of each."""
     waiting: dict[int, list[str]] = {}
     for key, group in groups.items():
         for gate in group.gates:
@@ -136,7 +136,7 @@ def _edges(tx: Tx, kind: str, groups: dict[str, _Counted]) -> set[tuple[str, str
 
 
 def _stages(size: int, edges: Sequence[tuple[int, int]]) -> list[int]:
-    """Give the stage of each part. Kinds of jobs may wait for each other both ways: then the rounds end it."""
+    """Return the stage of each part. Kinds of jobs may wait for each other both ways: then the rounds end it."""
     stage = [0] * size
     for _ in range(size):
         before = list(stage)

@@ -62,7 +62,7 @@ class Incoming:
     num_rows: int = 0
 
     def rows(self) -> Iterator[tuple[str, list[Any]]]:
-        """Give (table, row) of each row, from the file anew: rows of a million jobs need not be in memory."""
+        """Yield (table, row) of each row, from the file anew: rows of a million jobs need not be in memory."""
         table = ""
         for number, line in lines(self.content):
             found = read_line(line, number)
@@ -73,7 +73,7 @@ class Incoming:
 
 
 def unpack(content: str) -> bytes:
-    """Give the bytes that were sent as base64. Raises Invalid."""
+    """Return the bytes that were sent as base64. Raises Invalid."""
     try:
         return base64.b64decode(content, validate=True)
     except ValueError:
@@ -81,7 +81,7 @@ def unpack(content: str) -> bytes:
 
 
 def lines(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Give (number, line) of a compressed file. Raises Invalid for what is damaged or too large."""
+    """Yield (number, line) of a compressed file. Raises Invalid for what is damaged or too large."""
     total, number = 0, 0
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:

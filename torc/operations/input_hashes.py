@@ -39,7 +39,7 @@ def keep_fingerprints(tx: Tx, workflow_id: int, which: str = "1 = 1", **values: 
 
 
 def changed_fingerprints(tx: Tx, workflow_id: int) -> dict[int, tuple[str, str]]:
-    """Give (kept, present) fingerprints of jobs that have one kept."""
+    """Return (kept, present) fingerprints of jobs that have one kept."""
     query = f"SELECT {_COLUMNS}, fingerprint FROM job WHERE workflow_id = :id AND fingerprint IS NOT NULL"
     rows = tx.dialect.fetch(tx.db, query, {"id": workflow_id})
     if not rows:

@@ -148,7 +148,7 @@ def list_jobs(tx: Tx, request: ListJobs) -> Page[Job]:
 
 
 def job_row(tx: Tx, job_id: int) -> RowMapping:
-    """Give the row of a job. Raises NotFound."""
+    """Return the row of a job. Raises NotFound."""
     row = (
         tx.db.execute(text(f"{_SELECT} WHERE j.id = :id AND {IN_WORKFLOW.format('j')}"), {"id": job_id})
         .mappings()

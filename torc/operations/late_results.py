@@ -128,7 +128,7 @@ def _begun(reports: ReportContext) -> ReportContext:
 
 
 def _apply(reports: ReportContext, items: Collection[Finished]) -> None:
-    """Return jobs to the runners that made these attempts, and record how the attempts ended."""
+    """Give jobs back to the runners that made these attempts, and record how the attempts ended."""
     tx, moves = reports.tx, reports.moves
     attempts = [{"job_id": item.job_id, "attempt": item.attempt} for item in items]
     tx.dialect.run_many(tx.db, _FORGET_LOSS, attempts)

@@ -26,7 +26,7 @@ class ObjectKind(NamedTuple):
 
 
 def part_row(tx: Tx, kind: ObjectKind, number: int) -> RowMapping:
-    """Give the row of a thing. Raises NotFound."""
+    """Return the row of a thing. Raises NotFound."""
     query = text(f"SELECT {kind.columns} FROM {kind.table} t WHERE t.id = :id AND {IN_WORKFLOW.format('t')}")
     row = tx.db.execute(query, {"id": number}).mappings().first()
     if row is None or (kind.kind is not None and row["kind"] != kind.kind):
@@ -35,7 +35,7 @@ def part_row(tx: Tx, kind: ObjectKind, number: int) -> RowMapping:
 
 
 def page_of(tx: Tx, kind: ObjectKind, request: Any, where: str = "") -> tuple[list[RowMapping], str | None]:
-    """Give the rows of a list request, in order of id, and the cursor of the next page."""
+    """Return the rows of a list request, in order of id, and the cursor of the next page."""
     workflow_row(tx, request.workflow_id)
     after, last = id_range(tx, kind.table, request.workflow_id, request.cursor)
     values: dict[str, Any] = {"workflow_id": request.workflow_id, "after": after, "last": last, "n": request.limit + 1}
@@ -103,7 +103,7 @@ def delete_part(tx: Tx, kind: ObjectKind, number: int, *used_by: tuple[str, str]
 
 
 def locked_part(tx: Tx, kind: ObjectKind, number: int) -> RowMapping:
-    """Give the row of a thing after locking its workflow. Raises NotFound."""
+    """Return the row of a thing after locking its workflow. Raises NotFound."""
     workflow_row(tx, part_row(tx, kind, number)["workflow_id"], lock=True)
     return part_row(tx, kind, number)
 

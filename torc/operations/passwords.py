@@ -15,12 +15,12 @@ _BCRYPT_BYTES = 72  # bcrypt looks at no more
 
 
 def hash_password(password: str) -> str:
-    """Give what is stored of a password; takes some 50 ms, and 64 MiB."""
+    """Return what is stored of a password; takes some 50 ms, and 64 MiB."""
     return _HASHER.hash(_normal(password))
 
 
 def is_password(stored: str | None, password: str) -> bool:
-    """Tell whether a password is the one that was stored. It takes as long where none is stored, so that nobody learns who is there."""
+    """Return whether a password is the one that was stored. It takes as long where none is stored: nobody learns which exist."""
     if stored is not None and _BCRYPT.fullmatch(stored):
         return bcrypt.checkpw(_normal(password)[:_BCRYPT_BYTES], stored.encode())
     try:
@@ -31,12 +31,12 @@ def is_password(stored: str | None, password: str) -> bool:
 
 
 def is_outdated(stored: str) -> bool:
-    """Tell whether a password should be hashed anew: by bcrypt, or with fewer rounds than now."""
+    """Return whether a password should be hashed anew: by bcrypt, or with fewer rounds than now."""
     return not stored.startswith("$argon2id$") or _HASHER.check_needs_rehash(stored)
 
 
 def is_known_hash(stored: str) -> bool:
-    """Tell whether passwords can be compared with a hash of this kind."""
+    """Return whether passwords can be compared with a hash of this kind."""
     if _BCRYPT.fullmatch(stored):
         return True
     try:

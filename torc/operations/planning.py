@@ -108,7 +108,7 @@ def _mark(row: RowMapping, cells: Sequence[DemandCell]) -> str:
 
 
 def _schedulers(tx: Tx, workflow_id: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Give the schedulers of earlier plans, and those of the spec: name -> id."""
+    """Return the schedulers of earlier plans, and those of the spec: name -> id."""
     planned, hand_written = dict[str, int](), dict[str, int]()
     for number, name, fields in tx.dialect.fetch(tx.db, _SCHEDULERS, {"id": workflow_id}):
         is_planned = loads(fields, {}).get("planned")

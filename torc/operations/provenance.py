@@ -81,7 +81,7 @@ def _measured(content: str) -> tuple[int, str]:
 
 @answers(api.GetProvenance)
 def get_provenance(tx: Tx, request: api.GetProvenance) -> api.Provenance:
-    """Tell where results come from."""
+    """Return where results come from."""
     key = {"id": workflow_row(tx, request.workflow_id)["id"]}
     specs = tx.db.execute(_OF_KIND, {**key, "kind": "spec"}).all()
     environments = tx.db.execute(_OF_KIND, {**key, "kind": "environment"}).all()

@@ -91,7 +91,7 @@ class _Round:
         self.left: _LeftOut = defaultdict(list)
 
     def decide(self) -> list[_Chosen]:
-        """Give what is to be done, and to which jobs it makes due; the others are in `left`."""
+        """Return what is to be done, and to which jobs it makes due; the others are in `left`."""
         request = self.request
         limits = ResourceLimits.of(self.prices.largest, request)
         found = self._helped()
@@ -116,7 +116,7 @@ class _Round:
         return self._within_budget(chosen)
 
     def _helped(self) -> dict[tuple[str, Any], list[FailedAttempt]]:
-        """Give the jobs that a retry helps, by class and category."""
+        """Return the jobs that a retry helps, by class and category."""
         request, found = self.request, defaultdict[tuple[str, Any], list[FailedAttempt]](list)
         for row, diagnosis in failed_jobs(self.tx, request.workflow_id):
             member = FailedAttempt(row, diagnosis)
@@ -147,7 +147,7 @@ class _Round:
         return [taken[key] for key, _ in chosen if key in taken]
 
     def _price(self, remedy: Remedy) -> tuple[set[int], float]:
-        """Give the jobs that are due with a remedy, and what all of them would cost in node-hours."""
+        """Return the jobs that are due with a remedy, and what all of them would cost in node-hours."""
         own = {member.row["id"] for member in remedy.members}
         reached = downstream(self.tx, own)
         self.before |= states_of(self.tx, reached)

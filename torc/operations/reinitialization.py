@@ -111,7 +111,7 @@ def _tracked(
 def _find(
     tx: Tx, workflow_id: int, tracked: Sequence[TrackedFile], file_at: Mapping[int, int], also: Mapping[int, str]
 ) -> tuple[dict[int, str], tuple[str, ...]]:
-    """Give the jobs that must run again with the reasons, and paths whose hashes are needed first."""
+    """Return the jobs that must run again with the reasons, and paths whose hashes are needed first."""
     graph = get_graph(tx, GetGraph(workflow_id=workflow_id))
     prints = changed_fingerprints(tx, workflow_id)
     sets, set_of = _input_sets(tx, workflow_id, file_at)
@@ -133,7 +133,7 @@ def _find(
 
 
 def _input_sets(tx: Tx, workflow_id: int, file_at: Mapping[int, int]) -> tuple[list[list[int]], dict[int, int]]:
-    """Give the files of each input set, and the index of the set of each job that completed and has one."""
+    """Return the files of each input set, and the index of the set of each job that completed and has one."""
     members: dict[int, list[int]] = defaultdict(list)
     read = (
         "SELECT i.input_set_id, i.file_id FROM input_file i JOIN input_set s ON s.id = i.input_set_id "

@@ -29,7 +29,7 @@ class FailedAttempt(NamedTuple):
 
     @property
     def asked(self) -> ResourceRequest:
-        """Give what it asked for."""
+        """Return what it asked for."""
         return request_of(self.row)
 
 
@@ -41,7 +41,7 @@ class ResourceLimits(NamedTuple):
 
     @classmethod
     def of(cls, largest: Capacity | None, request: RecoverWorkflow) -> ResourceLimits:
-        """Give the most of what runners had and what the caller knows of."""
+        """Return the most of what runners had and what the caller knows of."""
         memory = [bound for bound in (largest and largest.memory_bytes, request.max_memory_bytes) if bound]
         return cls(max(memory, default=None), request.max_runtime_seconds)
 

@@ -21,7 +21,7 @@ _UNFINISHED = ("uninitialized", "blocked", "ready", "pending", "running", "pendi
 
 
 def downstream(tx: Tx, ids: Collection[int]) -> set[int]:
-    """Give the jobs behind some jobs, those themselves included, one layer of gates at a time."""
+    """Return the jobs behind some jobs, those themselves included, one layer of gates at a time."""
     found, layer = set(ids), set(ids)
     query = text(
         "SELECT DISTINCT j.id FROM job j JOIN gate_prerequisite p ON p.gate_id = j.gate_id "
@@ -63,14 +63,14 @@ def changes_of(
 
 
 def all_states(tx: Tx, workflow_id: int) -> dict[int, State]:
-    """Give the state of every job."""
+    """Return the state of every job."""
     named = {state.value: state for state in State}
     rows = tx.dialect.fetch(tx.db, "SELECT id, state FROM job WHERE workflow_id = :id", {"id": workflow_id})
     return {number: named[state] for number, state in rows}
 
 
 def states_of(tx: Tx, ids: Collection[int]) -> dict[int, State]:
-    """Give the state of each of some jobs."""
+    """Return the state of each of some jobs."""
     query = f"SELECT id, state FROM job WHERE id IN {tx.dialect.id_list}"
     return {number: State(state) for number, state in tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(ids)})}
 
@@ -97,7 +97,7 @@ def reset_workflow(tx: Tx, request: ResetWorkflow) -> Changes:
 
 
 def _behind(tx: Tx, roots: Collection[int], before: Mapping[int, State]) -> set[int]:
-    """Give jobs and those behind them, but for those behind them that somebody took out."""
+    """Return jobs and those behind them, but for those behind them that somebody took out."""
     asked = set(roots)
     return {job for job in downstream(tx, roots) if job in asked or before[job] is not State.DISABLED}
 

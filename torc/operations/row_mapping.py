@@ -24,14 +24,14 @@ _CLASSES = (
 
 
 def loads(value: Any, default: Any = None) -> Any:
-    """Give the data of a JSON column read by a plain statement: text on SQLite, data on PostgreSQL."""
+    """Return the data of a JSON column read by a plain statement: text on SQLite, data on PostgreSQL."""
     if value is None:
         return default
     return json.loads(value) if isinstance(value, str) else value
 
 
 def workflow_row(tx: Tx, workflow_id: int, *, lock: bool = False) -> RowMapping:
-    """Give the row of a workflow, locked against other changes when asked. Raises NotFound."""
+    """Return the row of a workflow, locked against other changes when asked. Raises NotFound."""
     if lock:
         tx.dialect.lock_workflow(tx.db, workflow_id)
     row = tx.db.execute(_WORKFLOW, {"id": workflow_id}).mappings().first()
@@ -104,12 +104,12 @@ def _state(row: RowMapping, counts: dict[State, int], active: bool) -> WorkflowS
 
 
 def encode_cursor(*key: Any) -> str:
-    """Give the opaque text of a key."""
+    """Return the opaque text of a key."""
     return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str | None, length: int = 1) -> Sequence[Any] | None:
-    """Give the key of a cursor. Raises Invalid for one that was not given by the same request."""
+    """Return the key of a cursor. Raises Invalid for one that was not given by the same request."""
     if cursor is None:
         return None
     try:
@@ -122,7 +122,7 @@ def decode_cursor(cursor: str | None, length: int = 1) -> Sequence[Any] | None:
 
 
 def id_range(tx: Tx, table: str, workflow_id: int, cursor: str | None) -> tuple[int, int]:
-    """Give the ids (above the first, up to the second) among which the next page of a list of a workflow's things lies.
+    """Return the ids (above the first, up to the second) among which the next page of a list of a workflow's things lies.
 
     Ids of one workflow lie close together: reading them by range spares sorting all of them for each page.
     """
@@ -137,19 +137,19 @@ def id_range(tx: Tx, table: str, workflow_id: int, cursor: str | None) -> tuple[
 
 
 def name_condition(tx: Tx, column: str, name: str) -> tuple[str, dict[str, str]]:
-    """Give the condition that a column has a name, or matches one with `*` or `?`, and its parameters."""
+    """Return the condition that a column has a name, or matches one with `*` or `?`, and its parameters."""
     if "*" in name or "?" in name:
         return tx.dialect.matches(column), {"pattern": tx.dialect.pattern(name)}
     return f"{column} = :name", {"name": name}
 
 
 def request_of(row: RowMapping) -> ResourceRequest:
-    """Give what a row asks for that has the columns of a requirement among others."""
+    """Return what a row asks for that has the columns of a requirement among others."""
     return ResourceRequest(*(row[field] for field in ResourceRequest._fields))
 
 
 def capacity_of(node: NodeCapacity) -> Capacity | Pool:
-    """Give what a runner says that it has, or has free, as what packing takes."""
+    """Return what a runner says that it has, or has free, as what packing takes."""
     first = Capacity(node.num_cpus, node.memory_bytes, node.num_gpus, node.runtime_seconds)
     if not node.others:
         return first
@@ -166,6 +166,6 @@ class StoredClass(NamedTuple):
 
 
 def classes_of(tx: Tx, workflow_id: int) -> dict[int, StoredClass]:
-    """Give the requirement classes of a workflow by id, in order."""
+    """Return the requirement classes of a workflow by id, in order."""
     rows = tx.dialect.fetch(tx.db, _CLASSES, {"id": workflow_id})
     return {row[0]: StoredClass(row[0], row[1], ResourceRequest(*row[2:])) for row in rows}

@@ -131,7 +131,7 @@ def end_runner(tx: Tx, request: EndRunner) -> Runner:
 
 
 def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str, *, cluster_state: str | None = None) -> int:
-    """End a runner: what it claimed goes back, what it ran is lost to it. Gives how many jobs it held.
+    """End a runner: what it claimed goes back, what it ran is lost to it. Returns how many jobs it held.
 
     `cluster_state`: how the allocation ended that it lived in, in the word of the cluster.
     """
@@ -154,7 +154,7 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str, *, cl
 
 
 def active_runners(tx: Tx, workflow_id: int) -> list[RowMapping]:
-    """Give the rows of the runners that work on a workflow."""
+    """Return the rows of the runners that work on a workflow."""
     active = text("SELECT * FROM runner WHERE workflow_id = :id AND is_active ORDER BY id")
     return list(tx.db.execute(active, {"id": workflow_id}).mappings())
 
@@ -194,7 +194,7 @@ def renew_leases(tx: Tx, workflow_id: int | None = None) -> None:
 
 
 def runner_row(tx: Tx, runner_id: int, workflow_id: int | None = None) -> RowMapping:
-    """Give the row of a runner. Raises NotFound."""
+    """Return the row of a runner. Raises NotFound."""
     row = tx.db.execute(_RUNNER, {"id": runner_id}).mappings().first()
     if row is None or workflow_id not in {None, row["workflow_id"]}:
         raise NotFound(

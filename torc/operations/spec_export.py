@@ -25,7 +25,7 @@ _GATES = "SELECT p.gate_id, j.id, j.name FROM gate_prerequisite p JOIN job j ON 
 
 @answers(ExportSpec)
 def export_spec(tx: Tx, request: ExportSpec) -> SpecText:
-    """Give a spec."""
+    """Return a spec."""
     row = workflow_row(tx, request.workflow_id)
     shared = _Shared(tx, row["id"])
     fields: dict[str, Any] = {"name": row["name"]}
@@ -113,7 +113,7 @@ class _Shared:
         return found
 
     def job(self, row: Any) -> dict[str, Any]:
-        """Give a job as a spec writes it."""
+        """Return a job as a spec writes it."""
         (
             number,
             name,
@@ -168,7 +168,7 @@ class _Shared:
 
 
 def _user_data(tx: Tx, workflow_id: int) -> list[dict[str, Any]]:
-    """Give user data; what a job writes is left open."""
+    """Return user data; what a job writes is left open."""
     made = []
     query = text("SELECT name, data, is_ephemeral, producer_job_id FROM user_data WHERE workflow_id = :id ORDER BY id")
     for name, data, is_ephemeral, producer in tx.db.execute(query, {"id": workflow_id}):

@@ -123,7 +123,7 @@ def _numbers(tx: Tx, table: str, names: Sequence[str], known: Mapping[str, int])
 
 
 def _reasons(plan: Plan, stored: StoredObjects) -> dict[int, str]:
-    """Tell which jobs that stay read something else than before, or wait for jobs that they did not wait for."""
+    """Return which jobs that stay read something else than before, or wait for jobs that they did not wait for."""
     reads = [
         frozenset([f"file {plan.files[at].name}" for at in members.files])
         | {f"user data {plan.user_data[at].name}" for at in members.user_data}

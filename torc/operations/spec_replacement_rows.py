@@ -150,7 +150,7 @@ def put_shared(tx: Tx, workflow_id: int, plan: Plan, ids: PlanIds) -> None:
 
 
 def put_jobs(tx: Tx, workflow_id: int, plan: Plan, ids: PlanIds, stored: StoredObjects) -> list[int]:
-    """Put jobs that are new or other than before; gives the ids of new ones."""
+    """Put jobs that are new or other than before; returns the ids of new ones."""
     rows, added = [], []
     for number, job in zip(ids.jobs, plan.jobs, strict=True):
         static = _static(job, ids)

@@ -59,7 +59,7 @@ def get_stages(tx: Tx, request: GetStages) -> WorkflowStages:
 
 
 def demand_classes(tx: Tx, workflow_id: int, wanted: Container[int]) -> list[DemandClass]:
-    """Give those of the classes of a workflow that are wanted, in order."""
+    """Return those of the classes of a workflow that are wanted, in order."""
     return [
         DemandClass(requirement_id=found.id, name=found.name, **found.request._asdict())
         for found in classes_of(tx, workflow_id).values()

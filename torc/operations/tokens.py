@@ -31,18 +31,18 @@ _WITH_CHILDREN = """WITH RECURSIVE made(id) AS (
 
 
 def read_token(shown: str) -> tuple[int, str] | None:
-    """Give the id and the hash of a token that was shown; None: it does not look like one."""
+    """Return the id and the hash of a token that was shown; None: it does not look like one."""
     found = _TOKEN.fullmatch(shown)
     return None if found is None else (int(found[1]), hash_of(found[2]))
 
 
 def hash_of(secret: str) -> str:
-    """Give what is stored of a secret."""
+    """Return what is stored of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def account_of_token(tx: Tx, token_id: int, shown_hash: str) -> tuple[int, str, float | None] | None:
-    """Give account, name of the user, and when the token was last used; None: there is no such token.
+    """Return account, name of the user, and when the token was last used; None: there is no such token.
 
     Whether it holds still is asked with each request (`access.rights_of`).
     """
@@ -121,7 +121,7 @@ def _row_of_new(tx: Tx, number: int) -> RowMapping:
 
 
 def _for_whom(tx: Tx, request: api.CreateToken) -> tuple[int, bool, float | None]:
-    """Give the account, whether it is an administrator's, and the end of the new token. Raises Forbidden or Invalid."""
+    """Return the account, whether it is an administrator's, and the end of the new token. Raises Forbidden or Invalid."""
     rights = tx.rights
     wanted = None if request.expires_in_seconds is None else tx.now + request.expires_in_seconds
     if request.user is not None and (rights is None or request.user != rights.user):

@@ -41,7 +41,7 @@ _NAMES = list(TABLES)
 
 @answers(ExportWorkflow)
 def export_workflow(tx: Tx, request: ExportWorkflow) -> ExportPage:
-    """Give the next lines of the file of a workflow."""
+    """Return the next lines of the file of a workflow."""
     row = workflow_row(tx, request.workflow_id)
     lines: list[str] = []
     at, after = _place(request.cursor)
@@ -72,7 +72,7 @@ def _told(value: Any, kind: str) -> Any:
 
 
 def _place(cursor: str | None) -> tuple[int, list[Any]]:
-    """Give the table and the key after which the next page begins. Raises Invalid."""
+    """Return the table and the key after which the next page begins. Raises Invalid."""
     if cursor is None:
         return 0, []
     try:
@@ -221,7 +221,7 @@ class _NewIds:
         self._places, self._first = incoming.places, first
 
     def __call__(self, table: str, old: Any) -> int | None:
-        """Give the new id of a row; None: there is no such row."""
+        """Return the new id of a row; None: there is no such row."""
         place = self._places.get(table, {}).get(old) if isinstance(old, int) else None
         return None if place is None else self._first[table] + place
 
@@ -237,7 +237,7 @@ class _Commands:
                 self._mentions.setdefault((row[0], row[1]), []).append((row[2], row[3]))
 
     def rewritten(self, job: int, field: str, command: str) -> str:
-        """Give a command with new ids. Raises Invalid where it does not mention what it is said to."""
+        """Return a command with new ids. Raises Invalid where it does not mention what it is said to."""
         parts, end = [], 0
         for at, old in sorted(self._mentions.get((job, field), ())):
             if at < end or not command.startswith(str(old), at):
@@ -247,13 +247,13 @@ class _Commands:
         return "".join([*parts, command[end:]])
 
     def moved(self, job: int, field: str, at: int) -> int:
-        """Give where a mention stands now."""
+        """Return where a mention stands now."""
         before = (old for place, old in self._mentions[job, field] if place < at)
         return at + sum(len(str(self._new_ids("user_data", old))) - len(str(old)) for old in before)
 
 
 def _row(table: str, row: list[Any], new_ids: _NewIds, commands: _Commands) -> list[Any]:
-    """Give a row as it is stored here."""
+    """Return a row as it is stored here."""
     fields = {column.name: value for column, value in zip(TABLES[table], row, strict=True)}
     old = dict(fields)
     for column in TABLES[table]:
@@ -286,7 +286,7 @@ _OF_PARTS = {"failure_handler": "named", "slurm_scheduler": "named", "remote_wor
 
 
 def _event_data(kind: str, data: Mapping[str, Any], new_ids: _NewIds) -> dict[str, Any]:
-    """Give the data of an event with the ids of here; what is no more has none."""
+    """Return the data of an event with the ids of here; what is no more has none."""
     made = dict(data)
     for field, table in _IN_EVENTS.items():
         if field in made:

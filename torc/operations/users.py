@@ -22,7 +22,7 @@ _MOST_LINES = 100_000
 
 
 def account_row(tx: Tx, user_id: int) -> RowMapping:
-    """Give the row of an account. Raises NotFound."""
+    """Return the row of an account. Raises NotFound."""
     row = tx.db.execute(text(f"SELECT {_COLUMNS} FROM account a WHERE a.id = :id"), {"id": user_id}).mappings().first()
     if row is None:
         raise NotFound(f"there is no user {user_id}", hint="`torc users list` shows them")
@@ -30,7 +30,7 @@ def account_row(tx: Tx, user_id: int) -> RowMapping:
 
 
 def account_named(tx: Tx, name: str) -> RowMapping:
-    """Give the row of an account by its name. Raises NotFound."""
+    """Return the row of an account by its name. Raises NotFound."""
     row = tx.db.execute(text(f"SELECT {_COLUMNS} FROM account a WHERE a.name = :n"), {"n": name}).mappings().first()
     if row is None:
         raise NotFound(f"there is no user `{name}`", hint="an administrator adds users: torc users create NAME")
@@ -38,12 +38,12 @@ def account_named(tx: Tx, name: str) -> RowMapping:
 
 
 def is_name(text_: str) -> bool:
-    """Tell whether an account could have this name."""
+    """Return whether an account could have this name."""
     return _NAME.fullmatch(text_) is not None
 
 
 def has_accounts(tx: Tx) -> bool:
-    """Tell whether there is any account."""
+    """Return whether there is any account."""
     return tx.db.execute(text("SELECT 1 FROM account LIMIT 1")).first() is not None
 
 
@@ -56,7 +56,7 @@ def _user(row: RowMapping) -> api.User:
 
 @answers(api.GetMe)
 def get_me(tx: Tx, _request: api.GetMe) -> api.Me:
-    """Tell who the caller is."""
+    """Return who the caller is."""
     rights = tx.rights
     if rights is None:
         return api.Me(user=tx.actor.partition(":")[2] or tx.actor, user_id=None, is_admin=True, scope="admin")

@@ -32,7 +32,7 @@ class InterruptedJob:
 
 
 def meaning(cluster_state: str, job: InterruptedJob) -> Meaning:
-    """Tell what the end of its allocation means for a job that ran in it."""
+    """Return what the end of its allocation means for a job that ran in it."""
     word = word_of(cluster_state)
     if word == "OUT_OF_MEMORY":
         return "out_of_memory"
@@ -43,12 +43,12 @@ def meaning(cluster_state: str, job: InterruptedJob) -> Meaning:
 
 
 def is_faultless(cluster_state: str | None) -> bool:
-    """Tell whether an end may happen to a job as often as it likes."""
+    """Return whether an end may happen to a job as often as it likes."""
     return cluster_state is not None and word_of(cluster_state) in FAULTLESS
 
 
 def told_by_the_end(cluster_state: str, reason: str | None, return_code: int | None) -> bool:
-    """Tell whether the end of an allocation says something of an attempt that its runner had reported before.
+    """Return whether the end of an allocation says something of an attempt that its runner had reported before.
 
     The kernel kills the process that is too large; its runner lives and reports the signal, and the allocation is marked at its end.
     And a runner that Slurm asked to leave stops its jobs: why it had to, the end of the allocation tells.

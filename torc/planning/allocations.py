@@ -117,17 +117,17 @@ class AllocationChange:
 
     @property
     def ended(self) -> bool:
-        """Tell whether it is over."""
+        """Return whether it is over."""
         return self.standing.state is S.ENDED
 
 
 def word_of(cluster_state: str) -> str:
-    """Give the word of a state as commands print it: `CANCELLED by 1000` and `COMPLETED+` carry more."""
+    """Return the word of a state as commands print it: `CANCELLED by 1000` and `COMPLETED+` carry more."""
     return cluster_state.strip().partition(" ")[0].rstrip("+").upper()
 
 
 def phase_of(cluster_state: str) -> AllocationState | None:
-    """Tell where the cluster's word puts an allocation; None: it does not say."""
+    """Return where the cluster's word puts an allocation; None: it does not say."""
     return PHASES.get(word_of(cluster_state))
 
 
@@ -204,7 +204,7 @@ def given_up(standing: AllocationStatus, word: str, reason: str, now: float) -> 
 def is_forgotten(
     standing: AllocationStatus, *, known_to_cluster: bool, last_seen_at: float, walltime_seconds: float, now: float
 ) -> bool:
-    """Tell whether an allocation that no source has spoken of since `last_seen_at`, though both answered, is over.
+    """Return whether an allocation that no source has spoken of since `last_seen_at`, though both answered, is over.
 
     The accounting needs seconds, after an outage of its database hours; what runs may do so until its time limit.
     """
@@ -219,14 +219,14 @@ def is_forgotten(
 
 
 def node_seconds(started_at: float | None, ended_at: float | None, num_nodes: int, now: float) -> float:
-    """Give what an allocation has taken of its nodes."""
+    """Return what an allocation has taken of its nodes."""
     if started_at is None:
         return 0.0
     return max(0.0, (now if ended_at is None else ended_at) - started_at) * num_nodes
 
 
 def busy_seconds(intervals: Iterable[tuple[float, float]]) -> float:
-    """Give for how long something of some intervals ran: those that overlap count once."""
+    """Return for how long something of some intervals ran: those that overlap count once."""
     total, until = 0.0, float("-inf")
     for start, end in sorted(intervals):
         if end > until:
@@ -267,7 +267,7 @@ _CLOCKS_APART = 60.0
 
 
 def _is_of_an_earlier_start(standing: AllocationStatus, seen: Observation) -> bool:
-    """Tell whether the accounting speaks of a run before a requeue."""
+    """Return whether the accounting speaks of a run before a requeue."""
     if seen.source == "queue" or standing.restarts == 0 or seen.ended_at is None:
         return False
     return standing.started_at is None or seen.ended_at < standing.started_at - _SAME_START

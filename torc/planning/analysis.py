@@ -107,7 +107,7 @@ def _stages(workload: Workload, todo: Sequence[bool]) -> tuple[Stage, ...]:
 
 
 def _peak(workload: Workload, runtimes: Sequence[float], todo: Sequence[bool]) -> ResourceUse:
-    """Give the largest use of a run that nothing but prerequisites holds up, by sweeping over its starts and ends."""
+    """Return the largest use of a run that nothing but prerequisites holds up, by sweeping over its starts and ends."""
     ends, _ = earliest_ends(workload.graph, runtimes)
     deltas: Counter[tuple[float, int]] = Counter()
     for job, end in enumerate(ends):
@@ -136,7 +136,7 @@ def _work(workload: Workload, counts: Counter[int]) -> tuple[int, int]:
 def _area_bound(
     workload: Workload, nodes: Sequence[Capacity], counts: Counter[int], max_parallel_jobs: int | None
 ) -> float:
-    """Give the time that the nodes need at least to supply all CPU, memory and GPU seconds that are asked for."""
+    """Return the time that the nodes need at least to supply all CPU, memory and GPU seconds that are asked for."""
     asked = [(count, workload.requests[number]) for number, count in counts.items()]
     if max_parallel_jobs is not None:
         return sum(count * request.runtime_seconds for count, request in asked) / max_parallel_jobs
@@ -152,7 +152,7 @@ def _area_bound(
 def misfits(
     requests: Sequence[ResourceRequest], nodes: Sequence[Capacity], counts: Counter[int]
 ) -> tuple[UnrunnableClass, ...]:
-    """Give the classes that no nodes can start, of those that have jobs."""
+    """Return the classes that no nodes can start, of those that have jobs."""
     found = []
     for number, count in sorted(counts.items()):
         request = requests[number]

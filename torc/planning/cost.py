@@ -12,7 +12,7 @@ ENOUGH_ATTEMPTS = 3
 
 
 def node_seconds(request: ResourceRequest, seconds: float, node: Capacity | None) -> float:
-    """Give the node-seconds of an attempt: all of its nodes where it asks for several, else the share that it takes of one.
+    """Return the node-seconds of an attempt: all of its nodes where it asks for several, else the share that it takes of one.
 
     Nobody else can use the rest of a node on which no second job like it fits. Where no node is known, it is one node.
     """
@@ -23,7 +23,7 @@ def node_seconds(request: ResourceRequest, seconds: float, node: Capacity | None
 
 
 def expected_seconds(request: ResourceRequest, num_completed: int, longest_seconds: float) -> float:
-    """Give how long an attempt is expected to take at most: as its likes did, where enough have completed, else its limit."""
+    """Return how long an attempt is expected to take at most: as its likes did, where enough have completed, else its limit."""
     if num_completed < ENOUGH_ATTEMPTS:
         return float(request.runtime_seconds)
     return min(longest_seconds, float(request.runtime_seconds))

@@ -60,7 +60,7 @@ def sums(stage: Iterable[int], requirement_of: Iterable[int]) -> tuple[DemandCel
 
 
 def jobs_in(cells: Collection[tuple[int, int]], stage: Sequence[int], requirement_of: Sequence[int]) -> list[int]:
-    """Give the jobs of cells (stage, class), in order."""
+    """Return the jobs of cells (stage, class), in order."""
     wanted = set(cells)
     return [job for job, key in enumerate(zip(stage, requirement_of, strict=True)) if key in wanted]
 

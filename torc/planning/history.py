@@ -44,19 +44,19 @@ class LearnedRequest(NamedTuple):
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Give the value that a share of some values stays below: one that occurred (nearest rank). There is at least one."""
+    """Return the value that a share of some values stays below: one that occurred (nearest rank). There is at least one."""
     ordered = sorted(values)
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
 def needed(values: Sequence[float], margin: float) -> float:
-    """Give what to ask for from what was used: a margin above the 95% quantile, and a little above the most."""
+    """Return what to ask for from what was used: a margin above the 95% quantile, and a little above the most."""
     return max(quantile(values, _QUANTILE) * margin, max(values) * _LEAST_MARGIN)
 
 
 @lru_cache(maxsize=65536)
 def shape_of(command: str) -> str:
-    """Give a command without what differs between the members of a sweep: its numbers."""
+    """Return a command without what differs between the members of a sweep: its numbers."""
     return _SPACE.sub(" ", _NUMBER.sub("#", command[: 4 * _LONGEST_SHAPE])).strip()[:_LONGEST_SHAPE]
 
 
@@ -81,7 +81,7 @@ class History:
                     known[key].append(sample)
 
     def learn(self, command: str, margin: float, min_samples: int) -> LearnedRequest | None:
-        """Give what a command should ask for; None: too few of its likes have completed."""
+        """Return what a command should ask for; None: too few of its likes have completed."""
         for matched, samples in (
             ("command", self._by_shape.get(shape_of(command), [])),
             ("program", self._by_program.get(_program(command), [])),
@@ -105,7 +105,7 @@ def _learnt(samples: Sequence[UsageSample], margin: float, matched: Match) -> Le
 
 
 def together(learnt: Sequence[LearnedRequest]) -> LearnedRequest:
-    """Give what is enough for all of several commands, of which there is at least one."""
+    """Return what is enough for all of several commands, of which there is at least one."""
     matched: Match = "program" if any(item.matched == "program" for item in learnt) else "command"
     return LearnedRequest(
         max(item.memory_bytes for item in learnt),

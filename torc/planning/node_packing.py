@@ -46,7 +46,7 @@ class NodeLoad:
         return found
 
     def peak(self) -> Capacity:
-        """Give what is in use when all lanes are."""
+        """Return what is in use when all lanes are."""
         return Capacity(
             sum(lane.room.num_cpus * lane.times for lane in self.lanes),
             sum(lane.room.memory_bytes * lane.times for lane in self.lanes),
@@ -71,7 +71,7 @@ class Packing:
         return max((load.seconds for load, _ in self.loads), default=0)
 
     def peak(self) -> Capacity:
-        """Give what a node must have for the largest of each."""
+        """Return what a node must have for the largest of each."""
         peaks = [load.peak() for load, _ in self.loads]
         return Capacity(
             max(peak.num_cpus for peak in peaks),

@@ -52,7 +52,7 @@ _ALONE = ("PerJob", "MaxWall", "MinCpu", "MinMemory", "MinGRES")
 
 
 def explain(reason: str | None) -> PendingReason:
-    """Tell what a reason means; of one that is not known, the word itself."""
+    """Return what a reason means; of one that is not known, the word itself."""
     word = (reason or "").strip().strip("()").partition(",")[0].partition(" ")[0]
     if not word or word == "None":
         return PendingReason("the cluster has not looked at it yet")

@@ -20,17 +20,17 @@ LAST_START_SECONDS = 180
 
 
 def memory_headroom(total_bytes: int) -> int:
-    """Give the memory that a runner keeps of what its node gives it."""
+    """Return the memory that a runner keeps of what its node gives it."""
     return min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, ceil(total_bytes * _SHARE)))
 
 
 def memory_for_jobs(total_bytes: int) -> int:
-    """Give the memory that is left for jobs of what a node gives."""
+    """Return the memory that is left for jobs of what a node gives."""
     return max(0, total_bytes - memory_headroom(total_bytes))
 
 
 def memory_with_headroom(jobs_bytes: int) -> int:
-    """Give the least memory to ask of a node for jobs that need so much together."""
+    """Return the least memory to ask of a node for jobs that need so much together."""
     total = jobs_bytes + memory_headroom(jobs_bytes)
     while memory_for_jobs(total) < jobs_bytes:
         total += jobs_bytes - memory_for_jobs(total)
@@ -43,5 +43,5 @@ def least_time_for(runtime_seconds: int, *, saves_work: bool) -> int:
 
 
 def time_for_jobs(walltime_seconds: int) -> int:
-    """Give the time of an allocation in which jobs can run."""
+    """Return the time of an allocation in which jobs can run."""
     return max(0, walltime_seconds - START_SECONDS - END_SECONDS)

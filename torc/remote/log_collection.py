@@ -131,7 +131,7 @@ def _nanoseconds(text: str) -> int:
 
 
 def _is_here(path: Path, file: _File) -> bool:
-    """Tell whether a file is here as it is there; some file systems keep times to the microsecond only."""
+    """Return whether a file is here as it is there; some file systems keep times to the microsecond only."""
     try:
         info = path.lstat()
     except OSError:

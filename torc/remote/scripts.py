@@ -195,7 +195,7 @@ class ScriptReply:
     rest: bytes
 
     def get(self, name: str) -> str | None:
-        """Give a value, or None."""
+        """Return a value, or None."""
         return self.values.get(name)
 
 

@@ -70,7 +70,7 @@ class OutputStream:
         self._selector.register(self._source, selectors.EVENT_READ)
 
     def read(self, size: int) -> bytes:
-        """Give exactly `size` bytes, fewer only at the end."""
+        """Return exactly `size` bytes, fewer only at the end."""
         parts, missing = [], size
         while missing and (part := self._some(missing)):
             parts.append(part)
@@ -238,7 +238,7 @@ class Ssh:
             return self._routes.setdefault(to, route)
 
     def _explained(self, to: Destination, said: str) -> str:
-        """Give what ssh says of a connection that did not come about.
+        """Return what ssh says of a connection that did not come about.
 
         What a jump host says is not shown by an ssh that keeps connections: another try tells it.
         """
@@ -275,7 +275,7 @@ class ScriptEnding:
 
 
 def kind_of(error: TorcError) -> str:
-    """Give the kind of a failure, for programs."""
+    """Return the kind of a failure, for programs."""
     return str(error.details.get("kind", error.code))
 
 
@@ -297,7 +297,7 @@ def _whole(marked: str) -> bytes:
 
 
 def _memory_file(content: bytes) -> int:
-    """Give a file that has no name and is on no disk, to be read from its begin."""
+    """Return a file that has no name and is on no disk, to be read from its begin."""
     descriptor = os.memfd_create("torc-script", os.MFD_CLOEXEC)
     with open(descriptor, "wb", closefd=False) as file:
         file.write(content)

@@ -94,7 +94,7 @@ _SIGNS = (
 
 
 def of_ssh(to: Destination, said: str) -> TorcError:
-    """Give the error for what ssh wrote on standard error before it ended with 255. `details["kind"]` tells the kind."""
+    """Return the error for what ssh wrote on standard error before it ended with 255. `details["kind"]` tells the kind."""
     for sign in _SIGNS:
         found = sign.pattern.search(said)
         if found:
@@ -114,7 +114,7 @@ def of_ssh(to: Destination, said: str) -> TorcError:
 
 
 def cut(to: Destination) -> TorcError:
-    """Give the error for a connection that ended under a script. An ssh that shares a connection says nothing of why."""
+    """Return the error for a connection that ended under a script. An ssh that shares a connection says nothing of why."""
     return Unavailable(
         f"{to}: the connection was cut",
         hint="try again; what was begun there goes on: `torc remote status` finds it",
@@ -124,7 +124,7 @@ def cut(to: Destination) -> TorcError:
 
 
 def timed_out(to: Destination, seconds: float, what: str) -> TorcError:
-    """Give the error for something that took longer than it may."""
+    """Return the error for something that took longer than it may."""
     return Unavailable(
         f"{to}: {what} did not end within {seconds:.0f} s",
         hint="check the machine, or allow more time with --timeout",
@@ -134,13 +134,13 @@ def timed_out(to: Destination, seconds: float, what: str) -> TorcError:
 
 
 def as_ssh_writes(to: Destination) -> str:
-    """Give the arguments by which a person would call ssh."""
+    """Return the arguments by which a person would call ssh."""
     port = "" if to.port is None else f"-p {to.port} "
     return port + ("" if to.user is None else f"{to.user}@") + to.host
 
 
 def last_line(said: str) -> str:
-    """Give the last line that says something, in characters that a terminal bears."""
+    """Return the last line that says something, in characters that a terminal bears."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return printable(lines[-1])[:300] if lines else ""
 
@@ -151,7 +151,7 @@ def printable(text: str) -> str:
 
 
 def _quoted(said: str, at: int) -> str:
-    """Give the line that tells the reason."""
+    """Return the line that tells the reason."""
     begin = said.rfind("\n", 0, at) + 1
     line = printable(said[begin:].split("\n", 1)[0]).strip(" @")
     return f" ({line[:300]})" if line else ""

@@ -63,7 +63,7 @@ def of_error(worker: RemoteWorker, error: TorcError) -> WorkerStatus:
 
 
 def of_answer(worker: RemoteWorker, answer: ScriptReply) -> WorkerStatus:
-    """Tell how a worker is from what was described over there."""
+    """Return how a worker is from what was described over there."""
     alive, code = answer.get("alive"), _whole(answer.get("code"))
     if alive == "never":
         return WorkerStatus(
@@ -119,7 +119,7 @@ def _whole(text: str | None) -> int | None:
 
 
 def checked(worker: RemoteWorker, ran: ScriptResult, answer: ScriptReply) -> ScriptReply:
-    """Give the answer of a script that did what it should. Raises the error that its trouble means."""
+    """Return the answer of a script that did what it should. Raises the error that its trouble means."""
     trouble = answer.get("trouble")
     if trouble is not None:
         raise _trouble(worker, trouble, ssh_errors.printable(answer.get("about") or "")[:500])
@@ -155,7 +155,7 @@ def _trouble(worker: RemoteWorker, kind: str, about: str) -> TorcError:
 
 
 def check_version(worker: RemoteWorker, answer: ScriptReply) -> str:
-    """Give the version of the Torc over there. Raises Conflict where it is not that of this one."""
+    """Return the version of the Torc over there. Raises Conflict where it is not that of this one."""
     said = answer.get("version") or ""
     found = _VERSION.fullmatch(said.strip())
     if found is None:

@@ -50,7 +50,7 @@ class WorkerOptions:
 
 
 def list_workers(torc: Torc, workflow_id: int, hosts: Sequence[str] = ()) -> list[RemoteWorker]:
-    """Give the machines that are kept with a workflow, or those of them that are named. Raises NotFound."""
+    """Return the machines that are kept with a workflow, or those of them that are named. Raises NotFound."""
     found = list(items_of(torc, ListRemoteWorkers(workflow_id=workflow_id, limit=_PAGE)))
     if not hosts:
         return found
@@ -104,7 +104,7 @@ def start(
 
 
 def status(torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach: RemoteAccess) -> list[WorkerStatus]:
-    """Tell how each worker is, by its machine and by the store."""
+    """Return how each worker is, by its machine and by the store."""
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     found = each(reach, workers, lambda worker: _status(worker, workflow, reach))
     known = _runners(torc, workflow_id, {report.start for report in found if report.start})
@@ -178,7 +178,7 @@ def key_of(workflow: Workflow, worker: RemoteWorker) -> str:
 
 
 def safe_name(host: str) -> str:
-    """Give a name for files from that of a host, and another for each host."""
+    """Return a name for files from that of a host, and another for each host."""
     safe = _UNSAFE.sub("_", host)
     return safe if safe == host else f"{safe}-{hashlib.sha256(host.encode()).hexdigest()[:6]}"
 
@@ -194,7 +194,7 @@ def _checked(worker: RemoteWorker, workflow: Workflow, store: StoreAddress, reac
 
 
 def _looked(worker: RemoteWorker, workflow: Workflow, store: StoreAddress, reach: RemoteAccess) -> scripts.ScriptReply:
-    """Give what is there for a worker. Raises TorcError where one could not begin."""
+    """Return what is there for a worker. Raises TorcError where one could not begin."""
     directory = worker.directory or workflow.directory
     script = scripts.check(key_of(workflow, worker), worker.torc, directory, workflow.id, store)
     ran = reach.ssh.run(parse_destination(worker.host), script, seconds=reach.seconds)
@@ -254,7 +254,7 @@ def _awaits_runner(report: WorkerStatus) -> bool:
 
 
 def _runners(torc: Torc, workflow_id: int, starts: set[str | None]) -> dict[str, Runner]:
-    """Give the runners of these starts. The newest come first in the list: the search ends when all are found."""
+    """Return the runners of these starts. The newest come first in the list: the search ends when all are found."""
     found: dict[str, Runner] = {}
     runners = items_of(torc, ListRunners(workflow_id=workflow_id, limit=_PAGE))
     while len(found) < len(starts) and (runner := next(runners, None)) is not None:

@@ -71,7 +71,7 @@ def write_crate(report: ReportData, output: Path, about: About, most_bytes: int)
 
 
 def _contents(report: ReportData, most_bytes: int) -> Iterator[_Content]:
-    """Give everything but the metadata, the workflow first."""
+    """Yield everything but the metadata, the workflow first."""
     spec = report.provenance.spec
     written = spec is not None and spec.text is not None and spec.format is not None
     if spec is not None and spec.text is not None:
@@ -135,7 +135,7 @@ def _cell(value: object) -> object:
 
 
 def _copied(file: File, directory: Path, most_bytes: int, taken: set[str]) -> _Content | None:
-    """Give a file of the run, where it is here, small enough, and as it was."""
+    """Return a file of the run, where it is here, small enough, and as it was."""
     source = directory / file.path
     try:
         if not source.is_file() or source.stat().st_size > most_bytes:
@@ -157,7 +157,7 @@ def _copied(file: File, directory: Path, most_bytes: int, taken: set[str]) -> _C
 
 
 def _inside(file: File) -> str:
-    """Give a path inside the crate: nothing leads out of it."""
+    """Return a path inside the crate: nothing leads out of it."""
     path = PurePosixPath(file.path)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         return f"data/{file.id}-{path.name or 'file'}"

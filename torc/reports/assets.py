@@ -8,12 +8,12 @@ from torc.reports.charts.page import SCRIPT, STYLE
 
 
 def style() -> str:
-    """Give what stands in <style>."""
+    """Return what stands in <style>."""
     return STYLE + _text("report.css")
 
 
 def script() -> str:
-    """Give what stands in <script>."""
+    """Return what stands in <script>."""
     return SCRIPT + _text("report.js")
 
 

@@ -145,7 +145,7 @@ def _unnamed(who: Any) -> Any:
 
 
 def write_bundle(torc: Torc, subject: BundleSubject, limits: BundleLimits, file: IO[bytes]) -> list[dict[str, Any]]:
-    """Write the archive; gives what is in it."""
+    """Write the archive; returns what is in it."""
     failed = _failed_jobs(torc, subject.workflow.id, limits)
     clean = _Cleaner(subject, [job.env for job in failed])
     with (
@@ -209,7 +209,7 @@ def _symptoms(found: LogScan) -> list[dict[str, Any]]:
 
 
 def _failed_jobs(torc: Torc, workflow_id: int, limits: BundleLimits) -> list[Job]:
-    """Give the jobs whose logs go in."""
+    """Return the jobs whose logs go in."""
     states = [*("failed", "terminated", "pending_failed"), *(("completed",) if limits.with_succeeded else ())]
     found: list[Job] = []
     for state in states:
@@ -236,7 +236,7 @@ def _add_logs(subject: BundleSubject, jobs: Sequence[Job], limits: BundleLimits,
 
 
 def _around(subject: BundleSubject) -> Iterator[LogPath]:
-    """Give the logs of runners, workers, allocations and actions."""
+    """Yield the logs of runners, workers, allocations and actions."""
     for folder in subject.folders:
         for pattern in ("*.log", "slurm_output_*", "job_stdio/action_*"):
             yield from (named(path) for path in folder.glob(pattern))  # what is a link or no file is not read

@@ -63,7 +63,7 @@ def named(path: Path) -> LogPath:
 
 
 def walk(folder: Path) -> Iterator[LogPath]:
-    """Give the logs below a folder, in order of their names; links are not followed."""
+    """Yield the logs below a folder, in order of their names; links are not followed."""
     seen = 0
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -78,7 +78,7 @@ def walk(folder: Path) -> Iterator[LogPath]:
 
 
 def folders(torc: Torc, workflow: Workflow, given: Path | None, default: Path) -> list[Path]:
-    """Give the folders of this machine where logs of a workflow may be, the likeliest first.
+    """Return the folders of this machine where logs of a workflow may be, the likeliest first.
 
     `given` is what the user named, and then the only one; else where runners said that they write, and `default`, below the
     workflow's directory or here.
@@ -92,7 +92,7 @@ def folders(torc: Torc, workflow: Workflow, given: Path | None, default: Path) -
 
 
 def of_attempt(found: Sequence[Path], workflow_id: int, job_id: int, attempt: int, run_id: int | None) -> list[LogPath]:
-    """Give what an attempt wrote, standard output first: from the first folder that has any of it."""
+    """Return what an attempt wrote, standard output first: from the first folder that has any of it."""
     for folder in found:
         for place in (folder / "job_stdio", folder, *_machines(folder)):
             if place != folder and place.is_symlink():
@@ -104,14 +104,14 @@ def of_attempt(found: Sequence[Path], workflow_id: int, job_id: int, attempt: in
 
 
 def run_of(torc: Torc, job: Job, attempt: int, present: int) -> int | None:
-    """Give the run that an attempt was made in; `present` is the one that its workflow is in. None: not known."""
+    """Return the run that an attempt was made in; `present` is the one that its workflow is in. None: not known."""
     results = torc.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=1000)).items
     ended = next((result.run_id for result in results if result.attempt == attempt), None)
     return ended if ended is not None else present if attempt == job.attempt else None
 
 
 def _machines(folder: Path) -> list[Path]:
-    """Give the folders of machines whose logs were collected here."""
+    """Return the folders of machines whose logs were collected here."""
     try:
         return [
             Path(entry.path, "job_stdio")
@@ -133,7 +133,7 @@ def _in_place(place: Path, stem: str, end: str, run_id: int | None) -> list[LogP
 def where_else(
     torc: Torc, workflow_id: int, job_id: int, attempt: int, here: str, runner_id: int | None = None
 ) -> tuple[str, str | None] | None:
-    """Give the machine, other than this one, and the folder that an attempt's logs are in; None: this one, or not known.
+    """Return the machine, other than this one, and the folder that an attempt's logs are in; None: this one, or not known.
 
     `runner_id`: of the runner that holds the job, while it does.
     """
@@ -146,13 +146,13 @@ def where_else(
 
 
 def end_of(path: Path, most_bytes: int = END_BYTES) -> FileTail | None:
-    """Give the end of a file as text; None: it cannot be read, is empty, or is no text."""
+    """Return the end of a file as text; None: it cannot be read, is empty, or is no text."""
     end = tail.end_of(path, most_bytes, most_counted_bytes=_MOST_COUNTED_BYTES)
     return None if end is None or end.is_binary else end
 
 
 def place_of_last_lines(file: BinaryIO, number: int) -> int:
-    """Give where the last lines of a file begin, so many of them."""
+    """Return where the last lines of a file begin, so many of them."""
     at = file.seek(0, os.SEEK_END)
     wanted = number + 1
     is_last = True

@@ -45,7 +45,7 @@ class FindingGroup:
 
     @property
     def sample(self) -> Finding:
-        """Give the surest."""
+        """Return the surest."""
         return max(self.findings, key=lambda finding: (finding.diagnosis.confidence, len(finding.diagnosis.quotes)))
 
 
@@ -152,7 +152,7 @@ def of_workflow(torc: Torc, workflow: Workflow, folders: Sequence[Path], most_jo
 
 
 def of_job(torc: Torc, job: Job, folders: Sequence[Path]) -> Finding | None:
-    """Tell why the last attempt of a job failed, by all of its logs that are here; None: none is here."""
+    """Return why the last attempt of a job failed, by all of its logs that are here; None: none is here."""
     results = torc.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=1000)).items
     result = next((result for result in results if result.attempt == job.attempt), None)
     if result is None or result.state not in ENDED_BADLY:
@@ -169,7 +169,7 @@ def _finding(job: Job, result: Result, classes: Mapping[int, Requirement], folde
 
 
 def _facts(job: Job, result: Result, asked: Requirement | None) -> AttemptFacts:
-    """Give what the store knows."""
+    """Return what the store knows."""
     request = ResourceRequest()
     if asked is not None:
         request = ResourceRequest(memory_bytes=asked.memory_bytes, runtime_seconds=asked.runtime_seconds)
@@ -196,12 +196,12 @@ def _classes(torc: Torc, workflow_id: int) -> dict[int, Requirement]:
 
 
 def _here(folders: Sequence[Path]) -> Path:
-    """Give what paths are shown relative to."""
+    """Return what paths are shown relative to."""
     return folders[0].parent if folders else Path.cwd()
 
 
 def _others(folders: Sequence[Path], workflow_id: int) -> Iterator[LogPath]:
-    """Give the logs of runners and allocations, which lie beside the folder of those of jobs."""
+    """Yield the logs of runners and allocations, which lie beside the folder of those of jobs."""
     for folder in folders:
         for path in sorted(path for pattern in ("*.log", "slurm_output_*") for path in folder.glob(pattern)):
             log = named(path)

@@ -77,7 +77,7 @@ def plots(torc: Torc, workflow_id: int, folder: Path, run_id: int | None = None,
 
 
 def rendered(made: Plots, suffix: str, *, dark: bool = False) -> bytes:
-    """Give the plots as a file: .html, .svg or .png. Raises Invalid for another, Unavailable where text cannot be drawn."""
+    """Return the plots as a file: .html, .svg or .png. Raises Invalid for another, Unavailable where text cannot be drawn."""
     if suffix == ".html":
         return page(made.title, made.words, made.figures, made.sections).encode("utf-8", "replace")
     if suffix not in SUFFIXES:
@@ -143,7 +143,7 @@ def _series(found: Iterator[RecordedSeries], attempts: Sequence[ChartedAttempt],
 
 
 def _busy(points: Sequence[SeriesPoint]) -> Iterator[float]:
-    """Give the CPUs that were busy between samples. Clocks tick a hundred times a second: over less than a second, take more."""
+    """Yield the CPUs that were busy between samples. Clocks tick a hundred times a second: over less than a second, take more."""
     times = [0.0, *(point.seconds for point in points)]
     used = [0.0, *(point.cpu_seconds for point in points)]
     for number in range(1, len(times)):
@@ -153,7 +153,7 @@ def _busy(points: Sequence[SeriesPoint]) -> Iterator[float]:
 
 
 def _capacity(torc: Torc, workflow_id: int, run_id: int) -> Capacity | None:
-    """Give what the nodes of a run had together: the largest runner of each."""
+    """Return what the nodes of a run had together: the largest runner of each."""
     nodes: dict[str, tuple[int, int]] = {}
     for runner in items_of(torc, ListRunners(workflow_id=workflow_id, limit=_PAGE)):
         if runner.run_id == run_id:

@@ -64,7 +64,7 @@ class ReportData:
 
     @property
     def num_jobs(self) -> int:
-        """Give how many jobs the workflow has."""
+        """Return how many jobs the workflow has."""
         return self.summary.workflow.counts.total
 
 
@@ -100,7 +100,7 @@ def gather(torc: Torc, workflow_id: int, now: float, version: str, limits: Repor
 
 
 def secrets_of(environs: Iterable[Mapping[str, str]]) -> frozenset[str]:
-    """Give the values of variables whose names say that they are secret, but for words that stand in any text."""
+    """Return the values of variables whose names say that they are secret, but for words that stand in any text."""
     return frozenset(
         value
         for environ in environs
@@ -129,7 +129,7 @@ def _redacted(value: V, secrets: frozenset[str]) -> V:
 
 
 def _running(torc: Torc, workflow_id: int, run_id: int, now: float) -> list[AttemptLine]:
-    """Give the attempts that go on."""
+    """Return the attempts that go on."""
     jobs = torc.send(ListJobs(workflow_id=workflow_id, state=State.RUNNING, limit=_MOST_RUNNING)).items
     return [
         AttemptLine(
@@ -154,12 +154,12 @@ def _resolved(torc: Torc, summary: RunSummary) -> str | None:
 
 
 def charted(report: ReportData) -> list[ChartedAttempt]:
-    """Give the attempts of a report as charts take them: times since the run began."""
+    """Return the attempts of a report as charts take them: times since the run began."""
     return drawn(report.attempts, report.requirements)
 
 
 def drawn(attempts: Sequence[AttemptLine], requirements: Mapping[str, Requirement]) -> list[ChartedAttempt]:
-    """Give attempts as charts take them; `requirements` by name."""
+    """Return attempts as charts take them; `requirements` by name."""
     started = [line.started_at for line in attempts if line.started_at is not None]
     if not started:
         return []

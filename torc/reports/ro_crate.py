@@ -57,7 +57,7 @@ class About:
 
 
 def orcid_of(text: str) -> str:
-    """Give the URL of an ORCID iD, with its check digit (ISO 7064, MOD 11-2). Raises Invalid."""
+    """Return the URL of an ORCID iD, with its check digit (ISO 7064, MOD 11-2). Raises Invalid."""
     found = _ORCID.fullmatch(text.strip())
     digits = found[1].replace("-", "").upper() if found else ""
     total = 0
@@ -69,7 +69,7 @@ def orcid_of(text: str) -> str:
 
 
 def metadata(report: ReportData, workflow_path: str, parts: Sequence[CrateFile], about: About) -> dict[str, Any]:
-    """Give the content of ro-crate-metadata.json."""
+    """Return the content of ro-crate-metadata.json."""
     copies = {part.stored.id: part for part in parts if part.stored is not None}
     inputs = [_data(file, copies) for file in report.inputs]
     outputs = [_data(file, copies) for file in report.outputs]
@@ -195,7 +195,7 @@ def _author_id(about: About) -> str:
 
 
 def _environment(report: ReportData) -> list[Entity]:
-    """Give the variables that the spec sets, and the hashes of the environments that runners found."""
+    """Return the variables that the spec sets, and the hashes of the environments that runners found."""
     variables: Mapping[str, str] = redact_json(dict(report.summary.workflow.env))
     facts = [
         *sorted(variables.items()),
@@ -211,7 +211,7 @@ def _environment(report: ReportData) -> list[Entity]:
 
 
 def _data(file: File, copies: Mapping[int, CrateFile]) -> Entity:
-    """Give a file of the run: in the crate, elsewhere by its hash (RFC 6920), or, where nothing is known, by its path."""
+    """Return a file of the run: in the crate, elsewhere by its hash (RFC 6920), or, where nothing is known, by its path."""
     made: Entity = {"name": _text(file.path), "exampleOfWork": {"@id": f"#{_side(file)}-{file.id}"}}
     if (part := copies.get(file.id)) is not None:
         return _file(part) | made
@@ -229,7 +229,7 @@ def _data(file: File, copies: Mapping[int, CrateFile]) -> Entity:
 
 
 def media_type(path: str) -> str:
-    """Give the media type of a file by its name."""
+    """Return the media type of a file by its name."""
     return mimetypes.guess_type(path)[0] or "application/octet-stream"
 
 
@@ -263,7 +263,7 @@ def _file(part: CrateFile) -> Entity:
 
 
 def _single(value: Any) -> Any:
-    """Give a list of one as that one, as JSON-LD compacts it."""
+    """Return a list of one as that one, as JSON-LD compacts it."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 

@@ -27,7 +27,7 @@ class ActionRun:
         self._command = ""
 
     def next(self) -> tuple[list[str], spawner_client.Files] | None:
-        """Give the next program to start, and where its output goes; None when there is none, or when one has failed."""
+        """Return the next program to start, and where its output goes; None when there is none, or when one has failed."""
         if self.return_code or not self._commands:
             return None
         if self._is_stopped:

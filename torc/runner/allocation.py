@@ -106,7 +106,7 @@ def run_in_allocation(
 
 
 def _is_pool(torc: Torc, workflow_id: int, allotment: Allotment, wanted: bool | None, scheduler: str | None) -> bool:
-    """Tell whether the first runner has all nodes of the allocation: whatever is done already, all runners must think the same."""
+    """Return whether the first runner has all nodes of the allocation: whatever is done already, all runners must think the same."""
     if len(allotment.nodes) == 1:
         return False
     if wanted is not None or allotment.is_alone:
@@ -125,7 +125,7 @@ def _capacity(allotment: Allotment, is_pool: bool) -> Capacity | Pool:
 
 
 def _end(allotment: Allotment, buffer_seconds: float | None) -> tuple[float, float | None]:
-    """Give how long before the end nothing runs any more, and when that is, on the monotonic clock."""
+    """Return how long before the end nothing runs any more, and when that is, on the monotonic clock."""
     if allotment.end_time is None:
         _LOG.warning("nobody tells when allocation %s ends: only its signals will", allotment.job_id)
         return seconds_kept(0.0, buffer_seconds), None

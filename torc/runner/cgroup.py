@@ -71,7 +71,7 @@ class Cgroup:
         self._names = names
 
     def entering(self, argv: list[str]) -> list[str]:
-        """Give the program that enters the group and becomes the given one."""
+        """Return the program that enters the group and becomes the given one."""
         return ["/bin/sh", "-c", _ENTER, str(self.path / "cgroup.procs"), *argv]
 
     def account(self) -> CgroupUsage:
@@ -144,7 +144,7 @@ def kept_bytes(stat: str, kept: tuple[str, ...]) -> int:
 
 
 def delegated(mark: str, *, for_limits: bool = True) -> Groups | None:
-    """Give where groups can be made with an account of memory; None: nowhere.
+    """Return where groups can be made with an account of memory; None: nowhere.
 
     Groups of version 1 are for limits alone: root may always make them, which nobody has meant as an invitation, and a move
     into one waits a millisecond for the kernel, as long as a short job takes.
@@ -218,7 +218,7 @@ def _remove_of_the_dead(root: Path) -> None:
 
 
 def _own_groups() -> list[tuple[str, str]]:
-    """Give the groups of this process: (controllers, path); version 2 has no controllers here."""
+    """Return the groups of this process: (controllers, path); version 2 has no controllers here."""
     found = []
     for line in _text(_PROC / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -227,7 +227,7 @@ def _own_groups() -> list[tuple[str, str]]:
 
 
 def _mounts() -> dict[str, tuple[str, Path]]:
-    """Give where hierarchies are mounted (proc_pid_mountinfo(5)): by controller, or `cgroup2`; with the group that is shown."""
+    """Return where hierarchies are mounted (proc_pid_mountinfo(5)): by controller, or `cgroup2`; with the group that is shown."""
     found: dict[str, tuple[str, Path]] = {}
     for line in _text(_PROC / "mountinfo").splitlines():
         before, _, after = line.partition(" - ")

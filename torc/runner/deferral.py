@@ -45,7 +45,7 @@ class DeferredEnds:
 
     @property
     def due(self) -> float:
-        """Tell when to ask `ready` again, on the monotonic clock."""
+        """Return when to ask `ready` again, on the monotonic clock."""
         return min([kept.look_at for kept in self._kept] + [held.look_at for held in self._held], default=inf)
 
     def holds(self, start: StartAttempt, now: float) -> bool:
@@ -71,7 +71,7 @@ class DeferredEnds:
         return len(self._held) < before
 
     def starts(self, now: float) -> list[StartAttempt]:
-        """Give what can start now, or has waited long enough: the job will say what it misses."""
+        """Return what can start now, or has waited long enough: the job will say what it misses."""
         ready: list[StartAttempt] = []
         for held in [held for held in self._held if held.look_at <= now]:
             if now >= held.until or not missing(held.what.assignment.inputs):
@@ -94,7 +94,7 @@ class DeferredEnds:
         return seconds > 0
 
     def ready(self, now: float, *, is_stopping: bool) -> list[Exited]:
-        """Give what can be told now."""
+        """Return what can be told now."""
         told: list[Exited] = []
         for kept in [kept for kept in self._kept if kept.look_at <= now or is_stopping]:
             if kept.what.missing or kept.what.old:

@@ -179,7 +179,7 @@ def converse(state: RunnerState, settings: ReactorSettings, now: float) -> list[
 
 
 def _is_over(state: RunnerState, settings: ReactorSettings, now: float) -> bool:
-    """Tell whether an idle runner has nothing to wait for."""
+    """Return whether an idle runner has nothing to wait for."""
     if _is_late(state, settings, now):
         return True
     if state.is_idle_around and not settings.stays and now - state.last_end >= settings.idle_seconds:
@@ -188,17 +188,17 @@ def _is_over(state: RunnerState, settings: ReactorSettings, now: float) -> bool:
 
 
 def _is_late(state: RunnerState, settings: ReactorSettings, now: float) -> bool:
-    """Tell whether too little of the runner's time is left for more work."""
+    """Return whether too little of the runner's time is left for more work."""
     return state.leave_at is not None and state.leave_at - now < settings.min_seconds
 
 
 def _lingers_until(state: RunnerState, settings: ReactorSettings) -> float:
-    """Tell how long to wait for more work when nothing is left."""
+    """Return how long to wait for more work when nothing is left."""
     return inf if settings.stays else state.last_end + settings.lingers_seconds
 
 
 def due(state: RunnerState, settings: ReactorSettings) -> float:
-    """Tell when to speak next, if nothing happens before; infinity: only after something has happened."""
+    """Return when to speak next, if nothing happens before; infinity: only after something has happened."""
     if state.in_flight is not None or state.is_lost or state.gave_up:
         return inf
     if state.last_exchange is None:
@@ -207,7 +207,7 @@ def due(state: RunnerState, settings: ReactorSettings) -> float:
 
 
 def _wish(state: RunnerState, settings: ReactorSettings, last: float) -> float:
-    """Tell when to speak next, if the store can be reached."""
+    """Return when to speak next, if the store can be reached."""
     reports = _num_reports(state)
     if state.is_stopping:
         is_over = not (state.has_left or state.running or state.actions)
@@ -228,12 +228,12 @@ def _wish(state: RunnerState, settings: ReactorSettings, last: float) -> float:
 
 
 def has_room(state: RunnerState, settings: ReactorSettings) -> bool:
-    """Tell whether something more could start now than what is claimed already."""
+    """Return whether something more could start now than what is claimed already."""
     return not state.is_stopping and not state.queue and has_slot(state, settings)
 
 
 def has_slot(state: RunnerState, settings: ReactorSettings) -> bool:
-    """Tell whether any job at all could start: one that asks for nothing but a CPU."""
+    """Return whether any job at all could start: one that asks for nothing but a CPU."""
     most = settings.max_parallel_jobs
     if most is not None and len(state.running) - state.num_lined_up >= most:
         return False
@@ -246,7 +246,7 @@ def _num_reports(state: RunnerState) -> int:
 
 
 def _ahead(state: RunnerState, settings: ReactorSettings) -> int:
-    """Tell how many jobs to have in hand beyond what runs: none for long jobs, other runners must get them."""
+    """Return how many jobs to have in hand beyond what runs: none for long jobs, other runners must get them."""
     if state.mean_seconds is None:
         return 0
     slots = settings.max_parallel_jobs or settings.total.slots
@@ -306,7 +306,7 @@ def _limit(state: RunnerState, settings: ReactorSettings) -> int:
 
 
 def _free(state: RunnerState, settings: ReactorSettings, now: float) -> NodeCapacity:
-    """Tell what is free beside what claimed jobs will take."""
+    """Return what is free beside what claimed jobs will take."""
     if settings.counts_only:
         return _node(settings.total, state, now)
     free, queued = state.free, [item.request for item in state.queue]

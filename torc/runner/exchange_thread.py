@@ -34,7 +34,7 @@ class ExchangeThread:
         self._thread.start()
 
     def fileno(self) -> int:
-        """Give the descriptor to wait on."""
+        """Return the descriptor to wait on."""
         return self._read
 
     def say(self, request: Exchange) -> None:

@@ -39,11 +39,11 @@ class Gpus:
 
     @property
     def pids(self) -> set[int]:
-        """Give the processes that this runs."""
+        """Return the processes that this runs."""
         return {self._process.pid} if self._process else set()
 
     def load(self, names: Sequence[str]) -> GpuLoad | None:
-        """Give what the GPUs of these names do together; None when nothing is known of any."""
+        """Return what the GPUs of these names do together; None when nothing is known of any."""
         self._begin()
         self._take()
         found = [self._find(name) for name in names]

@@ -34,13 +34,13 @@ class ProcessIdentity:
 
 
 def node() -> tuple[Capacity, tuple[str, ...]]:
-    """Give what this process may use of the node: CPUs by affinity and cgroup quota, memory, and GPUs by name."""
+    """Return what this process may use of the node: CPUs by affinity and cgroup quota, memory, and GPUs by name."""
     gpus = gpu_names()
     return Capacity(_num_cpus(), _memory_bytes(), len(gpus)), gpus
 
 
 def identity() -> ProcessIdentity:
-    """Tell who this process is."""
+    """Return who this process is."""
     return ProcessIdentity(
         socket.gethostname(), os.getpid(), f"{start_ticks(os.getpid())}@{pid_namespace()}", boot_id()
     )
@@ -52,7 +52,7 @@ def mark(pid: int, process_started: str, runner_id: int | None = None) -> str:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Give the start of a process in clock ticks since boot (/proc/PID/stat, field 22); None: it has ended."""
+    """Return the start of a process in clock ticks since boot (/proc/PID/stat, field 22); None: it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -61,7 +61,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def pid_namespace() -> str:
-    """Give what tells the pids of one container from those of another on the same machine; empty: cannot be told."""
+    """Return what tells the pids of one container from those of another on the same machine; empty: cannot be told."""
     try:
         return str(os.stat("/proc/self/ns/pid").st_ino)
     except OSError:
@@ -69,7 +69,7 @@ def pid_namespace() -> str:
 
 
 def boot_id() -> str:
-    """Give what tells one boot of this machine from another."""
+    """Return what tells one boot of this machine from another."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -84,7 +84,7 @@ def _num_cpus() -> int:
 
 
 def memory_limit() -> int:
-    """Give the memory that this process and others of its control groups may use together."""
+    """Return the memory that this process and others of its control groups may use together."""
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_memory()])
 
 
@@ -94,7 +94,7 @@ def _memory_bytes() -> int:
 
 
 def _cgroup_cpus() -> Iterator[float]:
-    """Give the limits on CPUs of this process's control groups (cgroups(7); version 2: cpu.max, version 1: CFS quota)."""
+    """Yield the limits on CPUs of this process's control groups (cgroups(7); version 2: cpu.max, version 1: CFS quota)."""
     for line in _cgroup_files("cpu.max"):
         quota, _, period = line.partition(" ")
         if quota.isdigit() and period.isdigit():
@@ -106,7 +106,7 @@ def _cgroup_cpus() -> Iterator[float]:
 
 
 def _cgroup_memory() -> list[int]:
-    """Give the limits on memory of this process's control groups, in bytes; a limit above the machine's memory is none."""
+    """Return the limits on memory of this process's control groups, in bytes; a limit above the machine's memory is none."""
     found = [*_cgroup_files("memory.max"), *_cgroup_files("memory.limit_in_bytes", "memory")]
     return [int(limit) for limit in found if limit.isdigit()]
 
@@ -157,7 +157,7 @@ def _cgroup_files(name: str, controller: str = "") -> Iterator[str]:
 
 
 def gpu_names() -> tuple[str, ...]:
-    """Give the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: that variable, else nvidia-smi.
+    """Return the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: that variable, else nvidia-smi.
 
     Indexes, and the names of GPUs and of parts of them; the list ends where it is invalid
     (https://docs.nvidia.com/cuda/cuda-c-programming-guide/#env-vars).

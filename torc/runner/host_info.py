@@ -61,7 +61,7 @@ def _system() -> str:
 
 
 def _packages(folder: Path) -> dict[str, str]:
-    """Give the packages of a virtual or conda environment, by the names of the files that describe them."""
+    """Return the packages of a virtual or conda environment, by the names of the files that describe them."""
     found: dict[str, str] = {}
     for parent, form in ((folder / "conda-meta", _CONDA), *((path, _DISTRIBUTION) for path in _site_packages(folder))):
         for name in _names(parent):
@@ -93,7 +93,7 @@ def _cpu() -> str | None:
 
 
 def _gpus() -> list[str]:
-    """Give the models of NVIDIA GPUs, as the driver tells them in /proc."""
+    """Return the models of NVIDIA GPUs, as the driver tells them in /proc."""
     models = []
     for name in _names(Path("/proc/driver/nvidia/gpus")):
         try:

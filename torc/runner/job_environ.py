@@ -24,7 +24,7 @@ THREADS = (
 
 
 def encoded(environ: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Give variables as the system has them."""
+    """Return variables as the system has them."""
     return {os.fsencode(name): os.fsencode(value) for name, value in environ.items()}
 
 

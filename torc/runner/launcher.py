@@ -71,15 +71,15 @@ class DirectLauncher:
         self._remover = ThreadPoolExecutor(1, "torc-scratch") if scratch else None
 
     def fileno(self) -> int | None:
-        """Give a descriptor to wait on beside those of the spawners."""
+        """Return a descriptor to wait on beside those of the spawners."""
         return None
 
     def begun(self) -> list[int]:
-        """Take in what comes from there; gives the attempts that have begun to run by it."""
+        """Take in what comes from there; returns the attempts that have begun to run by it."""
         return []
 
     def runs(self, key: int) -> bool:
-        """Tell whether an attempt runs as soon as its process was started; else `begun` tells."""
+        """Return whether an attempt runs as soon as its process was started; else `begun` tells."""
         del key
         return True
 

@@ -223,7 +223,7 @@ def _loop(  # noqa: PLR0913, PLR0917 - all that a runner is
 
 
 def _habits(settings: RunnerSettings, options: RunOptions, leave_at: float | None) -> dict[str, Any]:
-    """Give what the workflow wants of runners that serve it in the background; `torc run` leaves when nothing is left."""
+    """Return what the workflow wants of runners that serve it in the background; `torc run` leaves when nothing is left."""
     if options.kind == "local":
         return {"leave_at": leave_at}
     given = {
@@ -342,7 +342,7 @@ def _with_torc(path: str) -> str:
 
 
 def _capacity(options: RunOptions) -> tuple[Capacity | Pool, tuple[str, ...]]:
-    """Give what there is for jobs. Which of them there is time for, the store decides whenever it gives some."""
+    """Return what there is for jobs. Which of them there is time for, the store decides whenever it gives some."""
     if options.given:
         return options.given.capacity, options.given.gpus
     found, gpus = hardware.node()

@@ -171,7 +171,7 @@ class Loop:
         self._talker.wake()
 
     def view(self) -> RunnerView:
-        """Tell what is going on; from any thread."""
+        """Return what is going on; from any thread."""
         now = time.monotonic()
         running = tuple(
             (job_id, attempt.assignment.name, now - attempt.begun, self._monitor.memory_of(attempt.key))
@@ -252,12 +252,12 @@ class Loop:
 
     @property
     def spawners(self) -> spawner_client.Spawners:
-        """Give the processes that start others."""
+        """Return the processes that start others."""
         assert self._spawners is not None, "the loop does not run"
         return self._spawners
 
     def _slots(self) -> int:
-        """Tell how many jobs can run at once at most."""
+        """Return how many jobs can run at once at most."""
         return self.settings.max_parallel_jobs or self.settings.total.slots
 
     def _start(self, effect: StartAttempt) -> None:

@@ -53,7 +53,7 @@ class Monitoring:
         return cls(is_on, interval, enforce, series if keeps else None, more)
 
     def of_steps(self) -> Monitoring:
-        """Give what is to be watched where Slurm has the jobs in control groups of its own, and keeps the limits."""
+        """Return what is to be watched where Slurm has the jobs in control groups of its own, and keeps the limits."""
         return replace(self, wants_groups=False, enforce_memory=False)
 
 
@@ -123,11 +123,11 @@ class Monitor:
 
     @property
     def pids(self) -> set[int]:
-        """Give the processes that this runs."""
+        """Return the processes that this runs."""
         return self._gpus.pids
 
     def prepare(self, key: int, assignment: Assignment, gpus: tuple[str, ...], argv: list[str]) -> list[str]:
-        """Take in an attempt that is about to start; gives the program to start it with."""
+        """Take in an attempt that is about to start; returns the program to start it with."""
         if not self._has_told and self._groups is not None:
             self._has_told = True
             _LOG.info("each attempt gets a control group in %s", self._groups.root)
@@ -153,16 +153,16 @@ class Monitor:
             self._groups.drop(track.group)
 
     def memory_of(self, key: int) -> int:
-        """Give the memory of an attempt in bytes when it was last looked at; from any thread."""
+        """Return the memory of an attempt in bytes when it was last looked at; from any thread."""
         track = self._tracks.get(key)
         return 0 if track is None else track.memory
 
     def due(self) -> float | None:
-        """Tell when to look, on the monotonic clock; None: never."""
+        """Return when to look, on the monotonic clock; None: never."""
         return self._due if self._looks and self._running else None
 
     def look(self, now: float) -> list[MemoryExcess]:
-        """Look at all attempts; gives those to be stopped for their memory."""
+        """Look at all attempts; returns those to be stopped for their memory."""
         started = thread_time()
         names = {session: (each.assignment.job_id, each.assignment.attempt) for session, each in self._running.items()}
         is_recorded = self._writer is not None and now >= self._record_due
@@ -258,12 +258,12 @@ class Monitor:
 
 
 def _limit(assignment: Assignment) -> int | None:
-    """Give the limit of memory of an attempt; None: it asked for nothing, and the default that stands for that holds no program."""
+    """Return the limit of memory of an attempt; None: it asked for nothing, and the default that stands for that holds no program."""
     return assignment.request.memory_bytes if assignment.request.asks_memory else None
 
 
 def _is_limited(track: _Track) -> bool:
-    """Tell whether the kernel keeps an attempt within its limit."""
+    """Return whether the kernel keeps an attempt within its limit."""
     return (
         track.group is not None
         and track.group.limit_bytes is not None

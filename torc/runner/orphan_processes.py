@@ -108,7 +108,7 @@ def _session_of(pid: int) -> int:
 
 
 def environ_of(pid: int) -> dict[bytes, bytes]:
-    """Give the variables of a process that Torc set; none where they cannot be read."""
+    """Return the variables of a process that Torc set; none where they cannot be read."""
     try:
         entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:

@@ -12,7 +12,7 @@ _MOST_NAMED = 5
 
 
 def ends(tails: LogTails | None) -> dict[str, Any]:
-    """Give the fields of a report that hold what was written."""
+    """Return the fields of a report that hold what was written."""
     if tails is None:
         return {}
     return {
@@ -24,7 +24,7 @@ def ends(tails: LogTails | None) -> dict[str, Any]:
 
 
 def ending(job: RunningAttempt, event: Exited) -> tuple[Outcome, Reason | None, str | None]:
-    """Tell how an attempt ended: what the runner did to it counts first, then what the kernel or a cluster did."""
+    """Return how an attempt ended: what the runner did to it counts first, then what the kernel or a cluster did."""
     if job.outcome is not None:
         return job.outcome, job.reason, job.detail
     if event.out_of_memory is not None:

@@ -45,7 +45,7 @@ class ProcessTrees:
         ] = {}  # a session that is nobody's own -> that of the attempt it belongs to; 0: of none
 
     def look(self, sessions: Mapping[int, tuple[int, int]]) -> dict[int, TreeSample]:
-        """Give a sample of each session, whose values are the job and the attempt that it belongs to."""
+        """Return a sample of each session, whose values are the job and the attempt that it belongs to."""
         found = {session: TreeSample() for session in sessions}
         kin: dict[int, int] = {}
         for name in os.listdir("/proc"):
@@ -78,7 +78,7 @@ class ProcessTrees:
 
 
 def proportional_bytes(sample: TreeSample) -> int:
-    """Give the memory of a tree with what processes share counted once (Pss in /proc/PID/smaps_rollup, proc(5)).
+    """Return the memory of a tree with what processes share counted once (Pss in /proc/PID/smaps_rollup, proc(5)).
 
     It costs milliseconds for each GiB. Where the kernel does not tell, the sum stands.
     """

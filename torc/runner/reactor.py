@@ -52,7 +52,7 @@ _MOST_NAMED = 5
 
 
 def begin(settings: ReactorSettings, now: float) -> tuple[RunnerState, list[Effect]]:
-    """Give the state at the beginning, and what to do first."""
+    """Return the state at the beginning, and what to do first."""
     state = RunnerState(free=settings.total, free_gpus=list(settings.gpus), last_end=now)
     if settings.leave_at is not None:
         state.leave_at = settings.leave_at
@@ -70,7 +70,7 @@ def react(state: RunnerState, event: Event, settings: ReactorSettings, now: floa
 
 
 def next_wake(state: RunnerState, settings: ReactorSettings, now: float) -> float | None:
-    """Tell when to send a Tick, on the monotonic clock; None: only an event can change anything."""
+    """Return when to send a Tick, on the monotonic clock; None: only an event can change anything."""
     earliest = min(exchange_policy.due(state, settings), state.wake_at)
     if _has_more(state) and not state.is_stopping:
         earliest = min(earliest, state.paused_until if now < state.paused_until else _hold_until(state))
@@ -340,12 +340,12 @@ def _past_deadlines(state: RunnerState, settings: ReactorSettings, now: float) -
 
 
 def _has_more(state: RunnerState) -> bool:
-    """Tell whether work is in hand beyond what runs."""
+    """Return whether work is in hand beyond what runs."""
     return bool(state.queue or state.num_lined_up)
 
 
 def _hold_until(state: RunnerState) -> float:
-    """Tell when to give back what was claimed ahead, if nothing ends before."""
+    """Return when to give back what was claimed ahead, if nothing ends before."""
     return max(state.last_end, state.paused_until) + HOLD_SECONDS
 
 

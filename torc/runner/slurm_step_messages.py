@@ -36,28 +36,28 @@ _LONGEST = 300
 
 
 def state_of(words: str) -> str | None:
-    """Give Slurm's word for how a step ended, where it was not by itself."""
+    """Return Slurm's word for how a step ended, where it was not by itself."""
     return next((state for state, pattern in _STATES if pattern.search(words)), None)
 
 
 def was_not_created(words: str) -> bool:
-    """Tell whether a step did not come to be."""
+    """Return whether a step did not come to be."""
     return bool(_NOT_CREATED.search(words))
 
 
 def exit_code(words: str) -> int | None:
-    """Give the exit code of the first of several tasks that failed: `srun` itself returns that of those that it ended then."""
+    """Return the exit code of the first of several tasks that failed: `srun` itself returns that of those that it ended then."""
     found = _EXIT_CODE.search(words)
     return None if found is None else int(found[1])
 
 
 def may_pass(words: str) -> bool:
-    """Tell whether a step that did not come to be may another time."""
+    """Return whether a step that did not come to be may another time."""
     return bool(_PASSING.search(words))
 
 
 def gist(words: str) -> str:
-    """Give the line that says most, without the name of the program."""
+    """Return the line that says most, without the name of the program."""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     telling = [line for line in lines if not _LEAST_TELLING.search(line)] or lines
     return _NOISE.sub("", telling[-1])[:_LONGEST] if telling else "srun said nothing"

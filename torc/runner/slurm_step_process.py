@@ -29,7 +29,7 @@ _DEFAULTED = (*_KEPT, signal.SIGPIPE)
 
 
 def main(arguments: list[str]) -> int:
-    """Run a job; gives the code to exit with, as a shell would."""
+    """Run a job; returns the code to exit with, as a shell would."""
     key, stdout, stderr, scratch, *argv = arguments
     asked: list[int] = []
     spawner.become_subreaper()  # Slurm may know processes by their parents alone
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 
 def make_scratch(base: str) -> str:
-    """Make a folder that only its owner can read; gives none where that cannot be done."""
+    """Make a folder that only its owner can read; returns none where that cannot be done."""
     folder = os.path.join(base, f"torc-{os.getpid()}-{os.urandom(4).hex()}")
     try:
         os.mkdir(folder, 0o700)

@@ -82,17 +82,17 @@ class StepLauncher(DirectLauncher):
         self._asker = ThreadPoolExecutor(1, "torc-scancel")
 
     def fileno(self) -> int:
-        """Give the descriptor that steps speak through."""
+        """Return the descriptor that steps speak through."""
         return self._fd
 
     def begun(self) -> list[int]:
-        """Take in what steps have said; gives the attempts that have begun."""
+        """Take in what steps have said; returns the attempts that have begun."""
         self._take()
         found, self._begun = self._begun, []
         return found
 
     def runs(self, key: int) -> bool:
-        """Tell whether an attempt counts as running once `srun` was started: a wide one tells nothing later."""
+        """Return whether an attempt counts as running once `srun` was started: a wide one tells nothing later."""
         return self._steps[key].is_wide
 
     def _take(self) -> None:

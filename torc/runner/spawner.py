@@ -278,7 +278,7 @@ class Spawner:
         self._go_on(child.place)
 
     def _leaves(self, child: Child) -> list[int]:
-        """End what a job has left behind; gives what is to stay, unless something else runs here."""
+        """End what a job has left behind; returns what is to stay, unless something else runs here."""
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
@@ -367,7 +367,7 @@ def is_of(pid: int, job: Child) -> bool:
 
 
 def end_children(is_left, patience: float = _PATIENCE_SECONDS) -> set[int]:  # type: ignore[no-untyped-def]
-    """Kill children of this process until none is left for which `is_left(pid)` holds; gives those that cannot be killed.
+    """Kill children of this process until none is left for which `is_left(pid)` holds; returns those that cannot be killed.
 
     The children of what was killed become children of this process.
     """
@@ -470,7 +470,7 @@ class Outputs:
 
 
 def watch(pid: int) -> int:
-    """Give a pidfd of a process that was just started. Raises OSError, and then it is no more."""
+    """Return a pidfd of a process that was just started. Raises OSError, and then it is no more."""
     try:
         return os.pidfd_open(pid)
     except OSError:  # too many files are open
@@ -502,7 +502,7 @@ def signal_group(pid: int, number: int) -> None:
 
 
 def open_member(session: int) -> int | None:
-    """Give a pidfd of a live process of a session beside its leader, which has ended; None when there is none."""
+    """Return a pidfd of a live process of a session beside its leader, which has ended; None when there is none."""
     for pid in session_members(session):
         if pid != session and is_alive(pid):
             try:
@@ -513,7 +513,7 @@ def open_member(session: int) -> int | None:
 
 
 def session_members(session: int) -> list[int]:
-    """Give the processes of a session."""
+    """Return the processes of a session."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -526,7 +526,7 @@ def session_members(session: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process is there and no zombie (/proc/PID/stat, field 3, proc(5))."""
+    """Return whether a process is there and no zombie (/proc/PID/stat, field 3, proc(5))."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b") ")[2][:1] not in b"ZX"

@@ -131,7 +131,7 @@ class SpawnerClient:
         self._tell((spawner.ENVIRON, dict(environ)))
 
     def fileno(self) -> int:
-        """Give the descriptor to wait on for events."""
+        """Return the descriptor to wait on for events."""
         return self._socket.fileno()
 
     def start(
@@ -230,7 +230,7 @@ class Spawners:
 
     @property
     def pids(self) -> set[int]:
-        """Give the processes that start others."""
+        """Return the processes that start others."""
         return {each.pid for each in (*self._all, *self._over)}
 
     def _make(self) -> SpawnerClient:
@@ -249,7 +249,7 @@ class Spawners:
         return min(self._all, key=lambda each: taken.count(id(each)))
 
     def fileno(self) -> int:
-        """Give the descriptor to wait on for events."""
+        """Return the descriptor to wait on for events."""
         return self._epoll.fileno()
 
     def start(
@@ -366,7 +366,7 @@ def as_arguments(command: str, files: Files) -> str:
 
 
 def recovering(script: str, command: str, files: Files) -> list[str]:
-    """Give the program that runs a recovery script and then, where that is well, a shell command. Raises as `command_line`."""
+    """Return the program that runs a recovery script and then, where that is well, a shell command. Raises as `command_line`."""
     mark = recovery_mark(files)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(mark)
@@ -375,13 +375,13 @@ def recovering(script: str, command: str, files: Files) -> list[str]:
 
 
 def shell(command: str, files: Files, path: str | None = None) -> list[str]:
-    """Give the program that runs a shell command. Raises OSError and ValueError, as `command_line`."""
+    """Return the program that runs a shell command. Raises OSError and ValueError, as `command_line`."""
     program = shells.program() if path is None else shells.for_command(command, path)
     return [program, "-c", _short(command, files.stdout.removesuffix(".o") + ".sh")]
 
 
 def _short(command: str, script: str) -> str:
-    """Give a command as it is, or, when it is too long for an argument, one that runs it from a file."""
+    """Return a command as it is, or, when it is too long for an argument, one that runs it from a file."""
     if len(command) < _LONGEST_ARGUMENT and len(os.fsencode(command)) < _LONGEST_ARGUMENT:
         return command
     text = os.fsencode(command)
@@ -397,14 +397,14 @@ def recovery_mark(files: Files) -> str:
 
 
 def tails(files: Files) -> LogTails:
-    """Give the ends of what an attempt wrote."""
+    """Return the ends of what an attempt wrote."""
     stderr, stderr_line = _tail(files.stderr)
     stdout, stdout_line = (None, None) if files.stdout == files.stderr else _tail(files.stdout)
     return LogTails(stderr, stderr_line, stdout, stdout_line)
 
 
 def last_line(path: str) -> str | None:
-    """Give the last line of a file; None when there is nothing in it."""
+    """Return the last line of a file; None when there is nothing in it."""
     text, _ = _tail(path)
     return text.splitlines()[-1] if text else None
 

@@ -280,7 +280,7 @@ class ReactorSettings:
 
     @property
     def counts_only(self) -> bool:
-        """Tell whether jobs are taken by number alone."""
+        """Return whether jobs are taken by number alone."""
         return self.max_parallel_jobs is not None and not isinstance(self.total, Pool)
 
 

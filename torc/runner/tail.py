@@ -26,7 +26,7 @@ class FileTail:
 
 
 def end_of(path: str | PathLike[str], most_bytes: int, *, most_counted_bytes: int) -> FileTail | None:
-    """Give the last lines of a file, without NUL; None: it cannot be read, or nothing is there.
+    """Return the last lines of a file, without NUL; None: it cannot be read, or nothing is there.
 
     The lines before them are counted where they are no more than so many bytes.
     """

@@ -16,19 +16,19 @@ from torc.units import human_duration
 
 
 def notice(assignment: Assignment, settings: ReactorSettings) -> float:
-    """Give the seconds before its limit at which a job is asked to save its work: half of its time at most."""
+    """Return the seconds before its limit at which a job is asked to save its work: half of its time at most."""
     if not assignment.supports_termination:
         return 0.0
     return min(settings.grace_seconds, assignment.request.runtime_seconds / 2)
 
 
 def time_of(assignment: Assignment, settings: ReactorSettings) -> float:
-    """Give the seconds that a job has before it is asked to end."""
+    """Return the seconds that a job has before it is asked to end."""
     return assignment.request.runtime_seconds - notice(assignment, settings)
 
 
 def notice_at(settings: ReactorSettings, leave_at: float, now: float) -> float:
-    """Tell when jobs are asked to save their work because their runner leaves: when half of its time is over at the earliest."""
+    """Return when jobs are asked to save their work because their runner leaves: when half of its time is over at the earliest."""
     return max(leave_at - settings.grace_seconds, now + max(0.0, leave_at - now) / 2)
 
 

@@ -88,7 +88,7 @@ class SeriesWriter:
         self._thread.start()
 
     def begin(self, name: tuple[int, int, str], started_at: float, request: ResourceRequest) -> int:
-        """Note an attempt (job id, attempt, name of the job); gives its number here."""
+        """Note an attempt (job id, attempt, name of the job); returns its number here."""
         self._next_id += 1
         asked = (request.num_cpus, request.num_gpus, request.memory_bytes, request.runtime_seconds)
         self._put(_ATTEMPT, (self._next_id, *name, started_at, *asked))
@@ -168,7 +168,7 @@ def path_of(folder: Path, host: str, workflow_id: int, run_id: int, runner_id: i
 
 
 def recorded(folder: Path, workflow_id: int, run_id: int | None = None) -> Iterator[RecordedSeries]:
-    """Give what the runners of a workflow have recorded in a directory, attempt by attempt. Raises Unavailable for what is no
+    """Yield what the runners of a workflow have recorded in a directory, attempt by attempt. Raises Unavailable for what is no
     such database."""
     run = "*" if run_id is None else str(run_id)
     for path in sorted(folder.glob(f"resource_metrics_*_wf{workflow_id}_r{run}_*.db")):

@@ -142,13 +142,13 @@ class _Own:
         return JSONResponse({"status": "ready"})
 
     async def tell_metrics(self, request: HttpRequest) -> Response:
-        """Tell what was counted."""
+        """Return what was counted."""
         await self._require_caller(request)
         self._look_around()
         return Response(self.metrics.text(), media_type=MEDIA_TYPE)
 
     async def describe(self, request: HttpRequest) -> Response:
-        """Tell what there is to ask."""
+        """Return what there is to ask."""
         await self._require_caller(request)
         return Response(openapi.text(), media_type="application/json")
 

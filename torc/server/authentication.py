@@ -88,7 +88,7 @@ class Accounts:
             self._rate = RequestRate(calls_per_second, CALLS_AT_ONCE / CALLS_PER_SECOND * calls_per_second)
 
     async def identify(self, connection: HTTPConnection) -> Caller:
-        """Tell who is at the other end. Raises Unauthorized, or TooMany."""
+        """Return who is at the other end. Raises Unauthorized, or TooMany."""
         client = connection.scope.get("client")
         address = client[0] if client else ""
         kind, shown = shown_secret(connection)
@@ -174,7 +174,7 @@ class Accounts:
         return Caller(f"user:{user}", address, account_id)
 
     def _compare(self, user: str, password: str, address: str) -> int | None:
-        """Give the account whose password it is; None: there is none."""
+        """Return the account whose password it is; None: there is none."""
         account_id, stored = None, None
         if is_name(user):
             account_id, stored = self._embedded.transact(partial(_password_of, user=user), None, writes=False)

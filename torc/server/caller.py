@@ -111,7 +111,7 @@ def digest_of(secret: str) -> bytes:
 
 
 def user_name(uid: int) -> str:
-    """Give the name of a user of this machine."""
+    """Return the name of a user of this machine."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

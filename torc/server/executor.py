@@ -99,7 +99,7 @@ class RequestExecutor:
         is_gone: Gone = never,
         admission: Admission | None = None,
     ) -> tuple[Any, bytes]:
-        """Answer a request; gives the reply, and the same as JSON. Raises TorcError.
+        """Answer a request; returns the reply, and the same as JSON. Raises TorcError.
 
         `is_gone` tells whether the caller is still there to get what a waiting runner is given.
         """
@@ -244,7 +244,7 @@ class RequestExecutor:
 
 
 def _reach(request: Request[Any], reply: Any) -> ChangeScope:
-    """Tell which runners what was just written may concern."""
+    """Return which runners what was just written may concern."""
     if isinstance(request, RegisterRunner | SetUserData | RecordFiles):
         return ChangeScope.NOBODY
     if isinstance(request, EndRunner | StartRun | CreateJob):

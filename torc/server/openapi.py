@@ -104,7 +104,7 @@ def _examples() -> dict[str, Any]:
 
 @cache
 def text() -> str:
-    """Give the document as JSON."""
+    """Return the document as JSON."""
     return json.dumps(document(), ensure_ascii=False, indent=1)
 
 
@@ -145,7 +145,7 @@ def document() -> dict[str, Any]:
 
 @cache
 def _schemas() -> tuple[dict[str, Any], dict[tuple[Any, str], Any]]:
-    """Give the schemas of all requests and replies, and how to name each."""
+    """Return the schemas of all requests and replies, and how to name each."""
     inputs: list[Any] = [(kind.__name__, "validation", TypeAdapter(kind)) for kind in REQUESTS.values()]
     outputs: list[Any] = [(f"{kind.__name__}:reply", "serialization", kind.reply()) for kind in REQUESTS.values()]
     made, definitions = TypeAdapter.json_schemas([*inputs, *outputs], ref_template=_REF)
@@ -186,7 +186,7 @@ def _operation(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
 
 @cache
 def _own_schema(kind: Kind) -> dict[str, Any]:
-    """Give the schema of a request without the fields that stand in its path."""
+    """Return the schema of a request without the fields that stand in its path."""
     # as the whole document names things: by itself, a kind would give other names to what it refers to
     schemas, names = _schemas()
     whole = names[kind.__name__, "validation"]

@@ -79,7 +79,7 @@ class Unreadable(Invalid):
 
 
 def problem(error: TorcError) -> dict[str, Any]:
-    """Give the members of a problem document. `code`, `hint` and `details` are extensions."""
+    """Return the members of a problem document. `code`, `hint` and `details` are extensions."""
     found: dict[str, Any] = {
         "type": f"urn:torc:problem:{error.code}",
         "title": TITLES.get(error.code, error.code),
@@ -95,7 +95,7 @@ def problem(error: TorcError) -> dict[str, Any]:
 
 
 def response(error: TorcError, headers: Mapping[str, str] | None = None) -> Response:
-    """Give the answer that tells an error."""
+    """Return the answer that tells an error."""
     more = dict(headers or {})
     if error.status in {429, 503}:
         more["Retry-After"] = str(error.details.get("retry_after", _RETRY_SECONDS))

@@ -121,7 +121,7 @@ class BoundedQueue:
 
 
 def network_of(address: str) -> str:
-    """Give what one customer of a network has: an IPv4 address, or the /64 of an IPv6 one."""
+    """Return what one customer of a network has: an IPv4 address, or the /64 of an IPv6 one."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

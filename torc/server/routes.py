@@ -56,7 +56,7 @@ register_url_convertor("id", _Id())
 
 @cache
 def by_path() -> dict[str, dict[str, Kind]]:
-    """Give the kinds of request by path and method."""
+    """Return the kinds of request by path and method."""
     found: dict[str, dict[str, Kind]] = defaultdict(dict)
     for kind in REQUESTS.values():
         found[kind.http_path][kind.http_method] = kind
@@ -160,7 +160,7 @@ class _Endpoint:
 
 
 def status_of(kind: Kind) -> int:
-    """Give the status of success."""
+    """Return the status of success."""
     if kind.reply_type is None or kind.reply_type is type(None):
         return 204
     return 201 if kind.http_method == "POST" and kind.__name__.startswith(("Create", "Register")) else 200
@@ -267,12 +267,12 @@ def from_body(kind: Kind, path: Mapping[str, Any], body: bytes) -> Request[Any]:
 
 
 def etag(body: bytes) -> str:
-    """Give what tells one state of something from another."""
+    """Return what tells one state of something from another."""
     return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
 
 
 def has_versions(kind: Kind) -> bool:
-    """Tell whether a request changes one thing that can be got at the same path: then it may say `If-Match`."""
+    """Return whether a request changes one thing that can be got at the same path: then it may say `If-Match`."""
     return kind.http_method in {"PATCH", "PUT", "DELETE"} and "GET" in by_path()[kind.http_path]
 
 

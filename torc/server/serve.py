@@ -82,7 +82,7 @@ def bind(listen: Listen) -> socket.socket:
 
 
 def url_of(listen: Listen, bound: socket.socket) -> str:
-    """Give the URL by which the server is reached."""
+    """Return the URL by which the server is reached."""
     host, port = bound.getsockname()[:2]
     if host in {"0.0.0.0", "::"}:
         host = socket.getfqdn()

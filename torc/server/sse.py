@@ -76,7 +76,7 @@ class EventStreams:
             self.num_listeners -= 1
 
     async def _block(self, workflow_id: int, after: int, seen: int) -> bytes:
-        """Give what is new after an event, as it is sent; asked once for all who have seen the same and may."""
+        """Return what is new after an event, as it is sent; asked once for all who have seen the same and may."""
         key = (workflow_id, after, seen)
         task = self._asked.get(key)
         if task is None:

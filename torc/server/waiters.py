@@ -37,16 +37,16 @@ class Waiters:
 
     @property
     def watched(self) -> list[int]:
-        """Give the workflows that somebody waits for."""
+        """Return the workflows that somebody waits for."""
         return [number for number, line in self._lines.items() if line.runners or line.followers]
 
     @property
     def num_waiting(self) -> int:
-        """Tell how many wait."""
+        """Return how many wait."""
         return sum(len(line.runners) + len(line.followers) for line in self._lines.values())
 
     def generation(self, workflow_id: int, *, in_line: bool) -> int:
-        """Tell how many changes there have been; take it before asking, and give it to `wait`."""
+        """Return how many changes there have been; take it before asking, and give it to `wait`."""
         line = self._line(workflow_id)
         return line.generation if in_line else line.told
 

@@ -29,7 +29,7 @@ class AppliedEstimate(NamedTuple):
 
 
 def adopt(spec: WorkflowSpec, learnt: Mapping[int, LearnedRequest]) -> tuple[WorkflowSpec, list[AppliedEstimate]]:
-    """Give a spec whose templates ask for what was learnt of them, and what was changed. The spec itself stays as it is."""
+    """Return a spec whose templates ask for what was learnt of them, and what was changed. The spec itself stays as it is."""
     jobs, classes = list(spec.jobs), list(spec.resource_requirements)
     adopted: list[AppliedEstimate] = []
     for old_name, members in _by_class(spec):
@@ -53,7 +53,7 @@ def adopt(spec: WorkflowSpec, learnt: Mapping[int, LearnedRequest]) -> tuple[Wor
 
 
 def _by_class(spec: WorkflowSpec) -> list[tuple[str | None, list[int]]]:
-    """Give the templates of each class with its name; those without a named class go together where they ask for the same nodes."""
+    """Return the templates of each class with its name; those without a named class go together where they ask for the same nodes."""
     found: dict[object, tuple[str | None, list[int]]] = {}
     for at, job in enumerate(spec.jobs):
         wanted = job.resource_requirements
@@ -78,7 +78,7 @@ def _new_class(
 
 
 def _free(old_name: str | None, job: Job, taken: Set[str]) -> str:
-    """Give a name for a class that no class has."""
+    """Return a name for a class that no class has."""
     program = (
         _NO_NAME.sub("_", program_of(job.command).rpartition(".")[0] or program_of(job.command)).strip("_") or "jobs"
     )

@@ -76,7 +76,7 @@ def parse_spec(
 
 
 def external_files(text: str, *, format: Format | None = None) -> list[str]:
-    """Give the names of the `@file`s that the parameters of a spec mention, in order."""
+    """Return the names of the `@file`s that the parameters of a spec mention, in order."""
     data = load_document(text, format=format).data
     found: dict[str, None] = {}
     for _, owner in _parameter_owners(data):

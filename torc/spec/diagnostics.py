@@ -76,7 +76,7 @@ class Diagnostic:
         return "\n".join(lines)
 
     def _excerpt(self, span: Span, line: str) -> tuple[str, str, int]:
-        """Give what to show of the line, what stands before the caret, and how wide the caret is."""
+        """Return what to show of the line, what stands before the caret, and how wide the caret is."""
         start = min(span.column - 1 - self.source_offset, len(line))
         cut = 0 if len(line) <= _WIDEST else max(0, min(start - 40, len(line) - _WIDEST))
         shown = "".join(c if c.isprintable() else " " for c in line[cut : cut + _WIDEST])
@@ -84,7 +84,7 @@ class Diagnostic:
         return shown, " " * _width(before), max(1, _width(marked))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the problem for programs."""
+        """Return the problem for programs."""
         return {
             "code": self.code,
             "severity": self.severity,

@@ -37,7 +37,7 @@ class Lines:
         self._starts: list[int] = []
 
     def span(self, position: int, width: int = 1) -> Span:
-        """Give the span that begins at a position; it ends with its line at the latest."""
+        """Return the span that begins at a position; it ends with its line at the latest."""
         position = max(0, min(position, len(self.text)))
         number = self._number(position)
         start, end = self.limits(number)
@@ -45,7 +45,7 @@ class Lines:
         return Span(number, column, max(min(column + width, end - start + 1), column + 1))
 
     def limits(self, number: int) -> tuple[int, int]:
-        """Give where a line (from 1) begins and ends, without what ends it."""
+        """Return where a line (from 1) begins and ends, without what ends it."""
         starts = self._found()
         start = starts[number - 1]
         end = starts[number] if number < len(starts) else len(self.text)
@@ -76,7 +76,7 @@ class Document:
         self._seen: set[tuple[str, str, Path]] = set()
 
     def span(self, path: Path, *, key: bool = False) -> Span | None:
-        """Give the place of a path, or of the nearest enclosing one that the document has."""
+        """Return the place of a path, or of the nearest enclosing one that the document has."""
         while True:
             found = self._locate(path, key)
             if found is not None or not path:
@@ -133,7 +133,7 @@ class Document:
         return self.text[start + first : start + first + _MOST_OF_A_LINE], first
 
     def found(self) -> list[Diagnostic]:
-        """Give the problems in order of place, and say when there were too many to describe."""
+        """Return the problems in order of place, and say when there were too many to describe."""
         found = sorted(self.problems, key=lambda p: (p.span.line, p.span.column) if p.span else (0, 0))
         if self.num_problems > len(found):
             more = f"{self.num_problems - len(found):,} more problems are not listed"

@@ -141,7 +141,7 @@ class _Places:
         return None if found is None else self.lines.span(*found)
 
     def twice(self) -> list[tuple[Path, int, int]]:
-        """Give the keys that an object has already, each with its place."""
+        """Return the keys that an object has already, each with its place."""
         self._scan()
         return self._twice
 

@@ -55,7 +55,7 @@ class _Token(NamedTuple):
 
 
 def places(text: str) -> list[KdlNode]:
-    """Give the places of the top-level nodes, with all below them."""
+    """Return the places of the top-level nodes, with all below them."""
     root = KdlNode((0, 1))
     stack = [root]
     current: KdlNode | None = None
@@ -103,7 +103,7 @@ def _nest(stack: list[KdlNode], kind: str, owner: KdlNode, *, is_dropped: bool) 
 
 
 def imbalance(text: str) -> tuple[int, str] | None:
-    """Give where a brace, a quote or a comment is not closed, or a brace closes nothing, and what that is."""
+    """Return where a brace, a quote or a comment is not closed, or a brace closes nothing, and what that is."""
     opened: list[int] = []
     for token in _tokens(text):
         if token.kind == "open":
@@ -159,7 +159,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 def _comment_end(text: str, start: int) -> int:
-    """Give the end of a block comment; they nest."""
+    """Return the end of a block comment; they nest."""
     depth = 0
     for edge in _COMMENT_EDGE.finditer(text, start):
         depth += 1 if edge[0] == "/*" else -1

@@ -214,7 +214,7 @@ class _Builder:
         return data
 
     def _entry(self, node: Any, path: Path, where: tuple[int, ...]) -> Any:
-        """Give an entry of a map: a value, several, children `-` for a list of any length, or a map again."""
+        """Return an entry of a map: a value, several, children `-` for a list of any length, or a map again."""
         self._note(path, where, 0 if node.args else None)
         if node.children and not node.args and not node.properties and all(c.name == "-" for c in node.children):
             return [self._entry(child, (*path, at), (*where, at)) for at, child in enumerate(node.children)]
@@ -266,7 +266,7 @@ class _Locator:
         return None if origin is None else self.place(origin, key=key)
 
     def place(self, origin: Origin, *, key: bool = False) -> Span | None:
-        """Give the place of an origin, or of the name in front of it."""
+        """Return the place of an origin, or of the name in front of it."""
         if self._places is None:
             self._places = places(self.lines.text)
         level, found = self._places, None

@@ -128,7 +128,7 @@ def with_user_data_ids(command: str, first_id: int) -> str:
 
 
 def mentions(command: str, ids: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-    """Give (index of the first character, id) of each mention of user data in a command after its marks were replaced."""
+    """Yield (index of the first character, id) of each mention of user data in a command after its marks were replaced."""
     if USER_DATA_MARK not in command:
         return
     grown = 0
@@ -139,7 +139,7 @@ def mentions(command: str, ids: Callable[[int], int]) -> Iterator[tuple[int, int
 
 
 def job_mentions(job: PlannedJob, ids: Callable[[int], int]) -> Iterator[tuple[str, int, int]]:
-    """Give (field, index of the first character, id) of each mention of user data in what a job runs."""
+    """Yield (field, index of the first character, id) of each mention of user data in what a job runs."""
     for name, text in (("command", job.command), ("invocation_script", job.invocation_script or "")):
         for at, number in mentions(text, ids):
             yield name, at, number

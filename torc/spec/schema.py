@@ -11,7 +11,7 @@ SCHEMA_ID = "https://torc.dev/schemas/torc-workflow.schema.json"
 
 
 def workflow_schema() -> dict[str, Any]:
-    """Give the schema of a whole spec."""
+    """Return the schema of a whole spec."""
     schema = WorkflowSpec.model_json_schema(mode="validation")
     for part in [schema, *schema["$defs"].values()]:
         _allow_nulls(part)
@@ -32,7 +32,7 @@ def workflow_schema() -> dict[str, Any]:
 
 
 def _defaults_object(field: dict[str, Any]) -> dict[str, Any]:
-    """Give the part of a field's schema that is about objects."""
+    """Return the part of a field's schema that is about objects."""
     found: dict[str, Any] = next((choice for choice in field.get("anyOf", ()) if choice.get("type") == "object"), field)
     return found
 
@@ -69,7 +69,7 @@ def _takes_null(field: dict[str, Any]) -> bool:
 
 
 def schema_text() -> str:
-    """Give the schema as it is kept in `schemas/`."""
+    """Return the schema as it is kept in `schemas/`."""
     return json.dumps(workflow_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

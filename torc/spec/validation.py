@@ -104,7 +104,7 @@ def _meant(name: str, fields: Collection[str], nearest: Nearest) -> str | None:
 
 
 def _follows_from_others(path: Path, problems: list[Any], parents: Collection[Path], instead: Collection[Path]) -> bool:
-    """Tell whether a problem goes away with another: a field that is there misspelt, a choice whose parts are wrong."""
+    """Return whether a problem goes away with another: a field that is there misspelt, a choice whose parts are wrong."""
     if problems[0]["type"] == "missing":
         return path in instead
     return problems[0]["type"] in _WRONG_TYPE and path in parents
@@ -193,7 +193,7 @@ def _data_path(loc: tuple[int | str, ...], data: Any) -> Path:
 
 
 def _fields_at(path: Path) -> list[str]:
-    """Give the fields that the schema has at a path."""
+    """Return the fields that the schema has at a path."""
     kind: Any = WorkflowSpec
     for part in path:
         if isinstance(part, str) and part in _fields(kind):

@@ -213,7 +213,7 @@ class _Builder:
         return text
 
     def _path(self) -> Path:
-        """Give the path of the value that comes next."""
+        """Return the path of the value that comes next."""
         if not self.open:
             return ()
         parent = self.open[-1]

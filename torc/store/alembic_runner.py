@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 
 def configuration(db: Connection) -> Config:
-    """Give Alembic's configuration for a connection."""
+    """Return Alembic's configuration for a connection."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = db

@@ -48,7 +48,7 @@ class ChangeFeed:
         self._connection: Connection | None = None
 
     def changes(self, watched: Iterable[int]) -> Mapping[int, ChangeScope]:
-        """Give the workflows that changed since they were asked about last, and whom that concerns."""
+        """Return the workflows that changed since they were asked about last, and whom that concerns."""
         if not self._may_have_changed():
             fresh = [number for number in watched if number not in self._last]
             if not fresh:

@@ -71,13 +71,13 @@ class ClaimRequest(NamedTuple):
     ends: bool = False  # its time and its nodes count, where the rest of its resources does not
 
     def can_hold(self, request: ResourceRequest) -> bool:
-        """Tell whether a job with this request could be taken, now or ahead."""
+        """Return whether a job with this request could be taken, now or ahead."""
         if self.ignore_resources:
             return not self.ends or (self._node.lasts_for(request) and request.num_nodes == 1)
         return self.free.fits(request) or (self.ahead > 0 and self.total.fits(request)) or may_wait(request, self.total)
 
     def can_begin(self, request: ResourceRequest) -> bool:
-        """Tell whether a job that saves its work and goes on elsewhere could begin now, though its time does not fit."""
+        """Return whether a job that saves its work and goes on elsewhere could begin now, though its time does not fit."""
         if not self._node.lasts_partly_for(request):
             return False
         return request.num_nodes == 1 if self.ignore_resources else self.free.fits(request.untimed)
@@ -150,7 +150,7 @@ class _Streams:
         self.db, self.dialect, self.workflow_id, self.wanted = db, dialect, workflow_id, wanted
 
     def merged(self, classes: Sequence[Class]) -> Iterator[Candidate]:
-        """Give the jobs of some classes; of most of many classes, no more than the first job is ever read."""
+        """Yield the jobs of some classes; of most of many classes, no more than the first job is ever read."""
         if not classes:
             return iter(())
         if len(classes) == 1:
@@ -167,7 +167,7 @@ class _Streams:
         yield from rest
 
     def _all(self, found: Class) -> Iterator[Candidate]:
-        """Give the jobs of a class, no more than can be needed of it: for so many there is room, or they go ahead."""
+        """Yield the jobs of a class, no more than can be needed of it: for so many there is room, or they go ahead."""
         wanted, request = self.wanted, found.request
         most = wanted.limit
         if not wanted.ignore_resources:

@@ -51,15 +51,15 @@ class Dialect(Protocol):
         ...
 
     def ids(self, values: Iterable[int]) -> Any:
-        """Give the parameter value for a list of ids in a statement that uses `id_list`."""
+        """Return the parameter value for a list of ids in a statement that uses `id_list`."""
         ...
 
     def matches(self, column: str) -> str:
-        """Give the condition that a column matches the pattern bound to :pattern, upper and lower case apart."""
+        """Return the condition that a column matches the pattern bound to :pattern, upper and lower case apart."""
         ...
 
     def pattern(self, name: str) -> str:
-        """Give the parameter value for a name with `*` and `?`."""
+        """Return the parameter value for a name with `*` and `?`."""
         ...
 
     def fetch(self, db: Connection, sql: str, values: Values) -> list[Any]:
@@ -89,7 +89,7 @@ class Dialect(Protocol):
         ...
 
     def is_transient(self, error: BaseException) -> bool:
-        """Tell whether the same transaction may succeed when it is tried again."""
+        """Return whether the same transaction may succeed when it is tried again."""
         ...
 
 
@@ -182,7 +182,7 @@ class Sqlite:
         """Do nothing: there is one writer."""
 
     def ids(self, values: Iterable[int]) -> str:
-        """Give ids as a JSON array: no limit on their number."""
+        """Return ids as a JSON array: no limit on their number."""
         return json.dumps(list(values))
 
     def matches(self, column: str) -> str:
@@ -223,7 +223,7 @@ class Sqlite:
             yield lambda: int(db.exec_driver_sql("PRAGMA data_version").scalar_one())
 
     def is_transient(self, error: BaseException) -> bool:
-        """Tell whether somebody else held a lock."""
+        """Return whether somebody else held a lock."""
         cause = error.orig if isinstance(error, DBAPIError) else error
         return isinstance(cause, sqlite3.OperationalError) and any(
             word in str(cause)
@@ -272,7 +272,7 @@ class Postgres:
         db.execute(_LOCK_ACCOUNT, {"name": name})
 
     def ids(self, values: Iterable[int]) -> list[int]:
-        """Give ids as an array."""
+        """Return ids as an array."""
         return list(values)
 
     def matches(self, column: str) -> str:
@@ -319,7 +319,7 @@ class Postgres:
             yield lambda: int(db.execute(_LAST_EVENT, {"id": workflow_id}).scalar_one())
 
     def is_transient(self, error: BaseException) -> bool:
-        """Tell whether the server was away, or chose this transaction to give way."""
+        """Return whether the server was away, or chose this transaction to give way."""
         if not isinstance(error, (OperationalError, InterfaceError)):
             return False
         state = getattr(error.orig, "sqlstate", None)

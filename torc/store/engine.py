@@ -189,7 +189,7 @@ def _sqlite_engine(path: Path, guard: FileGuard, reading: ReadOnly | None, *, wa
 
 
 def network_file_system(directory: Path) -> str | None:
-    """Give the name of the network file system that a directory is on; None: a local one, or nobody can tell."""
+    """Return the name of the network file system that a directory is on; None: a local one, or nobody can tell."""
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         buffer = ctypes.create_string_buffer(256)

@@ -46,7 +46,7 @@ def add_events(
 
 
 def of_jobs(kind: str, ids: Sequence[int]) -> list[EventRecord]:
-    """Give the rows that say that something happened to a set of jobs."""
+    """Return the rows that say that something happened to a set of jobs."""
     return [
         EventRecord(kind, {"job_ids": ids[start : start + _CHUNK]}, ids[0] if len(ids) == 1 else None)
         for start in range(0, len(ids), _CHUNK)

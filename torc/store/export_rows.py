@@ -25,7 +25,7 @@ _BUT = {"named": " AND t.kind <> 'remote_worker'"}
 def rows_after(
     db: Connection, dialect: Dialect, workflow_id: int, table: str, after: list[Any], limit: int
 ) -> tuple[list[list[Any]], list[Any]]:
-    """Give the next rows of a table, and the key of the last one (`after` for the next call; empty at first)."""
+    """Return the next rows of a table, and the key of the last one (`after` for the next call; empty at first)."""
     columns = TABLES[table]
     names = ", ".join(f"t.{column.name}" for column in columns)
     keys, owner = BY_REFERENCE.get(table, (("id",), None))
@@ -44,13 +44,13 @@ def rows_after(
 
 
 def key_types(table: str) -> list[type]:
-    """Give what the key of a table is made of."""
+    """Return what the key of a table is made of."""
     kinds = {column.name: str if column.kind == "text" else int for column in TABLES[table]}
     return [kinds.get(name, int) for name in BY_REFERENCE.get(table, (("id",), None))[0]]
 
 
 def _plain(value: Any, kind: str) -> Any:
-    """Give a value as it stands in the file, however the database keeps it."""
+    """Return a value as it stands in the file, however the database keeps it."""
     if value is None:
         return None
     if kind in NESTED:
@@ -59,5 +59,5 @@ def _plain(value: Any, kind: str) -> Any:
 
 
 def kept(value: Any, kind: str) -> Any:
-    """Give a value of the file as databases take it."""
+    """Return a value of the file as databases take it."""
     return json.dumps(value) if kind in NESTED and value is not None else value

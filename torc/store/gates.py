@@ -21,7 +21,7 @@ _CAUSES = (
 
 
 def count_off(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[int]:
-    """Count jobs off the gates that they hold shut; gives the gates that are open now."""
+    """Count jobs off the gates that they hold shut; returns the gates that are open now."""
     held = _held(db, dialect, jobs)
     if held:
         dialect.run_many(db, _COUNT, [{"gate": gate, "n": n} for gate, n, _ in held])
@@ -29,7 +29,7 @@ def count_off(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[i
 
 
 def count_on(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[int]:
-    """Let jobs hold their gates shut again; gives those gates."""
+    """Let jobs hold their gates shut again; returns those gates."""
     held = _held(db, dialect, jobs)
     if held:
         dialect.run_many(db, _COUNT, [{"gate": gate, "n": -n} for gate, n, _ in held])
@@ -47,7 +47,7 @@ def _held(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[tuple
 
 
 def open_of(db: Connection, dialect: Dialect, gates: Collection[int]) -> set[int]:
-    """Give those of some gates that are open."""
+    """Return those of some gates that are open."""
     if not gates:
         return set()
     query = f"SELECT id FROM gate WHERE id IN {dialect.id_list} AND remaining = 0"
@@ -55,7 +55,7 @@ def open_of(db: Connection, dialect: Dialect, gates: Collection[int]) -> set[int
 
 
 def behind(db: Connection, dialect: Dialect, gates: Collection[int], state: State) -> list[int]:
-    """Give the jobs in a state behind some gates."""
+    """Return the jobs in a state behind some gates."""
     if not gates:
         return []
     query = f"SELECT id FROM job WHERE gate_id IN {dialect.id_list} AND state = :state"
@@ -63,7 +63,7 @@ def behind(db: Connection, dialect: Dialect, gates: Collection[int], state: Stat
 
 
 def spoiled_behind(db: Connection, dialect: Dialect, jobs: Collection[int]) -> dict[str, list[int]]:
-    """Give the blocked jobs that are to be canceled because of some unsuccessful jobs, by the reason."""
+    """Return the blocked jobs that are to be canceled because of some unsuccessful jobs, by the reason."""
     which = f"p.job_id IN {dialect.id_list}"
     causes = {row[0]: row for row in dialect.fetch(db, _CAUSES.format(which=which), {"ids": dialect.ids(jobs)})}
     return _fallen(db, dialect, causes)
@@ -81,7 +81,7 @@ def spoiled_among(db: Connection, dialect: Dialect, jobs: Collection[int]) -> di
 def _fallen(
     db: Connection, dialect: Dialect, causes: dict[int, tuple[int, str, str]], among: set[int] | None = None
 ) -> dict[str, list[int]]:
-    """Give the jobs behind the gates of `causes` by the reason: those that are blocked, or those `among` some."""
+    """Return the jobs behind the gates of `causes` by the reason: those that are blocked, or those `among` some."""
     found: dict[str, list[int]] = defaultdict(list)
     if not causes:
         return found

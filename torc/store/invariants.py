@@ -89,6 +89,6 @@ _ALL = text(
 
 
 def problems(db: Connection, workflow_id: int) -> list[tuple[str, str]]:
-    """Give (invariant, detail) of everything that is wrong, at most 20 details an invariant."""
+    """Return (invariant, detail) of everything that is wrong, at most 20 details an invariant."""
     names = list(INVARIANTS)
     return [(names[number], str(detail)) for number, detail in db.execute(_ALL, {"id": workflow_id})]

@@ -28,12 +28,12 @@ def _json_is_text(*_: object, **__: object) -> str:
 
 
 def id_column() -> Any:
-    """Give the column of an id that is handed out in a block."""
+    """Return the column of an id that is handed out in a block."""
     return Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=False))
 
 
 def reference(target: str, *, nullable: bool = False, index: bool = False, primary_key: bool = False) -> Any:
-    """Give a column that refers to a row of another table, and goes with it."""
+    """Return a column that refers to a row of another table, and goes with it."""
     return Field(
         default=None,
         sa_column=Column(
@@ -43,17 +43,17 @@ def reference(target: str, *, nullable: bool = False, index: bool = False, prima
 
 
 def json_column(*, nullable: bool = False) -> Any:
-    """Give a column of JSON."""
+    """Return a column of JSON."""
     return Field(default=None, sa_column=Column(Json(none_as_null=True), nullable=nullable))
 
 
 def text_column(*, nullable: bool = True) -> Any:
-    """Give a column of text."""
+    """Return a column of text."""
     return Field(default=None, sa_column=Column(Text, nullable=nullable))
 
 
 def _where(condition: str, name: str, *columns: str) -> Index:
-    """Give an index of those rows that meet a condition."""
+    """Return an index of those rows that meet a condition."""
     return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
 
 

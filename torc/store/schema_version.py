@@ -87,7 +87,7 @@ def _refuse_newer(version: str | None) -> None:
 
 
 def current_version(db: Connection) -> str | None:
-    """Give the schema version of a database; None: it has no tables of ours yet."""
+    """Return the schema version of a database; None: it has no tables of ours yet."""
     if not inspect(db).has_table("alembic_version"):
         return None
     return db.execute(text("SELECT version_num FROM alembic_version")).scalar()

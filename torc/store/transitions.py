@@ -109,14 +109,14 @@ class Transitions:
     # -- asking -------------------------------------------------------------------------------------------------
 
     def now(self, ids: Collection[int]) -> dict[int, JobStatus]:
-        """Tell where jobs stand. Ids without a job are absent."""
+        """Return where jobs stand. Ids without a job are absent."""
         rows = self.dialect.fetch(self.db, _NOW + self.dialect.id_list, {"ids": self.dialect.ids(ids)})
         return {row[0]: JobStatus(row[0], State(row[1]), bool(row[2]), *row[3:]) for row in rows}
 
     # -- moving -------------------------------------------------------------------------------------------------
 
     def apply(self, event: Event, ids: Collection[int], *, reason: str | None = None) -> list[int]:
-        """Move those of the jobs that may take the event, and what follows from it. Gives the ids that moved."""
+        """Move those of the jobs that may take the event, and what follows from it. Returns the ids that moved."""
         if not ids:
             return []
         legal = _legal(event)
@@ -134,7 +134,7 @@ class Transitions:
     def _move(
         self, event: Event, source: State, ids: Sequence[int], reason: str | None = None, counted: bool = False
     ) -> Sequence[int]:
-        """Move jobs that are all in the same state; gives those that have to be counted off for it."""
+        """Move jobs that are all in the same state; returns those that have to be counted off for it."""
         if not ids:
             return ids
         target, effects = transition(source, event)
@@ -199,7 +199,7 @@ class Transitions:
             self.dialect.run_many(self.db, _START, rows)
 
     def claim(self, ids: Sequence[int], runner_id: int) -> list[Any]:
-        """Give ready jobs to a runner; each begins a new attempt. Gives what CLAIMED_COLUMNS names of each."""
+        """Give ready jobs to a runner; each begins a new attempt. Returns what CLAIMED_COLUMNS names of each."""
         target, _ = transition(State.READY, Event.CLAIMED)
         rows = self.dialect.fetch(
             self.db,
@@ -211,7 +211,7 @@ class Transitions:
         return rows
 
     def wake_due(self, now: float) -> float | None:
-        """Let retries whose time has come be claimed; gives when the next one is due. Flat: it reads an index of those that wait."""
+        """Let retries whose time has come be claimed; returns when the next one is due. Flat: it reads an index of those that wait."""
         values = {"id": self.workflow_id, "now": now}
         first = self.dialect.fetch(self.db, _FIRST_DUE, values)[0][0]
         if first is None or first > now:
@@ -240,7 +240,7 @@ class Transitions:
             self._move(Event.GATE_OPENED, State.BLOCKED, gates.behind(self.db, self.dialect, opened, State.BLOCKED))
 
     def _fall(self, by_reason: Mapping[str, Sequence[int]]) -> list[int]:
-        """Cancel blocked jobs because of a prerequisite; gives those that have to be counted off for it."""
+        """Cancel blocked jobs because of a prerequisite; returns those that have to be counted off for it."""
         return [
             job
             for reason, ids in by_reason.items()
@@ -256,7 +256,7 @@ class Transitions:
         self.cancel_spoiled(spoiled)
 
     def shut_among(self, ids: Collection[int]) -> list[int]:
-        """Give those of some jobs that are ready although their gates are shut."""
+        """Return those of some jobs that are ready although their gates are shut."""
         query = (
             "SELECT job.id FROM job JOIN gate ON gate.id = job.gate_id "
             f"WHERE job.id IN {self.dialect.id_list} AND gate.remaining > 0 AND job.state = 'ready'"

@@ -33,7 +33,7 @@ class Caller:
 
     @property
     def is_owner(self) -> bool:
-        """Tell whether it is the owner of the database."""
+        """Return whether it is the owner of the database."""
         return self.account_id is None and self.runner_id is None
 
 
@@ -51,7 +51,7 @@ class Rights:
 
     @property
     def sees_all(self) -> bool:
-        """Tell whether these are the rights of an administrator, with a token that says so too."""
+        """Return whether these are the rights of an administrator, with a token that says so too."""
         return self.is_admin and self.scope == "admin"
 
 
@@ -64,12 +64,12 @@ class AccessDecision(Enum):
 
 
 def level(access: Access) -> int:
-    """Give the place of a right in their order."""
+    """Return the place of a right in their order."""
     return LEVELS.index(access)
 
 
 def includes(held: Access | None, needed: Access) -> bool:
-    """Tell whether one right includes another."""
+    """Return whether one right includes another."""
     return held is not None and level(held) >= level(needed)
 
 

@@ -12,7 +12,7 @@ _WORTH_REMEMBERING = 16
 
 
 def build_gates(prerequisites: Iterable[Collection[int]]) -> tuple[list[tuple[int, ...]], list[int | None]]:
-    """Give (gates, gate of each job) from the prerequisites of each job, in order of jobs.
+    """Return (gates, gate of each job) from the prerequisites of each job, in order of jobs.
 
     A gate is a sorted tuple of distinct job indexes, never empty; a job without prerequisites has gate None. Gates are
     numbered by the first job that waits for them. Jobs that share one tuple or frozenset object are recognised without

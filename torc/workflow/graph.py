@@ -31,15 +31,15 @@ class Graph:
         return len(self.gate_of)
 
     def gates_held_by(self, job: int) -> Sequence[int]:
-        """Give the gates that the job is a prerequisite of."""
+        """Return the gates that the job is a prerequisite of."""
         return self._held[self._held_from[job] : self._held_from[job + 1]]
 
     def waiters(self, gate: int) -> Sequence[int]:
-        """Give the jobs that wait for the gate, in order."""
+        """Return the jobs that wait for the gate, in order."""
         return self._waiters[self._waiters_from[gate] : self._waiters_from[gate + 1]]
 
     def prerequisites(self, job: int) -> tuple[int, ...]:
-        """Give the jobs that the job waits for, in order."""
+        """Return the jobs that the job waits for, in order."""
         gate = self.gate_of[job]
         return () if gate is None else self.gates[gate]
 
@@ -73,7 +73,7 @@ def _starts(size: int, values: Iterable[int]) -> array[int]:
 
 
 def partial_order(graph: Graph) -> list[int]:
-    """Give jobs so that each stands behind its prerequisites. Jobs in a cycle, or behind one, are left out."""
+    """Return jobs so that each stands behind its prerequisites. Jobs in a cycle, or behind one, are left out."""
     remaining = [len(members) for members in graph.gates]
     order = [job for job, gate in enumerate(graph.gate_of) if gate is None]
     for job in order:  # grows as it goes
@@ -85,7 +85,7 @@ def partial_order(graph: Graph) -> list[int]:
 
 
 def topological_order(graph: Graph) -> list[int]:
-    """Give all jobs so that each stands behind its prerequisites. Raises Invalid when there is a cycle."""
+    """Return all jobs so that each stands behind its prerequisites. Raises Invalid when there is a cycle."""
     order = partial_order(graph)
     if len(order) < len(graph):
         path = find_cycle(graph, order) or ()
@@ -98,7 +98,7 @@ def topological_order(graph: Graph) -> list[int]:
 
 
 def find_cycle(graph: Graph, order: Sequence[int] | None = None) -> tuple[int, ...] | None:
-    """Give a cycle as a path: each job is a prerequisite of the next, and the last one is the first. None: no cycle.
+    """Return a cycle as a path: each job is a prerequisite of the next, and the last one is the first. None: no cycle.
 
     Of the cycles through the job found first a shortest one is given, begun at its smallest job. `order` saves the
     work when the caller has `partial_order(graph)` at hand.
@@ -121,7 +121,7 @@ def find_cycle(graph: Graph, order: Sequence[int] | None = None) -> tuple[int, .
 
 
 def _shortest_way_back(graph: Graph, start: int, stuck: bytearray) -> list[int]:
-    """Give the jobs of a shortest cycle through `start`, which is known to be on one."""
+    """Return the jobs of a shortest cycle through `start`, which is known to be on one."""
     came_from: dict[int, int] = {}
     passed: set[int] = set()
     queue = deque((start,))
@@ -152,7 +152,7 @@ def cycle_text(path: Sequence[int], names: Sequence[str], *, most: int = 12) -> 
 
 
 def stages(graph: Graph, due: Sequence[bool] | None = None) -> list[int]:
-    """Give the stage of each job: 0 without prerequisites, else one more than the last of them. Raises Invalid.
+    """Return the stage of each job: 0 without prerequisites, else one more than the last of them. Raises Invalid.
 
     `due`: of jobs that are not, the stage is -1, and nothing waits for them. None: all are.
     """
@@ -173,7 +173,7 @@ def stages(graph: Graph, due: Sequence[bool] | None = None) -> list[int]:
 
 
 def gate_stages(gates: Sequence[Sequence[int]], gate_of: Sequence[int | None]) -> list[int]:
-    """Give the stage of the jobs behind each gate, as `stages` does. There must be no cycle."""
+    """Return the stage of the jobs behind each gate, as `stages` does. There must be no cycle."""
     stage = [0] * len(gates)  # 0: not known yet
     for first in range(len(gates)):
         path = [] if stage[first] else [first]
@@ -217,7 +217,7 @@ def earliest_ends(graph: Graph, runtimes: Sequence[float]) -> tuple[list[float],
 
 
 def critical_path(graph: Graph, runtimes: Sequence[float]) -> CriticalPath:
-    """Give the chain that takes longest: no schedule on whatever machine ends earlier. Runtimes are in seconds.
+    """Return the chain that takes longest: no schedule on whatever machine ends earlier. Runtimes are in seconds.
 
     Of several longest chains the one through the smaller indexes is given. Raises Invalid when there is a cycle.
     """
@@ -235,7 +235,7 @@ def critical_path(graph: Graph, runtimes: Sequence[float]) -> CriticalPath:
 
 
 def downstream(graph: Graph, jobs: Iterable[int]) -> list[int]:
-    """Give the jobs and all that wait for them, directly or not, in the order in which they are met, each once."""
+    """Return the jobs and all that wait for them, directly or not, in the order in which they are met, each once."""
     found = list(dict.fromkeys(jobs))
     met = bytearray(len(graph))
     for job in found:
@@ -254,7 +254,7 @@ def downstream(graph: Graph, jobs: Iterable[int]) -> list[int]:
 
 
 def upstream(graph: Graph, jobs: Iterable[int]) -> list[int]:
-    """Give the jobs and all that they wait for, directly or not, in the order in which they are met, each once."""
+    """Return the jobs and all that they wait for, directly or not, in the order in which they are met, each once."""
     found = list(dict.fromkeys(jobs))
     met = bytearray(len(graph))
     for job in found:

@@ -73,12 +73,12 @@ def draw(graph: Graph, names: Sequence[str], details: Sequence[str] = (), *, mos
 
 
 def numbers_starred(name: str) -> str:
-    """Give a name with a star for each number in it: jobs of a sweep share it."""
+    """Return a name with a star for each number in it: jobs of a sweep share it."""
     return _NUMBERS.sub("*", name)
 
 
 def first_word(name: str) -> str:
-    """Give how a name begins."""
+    """Return how a name begins."""
     match = _FIRST_WORD.match(name)
     return numbers_starred(match[0]) if match else name
 
@@ -136,7 +136,7 @@ def _edges(graph: Graph, group_of: Sequence[int]) -> tuple[Edge, ...]:
 
 
 def common_name(names: Sequence[str]) -> str:
-    """Give what the names have in common, with a star for what they have not."""
+    """Return what the names have in common, with a star for what they have not."""
     if len(names) == 1:
         return names[0]
     patterns = {numbers_starred(name) for name in names}

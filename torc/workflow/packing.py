@@ -26,12 +26,12 @@ class Candidate(NamedTuple):
 
     @property
     def needs(self) -> ResourceRequest:
-        """Give what must fit."""
+        """Return what must fit."""
         return self.request.untimed if self.goes_on else self.request
 
 
 def sort_key(request: ResourceRequest, method: SortMethod) -> SortKey:
-    """Give what requests are ordered by within a priority, ascending: the largest first, or all alike for `none`."""
+    """Return what requests are ordered by within a priority, ascending: the largest first, or all alike for `none`."""
     if method == "gpus_runtime_memory":
         return -request.num_gpus, -request.runtime_seconds, -request.memory_bytes
     if method == "gpus_memory_runtime":
@@ -40,7 +40,7 @@ def sort_key(request: ResourceRequest, method: SortMethod) -> SortKey:
 
 
 def offer_key(candidate: Candidate, method: SortMethod = "none") -> tuple[int, SortKey, int]:
-    """Give what candidates are offered by, ascending: highest priority, then `sort_key`, then lowest id."""
+    """Return what candidates are offered by, ascending: highest priority, then `sort_key`, then lowest id."""
     return -candidate.priority, sort_key(candidate.request, method), candidate.id
 
 
@@ -97,19 +97,19 @@ def pack_sorted(
 
 
 def may_wait(request: ResourceRequest, total: Capacity | Pool) -> bool:
-    """Tell whether a job needs several nodes at once and these will do: it would starve behind small ones that pass it."""
+    """Return whether a job needs several nodes at once and these will do: it would starve behind small ones that pass it."""
     return isinstance(total, Pool) and request.num_nodes > 1 and total.fits(request)
 
 
 def _reserved(capacity: Capacity | Pool, request: ResourceRequest, total: Capacity | Pool | None) -> Capacity | Pool:
-    """Give what is left for others beside a request that does not fit now."""
+    """Return what is left for others beside a request that does not fit now."""
     if isinstance(capacity, Pool) and isinstance(total, Pool) and may_wait(request, total):
         return capacity.reserved_for(request, total)
     return capacity
 
 
 def how_many_fit(request: ResourceRequest, capacity: Capacity | Pool) -> int:
-    """Give how many jobs with this request can run side by side on a node, or on several; of several nodes each, at most so many."""
+    """Return how many jobs with this request can run side by side on a node, or on several; of several nodes each, at most so many."""
     if isinstance(capacity, Pool):
         return sum(how_many_fit(request._replace(num_nodes=1), node) for node in capacity.nodes) // request.num_nodes
     if not capacity.fits(request):

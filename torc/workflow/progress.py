@@ -71,7 +71,7 @@ class Progress:
         return moved
 
     def is_open(self, job: int) -> bool:
-        """Tell whether all prerequisites of the job are counted off."""
+        """Return whether all prerequisites of the job are counted off."""
         gate = self.graph.gate_of[job]
         return gate is None or not self.remaining[gate]
 
@@ -80,7 +80,7 @@ class Progress:
         return gate is not None and self.cancels[job] and self.spoiled[gate] > 0
 
     def apply(self, event: Event, jobs: Iterable[int]) -> list[JobMove]:
-        """Apply an event to some jobs, all or none, and all that follows from it. Gives every move in order.
+        """Apply an event to some jobs, all or none, and all that follows from it. Returns every move in order.
 
         Raises Conflict when one of them cannot take it. To reset jobs, call `reset`, which finds their events.
         """
@@ -111,7 +111,7 @@ class Progress:
                 queue.extend(self._second_thoughts(job))
 
     def _second_thoughts(self, job: int) -> list[tuple[int, Event]]:
-        """Give what must follow when a job is due again: a prerequisite may have been reset while it was under way."""
+        """Return what must follow when a job is due again: a prerequisite may have been reset while it was under way."""
         if self.states[job] is State.READY and (not self.is_open(job) or self._is_spoiled(job)):
             return [(job, Event.RESET_BLOCKED)]
         if self.states[job] is State.BLOCKED and self._is_spoiled(job):
@@ -180,7 +180,7 @@ class Progress:
         return gates
 
     def is_finished(self) -> bool:
-        """Tell whether every job is counted off, so that nothing is left to do in this run."""
+        """Return whether every job is counted off, so that nothing is left to do in this run."""
         return all(self.counted)
 
     def problems(self) -> list[str]:

@@ -27,12 +27,12 @@ class ResourceRequest(NamedTuple):
 
     @property
     def asks_memory(self) -> bool:
-        """Tell whether memory was asked for."""
+        """Return whether memory was asked for."""
         return self.memory_bytes > UNASKED_MEMORY_BYTES
 
     @property
     def untimed(self) -> ResourceRequest:
-        """Give what must fit where time does not count: of jobs that save their work and go on elsewhere, say."""
+        """Return what must fit where time does not count: of jobs that save their work and go on elsewhere, say."""
         return self._replace(runtime_seconds=0)
 
 
@@ -46,7 +46,7 @@ class Capacity:
     runtime_seconds: float | None = None
 
     def fits(self, request: ResourceRequest) -> bool:
-        """Tell whether the request can start here now."""
+        """Return whether the request can start here now."""
         return (
             request.num_cpus <= self.num_cpus
             and request.memory_bytes <= self.memory_bytes
@@ -56,26 +56,26 @@ class Capacity:
         )
 
     def lasts_for(self, request: ResourceRequest) -> bool:
-        """Tell whether the request can end before this goes away."""
+        """Return whether the request can end before this goes away."""
         return self.runtime_seconds is None or request.runtime_seconds <= self.runtime_seconds
 
     def lasts_partly_for(self, request: ResourceRequest) -> bool:
-        """Tell whether a job that saves its work can get on here, though it may not end."""
+        """Return whether a job that saves its work can get on here, though it may not end."""
         least = min(_LEAST_PART_SECONDS, _LEAST_PART * request.runtime_seconds)
         return self.runtime_seconds is None or least <= self.runtime_seconds
 
     @property
     def is_full(self) -> bool:
-        """Tell whether no request at all can fit: each asks for a CPU and some memory."""
+        """Return whether no request at all can fit: each asks for a CPU and some memory."""
         return self.num_cpus < 1 or self.memory_bytes < 1
 
     @property
     def slots(self) -> int:
-        """Tell how many jobs can run here at most."""
+        """Return how many jobs can run here at most."""
         return self.num_cpus
 
     def take(self, request: ResourceRequest) -> Capacity:
-        """Give what is left after the request. The caller has asked `fits` before."""
+        """Return what is left after the request. The caller has asked `fits` before."""
         return Capacity(
             self.num_cpus - request.num_cpus,
             self.memory_bytes - request.memory_bytes,
@@ -84,7 +84,7 @@ class Capacity:
         )
 
     def give_back(self, request: ResourceRequest) -> Capacity:
-        """Give what is free once the request has ended."""
+        """Return what is free once the request has ended."""
         return Capacity(
             self.num_cpus + request.num_cpus,
             self.memory_bytes + request.memory_bytes,
@@ -109,11 +109,11 @@ class Pool:
         return tuple(sorted(fitting[: request.num_nodes]))
 
     def fits(self, request: ResourceRequest) -> bool:
-        """Tell whether the request can start here now."""
+        """Return whether the request can start here now."""
         return self.place(request) is not None
 
     def reserved_for(self, request: ResourceRequest, total: Pool) -> Pool:
-        """Give what is left for others while a request of several nodes waits: not the nodes that will be free for it first.
+        """Return what is left for others while a request of several nodes waits: not the nodes that will be free for it first.
 
         These are the emptiest ones: what is not given stays free, so they are so the next time too.
         """
@@ -127,22 +127,22 @@ class Pool:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether no request at all can fit."""
+        """Return whether no request at all can fit."""
         return all(node.is_full for node in self.nodes)
 
     @property
     def slots(self) -> int:
-        """Tell how many jobs can run here at most."""
+        """Return how many jobs can run here at most."""
         return sum(node.num_cpus for node in self.nodes)
 
     def take(self, request: ResourceRequest) -> Pool:
-        """Give what is left after the request. The caller has asked `fits` before."""
+        """Return what is left after the request. The caller has asked `fits` before."""
         return self.take_at(request, self.place(request) or ())
 
     def take_at(self, request: ResourceRequest, places: tuple[int, ...]) -> Pool:
-        """Give what is left after the request on these nodes."""
+        """Return what is left after the request on these nodes."""
         return Pool(tuple(node.take(request) if at in places else node for at, node in enumerate(self.nodes)))
 
     def give_back_at(self, request: ResourceRequest, places: tuple[int, ...]) -> Pool:
-        """Give what is free once the request has ended on these nodes."""
+        """Return what is free once the request has ended on these nodes."""
         return Pool(tuple(node.give_back(request) if at in places else node for at, node in enumerate(self.nodes)))

@@ -39,7 +39,7 @@ class Workload:
     method: SortMethod = "none"
 
     def request(self, job: int) -> ResourceRequest:
-        """Give what the job asks for."""
+        """Return what the job asks for."""
         return self.requests[self.request_of[job]]
 
 
@@ -53,7 +53,7 @@ class ResourceUse:
     num_gpus: int = 0
 
     def plus(self, request: ResourceRequest, times: int = 1) -> ResourceUse:
-        """Give the use with one more such job (`times` = 1) or one less (-1)."""
+        """Return the use with one more such job (`times` = 1) or one less (-1)."""
         nodes = times * request.num_nodes
         return ResourceUse(
             self.num_jobs + times,
@@ -63,7 +63,7 @@ class ResourceUse:
         )
 
     def maximum(self, other: ResourceUse) -> ResourceUse:
-        """Give the larger of each."""
+        """Return the larger of each."""
         return ResourceUse(
             max(self.num_jobs, other.num_jobs),
             max(self.num_cpus, other.num_cpus),
@@ -188,7 +188,7 @@ class _Run:
             heapq.heappush(self.heads, head)
 
     def _may_have_room(self, now: float) -> bool:
-        """Tell whether some node could take a job that asks for the least of each that any ready job asks for."""
+        """Return whether some node could take a job that asks for the least of each that any ready job asks for."""
         least = []
         for heap in self.smallest:
             while heap and not self.queues[heap[0][1]].jobs:

@@ -90,7 +90,7 @@ class Reruns:
 def fingerprint(
     command: str, invocation_script: str | None, env: Mapping[str, str], user_data: Mapping[str, Any]
 ) -> str:
-    """Give a text that changes exactly when one of these does, and from which `fingerprint_changes` tells which.
+    """Return a text that changes exactly when one of these does, and from which `fingerprint_changes` tells which.
 
     `env` is the workflow's with the job's own over it; `user_data` is what the job reads, by name.
     """

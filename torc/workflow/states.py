@@ -137,7 +137,7 @@ def transition(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
 
 
 def moves(event: Event) -> dict[State, tuple[State, tuple[Effect, ...]]]:
-    """Give {from: (to, effects)} of an event: what a set-based UPDATE may touch."""
+    """Return {from: (to, effects)} of an event: what a set-based UPDATE may touch."""
     return {source: target for (source, e), target in TRANSITIONS.items() if e is event}
 
 

@@ -30,12 +30,12 @@ _NOT_YET_READY = frozenset({State.UNINITIALIZED, State.BLOCKED})
 
 
 def occasion(trigger: Trigger, runner_id: int | None = None) -> str:
-    """Give what tells the firings of an action in one run apart: each worker, or nothing."""
+    """Return what tells the firings of an action in one run apart: each worker, or nothing."""
     return f"runner:{runner_id}" if trigger in OF_WORKERS else ""
 
 
 def has_reached(trigger: Trigger, state: State, *, counted: bool) -> bool:
-    """Tell whether a job in this state has come as far as an action that lists it waits for.
+    """Return whether a job in this state has come as far as an action that lists it waits for.
 
     `counted`: it is counted off its gates, so it has finished; an interrupted job has not. A job that finished without
     ever being ready (canceled, disabled) is not waited for: the rest of the action's jobs would wait for nothing.
@@ -65,7 +65,7 @@ class ActionProgress:
 
 
 def begin(watches: Sequence[WaitingAction]) -> ActionProgress:
-    """Give the progress at the beginning of a run."""
+    """Return the progress at the beginning of a run."""
     return ActionProgress(tuple(frozenset() for _ in watches))
 
 

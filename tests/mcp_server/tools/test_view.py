@@ -89,7 +89,7 @@ setTimeout(() => {
 
 
 def rendered(tmp_path: Path, *results: dict[str, Any]) -> dict[str, Any]:
-    """Show results to the page in Chromium; gives what the host saw."""
+    """Show results to the page in Chromium; returns what the host saw."""
     page = package_files("mcp_server").joinpath("workflow.html").read_text(encoding="utf-8")
     given = {"page": page, "results": list(results)}
     host = tmp_path / "host.html"

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def program(slurm: Slurm, tmp_path: Path) -> Iterator[Program]:
-    """Give the program in a directory with a workflow that has two schedulers; it uses a file as its store."""
+    """Yield the program in a directory with a workflow that has two schedulers; it uses a file as its store."""
     made = Program(tmp_path)
     schedulers = [
         {"name": name, "walltime": "00:05:00", "mem": "500M", "cpus_per_node": 1, "account": "root", **more}

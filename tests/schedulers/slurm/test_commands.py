@@ -30,7 +30,7 @@ LONG = 120.0  # patience that no test uses up
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder whose programs are found before others'."""
+    """Return a folder whose programs are found before others'."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")

@@ -49,7 +49,7 @@ class Place:
         return self.slurm.sbatch(script, *given, *options.split(), f"--chdir={self.folder}")
 
     def run(self, workflow_id: int, *arguments: str, **options: Any) -> dict[str, Result]:
-        """Run a workflow in an allocation to its end; gives the last result of each job."""
+        """Run a workflow in an allocation to its end; returns the last result of each job."""
         job = self.submit(workflow_id, *arguments, **options)
         self.slurm.wait_for(job, "COMPLETED", "OUT_OF_MEMORY", "FAILED")
         assert "Traceback" not in self.slurm.output(job), self.slurm.output(job)
@@ -59,7 +59,7 @@ class Place:
         return self.torc.send(ListRunners(workflow_id=workflow_id)).items
 
     def said(self, result: Result) -> str:
-        """Give what an attempt printed."""
+        """Return what an attempt printed."""
         stem = f"job_wf{result.workflow_id}_j{result.job_id}_r{result.run_id}_a{result.attempt}"
         return (self.folder / f"out/job_stdio/{stem}.o").read_text()
 
@@ -69,7 +69,7 @@ class Place:
 
 @pytest.fixture
 def place(sqlite_file: Path, tmp_path: Path, slurm: Slurm) -> Iterator[Place]:
-    """Give a place on an empty store."""
+    """Yield a place on an empty store."""
     opened = open_sqlite(sqlite_file, tmp_path)
     yield Place(opened, tmp_path, slurm)
     check_all(opened)
@@ -165,7 +165,7 @@ def test_a_step_is_held_to_its_memory_and_tells_how_it_ended_and_what_it_used(pl
 
 
 def _has_groups(place: Place) -> bool:
-    """Tell whether the cluster limits memory by control groups: else it looks once a second, and ends whole steps."""
+    """Return whether the cluster limits memory by control groups: else it looks once a second, and ends whole steps."""
     return (place.slurm.sandbox.folder / "etc/cgroup.conf").exists()
 
 

@@ -112,7 +112,7 @@ class Run:
         return any(item.name == job and item.state == "running" and attempt in {None, item.attempt} for item in jobs)
 
     def running(self, job: str = "a") -> str:
-        """Wait until a job runs; gives the id that Slurm has of its allocation."""
+        """Wait until a job runs; returns the id that Slurm has of its allocation."""
         wait_until(lambda: self.is_running(job), timeout=90, what=f"{job} runs")
         return next(a.cluster_job_id for a in self.allocations() if a.state == "running" and a.cluster_job_id)
 

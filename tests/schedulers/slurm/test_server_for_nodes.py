@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def program(slurm: Slurm, tmp_path: Path) -> Iterator[Program]:
-    """Give the program in an empty directory; what it has begun is ended afterwards."""
+    """Yield the program in an empty directory; what it has begun is ended afterwards."""
     (tmp_path / "here").mkdir()
     made = Program(tmp_path / "here")
     yield made

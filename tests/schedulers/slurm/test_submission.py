@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "yaml" / "slurm_staged.yaml"
 
 @pytest.fixture
 def program(slurm: Slurm, tmp_path: Path) -> Iterator[Program]:
-    """Give the program in an empty directory; a server that it started is ended afterwards."""
+    """Yield the program in an empty directory; a server that it started is ended afterwards."""
     made = Program(tmp_path)
     yield made
     made("workflows", "cancel", "1", code=None)

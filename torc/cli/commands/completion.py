@@ -130,7 +130,7 @@ def print_offers(words: list[str]) -> None:
 
 
 def offers(words: list[str]) -> list[Offer]:
-    """Give what may stand for the last word, which is half-written. `words`: what follows `torc`."""
+    """Return what may stand for the last word, which is half-written. `words`: what follows `torc`."""
     from torc.cli.main import COMMANDS
     from torc.cli.session import OPTIONS
 

@@ -166,7 +166,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def edited(text: str, key: str, value: Value, name: str) -> str:
-    """Give the text of a configuration file with one setting changed (None: taken out), all else as it was.
+    """Return the text of a configuration file with one setting changed (None: taken out), all else as it was.
 
     Raises Conflict where that cannot be done safely: the setting is written over several lines, or in a form of its own.
     """
@@ -194,7 +194,7 @@ def edited(text: str, key: str, value: Value, name: str) -> str:
 
 
 def _section(lines: list[str], section: str) -> tuple[int, int]:
-    """Give the lines of a section, from its first to behind its last; (1, 0): there is none."""
+    """Return the lines of a section, from its first to behind its last; (1, 0): there is none."""
     heads = [i for i, line in enumerate(lines) if re.match(r"\s*\[", line)]
     if not section:
         return 0, heads[0] if heads else len(lines)
@@ -205,7 +205,7 @@ def _section(lines: list[str], section: str) -> tuple[int, int]:
 
 
 def _is_just(before: str, after: str, section: str, short: str, value: Value) -> bool:
-    """Tell whether a text says what another says, but for one setting."""
+    """Return whether a text says what another says, but for one setting."""
     try:
         expected, found = tomllib.loads(before), tomllib.loads(after)
     except tomllib.TOMLDecodeError:

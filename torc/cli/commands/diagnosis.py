@@ -109,7 +109,7 @@ def _show_group(group: Any) -> None:
 
 
 def _evidence(found: Any) -> list[str]:
-    """Give the evidence, a line each."""
+    """Return the evidence, a line each."""
     if found is None:
         return []
     told = [f"{found.category}, {round(100 * found.confidence)}% sure", *found.figures]

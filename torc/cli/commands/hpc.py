@@ -237,7 +237,7 @@ def generate(
 
 
 def described(cluster: Cluster) -> dict[str, Any]:
-    """Give a cluster as JSON shows it."""
+    """Return a cluster as JSON shows it."""
     made = asdict(cluster)
     made["partitions"] = [_plain(partition) for partition in cluster.partitions]
     return made

@@ -72,7 +72,7 @@ class _Printer:
         self._raw = raw
 
     def copy(self, stream: BinaryIO) -> bytes:
-        """Print the rest of a stream; gives its last byte, or nothing when there was nothing."""
+        """Print the rest of a stream; returns its last byte, or nothing when there was nothing."""
         last = b""
         while block := stream.read(1 << 16):
             self._print(block)
@@ -147,7 +147,7 @@ class _Reader:
             rendering.note(f"==> attempt {number}")
 
     def _follow_one(self, job: Job, number: int) -> Job:
-        """Follow an attempt to its end; gives the job as it is then. Raises NotFound."""
+        """Follow an attempt to its end; returns the job as it is then. Raises NotFound."""
         paths = self._paths(job, number)
         if not paths and job.attempt == number:
             raise self._missing(job, number)

@@ -121,7 +121,7 @@ def _check_secrecy(server: str, insecure: bool) -> None:
 
 
 def _server(url: str | None) -> str:
-    """Give the URL that was named, or that commands here ask. Raises Invalid."""
+    """Return the URL that was named, or that commands here ask. Raises Invalid."""
     if url is not None:
         from torc.client.remote import checked_url
 

@@ -199,7 +199,7 @@ def _setting(key: str) -> dict[str, Any]:
 
 
 def _database(opened: Any) -> str:
-    """Tell which kind of store it is, and nothing of where."""
+    """Return which kind of store it is, and nothing of where."""
     store = getattr(opened, "store", None)
     if store is None:
         return "a server"

@@ -95,7 +95,7 @@ def _skills(client_config: Any, client: Any, scope: Scope) -> Path:
 
 
 def _command(scope: Scope) -> list[str]:
-    """Give the command that a client is to start: by its path for the user; by name where others have it elsewhere."""
+    """Return the command that a client is to start: by its path for the user; by name where others have it elsewhere."""
     program = shutil.which("torc")
     if scope is Scope.PROJECT and program is not None:
         return ["torc", "mcp", "serve"]

@@ -95,7 +95,7 @@ def recover(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def _accepted(found: Any) -> list[str]:
-    """Ask about each group; gives the keys of those that are wanted."""
+    """Ask about each group; returns the keys of those that are wanted."""
     keys = []
     for group in found.proposals:
         asked = f"run {group.num_jobs} job(s) of {group.key} again, for about {group.cost_node_hours:.3g} node-hours?"

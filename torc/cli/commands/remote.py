@@ -279,7 +279,7 @@ def collect_logs(
 def _asking(
     workflow: str | None, hosts: list[str] | None, parallel: int, timeout: str, ssh_config: Path | None
 ) -> Iterator[tuple[Any, int, Any, Any]]:
-    """Open the Torc and the connections; gives them, the id of the workflow and its machines."""
+    """Open the Torc and the connections; returns them, the id of the workflow and its machines."""
     from torc.remote.ssh import Options, Ssh
     from torc.remote.workers import RemoteAccess, list_workers
 
@@ -358,7 +358,7 @@ def shares_token(opened: Any) -> bool:
 
 
 def _authority(ca_file: str | None) -> str | None:
-    """Give the certificates of a file, and nothing else of it: a server's own file may hold its key too."""
+    """Return the certificates of a file, and nothing else of it: a server's own file may hold its key too."""
     if ca_file is None:
         return None
     try:

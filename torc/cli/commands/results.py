@@ -70,7 +70,7 @@ def list_results(
 
 
 def _with_measured(items: Sequence[Any]) -> list[Any]:
-    """Give the columns of a table of results: what was measured of none of them is left out."""
+    """Return the columns of a table of results: what was measured of none of them is left out."""
 
     def column(name: str, take: Callable[[Any], Any], show: Callable[[Any], str]) -> Any:
         return name, lambda result: "" if take(result.usage) is None else show(take(result.usage))

@@ -143,17 +143,17 @@ def pairs(named: Iterable[str], option: str) -> dict[str, str]:
 
 
 def output_folder(named: Path | None = None) -> Path:
-    """Give the folder for logs: as named, else as set."""
+    """Return the folder for logs: as named, else as set."""
     return named or Path(SESSION.settings.text("run.output_dir") or "torc_output")
 
 
 def run_stored(opened: Any, number: int, output_dir: Path | None = None) -> int:
-    """Run a stored workflow here, as the settings say; gives the exit code."""
+    """Run a stored workflow here, as the settings say; returns the exit code."""
     return _run(opened, number, _options(None, None, None, None, output_dir, None, None, "local"), False)
 
 
 def options_for(opened: Any, output_dir: Path | None = None) -> Any:
-    """Give how to run here, as the settings say, for whoever runs without a command of its own."""
+    """Return how to run here, as the settings say, for whoever runs without a command of its own."""
     from dataclasses import replace
 
     options = _options(None, None, None, None, output_dir, None, None, "local")
@@ -336,5 +336,5 @@ def why(result: Any) -> str:
 
 
 def interactive() -> bool:
-    """Tell whether somebody looks at a terminal."""
+    """Return whether somebody looks at a terminal."""
     return sys.stderr.isatty() and os.environ.get("TERM", "") != "dumb"

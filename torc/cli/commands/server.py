@@ -277,7 +277,7 @@ def _database(folder: Path) -> str:
 
 
 def _shown(database: str) -> str:
-    """Give a database without its password."""
+    """Return a database without its password."""
     if "://" not in database:
         return str(Path(database).absolute())
     from torc.redaction import redact
@@ -358,7 +358,7 @@ def _flags(allowed_host: list[str] | None, access_log: bool) -> list[str]:
 def begin(
     host: str, port: int | None = None, auth: bool | None = None, *, workers: int = 1, words: Sequence[str] = ()
 ) -> tuple[server_file.ServerAddress, Path]:
-    """Begin a server in the background and wait until it answers; gives where it is, and its log. Raises TorcError."""
+    """Begin a server in the background and wait until it answers; returns where it is, and its log. Raises TorcError."""
     from torc.client.connect import open_database
     from torc.program import own_program
 

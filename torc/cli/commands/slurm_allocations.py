@@ -66,7 +66,7 @@ def schedule_nodes(
 
 
 def _request(opened: Any, number: int, scheduler: str | None, settings: dict[str, Any]) -> Any:
-    """Give the request that a scheduler of the workflow stands for. Raises NotFound and Invalid."""
+    """Return the request that a scheduler of the workflow stands for. Raises NotFound and Invalid."""
     from torc.api.data import ListSlurmSchedulers
     from torc.api.workflows import GetWorkflow
     from torc.schedulers.slurm.scheduler_specs import request_of
@@ -330,7 +330,7 @@ def cancel_all(opened: Any, number: int) -> None:
 
 
 def take_in_ends(opened: Any, number: int) -> int:
-    """Look at the cluster for the allocations of a workflow that are open; gives how many runners have ended with theirs."""
+    """Look at the cluster for the allocations of a workflow that are open; returns how many runners have ended with theirs."""
     from torc.api.allocations import ListAllocations
 
     if not opened.send(ListAllocations(workflow_id=number, active_only=True, limit=1)).items:
@@ -342,14 +342,14 @@ def take_in_ends(opened: Any, number: int) -> int:
 
 
 def open_allocations(opened: Any, number: int) -> list[Any]:
-    """Give the allocations of a workflow that have not ended."""
+    """Return the allocations of a workflow that have not ended."""
     from torc.api.allocations import ListAllocations
 
     return list(opened.send(ListAllocations(workflow_id=number, active_only=True, limit=1000)).items)
 
 
 def shown_state(workflow: Any, allocations: Sequence[Any]) -> str:
-    """Give the state of a workflow for people: what is not begun, or was interrupted, may only wait for its allocations."""
+    """Return the state of a workflow for people: what is not begun, or was interrupted, may only wait for its allocations."""
     if workflow.state not in {"interrupted", "idle"} or workflow.ended_at is not None or not allocations:
         return str(workflow.state)
     from torc.schedulers.slurm.follow import is_to_come
@@ -358,7 +358,7 @@ def shown_state(workflow: Any, allocations: Sequence[Any]) -> str:
 
 
 def summary_lines(opened: Any, number: int) -> list[str]:
-    """Give what `torc status` says of the allocations of a workflow that have not ended."""
+    """Return what `torc status` says of the allocations of a workflow that have not ended."""
     items = open_allocations(opened, number)
     lines = []
     places = _places(items[:_MOST_TOLD])

@@ -99,7 +99,7 @@ def _without_schedulers(spec: Any) -> Any:
 
 
 def _expanded(text: str, name: str) -> Any:
-    """Give what a spec stands for. The files that it refers to are found as those of the original."""
+    """Return what a spec stands for. The files that it refers to are found as those of the original."""
     from torc.cli.commands.specs import reader_beside
     from torc.spec.compiler import compile_spec
 

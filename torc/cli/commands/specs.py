@@ -22,7 +22,7 @@ Spec = Annotated[
 
 
 def reader_beside(name: str) -> Callable[[str], str]:
-    """Give what reads the files that a spec refers to, relative to it."""
+    """Return what reads the files that a spec refers to, relative to it."""
     base = Path.cwd() if name == "<stdin>" else Path(name).parent
 
     def read(path: str) -> str:
@@ -60,7 +60,7 @@ def _rendered(problem: Any) -> str:
 
 
 def checked_spec(path: str) -> tuple[Any, Any]:
-    """Check a spec; gives what it stands for, and the request that stores it. Warnings are shown."""
+    """Check a spec; returns what it stands for, and the request that stores it. Warnings are shown."""
     from torc.api.workflows import CreateWorkflow, SourceFile
     from torc.runner.symbolic_links import links_of
     from torc.spec.compiler import external_files

@@ -184,7 +184,7 @@ def _recover(opened: Any, number: int, folder: Path, how: _How, *, is_alone: boo
 
 
 def _hands(opened: Any, number: int, folder: Path, auto_schedule: AutoSchedule | None, *, quiet: bool) -> Any:
-    """Give what gets work going: allocations, where the workflow has or asks for some, else this machine."""
+    """Return what gets work going: allocations, where the workflow has or asks for some, else this machine."""
     from torc.automation.local_executor import LocalExecutor
     from torc.cli.live_display import display
 

@@ -84,14 +84,14 @@ class Planning:
     max_nodes: MaxNodes = None
 
     def cluster(self) -> tuple[Any, str]:
-        """Give the cluster to plan for, and say where its description comes from. Raises NotFound or Unavailable."""
+        """Return the cluster to plan for, and say where its description comes from. Raises NotFound or Unavailable."""
         from torc.schedulers.slurm import profiles
 
         found = profiles.current(dict(os.environ), self.profile or SESSION.settings.text("slurm.profile"))
         return found.cluster, found.source
 
     def given(self, account: str | None) -> dict[str, Any]:
-        """Give what was said of the options of a plan, by the names that a plan has for them. Raises Invalid."""
+        """Return what was said of the options of a plan, by the names that a plan has for them. Raises Invalid."""
         _choose("--group-by", self.group_by, GROUPS)
         _choose("--walltime-strategy", self.walltime_strategy, STRATEGIES)
         fields = {name: value for name, value in vars(self).items() if name not in {"profile", "partition"}}
@@ -104,7 +104,7 @@ def _choose(option: str, given: str | None, choices: tuple[str, ...]) -> None:
 
 
 def options_of(given: dict[str, Any], before: Any = None) -> Any:
-    """Give the options of a plan: as given, else as chosen for the plan before, else as set."""
+    """Return the options of a plan: as given, else as chosen for the plan before, else as set."""
     from torc.schedulers.slurm.workflow_plans import kept_options
 
     if before is None or before.wishes.account is None:

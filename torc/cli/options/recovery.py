@@ -79,7 +79,7 @@ def given(*groups: Choice | CorrectionOptions | Budget) -> list[str]:
 
 
 def fields_of(choice: Choice, corrections: CorrectionOptions, budget: Budget) -> dict[str, Any]:
-    """Give what was said, for a request; what was not is left to the request's defaults."""
+    """Return what was said, for a request; what was not is left to the request's defaults."""
     return {
         name: value
         for name, value in {**asdict(choice), **asdict(corrections), **asdict(budget)}.items()

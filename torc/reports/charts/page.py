@@ -55,7 +55,7 @@ class Section:
 
 
 def _rules(scope: str) -> str:
-    """Give the style of charts in terms of variables."""
+    """Return the style of charts in terms of variables."""
     rules = [
         "text{fill:$ink;font:12px $font}",
         ".tick,.note{fill:$soft;font-size:11px}",

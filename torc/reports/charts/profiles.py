@@ -180,7 +180,7 @@ def _bands(members: Sequence[Series], column: _Column, scale: Scale, height: Sca
 
 
 def _value(times: Sequence[float], values: Sequence[float], at: float) -> float:
-    """Give the value of the sample that a moment belongs to: the next one, which tells of the time before it."""
+    """Return the value of the sample that a moment belongs to: the next one, which tells of the time before it."""
     return values[min(bisect_left(times, at), len(values) - 1)] if values else 0.0
 
 

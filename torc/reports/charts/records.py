@@ -27,7 +27,7 @@ class ChartedAttempt:
 
     @property
     def seconds(self) -> float:
-        """Give how long it ran."""
+        """Return how long it ran."""
         return max(0.0, self.end - self.start)
 
 

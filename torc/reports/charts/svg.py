@@ -109,7 +109,7 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """Give the pixel of a value."""
+        """Return the pixel of a value."""
         return self.start + (value - self.low) / (self.high - self.low or 1.0) * (self.end - self.start)
 
 
@@ -124,7 +124,7 @@ def steps(high: float, most: int = 5) -> list[float]:
 
 
 def rounded_up(high: float, most: int = 5) -> float:
-    """Give the round value at which an axis for values up to `high` ends."""
+    """Return the round value at which an axis for values up to `high` ends."""
     found = steps(high, most)
     step = found[1] if len(found) > 1 else high or 1.0
     return ceil(high / step * 0.999) * step
@@ -141,7 +141,7 @@ def time_steps(high: float, most: int = 8) -> list[float]:
 
 
 def time_unit(high: float) -> Unit:
-    """Give the unit in which times up to `high` seconds read well."""
+    """Return the unit in which times up to `high` seconds read well."""
     for size, name, least in ((_DAY, "days", 2 * _DAY), (_HOUR, "hours", 2 * _HOUR), (_MINUTE, "minutes", 3 * _MINUTE)):
         if high >= least:
             return Unit(size, name)
@@ -149,7 +149,7 @@ def time_unit(high: float) -> Unit:
 
 
 def memory_unit(high: float) -> Unit:
-    """Give the unit in which amounts of memory up to `high` bytes read well."""
+    """Return the unit in which amounts of memory up to `high` bytes read well."""
     for exponent, name in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if high >= 1 << exponent:
             return Unit(1 << exponent, name)

@@ -63,7 +63,7 @@ def timeline(attempts: Sequence[ChartedAttempt], *, width: int = WIDTH) -> str:
 
 
 def running(intervals: Iterable[tuple[float, float]], high: float, bins: int) -> list[float]:
-    """Give how many of the intervals are open on average in each of equal parts of 0 to `high`."""
+    """Return how many of the intervals are open on average in each of equal parts of 0 to `high`."""
     changes = sorted(
         [(start, 1) for start, end in intervals if end > start] + [(end, -1) for start, end in intervals if end > start]
     )
@@ -82,7 +82,7 @@ def running(intervals: Iterable[tuple[float, float]], high: float, bins: int) ->
 def area(
     values: Sequence[float], floor: Sequence[float], scale: Scale, height: Callable[[float], float]
 ) -> list[tuple[float, float]]:
-    """Give the outline of an area between two rows of values that stand at equal distances over a scale."""
+    """Return the outline of an area between two rows of values that stand at equal distances over a scale."""
     step = (scale.end - scale.start) / len(values)
 
     def edge(row: Sequence[float]) -> list[tuple[float, float]]:
@@ -115,7 +115,7 @@ def told(attempt: ChartedAttempt) -> str:
 
 
 def _rows(attempts: Sequence[ChartedAttempt]) -> list[tuple[str, list[ChartedAttempt]]]:
-    """Give what each row shows, in order of its first start."""
+    """Return what each row shows, in order of its first start."""
     rows: dict[str, list[ChartedAttempt]] = {}
     if len({attempt.job_id for attempt in attempts}) <= MOST_ROWS:
         jobs: dict[int, list[ChartedAttempt]] = {}

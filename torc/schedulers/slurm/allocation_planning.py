@@ -104,7 +104,7 @@ class AllocationPlan:
 
     @property
     def binds(self) -> bool:
-        """Tell whether jobs are to be kept to their allocations: where there are groups, the nodes of one are not for another."""
+        """Return whether jobs are to be kept to their allocations: where there are groups, the nodes of one are not for another."""
         return len({planned.partition for planned in self.allocations}) > 1 or len(_shapes(self.allocations)) > 1
 
 
@@ -172,7 +172,7 @@ def _check(options: AllocationPlanOptions, cluster: Cluster) -> None:
 def _groups(
     demand: Demand, cluster: Cluster, options: AllocationPlanOptions
 ) -> tuple[list[_Group], tuple[UnrunnableRequest, ...]]:
-    """Give each class a partition, and put classes together that share allocations."""
+    """Assign each class to a partition, and put classes together that share allocations."""
     counts: dict[int, int] = {}
     for cell in demand.cells:
         counts[cell.requirement] = counts.get(cell.requirement, 0) + cell.num_jobs
@@ -222,7 +222,7 @@ def _segments(demand: Demand, group: _Group, options: AllocationPlanOptions) -> 
 
 
 def _most_seconds(partition: Partition) -> int:
-    """Give the time for jobs one after the other. Of a job that starts at once, its own time is all that counts."""
+    """Return the time for jobs one after the other. Of a job that starts at once, its own time is all that counts."""
     longest = partition.max_walltime_seconds
     return max(0, longest - START_SECONDS - LAST_START_SECONDS) if longest is not None else _UNLIMITED_SECONDS
 
@@ -318,7 +318,7 @@ def _peak(segment: _Segment) -> Capacity:
 
 
 def _spread(segment: _Segment, options: AllocationPlanOptions) -> tuple[int, int, list[str]]:
-    """Give how many allocations there are, of how many units each, and why."""
+    """Return how many allocations there are, of how many units each, and why."""
     units, unit = segment.num_units, segment.group.unit
     largest = max(1, most_nodes(segment.group.partition) // unit)
     least = -(-segment.group.partition.min_nodes_per_job // unit)
@@ -357,7 +357,7 @@ def _spread(segment: _Segment, options: AllocationPlanOptions) -> tuple[int, int
 
 
 def _walltime(demand: Demand, segment: _Segment, options: AllocationPlanOptions) -> int:
-    """Give the walltime: room for all jobs, in whole minutes, as Slurm counts."""
+    """Return the walltime: room for all jobs, in whole minutes, as Slurm counts."""
     limit = segment.group.partition.max_walltime_seconds
     if options.walltime_strategy == "max-partition-time" and limit is not None:
         return limit

@@ -31,7 +31,7 @@ _ALL = 1 << 30
 
 
 def known_requests(torc: Torc, workflow_id: int, only: str | None = None) -> dict[str | None, AllocationRequest]:
-    """Give what can be asked for: the workflow's schedulers, and of those without one what was asked for last."""
+    """Return what can be asked for: the workflow's schedulers, and of those without one what was asked for last."""
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     defaults = workflow.settings.get("slurm_defaults") or {}
     found: dict[str | None, AllocationRequest] = {}
@@ -81,7 +81,7 @@ def ask_again(
 
 
 def most_nodes_before(torc: Torc, workflow_id: int) -> int:
-    """Give the nodes that the workflow has asked for in its largest run, at least one: nobody wants more for what is left."""
+    """Return the nodes that the workflow has asked for in its largest run, at least one: nobody wants more for what is left."""
     runs: dict[int, int] = {}
     for item in torc.send(ListAllocations(workflow_id=workflow_id, limit=10_000)).items:
         runs[item.run_id] = runs.get(item.run_id, 0) + item.num_nodes
@@ -104,7 +104,7 @@ class Autoscaler:
         self.follower = Follower(self.torc, self.workflow_id, self.cluster)
 
     def step(self) -> tuple[FollowStep, list[Allocation]]:
-        """Look, and ask for what is wanting. Gives what was submitted, too."""
+        """Look, and ask for what is wanting. Returns what was submitted, too."""
         self.torc.send(StartRun(workflow_id=self.workflow_id))
         followed = self.follower.step()
         if not has_work(followed.workflow):
@@ -175,7 +175,7 @@ class StrandedJobs:
 
 
 def stranded_of(waiting: Sequence[WaitingGroup], open_: Sequence[Allocation]) -> list[WaitingGroup]:
-    """Give the ready jobs that no open allocation can take: too large, or for others."""
+    """Return the ready jobs that no open allocation can take: too large, or for others."""
     asked = [(item.scheduler, recorded_request(item)) for item in open_ if item.cancel_requested_at is None]
     return [
         group

@@ -168,7 +168,7 @@ class SlurmBackend:
         return queries.queue(list(by_id), patience=self._look_patience) if by_id else []
 
     def _elsewhere(self, places: Mapping[str, str]) -> tuple[list[QueueRow], frozenset[str]]:
-        """Ask the clusters on which these marks may be; gives the marks, too, about which none can be asked now."""
+        """Ask the clusters on which these marks may be; returns the marks, too, about which none can be asked now."""
         rows: list[QueueRow] = []
         uncertain: set[str] = set()
         for place in sorted(set(places.values())):
@@ -181,19 +181,19 @@ class SlurmBackend:
 
 
 def _ran_out(row: AccountingRow) -> bool:
-    """Tell whether a row says that something in the step of the runners ran out of memory: the job itself has only FAILED then."""
+    """Return whether a row says that something in the step of the runners ran out of memory: the job itself has only FAILED then."""
     return row.id.step == "0" and row.state == "OUT_OF_MEMORY"
 
 
 def _is_early(told: Observation) -> bool:
-    """Tell whether the queue says FAILED and the accounting may still say why: for some seconds, it is waited for."""
+    """Return whether the queue says FAILED and the accounting may still say why: for some seconds, it is waited for."""
     if told.source != "queue" or told.cluster_state != "FAILED" or told.exit_code is not None:
         return False
     return told.ended_at is not None and time.time() - told.ended_at < _ACCOUNTS_LATE
 
 
 def _own(by_id: Mapping[str, str], row: QueueRow | AccountingRow) -> str | None:
-    """Give the mark of a row that is about one of ours.
+    """Return the mark of a row that is about one of ours.
 
     A controller that was killed may have forgotten the last jobs, and give their ids to others: the name tells.
     """
@@ -202,7 +202,7 @@ def _own(by_id: Mapping[str, str], row: QueueRow | AccountingRow) -> str | None:
 
 
 def _named(by_id: Mapping[str, str], row: QueueRow | AccountingRow) -> str | None:
-    """Give the mark of what has the id of a row, on the cluster that the row is of."""
+    """Return the mark of what has the id of a row, on the cluster that the row is of."""
     return by_id.get(f"{row.id.job}@{row.cluster}") or by_id.get(row.id.job)
 
 

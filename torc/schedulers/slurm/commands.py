@@ -111,7 +111,7 @@ def issued() -> dict[str, int]:
 
 
 def environment(program: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment for a command: the caller's, without what is meant for Slurm's commands in other places."""
+    """Return the environment for a command: the caller's, without what is meant for Slurm's commands in other places."""
     kept = {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_FOREIGN)}
     if not kept.get("SLURM_CONF"):  # an empty one would be taken for a path
         kept.pop("SLURM_CONF", None)
@@ -189,7 +189,7 @@ _LATER = "the cluster's controller is busy or away: nothing is lost; try again l
 
 
 def _only_not_reached(said: str) -> bool:
-    """Tell whether a message that says 'unable to contact' also says that not even a connection came about."""
+    """Return whether a message that says 'unable to contact' also says that not even a connection came about."""
     lines = [line for line in said.splitlines() if _NO_ANSWER.search(line)]
     return all(_NOT_REACHED.search(line) for line in lines)
 

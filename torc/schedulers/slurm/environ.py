@@ -76,12 +76,12 @@ class Allotment:
 
     @property
     def here(self) -> Capacity:
-        """Give what this node has for jobs."""
+        """Return what this node has for jobs."""
         return self.capacities[self.nodes.index(self.node)]
 
     @property
     def is_alone(self) -> bool:
-        """Tell whether this is the only runner of an allocation of several nodes."""
+        """Return whether this is the only runner of an allocation of several nodes."""
         return self.num_tasks == 1 and len(self.nodes) > 1
 
     def at_most(self, wait_seconds: float, now: float) -> float:
@@ -127,19 +127,19 @@ def read(environ: Mapping[str, str], *, num_cpus: int, memory_bytes: int) -> All
 
 
 def environ_of_jobs(environ: Mapping[str, str]) -> dict[str, str]:
-    """Give what of a runner's environment its jobs get: the step that the runner itself is, is not theirs."""
+    """Return what of a runner's environment its jobs get: the step that the runner itself is, is not theirs."""
     return {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_OF_SLURM)}
 
 
 def seconds_kept(left_seconds: float, wanted: float | None = None) -> float:
-    """Give the time before the end of an allocation in which nothing runs any more but what saves its work."""
+    """Return the time before the end of an allocation in which nothing runs any more but what saves its work."""
     if wanted is not None:
         return wanted
     return min(END_SECONDS, max(_LEAST_SECONDS, _SHARE_OF_TIME * left_seconds))
 
 
 def expand_counts(text: str) -> tuple[int, ...]:
-    """Give the numbers of a list such as `4(x2),3`: one for each node."""
+    """Return the numbers of a list such as `4(x2),3`: one for each node."""
     return tuple(int(number) for number, times in _COUNT.findall(text) for _ in range(int(times or 1)))
 
 

@@ -56,12 +56,12 @@ def job_id(text: str) -> JobId | None:
 
 
 def state(text: str) -> str:
-    """Give the first word of a state: `CANCELLED by 0` is CANCELLED, `IDLE+DRAIN` stays."""
+    """Return the first word of a state: `CANCELLED by 0` is CANCELLED, `IDLE+DRAIN` stays."""
     return (text.split() or [""])[0].upper().rstrip("*~#!%$@^-")
 
 
 def canceled_by(text: str) -> int | None:
-    """Give the user id of `CANCELLED by 1000`."""
+    """Return the user id of `CANCELLED by 1000`."""
     words = text.split()
     return int(words[2]) if words[1:2] == ["by"] and len(words) > 2 and _is_number(words[2]) else None
 

@@ -107,7 +107,7 @@ class Follower:
 
 
 def waiting_jobs(torc: Torc, workflow_id: int) -> list[WaitingGroup]:
-    """Give the ready jobs, by what they ask for and for whom they are."""
+    """Return the ready jobs, by what they ask for and for whom they are."""
     return [
         WaitingGroup(
             found.scheduler,
@@ -199,7 +199,7 @@ def carry_out_due(torc: Torc, workflow_id: int, cluster: Scheduler[AllocationReq
 
 
 def has_work(workflow: Workflow) -> bool:
-    """Tell whether jobs are left that may still need a runner."""
+    """Return whether jobs are left that may still need a runner."""
     return workflow.ended_at is None and any(workflow.counts[state] for state in _TO_DO)
 
 
@@ -217,14 +217,14 @@ def cancel_useless(torc: Torc, workflow_id: int, cluster: Scheduler[AllocationRe
 
 
 def is_to_come(item: Allocation) -> bool:
-    """Tell whether runners may still come out of an allocation: it waits, or has begun and none has spoken."""
+    """Return whether runners may still come out of an allocation: it waits, or has begun and none has spoken."""
     if item.state is AllocationState.ENDED or item.cancel_requested_at is not None:
         return False
     return item.state is not AllocationState.RUNNING or item.num_runners == 0
 
 
 def open_allocations(torc: Torc, workflow_id: int) -> list[Allocation]:
-    """Give the allocations of a workflow that have not ended."""
+    """Return the allocations of a workflow that have not ended."""
     return torc.send(ListAllocations(workflow_id=workflow_id, active_only=True, limit=10_000)).items
 
 

@@ -11,7 +11,7 @@ _PATIENCE_SECONDS = 30.0
 
 
 def end_time(job_id: str) -> float | None:
-    """Tell when an allocation ends, in seconds since the epoch; None: it has no limit, or Slurm cannot tell now."""
+    """Return when an allocation ends, in seconds since the epoch; None: it has no limit, or Slurm cannot tell now."""
     ask = ["squeue", "--noheader", f"--jobs={job_id}", "--format=%L"]
     try:
         left = fields.duration(commands.run(ask, patience=_PATIENCE_SECONDS))

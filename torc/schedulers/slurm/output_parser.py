@@ -111,12 +111,12 @@ class Record:
     values: dict[str, str] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
-        """Give a field; nothing where it is `(null)`, `N/A` or not there."""
+        """Return a field; nothing where it is `(null)`, `N/A` or not there."""
         value = self.values.get(name, "").strip()
         return "" if value.lower() in {"(null)", "n/a", "none", "unknown"} else value
 
     def number(self, name: str) -> int | None:
-        """Give a field that is a whole number."""
+        """Return a field that is a whole number."""
         return fields.number(self.text(name))
 
 

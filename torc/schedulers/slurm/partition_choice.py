@@ -39,12 +39,12 @@ class PartitionMisfit:
 
 
 def capacity(partition: Partition) -> Capacity:
-    """Give what a node of a partition has for jobs: the runner keeps some memory."""
+    """Return what a node of a partition has for jobs: the runner keeps some memory."""
     return Capacity(partition.cpus_per_node, memory_for_jobs(partition.memory_bytes_per_node), partition.gpus_per_node)
 
 
 def most_nodes(partition: Partition) -> int:
-    """Give how many nodes one allocation may have, and a user at once."""
+    """Return how many nodes one allocation may have, and a user at once."""
     limits = (partition.max_nodes_per_job, partition.max_nodes_per_user)
     return max(1, min([partition.num_nodes, *(limit for limit in limits if limit is not None)]))
 
@@ -61,7 +61,7 @@ class NodeFit(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Tell whether jobs can run there."""
+        """Return whether jobs can run there."""
         return not self.otherwise and not self.short
 
     @property
@@ -71,12 +71,12 @@ class NodeFit(NamedTuple):
 
     @property
     def closeness(self) -> float:
-        """Tell how far the worst is off, as a factor."""
+        """Return how far the worst is off, as a factor."""
         return max((by for _, by in self.short), default=1.0)
 
 
 def fit(request: ResourceRequest, partition: Partition, wishes: PartitionWishes) -> NodeFit:
-    """Give the nodes of a partition for jobs: those on which most of them can run at once, or those that come nearest."""
+    """Return the nodes of a partition for jobs: those on which most of them can run at once, or those that come nearest."""
     kinds = partition.kinds()
     allowed = [
         kind
@@ -287,7 +287,7 @@ def _smaller(request: ResourceRequest, partition: Partition) -> str:
 
 
 def memory_to_ask(jobs_bytes: int, partition: Partition) -> int:
-    """Give the memory of a node to ask for: that of its jobs and of the runner, in whole MiB, as sbatch counts."""
+    """Return the memory of a node to ask for: that of its jobs and of the runner, in whole MiB, as sbatch counts."""
     asked = -(-memory_with_headroom(jobs_bytes) >> 20) << 20
     return min(asked, partition.memory_bytes_per_node)
 

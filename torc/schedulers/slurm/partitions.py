@@ -51,7 +51,7 @@ class Partition:
     is_part: bool = False  # of a partition with other nodes, too: these are got by asking for what they have
 
     def kinds(self) -> tuple[Partition, ...]:
-        """Give the nodes of each kind as a partition of their own."""
+        """Return the nodes of each kind as a partition of their own."""
         if not self.other_nodes:
             return (self,)
         first = replace(self, other_nodes=(), is_part=True)
@@ -71,7 +71,7 @@ class Partition:
         return (first, *others)
 
     def has_all_of(self, other: Partition) -> bool:
-        """Tell whether its nodes can stand for those of another."""
+        """Return whether its nodes can stand for those of another."""
         return (
             self.cpus_per_node >= other.cpus_per_node
             and self.memory_bytes_per_node >= other.memory_bytes_per_node

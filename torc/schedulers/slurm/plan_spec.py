@@ -21,7 +21,7 @@ _MOST_PARTS = 4
 def with_plan(
     spec: WorkflowSpec, expanded: SpecPlan, made: AllocationPlan, cluster: Cluster, options: AllocationPlanOptions
 ) -> tuple[WorkflowSpec, list[str]]:
-    """Give the spec with schedulers and actions, and what the user should know. `expanded` is what the spec stands for.
+    """Return the spec with schedulers and actions, and what the user should know. `expanded` is what the spec stands for.
 
     A job of the spec that stands for jobs of several schedulers names none: any allocation that has room may run those.
     """

@@ -158,11 +158,11 @@ class PollPace:
     _told_at: float = field(default=0.0)
 
     def is_due(self) -> bool:
-        """Tell whether it is time for a look."""
+        """Return whether it is time for a look."""
         return time.monotonic() >= self._due
 
     def wait(self) -> float:
-        """Give the seconds until then."""
+        """Return the seconds until then."""
         return max(0.0, self._due - time.monotonic())
 
     def looked(self, *, changed: bool) -> None:

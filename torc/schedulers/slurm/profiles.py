@@ -61,13 +61,13 @@ def read_file(path: Path) -> list[Profile]:
 
 
 def user_folder(environ: Mapping[str, str]) -> Path:
-    """Give the folder of the user's own profiles."""
+    """Return the folder of the user's own profiles."""
     config = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or Path.home()) / ".config"
     return Path(config) / "torc" / "hpc"
 
 
 def named(name: str, environ: Mapping[str, str]) -> Cluster:
-    """Give the cluster of a profile: by name, `live` for the one here, or a path to a file with one. Raises NotFound."""
+    """Return the cluster of a profile: by name, `live` for the one here, or a path to a file with one. Raises NotFound."""
     if name == LIVE:
         return live_cluster()
     if name.endswith(".toml") or "/" in name:
@@ -76,7 +76,7 @@ def named(name: str, environ: Mapping[str, str]) -> Cluster:
 
 
 def find(name: str, environ: Mapping[str, str]) -> Profile:
-    """Give a profile by name. Raises NotFound."""
+    """Return a profile by name. Raises NotFound."""
     known = profiles(environ)
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)

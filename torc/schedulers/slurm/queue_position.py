@@ -70,6 +70,6 @@ def ranked(rows: Iterable[Waits], wanted: dict[int, str]) -> dict[str, QueuePosi
 
 
 def _number(job: str) -> int | None:
-    """Give the number of a job that this cluster ranks: one of another cluster has its place there."""
+    """Return the number of a job that this cluster ranks: one of another cluster has its place there."""
     found = fields.job_id(job)
     return None if found is None or found.cluster is not None else found.base

@@ -62,5 +62,5 @@ class AllocationRequest:
 
     @property
     def leaves_gpus_to_slurm(self) -> bool:
-        """Tell whether GPUs are asked for in the user's own words, so that Torc asks for none beside them."""
+        """Return whether GPUs are asked for in the user's own words, so that Torc asks for none beside them."""
         return self.gres is not None or any(option.name in _GPUS for option in self.by_user)

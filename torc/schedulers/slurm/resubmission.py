@@ -36,7 +36,7 @@ class WaitingGroup:
 
 
 def fits(asked: AllocationRequest, job: ResourceRequest) -> bool:
-    """Tell whether an allocation can run a job from its start."""
+    """Return whether an allocation can run a job from its start."""
     return (
         job.num_nodes <= asked.num_nodes
         and job.runtime_seconds <= time_for_jobs(asked.walltime_seconds)
@@ -47,7 +47,7 @@ def fits(asked: AllocationRequest, job: ResourceRequest) -> bool:
 
 
 def grown(asked: AllocationRequest, job: ResourceRequest) -> AllocationRequest:
-    """Give an allocation like another one that can run a job: larger where it has to be."""
+    """Return an allocation like another one that can run a job: larger where it has to be."""
     memory = asked.memory_bytes_per_node
     if memory and job.memory_bytes > memory_for_jobs(memory):
         memory = memory_with_headroom(job.memory_bytes)
@@ -81,7 +81,7 @@ def nodes_for(asked: AllocationRequest, jobs: Sequence[WaitingGroup]) -> int:
 def further(
     waiting: Sequence[WaitingGroup], known: Mapping[str | None, AllocationRequest], max_nodes: int
 ) -> list[AllocationRequest]:
-    """Give the allocations that jobs that wait need, at most `max_nodes` nodes; of each kind as many as there is work for.
+    """Return the allocations that jobs that wait need, at most `max_nodes` nodes; of each kind as many as there is work for.
 
     `known`: what was asked for before, by scheduler. Jobs that any runner may take go to the smallest that can hold them, or else
     to the one that has to grow least.
@@ -103,7 +103,7 @@ def further(
 
 
 def _home(group: WaitingGroup, known: Mapping[str | None, AllocationRequest]) -> list[str | None]:
-    """Give the one of what is known that is for some jobs, or nothing. Of what was asked for without a scheduler, the name is None."""
+    """Return the name of the known request that is for some jobs, or nothing; without a scheduler, the name is None."""
     if group.scheduler is not None:
         return [group.scheduler] if group.scheduler in known else []
 
@@ -123,7 +123,7 @@ def _home(group: WaitingGroup, known: Mapping[str | None, AllocationRequest]) ->
 def corrected(
     asked: AllocationRequest, number: int, waiting: Sequence[WaitingGroup], num_unfinished: int
 ) -> tuple[AllocationRequest, int]:
-    """Give an allocation of an action, and how many, as they are of use: retries may need more than the action asks for, and be few.
+    """Return an allocation of an action, and how many, as they are of use: retries may need more than the action asks for, and be few.
 
     What can hold some of the jobs that wait stays as it is.
     """
@@ -137,7 +137,7 @@ def corrected(
 
 
 def nodes_to_add(num_ready: int, nodes_to_come: int, nodes_open: int, max_nodes: int, backlog: int) -> int:
-    """Tell how many nodes are added: one for each `backlog` ready jobs that no node to come will take, within the limit."""
+    """Return how many nodes are added: one for each `backlog` ready jobs that no node to come will take, within the limit."""
     uncovered = num_ready - backlog * nodes_to_come
     wanted = ceil(uncovered / backlog) if uncovered > 0 else 0
     return max(0, min(wanted, max_nodes - nodes_open))

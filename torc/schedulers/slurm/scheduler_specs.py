@@ -57,7 +57,7 @@ def request_of(
     settings: Mapping[str, Any] | None = None,
     gpu_option: str = "gres",
 ) -> AllocationRequest:
-    """Give the allocation that a scheduler stands for. Raises Invalid.
+    """Return the allocation that a scheduler stands for. Raises Invalid.
 
     `fields` are those of the spec, `defaults` its `slurm_defaults`, `settings` those of the action that asks for it, and
     `job_name` is what squeue shows. What the scheduler says, as a field or in `extra`, comes before the defaults.

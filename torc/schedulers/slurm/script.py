@@ -51,12 +51,12 @@ _NOBODY = ScriptFacts(0, 0, "", (), "", "")
 
 
 def job_name(request: AllocationRequest, mark: str) -> str:
-    """Give what squeue shows: what people called it, then the mark by which it is found."""
+    """Return what squeue shows: what people called it, then the mark by which it is found."""
     return f"{_NAME.sub('-', request.name)[:_LONGEST_NAME].strip('-')}.{mark}"
 
 
 def mark_of(name: str) -> str:
-    """Give the mark in the name of a cluster's job."""
+    """Return the mark in the name of a cluster's job."""
     return name.rpartition(".")[2]
 
 

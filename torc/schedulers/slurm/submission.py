@@ -155,7 +155,7 @@ def cancel(
 
 
 def new_allocation(request: AllocationRequest) -> NewAllocation:
-    """Give what is recorded of a request."""
+    """Return what is recorded of a request."""
     return NewAllocation(
         name=request.name[:200],
         scheduler=request.scheduler,
@@ -172,7 +172,7 @@ def new_allocation(request: AllocationRequest) -> NewAllocation:
 
 
 def request_of(item: NewAllocation) -> AllocationRequest:
-    """Give the request that was recorded: of a newer Torc, without what this one does not know."""
+    """Return the request that was recorded: of a newer Torc, without what this one does not know."""
     known: dict[str, Any] = {name: item.request[name] for name in AllocationRequest.__slots__ if name in item.request}
     known |= {"name": item.name, "walltime_seconds": item.walltime_seconds}
     known["exclude"] = tuple(known.get("exclude") or ())

@@ -86,13 +86,13 @@ def plan_again(torc: Torc, workflow_id: int, cluster: Cluster, options: Allocati
 
 
 def names_taken(torc: Torc, workflow_id: int) -> frozenset[str]:
-    """Give the names that schedulers of the spec have."""
+    """Return the names that schedulers of the spec have."""
     found = torc.send(ListSlurmSchedulers(workflow_id=workflow_id, limit=10_000)).items
     return frozenset(item.name for item in found if not item.fields.get("planned"))
 
 
 def options_before(torc: Torc, workflow_id: int) -> AllocationPlanOptions | None:
-    """Give the options of a workflow's last plan; None: it was not planned."""
+    """Return the options of a workflow's last plan; None: it was not planned."""
     found = torc.send(ListSlurmSchedulers(workflow_id=workflow_id, limit=10_000)).items
     planned = [item.fields for item in found if item.fields.get("planned")]
     if not planned:
@@ -101,7 +101,7 @@ def options_before(torc: Torc, workflow_id: int) -> AllocationPlanOptions | None
 
 
 def kept_options(before: AllocationPlanOptions | None, given: Mapping[str, Any]) -> AllocationPlanOptions:
-    """Give the options of a further plan: what is given now (None: nothing), else what was chosen before."""
+    """Return the options of a further plan: what is given now (None: nothing), else what was chosen before."""
     before = before or AllocationPlanOptions()
     chosen = {name: value for name, value in given.items() if value is not None}
     wishes = replace(before.wishes, **{name: chosen.pop(name) for name in _WISHES if name in chosen})

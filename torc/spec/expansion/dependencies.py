@@ -137,7 +137,7 @@ def _path_of(templates: Sequence[TemplateNeeds], job: int) -> Path:
 
 
 def _producers(builder: Builder, templates: Sequence[TemplateNeeds], relation: str, names: Names) -> dict[int, int]:
-    """Give the job that writes each thing; two are reported, once for a template."""
+    """Return the job that writes each thing; two are reported, once for a template."""
     producers: dict[int, int] = {}
     for template in templates:
         for number, outputs in zip(

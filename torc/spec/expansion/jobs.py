@@ -178,7 +178,7 @@ class _Jobs:
         self.filled.append(filled)
 
     def planned(self, connected: Dependencies) -> list[PlannedJob]:
-        """Give the jobs."""
+        """Return the jobs."""
         jobs: list[PlannedJob] = []
         names = iter(self.builder.jobs.index)  # in order of numbers, as dictionaries are
         gates = iter(connected.gate_of)
@@ -350,7 +350,7 @@ class _Jobs:
 
 
 def _sized(column: Iterable[Indexes], count: int) -> Iterator[Indexes]:
-    """Give so many values of a column, which may be endless."""
+    """Yield so many values of a column, which may be endless."""
     return (value for _, value in zip(range(count), column, strict=False))
 
 

@@ -65,7 +65,7 @@ class Names:
         self._searched: SearchableNames | None = None
 
     def find(self, name: str) -> int:
-        """Give the index of a name. Raises Unknown."""
+        """Return the index of a name. Raises Unknown."""
         return self.index[name]
 
     def match(self, pattern: str) -> Indexes:

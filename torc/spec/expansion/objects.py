@@ -67,7 +67,7 @@ class ObjectTemplate(NamedTuple):
         return self.space.size(self.multiplied)
 
     def combinations(self) -> Iterator[Combination]:
-        """Give the combinations that it becomes objects for."""
+        """Yield the combinations that it becomes objects for."""
         return self.space.combinations(self.multiplied)
 
     def filled(self, template: Template) -> Iterator[str]:
@@ -427,7 +427,7 @@ class Builder:
         return merged(*parts)
 
     def metadata(self) -> Mapping[str, Any]:
-        """Give the metadata, parsed where it is a text."""
+        """Return the metadata, parsed where it is a text."""
         metadata = self.spec.metadata
         if isinstance(metadata, str):
             try:

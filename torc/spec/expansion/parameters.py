@@ -47,7 +47,7 @@ class TooManyValues(BadParameter):
 
 
 def values_of(value: Any, read: Read | None, most: int) -> tuple[Value, ...]:
-    """Give the values of a parameter in order, at least one and at most `most`. Raises BadParameter."""
+    """Return the values of a parameter in order, at least one and at most `most`. Raises BadParameter."""
     if isinstance(value, list):
         found: Sequence[Value] = tuple(value)
     elif not isinstance(value, str):
@@ -64,14 +64,14 @@ def values_of(value: Any, read: Read | None, most: int) -> tuple[Value, ...]:
 
 
 def file_of(value: Any) -> str | None:
-    """Give the name of the file that a value comes from, without its column."""
+    """Return the name of the file that a value comes from, without its column."""
     if not isinstance(value, str) or not value.startswith("@"):
         return None
     return _split_column(value[1:])[0]
 
 
 def choose(own: Mapping[str, Any], used: Sequence[str], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Give an object's parameters in order: those that it uses of the workflow's, and its own, which win."""
+    """Return an object's parameters in order: those that it uses of the workflow's, and its own, which win."""
     return {**{name: shared[name] for name in used if name in shared and name not in own}, **own}
 
 

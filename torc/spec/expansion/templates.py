@@ -43,11 +43,11 @@ class ParameterSpace:
         return prod(len(self.values[at]) for at in chosen)
 
     def combinations(self, chosen: Collection[int]) -> Iterator[Combination]:
-        """Give the distinct combinations of the chosen parameters, the last fastest; the others are at 0."""
+        """Yield the distinct combinations of the chosen parameters, the last fastest; the others are at 0."""
         return self.within((0,) * len(self.names), chosen)
 
     def within(self, base: Combination, free: Collection[int]) -> Iterator[Combination]:
-        """Give the combinations of the free parameters; the others are as in `base`."""
+        """Yield the combinations of the free parameters; the others are as in `base`."""
         if not free:
             yield base
         elif self.zipped:  # they go together: one of them means all
@@ -56,7 +56,7 @@ class ParameterSpace:
             yield from product(*(range(len(v)) if at in free else (base[at],) for at, v in enumerate(self.values)))
 
     def column(self, at: int, texts: Sequence[str], chosen: Chosen) -> Iterator[str]:
-        """Give the text of one parameter for each combination of the chosen ones."""
+        """Yield the text of one parameter for each combination of the chosen ones."""
         if self.zipped:
             return iter(texts)
         inner = prod(len(self.values[other]) for other in chosen if other > at)
@@ -75,13 +75,13 @@ class Template:
     parameters: frozenset[int] = frozenset()
 
     def fill(self, combination: Combination) -> str:
-        """Give the string for a combination."""
+        """Return the string for a combination."""
         if not self.slots:
             return self.pattern
         return self.pattern % tuple([texts[combination[at]] for at, texts in self.slots])
 
     def fill_all(self, space: ParameterSpace, chosen: Chosen) -> Iterator[str]:
-        """Give the strings for all combinations of the chosen parameters, which must be all that it mentions."""
+        """Yield the strings for all combinations of the chosen parameters, which must be all that it mentions."""
         if not self.slots:
             return repeat(self.pattern, space.size(chosen))
         columns = [space.column(at, texts, chosen) for at, texts in self.slots]
@@ -150,7 +150,7 @@ def _formatted(name: str, value: Value, specification: str) -> str:
 def gathered_items(
     items: Sequence[Template], space: ParameterSpace, base: Combination, gathered: Chosen
 ) -> tuple[str, ...]:
-    """Give the items of a list for one object: those that mention gathered parameters become many."""
+    """Return the items of a list for one object: those that mention gathered parameters become many."""
     result: dict[str, None] = {}
     for item in items:
         mentioned = item.parameters.intersection(gathered)

@@ -83,12 +83,12 @@ class SandboxStatus:
 
     @property
     def is_running(self) -> bool:
-        """Tell whether all of it runs."""
+        """Return whether all of it runs."""
         return all(daemon.pid for daemon in self.daemons) and bool(self.nodes)
 
     @property
     def is_stopped(self) -> bool:
-        """Tell whether nothing of it runs."""
+        """Return whether nothing of it runs."""
         return not any(daemon.pid for daemon in self.daemons)
 
 
@@ -230,7 +230,7 @@ def create(folder: Path, settings: SandboxSettings) -> Sandbox:
 
 
 def find(folder: Path) -> Sandbox:
-    """Give the sandbox of a folder, as it was started. Raises NotFound or Invalid."""
+    """Return the sandbox of a folder, as it was started. Raises NotFound or Invalid."""
     path = folder.absolute() / _FILE
     try:
         return Sandbox(folder.absolute(), SandboxSettings(**json.loads(path.read_text(encoding="utf-8"))))
@@ -241,7 +241,7 @@ def find(folder: Path) -> Sandbox:
 
 
 def settings_of(folder: Path) -> SandboxSettings:
-    """Give the settings that the sandbox of a folder was made with; the usual ones where there is none. Raises Invalid."""
+    """Return the settings that the sandbox of a folder was made with; the usual ones where there is none. Raises Invalid."""
     try:
         return find(folder).settings
     except NotFound:
@@ -249,13 +249,13 @@ def settings_of(folder: Path) -> SandboxSettings:
 
 
 def default_folder() -> Path:
-    """Give the folder of a user's own sandbox."""
+    """Return the folder of a user's own sandbox."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "torc" / "slurm-sandbox"
 
 
 def usual_folder() -> Path:
-    """Give the folder of the sandbox that Slurm's commands mean in this shell, else of the user's own."""
+    """Return the folder of the sandbox that Slurm's commands mean in this shell, else of the user's own."""
     conf = os.environ.get("SLURM_CONF")
     folder = Path(conf).parent.parent if conf else None
     return folder if folder is not None and (folder / _FILE).is_file() else default_folder()
