@@ -11,9 +11,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from torc.cli.session import open_torc
+from torc.api.base import Torc
+from torc.cli.connection import open_torc
 
 _log = logging.getLogger(__name__)
 _SECONDS = 10.0
@@ -55,7 +55,7 @@ def _look_after(number: int, output_dir: Path, ended: threading.Event) -> None:
             return
 
 
-def _step(opened: Any, number: int, output_dir: Path, *, is_last: bool) -> None:
+def _step(opened: Torc, number: int, output_dir: Path, *, is_last: bool) -> None:
     from torc.api.allocations import ListDueScheduling
     from torc.api.workflows import GetWorkflow
     from torc.cli.cluster_access import slurm_for

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from torc.api.base import Torc
 from torc.cli import rendering
 from torc.cli.commands.run import output_folder, server_variables
+from torc.cli.connection import database_of, server_of
 from torc.errors import TorcError, Unavailable
 from torc.files import make_folder
 
@@ -18,7 +20,7 @@ _PROGRAM = "TORC_PROGRAM"
 _RENEWED_SECONDS = 15 * 86_400
 
 
-def slurm_for(opened: Any, number: int, output_dir: Path | None = None, *, with_token: bool = True) -> Any:
+def slurm_for(opened: Torc, number: int, output_dir: Path | None = None, *, with_token: bool = True) -> Any:
     """Return the Slurm cluster for a workflow. Its runners read the token from a file that only their user can read."""
     from torc.api.workflows import GetWorkflow
     from torc.schedulers.slurm.backend import SlurmBackend
@@ -39,7 +41,7 @@ def slurm_for(opened: Any, number: int, output_dir: Path | None = None, *, with_
     )
 
 
-def take_in_left(opened: Any, number: int, folder: Path) -> None:
+def take_in_left(opened: Torc, number: int, folder: Path) -> None:
     """Take in what runners could not report and have left in their folder, before they are given up."""
     from torc.runner import dead_runners, hardware
 
@@ -56,10 +58,10 @@ def program() -> tuple[str, ...]:
     return (named,) if named else tuple(own_program())
 
 
-def _place_of(opened: Any) -> dict[str, str]:
-    store = getattr(opened, "store", None)
-    if store is None:
-        return server_variables(opened)
+def _place_of(opened: Torc) -> dict[str, str]:
+    server, store = server_of(opened), database_of(opened)
+    if server is not None:
+        return server_variables(server)
     if store.path is not None:
         return {"TORC_DB": str(Path(store.path).absolute())}
     url = store.engine.url
@@ -71,7 +73,7 @@ def _place_of(opened: Any) -> dict[str, str]:
     return {"TORC_DB": url.render_as_string(hide_password=False)}
 
 
-def _token_file(opened: Any, number: int, folder: Path) -> Path | None:
+def _token_file(opened: Torc, number: int, folder: Path) -> Path | None:
     """Return the file with the token of a workflow's runners; made, unless there is one that still opens the server."""
     from torc.cli.commands.remote import shares_token, token_for_workers
     from torc.client.credentials import write_token
@@ -80,8 +82,9 @@ def _token_file(opened: Any, number: int, folder: Path) -> Path | None:
     given = os.environ.get("TORC_WORKER_TOKEN")
     if given is None and _is_good(opened, number, path):
         return path
-    if given is None and getattr(opened, "token_file", None) and shares_token(opened):
-        return Path(opened.token_file).absolute()  # read again when the server restarts
+    server = server_of(opened)
+    if given is None and server is not None and server.token_file and shares_token(opened):
+        return Path(server.token_file).absolute()  # read again when the server restarts
     token = given or token_for_workers(opened, number)
     if token is None:
         return None
@@ -89,18 +92,19 @@ def _token_file(opened: Any, number: int, folder: Path) -> Path | None:
     return path
 
 
-def _is_good(opened: Any, number: int, path: Path) -> bool:
+def _is_good(opened: Torc, number: int, path: Path) -> bool:
     """Return whether a file holds a token that this server knows for this workflow, and that is good for days yet."""
     from torc.api.users import GetMe
     from torc.client.credentials import read_token
     from torc.client.remote import Remote
 
-    if getattr(opened, "token", None) is None or not path.exists():
+    server = server_of(opened)
+    if server is None or server.token is None or not path.exists():
         return False
     if time.time() - path.stat().st_mtime > _RENEWED_SECONDS:
         return False
     try:
-        remote = Remote(opened.url, token=read_token(str(path)), ca_file=opened.ca_file)
+        remote = Remote(server.url, token=read_token(str(path)), ca_file=server.ca_file)
         try:
             return remote.send(GetMe()).workflow_id == number
         finally:

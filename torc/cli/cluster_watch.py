@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from torc.api.base import Torc
 from torc.cli.options.amounts import seconds
 
 Automatic = Annotated[
@@ -29,7 +30,7 @@ class AutoSchedule(NamedTuple):
     stranded_timeout: str
 
 
-def is_on_cluster(opened: Any, number: int) -> bool:
+def is_on_cluster(opened: Torc, number: int) -> bool:
     """Return whether a workflow has allocations, or asks for some, or has schedulers and nobody who runs it here."""
     from torc.api.allocations import ListAllocations, ListDueScheduling
 
@@ -38,7 +39,7 @@ def is_on_cluster(opened: Any, number: int) -> bool:
     return bool(opened.send(ListDueScheduling(workflow_id=number)))
 
 
-def hands_on_cluster(opened: Any, number: int, folder: Path, automatic: AutoSchedule | None) -> Any:
+def hands_on_cluster(opened: Torc, number: int, folder: Path, automatic: AutoSchedule | None) -> Any:
     """Return the hands of the cluster for a recovery."""
     from torc.automation.scheduler_executor import SchedulerExecutor
     from torc.cli.cluster_access import slurm_for, take_in_left

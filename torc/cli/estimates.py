@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from torc.cli import rendering
-from torc.cli.session import SESSION, read_spec, torc
+from torc.cli.connection import torc
+from torc.cli.session import SESSION, read_spec
 from torc.errors import Conflict, Invalid, NotFound
 from torc.planning.history import LearnedRequest, shape_of, together
 from torc.units import human_bytes, human_duration

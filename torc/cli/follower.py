@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torc.api.base import Torc
 from torc.api.events import ListEvents
 from torc.cli import rendering
 from torc.cli.commands.run import summarize
@@ -21,7 +22,7 @@ _MOST_REASONS = 3
 INTERRUPTED = 130
 
 
-def follow(opened: Any, number: int, folder: Path) -> int:
+def follow(opened: Torc, number: int, folder: Path) -> int:
     """Follow to the end, and give the exit code: as `torc run`, or 130 when somebody stopped the following."""
     from torc.cli.cluster_access import slurm_for, take_in_left
     from torc.schedulers.slurm.follow import Follower

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torc.api.base import Torc
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.cli import rendering
 from torc.cli.session import SESSION
@@ -22,7 +23,7 @@ _RATE_SECONDS = 10.0
 
 
 @contextmanager
-def display(opened: Any, workflow: Workflow, *, quiet: bool) -> Iterator[Callable[[Any], None] | None]:
+def display(opened: Torc, workflow: Workflow, *, quiet: bool) -> Iterator[Callable[[Any], None] | None]:
     """Return what the runner is to call with its views."""
     if quiet:
         yield None
@@ -40,7 +41,7 @@ def display(opened: Any, workflow: Workflow, *, quiet: bool) -> Iterator[Callabl
 class ProgressPoll:
     """Counts, rate and time left, asked of the store no more often than is cheap."""
 
-    def __init__(self, opened: Any, workflow: Workflow) -> None:
+    def __init__(self, opened: Torc, workflow: Workflow) -> None:
         self.opened, self.workflow = opened, workflow
         #: an earlier run may have finished some, which says nothing about the rate of this one
         self.began = (time.monotonic(), self.finished)
@@ -81,7 +82,7 @@ class ProgressPoll:
 class _Plain:
     """A line now and then."""
 
-    def __init__(self, opened: Any, workflow: Workflow) -> None:
+    def __init__(self, opened: Torc, workflow: Workflow) -> None:
         self.progress = ProgressPoll(opened, workflow)
         self.next = time.monotonic() + _PLAIN_SECONDS
 
@@ -102,7 +103,7 @@ class _Plain:
 
 
 @contextmanager
-def _rich(opened: Any, workflow: Workflow) -> Iterator[Callable[[Any], None]]:
+def _rich(opened: Torc, workflow: Workflow) -> Iterator[Callable[[Any], None]]:
     from rich.console import Console
     from rich.live import Live
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import rendering
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.connection import torc, workflow_id
+from torc.cli.session import SESSION
 from torc.errors import Invalid
 
 Workflow = Annotated[str, typer.Argument(metavar="WORKFLOW", help="Id or name of the workflow.")]

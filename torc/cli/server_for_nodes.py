@@ -134,7 +134,7 @@ def _start(here: bool) -> str:
 def _have_account() -> None:
     """See that somebody can sign in to a server that others reach: you."""
     from torc.api.users import CreateUser, ListUsers
-    from torc.cli.session import torc
+    from torc.cli.connection import torc
 
     with torc() as opened:
         opened_: Any = opened

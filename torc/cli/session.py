@@ -1,22 +1,17 @@
-"""What all commands share: the global options, how to reach a Torc, which workflow is meant, what to tell."""
+"""What all commands share: the global options, the settings that hold, and the spec that is named."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torc.cli.settings import FORMATS, LOG_LEVELS, Layer, Settings, Value, load
-from torc.errors import Conflict, Forbidden, Invalid, NotFound
+from torc.errors import Forbidden, Invalid, NotFound
 
 #: option -> the setting that it sets (those without one take no value)
 OPTIONS = {"--url": "url", "--db": "db", "--format": "format", "--log-level": "log_level"}
-#: variables that say how a server is reached
-_SHOWN = ("TORC_API_URL", "TORC_TOKEN", "TORC_TOKEN_FILE", "TORC_SERVER_FILE", "XDG_CONFIG_HOME", "HOME")
 #: followed by text that is not ours, whatever it looks like
 _TAKE_ANYTHING = {"--command", "-c", "--data", "--fields", "--metadata", "--env", "--set", "--description"}
 
@@ -85,36 +80,8 @@ def _checked(found: dict[str, Value]) -> dict[str, Value]:
     return found
 
 
-@contextmanager
-def torc(*, create: bool = True) -> Iterator[Any]:
-    """Open the Torc that the options, the settings and the directory lead to."""
-    with closing_at_end(open_torc(create=create)) as opened:
-        yield opened
-
-
-@contextmanager
-def closing_at_end(opened: Any) -> Iterator[Any]:
-    """Tell what an opened Torc noted when it was found, and close it in the end."""
-    for note in getattr(opened, "notes", ()):
-        print(f"note: {note}", file=sys.stderr)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
-def open_torc(actor: str | None = None, *, create: bool = True) -> Any:
-    """Do so without closing it; `actor` is who the log says it was, where that is not the user."""
-    from torc.client.connect import connect
-
-    url, db = SESSION.settings.place()
-    shown = {name: value for name in _SHOWN if (value := os.environ.get(name))}
-    if ca_file := SESSION.settings.text("ca_file"):
-        shown["TORC_CA_FILE"] = str(Path(ca_file).expanduser())
-    return connect(url, db, actor=actor, create=create, trusted=_trusted(), environ=shown)
-
-
-def _trusted() -> tuple[Path, ...]:
+def trusted() -> tuple[Path, ...]:
+    """Return the folders of others that the user trusts."""
     folders = SESSION.settings.origin("trusted")[0]
     return tuple(map(Path, folders)) if isinstance(folders, list) else ()
 
@@ -134,33 +101,10 @@ def torc_folder(*, make: bool = True) -> Path:
     """Return the `.torc/` of this directory; it is made where there is none. Raises Forbidden or Invalid."""
     from torc.client.connect import find, make_directory
 
-    folder = Path(find(Path.cwd(), _trusted()).database).parent
+    folder = Path(find(Path.cwd(), trusted()).database).parent
     if make:
         make_directory(folder)
     return folder
-
-
-def workflow_id(opened: Any, named: str | None) -> int:
-    """Find the workflow that is meant: by id, by name (the newest), or the only active one. Raises NotFound."""
-    from torc.api.workflows import ListWorkflows
-    from torc.client.workflow_lookup import find_workflow
-    from torc.units import whole_number
-
-    if named is not None:
-        found = find_workflow(opened, named)
-        if found is None:
-            what = f"workflow {named}" if whole_number(named) is not None else f"workflow called `{named}`"
-            raise NotFound(f"there is no {what}", hint="`torc workflows list` shows what there is")
-        return int(found.id)
-    active = opened.send(ListWorkflows(limit=3)).items
-    unfinished = [workflow for workflow in active if workflow.state not in {"completed", "canceled"}]
-    if len(active) == 1:
-        return int(active[0].id)
-    if len(unfinished) == 1 and len(active) < 3:
-        return int(unfinished[0].id)
-    if not active:
-        raise NotFound("there is no workflow here", hint="`torc run SPEC` makes and runs one")
-    raise Conflict("several workflows are here: say which one", hint="by id or name; `torc workflows list` shows them")
 
 
 def read_spec(path: str) -> tuple[str, str | None, str]:

@@ -7,11 +7,12 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from torc.cli import session
+from torc.api.base import Torc
+from torc.cli.connection import closing_at_end, open_torc, workflow_id
 from torc.cli.options.amounts import seconds
 from torc.cli.session import SESSION
 from torc.errors import StoreLost, TorcError, Unauthorized, Unavailable
@@ -42,17 +43,17 @@ def wait_seconds(named: str | None, *, default: float) -> float:
 
 
 @contextmanager
-def torc_when_it_answers(workflow: str, limit_seconds: float) -> Iterator[tuple[Any, int]]:
+def torc_when_it_answers(workflow: str, limit_seconds: float) -> Iterator[tuple[Torc, int]]:
     """Open the store as soon as it answers, and find a workflow in it. Raises Unavailable when the time is over.
 
     Everything is read again for each try: the server may have restarted at another address, with another token.
     """
     wait = _Wait(limit_seconds)
     while True:
-        opened: Any = None
+        opened: Torc | None = None
         try:
-            opened = session.open_torc(create=False)
-            number = session.workflow_id(opened, workflow)
+            opened = open_torc(create=False)
+            number = workflow_id(opened, workflow)
         except TorcError as error:
             if opened is not None:
                 opened.close()
@@ -60,7 +61,7 @@ def torc_when_it_answers(workflow: str, limit_seconds: float) -> Iterator[tuple[
             continue
         break
     wait.tell_end()
-    with session.closing_at_end(opened):
+    with closing_at_end(opened):
         yield opened, number
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torc.api.base import Torc
 from torc.cli import allocation_plan, rendering
 from torc.cli.commands.run import output_folder
 from torc.cli.options.allocation_plans import options_of
@@ -63,7 +64,7 @@ class Submission:
         self._present(quiet=quiet)
         return request
 
-    def look_at_stored(self, opened: Any, number: int, *, anyway: bool, replan: bool = False) -> None:
+    def look_at_stored(self, opened: Torc, number: int, *, anyway: bool, replan: bool = False) -> None:
         """Plan what is left of a stored workflow, show and check that. Raises Conflict while allocations are there, and Invalid."""
         from torc.api.workflows import GetWorkflow
         from torc.schedulers.slurm.follow import open_allocations
@@ -92,7 +93,7 @@ class Submission:
         self._present()
 
     @staticmethod
-    def _was_begun(opened: Any, number: int) -> bool:
+    def _was_begun(opened: Torc, number: int) -> bool:
         from torc.api.workflows import GetWorkflow
 
         return bool(opened.send(GetWorkflow(workflow_id=number)).started_at is not None)
@@ -146,7 +147,7 @@ class Submission:
                     hint="it would wait in the queue for ever; change the scheduler in the spec",
                 )
 
-    def _obey_stored(self, opened: Any, number: int) -> None:
+    def _obey_stored(self, opened: Torc, number: int) -> None:
         from torc.api.transfer import ExportSpec
         from torc.spec.compiler import compile_spec
 
@@ -234,7 +235,7 @@ class Submission:
         """Print the batch scripts of a spec; the number of its workflow is not known yet, so it is 0 in them."""
         self._show_scripts(self.slurm())
 
-    def dry_run_stored(self, opened: Any, number: int) -> None:
+    def dry_run_stored(self, opened: Torc, number: int) -> None:
         """Print the batch scripts of a stored workflow."""
         from torc.cli.cluster_access import slurm_for
 
@@ -254,7 +255,7 @@ class Submission:
 
     # -- submitting ---------------------------------------------------------------------------------------------
 
-    def submit(self, opened: Any, number: int) -> list[Any]:
+    def submit(self, opened: Torc, number: int) -> list[Any]:
         """Keep the plan with the workflow, begin its run, and submit what is due."""
         from torc.api.runs import StartRun
         from torc.cli.cluster_access import slurm_for
@@ -271,7 +272,7 @@ class Submission:
         opened.send(StartRun(workflow_id=number))
         return list(carry_out_due(opened, number, slurm_for(opened, number, self.output_dir)))
 
-    def _name_account(self, opened: Any, number: int) -> None:
+    def _name_account(self, opened: Torc, number: int) -> None:
         """Have schedulers of the spec that name no account use the one that was asked for."""
         from torc.api.data import ListSlurmSchedulers, UpdateSlurmScheduler
 
@@ -281,7 +282,7 @@ class Submission:
                 fields = {**item.fields, "account": account}
                 opened.send(UpdateSlurmScheduler(slurm_scheduler_id=item.id, fields=fields))
 
-    def follow(self, opened: Any, number: int, made: Sequence[Any], *, wait: bool) -> int:
+    def follow(self, opened: Torc, number: int, made: Sequence[Any], *, wait: bool) -> int:
         """Say what was submitted and, when asked, follow to the end; returns the exit code."""
         from torc.cli import follower
         from torc.schedulers.slurm.refusals import refusal_of

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from torc.api import access_groups as api
+from torc.api.base import Torc
 from torc.cli import rendering
 from torc.cli.app import App
+from torc.cli.connection import torc, workflow_id
 from torc.cli.named_objects import Limit, Workflow, checked, done
-from torc.cli.session import torc, workflow_id
 from torc.errors import NotFound
 from torc.units import whole_number
 
@@ -140,7 +141,7 @@ def list_workflow_groups(workflow: Workflow) -> None:
     rendering.show_list(found, _SHARES, empty="it is shared with nobody")
 
 
-def _group_id(opened: Any, named: str) -> int:
+def _group_id(opened: Torc, named: str) -> int:
     found = opened.send(api.ListAccessGroups(name=named, limit=1)).items if not set(named) & set("*?") else ()
     if found:
         return int(found[0].id)

@@ -9,8 +9,8 @@ import typer
 
 from torc.api import access_groups as api
 from torc.cli import rendering
+from torc.cli.connection import torc
 from torc.cli.named_objects import Limit
-from torc.cli.session import torc
 
 _COLUMNS = [
     ("id", rendering.attribute("id")),

@@ -253,7 +253,8 @@ def _values(parameter: Any) -> list[Offer]:
 
 def _workflows() -> list[Offer]:
     from torc.api.workflows import ListWorkflows
-    from torc.cli.session import SESSION, torc
+    from torc.cli.connection import torc
+    from torc.cli.session import SESSION
 
     SESSION.load()
     with torc(create=False) as opened:

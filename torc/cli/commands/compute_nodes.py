@@ -10,7 +10,7 @@ from torc.api.runs import GetRunner, ListRunners
 from torc.cli import rendering
 from torc.cli.app import App
 from torc.cli.commands.status import Which
-from torc.cli.session import torc, workflow_id
+from torc.cli.connection import torc, workflow_id
 
 compute_nodes = App("The runners of a workflow.")
 _COLUMNS = [

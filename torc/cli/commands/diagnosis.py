@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from torc.api import diagnosis as api
+from torc.api.base import Torc
 from torc.cli import rendering
 from torc.cli.commands.run import output_folder
 from torc.cli.commands.status import Which
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.connection import torc, workflow_id
+from torc.cli.session import SESSION
 
 _SHOWN_JOBS = 8
 #: surer diagnoses gain nothing from more of the logs
@@ -40,7 +42,7 @@ def explain(job_id: Annotated[int, typer.Argument(help="Id of the job.")]) -> No
         rendering.note(f"  hint: {found.hint}")
 
 
-def _with_logs(opened: Any, found: api.Explanation) -> api.Explanation:
+def _with_logs(opened: Torc, found: api.Explanation) -> api.Explanation:
     """Use more of the logs than runners report, where they are here and say more."""
     told = found.diagnosis
     if told is None or told.confidence >= _SURE:

@@ -11,8 +11,9 @@ from torc.api.events import GetEvent, ListEvents
 from torc.cli import rendering
 from torc.cli.app import App
 from torc.cli.commands.status import Which
+from torc.cli.connection import torc, workflow_id
 from torc.cli.named_objects import Limit
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.session import SESSION
 from torc.cli.terminal import must_be_heard, print_json
 
 events = App("What happened, and who did it.")

@@ -9,11 +9,13 @@ from typing import Annotated, Any, BinaryIO, cast
 
 import typer
 
+from torc.api.base import Torc
 from torc.api.transfer import ExportSpec
 from torc.api.workflows import GetWorkflow
 from torc.cli import rendering
 from torc.cli.commands.status import Which
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.connection import torc, workflow_id
+from torc.cli.session import SESSION
 from torc.cli.terminal import BytesOut, print_document
 from torc.errors import Conflict, Invalid
 
@@ -60,7 +62,7 @@ def export(
         print(f"wrote workflow {found.id} ({found.name}) to {path}: {rendering.memory(path.stat().st_size)}")
 
 
-def _export_spec(opened: Any, number: int, path: Path, to_stdout: bool) -> int:
+def _export_spec(opened: Torc, number: int, path: Path, to_stdout: bool) -> int:
     from torc.files import write_whole
     from torc.spec.compiler import SUFFIXES
 

@@ -7,15 +7,16 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import typer
 
+from torc.api.base import Torc
 from torc.api.jobs import GetJob, Job
 from torc.api.workflows import GetWorkflow
 from torc.cli import rendering
 from torc.cli.commands.run import output_folder
-from torc.cli.session import torc
+from torc.cli.connection import torc
 from torc.cli.terminal import must_be_heard, out
 from torc.errors import Invalid, NotFound
 from torc.workflow.states import FINISHED
@@ -98,7 +99,7 @@ class _Reader:
     """Prints the logs of a job."""
 
     def __init__(
-        self, opened: Any, job_id: int, wanted: str, tail: int | None, output_dir: Path | None, printer: _Printer
+        self, opened: Torc, job_id: int, wanted: str, tail: int | None, output_dir: Path | None, printer: _Printer
     ) -> None:
         self._opened, self._job_id, self._wanted, self._tail = opened, job_id, wanted, tail
         self._output_dir = output_dir

@@ -13,7 +13,8 @@ from torc.cli.commands.diagnosis import explain
 from torc.cli.commands.job_logs import logs
 from torc.cli.commands.status import Which
 from torc.cli.commands.workflows import DryRun, pairs, show_changes
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.connection import torc, workflow_id
+from torc.cli.session import SESSION
 from torc.workflow.states import State
 
 app = App("List, inspect and change jobs; read their logs.")

@@ -13,10 +13,11 @@ import typer
 from torc.api import users as api
 from torc.cli import rendering
 from torc.cli.commands.users import PasswordStdin
+from torc.cli.connection import torc
 from torc.cli.named_objects import checked
 from torc.cli.options.amounts import seconds
 from torc.cli.secret_input import ask_password, first_line
-from torc.cli.session import SESSION, torc
+from torc.cli.session import SESSION
 from torc.client import credentials
 from torc.client.connect import user_name
 from torc.errors import Forbidden, Invalid, TorcError, Unauthorized

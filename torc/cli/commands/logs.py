@@ -9,13 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
+from torc.api.base import Torc
 from torc.api.workflows import GetWorkflow
 from torc.cli import rendering
 from torc.cli.app import App
 from torc.cli.commands.run import output_folder
 from torc.cli.commands.status import Which
+from torc.cli.connection import database_of, torc, workflow_id
 from torc.cli.options.amounts import memory_bytes
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.session import SESSION
 from torc.cli.settings import SETTINGS
 from torc.errors import NotFound
 from torc.redaction import cleaned
@@ -198,9 +200,9 @@ def _setting(key: str) -> dict[str, Any]:
     return {"key": key, "value": value, "from": origin}
 
 
-def _database(opened: Any) -> str:
+def _database(opened: Torc) -> str:
     """Return which kind of store it is, and nothing of where."""
-    store = getattr(opened, "store", None)
+    store = database_of(opened)
     if store is None:
         return "a server"
     return f"{store.engine.dialect.name}, in this process"

@@ -14,7 +14,8 @@ from torc.cli import rendering
 from torc.cli.app import App
 from torc.cli.commands.mcp_setup import install, uninstall
 from torc.cli.commands.run import output_folder, store_variables
-from torc.cli.session import SESSION, open_torc
+from torc.cli.connection import open_torc
+from torc.cli.session import SESSION
 
 
 def _alone(context: typer.Context) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import rendering
-from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
+from torc.cli.connection import torc, workflow_id
+from torc.cli.session import SESSION, looks_like_spec
 from torc.cli.terminal import print_document
 from torc.client import workloads
 from torc.errors import Invalid

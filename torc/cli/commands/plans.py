@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from torc.api import change_plans as api
+from torc.api.base import Torc
 from torc.cli import rendering
 from torc.cli.app import App
-from torc.cli.session import SESSION, torc
+from torc.cli.connection import torc
+from torc.cli.session import SESSION
 from torc.cli.terminal import confirmed
 from torc.errors import Forbidden, NotFound
 
@@ -108,7 +110,7 @@ def budget(
     rendering.show_one(spent, _SPENDING)
 
 
-def _found(opened: Any, named: str) -> Any:
+def _found(opened: Torc, named: str) -> Any:
     """Find a plan by number or token, with all of its document. Raises NotFound."""
     if named.isdecimal() and named.isascii():
         asked = api.FindInterventions(intervention_id=int(named))

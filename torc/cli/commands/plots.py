@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from torc.api.base import Torc
 from torc.cli import rendering
 from torc.cli.commands.run import output_folder
 from torc.cli.commands.status import Which
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.connection import torc, workflow_id
+from torc.cli.session import SESSION
 
 
 def plot_resources(
@@ -42,7 +44,7 @@ def plot_resources(
         _plot(opened, number, output_folder(output_dir), (output, run, job, dark))
 
 
-def plot_at_the_end(opened: Any, number: int, folder: Path) -> None:
+def plot_at_the_end(opened: Torc, number: int, folder: Path) -> None:
     """Plot a run that has ended, as its spec wants it; what is in the way of that is no fault of the run."""
     from torc.errors import TorcError
 
@@ -53,7 +55,7 @@ def plot_at_the_end(opened: Any, number: int, folder: Path) -> None:
         rendering.note(f"no plots were made: {error}")
 
 
-def _plot(opened: Any, number: int, folder: Path, chosen: tuple[Path | None, int | None, str | None, bool]) -> None:
+def _plot(opened: Torc, number: int, folder: Path, chosen: tuple[Path | None, int | None, str | None, bool]) -> None:
     from torc.files import write_whole
     from torc.reports.plots import plots, rendered
 

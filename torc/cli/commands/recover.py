@@ -10,14 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
+from torc.api.base import Torc
 from torc.api.recovery import RecoverWorkflow
 from torc.cli import rendering
 from torc.cli.commands.run import OutputDir, output_folder, run_stored
 from torc.cli.commands.status import Which
+from torc.cli.connection import torc, workflow_id
 from torc.cli.named_objects import checked
 from torc.cli.options.groups import grouped
 from torc.cli.options.recovery import Budget, Choice, CorrectionOptions, Hook, Reason, fields_of
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.session import SESSION
 from torc.cli.terminal import confirmed
 from torc.errors import Conflict
 from torc.units import human_duration
@@ -106,7 +108,7 @@ def _accepted(found: Any) -> list[str]:
     return keys
 
 
-def _find_orphans(opened: Any, number: int, folder: Path) -> None:
+def _find_orphans(opened: Torc, number: int, folder: Path) -> None:
     """Give up runners of this machine that died, so that what they ran is known to have failed."""
     from torc.runner import dead_runners, hardware
 

@@ -13,11 +13,13 @@ from typing import Annotated, Any
 
 import typer
 
+from torc.api.base import Torc
 from torc.cli import rendering
 from torc.cli.app import App
 from torc.cli.commands.status import Which
+from torc.cli.connection import database_of, server_of, torc, workflow_id
 from torc.cli.options.amounts import memory_bytes, seconds
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.session import SESSION
 from torc.errors import Invalid, NotFound
 from torc.units import human_bytes
 from torc.workflow.access import level
@@ -305,34 +307,36 @@ def _seconds(text: str, option: str) -> int:
     return found
 
 
-def _store(opened: Any, number: int, server_url: str | None) -> Any:
+def _store(opened: Torc, number: int, server_url: str | None) -> Any:
     """Tell by what workers elsewhere find the store. Raises Invalid for a database that only this machine has."""
     from torc.remote.scripts import StoreAddress
 
-    url = server_url or getattr(opened, "url", None)
+    server, store = server_of(opened), database_of(opened)
+    url = server_url or (server.url if server is not None else None)
     if url is not None:
         token = os.environ.get("TORC_WORKER_TOKEN") or token_for_workers(opened, number)
         variables = {"TORC_API_URL": url, **({"TORC_TOKEN": token} if token else {})}
-        return StoreAddress(url, variables, _authority(getattr(opened, "ca_file", None)))
-    if opened.store.path is not None:
+        return StoreAddress(url, variables, _authority(server.ca_file if server is not None else None))
+    if store.path is not None:
         raise Invalid(
-            f"workers elsewhere cannot reach the database {opened.store.path}",
+            f"workers elsewhere cannot reach the database {store.path}",
             hint="begin a server for it: torc server start",
         )
-    engine = opened.store.engine.url
+    engine = store.engine.url
     return StoreAddress(
         engine.render_as_string(hide_password=True), {"TORC_DB": engine.render_as_string(hide_password=False)}
     )
 
 
-def token_for_workers(opened: Any, number: int) -> str | None:
+def token_for_workers(opened: Torc, number: int) -> str | None:
     """Make a token that can run this workflow and nothing else; where none can be made, it is the one of this command."""
     from torc.api.users import CreateToken, GetMe
 
-    if getattr(opened, "token", None) is None:
+    server = server_of(opened)
+    if server is None or server.token is None:
         return None
     if shares_token(opened):
-        return str(opened.token)
+        return server.token
     me = opened.send(GetMe())
     user = {} if me.user_id is not None else {"user": me.user}
     request = CreateToken(
@@ -347,7 +351,7 @@ def token_for_workers(opened: Any, number: int) -> str | None:
         ) from None
 
 
-def shares_token(opened: Any) -> bool:
+def shares_token(opened: Torc) -> bool:
     """Return whether workers must use this command's own token: it may not create another, or there is no account to create one for."""
     from torc.api.users import GetMe, ListUsers
 

@@ -9,14 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
+from torc.api.base import Torc
 from torc.cli import rendering
 from torc.cli.app import App
 from torc.cli.commands.results import list_results
 from torc.cli.commands.run import output_folder, summarize
 from torc.cli.commands.status import Which
 from torc.cli.commands.utilization import check_resource_utilization
+from torc.cli.connection import torc, workflow_id
 from torc.cli.options.amounts import memory_bytes
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.session import SESSION
 from torc.cli.terminal import print_json
 
 reports = App("Report on a run: tables, a page, an archive for publication.")
@@ -65,7 +67,7 @@ def report_results(
     _write_page(report, html, with_attempts=True)
 
 
-def _gathered(opened: Any, number: int) -> Any:
+def _gathered(opened: Torc, number: int) -> Any:
     from torc import __version__
     from torc.reports.report_data import gather
 

@@ -11,8 +11,8 @@ from torc.api.runs import GetResult, ListResults
 from torc.cli import rendering
 from torc.cli.app import App
 from torc.cli.commands.status import Which
+from torc.cli.connection import torc, workflow_id
 from torc.cli.named_objects import Limit
-from torc.cli.session import torc, workflow_id
 from torc.units import human_bytes
 from torc.workflow.states import State
 

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from torc.api.base import Torc
 from torc.cli import rendering
+from torc.cli.connection import Server, database_of, server_of, torc, workflow_id
 from torc.cli.options.amounts import memory_bytes, seconds
-from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
+from torc.cli.session import SESSION, looks_like_spec
 from torc.cli.store_wait import DEFAULT_SECONDS, ServerWait, torc_when_it_answers, wait_seconds
 from torc.errors import Invalid
 from torc.workflow.exit_codes import signal_name, signal_of
@@ -147,12 +149,12 @@ def output_folder(named: Path | None = None) -> Path:
     return named or Path(SESSION.settings.text("run.output_dir") or "torc_output")
 
 
-def run_stored(opened: Any, number: int, output_dir: Path | None = None) -> int:
+def run_stored(opened: Torc, number: int, output_dir: Path | None = None) -> int:
     """Run a stored workflow here, as the settings say; returns the exit code."""
     return _run(opened, number, _options(None, None, None, None, output_dir, None, None, "local"), False)
 
 
-def options_for(opened: Any, output_dir: Path | None = None) -> Any:
+def options_for(opened: Torc, output_dir: Path | None = None) -> Any:
     """Return how to run here, as the settings say, for whoever runs without a command of its own."""
     from dataclasses import replace
 
@@ -160,7 +162,7 @@ def options_for(opened: Any, output_dir: Path | None = None) -> Any:
     return replace(options, store_variables=store_variables(opened))
 
 
-def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
+def _run(opened: Torc, number: int, options: Any, quiet: bool) -> int:
     from dataclasses import replace
 
     from torc.api.workflows import GetWorkflow
@@ -173,7 +175,7 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
         rendering.note(f"note: this machine has no bash; commands run under {shell.SH}")
     options = replace(options, store_variables=store_variables(opened))
     workflow = opened.send(GetWorkflow(workflow_id=number))
-    path = getattr(getattr(opened, "store", None), "path", None)  # a server makes its own copies
+    path = getattr(database_of(opened), "path", None)  # a server makes its own copies
     every = interval_of() if path is not None and options.kind == "local" else None
     with (
         kept(str(path), every),
@@ -189,7 +191,7 @@ def _run(opened: Any, number: int, options: Any, quiet: bool) -> int:
     return code
 
 
-def plot_where_wanted(opened: Any, workflow: Any, folder: Path) -> None:
+def plot_where_wanted(opened: Torc, workflow: Any, folder: Path) -> None:
     """Plot a run that has ended where its spec asks for it."""
     if ((workflow.settings or {}).get("resource_monitor") or {}).get("generate_plots"):
         from torc.cli.commands.plots import plot_at_the_end
@@ -197,11 +199,11 @@ def plot_where_wanted(opened: Any, workflow: Any, folder: Path) -> None:
         plot_at_the_end(opened, workflow.id, folder)
 
 
-def store_variables(opened: Any) -> dict[str, str]:
+def store_variables(opened: Torc) -> dict[str, str]:
     """Return the variables by which another process of this user finds the same."""
-    store = getattr(opened, "store", None)
-    if store is None:
-        found = {**server_variables(opened), "TORC_TOKEN_FILE": opened.token_file, "TORC_CA_FILE": opened.ca_file}
+    server, store = server_of(opened), database_of(opened)
+    if server is not None:
+        found = {**server_variables(server), "TORC_TOKEN_FILE": server.token_file, "TORC_CA_FILE": server.ca_file}
         return {
             name: str(Path(value).absolute()) if name != "TORC_API_URL" else value
             for name, value in found.items()
@@ -211,13 +213,13 @@ def store_variables(opened: Any) -> dict[str, str]:
     return {"TORC_DB": place}
 
 
-def server_variables(opened: Any) -> dict[str, str]:
+def server_variables(server: Server) -> dict[str, str]:
     """Return the variables with which processes elsewhere find the same server, even after it restarts at another address."""
-    file = {"TORC_SERVER_FILE": opened.server_file} if opened.server_file else {}
-    return {"TORC_API_URL": str(opened.url), **file}
+    file = {"TORC_SERVER_FILE": server.server_file} if server.server_file else {}
+    return {"TORC_API_URL": server.url, **file}
 
 
-def _tell_what_is_left(opened: Any, number: int, runner_id: int) -> None:
+def _tell_what_is_left(opened: Torc, number: int, runner_id: int) -> None:
     """Say why ready jobs were left: no budget is left, this runner is too small, or not one of those that they are for."""
     from torc.api.data import GetRequirement
     from torc.api.jobs import GetJob, ListJobs
@@ -247,7 +249,7 @@ def _fits(wanted: Any, capacity: Any) -> bool:
     return all(getattr(wanted, name) <= getattr(capacity, name) for name in ("num_cpus", "memory_bytes", "num_gpus"))
 
 
-def summarize(opened: Any, number: int, output_dir: Path, *, stopped: bool = False) -> int:
+def summarize(opened: Torc, number: int, output_dir: Path, *, stopped: bool = False) -> int:
     """Print how a run went and give the exit code."""
     from torc.api.runs import SummarizeRun
 

@@ -15,6 +15,7 @@ import psutil
 import typer
 
 from torc import __version__
+from torc.api.base import Torc
 from torc.cli import periodic_backups, rendering
 from torc.cli.app import App
 from torc.cli.commands.mcp import mounted
@@ -241,7 +242,7 @@ def _check_beginning(folder: Path, database: str, host: str, auth: bool | None, 
     return auth
 
 
-def _check_accounts(opened: Any) -> None:
+def _check_accounts(opened: Torc) -> None:
     from torc.api.users import ListUsers
 
     if not opened.send(ListUsers(limit=1)).items:

@@ -12,8 +12,9 @@ import typer
 from torc.cli import rendering
 from torc.cli.commands.run import OutputDir, output_folder
 from torc.cli.commands.slurm_allocations import refresh
+from torc.cli.connection import torc, workflow_id
 from torc.cli.options.amounts import seconds
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.session import SESSION
 from torc.errors import NotFound
 
 Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from torc.api.base import Torc
 from torc.cli import rendering
 from torc.cli.commands.run import OutputDir
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.connection import torc, workflow_id
+from torc.cli.session import SESSION
 from torc.cli.terminal import print_document
 from torc.errors import Invalid, NotFound, Unavailable
 
@@ -65,7 +67,7 @@ def schedule_nodes(
         raise typer.Exit(1)
 
 
-def _request(opened: Any, number: int, scheduler: str | None, settings: dict[str, Any]) -> Any:
+def _request(opened: Torc, number: int, scheduler: str | None, settings: dict[str, Any]) -> Any:
     """Return the request that a scheduler of the workflow stands for. Raises NotFound and Invalid."""
     from torc.api.data import ListSlurmSchedulers
     from torc.api.workflows import GetWorkflow
@@ -110,7 +112,7 @@ def list_(
         _show(found.items, more=found.cursor is not None, places={} if SESSION.json else _places(found.items))
 
 
-def refresh(opened: Any, numbers: Sequence[int]) -> bool:
+def refresh(opened: Torc, numbers: Sequence[int]) -> bool:
     """Look at the cluster, when some of the allocations were not seen of late, or are about to end; tells whether it did."""
     due = [number for number in numbers if _is_stale(opened, number)]
     if not due:
@@ -131,7 +133,7 @@ def refresh(opened: Any, numbers: Sequence[int]) -> bool:
     return True
 
 
-def _is_stale(opened: Any, number: int) -> bool:
+def _is_stale(opened: Torc, number: int) -> bool:
     from torc.api.allocations import ListAllocations
     from torc.api.workflows import GetWorkflow
 
@@ -308,7 +310,7 @@ def _places(items: Any) -> Any:
         return {}
 
 
-def cancel_all(opened: Any, number: int) -> None:
+def cancel_all(opened: Torc, number: int) -> None:
     """Cancel the allocations of a workflow that was canceled; where the cluster cannot be told, say who will tell it."""
     from torc.api.allocations import ListAllocations
 
@@ -329,7 +331,7 @@ def cancel_all(opened: Any, number: int) -> None:
         print(f"cancelled {len(made)} allocation(s)")
 
 
-def take_in_ends(opened: Any, number: int) -> int:
+def take_in_ends(opened: Torc, number: int) -> int:
     """Look at the cluster for the allocations of a workflow that are open; returns how many runners have ended with theirs."""
     from torc.api.allocations import ListAllocations
 
@@ -341,7 +343,7 @@ def take_in_ends(opened: Any, number: int) -> int:
     return poll(opened, SlurmBackend(), [number], heal=False).runners_ended
 
 
-def open_allocations(opened: Any, number: int) -> list[Any]:
+def open_allocations(opened: Torc, number: int) -> list[Any]:
     """Return the allocations of a workflow that have not ended."""
     from torc.api.allocations import ListAllocations
 
@@ -357,7 +359,7 @@ def shown_state(workflow: Any, allocations: Sequence[Any]) -> str:
     return "waits for allocations" if any(map(is_to_come, allocations)) else str(workflow.state)
 
 
-def summary_lines(opened: Any, number: int) -> list[str]:
+def summary_lines(opened: Torc, number: int) -> list[str]:
     """Return what `torc status` says of the allocations of a workflow that have not ended."""
     items = open_allocations(opened, number)
     lines = []

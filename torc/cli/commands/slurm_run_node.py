@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from torc.api.base import Torc
 from torc.cli import rendering
 from torc.cli.commands.run import MaxJobs, OutputDir, output_folder, plot_where_wanted, store_variables, summarize
 from torc.cli.session import SESSION
@@ -101,7 +102,7 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
         _plot_after_the_last(opened, number, options.output_dir)
 
 
-def _plot_after_the_last(opened: Any, number: int, folder: Path) -> None:
+def _plot_after_the_last(opened: Torc, number: int, folder: Path) -> None:
     """Plot the run where its spec asks for it, when it is over and no other runner is left that would."""
     from torc.api.runs import ListRunners
     from torc.api.workflows import GetWorkflow

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import rendering
-from torc.cli.session import SESSION, read_spec, torc
+from torc.cli.connection import torc
+from torc.cli.session import SESSION, read_spec
 from torc.cli.terminal import print_json, style
 from torc.errors import Conflict, Invalid
 

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from torc.api.base import Torc
 from torc.api.workflows import GetWorkflow
 from torc.cli import rendering
 from torc.cli.commands.slurm_allocations import open_allocations, shown_state, summary_lines
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.connection import torc, workflow_id
+from torc.cli.session import SESSION
 from torc.workflow.states import FINISHED, State
 
 Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
@@ -55,7 +57,7 @@ def _print(workflow: Any, allocations: list[Any]) -> None:
         )
 
 
-def _how_to_go_on(opened: Any, number: int, *, is_submitted: bool) -> str:
+def _how_to_go_on(opened: Torc, number: int, *, is_submitted: bool) -> str:
     """Say how to get a workflow going: as it was done before."""
     from torc.api.allocations import ListAllocations
 
@@ -65,7 +67,7 @@ def _how_to_go_on(opened: Any, number: int, *, is_submitted: bool) -> str:
     return "go on in new allocations with: torc submit" if before else "go on with: torc run"
 
 
-def summarize_failures(opened: Any, number: int) -> None:
+def summarize_failures(opened: Torc, number: int) -> None:
     """Print the first failures."""
     from torc.api.runs import SummarizeRun
     from torc.cli.commands.run import waits, why

@@ -8,9 +8,10 @@ import typer
 
 from torc.cli import rendering
 from torc.cli.commands.run import OutputDir
+from torc.cli.connection import torc, workflow_id
 from torc.cli.options.allocation_plans import Account, Planning
 from torc.cli.options.groups import grouped
-from torc.cli.session import SESSION, looks_like_spec, torc, workflow_id
+from torc.cli.session import SESSION, looks_like_spec
 
 Server = Annotated[
     str | None,

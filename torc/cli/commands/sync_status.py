@@ -8,7 +8,8 @@ from torc.api import workflows as api
 from torc.cli import rendering
 from torc.cli.commands.run import OutputDir
 from torc.cli.commands.status import Which
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.connection import torc, workflow_id
+from torc.cli.session import SESSION
 
 
 def sync_status(workflow: Which = None, output_dir: OutputDir = None) -> None:

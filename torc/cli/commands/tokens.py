@@ -9,9 +9,10 @@ import typer
 from torc.api import users as api
 from torc.cli import rendering
 from torc.cli.app import App
+from torc.cli.connection import torc, workflow_id
 from torc.cli.named_objects import Limit, checked, done
 from torc.cli.options.amounts import seconds
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.session import SESSION
 from torc.workflow.access import LEVELS
 
 tokens = App("What programs show instead of a password.")

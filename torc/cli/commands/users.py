@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from torc.api import users as api
+from torc.api.base import Torc
 from torc.cli import rendering
 from torc.cli.app import App
+from torc.cli.connection import server_of, torc
 from torc.cli.named_objects import Limit, checked, done
 from torc.cli.secret_input import ask_password
-from torc.cli.session import torc
 from torc.errors import Invalid, NotFound
 from torc.units import whole_number
 
@@ -126,11 +127,15 @@ def set_password(
     done({"user_id": number}, "the password is set")
 
 
-def _by_password(opened: Any, user: str, password: str, request: Any) -> None:
+def _by_password(opened: Torc, user: str, password: str, request: Any) -> None:
     """Ask a server with a password instead of the token."""
     from torc.client.remote import Remote
 
-    by_password = Remote(opened.url, password=(user, password), ca_file=opened.ca_file)
+    server = server_of(opened)
+    if server is None:
+        opened.send(request)
+        return
+    by_password = Remote(server.url, password=(user, password), ca_file=server.ca_file)
     try:
         by_password.send(request)
     finally:
@@ -167,7 +172,7 @@ def import_htpasswd(
     rendering.show_list(made, _USERS, empty="there is nobody in the file")
 
 
-def user_id(opened: Any, named: str) -> int:
+def user_id(opened: Torc, named: str) -> int:
     """Find an account by name or id. Raises NotFound."""
     found = opened.send(api.ListUsers(name=named, limit=1)).items if not set(named) & set("*?") else ()
     if found:

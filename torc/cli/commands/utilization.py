@@ -9,7 +9,8 @@ import typer
 from torc.api.utilization import CheckUtilization, CorrectResources
 from torc.cli import rendering
 from torc.cli.commands.status import Which
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.connection import torc, workflow_id
+from torc.cli.session import SESSION
 from torc.units import human_duration
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from torc.api.base import Torc
 from torc.api.events import ListEvents
 from torc.api.workflows import GetWorkflow
 from torc.cli import rendering
@@ -27,10 +28,11 @@ from torc.cli.cluster_watch import (
 from torc.cli.commands.recover import run_hook, show_left
 from torc.cli.commands.run import OutputDir, options_for, output_folder, summarize
 from torc.cli.commands.status import Which
+from torc.cli.connection import torc, workflow_id
 from torc.cli.options.amounts import seconds
 from torc.cli.options.groups import grouped
 from torc.cli.options.recovery import Budget, Choice, CorrectionOptions, Hook, Reason, fields_of, given
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.session import SESSION
 from torc.errors import Conflict, Forbidden, Invalid, NotFound, TorcError, Unavailable
 
 _WAIT_SECONDS = 2.0
@@ -102,7 +104,7 @@ def _refuse_to_look_on(options: list[str]) -> None:
 # -- following --------------------------------------------------------------------------------------------------
 
 
-def _follow(opened: Any, number: int, folder: Path) -> int:
+def _follow(opened: Torc, number: int, folder: Path) -> int:
     if is_on_cluster(opened, number):
         from torc.cli.follower import follow
 
@@ -153,7 +155,7 @@ class _How(NamedTuple):
     auto_schedule: AutoSchedule | None
 
 
-def _recover(opened: Any, number: int, folder: Path, how: _How, *, is_alone: bool) -> int:
+def _recover(opened: Torc, number: int, folder: Path, how: _How, *, is_alone: bool) -> int:
     from torc.automation import lock, log_file
     from torc.automation.watch import WorkflowWatch
 
@@ -183,7 +185,7 @@ def _recover(opened: Any, number: int, folder: Path, how: _How, *, is_alone: boo
         return code
 
 
-def _hands(opened: Any, number: int, folder: Path, auto_schedule: AutoSchedule | None, *, quiet: bool) -> Any:
+def _hands(opened: Torc, number: int, folder: Path, auto_schedule: AutoSchedule | None, *, quiet: bool) -> Any:
     """Return what gets work going: allocations, where the workflow has or asks for some, else this machine."""
     from torc.automation.local_executor import LocalExecutor
     from torc.cli.live_display import display

@@ -20,8 +20,9 @@ from torc.cli.commands.status import Which, status
 from torc.cli.commands.submit import submit
 from torc.cli.commands.sync_status import sync_status
 from torc.cli.commands.utilization import correct_resources
+from torc.cli.connection import torc, workflow_id
 from torc.cli.options.amounts import seconds
-from torc.cli.session import SESSION, torc, workflow_id
+from torc.cli.session import SESSION
 from torc.cli.terminal import confirm
 from torc.errors import Invalid
 from torc.workflow.states import FINISHED, State
