@@ -39,4 +39,4 @@ def _counted(*arguments, **named):  # type: ignore[no-untyped-def]
 
 
 os.posix_spawn = _counted
-spawner.main(int(sys.argv[1]))
+spawner.main(int(sys.argv[1]), int(sys.argv[2]))

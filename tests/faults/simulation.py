@@ -553,9 +553,6 @@ class World:
             return
         if isinstance(event, Replied):
             self._end_given_up(event.reply)
-        if slot.runner_id in self.without_spawners and not isinstance(event, Tick):
-            self._leave(slot, was_lost=True)  # it finds its spawners gone
-            return
         try:
             effects = reactor.react(slot.state, event, slot.settings, self.now)
         except (KeyError, IndexError, ValueError) as error:
@@ -568,7 +565,11 @@ class World:
         """Do what `Loop._end_given_up` does: end what runners of this machine still run that have lost their jobs."""
         for each in reply.given_up:
             self.without_spawners.add(each.runner_id)
-            for process in [other for other in self.processes if other.runner_id == each.runner_id]:
+            processes = [other for other in self.processes if other.runner_id == each.runner_id]
+            for slot in {process.slot for process in processes if process.slot.runner_id == each.runner_id}:
+                heads = tuple(job_id for job_id, process in slot.processes.items() if process in processes)
+                self._later(slot, 0.001, SpawnerDied("was killed", heads))  # before what ends with it
+            for process in processes:
                 self._end_process(process)
 
     def _perform(self, slot: Slot, effects: list[Effect]) -> None:
@@ -639,6 +640,9 @@ class World:
                     f"and attempt {attempt}"
                 )
         if slot.runner_id in self.without_spawners:
+            self._later(slot, 0.001, Withdrawn(job_id))
+            if line := slot.lines.pop(slot.places[job_id], None):
+                self._begin_process(slot, line[0].assignment.job_id, line[0].assignment.attempt)
             return
         script = self.scripts[job_id]
         self.tries[job_id] += 1

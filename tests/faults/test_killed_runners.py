@@ -16,6 +16,7 @@ from tests.support.running import (
     children,
     is_alive,
     kill_with_spawner,
+    results,
     run,
     spawners,
     start_process,
@@ -133,18 +134,18 @@ def test_jobs_end_with_their_runner_before_anybody_runs_again(local: Embedded, t
     wait_until(lambda: not is_alive(left), "the job has ended with its runner")
 
 
-def test_a_killed_spawner_ends_the_run_with_a_reason_and_leaves_nothing(local: Embedded, tmp_path: Path) -> None:
-    command = "[ -e again ] && exit; (echo $$ > pid; exec sleep 1000)"
+def test_a_killed_spawner_ends_its_job_with_a_reason_and_leaves_nothing(local: Embedded, tmp_path: Path) -> None:
+    command = "(echo $$ > pid; exec sleep 1000)"
     number = store(local, tmp_path, [{"name": "a", "command": command}])
     process = start_process(tmp_path / "torc.db", number, tmp_path / "out")
     left = int(wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the job runs"))
     (starter,) = (pid for pid in spawners(process) if children(pid))
     os.kill(starter, signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode and "was killed by signal 9" in err
-    wait_until(lambda: not is_alive(left), "the job has ended")
-    (tmp_path / "again").touch()
-    assert run(local, number, tmp_path).workflow.state == "completed"
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and '"state": "failed"' in out, err
+    assert not is_alive(left)
+    result = results(local, number)["a"]
+    assert (result.reason, result.return_code) == ("parent_killed", 137)
 
 
 def test_a_living_runner_and_its_jobs_are_left_alone(local: Embedded, tmp_path: Path) -> None:

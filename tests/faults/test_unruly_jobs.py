@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.running import is_alive, run, run_jobs, start_process, store, wait_until
+from torc.api.runs import Result
 from torc.client.embedded import Embedded
-from torc.errors import Invalid
+from torc.errors import Invalid, Unavailable
+from torc.runner.reactor import MOST_DEATHS
 
 SPAWN = {
     "in its group": "sleep 1000 & echo $! > pid",
@@ -169,6 +172,120 @@ def test_a_job_that_stops_what_started_it_ends_at_its_limit(local: Embedded, tmp
     job = {"name": "a", "command": "kill -STOP $PPID; sleep 1000", "resource_requirements": "brief"}
     found = run_jobs(local, tmp_path, job, fields={"resource_requirements": needs}, grace_seconds=0.3)
     assert (found["a"].reason, found["a"].return_code) == ("timeout", 152)
+
+
+KILL = "kill -9 $PPID"
+KILLED = ("failed", "parent_killed", 137)
+
+
+def _ending(result: Result) -> tuple[str, str | None, int | None]:
+    return result.state.value, result.reason, result.return_code
+
+
+@pytest.mark.parametrize("command", [KILL, f"{KILL}; sleep 1000", f"{KILL}; rm -rf out/job_stdio; exec sleep 1000"])
+def test_a_job_that_kills_what_started_it_has_failed_and_the_run_goes_on(
+    local: Embedded, tmp_path: Path, command: str
+) -> None:
+    jobs = [{"name": "a", "command": command}, {"name": "b", "command": "true"}]
+    found = run_jobs(local, tmp_path, *jobs, max_parallel_jobs=1)
+    assert (_ending(found["a"]), found["a"].attempt) == (KILLED, 1)
+    assert "was killed by signal 9" in (found["a"].detail or "")
+    assert _ending(found["b"]) == ("completed", None, 0)
+
+
+def test_jobs_beside_one_that_kills_its_spawner_go_on(local: Embedded, tmp_path: Path) -> None:
+    long = "echo x >> {0}; until [ -e after ]; do sleep 0.01; done"
+    jobs = [
+        {"name": "b", "command": long.format("b")},
+        {"name": "c", "command": long.format("c")},
+        {"name": "a", "command": "until [ -e b -a -e c ]; do sleep 0.01; done; " + KILL},
+        {"name": "after", "command": "touch after", "depends_on": ["a"], "cancel_on_blocking_job_failure": False},
+    ]
+    found = run_jobs(local, tmp_path, *jobs, max_parallel_jobs=3)
+    assert _ending(found.pop("a")) == KILLED
+    assert {(_ending(result), result.attempt) for result in found.values()} == {(("completed", None, 0), 1)}
+    assert {(tmp_path / name).read_text() for name in "bc"} == {"x\n"}
+
+
+def test_what_shares_a_spawner_that_is_killed_ends_with_it_and_counts_as_an_attempt(
+    local: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torc.runner.spawner_client._MOST_SPAWNERS", 1)
+    jobs = [
+        {"name": "long", "command": "echo $$ >> long; exec sleep 1000"},
+        {"name": "a", "command": "until [ -s long ]; do sleep 0.01; done; " + KILL},
+        {"name": "later", "command": "for pid in $(cat long); do ! kill -0 $pid || exit 1; done"},
+    ]
+    found = run_jobs(local, tmp_path, *jobs, max_parallel_jobs=2)
+    assert [_ending(found[name]) for name in ("long", "a")] == [KILLED, KILLED]
+    assert _ending(found["later"]) == ("completed", None, 0)
+    assert len((tmp_path / "long").read_text().split()) == 1
+
+
+def test_short_jobs_in_one_line_with_a_killer_are_neither_lost_nor_run_twice(local: Embedded, tmp_path: Path) -> None:
+    jobs = [{"name": f"j{n:02}", "command": f"echo x >> ran{n}"} for n in range(60)]
+    for n in (25, 40):
+        jobs[n]["command"] += f"; {KILL}"
+    found = run_jobs(local, tmp_path, *jobs, max_parallel_jobs=1)
+    assert {name: _ending(found.pop(name)) for name in ("j25", "j40")} == {"j25": KILLED, "j40": KILLED}
+    assert {(_ending(result), result.attempt) for result in found.values()} == {(("completed", None, 0), 1)}
+    assert {(tmp_path / f"ran{n}").read_text() for n in range(60)} == {"x\n"}
+
+
+@pytest.mark.parametrize("how", SPAWN)
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_a_job_has_begun_that_kills_its_spawner_ends_before_anything_else_begins(
+    local: Embedded, tmp_path: Path, how: str, keeps: bool
+) -> None:
+    begin = f"{SPAWN[how]}; until [ -s pid ]; do sleep 0.01; done; {KILL}; sleep 1000"
+    jobs = [
+        {"name": "a", "command": begin, "keep_background_processes": keeps},
+        {"name": "b", "command": "grep -q '^State:.[RSDT]' /proc/$(cat pid)/status && exit 1; true"},
+    ]
+    found = run_jobs(local, tmp_path, *jobs, max_parallel_jobs=1)
+    assert [_ending(found[name]) for name in "ab"] == [KILLED, ("completed", None, 0)]
+
+
+def test_other_children_of_the_process_that_runs_a_workflow_outlive_the_death_of_a_spawner(
+    local: Embedded, tmp_path: Path
+) -> None:
+    with subprocess.Popen(["sleep", "1000"], env={}, executable="/bin/sleep", start_new_session=True) as innocent:
+        assert _ending(run_jobs(local, tmp_path, {"name": "a", "command": KILL})["a"]) == KILLED
+        assert innocent.poll() is None
+        innocent.kill()
+
+
+def test_rules_decide_about_a_job_that_kills_its_spawner(local: Embedded, tmp_path: Path) -> None:
+    handler = {"name": "again", "rules": [{"exit_codes": [137], "max_retries": 2}]}
+    job = {"name": "a", "command": f"echo x >> ran; {KILL}; sleep 1000", "failure_handler": "again"}
+    result = run_jobs(local, tmp_path, job, fields={"failure_handlers": [handler]})["a"]
+    assert (_ending(result), result.attempt) == (KILLED, 3)
+    assert (tmp_path / "ran").read_text() == "x\nx\nx\n"
+
+
+def test_a_run_ends_when_what_starts_its_jobs_dies_again_and_again(local: Embedded, tmp_path: Path) -> None:
+    handler = {"name": "again", "rules": [{"match_all_exit_codes": True, "max_retries": MOST_DEATHS + 1}]}
+    job = {"name": "a", "command": f"echo x >> ran; {KILL}; sleep 1000", "failure_handler": "again"}
+    number = store(local, tmp_path, [job], failure_handlers=[handler])
+    with pytest.raises(Unavailable, match=f"died {MOST_DEATHS} times.*killed by signal 9"):
+        run(local, number, tmp_path)
+    assert len((tmp_path / "ran").read_text().split()) == MOST_DEATHS
+    assert run(local, number, tmp_path).workflow.state == "failed", "each attempt has counted"
+    assert len((tmp_path / "ran").read_text().split()) == MOST_DEATHS + 2
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_start_that_a_spawner_died_with_before_it_told_of_it(
+    local: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_begun: bool
+) -> None:
+    monkeypatch.setattr("torc.runner.spawner.__file__", str(Path(__file__).with_name("crash_spawner.py")))
+    monkeypatch.setenv("TORC_TEST_CRASH_SPAWNER", str(tmp_path))
+    (tmp_path / "spawner_crashes").write_text("2" if is_begun else "1")
+    command = "[ -e spawned_before ] && exit; touch spawned_before; exec sleep 1000" if is_begun else "echo x >> ran"
+    result = run_jobs(local, tmp_path, {"name": "a", "command": command})["a"]
+    assert (tmp_path / "spawner_crashed").exists()
+    assert (_ending(result), result.attempt) == (KILLED if is_begun else ("completed", None, 0), 1)
+    assert is_begun or (tmp_path / "ran").read_text() == "x\n"
 
 
 def test_a_gigabyte_on_stdout_goes_to_its_file_and_not_through_the_runner(local: Embedded, tmp_path: Path) -> None:

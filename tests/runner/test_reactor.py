@@ -28,7 +28,8 @@ from tests.runner.harness import (
 )
 from torc.api.runs import ExchangeReply
 from torc.runner.exchange_policy import HOLD_SECONDS, REPORT_SECONDS
-from torc.runner.state import OutOfMemory, Unreachable
+from torc.runner.reactor import MOST_DEATHS
+from torc.runner.state import OutOfMemory, SpawnerDied, Unreachable
 
 
 def test_it_asks_for_work_at_once_with_all_that_is_free() -> None:
@@ -190,7 +191,7 @@ def test_a_node_that_lets_nothing_start_is_left_with_the_reason_and_the_jobs_giv
             break
     else:
         raise AssertionError("it never left")
-    assert r.state.trouble == "cannot start: No space left on device"
+    assert r.state.trouble and r.state.trouble.why == "cannot start: No space left on device"
     assert r.state.num_failed == 0
 
 
@@ -704,3 +705,97 @@ def test_a_full_runner_asks_for_no_retry_that_it_has_no_room_for() -> None:
     r.answered(waiting=1, due_seconds=1.0)
     r.later(10.0)
     assert r.take(Send) == []
+
+
+# -- spawners that die ------------------------------------------------------------------------------------------
+
+
+def test_after_the_death_of_a_spawner_nothing_starts_before_the_store_says_that_nobody_took_over() -> None:
+    r = Reactor(num_cpus=2)
+    r.replied(job(1), job(2))
+    r.later(REPORT_SECONDS)
+    assert r.sent().started, "this was asked before"
+    r.tell(SpawnerDied("was killed by signal 9", (1,)))
+    assert r.ended(1, 137, is_doubtful=True) == []
+    assert r.replied(job(3)) == []
+    request = r.sent()
+    assert request.finished == [], "as long as it is not known, nothing is told of what may be another runner's"
+    assert r.replied() == [3]
+    r.later(REPORT_SECONDS)
+    assert [(done.job_id, done.outcome, done.reason, done.return_code) for done in r.sent().finished] == [
+        (1, "failed", "parent_killed", 137)
+    ]
+
+
+def test_a_runner_that_was_given_up_reports_nothing_of_what_ended_with_its_spawners() -> None:
+    r = Reactor(num_cpus=2)
+    action = ActionAssignment(action_id=1, firing_id=9, trigger_type="on_workflow_start", commands=["true"])
+    r.replied(job(1), actions=[action])
+    r.answered()
+    r.tell(SpawnerDied("was killed by signal 9", (1,)))
+    r.ended(1, 137, is_doubtful=True)
+    r.tell(ActionExited(9, 137, is_doubtful=True))
+    request = r.sent()
+    assert (request.finished, request.actions_finished, r.take(Keep)) == ([], [], [])
+    r.answered(runner_is_lost=True)
+    assert r.take(Leave) and not (r.take(Send) or r.take(Keep))
+
+
+def test_what_ended_with_a_spawner_is_held_by_the_runner_until_it_is_told() -> None:
+    r = Reactor(num_cpus=1)
+    r.replied(job(1))
+    r.later(REPORT_SECONDS)
+    request = r.sent()
+    r.tell(SpawnerDied("was killed by signal 9", (1,)))
+    r.ended(1, 137, is_doubtful=True)
+    r.tell(Unreachable(request))
+    r.later(5.0)
+    asks = r.sent()
+    assert [item.job_id for item in asks.held or ()] == [1], "the store does not give it to others as forgotten"
+    r.answered()
+    assert [done.job_id for done in r.sent().finished] == [1]
+
+
+def test_an_action_does_not_begin_by_an_answer_from_before_the_death_of_a_spawner() -> None:
+    r = Reactor()
+    action = ActionAssignment(action_id=1, firing_id=9, trigger_type="on_workflow_start", commands=["true"])
+    r.replied(job(1), actions=[action])
+    assert r.sent().actions_started == [9]
+    r.tell(SpawnerDied("was killed by signal 9", (1,)))
+    r.ended(1, 137, is_doubtful=True)
+    r.answered()
+    assert r.take(RunAction) == []
+    assert r.sent().actions_started == [9]
+    r.answered()
+    assert r.take(RunAction) == [RunAction(action)]
+
+
+def test_a_runner_whose_spawners_die_again_and_again_leaves_and_each_attempt_has_counted() -> None:
+    r = Reactor(num_cpus=1)
+    for attempt in range(1, MOST_DEATHS):
+        r.replied(job(1, attempt=attempt))
+        r.tell(SpawnerDied("was killed by signal 9", (1,)))
+        r.ended(1, 137, is_doubtful=True)
+        r.answered()
+        assert [done.attempt for done in r.sent().finished] == [attempt]
+    r.replied(job(1, attempt=MOST_DEATHS))
+    r.tell(SpawnerDied("was killed by signal 9", (1,)))
+    r.ended(1, 137, is_doubtful=True)
+    r.answered()
+    assert [(done.attempt, done.outcome) for done in r.sent().finished] == [(MOST_DEATHS, "failed")]
+    r.answered(job(2))
+    assert r.take(StartAttempt) == []
+    r.answered()
+    assert r.take(Leave) and r.state.trouble
+
+
+def test_deaths_of_spawners_between_jobs_that_end_by_themselves_are_borne() -> None:
+    r = Reactor(num_cpus=1)
+    for number in range(1, 4 * MOST_DEATHS, 2):
+        assert r.replied(job(number)) == [number]
+        r.tell(SpawnerDied("was killed by signal 9", (number,)))
+        r.ended(number, 137, is_doubtful=True)
+        r.answered()
+        assert r.replied(job(number + 1)) == [number + 1]
+        r.ended(number + 1)
+    assert r.state.trouble is None

@@ -27,6 +27,7 @@ Reason = Literal[
     "runner_lost",
     "canceled",
     "recovery_failed",
+    "parent_killed",  # the process that had started it was killed, by a job or by somebody, and it with that
 ]
 RunnerKind = Literal["local", "slurm", "ssh", "worker"]
 

@@ -225,11 +225,16 @@ _BY_REASON: Mapping[str, tuple[Category, str]] = {
     "runner_lost": ("node_failure", "its runner was lost"),
     "runner_stopped": ("killed_by_user", "its runner was stopped"),
     "canceled": ("killed_by_user", "it was canceled"),
+    "parent_killed": ("killed_by_user", "it was killed with the process that started it"),
     "missing_output": ("missing_file", "it exited with code 0, but did not write all its outputs"),
 }
 #: a headline of its own, where that of the category is of something else
-_OWN_WORDS = {"missing_output": "it did not write a file that it declares as an output"}
+_OWN_WORDS = {
+    "missing_output": "it did not write a file that it declares as an output",
+    "parent_killed": "it was killed with the process that started it",
+}
 _OWN_ADVICE = {
+    "parent_killed": "look for what killed that process, such as a job that kills its parent ($PPID) or programs by name",
     "missing_output": "have the command write it, or correct its path in the spec",
 }
 _BY_SLURM: Mapping[str, Category] = {

@@ -42,6 +42,9 @@ class ActionRun:
             self.not_started(str(error))
             return None
 
+    def may_have_begun(self) -> bool:
+        return spawner_client.have_begun(self._files)
+
     def not_started(self, why: str) -> None:
         """Note that a command could not be started."""
         self.return_code, self.detail = 126, f"cannot start `{self._command[:200]}`: {why}"

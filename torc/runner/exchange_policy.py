@@ -65,6 +65,7 @@ def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Eff
     state.retry_at = inf if reply.due_seconds is None else now + reply.due_seconds + _DUE_SLACK_SECONDS
     state.is_stuck = reply.stuck or (state.is_stuck and state.is_stopping)
     state.is_starving = bool(reply.assignments) or (reply.waiting > 0 and not state.running)
+    is_unsure, state.is_asking = state.is_unsure and not state.is_asking, False
     if reply.runner_is_lost:
         state.is_lost = True
         state.queue.clear()
@@ -78,17 +79,29 @@ def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Eff
         state.queue += reply.assignments
     recorded = [state.actions_given.pop(number, None) for number in (sent.actions_started if sent else ())]
     begins = [action for action in recorded if action is not None]
-    if now >= state.lease_ends:  # this answer has waited for a runner that stood still: others may have them by now
+    # this answer may have waited for a runner that stood still, or is older than the death of a spawner: others may have them by now
+    if is_unsure or now >= state.lease_ends:
         record = [*begins, *reply.actions]
         begins = []
     else:
         record = reply.actions
+        _trust(state, now)
     for action in record:
         state.actions[action.firing_id] = None
         state.actions_given[action.firing_id] = action
         state.actions_started.append(action.firing_id)
         has_report(state, now)
     return [RunAction(action) for action in begins]
+
+
+def _trust(state: RunnerState, now: float) -> None:
+    """Take in that this runner was not given up: what its dead spawners had started counts as ended."""
+    if state.is_unsure:
+        state.is_unsure = False
+        state.finished += state.doubtful
+        state.actions_finished += state.doubtful_actions
+        state.doubtful, state.doubtful_actions = [], []
+        has_report(state, now)
 
 
 def drop_given(state: RunnerState) -> None:
@@ -101,7 +114,7 @@ def drop_given(state: RunnerState) -> None:
 
 def take_back(state: RunnerState, sent: Exchange, settings: ReactorSettings, now: float) -> list[Effect]:
     """Keep what could not be delivered, and try again later, or leave when there is nothing else to do."""
-    state.in_flight, state.may_have_missed = None, True
+    state.in_flight, state.may_have_missed, state.is_asking = None, True, False
     state.finished = [*sent.finished, *state.finished]
     done = {item.job_id for item in state.finished}
     state.started = {item.job_id: item for item in (*sent.started, *state.started.values()) if item.job_id not in done}
@@ -166,7 +179,7 @@ def converse(state: RunnerState, settings: ReactorSettings, now: float) -> list[
     if state.in_flight is not None:
         return []
     reports = _num_reports(state)
-    is_idle = not (reports or state.running or state.actions or state.queue)
+    is_idle = not (reports or state.running or state.actions or state.queue or state.is_unsure)
     if is_idle and state.has_left:
         return [Leave()]
     if is_idle and not state.is_stopping and _is_over(state, settings, now):
@@ -203,6 +216,8 @@ def due(state: RunnerState, settings: ReactorSettings) -> float:
         return inf
     if state.last_exchange is None:
         return 0.0
+    if state.is_unsure:
+        return state.not_before
     return max(_wish(state, settings, state.last_exchange), state.not_before)
 
 
@@ -261,7 +276,7 @@ def _send(state: RunnerState, settings: ReactorSettings, now: float) -> Send:
     ahead = max(0, _ahead(state, settings) - len(state.queue) - state.num_lined_up)
     is_idle = not (state.running or state.queue or state.actions or state.is_stopping or _num_reports(state))
     is_paused = state.is_stopping or now < state.paused_until or _is_late(state, settings, now)
-    waits = is_idle and state.last_exchange is not None
+    waits = is_idle and state.last_exchange is not None and not state.is_unsure
     # a runner at rest says so each time: a store that crashed may have forgotten what it had already taken in
     tells_all = waits or state.may_have_missed
     state.num_exchanges += 1
@@ -275,7 +290,7 @@ def _send(state: RunnerState, settings: ReactorSettings, now: float) -> Send:
         actions_started=state.actions_started,
         actions_finished=state.actions_finished,
         held=_held(state) if tells_all else None,
-        held_actions=list(state.actions) if tells_all else [],
+        held_actions=[*state.actions, *(each.firing_id for each in state.doubtful_actions)] if tells_all else [],
         free=_free(state, settings, now),
         total=_node(settings.total, state, now),
         limit=0 if is_paused else _limit(state, settings),
@@ -291,11 +306,16 @@ def _send(state: RunnerState, settings: ReactorSettings, now: float) -> Send:
     state.oldest_report = None
     state.in_flight = request
     state.last_exchange = now
+    state.is_asking = state.is_unsure
     return Send(request)
 
 
 def _held(state: RunnerState) -> list[JobAttempt]:
-    held = [*(job.assignment for job in state.running.values()), *state.queue]
+    held: list[Assignment | Finished] = [
+        *(job.assignment for job in state.running.values()),
+        *state.queue,
+        *state.doubtful,
+    ]
     return [JobAttempt(job_id=item.job_id, attempt=item.attempt) for item in held]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from torc.api.runs import Reason, Usage
 from torc.errors import Invalid
+from torc.runner import spawner
 from torc.runner.slurm_step_process import make_scratch
 from torc.runner.spawner_client import Environ, Files, ProcessEnded, Spawners
 from torc.runner.state import StartAttempt
@@ -99,6 +100,11 @@ class DirectLauncher:
     def stop(self, spawners: Spawners, key: int, *, for_good: bool) -> None:
         """End an attempt: kindly, or for good."""
         spawners.stop(key, for_good=for_good)
+
+    def orphaned(self, key: int, pid: int) -> None:
+        """End an attempt whose spawner has died: this process is now the parent of what that started for it."""
+        del key
+        spawner.stop(pid, for_good=True)
 
     def ending(self, key: int, began: float, event: ProcessEnded) -> AttemptEnding:
         """Say how an attempt ended. What it had of scratch is removed."""

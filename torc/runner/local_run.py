@@ -19,7 +19,6 @@ from typing import Any
 
 from torc.api.base import Torc
 from torc.api.runs import (
-    GetRunner,
     GetRunnerSettings,
     NodeCapacity,
     RegisterRunner,
@@ -31,7 +30,7 @@ from torc.api.runs import (
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.errors import Conflict, NotFound, StoreLost, TorcError, Unavailable
 from torc.files import LOG_FOLDER, make_folder, private_folder
-from torc.runner import dead_runners, file_status, hardware, log_file, spawner_client
+from torc.runner import dead_runners, file_status, hardware, log_file
 from torc.runner.context import AllocationContext, RunnerContext, RunnerView
 from torc.runner.exchange_policy import node_capacity
 from torc.runner.hardware import ProcessIdentity
@@ -163,13 +162,7 @@ def _run_once(
                     for at in (total.nodes if isinstance(total, Pool) else (total,))
                 ),
             )
-            try:
-                state = loop.run()
-            except spawner_client.SpawnerGone:
-                if torc.send(GetRunner(runner_id=runner.id)).is_active:
-                    raise
-                # whoever has taken this runner's jobs over has ended what it had running
-                return RunOutcome(torc.send(GetWorkflow(workflow_id=workflow.id)), runner.id, was_lost=True)
+            state = loop.run()
             _LOG.info(
                 "runner %d leaves: %d jobs completed, %d failed", runner.id, state.num_completed, state.num_failed
             )
@@ -181,8 +174,8 @@ def _run_once(
             credentials.close()
     if state.trouble is not None:
         raise Unavailable(
-            f"this machine lets no more jobs start: {state.trouble}",
-            hint=f"make room, then go on with: torc run {workflow.id}",
+            f"this machine lets no more jobs start: {state.trouble.why}",
+            hint=f"{state.trouble.hint}, then go on with: torc run {workflow.id}",
         )
     was_stopped = state.is_stopping and not state.is_stuck
     return RunOutcome(

@@ -13,13 +13,14 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from torc.api.base import Torc
-from torc.api.runs import Assignment, GivenUp
+from torc.api.runs import Assignment, GivenUp, Usage
 from torc.runner import dead_runners, job_environ, shell, signals, spawner, spawner_client
 from torc.runner.actions import ActionRun
 from torc.runner.context import RunnerContext, RunnerView
@@ -54,6 +55,7 @@ from torc.runner.state import (
     RunnerState,
     Send,
     Slept,
+    SpawnerDied,
     StartAttempt,
     Stop,
     Tick,
@@ -61,6 +63,7 @@ from torc.runner.state import (
     Withdraw,
     Withdrawn,
 )
+from torc.workflow.exit_codes import counted
 
 _LOG = logging.getLogger(__name__)
 _LEFTOVERS_SECONDS = 0.5
@@ -79,6 +82,7 @@ _SWITCH_SECONDS = 0.0005
 class _Attempt:
     effect: StartAttempt
     files: spawner_client.Files
+    started_with: spawner_client.Files  # where the output of the process goes that is started for it
     key: int  # by which the spawner knows it
     place: int
     begun: float  # on the monotonic clock
@@ -92,6 +96,16 @@ class _Attempt:
     @property
     def name(self) -> tuple[int, int]:
         return self.assignment.job_id, self.assignment.attempt
+
+    def may_have_begun(self) -> bool:
+        return spawner_client.have_begun(self.started_with)
+
+
+class _Orphan(NamedTuple):
+    """What a spawner was told to start that has died."""
+
+    subject: _Attempt | ActionRun
+    is_begun: bool
 
 
 def _suspended_seconds() -> float:
@@ -191,7 +205,8 @@ class Loop:
         if due is not None:
             wake = min(wake or inf, max(due, now))
         # the deadline of a job may be months away, and epoll takes no more than some weeks
-        wake = min(inf if wake is None else wake, now + _LONGEST_SECONDS, self._patience.due)
+        due_ends = max(self._patience.due, now + _AGAIN_SECONDS) if self.state.is_unsure else self._patience.due
+        wake = min(inf if wake is None else wake, now + _LONGEST_SECONDS, due_ends)
         if self._kept:  # what stays ends some time
             wake = min(wake, now + _LEFTOVERS_SECONDS)
         ready = self._epoll.poll(max(0.0, wake - now), 64)
@@ -208,7 +223,7 @@ class Loop:
         now = time.monotonic()
         for exited in self._patience.ready(now, is_stopping=self.state.is_stopping):
             self._handle(exited)
-        for start in self._patience.starts(now):
+        for start in self._patience.starts(now) if not self.state.is_unsure else ():
             self._start(start)
         self._sample(now)
         wake = next_wake(self.state, self.settings, now)
@@ -268,7 +283,7 @@ class Loop:
         key = self._new_key()
         place = key if effect.after is None else self.attempts[effect.after].place
         before = looks(assignment.outputs) if assignment.outputs else _NOTHING
-        attempt = _Attempt(effect, files, key, place, time.monotonic(), before)
+        attempt = _Attempt(effect, files, files, key, place, time.monotonic(), before)
         try:
             command = spawner_client.command_line(assignment, files, self._path_of(assignment))
             argv = self._monitor.prepare(key, assignment, effect.gpus, command)
@@ -276,6 +291,7 @@ class Loop:
             what = self._launcher.prepare(
                 key, effect, argv, files, job_environ.of_attempt(effect, names, self._threads)
             )
+            attempt.started_with = what.files
             keeps = assignment.keep_background_processes
             self.spawners.start(key, what.argv, what.files, what.environ, place=place, keeps=keeps)
         except OSError as error:
@@ -298,13 +314,15 @@ class Loop:
         return self._next_key
 
     def _take_events(self) -> None:
-        """Take in what the spawners say."""
-        events = self.spawners.events()
+        """Take in what the spawners say, and which of them are gone."""
+        self._leftovers.before_events()
+        events, died = self.spawners.events()
         for event in events:
             if isinstance(event, spawner_client.ProcessStarted):
                 self._began(event)
             elif isinstance(event, spawner_client.ProcessEnded):
                 self._left_behind(self._started[event.key], event.left)
+        orphans = self._bury(died) if died else []
         self._sweep()
         for event in events:
             subject = (
@@ -320,6 +338,45 @@ class Loop:
                     self._failed(subject, number, why)
                 case spawner_client.ProcessEnded():
                     self._ended(subject, event)
+        if died:
+            self._end_orphans(orphans)
+
+    def _bury(self, died: list[spawner_client.SpawnerDied]) -> list[_Orphan]:
+        """Take in that spawners are gone; gives what they had been told to start and had not seen the end of."""
+        found: list[_Orphan] = []
+        for each in died:
+            _LOG.warning("the process that starts jobs (pid %d) %s", each.client.pid, each.how)
+            for keys in self.spawners.bury(each):
+                for at, key in enumerate(keys):
+                    subject = self._started[key]
+                    found.append(_Orphan(subject, subject.pid > 0 or (at == 0 and subject.may_have_begun())))
+        jobs = [
+            each.subject.assignment.job_id for each in found if each.is_begun and isinstance(each.subject, _Attempt)
+        ]
+        self._handle(SpawnerDied(died[-1].how, tuple(jobs)))
+        return found
+
+    def _end_orphans(self, orphans: list[_Orphan]) -> None:
+        """End what spawners have left that died, all of it, and then tell how each attempt and action ended with it."""
+        for each in orphans:
+            if each.subject.pid:
+                self._launcher.orphaned(each.subject.key, each.subject.pid)
+        used = {each.subject.key: spawner_client.reap(each.subject.pid) for each in orphans if each.subject.pid}
+        for pid in self._leftovers.end_orphans(self.spawners.pids | self._monitor.pids, self._kept):
+            _LOG.warning("process %d was left by the process that started it, and cannot be killed", pid)
+        for subject, is_begun in orphans:
+            del self._started[subject.key]
+            if is_begun and isinstance(subject, _Attempt) and self._launcher.runs(subject.key) and not subject.pid:
+                self._handle(Launched(subject.assignment.job_id, self.place.clock()))
+            if is_begun:
+                usage = used.get(subject.key, Usage())
+                ended = spawner_client.ProcessEnded(subject.key, counted(-signal.SIGKILL), time.monotonic(), usage)
+                self._ended(subject, ended, is_orphan=True)
+            elif isinstance(subject, _Attempt):
+                self._failed(subject, spawner.WITHDRAWN, "")
+            else:
+                subject.not_started("the process that was to start it is gone")
+                self._go_on(subject, is_orphan=True)
 
     def _left_behind(self, subject: _Attempt | ActionRun, left: tuple[int, ...]) -> None:
         """Take in that what is left of an attempt is to be ended, or stays where it says so."""
@@ -376,13 +433,17 @@ class Loop:
             if isinstance(subject, _Attempt):
                 self._handle(Launched(subject.assignment.job_id, self.place.clock()))
 
-    def _ended(self, subject: _Attempt | ActionRun, event: spawner_client.ProcessEnded) -> None:
+    def _ended(
+        self, subject: _Attempt | ActionRun, event: spawner_client.ProcessEnded, *, is_orphan: bool = False
+    ) -> None:
         if isinstance(subject, ActionRun):
             subject.ended(event.return_code)
-            self._go_on(subject)
+            self._go_on(subject, is_orphan=is_orphan)
         else:
             del self.attempts[subject.assignment.job_id]
             ending = self._launcher.ending(subject.key, subject.begun, event)
+            if is_orphan:
+                ending = replace(ending, return_code=ending.return_code or event.return_code)
             self._take_begun(subject)
             level = logging.INFO if ending.return_code else logging.DEBUG
             _LOG.log(level, "ended job %d, attempt %d: return code %d", *subject.name, ending.return_code)
@@ -395,7 +456,7 @@ class Loop:
             elif self._patience.keeps(exited, time.monotonic(), is_stopping=self.state.is_stopping):
                 self._handle(AttemptOver(exited.job_id))
             else:
-                self._handle(exited)
+                self._handle(replace(exited, is_doubtful=True) if is_orphan else exited)
 
     def _exited(self, attempt: _Attempt, ending: AttemptEnding, ended: float) -> Exited:
         assignment, return_code = attempt.assignment, ending.return_code
@@ -405,7 +466,11 @@ class Loop:
             again = self.place.see_seconds > 0
             lost, old = not_written(assignment.outputs, attempt.before, look_again=again)
         at = self.place.clock()
-        usage, killed = self._monitor.ended(attempt.key, ending.usage, return_code, (ended, at))
+        if attempt.pid:
+            usage, killed = self._monitor.ended(attempt.key, ending.usage, return_code, (ended, at))
+        else:  # its spawner was gone before it could say that it began
+            self._monitor.forget(attempt.key)
+            usage, killed = ending.usage, None
         failed = return_code != 0 or bool(lost or old) or killed is not None or ending.reason is not None
         return Exited(
             assignment.job_id,
@@ -424,12 +489,12 @@ class Loop:
             before=attempt.before if old or lost else _NOTHING,
         )
 
-    def _go_on(self, action: ActionRun) -> None:
+    def _go_on(self, action: ActionRun, *, is_orphan: bool = False) -> None:
         """Begin an action, or go on with it."""
         command = action.next()
         if command is None:
             self.actions.pop(action.firing_id, None)
-            self._handle(ActionExited(action.firing_id, action.return_code, action.detail))
+            self._handle(ActionExited(action.firing_id, action.return_code, action.detail, is_orphan))
         else:
             action.key = self._new_key()
             self.actions[action.firing_id] = self._started[action.key] = action

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Collection
 from pathlib import Path
 
+from torc.runner.spawner import end_children
+
 _MOST_SESSIONS = 10_000
 
 
@@ -26,10 +28,14 @@ class OrphanProcesses:
         self._order: deque[int] = deque()
         self._ours: set[int] = set()  # pids
         self._kept: set[int] = set()  # pids
+        self._seen: list[bytes] = []  # children at the last look, and at the last one before the events before
+        self._seen_before_events: list[bytes] = []
+        self._others: list[bytes] = []
         try:  # orphans come to the main thread of their subreaper while that lives
             self._children_fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # a kernel without CONFIG_PROC_CHILDREN
             self._children_fd = -1
+        self._seen = self._seen_before_events = self._others = self._children()
 
     def began(self, session: int) -> None:
         """Note that a session runs: its number may have been another's before."""
@@ -53,7 +59,41 @@ class OrphanProcesses:
 
     def number(self) -> int:
         """Count the children of this process, quickly."""
-        return len(self._children())
+        self._seen = self._children()
+        return len(self._seen)
+
+    def before_events(self) -> None:
+        """Note that events of spawners are about to be asked for.
+
+        The end of a spawner is among the events that are asked for next after its children have come here: a child that was here
+        before the events before was not its own.
+        """
+        self._others, self._seen_before_events = self._seen_before_events, self._seen
+
+    def end_orphans(self, known: Collection[int], kept: Collection[tuple[bytes, bytes]]) -> set[int]:
+        """Kill all that a spawner has left that died, and what it leaves in turn; gives what cannot be killed.
+
+        Beside what `sweep` finds, that is whatever came here since and is in a session of its own, as all is that a job has
+        started. `kept` are attempts whose processes stay.
+        """
+        others = {int(pid) for pid in self._others}
+        own = os.getsid(0)
+
+        def is_left(pid: int) -> bool:
+            if pid in known or pid in self._kept or _session_of(pid) == own:
+                return False
+            environ = environ_of(pid)
+            marks = environ.get(b"TORC_RUNNER", b"").split()
+            if self._mark in marks:
+                if (environ.get(b"TORC_JOB_ID", b""), environ.get(b"TORC_ATTEMPT_ID", b"")) not in kept:
+                    return True
+                self._kept.add(pid)
+                return False
+            if _session_of(pid) in self._ended or pid in self._ours:
+                return True
+            return self._children_fd >= 0 and not marks and pid not in others
+
+        return end_children(is_left)
 
     def sweep(self, known: Collection[int], attempts: Collection[tuple[bytes, bytes]]) -> bool:
         """Kill and reap what was left behind; tell whether there was any.

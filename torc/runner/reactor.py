@@ -29,15 +29,26 @@ from torc.runner.state import (
     RunnerState,
     RunningAttempt,
     Slept,
+    SpawnerDied,
     StartAttempt,
     Stop,
     Tick,
+    Trouble,
     Unreachable,
     Warned,
     Withdraw,
     Withdrawn,
 )
-from torc.runner.termination import cancel, end_at_limit, give_notice, notice_at, stop, time_of, too_large
+from torc.runner.termination import (
+    cancel,
+    end_at_limit,
+    give_notice,
+    mark_for_kill,
+    notice_at,
+    stop,
+    time_of,
+    too_large,
+)
 from torc.workflow.exit_codes import reported, signal_of
 from torc.workflow.resources import Pool
 
@@ -48,7 +59,8 @@ LINE_UP_SECONDS = 0.02
 _LONGEST_LINE = 16
 #: pauses before the next start when the node has no room for a process or its files
 _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_MOST_NAMED = 5
+#: deaths of spawners, one after the other, after which a runner gives up
+MOST_DEATHS = 5
 
 
 def begin(settings: ReactorSettings, now: float) -> tuple[RunnerState, list[Effect]]:
@@ -99,14 +111,20 @@ def _take_in(  # noqa: C901, PLR0911, PLR0912 - one case an event
             return _not_launched(state, settings, event, now)
         case NoRoom(job_id, why):
             return _no_room(state, job_id, why, settings, now)
-        case ActionExited(firing_id, return_code, detail):
+        case ActionExited(firing_id, return_code, detail, is_doubtful):
             state.actions.pop(firing_id, None)
+            state.num_deaths = state.num_deaths if is_doubtful else 0
             ended = ActionFinished(firing_id=firing_id, return_code=return_code, detail=detail)
+            if is_doubtful and state.is_unsure:
+                state.doubtful_actions.append(ended)
+                return []
             state.actions_finished.append(ended)
             has_report(state, now)
             return exchange_policy.keep([], [ended])  # whatever becomes of this process: it is not to run again
         case Withdrawn(job_id):
             return _withdrawn(state, job_id, settings, now)
+        case SpawnerDied():
+            return _spawner_died(state, event, settings, now)
         case MemoryExceeded(job_id, peak_bytes):
             return too_large(state, job_id, peak_bytes)
         case Slept(seconds):
@@ -127,7 +145,9 @@ def _take_in(  # noqa: C901, PLR0911, PLR0912 - one case an event
 
 def _fill(state: RunnerState, settings: ReactorSettings, now: float, effects: list[Effect]) -> None:
     """Start what is claimed and fits. What is too large now lets others pass, but not for ever."""
-    if state.is_stopping or state.is_lost or state.gave_up or now < state.paused_until or now >= state.lease_ends:
+    if state.is_stopping or state.is_lost or state.gave_up or state.is_unsure:
+        return
+    if now < state.paused_until or now >= state.lease_ends:
         return
     if has_slot(state, settings):
         _fill_room(state, settings, now, effects)
@@ -239,7 +259,9 @@ def _exited(state: RunnerState, event: Exited, settings: ReactorSettings, now: f
         slurm_state=event.slurm_state,
         **outcomes.ends(event.tails if outcome != "succeeded" else None),
     )
-    effects = _finished(state, finished, now)
+    effects = _finished(state, finished, now, is_doubtful=event.is_doubtful)
+    if not event.is_doubtful:
+        state.num_deaths = 0
     if settings.fail_fast and outcome in {"failed", "terminated"} and not state.is_stopping:
         effects += stop(state, settings, now, at_once=False)
     return effects
@@ -267,17 +289,38 @@ def _no_room(state: RunnerState, job_id: int, why: str, settings: ReactorSetting
         state.num_refusals += 1
         state.paused_until = now + _PAUSES[min(state.num_refusals, len(_PAUSES)) - 1]
     if state.num_refusals > len(_PAUSES) and not state.running and not state.is_stopping:
-        state.trouble = why
+        state.trouble = Trouble(why, "make room")
         return stop(state, settings, now, at_once=False)
     return []
 
 
-def _finished(state: RunnerState, finished: Finished, now: float) -> list[Effect]:
+def _spawner_died(state: RunnerState, event: SpawnerDied, settings: ReactorSettings, now: float) -> list[Effect]:
+    """Start nothing before the store has said that nobody took over from this runner; leave when it happens again and again."""
+    for job_id in event.job_ids:
+        if state.running[job_id].outcome is None:
+            mark_for_kill(
+                state.running[job_id], "failed", "parent_killed", f"the process that had started it {event.how}"
+            )
+    state.is_unsure, state.is_asking = True, False
+    state.num_deaths += 1
+    if state.num_deaths < MOST_DEATHS or state.is_stopping:
+        return []
+    state.trouble = Trouble(
+        f"the process that starts them died {state.num_deaths} times, one after the other; the last one {event.how}",
+        "find out what kills it: a job that kills its parent, or every program of a name, or somebody",
+    )
+    return stop(state, settings, now, at_once=False)
+
+
+def _finished(state: RunnerState, finished: Finished, now: float, *, is_doubtful: bool = False) -> list[Effect]:
     state.not_begun.pop(finished.job_id, None)
     state.started.pop(finished.job_id, None)
-    state.finished.append(finished)
     state.num_completed += finished.outcome == "succeeded"
     state.num_failed += finished.outcome in {"failed", "terminated"}
+    if is_doubtful and state.is_unsure:
+        state.doubtful.append(finished)
+        return []
+    state.finished.append(finished)
     has_report(state, now)
     return [] if state.unreachable_since is None else exchange_policy.keep([finished], [])
 

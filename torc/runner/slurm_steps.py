@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -31,6 +32,8 @@ from torc.workflow.exit_codes import counted
 _MIB = 1 << 20
 _CHUNK = 1 << 16
 _MOST_WORDS = 1 << 16
+#: for the end of a step whose `srun` was asked to end it
+_PATIENCE_SECONDS = 10.0
 #: of wide steps, which count as begun with each try
 _MOST_REFUSED = 5
 _PLACES = "SLURM_NTASKS_PER_NODE"
@@ -193,6 +196,21 @@ class StepLauncher(DirectLauncher):
             spawner.stop(step.pid, for_good=False)
         else:
             self._asker.submit(self._of.signal_step, step.name, step.number)
+
+    def orphaned(self, key: int, pid: int) -> None:
+        """End an attempt whose spawner has died: `srun` itself has Slurm end the step, on whatever node that is."""
+        self._take()
+        step = self._steps.get(key)
+        if step is not None and step.pid and step.node == self._of.node:
+            spawner.stop(step.pid, for_good=True)
+        with contextlib.suppress(OSError):
+            watched = os.pidfd_open(pid)
+            try:
+                os.kill(pid, signal.SIGTERM)
+                select.select([watched], [], [], _PATIENCE_SECONDS)
+            finally:
+                os.close(watched)
+        super().orphaned(key, pid)
 
     def ending(self, key: int, began: float, event: ProcessEnded) -> AttemptEnding:
         """Say how an attempt ended: by its own account, and by what `srun` said."""

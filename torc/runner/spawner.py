@@ -12,6 +12,8 @@ is one spawner for each job at a time, as long as they are not too many (`launch
 It imports nothing of Torc and little else: its own size is the least peak memory that a job can have. Not for deciding
 anything, nor for files: `launch` is its other end.
 
+A job may kill it. So what waits to be sent is kept in a file in memory that the runner has, too.
+
 Frames in both directions: four bytes of length, least first, and one marshalled tuple (marshal: both ends are one Python).
 """
 
@@ -33,6 +35,8 @@ ENVIRON, START, STOP = range(3)
 #: seconds, peak KiB, blocks read, blocks written, left); `seconds` are on the monotonic clock, blocks of 512 bytes; `left`: pids of
 #: children that stay. Where there are some, this spawner is to start nothing more
 BEGAN, FAILED, ENDED = range(3)
+#: the file of what waits to be sent begins with two numbers of so many bytes, least first: bytes sent before, bytes that follow
+SIZE_BYTES = 8
 #: values of `errno`: for what could not be passed to the kernel at all, and for what was stopped before it was started
 NO_ERRNO, WITHDRAWN = 0, -1
 
@@ -70,8 +74,8 @@ class Child:
 class Spawner:
     """Serves one runner over a socket until it closes."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fd: int, unsent_fd: int) -> None:
+        self._fd, self._unsent_fd = fd, unsent_fd
         os.set_blocking(fd, False)
         self._epoll = select.epoll()
         self._epoll.register(fd, select.EPOLLIN)
@@ -88,6 +92,7 @@ class Spawner:
         self._waiting: dict[int, int] = {}  # key -> place
         self._outputs = Outputs()
         self._read, self._unsent = b"", b""
+        self._num_sent = 0  # bytes
         self._is_full = False  # the way to the runner
         self._is_urgent, self._send_by = False, 0.0
 
@@ -301,12 +306,17 @@ class Spawner:
             self._send_by = time.monotonic() + _LATER_SECONDS
         self._unsent += len(data).to_bytes(4, "little") + data
         self._is_urgent = self._is_urgent or is_urgent
+        if not is_urgent or self._is_full:
+            sizes = self._num_sent.to_bytes(SIZE_BYTES, "little") + len(self._unsent).to_bytes(SIZE_BYTES, "little")
+            os.pwrite(self._unsent_fd, sizes + self._unsent, 0)
 
     def _send(self) -> None:
         """Send what is to be said without ever waiting: the runner may be waiting to send something itself."""
         self._is_urgent = False
         try:
-            self._unsent = self._unsent[os.write(self._fd, self._unsent) :]
+            number = os.write(self._fd, self._unsent)
+            self._num_sent += number
+            self._unsent = self._unsent[number:]
         except BlockingIOError:
             pass
         except OSError:
@@ -544,18 +554,19 @@ def offer_to_kernel() -> None:
         return
 
 
-def main(fd: int) -> None:
+def main(fd: int, unsent_fd: int) -> None:
     """Serve the runner at the other end of a socket; kill what was started when it is gone, however this ends.
 
-    Standard input is /dev/null, and what is started gets it.
+    What waits to be sent is kept in the file `unsent_fd`. Standard input is /dev/null, and what is started gets it.
     """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     offer_to_kernel()
     become_subreaper()
     os.set_inheritable(fd, False)
+    os.set_inheritable(unsent_fd, False)
     gc.disable()  # nothing here is cyclic
-    spawner = Spawner(fd)
+    spawner = Spawner(fd, unsent_fd)
     try:
         spawner.serve()
     finally:
@@ -563,4 +574,4 @@ def main(fd: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

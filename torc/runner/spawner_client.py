@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,10 @@ _OF_SHELLS = frozenset(
 )
 _LONGEST_ARGUMENT = 120_000  # one argument may not be longer than 128 KiB (MAX_ARG_STRLEN)
 _PATIENCE_SECONDS = 10.0
+#: for the end of what was killed; looks so often
+_REAP_SECONDS, _LOOK_SECONDS = 5.0, 0.001
 _CHUNK = 1 << 15
+_MOST_UNSENT = 1 << 20
 #: beside each other; each takes a few MB
 _MOST_SPAWNERS = 128
 #: while one waits until a new program is in place, another can start the next
@@ -96,8 +100,16 @@ class ProcessEnded:
     left: tuple[int, ...] = ()
 
 
-class SpawnerGone(Unavailable):
+class SpawnerGone(Exception):
     """A process that starts others has ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnerDied:
+    """A spawner has ended by itself: whatever it had started has become the child of this process, and is to be ended."""
+
+    client: SpawnerClient
+    how: str
 
 
 class SpawnerClient:
@@ -105,15 +117,16 @@ class SpawnerClient:
 
     def __init__(self, environ: Environ) -> None:
         here, there = socket.socketpair()
+        self._unsent_fd = os.memfd_create("torc-spawner")
         with there:
             there.set_inheritable(True)
             # -I, -S: nothing of the user's, and no more modules than it names: it is to be small
-            command = [sys.executable, "-I", "-S", spawner.__file__, str(there.fileno())]
+            command = [sys.executable, "-I", "-S", spawner.__file__, str(there.fileno()), str(self._unsent_fd)]
             try:
                 self._process = subprocess.Popen(
                     command,
                     env=dict(environ),
-                    pass_fds=[there.fileno()],
+                    pass_fds=[there.fileno(), self._unsent_fd],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -121,12 +134,14 @@ class SpawnerClient:
                 )
             except OSError as error:
                 here.close()
+                os.close(self._unsent_fd)
                 raise Unavailable(
                     f"the process that starts jobs cannot be started: {error.strerror}",
                     hint="this machine may have no room for more processes",
                 ) from None
         self._socket = here
         self._read = b""
+        self._num_read = 0  # bytes
         self.pid = self._process.pid
         self._tell((spawner.ENVIRON, dict(environ)))
 
@@ -156,13 +171,17 @@ class SpawnerClient:
         self._tell((spawner.STOP, key, None))
 
     def events(self) -> list[ProcessStarted | StartFailed | ProcessEnded]:
-        """Take what has happened; waits when nothing has. Raises Unavailable when the process is gone."""
+        """Take what has happened; waits when nothing has. Raises SpawnerGone when the process is gone."""
         try:
             part = self._socket.recv(_CHUNK)
         except ConnectionError:
             part = b""
         if not part:
-            raise self._gone()
+            raise SpawnerGone
+        self._num_read += len(part)
+        return self._events_in(part)
+
+    def _events_in(self, part: bytes) -> list[ProcessStarted | StartFailed | ProcessEnded]:
         data, at = self._read + part, 0
         found: list[ProcessStarted | StartFailed | ProcessEnded] = []
         while len(data) - at >= 4:
@@ -177,11 +196,33 @@ class SpawnerClient:
     def close(self) -> None:
         """End the process, and with it whatever it started and still runs."""
         self.hang_up()
+        self._wait()
+
+    def _wait(self) -> None:
         try:
             self._process.wait(_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def bury(self) -> tuple[str, list[ProcessStarted | StartFailed | ProcessEnded]]:
+        """Wait for the end of the process, which is gone; gives how it ended, and what it had not told yet.
+
+        From then on this process has its children (`become_subreaper`).
+        """
+        self._wait()
+        code = self._process.returncode
+        found: list[ProcessStarted | StartFailed | ProcessEnded] = []
+        with contextlib.suppress(ValueError, EOFError, TypeError, Unavailable):  # killed in the middle of a write
+            found = self._events_in(self._not_sent())
+        self.hang_up()
+        return (f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"), found
+
+    def _not_sent(self) -> bytes:
+        """Read what the process has noted and not sent."""
+        text, width = os.pread(self._unsent_fd, _MOST_UNSENT, 0), spawner.SIZE_BYTES
+        num_sent, num_unsent = (int.from_bytes(text[at : at + width], "little") for at in (0, width))
+        return text[2 * width :][max(0, self._num_read - num_sent) : num_unsent]
 
     def has_ended(self) -> bool:
         return self._process.poll() is not None
@@ -189,29 +230,22 @@ class SpawnerClient:
     def hang_up(self) -> None:
         """Say nothing more: the process ends."""
         self._socket.close()
+        if self._unsent_fd >= 0:
+            os.close(self._unsent_fd)
+            self._unsent_fd = -1
 
     def _tell(self, message: tuple[Any, ...]) -> None:
         data = marshal.dumps(message)
         try:
             self._socket.sendall(len(data).to_bytes(4, "little") + data)
         except ConnectionError:
-            raise self._gone() from None
-
-    def _gone(self) -> SpawnerGone:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_PATIENCE_SECONDS)
-        code = self._process.returncode
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
-        return SpawnerGone(
-            f"the process that starts jobs (pid {self.pid}) {how}",
-            hint="what ran was ended; the next run begins it anew",
-        )
+            return  # reading tells that it is gone, and whoever takes that in asks what it was told
 
 
 class Spawners:
     """Several of them, made as they are needed: one for each place, so that what a job leaves behind is told from what is another's.
 
-    Where there are more places than that, some share one.
+    Where there are more places than that, some share one. One that has died is told of once, and keeps its keys until it is buried.
     """
 
     def __init__(self, environ: Environ, number: int) -> None:
@@ -220,7 +254,7 @@ class Spawners:
         self._all: list[SpawnerClient] = []
         self._over: list[SpawnerClient] = []
         self._of_key: dict[int, tuple[SpawnerClient, int]] = {}
-        self._keys: dict[int, tuple[SpawnerClient, set[int]]] = {}  # by place
+        self._keys: dict[int, tuple[SpawnerClient, dict[int, None]]] = {}  # by place, in the order of their starts
         try:
             for _ in range(min(_MADE_AT_ONCE, self._most)):
                 self._make()
@@ -257,40 +291,64 @@ class Spawners:
     ) -> None:
         """Have a program started; see `Spawner.start`."""
         if place not in self._keys:
-            self._keys[place] = (self._free(), set())
+            self._keys[place] = (self._free(), {})
         chosen, keys = self._keys[place]
-        keys.add(key)
+        keys[key] = None
         self._of_key[key] = (chosen, place)
         chosen.start(key, argv, files, environ, place=place, keeps=keeps)
 
     def stop(self, key: int, *, for_good: bool) -> None:
-        """Have a process and all of its session signalled; see `Spawner.stop`."""
-        self._of_key[key][0].stop(key, for_good=for_good)
+        """Have a process and all of its session signalled; see `Spawner.stop`. Nothing happens when its spawner is buried."""
+        if key in self._of_key:
+            self._of_key[key][0].stop(key, for_good=for_good)
 
     def withdraw(self, key: int) -> None:
         """Have a start that still waits dropped."""
-        self._of_key[key][0].withdraw(key)
+        if key in self._of_key:
+            self._of_key[key][0].withdraw(key)
 
-    def events(self) -> list[ProcessStarted | StartFailed | ProcessEnded]:
-        """Take what has happened. Raises Unavailable when a process is gone."""
+    def events(self) -> tuple[list[ProcessStarted | StartFailed | ProcessEnded], list[SpawnerDied]]:
+        """Take what has happened, and which spawners are gone. These are to be buried by `bury`."""
         found: list[ProcessStarted | StartFailed | ProcessEnded] = []
+        gone: list[SpawnerClient] = []
         ready = {fd for fd, _ in self._epoll.poll(0)}
         for each in self._all:
             if each.fileno() in ready:
-                found += each.events()
+                try:
+                    found += each.events()
+                except SpawnerGone:
+                    gone.append(each)
+        died = []
+        for each in gone:
+            self._epoll.unregister(each.fileno())
+            self._all.remove(each)
+            how, said = each.bury()
+            found += said
+            died.append(SpawnerDied(each, how))
         for event in found:
             if not isinstance(event, ProcessStarted):
                 chosen, place = self._of_key.pop(event.key)
                 keys = self._keys[place][1]
-                keys.discard(event.key)
+                keys.pop(event.key, None)
                 if not keys:
                     del self._keys[place]
                 if isinstance(event, ProcessEnded) and event.left:
                     self._let_go(chosen)
+        return found, died
+
+    def bury(self, died: SpawnerDied) -> list[list[int]]:
+        """Forget a spawner; gives the keys that it had, each place's in order: the first of each may have begun."""
+        places = [place for place, (chosen, _) in self._keys.items() if chosen is died.client]
+        found = [list(self._keys.pop(place)[1]) for place in places]
+        for keys in found:
+            for key in keys:
+                del self._of_key[key]
         return found
 
     def _let_go(self, chosen: SpawnerClient) -> None:
         """Do without a spawner: what it has been left with becomes the child of this process, and stays."""
+        if chosen not in self._all:
+            return  # it has died since
         self._epoll.unregister(chosen.fileno())
         self._all.remove(chosen)
         chosen.hang_up()
@@ -303,6 +361,17 @@ class Spawners:
             each.hang_up()
         for each in (*self._all, *self._over):
             each.close()
+
+
+def usage_of(user: float, system: float, peak: int, read: int, written: int) -> Usage:
+    """Give what a process used from the kernel's account: KiB of memory, blocks of 512 bytes."""
+    return Usage.model_construct(
+        user_cpu_seconds=user,
+        system_cpu_seconds=system,
+        peak_memory_bytes=peak * 1024,
+        read_bytes=read * 512,
+        written_bytes=written * 512,
+    )
 
 
 def _event(message: tuple[object, ...]) -> ProcessStarted | StartFailed | ProcessEnded:
@@ -323,15 +392,28 @@ def _event(message: tuple[object, ...]) -> ProcessStarted | StartFailed | Proces
             int(written),
             list(left),
         ):
-            usage = Usage.model_construct(
-                user_cpu_seconds=user,
-                system_cpu_seconds=system,
-                peak_memory_bytes=peak * 1024,
-                read_bytes=read * 512,
-                written_bytes=written * 512,
-            )
+            usage = usage_of(user, system, peak, read, written)
             return ProcessEnded(key, counted(os.waitstatus_to_exitcode(status)), at, usage, tuple(map(int, left)))
     raise Unavailable(f"the process that starts jobs says {message!r:.200}", hint="report this: it is a fault of Torc")
+
+
+def have_begun(files: Files) -> bool:
+    """Return whether a spawner that said nothing and died may have begun what was to write to these files: it makes them."""
+    return os.path.lexists(files.stderr)
+
+
+def reap(pid: int) -> Usage:
+    """Wait for a child that was killed, not for ever; gives what it used as far as that is known."""
+    deadline = time.monotonic() + _REAP_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            found, _, used = os.wait4(pid, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if found:
+            return usage_of(used.ru_utime, used.ru_stime, used.ru_maxrss, used.ru_inblock, used.ru_oublock)
+        time.sleep(_LOOK_SECONDS)
+    return Usage()
 
 
 def files_of(output_dir: str, workflow_id: int, run_id: int, job_id: int, attempt: int) -> Files:

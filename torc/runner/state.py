@@ -112,6 +112,7 @@ class Exited:
     out_of_memory: OutOfMemory | None = None
     old: tuple[str, ...] = ()  # declared outputs that are as they were before it started
     before: Mapping[str, Look] = field(default_factory=dict)  # how declared outputs looked then
+    is_doubtful: bool = False  # its spawner is gone: it counts if this runner was not given up, and its work taken over
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ class ActionExited:
     firing_id: int
     return_code: int
     detail: str | None = None
+    is_doubtful: bool = False  # as of an attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,14 @@ class Withdrawn:
     """An attempt that waited for the end of another was stopped before it began."""
 
     job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnerDied:
+    """Processes that start others are gone, seen at once, and these attempts end with them: that is told after this, as doubtful."""
+
+    how: str
+    job_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +192,7 @@ Event = (
     | Exited
     | ActionExited
     | MemoryExceeded
+    | SpawnerDied
     | Tick
     | Slept
     | Warned
@@ -302,6 +313,13 @@ class RunningAttempt:
     line: list[int] = field(default_factory=list)  # jobs that begin at its end, one after the other, with its resources
 
 
+class Trouble(NamedTuple):
+    """Why a runner cannot go on, and what to do about it."""
+
+    why: str
+    hint: str
+
+
 class NotBegun(NamedTuple):
     """An attempt that the store takes for running: its step was asked for, and did not come to be."""
 
@@ -361,6 +379,12 @@ class RunnerState:
     head_since: float | None = None  # since when the first of the queue waits for room
     paused_until: float = 0.0  # nothing starts before
     num_refusals: int = 0  # starts that found no room, one after the other
-    trouble: str | None = None  # why this runner cannot go on
+    trouble: Trouble | None = None  # why this runner cannot go on
+    # -- after the death of a spawner: whoever takes over from a runner that was given up kills its spawners
+    is_unsure: bool = False  # starts nothing before the store has said that this runner was not
+    is_asking: bool = False  # what is in flight asks that
+    doubtful: list[Finished] = field(default_factory=list)  # to be reported when it was not
+    doubtful_actions: list[ActionFinished] = field(default_factory=list)
+    num_deaths: int = 0  # of spawners, one after the other, without a process that ended by itself between
     num_completed: int = 0
     num_failed: int = 0
