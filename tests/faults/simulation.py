@@ -71,6 +71,7 @@ from torc.runner.state import (
     RunAction,
     RunnerState,
     Send,
+    SpawnerDied,
     StartAttempt,
     Tick,
     Unreachable,
@@ -533,9 +534,9 @@ class World:
         slot.wake += 1
         slot.pid = -slot.pid
 
-    def _leave(self, slot: Slot, *, was_lost: bool = False) -> None:
+    def _leave(self, slot: Slot) -> None:
         assert slot.state is not None
-        was_lost = was_lost or slot.state.is_lost
+        was_lost = slot.state.is_lost
         self.tell(f"slot {slot.number}: runner {slot.runner_id} leaves{', lost' if was_lost else ''}")
         for process in [each for each in self.processes if each.runner_id == slot.runner_id]:
             self._end_process(process)
@@ -566,9 +567,9 @@ class World:
         for each in reply.given_up:
             self.without_spawners.add(each.runner_id)
             processes = [other for other in self.processes if other.runner_id == each.runner_id]
-            for slot in {process.slot for process in processes if process.slot.runner_id == each.runner_id}:
-                heads = tuple(job_id for job_id, process in slot.processes.items() if process in processes)
-                self._later(slot, 0.001, SpawnerDied("was killed", heads))  # before what ends with it
+            for slot in self.slots:
+                if slot.runner_id == each.runner_id and slot.is_there:  # before what ends with it
+                    self._later(slot, 0.001, SpawnerDied("was killed", tuple(slot.processes)))
             for process in processes:
                 self._end_process(process)
 
@@ -640,9 +641,9 @@ class World:
                     f"and attempt {attempt}"
                 )
         if slot.runner_id in self.without_spawners:
-            self._later(slot, 0.001, Withdrawn(job_id))
-            if line := slot.lines.pop(slot.places[job_id], None):
-                self._begin_process(slot, line[0].assignment.job_id, line[0].assignment.attempt)
+            line = slot.lines.pop(slot.places[job_id])
+            for waiting in (job_id, *(effect.assignment.job_id for effect in line)):
+                self._later(slot, 0.001, Withdrawn(waiting))
             return
         script = self.scripts[job_id]
         self.tries[job_id] += 1
@@ -677,10 +678,11 @@ class World:
         self.processes.discard(process)
         slot = process.slot
         is_known = slot.is_there and process.runner_id == slot.runner_id
+        is_doubtful = process.runner_id in self.without_spawners
         if process.firing_id is not None:
             self.carried_out[process.firing_id] += code == 0
             if is_known and slot.actions.pop(process.firing_id, None) is not None:
-                self._later(slot, 0.001, ActionExited(process.firing_id, code))
+                self._later(slot, 0.001, ActionExited(process.firing_id, code, is_doubtful=is_doubtful))
             return
         self.successes[process.job_id] += code == 0
         self.tell(f"slot {slot.number}: job {process.job_id} attempt {process.attempt} ends with {code}")
@@ -688,7 +690,7 @@ class World:
             return
         del slot.processes[process.job_id]
         wall = self.now - process.began
-        self._later(slot, 0.001, Exited(process.job_id, code, self.now, wall, Usage()))
+        self._later(slot, 0.001, Exited(process.job_id, code, self.now, wall, Usage(), is_doubtful=is_doubtful))
         line = slot.lines[slot.places[process.job_id]]
         if line:
             following = line.pop(0).assignment
