@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.program import Program
 from tests.support.running import run, start_process, store, wait_until
 from torc.api.events import ListEvents
 from torc.api.runs import EndRunner, Exchange, ExchangeReply, NodeCapacity, RegisterRunner, StartRun
@@ -119,3 +121,35 @@ def test_who_was_given_up_on_another_machine_is_the_business_of_its_lease(local:
     first.is_lost()
     again = _Runner(local, number, "here").says()
     assert again.actions and not again.given_up
+
+
+def test_an_action_that_runs_again_in_a_restored_database_has_its_key_and_no_other_action_has_it(
+    tmp_path: Path,
+) -> None:
+    program = Program(tmp_path)
+    actions = [
+        {
+            "trigger_type": "on_jobs_complete",
+            "jobs": [name],
+            "action_type": "run_commands",
+            "at_most_once": True,
+            "commands": [f"echo {name} $TORC_ACTION_KEY | tee -a keys >> round"],
+        }
+        for name in "ab"
+    ]
+    jobs = [
+        {"name": name, "command": f"until [ -e first_{name} ] || grep -q '^{other} ' round; do sleep 0.02; done"}
+        for name, other in ("ab", "ba")
+    ]
+    program("create", program.write("spec.json", json.dumps({"name": "w", "jobs": jobs, "actions": actions})))
+    program("server", "backup", "-o", "copy.db")
+    for first in "ab":  # in another order: the ids of what has run are given again to others
+        (tmp_path / "round").unlink(missing_ok=True)
+        (tmp_path / f"first_{first}").touch()
+        program("run", 1, "-q", "-j", "2")
+        program("server", "restore", "copy.db")
+        (tmp_path / f"first_{first}").unlink()
+    lines = [line.split() for line in (tmp_path / "keys").read_text().splitlines()]
+    assert [name for name, _ in lines] == ["a", "b", "b", "a"]
+    assert lines[0] == lines[3] and lines[1] == lines[2], "each has its key again"
+    assert lines[0][1] != lines[1][1]

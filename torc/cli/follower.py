@@ -15,6 +15,7 @@ from torc.cli import rendering
 from torc.cli.commands.run import summarize
 from torc.cli.commands.slurm_allocations import shown_state
 from torc.cli.session import SESSION
+from torc.display_text import visible_line
 from torc.errors import Unavailable
 
 _WAIT_SECONDS = 5.0
@@ -54,7 +55,11 @@ def follow(opened: Torc, number: int, folder: Path) -> int:
         raise
     code = summarize(opened, number, folder)
     if now.workflow.ended_at is None and not SESSION.json:
+        from torc.schedulers.slurm.unfit_jobs import unfit_jobs
+
         rendering.note(f"no allocation is left, and jobs are: torc submit {number} asks for more")
+        for line in unfit_jobs(opened, number):
+            rendering.note(f"  {visible_line(line)}")
         return code or 1
     if now.workflow.state == "failed" and not SESSION.json:
         rendering.note(
@@ -107,7 +112,6 @@ def _tell(item: Any, folder: Path) -> None:
 
 def _tell_log(item: Any, name: str, folder: Path) -> None:
     """Show the end of the log of an allocation from which no runner was ever heard: most often it could not reach the server."""
-    from torc.display_text import visible_line
     from torc.schedulers.slurm.logs import last_lines
 
     lines = last_lines(folder, item.workflow_id, item.cluster_job_id or "")

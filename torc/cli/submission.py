@@ -108,7 +108,7 @@ class Submission:
     def _obey(self, schedulers: Any, actions: Sequence[tuple[str, dict[str, Any]]], made: Any) -> None:
         """Take what the spec says itself, as it will be submitted. Raises Invalid for what cannot be."""
         from torc.schedulers.slurm.follow import as_submitted
-        from torc.schedulers.slurm.partition_choice import problems_of
+        from torc.schedulers.slurm.partition_choice import default_memory, problems_of
         from torc.schedulers.slurm.scheduler_specs import request_of
 
         if not actions:
@@ -135,6 +135,7 @@ class Submission:
                     waiting_at_start(made),
                     len(made.jobs),
                     lambda asked: problems_of(asked, self.cluster),
+                    lambda asked: default_memory(asked, self.cluster),
                 )
                 if changed is not None:
                     rendering.note(f"note: {changed}")

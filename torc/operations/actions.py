@@ -40,7 +40,7 @@ _FIRE_PERSISTENT = text(
     "ON CONFLICT (action_id, run_id, occasion) DO NOTHING"
 )
 _UNFINISHED = (
-    "SELECT f.id, f.action_id, a.trigger_type, a.commands, f.state, f.occasion FROM firing f "
+    "SELECT f.id, f.action_id, a.trigger_type, a.commands, f.state, f.occasion, f.run_id FROM firing f "
     "JOIN action a ON a.id = f.action_id WHERE f.workflow_id = :id AND f.state IN ('due', 'taken', 'running') "
     "AND a.action_type = 'run_commands' ORDER BY a.position, f.id"
 )
@@ -107,6 +107,7 @@ class UnfinishedFiring(NamedTuple):
     commands: str | list[str]
     state: str
     occasion: str
+    run_id: int
 
     def is_for(self, runner_id: int) -> bool:
         """Return whether this runner may carry it out."""
@@ -146,16 +147,22 @@ def take_due(tx: Tx, workflow_id: int, runner_id: int, firings: Sequence[Unfinis
             action_id=firing.action_id,
             trigger_type=firing.trigger,
             commands=loads(firing.commands, []),
-            key=_key(tx, workflow_id, firing.firing_id),
+            key=_key(tx, workflow_id, runner_id, firing),
         )
         for firing in mine
     ]
 
 
-def _key(tx: Tx, workflow_id: int, firing_id: int) -> str:
-    """Name an occasion, in no other store either."""
-    created = tx.dialect.fetch(tx.db, "SELECT name, created_at FROM workflow WHERE id = :id", {"id": workflow_id})[0]
-    return hashlib.sha256(f"{workflow_id}/{firing_id}/{created[1]!r}/{created[0]}".encode()).hexdigest()[:32]
+def _key(tx: Tx, workflow_id: int, runner_id: int, firing: UnfinishedFiring) -> str:
+    """Name an occasion: as no other store does, but as before in a store that was restored from an older copy."""
+    name, created_at = tx.dialect.fetch(
+        tx.db, "SELECT name, created_at FROM workflow WHERE id = :id", {"id": workflow_id}
+    )[0]
+    occasion = f"{firing.action_id}/{firing.run_id}"
+    if firing.occasion:  # of this runner
+        (started_at,) = tx.dialect.fetch(tx.db, "SELECT started_at FROM runner WHERE id = :id", {"id": runner_id})[0]
+        occasion += f"/{firing.occasion}/{started_at!r}"
+    return hashlib.sha256(f"{workflow_id}/{occasion}/{created_at!r}/{name}".encode()).hexdigest()[:32]
 
 
 def start_actions(tx: Tx, runner_id: int, firing_ids: Sequence[int]) -> None:

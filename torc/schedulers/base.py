@@ -54,6 +54,10 @@ class Scheduler(Protocol[RequestT_contra]):
         """Say why the cluster would never give this, as far as it tells; nothing where it cannot be asked."""
         ...
 
+    def default_memory(self, request: RequestT_contra) -> int | None:
+        """Return the bytes of a node's memory that this gets without asking for any; None: all of it, or nobody knows."""
+        ...
+
     def submit(self, script: str) -> Submitted:
         """Ask for an allocation, once. `details["uncertain"]` of Unavailable tells that it may have been heard."""
         ...

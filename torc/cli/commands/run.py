@@ -187,7 +187,7 @@ def _run(opened: Torc, number: int, options: Any, quiet: bool) -> int:
     code = summarize(opened, number, options.output_dir, stopped=outcome.was_stopped)
     plot_where_wanted(opened, workflow, options.output_dir)
     if outcome.is_stuck and outcome.runner_id is not None and not SESSION.json:
-        _tell_what_is_left(opened, number, outcome.runner_id)
+        tell_what_is_left(opened, number, outcome.runner_id)
     return code
 
 
@@ -219,7 +219,7 @@ def server_variables(server: Server) -> dict[str, str]:
     return {"TORC_API_URL": server.url, **file}
 
 
-def _tell_what_is_left(opened: Torc, number: int, runner_id: int) -> None:
+def tell_what_is_left(opened: Torc, number: int, runner_id: int) -> None:
     """Say why ready jobs were left: no budget is left, this runner is too small, or not one of those that they are for."""
     from torc.api.data import GetRequirement
     from torc.api.jobs import GetJob, ListJobs

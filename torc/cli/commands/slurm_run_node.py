@@ -12,7 +12,15 @@ import typer
 
 from torc.api.base import Torc
 from torc.cli import rendering
-from torc.cli.commands.run import MaxJobs, OutputDir, output_folder, plot_where_wanted, store_variables, summarize
+from torc.cli.commands.run import (
+    MaxJobs,
+    OutputDir,
+    output_folder,
+    plot_where_wanted,
+    store_variables,
+    summarize,
+    tell_what_is_left,
+)
 from torc.cli.session import SESSION
 from torc.cli.store_wait import DEFAULT_SECONDS, ServerWait, torc_when_it_answers, wait_seconds
 from torc.errors import Invalid
@@ -97,6 +105,8 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
         if outcome is None:
             rendering.note(f"the runner of {allotment.nodes[0]} has all nodes of this allocation")
             return
+        if outcome.is_stuck and outcome.runner_id is not None and not SESSION.json:
+            tell_what_is_left(opened, number, outcome.runner_id)
         if allotment.task == 0 and not SESSION.json:
             summarize(opened, number, options.output_dir)
         _plot_after_the_last(opened, number, options.output_dir)

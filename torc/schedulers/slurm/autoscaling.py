@@ -18,7 +18,15 @@ from torc.api.runs import StartRun
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.errors import NotFound, Unavailable
 from torc.schedulers.base import Scheduler
-from torc.schedulers.slurm.follow import Follower, FollowStep, has_work, is_to_come, told, waiting_jobs
+from torc.schedulers.slurm.follow import (
+    Follower,
+    FollowStep,
+    has_work,
+    is_to_come,
+    told,
+    waiting_jobs,
+    with_default_memory,
+)
 from torc.schedulers.slurm.request import AllocationRequest
 from torc.schedulers.slurm.resubmission import WaitingGroup, fits, further, nodes_to_add
 from torc.schedulers.slurm.scheduler_specs import request_of
@@ -72,7 +80,11 @@ def ask_again(
 ) -> list[Allocation]:
     """Submit what the ready jobs need, of at most so many nodes. Raises Unavailable."""
     waiting = waiting_jobs(torc, workflow_id)
-    requests = further(waiting, known_requests(torc, workflow_id, only), max_nodes)
+    known = {
+        name: with_default_memory(request, cluster.default_memory)
+        for name, request in known_requests(torc, workflow_id, only).items()
+    }
+    requests = further(waiting, known, max_nodes)
     if not requests:
         return []
     made = submit(torc, workflow_id, requests, cluster)
@@ -164,7 +176,10 @@ class StrandedJobs:
         rests = self._asked_at is not None and now - self._asked_at < self.cooldown
         if rests or (number < self.threshold and now - self._since < self.patience):
             return []
-        known: Mapping[str | None, AllocationRequest] = known_requests(self.torc, self.workflow_id)
+        known: Mapping[str | None, AllocationRequest] = {
+            name: with_default_memory(request, self.cluster.default_memory)
+            for name, request in known_requests(self.torc, self.workflow_id).items()
+        }
         requests = further(stranded, known, most_nodes_before(self.torc, self.workflow_id))
         if not requests:
             return []

@@ -20,7 +20,7 @@ from torc.schedulers.base import OpenAllocation, PollResult, Submitted
 from torc.schedulers.slurm import commands, output_parser, queries, script
 from torc.schedulers.slurm.discovery import live_cluster
 from torc.schedulers.slurm.output_parser import AccountingRow, QueueRow
-from torc.schedulers.slurm.partition_choice import problems_of
+from torc.schedulers.slurm.partition_choice import default_memory, problems_of
 from torc.schedulers.slurm.request import AllocationRequest
 from torc.schedulers.slurm.script import ScriptFacts, mark_of
 
@@ -91,6 +91,16 @@ class SlurmBackend:
         except (Invalid, Unavailable) as error:
             _log.info("%s: what the partitions allow is not known", error.message)
             return []
+
+    def default_memory(self, request: AllocationRequest) -> int | None:
+        """Ask what the partitions give by default, where the request leaves the memory to them."""
+        if request.memory_bytes_per_node is not None or request.cpus_per_node is None:
+            return None
+        try:
+            return default_memory(request, live_cluster(patience=_LOOK_PATIENCE))
+        except (Invalid, Unavailable) as error:
+            _log.info("%s: how much memory allocations get by default is not known", error.message)
+            return None
 
     def submit(self, script: str) -> Submitted:
         """Call sbatch. Raises Invalid, with Slurm's words, or Unavailable. Slurm starts nothing whose folder for output is missing."""

@@ -90,15 +90,16 @@ def cluster_from(config: Mapping[str, str], partitions: Iterable[Record], nodes:
     is_open: dict[bool, list[Partition]] = {True: [], False: []}
     for record in partitions:
         if own := of.get(record.text("PartitionName")):
-            is_open[record.text("State") in {"UP", ""}].append(_partition(record, own, linear))
+            is_open[record.text("State") in {"UP", ""}].append(_partition(record, own, linear, config))
     return Cluster(name, name, tuple(is_open[True]), closed=tuple(is_open[False]))
 
 
-def _partition(record: Record, nodes: Sequence[Record], linear: bool) -> Partition:
+def _partition(record: Record, nodes: Sequence[Record], linear: bool, config: Mapping[str, str]) -> Partition:
     usable = [
         node for node in nodes if not _UNUSABLE & set(node.text("State").replace("*", "+NOT_RESPONDING").split("+"))
     ]
     most, *others = _kinds(record, usable or nodes)
+    per_cpu, per_node = _default_memory(record, config)
     return Partition(
         name=record.text("PartitionName"),
         num_nodes=most.num_nodes if usable else 0,
@@ -116,8 +117,19 @@ def _partition(record: Record, nodes: Sequence[Record], linear: bool) -> Partiti
         allowed_accounts=_allowed(record.text("AllowAccounts")),
         allowed_qos=_allowed(record.text("AllowQos")),
         min_nodes_per_job=max(1, record.number("MinNodes") or 1),
+        default_memory_per_cpu_bytes=per_cpu,
+        default_memory_per_node_bytes=per_node,
         other_nodes=tuple(others) if usable else (),
     )
+
+
+def _default_memory(record: Record, config: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Read what a job gets that asks for no memory, for each CPU and for each node: of the partition, else of all (slurm.conf(5))."""
+    for get in (record.text, lambda name: config.get(name, "")):
+        per_cpu, per_node = (fields.memory(get(name)) or None for name in ("DefMemPerCPU", "DefMemPerNode"))
+        if per_cpu or per_node:
+            return per_cpu, per_node
+    return None, None
 
 
 def _kinds(record: Record, nodes: Sequence[Record]) -> list[NodeKind]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from torc.api.allocations import (
@@ -130,19 +130,24 @@ def as_submitted(
     waiting: Sequence[WaitingGroup],
     num_unfinished: int,
     problems: Callable[[AllocationRequest], Sequence[str]],
+    default_memory: Callable[[AllocationRequest], int | None],
 ) -> tuple[AllocationRequest, int, str | None]:
     """Return what is submitted where a scheduler asks for `asked`, how many times, and what was changed about it, in words.
 
     A dry run shows this, and it is what is submitted. Raises Invalid where jobs need more than the cluster gives (`problems`).
     """
-    request, number = corrected(asked, number, waiting, num_unfinished)
-    if request == asked:
-        return request, number, None
+    given = with_default_memory(asked, default_memory)
+    request, number = corrected(given, number, waiting, num_unfinished)
+    if request == given:
+        return asked, number, None
     changed = "; ".join(
         f"{what} {_shown(name, new)} instead of {_shown(name, old)}"
+        + (" (the default of the cluster)" if old != getattr(asked, name) else "")
         for name, what in _SIZES
-        if (new := getattr(request, name)) != (old := getattr(asked, name))
+        if (new := getattr(request, name)) != (old := getattr(given, name))
     )
+    if request.memory_bytes_per_node == given.memory_bytes_per_node:
+        request = replace(request, memory_bytes_per_node=asked.memory_bytes_per_node)
     name = asked.scheduler or asked.name
     if found := problems(request):
         raise Invalid(
@@ -151,6 +156,14 @@ def as_submitted(
             hint="ask for less in the jobs' resource requirements, or name another partition",
         )
     return request, number, f"allocations of {name} get {changed}: otherwise no ready job would fit"
+
+
+def with_default_memory(
+    asked: AllocationRequest, default_memory: Callable[[AllocationRequest], int | None]
+) -> AllocationRequest:
+    """Return an allocation with the memory that it gets: the default of the cluster, where it asks for none."""
+    memory = default_memory(asked)
+    return asked if memory is None else replace(asked, memory_bytes_per_node=memory)
 
 
 _SIZES = (
@@ -183,7 +196,9 @@ def carry_out(
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     unfinished = sum(workflow.counts[state] for state in _TO_DO)
     waiting = waiting_jobs(torc, workflow_id)
-    request, number, changed = as_submitted(request, due.num_allocations, waiting, unfinished, cluster.problems)
+    request, number, changed = as_submitted(
+        request, due.num_allocations, waiting, unfinished, cluster.problems, cluster.default_memory
+    )
     if changed is not None:
         _log.warning("%s", changed)
     made = submit(torc, workflow_id, [request] * number, cluster, firing_id=due.firing_id)

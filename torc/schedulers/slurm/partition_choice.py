@@ -310,6 +310,23 @@ def problems_of(request: AllocationRequest, cluster: Cluster) -> list[str]:
     return min((_problems_in(partition, request) for partition in named), key=len, default=[])
 
 
+def default_memory(request: AllocationRequest, cluster: Cluster) -> int | None:
+    """Return the memory of a node that an allocation gets without asking for any; None: all of a node, or it is not known.
+
+    Of several partitions, the least counts: Slurm takes the first that can run it.
+    """
+    cpus = request.cpus_per_node
+    if request.memory_bytes_per_node is not None or cpus is None or request.says_memory:
+        return None
+    named = None if request.partition is None else request.partition.split(",")
+    known = [
+        (found.default_memory_per_cpu_bytes or 0) * cpus or found.default_memory_per_node_bytes
+        for found in (*cluster.partitions, *cluster.closed)
+        if (found.is_default if named is None else found.name in named)
+    ]
+    return min((memory for memory in known if memory is not None), default=None)
+
+
 def _problems_in(partition: Partition, request: AllocationRequest) -> list[str]:
     found = []
     limit = partition.max_walltime_seconds

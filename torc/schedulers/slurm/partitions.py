@@ -47,6 +47,8 @@ class Partition:
     min_nodes_per_job: int = 1
     gpu_memory_bytes: int | None = None
     local_disk_bytes: int | None = None
+    default_memory_per_cpu_bytes: int | None = None  # what an allocation gets that asks for none; None: all of a node
+    default_memory_per_node_bytes: int | None = None
     other_nodes: tuple[NodeKind, ...] = ()
     is_part: bool = False  # of a partition with other nodes, too: these are got by asking for what they have
 

@@ -54,6 +54,8 @@ class _Partition(_Strict):
     local_disk_gb: float | None = Field(None, ge=0)
     max_walltime_secs: int | None = Field(None, ge=1)
     default_walltime_secs: int | None = Field(None, ge=1)
+    default_mem_per_cpu_mb: int | None = Field(None, ge=1, le=2**40)
+    default_mem_per_node_mb: int | None = Field(None, ge=1, le=2**40)
     max_nodes: int | None = Field(None, ge=1)
     max_nodes_per_user: int | None = Field(None, ge=1)
     min_nodes: int = Field(1, ge=1)
@@ -153,6 +155,10 @@ def _partition(read: _Partition) -> Partition:
         gpu_type=read.gpu_type,
         max_walltime_seconds=read.max_walltime_secs,
         default_walltime_seconds=read.default_walltime_secs,
+        default_memory_per_cpu_bytes=None if read.default_mem_per_cpu_mb is None else read.default_mem_per_cpu_mb << 20,
+        default_memory_per_node_bytes=None
+        if read.default_mem_per_node_mb is None
+        else read.default_mem_per_node_mb << 20,
         max_nodes_per_job=read.max_nodes,
         max_nodes_per_user=read.max_nodes_per_user,
         is_default=read.default,
@@ -212,6 +218,12 @@ def _fields(of: Partition) -> dict[str, Any]:
         "local_disk_gb": None if of.local_disk_bytes is None else of.local_disk_bytes / 10**9,
         "max_walltime_secs": of.max_walltime_seconds,
         "default_walltime_secs": of.default_walltime_seconds,
+        "default_mem_per_cpu_mb": None
+        if of.default_memory_per_cpu_bytes is None
+        else of.default_memory_per_cpu_bytes >> 20,
+        "default_mem_per_node_mb": None
+        if of.default_memory_per_node_bytes is None
+        else of.default_memory_per_node_bytes >> 20,
         "max_nodes": of.max_nodes_per_job,
         "max_nodes_per_user": of.max_nodes_per_user,
         "min_nodes": of.min_nodes_per_job if of.min_nodes_per_job != 1 else None,

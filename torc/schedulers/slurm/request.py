@@ -10,6 +10,7 @@ from torc.planning.sbatch_options import SbatchOption
 
 #: other ways to ask for GPUs than by node: how many each node gets is Slurm's choice
 _GPUS = frozenset({"gres", "gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task", "tres-per-task"})
+_MEMORY = frozenset({"mem", "mem-per-cpu", "mem-per-gpu", "exclusive"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,11 @@ class AllocationRequest:
             return None
         named = [option.value for option in written if option.name in {"clusters", "cluster"}]
         return named[-1] if named else None
+
+    @property
+    def says_memory(self) -> bool:
+        """Tell whether memory is asked for in the user's own words."""
+        return any(option.name in _MEMORY for option in self.by_user)
 
     @property
     def leaves_gpus_to_slurm(self) -> bool:
