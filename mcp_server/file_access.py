@@ -99,7 +99,7 @@ def _check_old(
     if not stat.S_ISREG(seen[0]):
         raise Forbidden(f"save_as: {plain(path)} is not a regular file and was not changed", hint="name another file")
     if not overwrite:
-        raise Conflict(f"save_as: {plain(path)} is there already", hint="ask the user; overwrite=true replaces a spec")
+        raise Conflict(f"save_as: {plain(path)} already exists", hint="ask the user; overwrite=true replaces a spec")
     if not is_ours(_text(_open(name, at, path), path)):
         raise Forbidden(
             f"save_as: {plain(path)} is not a spec; only a valid spec can be replaced",

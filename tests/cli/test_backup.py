@@ -41,7 +41,7 @@ def test_a_database_is_copied_while_a_runner_writes_and_the_copy_goes_on_by_itse
 def test_a_copy_overwrites_nothing_and_a_damaged_database_is_told(program: Program) -> None:
     program("create", program.write("many.yaml", MANY))
     taken = program.write("taken.db", "precious")
-    assert "is there already" in program("server", "backup", "-o", taken, code=4).stderr
+    assert "already exists" in program("server", "backup", "-o", taken, code=4).stderr
     assert (program.directory / taken).read_text() == "precious"
     assert "cannot copy" in program("server", "backup", "-o", "nowhere/x.db", code=5).stderr
     assert "there is no database" in program("server", "backup", "-o", "x.db", "--db", "none.db", code=3).stderr

@@ -201,7 +201,7 @@ def test_convert_goes_through_every_format(program: Program) -> None:
         program("convert", source, "-o", f"next.{suffix}")
         source = f"next.{suffix}"
         assert program("plan", source, "-f", "json").json == expected
-    assert "is there already" in program("convert", source, "-o", "next.kdl", code=4).stderr
+    assert "already exists" in program("convert", source, "-o", "next.kdl", code=4).stderr
 
 
 def test_schema_sets_up_vscode_without_breaking_what_is_there(program: Program) -> None:

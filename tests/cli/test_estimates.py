@@ -25,7 +25,7 @@ def test_a_new_study_asks_for_what_the_last_one_used(program: Program) -> None:
     assert "too little is known of report" in shown.stderr
     plan = program("plan", "learnt.yaml", "-f", "json").json
     assert plan["stages"][0]["classes"] == {"large_fit": 15, "large": 1}
-    assert "is there already" in program("plan", second, "--learn", "-o", "learnt.yaml", code=4).stderr
+    assert "already exists" in program("plan", second, "--learn", "-o", "learnt.yaml", code=4).stderr
     told = program("plan", second, "--learn", "-f", "json").json
     assert told["unknown"] == ["report"] and told["classes"][0]["num_samples"] == 5
     assert "needs --learn" in program("plan", second, "-o", "x.yaml", code=2).stderr

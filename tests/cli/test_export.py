@@ -49,7 +49,7 @@ def test_a_file_goes_through_a_pipe_and_is_never_overwritten_unasked(program: Pr
     wf = half_done(program)
     program("workflows", "export", wf, "-o", "x.torc.gz")
     before = (program.directory / "x.torc.gz").read_bytes()
-    assert "is there already" in program("workflows", "export", wf, "-o", "x.torc.gz", code=4).stderr
+    assert "already exists" in program("workflows", "export", wf, "-o", "x.torc.gz", code=4).stderr
     assert (program.directory / "x.torc.gz").read_bytes() == before
     told = program("workflows", "export", wf, "-o", "x.torc.gz", "--force", "-f", "json").json
     assert told["size_bytes"] == (program.directory / "x.torc.gz").stat().st_size and told["rows"] > 3

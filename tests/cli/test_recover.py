@@ -75,7 +75,7 @@ def test_on_a_terminal_each_group_is_asked_about(program: Program) -> None:
     os.close(end)
     assert process.returncode == 0, err
     assert "run 1 job(s) of plain/network again" in err and "run 2 job(s) of short/timeout again" in err
-    assert "1 job(s) are due again" in err and "node-hours" in out
+    assert "1 job(s) will run again" in err and "node-hours" in out
     (event,) = program("events", "list", "1", "--type", "workflow_recovered", "-f", "json").json
     assert event["data"]["groups"] == ["plain/network"]
     assert event["data"]["reason"] == "the server is up again"

@@ -75,7 +75,7 @@ def test_a_generated_spec_says_what_was_planned_and_is_obeyed(program: Program, 
         "slurm", "generate", f"out.{suffix}", *ON, "--group-by", "partition", "-f", "json", "-o", "again.yaml"
     ).json
     assert [item["name"] for item in again["allocations"]] == ["short", "gpu-h100s_stage_2", "short_stage_3"]
-    assert "is there already" in program("slurm", "generate", spec, *ON, "-o", "again.yaml", code=4).stderr
+    assert "already exists" in program("slurm", "generate", spec, *ON, "-o", "again.yaml", code=4).stderr
 
 
 @EMBEDDED

@@ -58,7 +58,7 @@ def test_only_a_spec_is_replaced_and_only_when_asked_to(opened: Embedded, tmp_pa
             for name in ("pipe.yaml", "folder.yaml"):
                 said = await refused(client, "create_workflow", **save, save_as=name, overwrite=True)
                 assert "not a regular file" in said, (name, said)
-            assert "is there already" in await refused(client, "create_workflow", **save, save_as="old.yaml")
+            assert "already exists" in await refused(client, "create_workflow", **save, save_as="old.yaml")
             assert (at / "old.yaml").read_text() == OLD
             made = await ask(client, "create_workflow", **save, save_as="old.yaml", overwrite=True)
             assert made["saved"] == "old.yaml"

@@ -198,7 +198,7 @@ def test_specs_are_compared_and_converted(opened: Embedded, tmp_path: Path) -> N
                 made = await ask(client, "convert_spec", spec=edited, to=form, save_as=f"made.{form}")
                 assert made["saved"] == f"made.{form}"
                 assert (await ask(client, "diff_specs", first=edited, second=f"made.{form}"))["same"], form
-                assert "is there already" in await refused(
+                assert "already exists" in await refused(
                     client, "convert_spec", spec=edited, to=form, save_as=f"made.{form}"
                 )
 

@@ -161,7 +161,7 @@ def test_a_place_that_is_taken_is_left_alone(embedded: Embedded, tmp_path: Path)
     report = gather(embedded, create(embedded, spec("a"), str(tmp_path)).id, NOW, "9.9")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").write_text("x")
-    with pytest.raises(Invalid, match="is there already"):
+    with pytest.raises(Invalid, match="already exists"):
         write_crate(report, tmp_path / "full", About(), 0)
     with pytest.raises(Invalid, match="no directory"):
         write_crate(report, tmp_path / "none/crate", About(), 0)

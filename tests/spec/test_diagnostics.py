@@ -30,7 +30,7 @@ CASES = [
     ("name: x\njobs: [{name: a, command: b, priority: high}]", "bad_type", "high", "an integer is needed"),
     ("name: x\njobs: [{name: a, command: b, priority: -1}]", "bad_value", "-1", "greater than or equal to 0"),
     ("name: x\nexecution: stp\njobs: [{name: a, command: b}]", "bad_value", "stp", "did you mean `step`?"),
-    ("name: x\njobs:\n- {name: a, command: b}\n- {name: a, command: c}", "duplicate_name", "a", "job is there already"),
+    ("name: x\njobs:\n- {name: a, command: b}\n- {name: a, command: c}", "duplicate_name", "a", "is defined twice"),
     (
         "name: x\njobs: [{name: a, command: b, depends_on: [train]}, {name: trains, command: b}]",
         "unknown_name",

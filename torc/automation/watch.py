@@ -161,7 +161,7 @@ class WorkflowWatch:
         done = self._ask(proposal.mark)
         if done is not None:
             self.num_rounds += 1
-            _LOG.info("recovery %d: %d job(s) are due again", done.spent.rounds + 1, done.num_retried)
+            _LOG.info("recovery %d: %d job(s) will run again", done.spent.rounds + 1, done.num_retried)
         return None
 
     def _ask(self, mark: str | None = None) -> Recovery | None:

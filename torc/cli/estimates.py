@@ -30,7 +30,7 @@ def learn(spec: str, output: Path | None, margin: float, *, force: bool) -> None
     if output is not None and form is None:
         raise Invalid(f"`{output.suffix}` is no format of specs", hint="end the name in .yaml, .json, .json5 or .kdl")
     if output is not None and output.exists() and not force:
-        raise Conflict(f"{output} is there already", hint="use --force to overwrite it")
+        raise Conflict(f"{output} already exists", hint="use --force to overwrite it")
     if spec == "-":
         raise Invalid("--learn reads the spec twice", hint="name a file")
     plan = compiled(spec)[0]

@@ -75,7 +75,7 @@ def back_up(database: str, target: Path) -> Backup:
     try:
         workflows = copy(source, target)
     except FileExistsError:
-        raise Conflict(f"{target} is there already", hint="name another file: a backup overwrites nothing") from None
+        raise Conflict(f"{target} already exists", hint="name another file: a backup overwrites nothing") from None
     except (OSError, sqlite3.Error) as error:
         if wrong := damage(error):
             raise StoreLost(f"the database {source} {wrong}", hint=what_to_do(source)) from None

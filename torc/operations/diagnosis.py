@@ -303,7 +303,7 @@ def _canceled(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
         tx, job["id"], "q.state IN ('canceled', 'failed', 'terminated')", "j.state IN ('failed', 'terminated')"
     )
     if not causes:
-        return _plain(workflow_id, job, "somebody canceled it", f"torc jobs reset {job['id']} makes it due again")
+        return _plain(workflow_id, job, "somebody canceled it", f"torc jobs reset {job['id']} runs it again")
     names = ", ".join(f"{cause.job_name} (job {cause.job_id})" for cause in causes[:3])
     more = f" and {len(causes) - 3} more" if len(causes) > 3 else ""
     return _plain(

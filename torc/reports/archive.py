@@ -199,7 +199,7 @@ def _write_zip(contents: list[_Content], output: Path) -> None:
 
 def _write_folder(contents: list[_Content], output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise Invalid(f"{output} is there already", hint="name a new folder, or a file that ends in .zip")
+        raise Invalid(f"{output} already exists", hint="name a new folder, or a file that ends in .zip")
     if not output.absolute().parent.is_dir():
         raise Invalid(f"there is no directory {output.absolute().parent}", hint="make it, or name another place")
     made = None

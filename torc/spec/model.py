@@ -340,7 +340,7 @@ class Action(Part):
     )
     persistent: bool = Field(
         False,
-        description="Each runner carries run_commands out once, those that come later too; else one of them does.",
+        description="Every runner executes run_commands once, including runners that join later; otherwise only one runner does.",
     )
 
 
@@ -387,7 +387,7 @@ class WorkflowSpec(Part):
     compute_node_wait_for_new_jobs_seconds: Count | None = Field(None, description="Wait this long for more jobs.")
     compute_node_ignore_workflow_completion: bool | None = Field(None, description="Stay when all is done.")
     compute_node_wait_for_healthy_database_minutes: Count | None = Field(
-        None, description="Bear an absent server so long."
+        None, description="How long to keep running while the server is unreachable."
     )
     compute_node_min_time_for_new_jobs_seconds: Count | None = Field(
         None, description="Take no job with less time left."

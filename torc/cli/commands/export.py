@@ -43,7 +43,7 @@ def export(
         path = output or Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', found.name).lstrip('.')[:100]}-{found.id}{suffix}")
         to_stdout = str(path) == "-"
         if not to_stdout and path.exists() and not force:
-            raise Conflict(f"{path} is there already", hint="use --force to overwrite it, or name another with -o")
+            raise Conflict(f"{path} already exists", hint="use --force to overwrite it, or name another with -o")
         if to_stdout and not spec_only and sys.stdout.isatty():
             raise Invalid("the file is no text for a terminal", hint="name a file with -o")
         if spec_only:

@@ -230,7 +230,7 @@ def generate(
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise Conflict(f"{path} is there already", hint="--force writes over it") from None
+        raise Conflict(f"{path} already exists", hint="--force writes over it") from None
     except OSError as error:
         raise Invalid(f"cannot write {path}: {error.strerror}") from None
     rendering.note(f"wrote {path}")

@@ -169,7 +169,7 @@ def cancel(job_ids: Ids, dry_run: DryRun = False) -> None:
 
 @app.command()
 def reset(job_ids: Ids, dry_run: DryRun = False) -> None:
-    """Make finished jobs due again; what is behind them stays.
+    """Run finished jobs again, but not the jobs that depend on them.
 
     Example: torc jobs reset 12
     """
@@ -178,7 +178,7 @@ def reset(job_ids: Ids, dry_run: DryRun = False) -> None:
 
 @app.command("run-again")
 def run_again(job_ids: Ids, dry_run: DryRun = False) -> None:
-    """Make jobs due again, with all that is behind them.
+    """Run jobs again, with everything that depends on them.
 
     Example: torc jobs run-again 12
     """

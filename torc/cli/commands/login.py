@@ -50,7 +50,9 @@ def login(  # noqa: PLR0913, PLR0917 - options of a command
         bool | None,
         typer.Option("--keyring/--no-keyring", help="Keep the token in the keyring; default: where there is one."),
     ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Though the network may be listened to.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Sign in even though others may read the connection.")
+    ] = False,
 ) -> None:
     """Sign in to a server: commands that ask it from now on show the token that it gives.
 

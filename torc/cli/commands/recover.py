@@ -55,7 +55,7 @@ def recover(  # noqa: PLR0913, PLR0917 - options of a command
     reason: Reason = None,
     output_dir: OutputDir = None,
     no_run: Annotated[
-        bool, typer.Option("--no-run", help="Make them due again, and leave running them to others.")
+        bool, typer.Option("--no-run", help="Mark them to run again, but leave running them to others.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
@@ -91,7 +91,7 @@ def recover(  # noqa: PLR0913, PLR0917 - options of a command
         if no_run:
             if SESSION.json:
                 rendering.show_json(done)
-            rendering.note(f"{done.num_retried} job(s) are due again: torc run {number}")
+            rendering.note(f"{done.num_retried} job(s) will run again: torc run {number}")
             return
         raise typer.Exit(run_stored(opened, number, output_dir))
 

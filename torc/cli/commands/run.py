@@ -325,7 +325,7 @@ def why(result: Any) -> str:
     if result.detail:
         return str(result.detail)
     if result.reason == "runner_stopped":
-        return "its runner was stopped before it ended; it is to go on"
+        return "its runner was stopped before the job ended; it will be resumed"
     code = result.return_code
     if code == 127:
         return "command not found (exit code 127)"

@@ -59,7 +59,7 @@ def _generate(spec: str, output: Path | None, force: bool, planning: Planning, w
             hint="end the name in .yaml, .json, .json5 or .kdl",
         )
     if output is not None and output.exists() and not force:
-        raise Conflict(f"{output} is there already", hint="use --force to overwrite it")
+        raise Conflict(f"{output} already exists", hint="use --force to overwrite it")
     cluster, source = planning.cluster()
     compiled(spec)
     text, kind, name = read_spec(spec)

@@ -144,7 +144,7 @@ def convert(
     if form is None:
         raise Invalid(f"`{output.suffix}` is no format of specs", hint="end the name in .yaml, .json, .json5 or .kdl")
     if output.exists() and not force:
-        raise Conflict(f"{output} is there already", hint="use --force to overwrite it")
+        raise Conflict(f"{output} already exists", hint="use --force to overwrite it")
     compiled(spec) if spec != "-" else None
     text, source, name = read_spec(spec)
     parsed, found = parse_spec(text, format=source, name=name)  # type: ignore[arg-type]

@@ -231,7 +231,7 @@ def reinitialize(
     force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Make due again just the jobs whose inputs, command, environment or outputs changed, and all behind them.
+    """Run again only the jobs whose inputs, command, environment or outputs changed, and everything that depends on them.
 
     Example: torc workflows reinitialize 3 --dry-run
     """

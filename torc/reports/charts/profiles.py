@@ -1,6 +1,6 @@
 """What jobs used while they ran, against what they had asked for: for each requirement class, and for all together.
 
-Few jobs are drawn each with a line of its own; of many, the median, where 8 of 10 are, and the most.
+A few jobs are drawn with a line each; for many, the median, the 10th to 90th percentile, and the maximum.
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ class Builder:
             what = f"the parameters make more than one {names.noun} `{name}`"
         else:
             at = f" (first at line {other.line})" if other else ""
-            what = f"two objects are called `{name}` as well: this {names.noun} is there already{at}"
+            what = f"{names.noun} `{name}` is defined twice{at}"
         self.report("duplicate_name", what, (*shape.path, "name"))
 
     def unknown(self, error: UnknownName, path: Path, example: str = "") -> None:
@@ -287,7 +287,7 @@ class Builder:
         if name in names.index:
             other = self.document.span(origin[name])
             at = f" (first at line {other.line})" if other else ""
-            what = f"two objects are called `{name}` as well: this {names.noun} is there already{at}"
+            what = f"{names.noun} `{name}` is defined twice{at}"
             self.report("duplicate_name", what, (*path, "name"))
             return False
         names.index[name] = len(names.index)
