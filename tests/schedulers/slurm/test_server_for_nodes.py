@@ -182,3 +182,19 @@ def test_stranded_jobs_get_allocations_when_they_are_enough_and_not_again_before
 def _is(program: Program, **states: str) -> bool:
     found = {job["name"]: job["state"] for job in program("jobs", "list", "1", "-f", "json").json}
     return all(found[name] == state for name, state in states.items())
+
+
+def test_an_allocation_that_starts_while_the_server_is_away_waits_for_it(program: Program, slurm: Slurm) -> None:
+    named = spec(program, [{"name": "a", "command": "true"}], slurm_defaults={"hold": True})
+    program("submit", named, "--account", "root", "--no-estimate", "--no-watch")
+    (held,) = allocations(program)
+    server = json.loads((program.directory / ".torc/server.json").read_text())
+    program("server", "stop")
+    slurm.call("scontrol", "release", held["cluster_job_id"])
+    log = program.directory / f"torc_output/slurm_output_wf1_sl{held['cluster_job_id']}.e"
+    wait_until(lambda: log.exists() and "Waiting up to" in log.read_text(), timeout=90, what="its runner waits")
+    assert f"{server['url']} does not answer" in log.read_text()
+    program("server", "start", "--port", "0")
+    assert json.loads((program.directory / ".torc/server.json").read_text())["url"] != server["url"]
+    assert "1 completed" in program("watch", "1").stdout
+    assert "the store answers, after" in log.read_text()
