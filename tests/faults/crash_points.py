@@ -34,11 +34,11 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, create_engine, event, text
 
-from tests.faults.crash_scenarios import SCENARIOS, Scenario, journaled
+from tests.faults.crash_scenarios import SCENARIOS, Actions, Scenario, journaled
 from tests.support.postgres import Cluster, start_postgres
 from torc.api.jobs import ListJobs
 from torc.api.runs import ListResults
-from torc.api.workflows import CheckWorkflow, GetWorkflow
+from torc.api.workflows import CheckWorkflow, GetWorkflow, ResetWorkflow
 from torc.client.embedded import Embedded
 from torc.runner import spawner_client
 from torc.store.engine import open_store
@@ -259,12 +259,14 @@ class Explorer:
             return "driven"
 
         in_fork(drive, self._errors)
-        return self._after(url, (self.work / "spawner_crashed").exists())
+        return self._after(url, (self.work / "spawner_crashed").exists(), resets=True)
 
-    def _after(self, url: str, is_crashed: bool) -> bool:
+    def _after(self, url: str, is_crashed: bool, *, resets: bool = False) -> bool:
         before: dict[str, int] = {}
         if is_crashed:
             before = in_fork(lambda: self._look(url), self._errors)
+            if resets:
+                in_fork(lambda: self._reset_killed(url), self._errors)
             for _ in range(_RESUMES):
                 if in_fork(lambda: self._resume(url), self._errors) == "completed":
                     break
@@ -284,6 +286,17 @@ class Explorer:
         with self._opened(url) as torc:
             self.scenario.resume(torc, self.workflow_id, self.work, url)
             return torc.send(GetWorkflow(workflow_id=self.workflow_id)).state
+
+    def _reset_killed(self, url: str) -> None:
+        """Have what ended with its spawner run again, as a user would; nothing else has failed."""
+        with self._opened(url) as torc:
+            results = torc.send(ListResults(workflow_id=self.workflow_id, limit=1000)).items
+            last = {item.job_name: item for item in results if item.is_current}
+            failed = [job.name for job in self._jobs(torc) if job.state == "failed"]
+            others = [name for name in failed if last[name].reason != "parent_killed"]
+            assert not others, f"failed, and not with their spawner: {others}"
+            if failed:
+                torc.send(ResetWorkflow(workflow_id=self.workflow_id, failed_only=True))
 
     def _look(self, url: str) -> dict[str, int]:
         """Check the invariants, and return how often each job has succeeded whose success is recorded, if only in a journal."""
@@ -406,6 +419,7 @@ def explore(
         points += [
             (at, explorer.crash_spawner_at, "start")
             for at in sample(2 * len(explorer.scenario.jobs), None if most is None else max(2, most // 4))
+            if at % 2 or not isinstance(explorer.scenario, Actions)  # an action that was killed has failed
         ]
         for at, crash, what in points[part[0] :: part[1]]:
             try:

@@ -153,3 +153,27 @@ def test_an_action_that_runs_again_in_a_restored_database_has_its_key_and_no_oth
     assert [name for name, _ in lines] == ["a", "b", "b", "a"]
     assert lines[0] == lines[3] and lines[1] == lines[2], "each has its key again"
     assert lines[0][1] != lines[1][1]
+
+
+def test_an_action_that_kills_what_started_it_has_failed_and_the_run_goes_on(local: Embedded, tmp_path: Path) -> None:
+    command = "echo x >> ran; kill -9 $PPID; sleep 1000"
+    number = store(local, tmp_path, [{"name": "a", "command": "true"}], actions=[_action(command)])
+    assert run(local, number, tmp_path).workflow.state == "completed"
+    assert (tmp_path / "ran").read_text() == "x\n"
+    (end,) = local.send(ListEvents(workflow_id=number, type="action_finished")).items
+    assert end.data["return_code"] == 137
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_an_action_whose_spawner_died_before_it_told_of_its_start_runs_once(
+    local: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_begun: bool
+) -> None:
+    monkeypatch.setattr("torc.runner.spawner.__file__", str(Path(__file__).with_name("crash_spawner.py")))
+    monkeypatch.setenv("TORC_TEST_CRASH_SPAWNER", str(tmp_path))
+    (tmp_path / "spawner_crashes").write_text("2" if is_begun else "1")
+    command = "exec sleep 1000" if is_begun else "echo x >> ran"
+    number = store(local, tmp_path, [{"name": "a", "command": "true"}], actions=[_action(command)])
+    assert run(local, number, tmp_path).workflow.state == "completed"
+    (end,) = local.send(ListEvents(workflow_id=number, type="action_finished")).items
+    assert end.data["return_code"] == (137 if is_begun else 0)
+    assert is_begun or (tmp_path / "ran").read_text() == "x\n"

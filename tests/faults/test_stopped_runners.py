@@ -46,6 +46,25 @@ def test_who_takes_over_from_a_stopped_runner_ends_what_that_runs_first(
     ]
 
 
+def test_what_ended_with_the_spawners_of_a_runner_that_was_given_up_has_not_failed(
+    local: Embedded, tmp_path: Path
+) -> None:
+    jobs = [{"name": name, "command": f"[ -e go ] || {{ touch {name}; exec sleep 1000; }}"} for name in "abc"]
+    number = store(local, tmp_path, jobs)
+    first = start_process(tmp_path / "torc.db", number, tmp_path / "out", max_parallel_jobs=3)
+    wait_until(lambda: set(states(local, number).values()) == {"running"}, "all of them run")
+    first.send_signal(signal.SIGSTOP)
+    for pid in spawners(first):
+        os.kill(pid, signal.SIGKILL)  # as whoever takes over does
+    local.send(EndRunner(workflow_id=number, runner_id=1, reason="lease ended"))
+    (tmp_path / "go").touch()
+    first.send_signal(signal.SIGCONT)
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 0 and '"state": "completed"' in out, err
+    reasons = {(item.attempt, item.reason) for item in local.send(ListResults(workflow_id=number)).items}
+    assert reasons == {(1, "runner_lost"), (2, None)}
+
+
 def test_what_a_stopped_runner_has_finished_is_not_done_again_where_nobody_took_it_over(
     local: Embedded, tmp_path: Path
 ) -> None:

@@ -278,7 +278,7 @@ def _send(state: RunnerState, settings: ReactorSettings, now: float) -> Send:
     is_paused = state.is_stopping or now < state.paused_until or _is_late(state, settings, now)
     waits = is_idle and state.last_exchange is not None and not state.is_unsure
     # a runner at rest says so each time: a store that crashed may have forgotten what it had already taken in
-    tells_all = waits or state.may_have_missed
+    tells_all = waits or state.may_have_missed or state.is_unsure
     state.num_exchanges += 1
     request = Exchange(
         workflow_id=settings.workflow_id,

@@ -36,6 +36,7 @@ from torc.runner.outputs import Look, looks, not_written
 from torc.runner.reactor import begin, next_wake, react
 from torc.runner.state import (
     ActionExited,
+    ActionNotBegun,
     AttemptOver,
     Effect,
     Event,
@@ -375,8 +376,8 @@ class Loop:
             elif isinstance(subject, _Attempt):
                 self._failed(subject, spawner.WITHDRAWN, "")
             else:
-                subject.not_started("the process that was to start it is gone")
-                self._go_on(subject, is_orphan=True)
+                self.actions.pop(subject.firing_id, None)
+                self._handle(ActionNotBegun(subject.firing_id))
 
     def _left_behind(self, subject: _Attempt | ActionRun, left: tuple[int, ...]) -> None:
         """Take in that what is left of an attempt is to be ended, or stays where it says so."""

@@ -13,6 +13,7 @@ from torc.runner import exchange_policy, outcomes
 from torc.runner.exchange_policy import HOLD_SECONDS, has_report, has_slot
 from torc.runner.state import (
     ActionExited,
+    ActionNotBegun,
     AttemptOver,
     Effect,
     Event,
@@ -121,6 +122,8 @@ def _take_in(  # noqa: C901, PLR0911, PLR0912 - one case an event
             state.actions_finished.append(ended)
             has_report(state, now)
             return exchange_policy.keep([], [ended])  # whatever becomes of this process: it is not to run again
+        case ActionNotBegun(firing_id):
+            state.actions.pop(firing_id, None)  # what tells all that this runner holds says so
         case Withdrawn(job_id):
             return _withdrawn(state, job_id, settings, now)
         case SpawnerDied():

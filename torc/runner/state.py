@@ -133,6 +133,13 @@ class ActionExited:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionNotBegun:
+    """The command of an action was to begin, and did not: the store is to give the action again."""
+
+    firing_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Withdrawn:
     """An attempt that waited for the end of another was stopped before it began."""
 
@@ -191,6 +198,7 @@ Event = (
     | AttemptOver
     | Exited
     | ActionExited
+    | ActionNotBegun
     | MemoryExceeded
     | SpawnerDied
     | Tick
