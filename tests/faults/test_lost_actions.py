@@ -58,8 +58,16 @@ def test_an_action_ends_in_the_journal_before_anybody_is_told(local: Embedded, t
     number = store(local, tmp_path, [{"name": "a", "command": "true"}], actions=[_action(f"echo x >> {held}")])
     process = start_process(tmp_path / "torc.db", number, tmp_path / "out")
     journal = tmp_path / "out" / f"undelivered_wf{number}_n1.json"
+
+    def is_kept() -> bool:
+        try:
+            text = journal.read_text()
+        except FileNotFoundError:  # not there yet, or delivered
+            return False
+        return "firing_id" in text and text.endswith("\n")
+
     try:
-        wait_until(lambda: journal.exists() or process.poll() is not None, "the end is in the journal, or was told")
+        wait_until(lambda: is_kept() or process.poll() is not None, "the end is in the journal, or was told")
     finally:
         process.kill()
         process.communicate()
