@@ -206,7 +206,7 @@ def test_a_token_in_a_file_of_ones_own_opens_the_server(program: Program, tmp_pa
     finally:
         program("server", "stop")
     file.chmod(0o644)
-    assert "others can read" in program("server", "start", "--token-file", file, code=5).stderr
+    assert "other users can read" in program("server", "start", "--token-file", file, code=5).stderr
 
 
 def test_an_open_or_planted_server_file_is_not_believed(served: Program) -> None:

@@ -191,7 +191,7 @@ def test_credentials_that_others_can_read_are_refused(town: Town) -> None:
     kept = ada.directory / ".config/torc/credentials.json"
     kept.chmod(0o640)
     refused = ada("workflows", "list", code=4)
-    assert "others can read" in refused.stderr and f"chmod 600 {kept}" in refused.stderr
+    assert "other users can read" in refused.stderr and f"chmod 600 {kept}" in refused.stderr
     kept.chmod(0o600)
     kept.write_text("{ not json")
     assert "remove it, and sign in again" in ada("workflows", "list", code=2).stderr

@@ -21,8 +21,9 @@ else:
     import spawner  # type: ignore[import-not-found, no-redef, unused-ignore]
 
 #: how it is begun: as a module, which is compiled once; its folder comes before its arguments
-PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); import instep; instep.run()"
-FOLDER = os.path.dirname(os.path.abspath(__file__))
+FOLDER, _FILE = os.path.split(os.path.abspath(__file__))
+_NAME = _FILE.removesuffix(".py")
+PROGRAM = f"import sys; sys.path.insert(0, sys.argv.pop(1)); import {_NAME}; {_NAME}.run()"
 MARK = "torc-step"
 _KEPT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCONT, signal.SIGUSR1, signal.SIGUSR2)
 _DEFAULTED = (*_KEPT, signal.SIGPIPE)
