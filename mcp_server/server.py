@@ -1,6 +1,6 @@
 """The server: tools, resources and prompts put together, a context for each message, errors in words.
 
-Not for transports: `stdio` serves one client in this process, `mounted` many over HTTP.
+Not for transports: `stdio` serves one client in this process, `http` many over HTTP.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`torc watch --recover`: follow a workflow, and when its run has ended with failures that a recovery helps, recover and go on.
 
 All that it has to remember is in the store: it may be killed at any time and begun again. Not for what helps whom
-(`torc.operations.recovery`), nor for how work gets done (`hands`).
+(`torc.operations.recovery`), nor for how work gets done (`executor`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Why an attempt failed: from what is known of it to a category with a confidence and the evidence. What programs print: `symptoms`.
+"""Why an attempt failed: from the facts known about it to a category with a confidence and the evidence. Messages: `log_patterns`.
 
 Three kinds of evidence are weighed. What the runner or the cluster did itself is certain (it killed the job at a limit, the
 node died). What the program printed is as sure as the symptom that it matches; a line that says it is a warning, or that it

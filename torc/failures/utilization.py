@@ -1,4 +1,4 @@
-"""What jobs used against what they asked for: too much, or by far too little. Not for changing requests (`correction`)."""
+"""What jobs used against what they asked for: too much, or by far too little. Not for changing requests (`resource_adjustment`)."""
 
 from __future__ import annotations
 

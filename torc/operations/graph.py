@@ -1,4 +1,4 @@
-"""The whole graph of a workflow, by index: what drawing, planning and `reinitialize` work on."""
+"""The whole graph of a workflow, by index: what drawing, planning and `reinitialization` work on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job's result depends on beside its files, as short texts that `reinitialize` compares.
+"""What a job's result depends on beside its files, as short texts that `reinitialization` compares.
 
 They are kept on change, not on success: a completed job without a fingerprint is as it was when it ran, and whoever is
 about to change something that results depend on calls `keep_fingerprints` before. So a run costs nothing for it.

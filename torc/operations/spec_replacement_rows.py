@@ -1,4 +1,4 @@
-"""Write a plan over a stored workflow, table by table. `amend` says in what order, and what becomes of the jobs."""
+"""Write a plan over a stored workflow, table by table. `spec_replacement` says in what order, and what becomes of the jobs."""
 
 from __future__ import annotations
 

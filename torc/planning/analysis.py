@@ -1,6 +1,6 @@
 """What a workflow will take before it runs: stages, critical path, resource peaks, hours, the expected makespan.
 
-Everything rests on the runtimes that jobs ask for, which are upper limits in most specs. Not for drawing (`drawing`).
+Everything rests on the runtimes that jobs ask for, which are upper limits in most specs. Not for drawing (`graph_export`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The plots of a run, as a page or as a picture: when what ran, what it used over time, how that spreads against the requests.
 
 What attempts used in all comes from the store; what they used over time from the databases that runners leave in the output
-directory. Not for failures and provenance: `page` reports on those.
+directory. Not for failures and provenance: `html_report` reports on those.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Used where the node lets this process make groups: version 2 where the group of the runner was delegated to it
 (https://docs.kernel.org/admin-guide/cgroup-v2.html#delegation), version 1 where its memory group can be written. An attempt
 enters its group itself, at the very beginning, by a shell: nothing else has to know of groups. Where none can be made, nothing
-changes: trees are watched (`measure`). Not for finding out what this process may use (`hardware`).
+changes: trees are watched (`proc`). Not for finding out what this process may use (`hardware`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The variables that attempts find in their environment. Not for those of the workflow and the runner: `local` gives them."""
+"""The variables that attempts find in their environment. Not for those of the workflow and the runner: `local_run` gives them."""
 
 from __future__ import annotations
 

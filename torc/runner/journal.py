@@ -1,7 +1,7 @@
 """Finished attempts on disk while the store cannot be reached, so that no result is lost when the runner dies too.
 
 Each line is a whole request. (job, attempt) counts once, so delivering a journal again is harmless. Not for the decision
-what to keep: `conversation` has that.
+what to keep: `exchange_policy` has that.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How attempts become processes: here `DirectLauncher`, as children of this node's spawners. `steps` has them started by Slurm.
+"""How attempts become processes: here `DirectLauncher`, as children of this node's spawners. `slurm_steps` has them started by Slurm.
 
-Not for deciding when and where: `reactor` does. Not for the processes themselves: `launch` and `spawner` have those.
+Not for deciding when and where: `reactor` does. Not for the processes themselves: `spawner_client` and `spawner` have those.
 """
 
 from __future__ import annotations

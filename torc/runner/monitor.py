@@ -1,7 +1,7 @@
 """What a runner knows of what its attempts use: samples, sums, time series, control groups, and who is over a limit.
 
 Sampling takes at most a two-hundredth of the time: where a look takes long, the next one comes later. Not for looking itself
-(`measure`, `cgroup`, `gpus`), and not for stopping anything: the loop does.
+(`proc`, `cgroup`, `gpus`), and not for stopping anything: the loop does.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The runner is a subreaper (prctl(2)), as its spawners are, which end what jobs leave behind. It ends only what is its own, told by the
 session of an attempt or by TORC_RUNNER in the environment: a program that runs workflows may have children besides. Not for
-runners that died: `orphans` ends what those left.
+runners that died: `dead_runners` ends what those left.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a runner does about what happens to it. No process, socket or clock in here: `loop` has those.
 
 `react` takes one event and gives the effects in order; `next_wake` tells when time itself becomes an event. What is said
-to the store, and when, is in `conversation`.
+to the store, and when, is in `exchange_policy`.
 """
 
 from __future__ import annotations

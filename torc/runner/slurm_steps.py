@@ -1,8 +1,9 @@
 """Jobs as steps of a Slurm allocation: Slurm holds each to its memory, gives it its CPUs and GPUs, and accounts for it.
 
 `srun --exact`, never with `--overlap` where resources count: steps that overlap are not counted by Slurm, and would share
-CPUs and GPUs. A step of one node runs `slurm_step_process`, which tells what the job used and writes its output itself; what `srun` prints goes to
-a file of its own and tells how the step ended (`slurm_step_messages`). Not for asking Slurm anything: what must be asked is handed in.
+CPUs and GPUs. A step of one node runs `slurm_step_process`, which tells what the job used and writes its output itself; what
+`srun` prints goes to a file of its own and tells how the step ended (`slurm_step_messages`). Not for asking Slurm anything: what
+must be asked is handed in.
 """
 
 from __future__ import annotations

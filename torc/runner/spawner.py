@@ -7,10 +7,10 @@ It stays when the terminal is closed or Ctrl-C is typed: the runner decides. Whe
 
 It is a subreaper (prctl(2)): whatever loses its parent in a job, in whatever session and with whatever environment, becomes its
 child. It waits for these too, and when a job ends it kills them until none is left. So that no job loses what is another's, there
-is one spawner for each job at a time, as long as they are not too many (`launch`).
+is one spawner for each job at a time, as long as they are not too many (`spawner_client`).
 
 It imports nothing of Torc and little else: its own size is the least peak memory that a job can have. Not for deciding
-anything, nor for files: `launch` is its other end.
+anything, nor for files: `spawner_client` is its other end.
 
 A job may kill it. So what waits to be sent is kept in a file in memory that the runner has, too.
 

@@ -1,7 +1,7 @@
 """Have the processes of attempts started and ended: the runner's end of `spawner`. Each runs in a session of its own, its output
 straight to files.
 
-Not for deciding: `reactor` does; nor for what a job leaves behind: `leftovers` ends that.
+Not for deciding: `reactor` does; nor for what a job leaves behind: `orphan_processes` ends that.
 """
 
 from __future__ import annotations

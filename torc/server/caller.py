@@ -1,7 +1,7 @@
 """Who calls. The seam between the network and `Request.access`: everything that the server answers, it answers to a `Caller`.
 
 Without accounts, one secret opens the server, and it is in `.torc/server.json`, which its owner alone can read. Behind it stands the
-kernel: it tells whose process the other end of a connection belongs to. With accounts, everybody shows a token (`accounts`).
+kernel: it tells whose process the other end of a connection belongs to. With accounts, everybody shows a token (`authentication`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From a request to its reply without blocking the event loop: reads on a few threads, writes on one where the database has one writer.
 
-Waiting requests (`Exchange`, `ListEvents`) wait in `waiting`, between transactions.
+Waiting requests (`Exchange`, `ListEvents`) wait in `waiters`, between transactions.
 """
 
 from __future__ import annotations

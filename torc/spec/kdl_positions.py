@@ -1,6 +1,6 @@
 """Where the nodes of a KDL text stand, their arguments and properties. Tolerant: for KDL 1 and 2, and for broken texts.
 
-Not a parser: values are read by `read_kdl`. This finds places for diagnostics, in time that grows with the text.
+Not a parser: values are read by `kdl_reader`. This finds places for diagnostics, in time that grows with the text.
 """
 
 from __future__ import annotations

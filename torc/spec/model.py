@@ -1,7 +1,7 @@
 """The schema of a spec: one pydantic model, from which the JSON Schema and the documentation are made.
 
 It checks the shapes and values of single objects, by means that JSON Schema has too, so that an editor accepts what
-Torc accepts. What concerns several objects (names, dependencies, parameters) is checked by `expand` and `resolve`.
+Torc accepts. What concerns several objects (names, dependencies, parameters) is checked by `expansion`.
 """
 
 from __future__ import annotations

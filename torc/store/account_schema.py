@@ -1,6 +1,6 @@
 """The tables of accounts: who may use a server, with what, and what they did.
 
-Names, ids and times are as in `tables`. Nothing here can be turned back into a password or a token.
+Names, ids and times are as in `schema`. Nothing here can be turned back into a password or a token.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of what assistants proposed and did, and of what that has cost. Names, ids and times are as in `tables`."""
+"""The tables of what assistants proposed and did, and of what that has cost. Names, ids and times are as in `schema`."""
 
 from __future__ import annotations
 

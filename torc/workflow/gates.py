@@ -1,6 +1,6 @@
 """Prerequisites as gates: each distinct set of prerequisite jobs once, so that M jobs before N jobs cost M + N.
 
-Not for opening gates: that is `board` in memory and `torc.store.gates` on rows.
+Not for opening gates: that is `progress` in memory and `torc.store.gates` on rows.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Everything here walks gates (distinct prerequisite sets, see `gates`), never single edges, and costs time in the number
 of jobs and gate members: a barrier of M jobs before N jobs is M + N steps. Nothing recurses. Jobs and gates are
-indexes. Not for states: `board` holds those.
+indexes. Not for states: `progress` holds those.
 """
 
 from __future__ import annotations

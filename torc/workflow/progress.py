@@ -2,7 +2,7 @@
 
 A move of one job spreads: a finished job is counted off the gates that it holds shut, a gate that is counted down
 opens, a job behind an unsuccessful one is canceled at once, and so on until nothing moves. What the store does with
-sets of rows must end where a Board ends. Not for time or resources, which `simulate` adds.
+sets of rows must end where a Progress ends. Not for time or resources, which `simulation` adds.
 """
 
 from __future__ import annotations

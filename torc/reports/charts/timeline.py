@@ -1,6 +1,6 @@
 """The Gantt chart of a run, and below it how many jobs ran at once. Many jobs become one row for those that are named alike.
 
-Not for what jobs used: `profiles` and `spreads` show that.
+Not for what jobs used: `profiles` and `distributions` show that.
 """
 
 from __future__ import annotations

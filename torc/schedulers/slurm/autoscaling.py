@@ -1,7 +1,7 @@
-"""Asks for more while work waits: for the whole of a run (`autoscale`), or for retries that nobody there can take (`StrandedJobs`).
+"""Asks for more while work waits: for the whole of a run (`Autoscaler`), or for retries that nobody there can take (`StrandedJobs`).
 
 What was asked for is in the store, so a scaler may be ended and begun again at any time, and two do not ask twice for long: each
-looks at what is open before it asks. Not for the first plan of a workflow (`plans`).
+looks at what is open before it asks. Not for the first plan of a workflow (`workflow_plans`).
 """
 
 from __future__ import annotations

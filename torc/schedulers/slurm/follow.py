@@ -1,7 +1,7 @@
 """Follows one workflow on a cluster: looks at its allocations, submits those that have become due, cancels those that nobody needs.
 
 Every step may be cut off and begun again by anybody, anywhere: what is to be done is in the store. Not for asking again for what
-was lost (`autoscale`, and `torc.automation`).
+was lost (`autoscaling`, and `torc.automation`).
 """
 
 from __future__ import annotations

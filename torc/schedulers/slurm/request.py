@@ -1,4 +1,4 @@
-"""One allocation to ask for: what plans give and `submit` takes. Values only."""
+"""One allocation to ask for: what plans give and `submission` takes. Values only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Which further allocations jobs that wait need, made from those that were asked for before, as large as the jobs have become. Pure.
 
-For plans of whole workflows there is `planning`; this is for what is left over: retries that need more memory or time, jobs whose
+`allocation_planning` plans whole workflows; this is for what is left over: retries that need more memory or time, jobs whose
 allocation died, and more nodes while work waits (autoscaling).
 """
 

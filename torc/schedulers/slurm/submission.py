@@ -1,6 +1,6 @@
 """Asks for allocations: recorded in the store, then submitted, then reported, so that a kill between two of these loses nothing.
 
-What was recorded and not reported is found by its mark (`watch`), or submitted again when the cluster surely knows nothing of it.
+What was recorded and not reported is found by its mark (`polling`), or submitted again when the cluster surely knows nothing of it.
 """
 
 from __future__ import annotations

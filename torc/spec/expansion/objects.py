@@ -1,6 +1,6 @@
 """A checked spec into the parts of a plan that need no jobs: parameters, names, files, user data, requirements, actions.
 
-Every problem is reported where it stands. The jobs themselves are built by `build_jobs`.
+Every problem is reported where it stands. The jobs themselves are built by `jobs`.
 """
 
 from __future__ import annotations
