@@ -1,4 +1,4 @@
-"""Fixtures of all rooms."""
+"""Fixtures of all packages."""
 
 from __future__ import annotations
 
@@ -21,22 +21,38 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("default" if os.environ.get("TORC_TEST_RANDOM") else "same")
 
 
-# a shell that starts tests in the background has these two ignored, and so would all that the tests start
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+# nohup and shells that start tests in the background have signals ignored, and so would have all that the tests start: a handler
+# is no more than that here, but the programs that are started have the default
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda number, frame: None)
 
-#: rooms whose tests start no program: those are the fast ones
-_QUICK = {"client", "core", "house", "operations", "spec", "store"}
+#: packages and modules whose tests start no program: those are the fast ones
+_QUICK = {
+    "architecture",
+    "client",
+    "failures",
+    "operations",
+    "planning",
+    "runner/test_deferral.py",
+    "runner/test_lines.py",
+    "runner/test_reactor.py",
+    "runner/test_slurm_step_messages.py",
+    "schedulers/slurm/test_allocation_planning.py",
+    "schedulers/slurm/test_output_parser.py",
+    "schedulers/slurm/test_refusals.py",
+    "spec",
+    "store",
+    "workflow",
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave what starts programs out of the fast run; begin with what needs the cluster, which one process does alone."""
     for item in items:
-        room = item.path.relative_to(Path(__file__).parent).parts[0]
-        if room not in _QUICK:
+        place = item.path.relative_to(Path(__file__).parent)
+        if len(place.parts) > 1 and not {place.parts[0], str(place)} & _QUICK:
             item.add_marker(pytest.mark.slow)
         if "slurm" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("slurm"))
