@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from torc.api.base import Torc
-from torc.api.workflows import ListWorkflows
 from torc.cli.session import SESSION, trusted
-from torc.client.workflow_lookup import find_workflow
 from torc.errors import Conflict, NotFound
 from torc.units import whole_number
 
@@ -71,6 +69,9 @@ def database_of(opened: Torc) -> Any:
 
 def workflow_id(opened: Torc, named: str | None) -> int:
     """Find the workflow that is meant: by id, by name (the newest), or the only active one. Raises NotFound."""
+    from torc.api.workflows import ListWorkflows
+    from torc.client.workflow_lookup import find_workflow
+
     if named is not None:
         found = find_workflow(opened, named)
         if found is None:
