@@ -21,8 +21,8 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("default" if os.environ.get("TORC_TEST_RANDOM") else "same")
 
 
-# nohup and shells that start tests in the background have signals ignored, and so would have all that the tests start: a handler
-# is no more than that here, but the programs that are started have the default
+# under nohup, or in the background of a shell, signals are ignored, and the programs that tests start would inherit that; a signal
+# with a handler gets its default action back in a new program
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda number, frame: None)

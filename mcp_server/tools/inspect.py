@@ -90,7 +90,7 @@ _NEXT = {
     "interrupted": "run_workflow goes on with it",
     "completed": "get_workflow_summary and check_resource_utilization show how it went",
     "failed": "diagnose_workflow says why",
-    "canceled": "reset_jobs makes its jobs due again",
+    "canceled": "reset_jobs lets its jobs run again",
 }
 
 

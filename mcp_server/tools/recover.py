@@ -1,4 +1,4 @@
-"""Tools that put right what failed: propose what would help, then do it. The plan goes through `plans`."""
+"""Tools that put right what failed: propose what would help, then do it. The plan goes through `confirmation`."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def recover_workflow(
     runtime_multiplier: RuntimeFactor = 1.4,
     retry_unknown: RetryUnknown = False,
 ) -> PlanOutcome:
-    """Do what propose_recovery proposed: raise requests, make the jobs due again and run them, here or, where it was submitted,
+    """Do what propose_recovery proposed: raise requests, reset the jobs and run them, here or, where it was submitted,
     on Slurm. Without plan_token it makes the plan itself. Next: wait_for_workflow."""
     workflow = find_workflow(workflow_id)
     if plan_token is None:
@@ -146,7 +146,7 @@ def recover_workflow(
     )
     done = Recovery.model_validate(applied.results[0])
     changes, _ = _proposals(applied.results)
-    summary = f"{done.num_retried} jobs of workflow {workflow.id} are due again; {done.num_left} stay as they are"
+    summary = f"{done.num_retried} jobs of workflow {workflow.id} will run again; {done.num_left} stay as they are"
     if not context().is_here:
         return confirmation.done(
             summary, "whoever runs the workflow goes on with it: run_workflow, submit_workflow", changes
@@ -265,7 +265,7 @@ def _decided(workflow: Workflow, decisions: list[JobDecision]) -> DraftPlan:
                 PlanChange(
                     what=f"job {job_id} ({plain(waiting[job_id].name, 60)})",
                     old="pending_failed",
-                    new="due again" if decision.action == "retry" else "canceled",
+                    new="run again" if decision.action == "retry" else "canceled",
                     why=plain(decision.why, 120) or None,
                 )
             )
@@ -316,7 +316,7 @@ def update_job_resources(  # noqa: PLR0913, PLR0917 - fields of a class
         return confirmation.propose("update_job_resources", workflow.id, _plan_of_class(found, wanted))
     confirmation.apply("update_job_resources", workflow.id, plan_token, reason, agreed)
     return confirmation.done(
-        "the class is changed", "run_workflow runs what is due; reset_jobs makes failed jobs due again"
+        "the class is changed", "run_workflow runs what is due; reset_jobs lets failed jobs run again"
     )
 
 

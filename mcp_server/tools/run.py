@@ -1,4 +1,4 @@
-"""Tools that run workflows: begin, wait, stop, make due again. What spends or stops goes through a plan (`plans`)."""
+"""Tools that run workflows: begin, wait, stop, reset. What spends or stops goes through a plan (`confirmation`)."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _plan_to_run(workflow: Workflow, options: list[str], summary: str) -> DraftP
     if not due:
         raise Conflict(
             f"workflow {workflow.id} is finished: nothing of it is due",
-            hint="reset_jobs or reinitialize_workflow make jobs due again",
+            hint="reset_jobs or reinitialize_workflow let jobs run again",
         )
     shown = f"{summary} ({plain(workflow.name, 80)}) on this machine, in {plain(workflow.directory, 200)}"
     return DraftPlan(
@@ -256,7 +256,7 @@ def cancel_workflow(
     workflow_id: WorkflowId, agreed: Cancel, plan_token: PlanToken = None, reason: Reason = None
 ) -> PlanOutcome:
     """Stop a workflow: running jobs are killed, all that have not finished are canceled. Plan first; with plan_token it is
-    done. reset_jobs makes them due again later."""
+    done. reset_jobs lets them run again later."""
     workflow = find_workflow(workflow_id)
     if plan_token is None:
         left = {state: count for state, count in workflow.counts.by_state.items() if state not in FINISHED and count}
@@ -294,7 +294,7 @@ def reset_jobs(
     plan_token: PlanToken = None,
     reason: Reason = None,
 ) -> PlanOutcome:
-    """Make jobs due again, as they are: they lose their state, and run with the next run_workflow. Plan first, then with
+    """Let jobs run again, as they are: they lose their state, and run with the next run_workflow. Plan first, then with
     plan_token. Where jobs lacked memory or time, recover_workflow is better: it raises what they ask for."""
     workflow = find_workflow(workflow_id)
     if plan_token is None:
@@ -351,7 +351,7 @@ def reinitialize_workflow(
     plan_token: PlanToken = None,
     reason: Reason = None,
 ) -> PlanOutcome:
-    """Make those jobs due again whose inputs, commands or outputs changed since their success, and all behind them. With an
+    """Let those jobs run again whose inputs, commands or outputs changed since their success, and all behind them. With an
     edited spec, the workflow becomes what it says: jobs are matched by name, removed ones lose their results. Plan first."""
     require_here("looking at the files of a workflow")
     workflow = find_workflow(workflow_id)

@@ -98,7 +98,7 @@ def _planned(
     found = profiles.current(dict(os.environ), profile)
     left = left_of(torc, workflow.id)
     if not left.demand.num_jobs:
-        raise Conflict(f"nothing is left to do of workflow {workflow.id}", hint="reset_jobs makes jobs due again")
+        raise Conflict(f"nothing is left to do of workflow {workflow.id}", hint="reset_jobs lets jobs run again")
     made = plan(left.demand, found.cluster, options, taken=names_taken(torc, workflow.id))
     if made.refused:
         first = made.refused[0]

@@ -124,7 +124,7 @@ def test_jobs_that_wait_for_a_decision_are_retried_or_given_up(opened: Embedded,
             assert f"job {number['flaky']} is named more than once" in said
             plan = await ask(client, "classify_and_resolve_failures", workflow_id=wf, decisions=decisions)
             assert [(change["new"], change.get("why")) for change in plan["changes"]] == [
-                ("due again", "the network was away"),
+                ("run again", "the network was away"),
                 ("canceled", None),
             ]
             assert "pending_failed" in states(opened, wf)

@@ -52,7 +52,7 @@ def claim_one(torc: Torc, wf: int, number: int) -> list[Any]:
 
 
 def work(torc: Torc, wf: int, seconds: float) -> int:
-    """Run what a runner is given, each job for so long; returns how many jobs that were."""
+    """Run the jobs that a runner is given, each for that long, and return their number."""
     number, count = small_runner(torc, wf), 0
     while given := claim_one(torc, wf, number):
         reports = [ended(item).model_copy(update={"wall_seconds": seconds}) for item in given]

@@ -67,9 +67,9 @@ class Recovery(Value):
 
 @request("POST", "/workflows/{workflow_id}/recover", access="write", takes_long=True)
 class RecoverWorkflow(Request[Recovery]):
-    """Give jobs that ran out of memory or time more of it, and make them due again with those that a retry helps as it is.
+    """Give jobs that ran out of memory or time more of it, and let them run again with those that a retry helps as it is.
 
-    With `dry_run`, only say what would be done. Jobs behind them are due again, too; all others stay as they are. Refused
+    With `dry_run`, only say what would be done. Jobs behind them run again, too; all others stay as they are. Refused
     (`conflict`) while runners work on the workflow, or when it is not as `mark` says.
     """
 

@@ -286,7 +286,7 @@ class Exchange(Request[ExchangeReply]):
     actions_finished: list[ActionFinished] = []
     held: list[JobAttempt] | None = Field(
         None,
-        description="after an answer that did not arrive: all that this runner knows to hold; what was given to it beside is due again",
+        description="after a lost answer: all that this runner knows to hold; anything else that was given to it runs again",
     )
     actions_started: list[int] = Field(
         [], description="firings whose commands this runner begins when this is answered: recorded before anything runs"

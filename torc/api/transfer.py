@@ -47,7 +47,7 @@ class ExportSpec(Request[SpecText]):
 class ImportWorkflow(Request[Workflow]):
     """Store a workflow that was exported, with everything that is known of it, or nothing at all.
 
-    What is taken in is checked line by line, and as a whole. Jobs that ran when it was exported are due again.
+    What is taken in is checked line by line, and as a whole. Jobs that ran when it was exported run again.
     """
 
     content: str = Field(repr=False, description="the file, gzip, as base64")

@@ -212,7 +212,7 @@ class ReinitializeReply(Value):
 
 @request("POST", "/workflows/{workflow_id}/reinitialize", access="write", largest_body=LARGE, takes_long=True)
 class ReinitializeWorkflow(Request[ReinitializeReply]):
-    """Make those jobs due again whose inputs changed since their last success, and all that is behind them.
+    """Let those jobs run again whose inputs changed since their last success, and all that is behind them.
 
     Looks at input files (size and mtime first, then content), commands, environment, user data and missing outputs,
     each compared with how it was when the job completed. Failed jobs are reset too. With `spec`, the workflow

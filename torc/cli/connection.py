@@ -27,7 +27,7 @@ def torc(*, create: bool = True) -> Iterator[Torc]:
 
 @contextmanager
 def closing_at_end(opened: Torc) -> Iterator[Torc]:
-    """Tell what an opened Torc noted when it was found, and close it in the end."""
+    """Print the notes of an opened Torc, and close it at the end."""
     for note in getattr(opened, "notes", ()):
         print(f"note: {note}", file=sys.stderr)
     try:

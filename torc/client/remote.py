@@ -225,7 +225,7 @@ class Remote:
 
 
 def _may_repeat(request: Request[Any]) -> bool:
-    """Tell whether a request may be sent again though it may have been carried out."""
+    """Return whether a request may be repeated even if it may already have been carried out."""
     return not request.writes or request.http_method == "PUT"
 
 

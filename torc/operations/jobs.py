@@ -28,6 +28,7 @@ from torc.operations.sliced_storage import check_quota
 from torc.spec import model
 from torc.spec.expansion.references import find_misplaced
 from torc.store.id_blocks import take_ids
+from torc.store.plan_rows import JOB_COLUMNS
 from torc.store.transitions import Transitions
 from torc.workflow.states import HELD, State
 
@@ -59,28 +60,6 @@ _SPEC_FIELDS = {
     "input_user_data",
     "output_user_data",
 }
-JOB_COLUMNS = (
-    "id",
-    "workflow_id",
-    "name",
-    "command",
-    "invocation_script",
-    "env",
-    "priority",
-    "order_key",
-    "requirement_id",
-    "gate_id",
-    "input_set_id",
-    "failure_handler_id",
-    "scheduler_id",
-    "cancel_on_blocking_job_failure",
-    "supports_termination",
-    "keep_background_processes",
-    "has_outputs",
-    "state",
-    "counted",
-    "attempt",
-)
 _INSERT = text(
     f"INSERT INTO job ({', '.join(JOB_COLUMNS)}) VALUES ({', '.join(':' + column for column in JOB_COLUMNS)})"
 )

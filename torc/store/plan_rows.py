@@ -73,7 +73,7 @@ def num_rows(plan: Plan) -> int:
 def plan_rows(plan: Plan, first: FirstIds) -> Iterator[Batch]:
     """The rows of a plan, but for those of the workflow itself. What is referred to comes first."""
     yield from _shared_rows(plan, first)
-    yield Batch("job", _JOB_COLUMNS, _job_rows(plan, first))
+    yield Batch("job", JOB_COLUMNS, _job_rows(plan, first))
     yield Batch(
         "gate_prerequisite",
         ("job_id", "gate_id"),
@@ -189,7 +189,7 @@ def _shared_rows(plan: Plan, first: FirstIds) -> Iterator[Batch]:
     )
 
 
-_JOB_COLUMNS = (
+JOB_COLUMNS = (
     "id",
     "workflow_id",
     "name",

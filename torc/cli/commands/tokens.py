@@ -33,7 +33,7 @@ def create_token(
         str, typer.Option("--scope", help=f"One of {', '.join(LEVELS)}: each includes those before.")
     ] = "write",
     expires: Annotated[
-        str | None, typer.Option("--expires", help="After so long, such as 30d; default: never.")
+        str | None, typer.Option("--expires", help="How long it is valid, such as 30d; default: for ever.")
     ] = None,
     workflow: Annotated[str | None, typer.Option("--workflow", help="For this workflow alone.")] = None,
     user: Annotated[str | None, typer.Option("--user", help="For whom; administrators only.")] = None,
