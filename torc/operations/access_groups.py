@@ -11,9 +11,10 @@ from torc.api.base import Page
 from torc.errors import Conflict, Forbidden, NotFound
 from torc.operations.access import is_above, require_owner
 from torc.operations.dispatch import Tx, answers
-from torc.operations.row_mapping import decode_cursor, encode_cursor, loads, name_condition, workflow_row
+from torc.operations.row_mapping import decode_cursor, encode_cursor, name_condition, workflow_row
 from torc.operations.users import account_named
 from torc.store.id_blocks import take_ids
+from torc.store.json_columns import loads
 from torc.workflow.access import SHARED
 
 _COLUMNS = "g.*, a.name AS owner FROM access_group g LEFT JOIN account a ON a.id = g.owner_id"

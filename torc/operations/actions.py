@@ -17,7 +17,7 @@ from sqlalchemy import RowMapping, text
 
 from torc.api.runs import ActionAssignment, ActionFinished
 from torc.operations.dispatch import Tx
-from torc.operations.row_mapping import loads
+from torc.store.json_columns import loads
 
 _FIRE = text(
     "INSERT INTO firing (workflow_id, action_id, run_id, occasion, state) "

@@ -11,8 +11,8 @@ from sqlalchemy import RowMapping, text
 from torc.api.allocations import Allocation
 from torc.errors import Conflict, NotFound
 from torc.operations.dispatch import Tx
-from torc.operations.row_mapping import loads
 from torc.planning.allocations import AllocationState, AllocationStatus, began
+from torc.store.json_columns import loads
 
 _ROW = text("SELECT * FROM allocation WHERE id = :id")
 _STANDING = (

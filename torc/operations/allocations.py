@@ -16,7 +16,7 @@ from torc.operations.access import require_visible, visible
 from torc.operations.actions import take_scheduling
 from torc.operations.allocation_rows import allocation_row, allocations_of, standing_of, write_standing
 from torc.operations.dispatch import Tx, answers
-from torc.operations.row_mapping import decode_cursor, encode_cursor, loads, workflow_row
+from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_row
 from torc.operations.runs import give_up
 from torc.planning.allocation_outcomes import OF_NODES, told_by_the_end
 from torc.planning.allocations import (
@@ -37,6 +37,7 @@ from torc.planning.allocations import (
     observe,
 )
 from torc.store.id_blocks import take_ids
+from torc.store.json_columns import loads
 
 _COPIED = (
     "name",

@@ -10,8 +10,9 @@ from typing import Any
 from torc.api import planning
 from torc.api import recovery as api
 from torc.operations.dispatch import Tx, answers
-from torc.operations.row_mapping import classes_of, loads, workflow_row
+from torc.operations.row_mapping import classes_of, workflow_row
 from torc.planning.cost import expected_seconds, node_seconds
+from torc.store.json_columns import loads
 from torc.workflow.resources import Capacity, ResourceRequest
 from torc.workflow.states import FINISHED
 

@@ -32,10 +32,11 @@ from torc.operations.budget import AttemptPrices
 from torc.operations.creation import compile_text
 from torc.operations.dispatch import DryRun, Tx, answer, answers, prepares
 from torc.operations.executable_content import all_jobs, content_of
-from torc.operations.row_mapping import decode_cursor, encode_cursor, loads, workflow_of, workflow_row
+from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_of, workflow_row
 from torc.spec.compiler import compile_spec, parse_spec
 from torc.spec.executable_content import planned_jobs, templates_of
 from torc.spec.plan import Plan
+from torc.store.json_columns import loads
 from torc.workflow.executable_content import (
     ExecutableContent,
     ReviewDocument,

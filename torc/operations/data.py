@@ -22,8 +22,9 @@ from torc.operations.named_objects import (
     part_row,
     update_part,
 )
-from torc.operations.row_mapping import loads, workflow_row
+from torc.operations.row_mapping import workflow_row
 from torc.spec import model
+from torc.store.json_columns import loads
 from torc.workflow.staleness import FileObservation, to_record
 
 _PRODUCER = "(SELECT j.name FROM job j WHERE j.id = t.producer_job_id) AS producer"

@@ -14,7 +14,9 @@ from torc.errors import NotFound
 from torc.failures.diagnosis import AttemptFacts, Diagnosis, Log, bounds_of, diagnose
 from torc.operations.dispatch import Tx, answers
 from torc.operations.pending_reasons import Queued, last_end, queued_for
-from torc.operations.row_mapping import IN_WORKFLOW, capacity_of, loads, request_of, workflow_row
+from torc.operations.row_mapping import capacity_of, request_of, workflow_row
+from torc.store.json_columns import loads
+from torc.store.workflows import IN_WORKFLOW
 from torc.units import human_duration
 from torc.workflow.packing import never_fits
 from torc.workflow.resources import Capacity, Pool

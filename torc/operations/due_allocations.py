@@ -6,7 +6,8 @@ from sqlalchemy import text
 
 from torc.api.allocations import DueScheduling, ListDueScheduling, ListWaitingJobs, WaitingJobs
 from torc.operations.dispatch import Tx, answers
-from torc.operations.row_mapping import loads, workflow_row
+from torc.operations.row_mapping import workflow_row
+from torc.store.json_columns import loads
 
 _DUE = text(
     "SELECT f.id, f.action_id, a.trigger_type, a.settings FROM firing f JOIN action a ON a.id = f.action_id "

@@ -10,7 +10,9 @@ from torc.api.base import Page
 from torc.api.events import Event, GetEvent, ListEvents
 from torc.errors import NotFound
 from torc.operations.dispatch import Tx, answers
-from torc.operations.row_mapping import IN_WORKFLOW, decode_cursor, encode_cursor, loads, workflow_row
+from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_row
+from torc.store.json_columns import loads
+from torc.store.workflows import IN_WORKFLOW
 
 
 def _event(row: RowMapping) -> Event:

@@ -22,10 +22,11 @@ from torc.operations.attempt_reports import ReportContext, take_reports
 from torc.operations.dispatch import Tx, answers
 from torc.operations.late_results import known_runner, take_late
 from torc.operations.lost_runners import RunnerLoss, lose
-from torc.operations.row_mapping import capacity_of, loads, workflow_row
+from torc.operations.row_mapping import capacity_of, workflow_row
 from torc.operations.runs import LEASE_SECONDS, expire_leases, renew_leases
 from torc.operations.spending import within_budget
 from torc.store.claims import ClaimRequest, choose
+from torc.store.json_columns import loads
 from torc.store.transitions import Transitions
 from torc.workflow.exit_codes import counted
 from torc.workflow.packing import Candidate

@@ -16,8 +16,9 @@ from typing import Any
 from sqlalchemy import RowMapping, text
 
 from torc.operations.dispatch import Tx
-from torc.operations.row_mapping import classes_of, loads, workflow_row
+from torc.operations.row_mapping import classes_of, workflow_row
 from torc.spec.executable_content import EXECUTING_SETTINGS, class_in_words, environment, fields_of, parts_of
+from torc.store.json_columns import loads
 from torc.workflow.executable_content import (
     ExecutableContent,
     Parts,

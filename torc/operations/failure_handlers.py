@@ -13,8 +13,8 @@ from torc.failures.diagnosis import AttemptFacts, Log, bounds_of, diagnose
 from torc.failures.resource_adjustment import raised
 from torc.failures.retry import AttemptOutcome, RetryDecision, RetryRule, decide, rules_of
 from torc.operations.dispatch import Tx
-from torc.operations.row_mapping import loads
 from torc.store.id_blocks import take_ids
+from torc.store.json_columns import loads
 from torc.store.transitions import JobStatus
 from torc.workflow.resources import ResourceRequest
 from torc.workflow.states import Event

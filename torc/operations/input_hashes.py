@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import text
 
 from torc.operations.dispatch import Tx
-from torc.operations.row_mapping import loads, workflow_row
+from torc.operations.row_mapping import workflow_row
+from torc.store.json_columns import loads
 from torc.workflow.staleness import fingerprint
 
 _COLUMNS = "id, command, invocation_script, env, input_set_id"

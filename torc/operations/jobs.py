@@ -15,21 +15,15 @@ from torc.operations.dispatch import Tx, answers
 from torc.operations.file_paths import check_places, writers_of
 from torc.operations.input_hashes import keep_fingerprints
 from torc.operations.named_objects import checked
-from torc.operations.row_mapping import (
-    IN_WORKFLOW,
-    encode_cursor,
-    grow_version,
-    id_range,
-    loads,
-    name_condition,
-    workflow_row,
-)
+from torc.operations.row_mapping import encode_cursor, grow_version, id_range, name_condition, workflow_row
 from torc.operations.sliced_storage import check_quota
 from torc.spec import model
 from torc.spec.expansion.references import find_misplaced
 from torc.store.id_blocks import take_ids
+from torc.store.json_columns import loads
 from torc.store.plan_rows import JOB_COLUMNS
 from torc.store.transitions import Transitions
+from torc.store.workflows import IN_WORKFLOW
 from torc.workflow.states import HELD, State
 
 _SELECT = (

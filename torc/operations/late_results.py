@@ -17,8 +17,9 @@ from torc.failures.retry import DIED, RUNNER_LOST
 from torc.operations.actions import finish_actions
 from torc.operations.attempt_reports import ReportContext, take_finished, take_reports
 from torc.operations.dispatch import Tx, answers
-from torc.operations.row_mapping import loads, workflow_row
+from torc.operations.row_mapping import workflow_row
 from torc.operations.runs import begin
+from torc.store.json_columns import loads
 from torc.store.transitions import JobStatus, Transitions
 from torc.workflow.states import State
 

@@ -13,8 +13,8 @@ from torc.api.runs import Finished
 from torc.failures.retry import DIED, RUNNER_LOST, decide_lost
 from torc.operations.dispatch import Tx
 from torc.operations.failure_handlers import handle
-from torc.operations.row_mapping import loads
 from torc.planning.allocation_outcomes import FAULTLESS, InterruptedJob, is_faultless, meaning
+from torc.store.json_columns import loads
 from torc.store.transitions import AttemptEnd, JobStatus, Transitions
 from torc.workflow.exit_codes import reported
 from torc.workflow.states import Event, State

@@ -10,9 +10,10 @@ from sqlalchemy import RowMapping, text
 
 from torc.errors import Conflict, Invalid, NotFound
 from torc.operations.dispatch import Tx
-from torc.operations.row_mapping import IN_WORKFLOW, encode_cursor, grow_version, id_range, name_condition, workflow_row
+from torc.operations.row_mapping import encode_cursor, grow_version, id_range, name_condition, workflow_row
 from torc.spec import model
 from torc.store.id_blocks import take_ids
+from torc.store.workflows import IN_WORKFLOW
 
 
 class ObjectKind(NamedTuple):

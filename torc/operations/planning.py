@@ -21,11 +21,12 @@ from torc.errors import Conflict, Invalid
 from torc.operations.actions import fire_reached
 from torc.operations.dispatch import Tx, answers
 from torc.operations.named_objects import checked
-from torc.operations.row_mapping import grow_version, loads, workflow_row
+from torc.operations.row_mapping import grow_version, workflow_row
 from torc.operations.stage_totals import demand_classes
 from torc.planning.demand import DemandPart, jobs_in, parts, sums
 from torc.spec import model
 from torc.store.id_blocks import take_ids
+from torc.store.json_columns import loads
 from torc.workflow.graph import Graph, graph_of, stages
 from torc.workflow.states import State
 

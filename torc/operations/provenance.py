@@ -12,7 +12,8 @@ from sqlalchemy import text
 from torc.api import provenance as api
 from torc.api.workflows import SourceFile, SpecFormat
 from torc.operations.dispatch import Tx, answers
-from torc.operations.row_mapping import loads, workflow_row
+from torc.operations.row_mapping import workflow_row
+from torc.store.json_columns import loads
 
 #: of a longer spec, the hash is kept
 _LONGEST_SPEC = 1 << 20

@@ -11,7 +11,8 @@ from torc.api.base import Page
 from torc.errors import Conflict, NotFound
 from torc.operations.dispatch import Tx, answers
 from torc.operations.named_objects import ObjectKind, delete_part, insert_part, page_of, part_row, update_part
-from torc.operations.row_mapping import loads, workflow_row
+from torc.operations.row_mapping import workflow_row
+from torc.store.json_columns import loads
 
 WORKER = ObjectKind("named", "remote worker", "remote", "remote_worker")
 _KNOWN = text("SELECT id, name, workflow_id FROM named WHERE workflow_id = :id AND kind = 'remote_worker'")

@@ -22,8 +22,8 @@ from torc.operations.named_objects import (
     part_row,
     update_part,
 )
-from torc.operations.row_mapping import loads
 from torc.spec import model
+from torc.store.json_columns import loads
 
 REQUIREMENT = ObjectKind("requirement", "resource requirement", "resource-requirements")
 HANDLER = ObjectKind("named", "failure handler", "failure-handlers", "failure_handler")

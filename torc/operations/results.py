@@ -11,7 +11,9 @@ from torc.api.base import Page
 from torc.api.runs import GetResult, ListResults, Result, Usage
 from torc.errors import NotFound
 from torc.operations.dispatch import Tx, answers
-from torc.operations.row_mapping import IN_WORKFLOW, decode_cursor, encode_cursor, loads, workflow_row
+from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_row
+from torc.store.json_columns import loads
+from torc.store.workflows import IN_WORKFLOW
 from torc.workflow.states import State
 
 RESULT = "SELECT a.*, j.name AS job_name FROM attempt a JOIN job j ON j.id = a.job_id "

@@ -6,49 +6,34 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api.runs import NodeCapacity
 from torc.api.workflows import Counts, Workflow, WorkflowState
 from torc.errors import Invalid, NotFound
 from torc.operations.dispatch import Tx
+from torc.store import requirements, workflows
+from torc.store.json_columns import loads
+from torc.store.requirements import StoredClass
 from torc.workflow.resources import Capacity, Pool, ResourceRequest
 from torc.workflow.states import SATISFIED, UNSUCCESSFUL, State
-
-_CLASSES = (
-    "SELECT id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds FROM requirement "
-    "WHERE workflow_id = :id ORDER BY id"
-)
-
-
-def loads(value: Any, default: Any = None) -> Any:
-    """Return the data of a JSON column read by a plain statement: text on SQLite, data on PostgreSQL."""
-    if value is None:
-        return default
-    return json.loads(value) if isinstance(value, str) else value
 
 
 def workflow_row(tx: Tx, workflow_id: int, *, lock: bool = False) -> RowMapping:
     """Return the row of a workflow, locked against other changes when asked. Raises NotFound."""
     if lock:
         tx.dialect.lock_workflow(tx.db, workflow_id)
-    row = tx.db.execute(_WORKFLOW, {"id": workflow_id}).mappings().first()
+    row = workflows.get(tx.db, workflow_id)
     if row is None:
         raise NotFound(f"there is no workflow {workflow_id}", hint="`torc workflows list` shows what there is")
     return row
 
 
-#: of a thing whose workflow is not stored whole yet, nothing is told
-IN_WORKFLOW = "EXISTS (SELECT 1 FROM workflow WHERE workflow.id = {}.workflow_id)"
-_WORKFLOW = text("SELECT * FROM workflow WHERE id = :id")
-_GROW = text("UPDATE workflow SET version = version + 1, updated_at = :now WHERE id = :id")
-
-
 def grow_version(tx: Tx, workflow_id: int) -> None:
     """Note that somebody changed a workflow: what was proposed for an earlier version of it is stale."""
-    tx.db.execute(_GROW, {"now": tx.now, "id": workflow_id})
+    workflows.increment_version(tx.db, workflow_id, tx.now)
 
 
 def workflow_of(tx: Tx, row: RowMapping) -> Workflow:
@@ -58,13 +43,9 @@ def workflow_of(tx: Tx, row: RowMapping) -> Workflow:
 
 def workflows_of(tx: Tx, rows: Sequence[RowMapping]) -> list[Workflow]:
     """Make the values of workflows, with two queries for all of them."""
-    among = {"ids": tx.dialect.ids(row["id"] for row in rows)}
-    counts: dict[int, dict[State, int]] = {row["id"]: {} for row in rows}
-    counted = f"SELECT workflow_id, state, count FROM job_count WHERE count > 0 AND workflow_id IN {tx.dialect.id_list}"
-    for workflow_id, state, count in tx.db.execute(text(counted), among):
-        counts[workflow_id][State(state)] = count
-    running = f"SELECT DISTINCT workflow_id FROM runner WHERE is_active AND workflow_id IN {tx.dialect.id_list}"
-    active = {found[0] for found in tx.db.execute(text(running), among)}
+    ids = [row["id"] for row in rows]
+    counts = workflows.job_counts(tx.db, tx.dialect, ids)
+    active = workflows.with_active_runners(tx.db, tx.dialect, ids)
     return [_workflow(row, counts[row["id"]], row["id"] in active) for row in rows]
 
 
@@ -122,18 +103,11 @@ def decode_cursor(cursor: str | None, length: int = 1) -> Sequence[Any] | None:
 
 
 def id_range(tx: Tx, table: str, workflow_id: int, cursor: str | None) -> tuple[int, int]:
-    """Return the ids (above the first, up to the second) among which the next page of a list of a workflow's things lies.
-
-    Ids of one workflow lie close together: reading them by range spares sorting all of them for each page.
-    """
+    """Return the ids (above the first, up to the second) among which the next page of a list of a workflow's things lies."""
     key = decode_cursor(cursor, 2)
     if key is not None:
         return key[0], key[1]
-    found = tx.dialect.fetch(
-        tx.db, f"SELECT min(id), max(id) FROM {table} WHERE workflow_id = :id", {"id": workflow_id}
-    )
-    first, last = found[0]
-    return (0, 0) if first is None else (first - 1, last)
+    return workflows.id_range(tx.db, tx.dialect, table, workflow_id)
 
 
 def name_condition(tx: Tx, column: str, name: str) -> tuple[str, dict[str, str]]:
@@ -157,15 +131,6 @@ def capacity_of(node: NodeCapacity) -> Capacity | Pool:
     return Pool((first, *others))
 
 
-class StoredClass(NamedTuple):
-    """A requirement class of a workflow."""
-
-    id: int
-    name: str
-    request: ResourceRequest
-
-
 def classes_of(tx: Tx, workflow_id: int) -> dict[int, StoredClass]:
     """Return the requirement classes of a workflow by id, in order."""
-    rows = tx.dialect.fetch(tx.db, _CLASSES, {"id": workflow_id})
-    return {row[0]: StoredClass(row[0], row[1], ResourceRequest(*row[2:])) for row in rows}
+    return requirements.classes_of(tx.db, tx.dialect, workflow_id)

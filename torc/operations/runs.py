@@ -29,9 +29,10 @@ from torc.operations.dispatch import Tx, answers
 from torc.operations.lost_runners import RunnerLoss, lose
 from torc.operations.outputs import refuse_shared_outputs
 from torc.operations.provenance import record_surroundings
-from torc.operations.row_mapping import decode_cursor, encode_cursor, loads, workflow_of, workflow_row
+from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_of, workflow_row
 from torc.operations.spending import end_charge, forget_old_charge
 from torc.store.id_blocks import take_ids
+from torc.store.json_columns import loads
 from torc.store.transitions import Transitions
 from torc.workflow.states import Event, State
 

@@ -10,9 +10,10 @@ from sqlalchemy import text
 
 from torc.api.transfer import ExportSpec, SpecText
 from torc.operations.dispatch import Tx, answers
-from torc.operations.row_mapping import classes_of, loads, workflow_row
+from torc.operations.row_mapping import classes_of, workflow_row
 from torc.spec import model
 from torc.spec.writer import write_spec
+from torc.store.json_columns import loads
 from torc.units import format_duration, format_memory
 
 _JOBS = (

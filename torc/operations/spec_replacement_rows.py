@@ -12,9 +12,9 @@ from sqlalchemy import text
 
 from torc.api.workflows import Change
 from torc.operations.dispatch import Tx
-from torc.operations.row_mapping import loads
 from torc.spec.plan import Plan, PlannedJob, fill_user_data_ids, job_mentions
 from torc.store.id_blocks import take_ids
+from torc.store.json_columns import loads
 from torc.store.plan_rows import JOB_COLUMNS
 from torc.workflow.graph import gate_stages
 from torc.workflow.states import State

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from sqlalchemy import RowMapping, text
 
-from torc.operations.row_mapping import loads
 from torc.operations.transaction import Tx
 from torc.planning.cost import node_seconds
+from torc.store.json_columns import loads
 from torc.workflow.packing import Candidate
 from torc.workflow.resources import Capacity, ResourceRequest
 

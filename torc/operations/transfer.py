@@ -21,7 +21,6 @@ from torc.operations.dispatch import DryRun, PreparationBounds, Tx, answers, pre
 from torc.operations.import_file import Incoming, read_file, unpack
 from torc.operations.input_hashes import changed_fingerprints
 from torc.operations.row_mapping import encode_cursor, workflow_of, workflow_row
-from torc.operations.row_mapping import loads as read_json
 from torc.operations.runs import end_runners
 from torc.operations.sliced_storage import check_quota, contradiction, loads
 from torc.operations.spec_replacement_rows import recount
@@ -30,6 +29,7 @@ from torc.operations.transaction import ReservedIds
 from torc.store.export_rows import BY_REFERENCE, kept, key_types, rows_after
 from torc.store.id_blocks import take_ids
 from torc.store.invariants import problems
+from torc.store.json_columns import loads as read_json
 from torc.store.sliced_storage import Batch, insert
 
 _MARK = text(

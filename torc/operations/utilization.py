@@ -12,8 +12,9 @@ from torc.api import utilization as api
 from torc.failures.resource_adjustment import fitted
 from torc.failures.utilization import AttemptUsage, advice, exceeded, spread
 from torc.operations.dispatch import DryRun, Tx, answers
-from torc.operations.row_mapping import StoredClass, classes_of, grow_version, workflow_row
+from torc.operations.row_mapping import classes_of, grow_version, workflow_row
 from torc.planning.history import needed
+from torc.store.requirements import StoredClass
 
 _ATTEMPTS = (
     "SELECT a.id, coalesce(a.requirement_id, j.requirement_id), a.peak_memory_bytes, a.wall_seconds, "

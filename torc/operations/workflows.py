@@ -28,7 +28,6 @@ from torc.operations.row_mapping import (
     decode_cursor,
     encode_cursor,
     grow_version,
-    loads,
     name_condition,
     workflow_of,
     workflow_row,
@@ -38,6 +37,7 @@ from torc.operations.users import account_named, has_accounts
 from torc.spec import model
 from torc.store import sliced_storage
 from torc.store.invariants import problems
+from torc.store.json_columns import loads
 
 #: what belongs to a workflow, and is never much; tokens go with those that they were made with
 _NOT_IN_SLICES = (
