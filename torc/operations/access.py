@@ -10,22 +10,14 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import text
-
 from torc.api.base import Request
 from torc.errors import Forbidden, NotFound, Unauthorized
 from torc.operations.transaction import Tx
+from torc.store import access as access_rows
 from torc.workflow.access import SHARED, Access, AccessDecision, Rights, decide, level
 
-_BY_TOKEN = """SELECT a.name, a.is_admin, a.is_disabled, t.scope, t.workflow_id, t.expires_at, t.revoked_at
-    FROM token t JOIN account a ON a.id = t.account_id WHERE t.id = :token_id AND a.id = :account_id"""
-_BY_PASSWORD = """SELECT name, is_admin, is_disabled, 'admin', NULL, NULL, NULL FROM account WHERE id = :account_id"""
-_BY_RUNNER = """SELECT w."user", r.workflow_id, r.is_active, r.lease_expires_at
-    FROM runner r JOIN workflow w ON w.id = r.workflow_id WHERE r.id = :runner_id"""
 #: a runner that has been silent for so long will not come back: what was given to its jobs opens nothing more
 _SILENT_SECONDS = 3600.0
-_HELD = """SELECT w.id, w."user", (SELECT max(s.level) FROM access_share s JOIN access_member m ON m.group_id = s.group_id
-    WHERE s.workflow_id = w.id AND m.account_id = :account_id)"""
 _SIGN_IN = "sign in again: torc login URL"
 
 
@@ -89,32 +81,29 @@ def rights_of(tx: Tx) -> Rights | None:
     if caller.runner_id is not None:
         return _rights_of_jobs(tx, caller.runner_id)
     assert caller.account_id is not None
-    values = {"token_id": caller.token_id, "account_id": caller.account_id}
-    found = tx.dialect.fetch(tx.db, _BY_PASSWORD if caller.token_id is None else _BY_TOKEN, values)
-    if not found:
+    found = access_rows.signed_in(tx.db, tx.dialect, caller.account_id, caller.token_id)
+    if found is None:
         raise Unauthorized("this token holds no more", hint=_SIGN_IN)
-    name, is_admin, is_disabled, scope, workflow_id, expires_at, revoked_at = found[0]
-    if is_disabled:
-        raise Unauthorized(f"the account `{name}` is disabled", hint="ask an administrator of the server")
-    if revoked_at is not None:
+    if found.is_disabled:
+        raise Unauthorized(f"the account `{found.name}` is disabled", hint="ask an administrator of the server")
+    if found.revoked_at is not None:
         raise Unauthorized("this token was revoked", hint=_SIGN_IN)
-    if expires_at is not None and expires_at <= tx.now:
+    if found.expires_at is not None and found.expires_at <= tx.now:
         raise Unauthorized("this token has expired", hint=_SIGN_IN)
-    if caller.token_id is None and not is_admin:
-        scope = "write"
-    return Rights(name, caller.account_id, bool(is_admin), scope, workflow_id, caller.token_id, expires_at)
+    is_admin = bool(found.is_admin)
+    scope: Access = "write" if caller.token_id is None and not is_admin else found.scope
+    return Rights(found.name, caller.account_id, is_admin, scope, found.workflow_id, caller.token_id, found.expires_at)
 
 
 def _rights_of_jobs(tx: Tx, runner_id: int) -> Rights:
     """Return what the jobs of a runner may do, for as long as it works. Raises Unauthorized."""
-    found = tx.dialect.fetch(tx.db, _BY_RUNNER, {"runner_id": runner_id})
-    if not found or not found[0][2] or found[0][3] + _SILENT_SECONDS < tx.now:
+    found = access_rows.runner_lease(tx.db, tx.dialect, runner_id)
+    if found is None or not found.is_active or found.lease_expires_at + _SILENT_SECONDS < tx.now:
         raise Unauthorized(
             "this token is for the jobs of a runner that has ended",
             hint="a process that outlives its runner needs its own token: set TORC_TOKEN_FILE",
         )
-    user, workflow_id = found[0][:2]
-    return Rights(user, 0, False, "job", workflow_id)
+    return Rights(found.user, 0, False, "job", found.workflow_id)
 
 
 @cache
@@ -128,41 +117,24 @@ def subject_of(kind: type[Request[Any]]) -> AccessSubject | None:
 def held_to(tx: Tx, number: int, subject: AccessSubject = SUBJECTS[0]) -> tuple[int, Access | None] | None:
     """Return the workflow of a thing and the right that the caller's account holds to it; None: there is no such thing."""
     assert tx.rights is not None
-    source = "workflow w WHERE w.id = :id"
-    if subject.table != "workflow":
-        source = f"{subject.table} x JOIN workflow w ON w.id = x.workflow_id WHERE x.id = :id"
-    found = tx.dialect.fetch(tx.db, f"{_HELD} FROM {source}", {"id": number, "account_id": tx.rights.account_id})
-    if not found:
+    found = access_rows.held_workflow(tx.db, tx.dialect, subject.table, number, tx.rights.account_id)
+    if found is None:
         return None
-    workflow_id, user, shared = found[0]
-    if user == tx.rights.user:
-        return workflow_id, "write"
-    return workflow_id, None if shared is None else SHARED[shared]
+    if found.user == tx.rights.user:
+        return found.workflow_id, "write"
+    return found.workflow_id, None if found.shared_level is None else SHARED[found.shared_level]
 
 
 def visible(tx: Tx) -> tuple[Sequence[str], dict[str, Any]]:
     """Return the conditions on rows of `workflow` that leave what the caller may see, and their parameters."""
-    rights = tx.rights
-    if rights is None:
-        return (), {}
-    values: dict[str, Any] = {"seen_account": rights.account_id, "seen_user": rights.user}
-    conditions = [] if rights.sees_all else [_VISIBLE]
-    if rights.workflow_id is not None:
-        conditions.append("id = :seen_workflow")
-        values["seen_workflow"] = rights.workflow_id
-    return conditions, values
+    conditions = access_rows.visible(tx.rights)
+    return ([str(conditions)] if conditions else []), conditions.values
 
 
 def require_visible(tx: Tx, workflow_id: int) -> None:
     """Refuse a workflow that is not there, or that the caller may not see, alike. Raises NotFound."""
-    seen, values = visible(tx)
-    query = f"SELECT 1 FROM workflow WHERE {' AND '.join([*seen, 'id = :asked'])}"
-    if tx.db.execute(text(query), {**values, "asked": workflow_id}).first() is None:
+    if not access_rows.is_visible(tx.db, tx.rights, workflow_id):
         raise NotFound(f"there is no workflow {workflow_id}", hint="`torc workflows list` shows what there is")
-
-
-_VISIBLE = """("user" = :seen_user OR id IN (SELECT s.workflow_id FROM access_share s
-    JOIN access_member m ON m.group_id = s.group_id WHERE m.account_id = :seen_account))"""
 
 
 def require_owner(tx: Tx, user: str, what: str) -> None:

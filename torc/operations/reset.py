@@ -12,8 +12,9 @@ from torc.errors import Conflict, NotFound
 from torc.operations.dispatch import DryRun, Tx, answers
 from torc.operations.input_hashes import keep_fingerprints
 from torc.operations.row_mapping import grow_version, workflow_of, workflow_row
-from torc.operations.runs import active_runners, end_runners
+from torc.operations.runs import end_runners
 from torc.operations.workflows import refuse_while_running
+from torc.store import runners as runner_rows
 from torc.store.transitions import JobStatus, Transitions
 from torc.workflow.states import FINISHED, HELD, UNSUCCESSFUL, Event, State, moves
 
@@ -133,7 +134,7 @@ def make_due(
     moves = Transitions(tx.db, tx.dialect, workflow_id)
     moves.reset(chosen)
     moves.finish(tx.now, tx.actor)
-    goes_on = bool(workflow["is_begun"]) and bool(active_runners(tx, workflow_id))
+    goes_on = bool(workflow["is_begun"]) and runner_rows.num_active(tx.db, workflow_id) > 0
     if goes_on:
         outdated = f"UPDATE attempt SET is_current = false WHERE run_id = :run_id AND job_id IN {tx.dialect.id_list}"
         tx.db.execute(text(outdated), {**among, "run_id": workflow["run_id"]})

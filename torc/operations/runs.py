@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api.base import Page
 from torc.api.runs import (
@@ -31,6 +31,8 @@ from torc.operations.outputs import refuse_shared_outputs
 from torc.operations.provenance import record_surroundings
 from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_of, workflow_row
 from torc.operations.spending import end_charge, forget_old_charge
+from torc.store import runners as runner_rows
+from torc.store import workflows as workflow_rows
 from torc.store.id_blocks import take_ids
 from torc.store.json_columns import loads
 from torc.store.transitions import Transitions
@@ -40,8 +42,6 @@ from torc.workflow.states import Event, State
 LEASE_SECONDS = 60.0
 
 _PLAIN = ("workflow_id", "kind", "host", "pid", "process_started", "boot_id", "allocation_id", "node", "job_token_hash")
-_RUNNER = text("SELECT * FROM runner WHERE id = :id")
-_HELD = text("SELECT id FROM job WHERE runner_id = :runner_id")
 
 
 @answers(StartRun)
@@ -56,35 +56,25 @@ def start_run(tx: Tx, request: StartRun) -> Workflow:
     if row["charged_to"] is not None:
         forget_old_charge(tx, row)
     moves = Transitions(tx.db, tx.dialect, row["id"])
-    interrupted = text("SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted")
-    moves.apply(Event.RESUMED, [job[0] for job in tx.db.execute(interrupted, {"id": row["id"]})])
+    moves.apply(Event.RESUMED, moves.interrupted())
     moves.finish(tx.now, tx.actor, has_job_actions=bool(row["has_job_actions"]))
-    if _has(tx, row["id"], "ready", "blocked"):
+    states = workflow_rows.job_counts(tx.db, tx.dialect, [row["id"]])[row["id"]]
+    is_ready, is_left = State.READY in states, State.READY in states or State.BLOCKED in states
+    if is_left:
         refuse_shared_outputs(tx, row)
-    if row["is_begun"]:
-        go_on = "UPDATE workflow SET ended_at = NULL, updated_at = :now WHERE id = :id AND ended_at IS NOT NULL"
-        if _has(tx, row["id"], "ready"):
-            tx.db.execute(text(go_on), {"now": tx.now, "id": row["id"]})
-    elif _has(tx, row["id"], "ready", "blocked"):
+    if row["is_begun"] and is_ready:
+        workflow_rows.reopen_run(tx.db, row["id"], tx.now)
+    elif not row["is_begun"] and is_left:
         begin(tx, row["id"])
     return workflow_of(tx, workflow_row(tx, row["id"]))
 
 
 def begin(tx: Tx, workflow_id: int) -> None:
     """Begin a new run."""
-    update = (
-        "UPDATE workflow SET run_id = run_id + 1, is_begun = true, is_canceled = false, started_at = :now, "
-        "ended_at = NULL, updated_at = :now WHERE id = :id"
-    )
-    tx.db.execute(text(update), {"now": tx.now, "id": workflow_id})
+    workflow_rows.begin_run(tx.db, workflow_id, tx.now)
     row = workflow_row(tx, workflow_id)
     begin_actions(tx, row)
     tx.event(row["id"], "run_started", run_id=row["run_id"])
-
-
-def _has(tx: Tx, workflow_id: int, *states: str) -> bool:
-    counts = text("SELECT state FROM job_count WHERE workflow_id = :id AND count > 0")
-    return any(row[0] in states for row in tx.db.execute(counts, {"id": workflow_id}))
 
 
 @answers(RegisterRunner)
@@ -96,25 +86,18 @@ def register_runner(tx: Tx, request: RegisterRunner) -> Runner:
     if request.allocation_id is not None:
         enter_allocation(tx, row["id"], request.allocation_id, request.node)
     runner_id = take_ids(tx.db, "runner")  # from here on, no other runner can be entered before this one is
-    if not active_runners(tx, row["id"]):
+    if not runner_rows.num_active(tx.db, row["id"]):
         refuse_shared_outputs(tx, row)
-    tx.db.execute(
-        text(
-            "INSERT INTO runner (id, workflow_id, run_id, kind, host, pid, process_started, boot_id, capacity, labels, "
-            "is_active, started_at, lease_expires_at, num_completed, num_failed, allocation_id, node, job_token_hash) VALUES (:id, "
-            ":workflow_id, :run_id, :kind, :host, :pid, :process_started, :boot_id, :capacity, :labels, true, :now, "
-            ":lease, 0, 0, :allocation_id, :node, :job_token_hash)"
-        ),
-        {
-            "id": runner_id,
-            "run_id": row["run_id"],
-            "capacity": request.capacity.model_dump_json(),
-            "labels": json.dumps(request.labels),
-            "now": tx.now,
-            "lease": tx.now + LEASE_SECONDS,
-            **{name: getattr(request, name) for name in _PLAIN},
-        },
-    )
+    values = {
+        "id": runner_id,
+        "run_id": row["run_id"],
+        "capacity": request.capacity.model_dump_json(),
+        "labels": json.dumps(request.labels),
+        "started_at": tx.now,
+        "lease_expires_at": tx.now + LEASE_SECONDS,
+        **{name: getattr(request, name) for name in _PLAIN},
+    }
+    runner_rows.insert(tx.db, values)
     if request.surroundings is not None:
         record_surroundings(tx, row["id"], row["run_id"], runner_id, request.surroundings)
     tx.event(row["id"], "runner_registered", runner_id=runner_id, host=request.host)
@@ -137,14 +120,10 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str, *, cl
     `cluster_state`: how the allocation ended that it lived in, in the word of the cluster.
     """
     moves = Transitions(tx.db, tx.dialect, workflow["id"])
-    held = moves.now([row[0] for row in tx.db.execute(_HELD, {"runner_id": runner["id"]})])
+    held = moves.now(runner_rows.held_jobs(tx.db, runner["id"]))
     moves.apply(Event.RELEASED, [job.id for job in held.values() if job.state is State.PENDING])
     lose(tx, workflow, runner["id"], held, moves, RunnerLoss(reason, cluster_state))
-    tx.db.execute(text("UPDATE job SET runner_id = NULL WHERE runner_id = :runner_id"), {"runner_id": runner["id"]})
-    tx.db.execute(
-        text("UPDATE runner SET is_active = false, ended_at = :now, end_reason = :reason WHERE id = :id"),
-        {"now": tx.now, "reason": reason, "id": runner["id"]},
-    )
+    runner_rows.end(tx.db, runner["id"], tx.now, reason)
     release_firings(tx, workflow["id"], runner["id"])
     moves.finish(tx.now, tx.actor, has_job_actions=bool(workflow["has_job_actions"]))
     tx.event(workflow["id"], "runner_ended", runner_id=runner["id"], reason=reason, jobs_held=len(held))
@@ -154,49 +133,36 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str, *, cl
     return len(held)
 
 
-def active_runners(tx: Tx, workflow_id: int) -> list[RowMapping]:
-    """Return the rows of the runners that work on a workflow."""
-    active = text("SELECT * FROM runner WHERE workflow_id = :id AND is_active ORDER BY id")
-    return list(tx.db.execute(active, {"id": workflow_id}).mappings())
-
-
 def end_runners(tx: Tx, workflow: RowMapping, reason: str, *, holding: Collection[int] | None = None) -> None:
     """Take all runners off, or those that hold some jobs; they learn it when they speak next, and stop everything."""
-    ids = None
-    if holding is not None:
-        among = {"ids": tx.dialect.ids(holding)}
-        held = f"SELECT DISTINCT runner_id FROM job WHERE runner_id IS NOT NULL AND id IN {tx.dialect.id_list}"
-        ids = {row[0] for row in tx.db.execute(text(held), among)}
-    for runner in active_runners(tx, workflow["id"]):
+    ids = None if holding is None else runner_rows.holding(tx.db, tx.dialect, holding)
+    for runner in runner_rows.active(tx.db, workflow["id"]):
         if ids is None or runner["id"] in ids:
             give_up(tx, workflow, runner, reason)
 
 
 def expire_leases(tx: Tx, workflow: RowMapping, *, but: int | None = None) -> None:
     """Give up runners whose lease ended, except one."""
-    late = text("SELECT * FROM runner WHERE workflow_id = :id AND is_active AND lease_expires_at < :now")
-    for runner in tx.db.execute(late, {"id": workflow["id"], "now": tx.now}).mappings().all():
+    for runner in runner_rows.expired(tx.db, workflow["id"], tx.now):
         if runner["id"] != but:
             give_up(tx, workflow, runner, "lease ended")
 
 
 def end_lost(tx: Tx, workflow: RowMapping, runner_ids: Collection[int]) -> None:
     """Give up runners of a workflow whose processes are known to be gone."""
-    for runner in active_runners(tx, workflow["id"]) if runner_ids else ():
+    for runner in runner_rows.active(tx.db, workflow["id"]) if runner_ids else ():
         if runner["id"] in runner_ids:
             give_up(tx, workflow, runner, DIED)
 
 
 def renew_leases(tx: Tx, workflow_id: int | None = None) -> None:
     """Let runners that were silent because the store was away speak before they are given up: of one workflow, or of all."""
-    which = "" if workflow_id is None else " AND workflow_id = :id"
-    update = text(f"UPDATE runner SET lease_expires_at = :lease WHERE is_active AND lease_expires_at < :lease{which}")
-    tx.db.execute(update, {"lease": tx.now + LEASE_SECONDS, "id": workflow_id})
+    runner_rows.renew_leases(tx.db, tx.now + LEASE_SECONDS, workflow_id)
 
 
 def runner_row(tx: Tx, runner_id: int, workflow_id: int | None = None) -> RowMapping:
     """Return the row of a runner. Raises NotFound."""
-    row = tx.db.execute(_RUNNER, {"id": runner_id}).mappings().first()
+    row = runner_rows.get(tx.db, runner_id)
     if row is None or workflow_id not in {None, row["workflow_id"]}:
         raise NotFound(
             f"there is no runner {runner_id}", hint="`torc compute-nodes list` shows the runners of a workflow"
@@ -224,21 +190,9 @@ def list_runners(tx: Tx, request: ListRunners) -> Page[Runner]:
     """List runners, newest first."""
     workflow_row(tx, request.workflow_id)
     key = decode_cursor(request.cursor)
-    rows = (
-        tx.db.execute(
-            text(
-                "SELECT * FROM runner WHERE workflow_id = :id AND id < :before AND (is_active OR NOT :active) "
-                "ORDER BY id DESC LIMIT :n"
-            ),
-            {
-                "id": request.workflow_id,
-                "before": key[0] if key else 2**62,
-                "active": request.active_only,
-                "n": request.limit + 1,
-            },
-        )
-        .mappings()
-        .all()
+    before = key[0] if key else None
+    rows = runner_rows.newest(
+        tx.db, request.workflow_id, active_only=request.active_only, before=before, limit=request.limit + 1
     )
     more = len(rows) > request.limit
     items = [runner_of(row) for row in rows[: request.limit]]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
 from typing import Any
-
-from sqlalchemy import text
 
 from torc.api.base import Page
 from torc.api.workflows import (
@@ -20,7 +17,7 @@ from torc.api.workflows import (
     Workflow,
 )
 from torc.errors import Conflict, Forbidden, Invalid
-from torc.operations.access import is_above, visible
+from torc.operations.access import is_above
 from torc.operations.dispatch import Tx, answers
 from torc.operations.input_hashes import keep_fingerprints
 from torc.operations.named_objects import checked
@@ -28,26 +25,18 @@ from torc.operations.row_mapping import (
     decode_cursor,
     encode_cursor,
     grow_version,
-    name_condition,
     workflow_of,
     workflow_row,
     workflows_of,
 )
 from torc.operations.users import account_named, has_accounts
 from torc.spec import model
-from torc.store import sliced_storage
+from torc.store import runners as runner_rows
+from torc.store import workflows as workflow_rows
 from torc.store.invariants import problems
 from torc.store.json_columns import loads
+from torc.store.workflows import WorkflowFilter
 
-#: what belongs to a workflow, and is never much; tokens go with those that they were made with
-_NOT_IN_SLICES = (
-    text("DELETE FROM access_share WHERE workflow_id = :id"),
-    text(
-        "WITH RECURSIVE gone(id) AS (SELECT id FROM token WHERE workflow_id = :id "
-        "UNION SELECT t.id FROM token t JOIN gone g ON t.parent_id = g.id) "
-        "DELETE FROM token WHERE id IN (SELECT id FROM gone)"
-    ),
-)
 #: fields of a spec that are kept as settings and that may be changed later
 SETTINGS = (
     "slurm_defaults",
@@ -75,20 +64,9 @@ def get_workflow(tx: Tx, request: GetWorkflow) -> Workflow:
 def list_workflows(tx: Tx, request: ListWorkflows) -> Page[Workflow]:
     """List workflows, newest first."""
     key = decode_cursor(request.cursor)
-    seen, values = visible(tx)
-    where = ["id < :before", *seen]
-    values |= {"before": key[0] if key else 2**62, "n": request.limit + 1}
-    if not request.include_archived:
-        where.append("NOT is_archived")
-    if request.name is not None:
-        condition, named = name_condition(tx, "name", request.name)
-        where.append(condition)
-        values |= named
-    if request.user is not None:
-        where.append('"user" = :user')
-        values["user"] = request.user
-    query = f"SELECT * FROM workflow WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT :n"
-    rows = tx.db.execute(text(query), values).mappings().all()
+    wanted = WorkflowFilter(request.include_archived, request.name, request.user)
+    before = key[0] if key else None
+    rows = workflow_rows.newest(tx.db, tx.dialect, tx.rights, wanted, before=before, limit=request.limit + 1)
     more = len(rows) > request.limit
     items = workflows_of(tx, rows[: request.limit])
     return Page(items=items, cursor=encode_cursor(items[-1].id) if more else None)
@@ -111,9 +89,7 @@ def update_workflow(tx: Tx, request: UpdateWorkflow) -> Workflow:
     if "metadata" in changes:
         changes["meta"] = changes.pop("metadata")
     if changes:
-        values = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in changes.items()}
-        assignments = ", ".join(f'"{key}" = :{key}' for key in values)
-        tx.db.execute(text(f"UPDATE workflow SET {assignments} WHERE id = :id"), {**values, "id": row["id"]})
+        workflow_rows.update(tx.db, row["id"], changes)
         grow_version(tx, row["id"])
         tx.event(row["id"], "workflow_updated", fields=sorted(changes))
     return get_workflow(tx, GetWorkflow(workflow_id=row["id"]))
@@ -142,50 +118,16 @@ def _check_fields(name: str, changes: dict[str, Any]) -> None:
 
 @answers(DeleteWorkflow, removes=True)
 def delete_workflow(tx: Tx, request: DeleteWorkflow) -> None:
-    """Delete a workflow with everything stored about it: at once, or the rest later, where nobody else could write meanwhile."""
+    """Delete a workflow."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     if not request.force:
         refuse_while_running(tx, row["id"], "deleted")
-    if tx.dialect.is_sliced:
-        sliced_storage.abandon(tx.db, row["id"], row["user"])
-        sliced_storage.remove(tx.db, tx.dialect, row["id"])
-        for statement in _NOT_IN_SLICES:
-            tx.db.execute(statement, {"id": row["id"]})
-    else:
-        _delete_all(tx, row["id"])
-    tx.db.execute(text("DELETE FROM workflow WHERE id = :id"), {"id": row["id"]})
-
-
-def _delete_all(tx: Tx, workflow_id: int) -> None:
-    for table in (
-        "event",
-        "firing",
-        "attempt",
-        "runner",
-        "allocation",
-        "action_job WHERE action_id IN (SELECT id FROM action",
-        "action",
-        "gate_prerequisite WHERE gate_id IN (SELECT id FROM gate",
-        "job",
-        "job_count",
-        "gate",
-        "input_file WHERE input_set_id IN (SELECT id FROM input_set",
-        "input_user_data WHERE input_set_id IN (SELECT id FROM input_set",
-        "input_set",
-        "file",
-        "user_data",
-        "requirement",
-        "named",
-    ):
-        where = f"{table} WHERE workflow_id = :id" + (")" if "(" in table else "")
-        tx.db.execute(text(f"DELETE FROM {where}"), {"id": workflow_id})
+    workflow_rows.delete(tx.db, tx.dialect, row)
 
 
 def refuse_while_running(tx: Tx, workflow_id: int, done: str, *, force: bool = True) -> None:
     """Raise Conflict when runners work on a workflow. `force`: whether the command has a --force to hint at."""
-    active = tx.db.execute(
-        text("SELECT count(*) FROM runner WHERE workflow_id = :id AND is_active"), {"id": workflow_id}
-    ).scalar_one()
+    active = runner_rows.num_active(tx.db, workflow_id)
     if active:
         raise Conflict(
             f"workflow {workflow_id} cannot be {done}: {active} runner{'s work' if active > 1 else ' works'} on it",
@@ -201,10 +143,7 @@ def archive_workflow(tx: Tx, request: ArchiveWorkflow) -> Workflow:
     if request.archived:
         refuse_while_running(tx, row["id"], "archived", force=False)
     if bool(row["is_archived"]) is not request.archived:
-        tx.db.execute(
-            text("UPDATE workflow SET is_archived = :archived WHERE id = :id"),
-            {"archived": request.archived, "id": row["id"]},
-        )
+        workflow_rows.update(tx.db, row["id"], {"is_archived": request.archived})
         grow_version(tx, row["id"])
         tx.event(row["id"], "workflow_archived" if request.archived else "workflow_unarchived")
     return get_workflow(tx, GetWorkflow(workflow_id=row["id"]))

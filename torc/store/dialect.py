@@ -54,8 +54,8 @@ class Dialect(Protocol):
         """Return the parameter value for a list of ids in a statement that uses `id_list`."""
         ...
 
-    def matches(self, column: str) -> str:
-        """Return the condition that a column matches the pattern bound to :pattern, upper and lower case apart."""
+    def matches(self, column: str, parameter: str = "pattern") -> str:
+        """Return the condition that a column matches the pattern bound to a parameter, upper and lower case apart."""
         ...
 
     def pattern(self, name: str) -> str:
@@ -185,9 +185,9 @@ class Sqlite:
         """Return ids as a JSON array: no limit on their number."""
         return json.dumps(list(values))
 
-    def matches(self, column: str) -> str:
+    def matches(self, column: str, parameter: str = "pattern") -> str:
         """Match by GLOB: LIKE takes upper and lower case for the same here."""
-        return f"{column} GLOB :pattern"
+        return f"{column} GLOB :{parameter}"
 
     def pattern(self, name: str) -> str:
         """Keep `*` and `?`; a bracket stands for itself."""
@@ -275,9 +275,9 @@ class Postgres:
         """Return ids as an array."""
         return list(values)
 
-    def matches(self, column: str) -> str:
+    def matches(self, column: str, parameter: str = "pattern") -> str:
         """Match by LIKE."""
-        return f"{column} LIKE :pattern ESCAPE '!'"
+        return f"{column} LIKE :{parameter} ESCAPE '!'"
 
     def pattern(self, name: str) -> str:
         """Turn `*` and `?` into `%` and `_`; those that were there stand for themselves."""

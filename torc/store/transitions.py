@@ -91,6 +91,7 @@ _END = (
 )
 _FIRST_DUE = "SELECT min(due_at) FROM job WHERE workflow_id = :id AND due_at IS NOT NULL"
 _WAKE = "UPDATE job SET due_at = NULL WHERE workflow_id = :id AND due_at IS NOT NULL AND due_at <= :now"
+_INTERRUPTED = "SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted"
 _START = "UPDATE job SET state = :state, started_at = :started_at WHERE id = :id"
 _REACHED = (
     "UPDATE action_job SET reached = true WHERE job_id IN {ids} AND NOT reached AND action_id IN "
@@ -112,6 +113,10 @@ class Transitions:
         """Return where jobs stand. Ids without a job are absent."""
         rows = self.dialect.fetch(self.db, _NOW + self.dialect.id_list, {"ids": self.dialect.ids(ids)})
         return {row[0]: JobStatus(row[0], State(row[1]), bool(row[2]), *row[3:]) for row in rows}
+
+    def interrupted(self) -> list[int]:
+        """Return the ids of the jobs that were interrupted and are to be continued."""
+        return [row[0] for row in self.dialect.fetch(self.db, _INTERRUPTED, {"id": self.workflow_id})]
 
     # -- moving -------------------------------------------------------------------------------------------------
 

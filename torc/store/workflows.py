@@ -2,24 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, text
 
+from torc.store import rows, sliced_storage
+from torc.store.access import visible
 from torc.store.dialect import Dialect
+from torc.workflow.access import Rights
 from torc.workflow.states import State
 
 #: the condition on a row that its workflow is stored whole: of one that is not yet, nothing is returned
 IN_WORKFLOW = "EXISTS (SELECT 1 FROM workflow WHERE workflow.id = {}.workflow_id)"
-_GET = text("SELECT * FROM workflow WHERE id = :id")
 _INCREMENT_VERSION = text("UPDATE workflow SET version = version + 1, updated_at = :now WHERE id = :id")
 _IDS = "SELECT min(id), max(id) FROM {} WHERE workflow_id = :id"
+_NEWEST = 2**62
+#: what belongs to a workflow and is never much, so that it is not left to be removed in slices
+_NEVER_MUCH = (
+    text("DELETE FROM access_share WHERE workflow_id = :id"),
+    # with the tokens that were made with them
+    text(
+        "WITH RECURSIVE gone(id) AS (SELECT id FROM token WHERE workflow_id = :id "
+        "UNION SELECT t.id FROM token t JOIN gone g ON t.parent_id = g.id) "
+        "DELETE FROM token WHERE id IN (SELECT id FROM gone)"
+    ),
+)
+#: in an order in which nothing refers to what is gone
+_BELONGS_TO_WORKFLOW = (
+    "event WHERE workflow_id = :id",
+    "firing WHERE workflow_id = :id",
+    "attempt WHERE workflow_id = :id",
+    "runner WHERE workflow_id = :id",
+    "allocation WHERE workflow_id = :id",
+    "action_job WHERE action_id IN (SELECT id FROM action WHERE workflow_id = :id)",
+    "action WHERE workflow_id = :id",
+    "gate_prerequisite WHERE gate_id IN (SELECT id FROM gate WHERE workflow_id = :id)",
+    "job WHERE workflow_id = :id",
+    "job_count WHERE workflow_id = :id",
+    "gate WHERE workflow_id = :id",
+    "input_file WHERE input_set_id IN (SELECT id FROM input_set WHERE workflow_id = :id)",
+    "input_user_data WHERE input_set_id IN (SELECT id FROM input_set WHERE workflow_id = :id)",
+    "input_set WHERE workflow_id = :id",
+    "file WHERE workflow_id = :id",
+    "user_data WHERE workflow_id = :id",
+    "requirement WHERE workflow_id = :id",
+    "named WHERE workflow_id = :id",
+)
+
+
+class WorkflowFilter(NamedTuple):
+    """Which workflows a list is of. `name` may hold `*` and `?`."""
+
+    include_archived: bool = False
+    name: str | None = None
+    user: str | None = None
 
 
 def get(db: Connection, workflow_id: int) -> RowMapping | None:
     """Return the row of a workflow."""
-    return db.execute(_GET, {"id": workflow_id}).mappings().first()
+    return rows.get(db, "workflow", workflow_id)
 
 
 def increment_version(db: Connection, workflow_id: int, now: float) -> None:
@@ -27,10 +70,32 @@ def increment_version(db: Connection, workflow_id: int, now: float) -> None:
     db.execute(_INCREMENT_VERSION, {"now": now, "id": workflow_id})
 
 
+def newest(
+    db: Connection,
+    dialect: Dialect,
+    rights: Rights | None,
+    wanted: WorkflowFilter,
+    *,
+    before: int | None,
+    limit: int,
+) -> Sequence[RowMapping]:
+    """Return rows of workflows that a caller may see, newest first."""
+    where = visible(rights)
+    where.add("id < :before", before=_NEWEST if before is None else before)
+    if not wanted.include_archived:
+        where.add("NOT is_archived")
+    if wanted.name is not None:
+        where.add_name(dialect, "name", wanted.name)
+    if wanted.user is not None:
+        where.add('"user" = :user', user=wanted.user)
+    query = text(f"SELECT * FROM workflow WHERE {where} ORDER BY id DESC LIMIT :n")
+    return db.execute(query, {**where.values, "n": limit}).mappings().all()
+
+
 def update(db: Connection, workflow_id: int, values: Mapping[str, Any]) -> None:
-    """Change columns of a workflow."""
-    assignments = ", ".join(f"{column} = :{column}" for column in values)
-    db.execute(text(f"UPDATE workflow SET {assignments} WHERE id = :id"), {**values, "id": workflow_id})
+    """Change columns. Values that are mappings are stored as JSON."""
+    plain = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in values.items()}
+    rows.update(db, "workflow", workflow_id, plain)
 
 
 def job_counts(db: Connection, dialect: Dialect, workflow_ids: Collection[int]) -> dict[int, dict[State, int]]:
@@ -55,3 +120,50 @@ def id_range(db: Connection, dialect: Dialect, table: str, workflow_id: int) -> 
     """
     first, last = dialect.fetch(db, _IDS.format(table), {"id": workflow_id})[0]
     return (0, 0) if first is None else (first - 1, last)
+
+
+def delete(db: Connection, dialect: Dialect, workflow: RowMapping) -> None:
+    """Delete a workflow with everything stored about it: at once, or the rest later, where nobody else could write meanwhile."""
+    key = {"id": workflow["id"]}
+    if dialect.is_sliced:
+        sliced_storage.abandon(db, workflow["id"], workflow["user"])
+        sliced_storage.remove(db, dialect, workflow["id"])
+        for statement in _NEVER_MUCH:
+            db.execute(statement, key)
+    else:
+        for which in _BELONGS_TO_WORKFLOW:
+            db.execute(text(f"DELETE FROM {which}"), key)
+    rows.delete(db, "workflow", workflow["id"])
+
+
+# -- runs -------------------------------------------------------------------------------------------------------
+
+
+def begin_run(db: Connection, workflow_id: int, now: float) -> None:
+    """Count a new run."""
+    db.execute(_BEGIN_RUN, {"now": now, "id": workflow_id})
+
+
+_BEGIN_RUN = text(
+    "UPDATE workflow SET run_id = run_id + 1, is_begun = true, is_canceled = false, started_at = :now, "
+    "ended_at = NULL, updated_at = :now WHERE id = :id"
+)
+
+
+def reopen_run(db: Connection, workflow_id: int, now: float) -> None:
+    """Let a run that had ended go on."""
+    db.execute(_REOPEN_RUN, {"now": now, "id": workflow_id})
+
+
+_REOPEN_RUN = text("UPDATE workflow SET ended_at = NULL, updated_at = :now WHERE id = :id AND ended_at IS NOT NULL")
+
+
+def note_job_actions(db: Connection, workflow_id: int) -> None:
+    """Note whether any action waits for jobs."""
+    db.execute(_NOTE_JOB_ACTIONS, {"id": workflow_id})
+
+
+_NOTE_JOB_ACTIONS = text(
+    "UPDATE workflow SET has_job_actions = EXISTS (SELECT 1 FROM action WHERE workflow_id = :id "
+    "AND trigger_type IN ('on_jobs_ready', 'on_jobs_complete')) WHERE id = :id"
+)
