@@ -15,7 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 FILE = ROOT / "torc/failures/log_patterns.py"
-_LINE = re.compile(r"""(\s*_S\("[a-z_]+", [0-9.]+, )"(?:[^"\\\\]|\\\\.)*"(, r"(.*?)"(?:, "[^"]*")?\),?(?:  #.*)?)""")
+_LINE = re.compile(r"""(\s*_S\(_C\.[A-Z_]+, [0-9.]+, )"(?:[^"\\\\]|\\\\.)*"(, r"(.*?)"(?:, "[^"]*")?\),?(?:  #.*)?)""")
 _PARSER: Any = importlib.import_module("re._parser")
 _CODES: Any = importlib.import_module("re._constants")
 Texts = frozenset[str]

@@ -24,7 +24,7 @@ from torc.api.pagination import items_of
 from torc.api.recovery import Proposal, RecoverWorkflow, Recovery
 from torc.api.workflows import Workflow
 from torc.errors import Conflict, Invalid, NotFound
-from torc.failures.log_patterns import Category
+from torc.failures.categories import Category
 from torc.runner import dead_runners, hardware
 from torc.units import human_bytes, human_duration, parse_duration, parse_memory
 from torc.workflow.states import State

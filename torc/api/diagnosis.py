@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from torc.api.base import Request, Value, request
-from torc.failures.log_patterns import Category
+from torc.failures.categories import Category, Remedy
 from torc.workflow.states import State
-
-Remedy = Literal["more memory", "more time", "again", "none"]
 
 
 class Quote(Value):

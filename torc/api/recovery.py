@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from torc.api.base import Request, Value, request
-from torc.failures.log_patterns import Category
+from torc.failures.categories import Category
 
 
 class Proposal(Value):

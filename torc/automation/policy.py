@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torc.api.recovery import RecoverWorkflow
 from torc.automation.executor import NodeLimits
-from torc.failures.log_patterns import Category
+from torc.failures.categories import Category
 
 #: by this name the store knows whose rounds these are
 AUTOMATION = "watch"

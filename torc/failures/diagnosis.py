@@ -14,25 +14,16 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from torc.failures.categories import Category, Remedy
 from torc.failures.fingerprint import normalised, program_of
-from torc.failures.log_patterns import ADVICE, SYMPTOMS, Category, Symptom
+from torc.failures.log_patterns import SYMPTOMS, Symptom
 from torc.redaction import redact
 from torc.units import human_bytes, human_duration
 from torc.workflow.exit_codes import signal_name, signal_of
 from torc.workflow.resources import ResourceRequest
 
-Remedy = Literal["more memory", "more time", "again", "none"]
-#: what a retry has to change
-REMEDIES: Mapping[Category, Remedy] = {
-    "out_of_memory": "more memory",
-    "timeout": "more time",
-    "node_failure": "again",
-    "preempted": "again",
-    "network": "again",
-    "license": "again",
-}
 _MOST_TEXT = 256 * 1024
 _MOST_LINES = 5
 #: characters of a line that are none, from which on it may be binary data
@@ -56,8 +47,6 @@ _MILDLY = 0.6
 _ALSO = 0.3
 #: reasons of runners that stopped an attempt at a limit
 _AT_A_LIMIT = frozenset({"timeout", "out_of_memory"})
-#: categories whose messages mean what they say, whatever stands beside them
-_MEANT = frozenset({"preempted", "node_failure", "timeout", "license", "killed_by_user"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +148,11 @@ def diagnose(facts: AttemptFacts) -> Diagnosis:
     for clue in clues:
         cases.setdefault(clue.category, _Case()).clues.append(clue)
     if not cases:
-        cases["unknown"] = _Case([_Clue("unknown", 0.2)])
-    category, case = max(cases.items(), key=lambda item: (item[1].score(), item[0] != "unknown"))
+        cases[Category.UNKNOWN] = _Case([_Clue(Category.UNKNOWN, 0.2)])
+    category, case = max(cases.items(), key=lambda item: (item[1].score(), item[0] is not Category.UNKNOWN))
     quotes = _quotes(case.clues)
     own = next((clue.what for clue in sorted(case.clues, key=lambda clue: -clue.weight) if clue.what), None)
-    what, advice = ADVICE[category]
-    advice = _OWN_ADVICE.get(facts.reason or "", advice)
+    advice = _OWN_ADVICE.get(facts.reason or "", category.advice)
     figures = tuple(dict.fromkeys(clue.figure for clue in case.clues if clue.figure is not None))
     program = program_of(_REDACTED.sub("[redacted]", facts.command))
     last = quotes[-1].text if quotes else _last_line(facts.logs)
@@ -172,10 +160,10 @@ def diagnose(facts: AttemptFacts) -> Diagnosis:
         last = ""  # what it wrote before it was stopped is no error, and the shell's `Killed` comes or does not
     return Diagnosis(
         category=category,
-        confidence=round(min(case.score(), 0.99 if category != "unknown" else 0.6), 2),
-        what=own or what,
+        confidence=round(min(case.score(), 0.99 if category is not Category.UNKNOWN else 0.6), 2),
+        what=own or category.label,
         advice=advice,
-        remedy=REMEDIES.get(category, "none"),
+        remedy=category.remedy,
         quotes=quotes,
         figures=figures or _figures(facts),
         program=program,
@@ -211,8 +199,8 @@ def tellings(logs: Sequence[Log], least: float = 0.5) -> tuple[LogFinding, ...]:
     found = []
     for category, case in cases.items():
         own = next((clue.what for clue in sorted(case.clues, key=lambda clue: -clue.weight) if clue.what), None)
-        what, advice = ADVICE[category]
-        found.append(LogFinding(category, round(min(case.score(), 0.99), 2), own or what, advice, _quotes(case.clues)))
+        confidence = round(min(case.score(), 0.99), 2)
+        found.append(LogFinding(category, confidence, own or category.label, category.advice, _quotes(case.clues)))
     sure = [telling for telling in found if telling.confidence >= least]
     return tuple(sorted(sure, key=lambda telling: -telling.confidence))
 
@@ -220,13 +208,13 @@ def tellings(logs: Sequence[Log], least: float = 0.5) -> tuple[LogFinding, ...]:
 # -- what is certain --------------------------------------------------------------------------------------------
 
 _BY_REASON: Mapping[str, tuple[Category, str]] = {
-    "timeout": ("timeout", "it was stopped at its time limit"),
-    "out_of_memory": ("out_of_memory", "it was stopped for using more memory than it asked for"),
-    "runner_lost": ("node_failure", "its runner was lost"),
-    "runner_stopped": ("killed_by_user", "its runner was stopped"),
-    "canceled": ("killed_by_user", "it was canceled"),
-    "parent_killed": ("killed_by_user", "it was killed with the process that started it"),
-    "missing_output": ("missing_file", "it exited with code 0, but did not write all its outputs"),
+    "timeout": (Category.TIMEOUT, "it was stopped at its time limit"),
+    "out_of_memory": (Category.OUT_OF_MEMORY, "it was stopped for using more memory than it asked for"),
+    "runner_lost": (Category.NODE_FAILURE, "its runner was lost"),
+    "runner_stopped": (Category.KILLED_BY_USER, "its runner was stopped"),
+    "canceled": (Category.KILLED_BY_USER, "it was canceled"),
+    "parent_killed": (Category.KILLED_BY_USER, "it was killed with the process that started it"),
+    "missing_output": (Category.MISSING_FILE, "it exited with code 0, but did not write all its outputs"),
 }
 #: a headline of its own, where that of the category is of something else
 _OWN_WORDS = {
@@ -238,13 +226,13 @@ _OWN_ADVICE = {
     "missing_output": "have the command write it, or correct its path in the spec",
 }
 _BY_SLURM: Mapping[str, Category] = {
-    "OUT_OF_MEMORY": "out_of_memory",
-    "TIMEOUT": "timeout",
-    "DEADLINE": "timeout",
-    "NODE_FAIL": "node_failure",
-    "BOOT_FAIL": "node_failure",
-    "PREEMPTED": "preempted",
-    "CANCELLED": "killed_by_user",
+    "OUT_OF_MEMORY": Category.OUT_OF_MEMORY,
+    "TIMEOUT": Category.TIMEOUT,
+    "DEADLINE": Category.TIMEOUT,
+    "NODE_FAIL": Category.NODE_FAILURE,
+    "BOOT_FAIL": Category.NODE_FAILURE,
+    "PREEMPTED": Category.PREEMPTED,
+    "CANCELLED": Category.KILLED_BY_USER,
 }
 #: what happened to the runner, and why its jobs ended with it
 _TAKES_THE_RUNNER = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
@@ -275,44 +263,49 @@ def _of_ending(facts: AttemptFacts) -> Iterable[_Clue]:
     name = signal_name(number or 0)
     use = _share(facts.peak_memory, facts.memory_request)
     if use is not None and use >= 1.0 and number != signal.SIGKILL:  # of that, there is more to say below
-        yield _Clue("out_of_memory", 0.35, _memory(facts))
+        yield _Clue(Category.OUT_OF_MEMORY, 0.35, _memory(facts))
     if number == signal.SIGKILL:
         if use is not None and use >= _NEARLY:
-            yield _Clue("out_of_memory", 0.9, f"killed ({name}), {_memory(facts)}")
+            yield _Clue(Category.OUT_OF_MEMORY, 0.9, f"killed ({name}), {_memory(facts)}")
         else:
             weight = 0.45 if use is None or use >= 0.5 else 0.3
-            yield _Clue("out_of_memory", weight, f"killed ({name}), as the kernel does when memory is used up")
-            yield _Clue("killed_by_user", 0.3, f"killed ({name})")
+            yield _Clue(Category.OUT_OF_MEMORY, weight, f"killed ({name}), as the kernel does when memory is used up")
+            yield _Clue(Category.KILLED_BY_USER, 0.3, f"killed ({name})")
     spent = _share(facts.wall_seconds, facts.runtime_request)
     if spent is not None and spent >= 0.99:
-        yield _Clue("timeout", 0.8 if number in {signal.SIGTERM, signal.SIGKILL, signal.SIGXCPU} else 0.3, _time(facts))
+        yield _Clue(
+            Category.TIMEOUT, 0.8 if number in {signal.SIGTERM, signal.SIGKILL, signal.SIGXCPU} else 0.3, _time(facts)
+        )
     if facts.reason == "timeout" and number == signal.SIGXCPU:  # the code of an end at the time limit, not a signal
         return
     for category, weight, text in _BY_SIGNAL.get(number or 0, ()):
         yield _Clue(
-            category, weight, f"{text} ({name})", what=f"the program crashed: {text}" if category == "unknown" else None
+            category,
+            weight,
+            f"{text} ({name})",
+            what=f"the program crashed: {text}" if category is Category.UNKNOWN else None,
         )
     for category, weight, text in _BY_CODE.get(facts.return_code or 0, ()):
         yield _Clue(category, weight, f"exit code {facts.return_code}: {text}")
 
 
 _BY_SIGNAL: Mapping[int, tuple[tuple[Category, float, str], ...]] = {
-    signal.SIGTERM: (("killed_by_user", 0.45, "asked to end"),),
-    signal.SIGINT: (("killed_by_user", 0.8, "interrupted"),),
-    signal.SIGHUP: (("killed_by_user", 0.45, "its terminal was closed"),),
-    signal.SIGSEGV: (("unknown", 0.5, "segmentation fault"),),
-    signal.SIGBUS: (("unknown", 0.45, "bus error"),),
-    signal.SIGILL: (("unknown", 0.5, "illegal instruction"),),
-    signal.SIGABRT: (("unknown", 0.35, "aborted"),),
-    signal.SIGFPE: (("assertion", 0.6, "floating-point exception"),),
-    signal.SIGXCPU: (("timeout", 0.9, "CPU time limit"),),
-    signal.SIGXFSZ: (("disk_full", 0.85, "file size limit"),),
-    signal.SIGPIPE: (("unknown", 0.3, "what read its output had ended"),),
+    signal.SIGTERM: ((Category.KILLED_BY_USER, 0.45, "asked to end"),),
+    signal.SIGINT: ((Category.KILLED_BY_USER, 0.8, "interrupted"),),
+    signal.SIGHUP: ((Category.KILLED_BY_USER, 0.45, "its terminal was closed"),),
+    signal.SIGSEGV: ((Category.UNKNOWN, 0.5, "segmentation fault"),),
+    signal.SIGBUS: ((Category.UNKNOWN, 0.45, "bus error"),),
+    signal.SIGILL: ((Category.UNKNOWN, 0.5, "illegal instruction"),),
+    signal.SIGABRT: ((Category.UNKNOWN, 0.35, "aborted"),),
+    signal.SIGFPE: ((Category.ASSERTION, 0.6, "floating-point exception"),),
+    signal.SIGXCPU: ((Category.TIMEOUT, 0.9, "CPU time limit"),),
+    signal.SIGXFSZ: ((Category.DISK_FULL, 0.85, "file size limit"),),
+    signal.SIGPIPE: ((Category.UNKNOWN, 0.3, "what read its output had ended"),),
 }
 _BY_CODE: Mapping[int, tuple[tuple[Category, float, str], ...]] = {
-    124: (("timeout", 0.6, "as `timeout` ends"),),
-    126: (("permission", 0.5, "cannot be executed"),),
-    127: (("missing_file", 0.5, "command not found"),),
+    124: ((Category.TIMEOUT, 0.6, "as `timeout` ends"),),
+    126: ((Category.PERMISSION, 0.5, "cannot be executed"),),
+    127: ((Category.MISSING_FILE, 0.5, "command not found"),),
 }
 
 
@@ -436,7 +429,7 @@ def _counts_none(line: str, found: re.Match[str]) -> bool:
 
 def _doubt(symptom: Symptom, line: str) -> float:
     """Give how much of a symptom's weight stays in a line that takes it back, or tells of another process."""
-    if symptom.category in _MEANT:
+    if symptom.category.is_explicit:
         return 1.0
     return (_MILDLY if _MILD.search(line) else 1.0) * (_MILDLY if _OF_LAUNCHERS.search(line) else 1.0)
 

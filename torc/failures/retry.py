@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torc.failures.categories import Category
 from torc.workflow.exit_codes import counted
 from torc.workflow.states import Event
 
@@ -36,7 +37,7 @@ class AttemptOutcome:
     ending: Ending
     return_code: int | None = None
     reason: str | None = None
-    category: str | None = None  # of its diagnosis, where there is one
+    category: Category | None = None  # of its diagnosis, where there is one
     slurm_state: str | None = None  # of the step that it was
 
     @property

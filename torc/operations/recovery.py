@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import text
 
 from torc.api import recovery as api
 from torc.errors import Conflict
+from torc.failures.categories import Category
 from torc.failures.resource_adjustment import is_chosen
 from torc.operations import remedies
 from torc.operations.budget import BEGUN, RECOVERED, AttemptPrices, spent
@@ -25,7 +25,7 @@ from torc.workflow.states import State
 
 _MOST_IDS = 100
 _MARK = text("SELECT coalesce(max(id), 0) FROM attempt WHERE workflow_id = :id")
-_LeftOut = defaultdict[tuple[Any, str], list[FailedAttempt]]
+_LeftOut = defaultdict[tuple[Category, str], list[FailedAttempt]]
 _NOT_CHOSEN = "not chosen"
 
 
@@ -115,16 +115,20 @@ class _Round:
             return []
         return self._within_budget(chosen)
 
-    def _helped(self) -> dict[tuple[str, Any], list[FailedAttempt]]:
+    def _helped(self) -> dict[tuple[str, Category], list[FailedAttempt]]:
         """Return the jobs that a retry helps, by class and category."""
-        request, found = self.request, defaultdict[tuple[str, Any], list[FailedAttempt]](list)
+        request, found = self.request, defaultdict[tuple[str, Category], list[FailedAttempt]](list)
         for row, diagnosis in failed_jobs(self.tx, request.workflow_id):
             member = FailedAttempt(row, diagnosis)
             asked_for = diagnosis.category in request.retry or (
-                request.retry_unknown and diagnosis.category == "unknown"
+                request.retry_unknown and diagnosis.category is Category.UNKNOWN
             )
-            if diagnosis.remedy == "none" and not asked_for:
-                said = f"{diagnosis.what}; {diagnosis.advice}" if diagnosis.category == "unknown" else diagnosis.advice
+            if not diagnosis.category.is_retryable and not asked_for:
+                said = (
+                    f"{diagnosis.what}; {diagnosis.advice}"
+                    if diagnosis.category is Category.UNKNOWN
+                    else diagnosis.advice
+                )
                 self.left[diagnosis.category, said].append(member)
             elif row["attempt"] >= request.max_attempts:
                 self.left[diagnosis.category, f"tried {request.max_attempts} times"].append(member)
@@ -208,6 +212,6 @@ def _give(tx: Tx, workflow_id: int, remedy: Remedy, proposal: api.Proposal, requ
     )
 
 
-def _left(category: Any, reason: str, members: Sequence[FailedAttempt]) -> api.Left:
+def _left(category: Category, reason: str, members: Sequence[FailedAttempt]) -> api.Left:
     ids = [member.row["id"] for member in members[:_MOST_IDS]]
     return api.Left(category=category, num_jobs=len(members), job_ids=ids, reason=reason)

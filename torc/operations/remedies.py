@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from sqlalchemy import RowMapping
 
 from torc.api.recovery import RecoverWorkflow
+from torc.failures.categories import Category
 from torc.failures.diagnosis import Diagnosis
 from torc.failures.shortage import MEMORY, TIME, ScarceResource, beyond, raises
 from torc.operations.row_mapping import request_of
@@ -50,7 +51,7 @@ class Remedy(NamedTuple):
     """Jobs that are to run again in the same way. `gives` is what they are given, as a part of a key."""
 
     action: Action
-    category: Any
+    category: Category
     members: list[FailedAttempt]
     old: ResourceRequest
     new: ResourceRequest

@@ -17,6 +17,7 @@ from torc.api.jobs import Job, ListJobs
 from torc.api.pagination import items_of
 from torc.api.runs import ListResults, Result
 from torc.api.workflows import Workflow
+from torc.failures.categories import Category
 from torc.failures.diagnosis import AttemptFacts, Diagnosis, Log, bounds_of, diagnose
 from torc.reports.log_files import LogPath, end_of, named, of_attempt, walk
 from torc.workflow.resources import ResourceRequest
@@ -106,7 +107,7 @@ def _of_other(log: LogPath, folder: Path) -> Finding | None:
 
 
 def _is_sure(found: Diagnosis) -> bool:
-    return bool(found.quotes) and found.category != "unknown" and found.confidence >= _SURE
+    return bool(found.quotes) and found.category is not Category.UNKNOWN and found.confidence >= _SURE
 
 
 def _diagnosed(facts: AttemptFacts, logs: Sequence[LogPath], folder: Path) -> Diagnosis:

@@ -15,10 +15,12 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from torc.failures.categories import Category
 from torc.planning.sbatch_options import REFUSED, problem_of
 
 _NUMBER = r"[0-9]{1,19}(\.[0-9]{1,9})?"
@@ -73,6 +75,9 @@ Granularity = Annotated[
     str,
     StringConstraints(pattern=r"^([sS][uU][mM][mM][aA][rR][yY]|[tT][iI][mM][eE]_?[sS][eE][rR][iI][eE][sS])$"),
     AfterValidator(_granularity),
+]
+CategoryName = Annotated[
+    Category, Field(strict=False), WithJsonSchema({"enum": [str(item) for item in Category], "type": "string"})
 ]
 Names = Annotated[list[Name], Field()]
 Scalar = Text | Integer | float | bool
@@ -234,26 +239,7 @@ class Rule(Part):
         [], description="Exit codes to match; 128 + N: signal N, 152: timeout, 137: out of memory.", examples=[[10, 11]]
     )
     match_all_exit_codes: bool = Field(False, description="It is for every exit code.")
-    match_categories: list[
-        Literal[
-            "out_of_memory",
-            "timeout",
-            "node_failure",
-            "preempted",
-            "missing_file",
-            "missing_module",
-            "permission",
-            "disk_full",
-            "resource_limit",
-            "network",
-            "gpu",
-            "license",
-            "syntax_error",
-            "assertion",
-            "killed_by_user",
-            "unknown",
-        ]
-    ] = Field([], description="Diagnosed categories it is for.")
+    match_categories: list[CategoryName] = Field([], description="Diagnosed categories it is for.")
     recovery_script: Command | None = Field(None, description="Command to run before the next attempt.")
     max_retries: Count = Field(3, description="How often this rule may retry a job in a run.")
     memory_multiplier: float | None = Field(None, gt=0, description="Factor for the memory of the next attempt.")

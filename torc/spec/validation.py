@@ -123,7 +123,7 @@ def _describe(path: Path, problems: list[Any], meant: Mapping[Path, str], docume
     if kind == "missing":
         document.report("missing_field", f"`{last}` is missing", path[:-1])
         return
-    if kind == "literal_error":
+    if kind in {"literal_error", "enum"}:
         expected = problem["ctx"]["expected"].replace("'", "`")
         choices = expected.replace("`", "").replace(" or ", ", ").split(", ")
         near = Nearest().of(given, choices, most=1) if isinstance(given, str) else []
