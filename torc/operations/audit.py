@@ -5,26 +5,20 @@ It names what was changed, never with what: values may hold secrets.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
-
-from sqlalchemy import text
 
 from torc.api.base import Request
 from torc.api.runs import DeliverResults, EndRunner, Exchange
 from torc.api.workflows import RecordFiles, Workflow
 from torc.operations.transaction import Tx
+from torc.store import audit as audit_rows
 
 #: what runners say all the time; what came of it stands in the events
 _UNRECORDED = (Exchange, DeliverResults, RecordFiles, EndRunner)
 #: texts that name something, or choose
 _TOLD = {"name", "user", "users", "scope", "permission", "host", "action"}
 _LONGEST = 200
-_INSERT = text(
-    "INSERT INTO audit (time, actor, address, token_id, action, workflow_id, data) "
-    "VALUES (:time, :actor, :address, :token_id, :action, :workflow_id, :data)"
-)
 
 
 def record_answer(tx: Tx, request: Request[Any], reply: Any) -> None:
@@ -50,9 +44,9 @@ def record(tx: Tx, action: str, data: Mapping[str, Any], workflow_id: int | None
         "token_id": tx.caller.token_id,
         "action": action,
         "workflow_id": workflow_id,
-        "data": json.dumps(data),
+        "data": data,
     }
-    tx.db.execute(_INSERT, values)
+    audit_rows.add(tx.db, values)
 
 
 def _is_told(name: str, value: Any) -> bool:

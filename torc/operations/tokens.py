@@ -8,7 +8,7 @@ import re
 import secrets
 from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api import users as api
 from torc.api.base import Page
@@ -17,17 +17,14 @@ from torc.operations.access import held_to, is_above
 from torc.operations.dispatch import Tx, answers
 from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_row
 from torc.operations.users import account_named
+from torc.store import runners as runner_rows
+from torc.store import tokens as token_rows
 from torc.store.id_blocks import take_ids
+from torc.store.tokens import TokenFilter, TokenOwner
 from torc.workflow.access import Access, level
 
 _TOKEN = re.compile(r"torc_([0-9]{1,18})_([A-Za-z0-9_-]{43})")
 _OF_JOBS = re.compile(r"torcjob_([0-9]{1,18})_([A-Za-z0-9_-]{43})")
-_COLUMNS = "t.*, a.name AS user_name"
-_FROM = "token t JOIN account a ON a.id = t.account_id"
-_ALONE = "UPDATE token SET revoked_at = :now WHERE revoked_at IS NULL AND id = :id"
-_WITH_CHILDREN = """WITH RECURSIVE made(id) AS (
-    SELECT id FROM token WHERE id = :id UNION SELECT t.id FROM token t JOIN made ON t.parent_id = made.id)
-    UPDATE token SET revoked_at = :now WHERE revoked_at IS NULL AND id IN (SELECT id FROM made)"""
 
 
 def read_token(shown: str) -> tuple[int, str] | None:
@@ -41,16 +38,13 @@ def hash_of(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def account_of_token(tx: Tx, token_id: int, shown_hash: str) -> tuple[int, str, float | None] | None:
-    """Return account, name of the user, and when the token was last used; None: there is no such token.
+def owner_of_token(tx: Tx, token_id: int, shown_hash: str) -> TokenOwner | None:
+    """Return whose token it is; None: there is no such token.
 
     Whether it holds still is asked with each request (`access.rights_of`).
     """
-    query = f"SELECT t.secret_hash, a.id, a.name, t.used_at FROM {_FROM} WHERE t.id = :id"
-    found = tx.dialect.fetch(tx.db, query, {"id": token_id})
-    if not found or not hmac.compare_digest(found[0][0], shown_hash):
-        return None
-    return found[0][1], found[0][2], found[0][3]
+    found = token_rows.owner(tx.db, tx.dialect, token_id)
+    return found if found is not None and hmac.compare_digest(found.secret_hash, shown_hash) else None
 
 
 def read_job_token(shown: str) -> tuple[int, str] | None:
@@ -61,13 +55,13 @@ def read_job_token(shown: str) -> tuple[int, str] | None:
 
 def is_job_token(tx: Tx, runner_id: int, shown_hash: str) -> bool:
     """Return whether a runner has given this token to its jobs. Whether it holds still is asked with each request."""
-    found = tx.dialect.fetch(tx.db, "SELECT job_token_hash FROM runner WHERE id = :id", {"id": runner_id})
-    return bool(found and found[0][0]) and hmac.compare_digest(found[0][0], shown_hash)
+    stored = runner_rows.job_token_hash(tx.db, tx.dialect, runner_id)
+    return stored is not None and hmac.compare_digest(stored, shown_hash)
 
 
 def note_use(tx: Tx, token_id: int) -> None:
     """Note that a token was shown."""
-    tx.db.execute(text("UPDATE token SET used_at = :now WHERE id = :id"), {"now": tx.now, "id": token_id})
+    token_rows.note_use(tx.db, token_id, tx.now)
 
 
 def _token(row: RowMapping) -> api.Token:
@@ -76,8 +70,7 @@ def _token(row: RowMapping) -> api.Token:
 
 
 def _row(tx: Tx, token_id: int) -> RowMapping:
-    query = text(f"SELECT {_COLUMNS} FROM {_FROM} WHERE t.id = :id")
-    row = tx.db.execute(query, {"id": token_id}).mappings().first()
+    row = token_rows.get(tx.db, token_id)
     rights = tx.rights
     is_own = row is not None and rights is not None and rights.account_id == row["account_id"]
     if row is None or not (is_own or is_above(tx)):
@@ -109,15 +102,10 @@ def create_token(tx: Tx, request: api.CreateToken) -> api.NewToken:
         "created_at": tx.now,
         "expires_at": expires_at,
     }
-    tx.db.execute(
-        text(f"INSERT INTO token ({', '.join(values)}) VALUES ({', '.join(':' + name for name in values)})"), values
-    )
-    made = _token(_row_of_new(tx, number))
-    return api.NewToken(**made.model_dump(), token=f"torc_{number}_{secret}")
-
-
-def _row_of_new(tx: Tx, number: int) -> RowMapping:
-    return tx.db.execute(text(f"SELECT {_COLUMNS} FROM {_FROM} WHERE t.id = :id"), {"id": number}).mappings().one()
+    token_rows.insert(tx.db, values)
+    made = token_rows.get(tx.db, number)
+    assert made is not None
+    return api.NewToken(**_token(made).model_dump(), token=f"torc_{number}_{secret}")
 
 
 def _for_whom(tx: Tx, request: api.CreateToken) -> tuple[int, bool, float | None]:
@@ -163,24 +151,16 @@ def _require_sight(tx: Tx, workflow_id: int) -> None:
 def list_tokens(tx: Tx, request: api.ListTokens) -> Page[api.Token]:
     """List tokens."""
     key = decode_cursor(request.cursor)
-    conditions = ["t.id > :after"]
-    values: dict[str, Any] = {"after": key[0] if key else 0, "n": request.limit + 1}
-    if not request.include_ended:
-        conditions.append("t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > :now)")
-        values["now"] = tx.now
     user = request.user
+    own: int | None = None
     if tx.rights is not None and not tx.rights.sees_all:
         if user not in {None, tx.rights.user}:
             raise Forbidden("tokens of others are for administrators", hint="leave out the user")
         user = tx.rights.user
         if tx.rights.workflow_id is not None:
-            conditions.append("t.id = :own")
-            values["own"] = tx.rights.token_id
-    if user is not None:
-        conditions.append("a.name = :user")
-        values["user"] = user
-    query = f"SELECT {_COLUMNS} FROM {_FROM} WHERE {' AND '.join(conditions)} ORDER BY t.id LIMIT :n"
-    rows = tx.db.execute(text(query), values).mappings().all()
+            own = tx.rights.token_id or 0  # jobs of a runner have none
+    wanted = TokenFilter(user, own, None if request.include_ended else tx.now)
+    rows = token_rows.page(tx.db, wanted, after=key[0] if key else 0, limit=request.limit + 1)
     items = [_token(row) for row in rows[: request.limit]]
     return Page(items=items, cursor=encode_cursor(items[-1].id) if len(rows) > request.limit else None)
 
@@ -197,4 +177,4 @@ def revoke_token(tx: Tx, request: api.RevokeToken) -> None:
     ):
         raise Forbidden("this token can revoke itself alone", hint="use one that carries `write`")
     row = _row(tx, request.token_id)
-    tx.db.execute(text(_ALONE if request.keep_made else _WITH_CHILDREN), {"id": row["id"], "now": tx.now})
+    token_rows.revoke(tx.db, row["id"], tx.now, with_derived=not request.keep_made)

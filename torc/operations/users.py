@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api import users as api
 from torc.api.base import Page
 from torc.errors import Conflict, Forbidden, Invalid, NotFound
 from torc.operations.dispatch import Tx, answers, prepares
 from torc.operations.passwords import hash_password, is_known_hash
-from torc.operations.row_mapping import decode_cursor, encode_cursor, name_condition
-from torc.store.id_blocks import take_ids
+from torc.operations.row_mapping import decode_cursor, encode_cursor
+from torc.store import access_groups as group_rows
+from torc.store import tokens as token_rows
+from torc.store import users as user_rows
 
-_COLUMNS = """a.id, a.name, a.is_admin, a.is_disabled, a.created_at, a.password_hash IS NOT NULL AS has_password,
-    (SELECT count(*) FROM workflow w WHERE w."user" = a.name) AS num_workflows"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _MOST_LINES = 100_000
 
 
 def account_row(tx: Tx, user_id: int) -> RowMapping:
     """Return the row of an account. Raises NotFound."""
-    row = tx.db.execute(text(f"SELECT {_COLUMNS} FROM account a WHERE a.id = :id"), {"id": user_id}).mappings().first()
+    row = user_rows.get(tx.db, user_id)
     if row is None:
         raise NotFound(f"there is no user {user_id}", hint="`torc users list` shows them")
     return row
@@ -31,20 +30,15 @@ def account_row(tx: Tx, user_id: int) -> RowMapping:
 
 def account_named(tx: Tx, name: str) -> RowMapping:
     """Return the row of an account by its name. Raises NotFound."""
-    row = tx.db.execute(text(f"SELECT {_COLUMNS} FROM account a WHERE a.name = :n"), {"n": name}).mappings().first()
+    row = user_rows.named(tx.db, name)
     if row is None:
         raise NotFound(f"there is no user `{name}`", hint="an administrator adds users: torc users create NAME")
     return row
 
 
-def is_name(text_: str) -> bool:
+def is_name(shown: str) -> bool:
     """Return whether an account could have this name."""
-    return _NAME.fullmatch(text_) is not None
-
-
-def has_accounts(tx: Tx) -> bool:
-    """Return whether there is any account."""
-    return tx.db.execute(text("SELECT 1 FROM account LIMIT 1")).first() is not None
+    return _NAME.fullmatch(shown) is not None
 
 
 def _user(row: RowMapping) -> api.User:
@@ -60,7 +54,6 @@ def get_me(tx: Tx, _request: api.GetMe) -> api.Me:
     rights = tx.rights
     if rights is None:
         return api.Me(user=tx.actor.partition(":")[2] or tx.actor, user_id=None, is_admin=True, scope="admin")
-    query = "SELECT g.name FROM access_group g JOIN access_member m ON m.group_id = g.id WHERE m.account_id = :id ORDER BY 1"
     return api.Me(
         user=rights.user,
         user_id=rights.account_id,
@@ -69,7 +62,7 @@ def get_me(tx: Tx, _request: api.GetMe) -> api.Me:
         workflow_id=rights.workflow_id,
         token_id=rights.token_id,
         expires_at=rights.expires_at,
-        access_groups=list(tx.db.execute(text(query), {"id": rights.account_id}).scalars()),
+        access_groups=group_rows.names_of_account(tx.db, rights.account_id),
     )
 
 
@@ -82,34 +75,18 @@ def hash_of_new(request: api.CreateUser) -> str | None:
 @answers(api.CreateUser)
 def create_user(tx: Tx, request: api.CreateUser) -> api.User:
     """Make an account."""
-    if tx.db.execute(text("SELECT 1 FROM account WHERE name = :n"), {"n": request.name}).first():
+    if user_rows.named(tx.db, request.name) is not None:
         raise Conflict(f"there is a user `{request.name}` already", hint="choose another name")
-    return _user(account_row(tx, _insert(tx, request.name, tx.prepared, is_admin=request.is_admin)))
-
-
-def _insert(tx: Tx, name: str, password_hash: str | None, *, is_admin: bool = False) -> int:
-    number = take_ids(tx.db, "account")
-    tx.db.execute(
-        text(
-            "INSERT INTO account (id, name, password_hash, is_admin, is_disabled, created_at) "
-            "VALUES (:id, :name, :hash, :is_admin, :no, :now)"
-        ),
-        {"id": number, "name": name, "hash": password_hash, "is_admin": is_admin, "no": False, "now": tx.now},
-    )
-    return number
+    number = user_rows.insert(tx.db, request.name, tx.prepared, tx.now, is_admin=request.is_admin)
+    return _user(account_row(tx, number))
 
 
 @answers(api.ListUsers)
 def list_users(tx: Tx, request: api.ListUsers) -> Page[api.User]:
     """List accounts."""
     key = decode_cursor(request.cursor)
-    conditions, values = ["a.id > :after"], {"after": key[0] if key else 0, "n": request.limit + 1}
-    if request.name is not None:
-        condition, named = name_condition(tx, "a.name", request.name)
-        conditions.append(condition)
-        values |= named
-    query = f"SELECT {_COLUMNS} FROM account a WHERE {' AND '.join(conditions)} ORDER BY a.id LIMIT :n"
-    rows = tx.db.execute(text(query), values).mappings().all()
+    after = key[0] if key else 0
+    rows = user_rows.page(tx.db, tx.dialect, name=request.name, after=after, limit=request.limit + 1)
     items = [_user(row) for row in rows[: request.limit]]
     return Page(items=items, cursor=encode_cursor(items[-1].id) if len(rows) > request.limit else None)
 
@@ -127,9 +104,7 @@ def update_user(tx: Tx, request: api.UpdateUser) -> api.User:
     loses = request.is_admin is False or request.is_disabled is True
     if loses and tx.rights is not None and tx.rights.account_id == row["id"]:
         raise Conflict("nobody can take rights from themselves", hint="ask another administrator")
-    changes = {name: value for name in ("is_admin", "is_disabled") if (value := getattr(request, name)) is not None}
-    for name, value in changes.items():
-        tx.db.execute(text(f"UPDATE account SET {name} = :value WHERE id = :id"), {"value": value, "id": row["id"]})
+    user_rows.update(tx.db, row["id"], is_admin=request.is_admin, is_disabled=request.is_disabled)
     return _user(account_row(tx, row["id"]))
 
 
@@ -146,13 +121,10 @@ def delete_user(tx: Tx, request: api.DeleteUser) -> None:
             hint="give them to somebody else (`torc workflows update ID --user NAME`) or disable the account "
             f"(`torc users update {row['name']} --disable`)",
         )
-    owned = text("SELECT name FROM access_group WHERE owner_id = :id LIMIT 1")
-    group = tx.db.execute(owned, {"id": row["id"]}).scalar()
+    group = group_rows.name_of_owned(tx.db, row["id"])
     if group is not None:
         raise Conflict(f"the access group `{group}` belongs to `{row['name']}`", hint="delete the group first")
-    for table in ("access_member", "token"):
-        tx.db.execute(text(f"DELETE FROM {table} WHERE account_id = :id"), {"id": row["id"]})
-    tx.db.execute(text("DELETE FROM account WHERE id = :id"), {"id": row["id"]})
+    user_rows.delete(tx.db, row["id"])
 
 
 @prepares(api.SetPassword)
@@ -173,16 +145,9 @@ def set_password(tx: Tx, request: api.SetPassword) -> None:
             raise Forbidden("the old password is needed to set a new one", hint="call with it: HTTP Basic, not a token")
     row = account_row(tx, request.user_id)
     checked(row["name"], request.password)
-    _store_hash(tx, row["id"], tx.prepared)
+    user_rows.set_password(tx.db, row["id"], tx.prepared)
     if request.revoke_tokens:
-        revoke = text("UPDATE token SET revoked_at = :now WHERE account_id = :id AND revoked_at IS NULL")
-        tx.db.execute(revoke, {"now": tx.now, "id": row["id"]})
-
-
-def _store_hash(tx: Tx, account_id: int, password_hash: str) -> None:
-    tx.db.execute(
-        text("UPDATE account SET password_hash = :hash WHERE id = :id"), {"hash": password_hash, "id": account_id}
-    )
+        token_rows.revoke_all(tx.db, row["id"], tx.now)
 
 
 def checked(name: str, password: str) -> str:
@@ -219,17 +184,17 @@ def read_htpasswd(request: api.ImportUsers) -> dict[str, str]:
 def import_users(tx: Tx, request: api.ImportUsers) -> list[api.User]:
     """Make accounts of the lines of an htpasswd file."""
     wanted: dict[str, str] = tx.prepared
-    query = text("SELECT id FROM account WHERE name = :n")
-    known: dict[str, Any] = {name: tx.db.execute(query, {"n": name}).scalar() for name in wanted}
+    known = user_rows.ids(tx.db, wanted)
     taken = [name for name, number in known.items() if number is not None]
     if taken and not request.replace:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         raise Conflict(f"there is a user `{taken[0]}`{more} already", hint="take out the line, or say --replace")
     numbers = []
     for name, stored in wanted.items():
-        if known[name] is None:
-            numbers.append(_insert(tx, name, stored))
+        number = known[name]
+        if number is None:
+            number = user_rows.insert(tx.db, name, stored, tx.now)
         else:
-            _store_hash(tx, known[name], stored)
-            numbers.append(known[name])
+            user_rows.set_password(tx.db, number, stored)
+        numbers.append(number)
     return [_user(account_row(tx, number)) for number in numbers]

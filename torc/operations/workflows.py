@@ -29,9 +29,10 @@ from torc.operations.row_mapping import (
     workflow_row,
     workflows_of,
 )
-from torc.operations.users import account_named, has_accounts
+from torc.operations.users import account_named
 from torc.spec import model
 from torc.store import runners as runner_rows
+from torc.store import users as user_rows
 from torc.store import workflows as workflow_rows
 from torc.store.invariants import problems
 from torc.store.json_columns import loads
@@ -98,7 +99,7 @@ def update_workflow(tx: Tx, request: UpdateWorkflow) -> Workflow:
 def _check_new_owner(tx: Tx, user: str) -> None:
     if not is_above(tx):
         raise Forbidden("workflows are given to others by administrators", hint="ask one, or share it with a group")
-    if has_accounts(tx):
+    if user_rows.any_exists(tx.db):
         account_named(tx, user)
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -30,6 +29,7 @@ from torc.server.metrics import MEDIA_TYPE, Metrics
 from torc.server.middleware import AccessLog, BodyLimit, Hosts, SameOrigin
 from torc.server.routes import PREFIX, routes
 from torc.server.sse import EventStreams
+from torc.store import workflows
 from torc.store.engine import Store
 
 _LOG = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ class _Own:
 
 def _look(store: Store) -> None:
     with store.dialect.begin_read(store.engine) as db:
-        db.execute(text("SELECT 1 FROM workflow LIMIT 1"))
+        workflows.check_readable(db)
 
 
 async def _broken(request: HttpRequest, error: Exception) -> Response:

@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from starlette.requests import HTTPConnection
 
@@ -30,7 +29,9 @@ from torc.operations.users import is_name
 from torc.server.caller import Authenticator, OwnerOnLoopback, digest_of, shown_secret, user_name
 from torc.server.job_tokens import JobTokens
 from torc.server.rate_limit import BoundedQueue, FailureDelay, RequestRate, network_of, region_of
+from torc.store import users as user_rows
 from torc.store.engine import Store
+from torc.store.tokens import TokenOwner
 from torc.workflow.access import Caller
 
 _LOG = logging.getLogger(__name__)
@@ -129,17 +130,16 @@ class Accounts:
         if found is None or read is None:
             self._tokens.miss(network)
             raise Unauthorized("this token is not a token of this server", hint=_HINT)
-        account_id, user, used_at = found
-        if used_at is None or time.time() > used_at + _NOTE_SECONDS:
+        if found.used_at is None or time.time() > found.used_at + _NOTE_SECONDS:
             self._notes.submit(self._note_use, read[0])  # nobody waits for that: somebody may hold the database
-        caller = Caller(f"user:{user}", address, account_id, read[0])
+        caller = Caller(f"user:{found.user}", address, found.account_id, read[0])
         self._known[digest] = caller, time.monotonic()
         if len(self._known) > _MOST_REMEMBERED:
             self._known.popitem(last=False)
         return caller
 
-    def _find(self, token_id: int, shown_hash: str) -> tuple[int, str, float | None] | None:
-        find = partial(tokens.account_of_token, token_id=token_id, shown_hash=shown_hash)
+    def _find(self, token_id: int, shown_hash: str) -> TokenOwner | None:
+        find = partial(tokens.owner_of_token, token_id=token_id, shown_hash=shown_hash)
         return self._embedded.transact(find, None, writes=False)
 
     def _note_use(self, token_id: int) -> None:
@@ -190,10 +190,9 @@ class Accounts:
 
 
 def _password_of(tx: Tx, user: str) -> tuple[int | None, str | None]:
-    row = tx.db.execute(text("SELECT id, password_hash FROM account WHERE name = :name"), {"name": user}).first()
-    return (None, None) if row is None else (row[0], row[1])
+    row = user_rows.password(tx.db, user)
+    return (None, None) if row is None else (row["id"], row["password_hash"])
 
 
 def _store(tx: Tx, account_id: int, old: str, new: str) -> None:
-    update = text("UPDATE account SET password_hash = :new WHERE id = :id AND password_hash = :old")
-    tx.db.execute(update, {"new": new, "old": old, "id": account_id})
+    user_rows.replace_password_hash(tx.db, account_id, old, new)

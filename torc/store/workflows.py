@@ -17,6 +17,7 @@ from torc.workflow.states import State
 #: the condition on a row that its workflow is stored whole: of one that is not yet, nothing is returned
 IN_WORKFLOW = "EXISTS (SELECT 1 FROM workflow WHERE workflow.id = {}.workflow_id)"
 _INCREMENT_VERSION = text("UPDATE workflow SET version = version + 1, updated_at = :now WHERE id = :id")
+_ANY = text("SELECT 1 FROM workflow LIMIT 1")
 _IDS = "SELECT min(id), max(id) FROM {} WHERE workflow_id = :id"
 _NEWEST = 2**62
 #: what belongs to a workflow and is never much, so that it is not left to be removed in slices
@@ -63,6 +64,11 @@ class WorkflowFilter(NamedTuple):
 def get(db: Connection, workflow_id: int) -> RowMapping | None:
     """Return the row of a workflow."""
     return rows.get(db, "workflow", workflow_id)
+
+
+def check_readable(db: Connection) -> None:
+    """Read something, so that a database that cannot be read says so. Raises DBAPIError."""
+    db.execute(_ANY)
 
 
 def increment_version(db: Connection, workflow_id: int, now: float) -> None:
