@@ -7,14 +7,14 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api import allocations as api
 from torc.api.base import Page
 from torc.errors import Conflict
-from torc.operations.access import require_visible, visible
+from torc.operations.access import require_visible
 from torc.operations.actions import take_scheduling
-from torc.operations.allocation_rows import allocation_row, allocations_of, standing_of, write_standing
+from torc.operations.allocation_rows import allocation_row, allocations_of
 from torc.operations.dispatch import Tx, answers
 from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_row
 from torc.operations.runs import give_up
@@ -36,8 +36,10 @@ from torc.planning.allocations import (
     nodes_to_exclude,
     observe,
 )
+from torc.store import allocations as stored_allocations
+from torc.store import runners as runner_rows
+from torc.store.allocations import AllocationFilter
 from torc.store.id_blocks import take_ids
-from torc.store.json_columns import loads
 
 _COPIED = (
     "name",
@@ -50,29 +52,6 @@ _COPIED = (
     "cpus_per_node",
     "memory_bytes_per_node",
     "gpus_per_node",
-)
-_INSERT = text(
-    "INSERT INTO allocation (id, workflow_id, run_id, mark, firing_id, request, nodes, state, created_at, "
-    f"restarts, node_seconds_used, {', '.join(_COPIED)}) VALUES (:id, :workflow_id, :run_id, :mark, :firing_id, :request, "
-    f"'[]', 'submitting', :now, 0, 0, {', '.join(':' + name for name in _COPIED)})"
-)
-_RUNNERS = text("SELECT * FROM runner WHERE allocation_id = :id AND is_active ORDER BY id")
-_RAN = text(
-    "SELECT a.runner_id, a.started_at, a.ended_at FROM attempt a JOIN runner r ON r.id = a.runner_id "
-    "WHERE r.allocation_id = :id AND a.started_at IS NOT NULL"
-)
-_ENDED_BEFORE = text(
-    "SELECT a.id, a.reason, a.return_code FROM attempt a JOIN runner r ON r.id = a.runner_id "
-    "WHERE r.allocation_id = :id AND a.slurm_state IS NULL AND a.state <> 'completed'"
-)
-_LAST_SPOKE = text(
-    "SELECT node, max(lease_expires_at) FROM runner WHERE allocation_id = :id AND node IS NOT NULL GROUP BY node ORDER BY 2"
-)
-#: the accounting may be late by so much
-_SETTLES_SECONDS = 1800.0
-_TO_FOLLOW = (
-    "(a.state <> 'ended' OR (a.exit_code IS NULL AND a.cluster_job_id IS NOT NULL AND a.started_at IS NOT NULL "
-    "AND a.ended_at > :lately))"
 )
 #: seconds by which runners on nodes that failed fell silent before the others
 _SILENT_BEFORE = 5.0
@@ -97,14 +76,13 @@ def record_allocations(tx: Tx, request: api.RecordAllocations) -> list[api.Alloc
             "workflow_id": row["id"],
             "run_id": row["run_id"],
             "firing_id": request.firing_id,
-            "now": tx.now,
+            "created_at": tx.now,
             "mark": f"torc-wf{row['id']}-al{number}-{secrets.token_hex(4)}",
             "request": json.dumps(new.request),
         }
-        tx.db.execute(_INSERT, values)
+        stored_allocations.insert(tx.db, values)
     tx.event(row["id"], "allocations_recorded", first=first, number=len(request.allocations))
-    found = text("SELECT * FROM allocation WHERE id >= :first AND id < :end ORDER BY id")
-    rows = tx.db.execute(found, {"first": first, "end": first + len(request.allocations)}).mappings().all()
+    rows = stored_allocations.block(tx.db, first, len(request.allocations))
     return allocations_of(tx, rows)
 
 
@@ -114,7 +92,7 @@ def report_submissions(tx: Tx, request: api.ReportSubmissions) -> list[api.Alloc
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     for item in request.submissions:
         row = allocation_row(tx, item.allocation_id, workflow["id"])
-        standing = standing_of(row)
+        standing = stored_allocations.status(row)
         if item.deferred is not None:
             if row["cluster_job_id"] is None and standing.state is AllocationState.SUBMITTING:
                 _defer(tx, row, standing, item.deferred)
@@ -129,7 +107,7 @@ def report_submissions(tx: Tx, request: api.ReportSubmissions) -> list[api.Alloc
 
 def _defer(tx: Tx, row: RowMapping, standing: AllocationStatus, why: str) -> None:
     put_off = deferred(standing, why)
-    write_standing(tx, row, put_off, seen_at=tx.now)
+    stored_allocations.write_status(tx.db, row["id"], put_off, seen_at=tx.now)
     if put_off.reason != standing.reason:
         tx.event(row["workflow_id"], "allocation_deferred", allocation_id=row["id"], reason=why)
 
@@ -138,7 +116,7 @@ def _submitted(tx: Tx, row: RowMapping, standing: AllocationStatus, cluster_job_
     if standing.state is AllocationState.SUBMITTING:
         standing = AllocationStatus(AllocationState.PENDING, "PENDING")
     more = {"cluster_job_id": cluster_job_id, "submitted_at": row["submitted_at"] or tx.now, "seen_at": tx.now}
-    write_standing(tx, row, standing, cluster=cluster or row["cluster"], **more)
+    stored_allocations.write_status(tx.db, row["id"], standing, cluster=cluster or row["cluster"], **more)
     tx.event(row["workflow_id"], "allocation_submitted", allocation_id=row["id"], cluster_job_id=cluster_job_id)
 
 
@@ -150,11 +128,11 @@ def observe_allocations(tx: Tx, request: api.ObserveAllocations) -> api.Observed
     ended = lost = 0
     for item in request.observations:
         row = allocation_row(tx, item.allocation_id, workflow["id"])
-        standing = standing_of(row)
+        standing = stored_allocations.status(row)
         if row["cluster_job_id"] is None and item.cluster_job_id is not None:
             _submitted(tx, row, standing, item.cluster_job_id, None)
             row = allocation_row(tx, row["id"])
-            standing = standing_of(row)
+            standing = stored_allocations.status(row)
         fields = item.model_dump(exclude={"allocation_id", "cluster_job_id"})
         change = observe(standing, Observation(**{**fields, "nodes": tuple(item.nodes)}), tx.now)
         if change.standing != standing:
@@ -162,14 +140,14 @@ def observe_allocations(tx: Tx, request: api.ObserveAllocations) -> api.Observed
             ended, lost = ended + runners, lost + jobs
             changed.append(row["id"])
         else:
-            tx.db.execute(text("UPDATE allocation SET seen_at = :now WHERE id = :id"), {"now": tx.now, "id": row["id"]})
+            stored_allocations.update(tx.db, row["id"], {"seen_at": tx.now})
     for number in request.silent:
         row = allocation_row(tx, number, workflow["id"])
         if _is_over(tx, row):
             word = FORGOTTEN if row["cluster_job_id"] is not None else NOT_SUBMITTED
             is_put_off = row["cluster_state"] == DEFERRED and row["cluster_job_id"] is None
             why = "it was cancelled before the cluster took it" if is_put_off else "the cluster does not know it"
-            gone = given_up(standing_of(row), word, why, tx.now)
+            gone = given_up(stored_allocations.status(row), word, why, tx.now)
             runners, jobs = _take(tx, workflow, row, AllocationChange(gone))
             ended, lost = ended + runners, lost + jobs
             changed.append(number)
@@ -182,7 +160,7 @@ def _is_over(tx: Tx, row: RowMapping) -> bool:
     if row["cluster_state"] == DEFERRED and row["cluster_job_id"] is None:
         return row["cancel_requested_at"] is not None  # it waits for room there, however long that takes
     return is_forgotten(
-        standing_of(row),
+        stored_allocations.status(row),
         known_to_cluster=row["cluster_job_id"] is not None,
         last_seen_at=row["seen_at"] or row["created_at"],
         walltime_seconds=row["walltime_seconds"],
@@ -202,7 +180,7 @@ def _take(tx: Tx, workflow: RowMapping, row: RowMapping, change: AllocationChang
         tx.event(workflow["id"], "allocation_requeued", allocation_id=row["id"])
     standing = change.standing
     used = node_seconds(standing.started_at, standing.ended_at, row["num_nodes"], tx.now)
-    write_standing(tx, row, standing, seen_at=tx.now, node_seconds_used=used)
+    stored_allocations.write_status(tx.db, row["id"], standing, seen_at=tx.now, node_seconds_used=used)
     if standing.state.value != row["state"]:
         tx.event(
             workflow["id"], f"allocation_{standing.state.value}", allocation_id=row["id"], nodes=list(standing.nodes)
@@ -220,7 +198,9 @@ def _end(
     used = node_seconds(standing.started_at, standing.ended_at, row["num_nodes"], tx.now)
     wasted = max(0.0, used - _busy(tx, row))
     more = {"seen_at": tx.now, "node_seconds_used": used, "node_seconds_wasted": wasted}
-    write_standing(tx, row, standing, failed_nodes=json.dumps(failed) if failed else None, **more)
+    stored_allocations.write_status(
+        tx.db, row["id"], standing, failed_nodes=json.dumps(failed) if failed else None, **more
+    )
     if tell:
         tx.event(
             workflow["id"],
@@ -237,47 +217,42 @@ def _end(
 
 def _tell_attempts(tx: Tx, allocation_id: int, word: str) -> None:
     """Have attempts that were reported before say what the end of their allocation tells of them."""
-    found = tx.db.execute(_ENDED_BEFORE, {"id": allocation_id}).all()
-    told = [row[0] for row in found if told_by_the_end(word, row[1], row[2])]
-    if told:
-        update = text("UPDATE attempt SET slurm_state = :word WHERE id = :id")
-        tx.db.execute(update, [{"word": word, "id": number} for number in told])
+    found = stored_allocations.unexplained_attempts(tx.db, allocation_id)
+    told = [row["id"] for row in found if told_by_the_end(word, row["reason"], row["return_code"])]
+    stored_allocations.explain_attempts(tx.db, told, word)
 
 
 def _busy(tx: Tx, row: RowMapping) -> float:
     """Return the node-seconds in which something ran; each runner stands for its share of the nodes."""
     busy: dict[int, list[tuple[float, float]]] = {}
-    for runner_id, started_at, ended_at in tx.db.execute(_RAN, {"id": row["id"]}):
-        busy.setdefault(runner_id, []).append((started_at, ended_at))
-    runners = tx.db.execute(
-        text("SELECT count(*) FROM runner WHERE allocation_id = :id"), {"id": row["id"]}
-    ).scalar_one()
+    for attempt in stored_allocations.attempts(tx.db, row["id"]):
+        busy.setdefault(attempt["runner_id"], []).append((attempt["started_at"], attempt["ended_at"]))
+    runners = runner_rows.number_in_allocation(tx.db, row["id"])
     share = max(1.0, float(row["num_nodes"]) / max(1, runners))
     return float(share * sum(map(busy_seconds, busy.values())))
 
 
 def _end_runners(tx: Tx, workflow: RowMapping, allocation_id: int, word: str) -> tuple[int, int]:
-    runners = tx.db.execute(_RUNNERS, {"id": allocation_id}).mappings().all()
+    runners = runner_rows.active_in_allocation(tx.db, allocation_id)
     jobs = sum(give_up(tx, workflow, runner, f"allocation ended: {word}", cluster_state=word) for runner in runners)
     return len(runners), jobs
 
 
 def _failed_nodes(tx: Tx, row: RowMapping, standing: AllocationStatus) -> list[str]:
     """Name the nodes of which one failed: where runners fell silent before the others, else all."""
-    spoke = tx.db.execute(_LAST_SPOKE, {"id": row["id"]}).all()
+    spoke = runner_rows.last_leases(tx.db, row["id"])
     if not spoke:
         return list(standing.nodes)
-    latest = spoke[-1][1]
-    silent = [node for node, when in spoke if latest - when > _SILENT_BEFORE]
-    return silent or [node for node, _ in spoke]
+    latest = spoke[-1]["lease_expires_at"]
+    silent = [runner["node"] for runner in spoke if latest - runner["lease_expires_at"] > _SILENT_BEFORE]
+    return silent or [runner["node"] for runner in spoke]
 
 
 @answers(api.CancelAllocations)
 def cancel_allocations(tx: Tx, request: api.CancelAllocations) -> list[api.Allocation]:
     """Mark allocations to be cancelled."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
-    query = text("SELECT * FROM allocation WHERE workflow_id = :id AND state <> 'ended' ORDER BY id")
-    rows = tx.db.execute(query, {"id": workflow["id"]}).mappings().all()
+    rows = list(stored_allocations.not_ended(tx.db, workflow["id"]))
     if request.allocation_ids is not None:
         wanted = set(request.allocation_ids)
         for number in wanted:
@@ -287,8 +262,7 @@ def cancel_allocations(tx: Tx, request: api.CancelAllocations) -> list[api.Alloc
         rows = [row for row in rows if row["state"] != AllocationState.RUNNING.value]
     fresh = [row["id"] for row in rows if row["cancel_requested_at"] is None]
     if fresh:
-        mark = text("UPDATE allocation SET cancel_requested_at = :now WHERE id = :id")
-        tx.db.execute(mark, [{"now": tx.now, "id": number} for number in fresh])
+        stored_allocations.request_cancel(tx.db, fresh, tx.now)
         tx.event(workflow["id"], "allocations_cancel_requested", allocation_ids=fresh[:1000], number=len(fresh))
     return allocations_of(tx, [allocation_row(tx, row["id"]) for row in rows])
 
@@ -296,21 +270,12 @@ def cancel_allocations(tx: Tx, request: api.CancelAllocations) -> list[api.Alloc
 @answers(api.ListAllocations)
 def list_allocations(tx: Tx, request: api.ListAllocations) -> Page[api.Allocation]:
     """List allocations, newest first."""
-    seen, values = visible(tx)
     if request.workflow_id is not None:
         require_visible(tx, request.workflow_id)
-        seen = [*seen, "id = :workflow_id"]
-        values["workflow_id"] = request.workflow_id
     key = decode_cursor(request.cursor)
-    values |= {"before": key[0] if key else 2**62, "active": request.active_only, "n": request.limit + 1}
-    where = ["a.id < :before", "(a.state <> 'ended' OR NOT :active)"]
-    if request.to_follow:
-        where.append(_TO_FOLLOW)
-        values["lately"] = tx.now - _SETTLES_SECONDS
-    if seen:
-        where.append(f"a.workflow_id IN (SELECT id FROM workflow WHERE {' AND '.join(seen)})")
-    query = f"SELECT a.* FROM allocation a WHERE {' AND '.join(where)} ORDER BY a.id DESC LIMIT :n"
-    rows = tx.db.execute(text(query), values).mappings().all()
+    wanted = AllocationFilter(request.workflow_id, request.active_only, tx.now if request.to_follow else None)
+    before = key[0] if key else None
+    rows = stored_allocations.newest(tx.db, tx.rights, wanted, before=before, limit=request.limit + 1)
     more = len(rows) > request.limit
     rows = rows[: request.limit]
     return Page(items=allocations_of(tx, rows), cursor=encode_cursor(rows[-1]["id"]) if more else None)
@@ -326,12 +291,7 @@ def get_allocation(tx: Tx, request: api.GetAllocation) -> api.Allocation:
 def list_failed_nodes(tx: Tx, request: api.ListFailedNodes) -> list[api.FailedNode]:
     """List the nodes that failed, the worst first."""
     workflow_row(tx, request.workflow_id)
-    query = text("SELECT failed_nodes, ended_at FROM allocation WHERE workflow_id = :id AND failed_nodes IS NOT NULL")
-    failures = [
-        (node, float(ended_at))
-        for nodes, ended_at in tx.db.execute(query, {"id": request.workflow_id})
-        for node in loads(nodes, [])
-    ]
+    failures = stored_allocations.failed_nodes(tx.db, request.workflow_id)
     return _told(failures, nodes_to_exclude(failures, tx.now))
 
 

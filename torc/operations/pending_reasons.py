@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from torc.operations.dispatch import Tx
 from torc.planning.pending_reasons import explain
+from torc.store import allocations
 from torc.units import human_duration
-
-_OPEN = text(
-    "SELECT a.id, a.cluster_job_id, a.state, a.reason, a.expected_start_at, a.scheduler, a.cancel_requested_at, "
-    "(SELECT count(*) FROM runner r WHERE r.allocation_id = a.id) AS runners FROM allocation a "
-    "WHERE a.workflow_id = :id AND a.state <> 'ended' ORDER BY a.expected_start_at IS NULL, a.expected_start_at, a.id"
-)
-_LAST = text(
-    "SELECT id, cluster_job_id, cluster_state, reason FROM allocation WHERE workflow_id = :id AND state = 'ended' "
-    "ORDER BY id DESC LIMIT 1"
-)
 
 
 class Queued(NamedTuple):
@@ -30,8 +19,8 @@ class Queued(NamedTuple):
 
 def queued_for(tx: Tx, workflow_id: int, scheduler: str | None) -> Queued | None:
     """Tell of the allocation whose runners a job waits for; None: none is open that could take it."""
-    rows = tx.db.execute(_OPEN, {"id": workflow_id}).mappings().all()
-    rows = [row for row in rows if row["cancel_requested_at"] is None and not row["runners"]]
+    rows = allocations.waiting(tx.db, workflow_id)
+    rows = [row for row in rows if row["cancel_requested_at"] is None and not row["num_runners"]]
     rows = [row for row in rows if scheduler is None or row["scheduler"] == scheduler]
     if not rows:
         return None
@@ -53,7 +42,7 @@ def queued_for(tx: Tx, workflow_id: int, scheduler: str | None) -> Queued | None
 
 def last_end(tx: Tx, workflow_id: int) -> Queued | None:
     """Tell of the allocation that ended last; None: the workflow had none."""
-    row = tx.db.execute(_LAST, {"id": workflow_id}).mappings().first()
+    row = allocations.last_ended(tx.db, workflow_id)
     if row is None:
         return None
     reason = f", {row['reason']}" if row["reason"] and row["reason"] != row["cluster_state"] else ""

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from sqlalchemy import text
+from collections.abc import Sequence
 
 from torc.api import provenance as api
 from torc.api.workflows import SourceFile, SpecFormat
 from torc.operations.dispatch import Tx, answers
 from torc.operations.row_mapping import workflow_row
+from torc.store import provenance
+from torc.store import runners as runner_rows
 from torc.store.json_columns import loads
 
 #: of a longer spec, the hash is kept
 _LONGEST_SPEC = 1 << 20
 _HASH_DIGITS = 16
-_RECORD = text(
-    "INSERT INTO provenance (workflow_id, kind, run_id, runner_id, hash, facts) "
-    "VALUES (:workflow_id, :kind, :run_id, :runner_id, :hash, :facts)"
-)
-_KNOWN = text("SELECT 1 FROM provenance WHERE workflow_id = :id AND kind = 'environment' AND hash = :hash LIMIT 1")
-_OF_KIND = text("SELECT hash, facts FROM provenance WHERE workflow_id = :id AND kind = :kind ORDER BY id")
-_RUNNERS = text(
-    "SELECT r.id, r.run_id, r.host, r.started_at, p.hash, p.facts FROM runner r "
-    "LEFT JOIN provenance p ON p.workflow_id = r.workflow_id AND p.runner_id = r.id "
-    "WHERE r.workflow_id = :id ORDER BY r.id DESC LIMIT :n"
-)
-_NUM_RUNNERS = text("SELECT count(*) FROM runner WHERE workflow_id = :id")
 
 
 def record_spec(
@@ -48,31 +35,17 @@ def record_spec(
             for file in files
         ],
     }
-    _record(tx, workflow_id, "spec", digest[:_HASH_DIGITS], facts)
+    provenance.add(tx.db, workflow_id, "spec", digest[:_HASH_DIGITS], facts)
 
 
 def record_surroundings(tx: Tx, workflow_id: int, run_id: int, runner_id: int, found: api.Surroundings) -> None:
     """Keep where a runner runs; of environments that are the same, one."""
     environment = found.environment.model_dump_json()
     digest = hashlib.sha256(environment.encode()).hexdigest()[:_HASH_DIGITS]
-    if tx.db.execute(_KNOWN, {"id": workflow_id, "hash": digest}).first() is None:
-        _record(tx, workflow_id, "environment", digest, json.loads(environment), run_id=run_id)
+    if not provenance.is_known(tx.db, workflow_id, "environment", digest):
+        provenance.add(tx.db, workflow_id, "environment", digest, json.loads(environment), run_id=run_id)
     facts = found.model_dump(mode="json", exclude={"environment"})
-    _record(tx, workflow_id, "runner", digest, facts, run_id=run_id, runner_id=runner_id)
-
-
-def _record(
-    tx: Tx,
-    workflow_id: int,
-    kind: str,
-    digest: str,
-    facts: Mapping[str, Any],
-    *,
-    run_id: int = 0,
-    runner_id: int | None = None,
-) -> None:
-    values = {"workflow_id": workflow_id, "kind": kind, "run_id": run_id, "runner_id": runner_id}
-    tx.db.execute(_RECORD, {**values, "hash": digest, "facts": json.dumps(facts, ensure_ascii=False)})
+    provenance.add(tx.db, workflow_id, "runner", digest, facts, run_id=run_id, runner_id=runner_id)
 
 
 def _measured(content: str) -> tuple[int, str]:
@@ -83,22 +56,26 @@ def _measured(content: str) -> tuple[int, str]:
 @answers(api.GetProvenance)
 def get_provenance(tx: Tx, request: api.GetProvenance) -> api.Provenance:
     """Return where results come from."""
-    key = {"id": workflow_row(tx, request.workflow_id)["id"]}
-    specs = tx.db.execute(_OF_KIND, {**key, "kind": "spec"}).all()
-    environments = tx.db.execute(_OF_KIND, {**key, "kind": "environment"}).all()
-    runners = tx.db.execute(_RUNNERS, {**key, "n": request.limit}).all()
+    workflow_id = workflow_row(tx, request.workflow_id)["id"]
+    spec = provenance.last_spec(tx.db, workflow_id)
+    runners = provenance.last_runners(tx.db, workflow_id, request.limit)
     return api.Provenance(
-        workflow_id=key["id"],
-        spec=api.WrittenSpec.model_validate(loads(specs[-1][1])) if specs else None,
+        workflow_id=workflow_id,
+        spec=None if spec is None else api.WrittenSpec.model_validate(spec),
         environments=[
-            api.RecordedEnvironment(hash=row[0], environment=api.Environment.model_validate(loads(row[1])))
-            for row in environments
+            api.RecordedEnvironment(hash=row["hash"], environment=api.Environment.model_validate(loads(row["facts"])))
+            for row in provenance.of_kind(tx.db, workflow_id, "environment")
         ],
         runners=[
             api.RecordedRunner(
-                runner_id=row[0], run_id=row[1], host=row[2], started_at=row[3], environment=row[4], **loads(row[5], {})
+                runner_id=row["id"],
+                run_id=row["run_id"],
+                host=row["host"],
+                started_at=row["started_at"],
+                environment=row["hash"],
+                **loads(row["facts"], {}),
             )
             for row in reversed(runners)
         ],
-        num_runners=tx.db.execute(_NUM_RUNNERS, key).scalar_one(),
+        num_runners=runner_rows.number(tx.db, workflow_id),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api import remote_workers as api
 from torc.api.base import Page
@@ -12,10 +12,10 @@ from torc.errors import Conflict, NotFound
 from torc.operations.dispatch import Tx, answers
 from torc.operations.named_objects import ObjectKind, delete_part, insert_part, page_of, part_row, update_part
 from torc.operations.row_mapping import workflow_row
+from torc.store import named
 from torc.store.json_columns import loads
 
 WORKER = ObjectKind("named", "remote worker", "remote", "remote_worker")
-_KNOWN = text("SELECT id, name, workflow_id FROM named WHERE workflow_id = :id AND kind = 'remote_worker'")
 
 
 def _worker(row: RowMapping) -> api.RemoteWorker:
@@ -33,7 +33,7 @@ def list_remote_workers(tx: Tx, request: api.ListRemoteWorkers) -> Page[api.Remo
 def add_remote_workers(tx: Tx, request: api.AddRemoteWorkers) -> list[api.RemoteWorker]:
     """Add machines, all or none."""
     workflow_row(tx, request.workflow_id, lock=True)
-    known = {row["name"]: row for row in tx.db.execute(_KNOWN, {"id": request.workflow_id}).mappings()}
+    known = {row["name"]: row for row in named.of_kind(tx.db, request.workflow_id, "remote_worker")}
     taken = [worker.host for worker in request.workers if worker.host in known]
     if taken and not request.replace:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
@@ -56,7 +56,7 @@ def add_remote_workers(tx: Tx, request: api.AddRemoteWorkers) -> list[api.Remote
 def remove_remote_worker(tx: Tx, request: api.RemoveRemoteWorker) -> None:
     """Take a machine off the list."""
     workflow_row(tx, request.workflow_id, lock=True)
-    known = {row["id"] for row in tx.db.execute(_KNOWN, {"id": request.workflow_id}).mappings()}
+    known = {row["id"] for row in named.of_kind(tx.db, request.workflow_id, "remote_worker")}
     if request.worker_id not in known:
         raise NotFound(
             f"workflow {request.workflow_id} has no remote worker {request.worker_id}",

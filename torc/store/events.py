@@ -6,10 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping, text
 
+from torc.store.conditions import Conditions
 from torc.store.dialect import Dialect
+from torc.store.workflows import IN_WORKFLOW
 
+_GET = text(f"SELECT * FROM event WHERE id = :id AND {IN_WORKFLOW.format('event')}")
+_LAST_ID = "SELECT coalesce(max(id), 0) FROM event WHERE workflow_id = :id"
 _INSERT = (
     "INSERT INTO event (workflow_id, time, type, actor, job_id, data) "
     "VALUES (:workflow_id, :time, :type, :actor, :job_id, :data)"
@@ -24,6 +28,40 @@ class EventRecord(NamedTuple):
     type: str
     data: Mapping[str, Any]
     job_id: int | None = None
+
+
+class EventFilter(NamedTuple):
+    """Which events a list is of: with ids above `after` and below `before`, in the order of their ids unless `newest_first`."""
+
+    type: str | None = None
+    job_id: int | None = None
+    after: int = 0
+    before: int | None = None
+    newest_first: bool = False
+
+
+def get(db: Connection, event_id: int) -> RowMapping | None:
+    """Return an event."""
+    return db.execute(_GET, {"id": event_id}).mappings().first()
+
+
+def page(db: Connection, dialect: Dialect, workflow_id: int, wanted: EventFilter, limit: int) -> Sequence[RowMapping]:
+    """Return events of a workflow."""
+    where = Conditions("workflow_id = :workflow_id", "id > :after", workflow_id=workflow_id, after=wanted.after)
+    if wanted.before is not None:
+        where.add("id < :before", before=wanted.before)
+    if wanted.type is not None:
+        where.add("type = :type", type=wanted.type)
+    if wanted.job_id is not None:
+        where.add(f"(job_id = :job_id OR (job_id IS NULL AND {dialect.names_job}))", job_id=wanted.job_id)
+    order = "DESC" if wanted.newest_first else "ASC"
+    query = text(f"SELECT * FROM event WHERE {where} ORDER BY id {order} LIMIT :n")
+    return db.execute(query, {**where.values, "n": limit}).mappings().all()
+
+
+def last_id(db: Connection, dialect: Dialect, workflow_id: int) -> int:
+    """Return the id of the last event of a workflow; 0: there is none."""
+    return int(dialect.fetch(db, _LAST_ID, {"id": workflow_id})[0][0])
 
 
 def add_events(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -14,10 +15,26 @@ from torc.store.dialect import Dialect
 from torc.workflow.states import State
 
 _COUNT = "UPDATE gate SET remaining = remaining - :n WHERE id = :gate"
+_PREREQUISITES = (
+    "SELECT p.gate_id, p.job_id FROM gate g JOIN gate_prerequisite p ON p.gate_id = g.id "
+    "WHERE g.workflow_id = :id ORDER BY p.gate_id, p.job_id"
+)
 _CAUSES = (
     "SELECT p.gate_id, q.name, q.state FROM gate_prerequisite p JOIN job q ON q.id = p.job_id WHERE {which} "
     "AND q.counted AND q.state NOT IN ('completed', 'disabled') ORDER BY p.gate_id, p.job_id DESC"
 )
+
+
+class Prerequisite(NamedTuple):
+    """A job that holds a gate shut until it is counted off."""
+
+    gate_id: int
+    job_id: int
+
+
+def prerequisites(db: Connection, dialect: Dialect, workflow_id: int) -> list[Prerequisite]:
+    """Return what the gates of a workflow wait for, by gate and job."""
+    return list(map(Prerequisite._make, dialect.fetch(db, _PREREQUISITES, {"id": workflow_id})))
 
 
 def count_off(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[int]:

@@ -1,0 +1,48 @@
+"""Rows of `named`: failure handlers, Slurm schedulers and remote workers, by kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, text
+
+from torc.store import rows
+from torc.store.dialect import Dialect
+
+_OF_KIND = text("SELECT * FROM named WHERE workflow_id = :id AND kind = :kind ORDER BY id")
+
+
+def of_kind(db: Connection, workflow_id: int, kind: str) -> Sequence[RowMapping]:
+    """Return all of one kind, in the order of their ids."""
+    return db.execute(_OF_KIND, {"id": workflow_id, "kind": kind}).mappings().all()
+
+
+def insert_scheduler(db: Connection, number: int, workflow_id: int, name: str, fields: Mapping[str, Any]) -> None:
+    """Add a Slurm scheduler under an id that was taken for it."""
+    values = {
+        "id": number,
+        "workflow_id": workflow_id,
+        "kind": "slurm_scheduler",
+        "name": name,
+        "fields": json.dumps(fields),
+    }
+    rows.insert(db, "named", values)
+
+
+def delete_schedulers(db: Connection, dialect: Dialect, workflow_id: int, ids: Collection[int]) -> None:
+    """Remove schedulers; jobs that were bound to them are bound to none."""
+    among = {"ids": dialect.ids(ids)}
+    unbind = f"UPDATE job SET scheduler_id = NULL WHERE workflow_id = :id AND scheduler_id IN {dialect.id_list}"
+    db.execute(text(unbind), {**among, "id": workflow_id})
+    db.execute(text(f"DELETE FROM named WHERE id IN {dialect.id_list}"), among)
+
+
+def bind_jobs(db: Connection, dialect: Dialect, job_ids: Collection[int], scheduler_id: int | None) -> None:
+    """Bind jobs to a scheduler, or to none."""
+    if not job_ids:
+        return
+    bound = " AND scheduler_id IS NOT NULL" if scheduler_id is None else ""
+    query = text(f"UPDATE job SET scheduler_id = :scheduler WHERE id IN {dialect.id_list}{bound}")
+    db.execute(query, {"scheduler": scheduler_id, "ids": dialect.ids(job_ids)})
