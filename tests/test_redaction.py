@@ -88,6 +88,34 @@ LINES = {
     "openssl rsa -passin pass:hunter2": "openssl rsa -passin pass:[redacted: password]",
     "env: {API_TOKEN: abcd, N: 3}": "env: {API_TOKEN: [redacted: secret], N: 3}",
     "postgresql://torc@db/torc?password=hunter2": "postgresql://torc@db/torc?password=[redacted: password]",
+    "Pw: hunter2": "Pw: [redacted: password]",
+    "export dbPw='hun ter2'": "export dbPw='[redacted: password]'",
+    "kim: pw: hunter2": "kim: pw: [redacted: secret]",
+    '{"pw": "hunter2", "pass": "hunter3"}': '{"pw": "[redacted: secret]", "pass": "[redacted: secret]"}',
+    "passcode=hunter2": "passcode=[redacted: password]",
+    "run --passcode 482913": "run --passcode [redacted: password]",
+    "PIN=4829 ./run": "PIN=[redacted: secret] ./run",
+    "CARD_PIN: 482913": "CARD_PIN: [redacted: secret]",
+    '{"pin": "4829", "otp": "482913"}': '{"pin": "[redacted: secret]", "otp": "[redacted: secret]"}',
+    "run --pin 4829": "run --pin [redacted: secret]",
+    "hive -n kim -p hunter2 -f x.sql": "hive -n kim -p [redacted: password] -f x.sql",
+    "beeline -u jdbc:hive2://h -n kim -phunter2 -f x": "beeline -u jdbc:hive2://h -n kim -p[redacted: password] -f x",
+    "impala-shell -i h -u kim -phunter2 -q x": "impala-shell -i h -u kim -p[redacted: password] -q x",
+    "impala-shell -i h -p 'hun ter2' -q x": "impala-shell -i h -p [redacted: password] -q x",
+    "mysql -u root -p hunter2 db": "mysql -u root -p [redacted: password] db",
+    "mycli -phunter2 db": "mycli -p[redacted: password] db",
+    "cqlsh -u kim -p hunter2 h": "cqlsh -u kim -p [redacted: password] h",
+    "unrar x -phunter2 a.rar": "unrar x -p[redacted: password] a.rar",
+    "ipmitool -U kim -P hunter2 power status": "ipmitool -U kim -P [redacted: password] power status",
+    "db2 connect to x user kim using hunter2": "db2 connect to x user kim using [redacted: password]",
+    "pdftk a.pdf input_pw hunter2 output b.pdf": "pdftk a.pdf input_pw [redacted: password] output b.pdf",
+    "xfreerdp /u:kim /p:hunter2 /v:h": "xfreerdp /u:kim /p:[redacted: password] /v:h",
+    "arangosh --server.password hunter2": "arangosh --server.password [redacted: password]",
+    "curl u:p@host/x": "curl [redacted: credentials]@host/x",
+    "https_proxy=u:p@proxy.example.org:3128 pip": "https_proxy=[redacted: credentials]@proxy.example.org:3128 pip",
+    "ftp://u:p@h/": "ftp://[redacted: credentials]@h/",
+    "http --auth kim:hunter2 h/x": "http --auth [redacted: credentials] h/x",
+    "jdbc:oracle:thin:kim/hunter2@h:1521:x": "jdbc:oracle:thin:kim/[redacted: password]@h:1521:x",
     "wandb login --api-key 0123456789abcdef0123456789abcdef01234567": "wandb login --api-key [redacted: secret]",
 }
 #: as programs print, and as specs hold
@@ -110,6 +138,10 @@ mysql -u root -p"$PW" db; mysql -p$DB_PW db; redis-cli -a "$PW" ping; unzip -P $
 echo $PW | sudo -S ls; echo 3 items | tee x; sudo -S ls <<< "$PW"; echo hello | docker run -i x; sqlplus / as sysdba; sqlplus -s @dir/x.sql
 htpasswd -b .ht kim "$PW"; wandb login; vault login -method=ldap; keytool -storepass:env KS; login failed: no password here; curl -b jar
 passphrase: none; Enter passphrase for key: try again please now; openssl enc -aes256 -in x; mongo -p; sqlcmd -U kim -P $PW; bcp -P
+hive -h host -p 10000 -f x.sql; impala-shell -p -q 'select 1'; mysql -p sales < dump.sql; impala-shell -i h -p; pw: 12.5 Ry
+pin_memory=True --pin-memory 4 num_pins=12 PIN=yes GPIO_PIN=12 pin=17; spin: 2500; typing: 1234; taskset pin: 0-3; PASS: check1.test
+mailto:kim@example.org To:kim@h.org ubuntu:22.04@sha256:0123456789abcdef npm:react@18.2.0 rank:3@node12 git@h.org:a/b.git
+rsync kim@h:data/x kim@h:y; docker run -v a:b img; user kim using the queue; rar x a.rar; http -a kim h; pdftk a input_pw PROMPT output b
 srun: error: slurm_receive_msg: Zero Bytes were transmitted; munge: Invalid credential; credential: expired
 """
 
@@ -152,7 +184,19 @@ def test_names_tell_and_so_do_fields_of_json() -> None:
     assert all(
         map(
             says_secret,
-            ("DB_PASSWORD", "api-key", "HF_TOKEN", "token", "client_secret", "SIGNING_KEY", "PGPASSWORD", "TOKEN_2"),
+            (
+                "DB_PASSWORD",
+                "api-key",
+                "HF_TOKEN",
+                "token",
+                "client_secret",
+                "SIGNING_KEY",
+                "PGPASSWORD",
+                "TOKEN_2",
+                "PLAIN_PW",
+                "passcode",
+                "CARD_PIN",
+            ),
         )
     )
     assert not any(
@@ -168,6 +212,8 @@ def test_names_tell_and_so_do_fields_of_json() -> None:
                 "secretary",
                 "PWD",
                 "OLDPWD",
+                "SPIN",
+                "PIN_MEMORY",
             ),
         )
     )
@@ -306,6 +352,19 @@ def test_text_is_cut_at_the_border_of_a_line() -> None:
         "openssl enc ",
         "wandb login a",
         'curl -u "a:',
+        "u:p",
+        "u:p@",
+        "u:p@h.",
+        "u:p@h:1",
+        "hive ",
+        "hive -p 1",
+        "mysql -p a",
+        "db2 user a ",
+        "jdbc:oracle:thin:a/",
+        "http -a ",
+        "http -a a:",
+        "PIN=",
+        "pin: 1",
     ],
 )
 def test_megabytes_that_nearly_match_take_no_longer_than_others(unit: str) -> None:

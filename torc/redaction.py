@@ -51,6 +51,8 @@ _READS_PASSWORD = (
     r"(?:--(?:password-stdin|passphrase-fd|with-token|pinentry-mode)|-pass(?:in|out)?[ \t]stdin|(?<=passwd )--stdin))"
 )
 
+#: what stands before `:` and an address of mail, or a package
+_NO_USER = r"mailto|sips?|xmpp|acct|e?-?mail|to|cc|bcc|from|author|contact|maintainer|reply-to|sender|npm|workspace|jsr|user|ssh|git"
 #: the first group, where there is one, stays
 _FORMS = (
     _form("torc token", "torc_ torcjob_", r"torc(?:job)?_[0-9]{1,18}_[A-Za-z0-9_-]{43,}"),
@@ -102,9 +104,21 @@ _FORMS = (
     _option("smbclient", "smbclient", r"-U ?[^\s%]{1,64}%"),
     _option("openssl", "openssl", r"-pass(?:in|out)?[ \t]pass:"),
     _option("aws configure", "aws[ \t]configure", r"aws_[a-z_]{3,30}[ \t]"),
+    _option("mysql mariadb", r"(?:mysql|mariadb)[a-z-]{0,12}", rf"-p[ \t]{_PLAIN}"),
     _option("mongo", r"mongo[a-z]{0,8}", "-p "),
-    _option("sqlcmd isql bcp", "sqlcmd|isql|bcp", "-P "),
-    _option("twine snowsql ncftp", r"twine|snowsql|ncftp[a-z]{0,4}", "-p "),
+    _option("sqlcmd isql bcp ipmitool mosquitto", r"sqlcmd|isql|bcp|ipmitool|mosquitto_[a-z]{3,4}", "-P "),
+    _option(
+        "twine snowsql ncftp cqlsh cypher-shell rabbitmqadmin couchbase cbq steghide tbuild",
+        r"twine|snowsql|ncftp[a-z]{0,4}|cqlsh|cypher-shell|rabbitmqadmin|couchbase-cli|cbq|steghide|tbuild",
+        "-p ",
+    ),
+    # a number is the port of an old server
+    _option("hive beeline impala-shell mycli", "hive|beeline|impala-shell|mycli", r"-p[ \t]?(?![0-9]{1,5}(?:\s|$))"),
+    _option("rar", "(?:un)?rar", "-h?p"),
+    _option("vsql", "vsql", "-w ?"),
+    _option("freerdp", r"[a-z]{0,4}freerdp[0-9]?", "/p:"),
+    _option("pdftk", "pdftk", r"(?:input|owner|user)_pw[ \t](?!PROMPT)"),
+    _option("db2", "db2", r"(?<=[ \t])user[ \t]\S{1,64}[ \t]using[ \t]"),
     _option("lftp", "lftp", r"-u ?[^\s,\"']{1,64},"),
     _option("net rpcclient smbget winexe", "net|rpcclient|smbget|winexe", r"-U ?[^\s%]{1,64}%"),
     _option("keytool jarsigner", "keytool|jarsigner", r"-(?:store|key|(?:dest|src)(?:store|key))pass[ \t]"),
@@ -152,6 +166,20 @@ _FORMS = (
     # a variable in the place of the password is no secret
     _form("credentials", "://", r"((?<=://)(?=[^\s/@:]{0,256}:(?!\$)[^\s/]{1,1024}@))[^\s/?#\"'<>`]{1,1280}(?=@)"),
     _form("credentials", "://", r"((?<=://))[A-Za-z0-9_-]{20,256}(?=@)"),
+    # as curl and proxies take it, without `http://`; a number is no password but that of a process or a rank
+    _form(
+        "credentials",
+        "@",
+        rf"(?:(?<![\w./:@%+=&?-])|(?<=[Pp]roxy=)|(?<=PROXY=))(?!(?i:{_NO_USER}):)[A-Za-z0-9_][\w.%+-]{{0,63}}:(?![/$\[]|[0-9.]{{1,20}}@)[^\s/:@\"'<>`|;&(){{}}]{{1,256}}"
+        r"(?=@(?:[A-Za-z][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63}){0,8}|[0-9]{1,3}(?:\.[0-9]{1,3}){3})"
+        r"(?::[0-9]{1,5})?(?:[/\s\"',;)?#]|$))",
+    ),
+    _form("password", "jdbc:oracle", r"(jdbc:oracle:\w{1,8}:[^\s/@:]{1,128}/)(?![$\[])[^\s/@]{1,128}(?=@)"),
+    _form(
+        "credentials",
+        "http",
+        r"(?<![A-Za-z0-9])(https?[ \t](?:[^\n|;&]{0,160}?[ \t])?(?:-a|--auth)[ =])(?!\[)[^\s:\"'/$]{1,64}:(?!\$)[^\s\"']{1,256}",
+    ),
     # a slash or two are missing
     _form(
         "credentials",
@@ -164,24 +192,43 @@ _FORMS = (
 )
 
 #: names of what is secret: `PGPASSWORD`, `dbPassword`; `API_TOKEN`, `TOKEN_2`, `accessToken`, `ssh-key`; `SIGNING_KEY`
-_PASSWORD = r"passwords?|passwd|passphrase|(?<![A-Za-z])pwd|(?-i:(?<![A-Za-z])PW|(?<=[A-Z_])PW)"
+_PASSWORD = (
+    r"passwords?|passwd|passphrase|passcode|(?<![A-Za-z])pwd|(?-i:(?<![A-Za-z])P[Ww]|(?<=[A-Z_])PW|(?<=[a-z])Pw)"
+)
 _SECRET = (
     r"secrets?(?:[_-]?(?:access[_-]?)?key)?|tokens?|credentials?|"
     r"(?:api|access|private|secret|auth|account|encryption|signing|shared|license|ssh|subscription)[_-]?key"
 )
 _NAME = re.compile(
     rf"(?:(?P<password>(?i:{_PASSWORD}))|(?P<secret>(?<![A-Za-z])(?i:{_SECRET})|(?<=[a-z])(?:Token|Secret|ApiKey|AccessKey|PrivateKey)"
-    rf"|(?P<capital>(?<=_)(?:KEY|PASS)|SSHPASS)|(?P<short>(?<![A-Za-z])(?:pw|pass))))(?:_[A-Z0-9][A-Z0-9_]{{0,40}})?(?![A-Za-z0-9_-])"
+    rf"|(?P<capital>(?<=_)(?:KEY|PASS)|SSHPASS)|(?P<short>(?<![A-Za-z])(?:pw|pass))"
+    rf"|(?P<pin>(?<![A-Za-z])(?i:pin|otp)(?!_)|(?<=[a-z])Pin(?!_))))(?:_[A-Z0-9][A-Z0-9_]{{0,40}})?(?![A-Za-z0-9_-])"
 )
 _SIGN = re.compile(r"\\?[\"']?[ \t]{0,4}(?P<mark>[:=])[ \t]{0,4}|[\"']?[ \t]{1,4}")
 #: a value in quotes that are escaped: JSON inside of JSON
 _ESCAPED_VALUE = re.compile(r"(?P<quote>\\[\"'])(?P<value>[^\"'\\\n]*)")
 _VALUE = re.compile(r"(?P<quote>[\"'])?(?P<value>(?(quote)(?:[^\"'\\\n]|\\.)*|[^\s\"'`,;&<>()\[\]{}|]+))")
-_NEEDLES = ("passw", "passphrase", "pw", "secret", "token", "credential", "key", "pass=", "_pass", "--pass", "sshpass")
+_NEEDLES = (
+    "passw",
+    "passphrase",
+    "pw",
+    "secret",
+    "token",
+    "credential",
+    "key",
+    "passcode",
+    "pass=",
+    "_pass",
+    "--pass",
+    'pass"',
+    "pass'",
+    "sshpass",
+)
+_PIN_NEEDLES = tuple(f"{name}{sign}" for name in ("pin", "otp") for sign in ("=", ":", " ", '"', "'", "_"))
 #: a value as long as this, that is no secret, is not searched for names
 _LONG = 200
 _SECRET_NAME = re.compile(
-    rf"(?:passwords?|passwd|passphrase|(?:^|[_.-])(?:pwd|pass|key|{_SECRET})|sshpass)(?:[_-](?-i:[A-Z0-9]{{1,12}}))?$",
+    rf"(?:passwords?|passwd|passphrase|passcode|(?:^|[_.-])(?:pwd|pw|pass|key|{_SECRET})|sshpass)(?:[_-](?-i:[A-Z0-9]{{1,12}}))?$|(?:^|[_.-])(?:pin|otp)$",
     re.IGNORECASE,
 )
 #: these are no secrets but stand for one, or for none
@@ -192,8 +239,9 @@ _EMPTY = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[+-]?[0-9]{1,7}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?[a-zA-Z%]{0,4}$")
+_PIN = re.compile(r"[0-9]{4,12}\Z")
 _CREDENTIALS = re.compile(r"(?<=:/)(?P<second>/?)(?=[^@:]*:)(?!\[redacted).*(?=@)", re.DOTALL)
-_OPTION = re.compile(r"(?:^|\s)--?[a-z-]*$")
+_OPTION = re.compile(r"(?:^|\s)--?[a-z.-]*$")
 #: before `token` and the like, the rest of an option that takes nothing else: not `--pad-token`
 _SECRET_OPTION = re.compile(
     r"(?:^|[\s\"'])--?(?:(?:auth|access|api|app|bearer|bot|client|hf|refresh|session|github|gitlab|registration|slack|user|vault|wandb)-)*$"
@@ -222,7 +270,7 @@ def _once(text: str) -> str:
         if any(needle in text for needle in form.needles):
             text = re.sub(form.pattern, _replacer(form), text)
     lowered = text.lower()
-    return _without_named(text) if any(needle in lowered for needle in _NEEDLES) else text
+    return _without_named(text) if any(needle in lowered for needle in (*_NEEDLES, *_PIN_NEEDLES)) else text
 
 
 def redact_json(value: Any, literals: Iterable[str] = ()) -> Any:
@@ -291,6 +339,9 @@ def _is_secret(text: str, name: re.Match[str], sign: re.Match[str], found: re.Ma
     if name["password"]:
         # no call, and not the place where it is written
         return text[found.end() : found.end() + 1] not in {"(", "["} and not value.startswith(("/", "./", "~/"))
+    if name["pin"]:
+        is_set = sign["mark"] is not None or _is_option(text, name.start())
+        return is_set and (_PIN.match(value) is not None or (_is_mixed(value) and sign["mark"] == "="))
     return not _NUMBER.match(value) and _is_secret_of(text, name, sign["mark"], value, quoted=quoted)
 
 
@@ -298,7 +349,7 @@ def _is_secret_of(text: str, name: re.Match[str], mark: str | None, value: str, 
     """Tell so where the name may stand for something else: by how it is written, or by what the value looks like."""
     before = text[max(0, name.start() - 64) : name.start()]
     if name["short"]:
-        is_set = mark == "=" or _OPTION.search(before) is not None
+        is_set = mark == "=" or _OPTION.search(before) is not None or (mark == ":" and (quoted or name[0] == "pw"))
         return is_set and len(value) >= 6 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
     if name[0].isupper() and (mark == "=" or quoted or before.endswith("_")):
         return len(value) >= 4
