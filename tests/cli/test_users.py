@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from tests.support.other_user import STRANGER, listening_stranger
 from tests.support.program import PROGRAM, Program
 from tests.support.running import wait_until
 from tests.support.stores import empty_postgres
@@ -316,3 +317,23 @@ def test_a_password_is_asked_for_at_the_terminal_and_not_shown(town: Town, tmp_p
     assert PASSWORD.strip() not in shown.partition("password of ada")[2]
     assert ada("whoami", "-f", "json").json["user"] == "ada"
     assert os.access(ada.directory / ".config/torc/credentials.json", os.R_OK)
+
+
+def test_the_server_of_another_user_is_remembered_and_no_other_one_gets_the_token(town: Town) -> None:
+    port = urllib3.util.parse_url(town.url).port
+    with listening_stranger(forwards_to=port) as (at, _):
+        url = f"http://127.0.0.1:{at}"
+        ada = Program(_made(town.root / "ada"), url)
+        told = ada("login", "--user", "ada", "--password-stdin", stdin=PASSWORD)
+        assert f"user {STRANGER} of this machine runs the server" in told.stderr
+        assert ada("whoami", "-f", "json").json["user"] == "ada"
+        ada("users", "set-password", "--password-stdin", stdin=f"{PASSWORD}correct horse saddle\n")
+        ada("workflows", "list")
+        elsewhere = Program(_made(town.root / "eve"), url)
+        refused = elsewhere("workflows", "list", TORC_TOKEN="hidden", code=5)
+        assert "another user listens" in refused.stderr and "TORC_SERVER_USER" in refused.stderr
+    kept = ada.directory / ".config/torc/credentials.json"
+    kept.write_text(kept.read_text().replace(str(STRANGER), "12345"))
+    with listening_stranger(port=at, forwards_to=port):
+        assert "another user listens" in ada("workflows", "list", code=5).stderr
+        assert "ran before" in ada("login", "--user", "ada", "--password-stdin", stdin=PASSWORD, code=4).stderr

@@ -96,7 +96,6 @@ def _is_good(opened: Torc, number: int, path: Path) -> bool:
     """Return whether a file holds a token that this server knows for this workflow, and that is good for days yet."""
     from torc.api.users import GetMe
     from torc.client.credentials import read_token
-    from torc.client.remote import Remote
 
     server = server_of(opened)
     if server is None or server.token is None or not path.exists():
@@ -104,7 +103,7 @@ def _is_good(opened: Torc, number: int, path: Path) -> bool:
     if time.time() - path.stat().st_mtime > _RENEWED_SECONDS:
         return False
     try:
-        remote = Remote(server.url, token=read_token(str(path)), ca_file=server.ca_file)
+        remote = server.with_other(token=read_token(str(path)))
         try:
             return remote.send(GetMe()).workflow_id == number
         finally:

@@ -44,6 +44,8 @@ def open_torc(actor: str | None = None, *, create: bool = True) -> Torc:
     shown = {name: value for name in _SHOWN if (value := os.environ.get(name))}
     if ca_file := SESSION.settings.text("ca_file"):
         shown["TORC_CA_FILE"] = str(Path(ca_file).expanduser())
+    if user := SESSION.settings.text("server_user"):
+        shown["TORC_SERVER_USER"] = user
     return connect(url, db, actor=actor, create=create, trusted=trusted(), environ=shown)
 
 
@@ -55,6 +57,9 @@ class Server(Torc, Protocol):
     token_file: str | None
     server_file: str | None
     ca_file: str | None
+
+    def with_other(self, *, token: str | None = None, password: tuple[str, str] | None = None) -> Torc:
+        """Return what asks the same server with another token or password."""
 
 
 def server_of(opened: Torc) -> Server | None:

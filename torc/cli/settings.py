@@ -136,6 +136,12 @@ SETTINGS: dict[str, Setting] = {
     "db": Setting("TORC_DB", None, _text, "The database: a SQLite file, or postgresql+psycopg://...", True),
     "url": Setting("TORC_API_URL", None, _text, "The server to talk to.", True),
     "ca_file": Setting("TORC_CA_FILE", None, _text, "Who vouches for the certificates of servers: a PEM file."),
+    "server_user": Setting(
+        "TORC_SERVER_USER",
+        None,
+        _text,
+        "Who runs the server at a loopback address: your tokens are sent to no other user of this machine but root.",
+    ),
     "format": Setting("TORC_FORMAT", "table", _one_of(*FORMATS), "Output: table or json.", True),
     "log_level": Setting("TORC_LOG_LEVEL", "warning", _one_of(*LOG_LEVELS), "What to tell on standard error.", True),
     "color": Setting("TORC_COLOR", True, _yes_no, "Colors on a terminal. NO_COLOR turns them off.", True),

@@ -19,6 +19,8 @@ DIRECTORY = ".torc"
 DATABASE = "torc.db"
 #: names the `server.json` of the server that TORC_API_URL names: where to look when it does not answer there any more
 SERVER_FILE = "TORC_SERVER_FILE"
+#: names the user who runs the server, where that is another user of this machine
+SERVER_USER = "TORC_SERVER_USER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
     token, file = (shown, None) if shown else look(url)
     home = _home_of(url, environ, cwd, trusted)
     is_owner = _is_server_file(file)
+    is_own = is_owner or home is not None
 
     def find_moved(url: str) -> Any:
         """Return where the next server answers of the directory that this one was begun in."""
@@ -123,11 +126,19 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
         find_moved=find_moved,
         ca_file=ca_file,
         token_file=file,
-        is_own=is_owner,
+        is_own=is_own,
+        server_users=() if is_own else _server_users(url, environ),
         server_file=None if home is None else str(home / server_file.FILE),
     )
     torc: Torc = made
     return torc
+
+
+def _server_users(url: str, environ: Mapping[str, str]) -> set[int]:
+    """Return whose server, beside the caller's and root's, may be shown the caller's token on this machine. Raises Invalid."""
+    if (named := environ.get(SERVER_USER)) is not None:
+        return {importlib.import_module("torc.client.port_owner").uid_of(named)}
+    return credentials.server_users(url, environ)
 
 
 def _home_of(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection[Path]) -> Path | None:

@@ -6,7 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,16 @@ _LARGEST_FILE = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One server that was signed in to. `token` is None where it is in the keyring."""
+    """One server that was signed in to. `token` is None where it is in the keyring.
+
+    `server_uid`: who runs it, if it is at a loopback address and neither the caller's nor root's.
+    """
 
     user: str
     token_id: int | None = None
     expires_at: float | None = None
     token: str | None = None
+    server_uid: int | None = None
 
 
 def file_of(environ: Mapping[str, str]) -> Path:
@@ -99,12 +103,21 @@ def token_for(url: str, environ: Mapping[str, str]) -> str | None:
     return stored
 
 
+def server_users(url: str, environ: Mapping[str, str]) -> set[int]:
+    """Return who ran a server when it was signed in to, where that was another user of this machine."""
+    try:
+        found = read(environ).get(server_of(url))
+    except (Forbidden, Invalid):
+        return set()
+    return set() if found is None or found.server_uid is None else {found.server_uid}
+
+
 def keep(url: str, credential: Credential, environ: Mapping[str, str], *, in_keyring: bool) -> Path | None:
     """Keep a credential; returns the file that its token is in, or None: it is in the keyring. Raises Invalid or Unavailable."""
     server, kept = server_of(url), credential
     if in_keyring:
         _call("set_password", _SERVICE, server, credential.token)
-        kept = Credential(credential.user, credential.token_id, credential.expires_at)
+        kept = replace(credential, token=None)
     _write({**read(environ), server: kept}, file_of(environ))
     return None if in_keyring else file_of(environ)
 

@@ -1,24 +1,36 @@
-"""Who listens on a port of this machine: a token of one's own server must not go to whoever took its port after it died."""
+"""Who listens on an address of this machine: a token must not go to whoever took the port of a server that died."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
-from collections.abc import Collection
+import pwd
+import socket
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import NewConnectionError
 
-from torc.urls import LOOPBACK
+from torc.errors import Invalid
+from torc.urls import LOOPBACK, split_url
 
 _LISTEN = 0x0A
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+_MAPPED = "0" * 16 + "FFFF0000"  # ::ffff:0:0/96, as the kernel writes it
+#: names that resolve to these here, whatever else they may resolve to
+_NAMED = {"localhost": ("127.0.0.1", "::1")}
 
 
-def listener_uids(port: int) -> set[int] | None:
-    """Return the users whose processes listen on a TCP port here (proc(5), /proc/net/tcp); None: the kernel does not say."""
-    found: set[int] = set()
+def listener_uids(host: str, port: int) -> set[int] | None:
+    """Return the users whose processes take connections to an address here (proc(5), /proc/net/tcp).
+
+    None: the kernel does not say. As in the kernel, a socket of just that address is asked before one of all addresses: who
+    listens on the same port of another address gets nothing.
+    """
+    found: dict[str, set[int]] = {}
     is_known = False
     for table in _TABLES:
         try:
@@ -28,33 +40,94 @@ def listener_uids(port: int) -> set[int] | None:
         is_known = True
         for line in lines:
             fields = line.split()
-            if int(fields[3], 16) == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                found.add(int(fields[7]))
-    return found if is_known else None
+            address, _, at = fields[1].rpartition(":")
+            if int(fields[3], 16) == _LISTEN and int(at, 16) == port:
+                found.setdefault(address, set()).add(int(fields[7]))
+    if not is_known:
+        return None
+    return set[int]().union(*(_first(found, address) for address in _NAMED.get(host, (host,))))
 
 
-def is_ours(port: int, uids: Collection[int] | None = None) -> bool:
-    """Return whether only the caller and root listen on a port, as far as the kernel says."""
-    found = listener_uids(port)
-    return found is None or found <= set(uids or (os.geteuid(), 0))
+def _first(found: dict[str, set[int]], host: str) -> set[int]:
+    for addresses in _listening_for(host):
+        users = set[int]().union(*(found.get(address, ()) for address in addresses))
+        if users:
+            return users
+    return set()
 
 
-class _OwnConnection(HTTPConnection):
-    """A connection to a server of the caller's own: nothing is sent to anybody else's process."""
+def _listening_for(host: str) -> Sequence[tuple[str, ...]]:
+    """Return the addresses, as the kernel writes them, of sockets that take connections to one; those asked first come first."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if isinstance(address, ipaddress.IPv6Address):
+        return (_in_kernel(address.packed),), ("0" * 32,)
+    exact = _in_kernel(address.packed)
+    # a socket of `::` beside one of `0.0.0.0` is for IPv6 alone
+    return (exact, _MAPPED + exact), ("0" * 8,), (_MAPPED + "0" * 8, "0" * 32)
+
+
+def _in_kernel(packed: bytes) -> str:
+    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
+    return "".join(f"{socket.ntohl(int.from_bytes(word, 'big')):08X}" for word in words)
+
+
+def server_uid(url: str) -> int | None:
+    """Return the user, other than the caller and root, whose server a loopback URL leads to; None: nobody else's."""
+    parts = split_url(url)
+    if parts is None or parts.scheme != "http" or parts.hostname not in LOOPBACK:
+        return None
+    others = (listener_uids(parts.hostname, parts.port or 80) or set()) - {os.geteuid(), 0}
+    return others.pop() if len(others) == 1 else None
+
+
+def uid_of(user: str) -> int:
+    """Return the number of a user of this machine. Raises Invalid."""
+    if user.isascii() and user.isdigit():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise Invalid(f"server_user: this machine has no user `{user}`", hint="see TORC_SERVER_USER") from None
+
+
+class ForeignListener(NewConnectionError):
+    """A process of another user listens where a server was expected."""
+
+
+class _CheckedConnection(HTTPConnection):
+    """A connection to this machine that nothing is sent over unless the caller, root or one of `users` listens at its end.
+
+    `is_own`: it is to a server of the caller's own, and checked at addresses of this machine that others can reach, too.
+    """
+
+    def __init__(self, *arguments: Any, users: Collection[int] = (), is_own: bool = False, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._users, self._is_own = {os.geteuid(), 0, *users}, is_own
 
     def connect(self) -> None:
-        """Connect. Raises NewConnectionError where another user listens."""
-        self._check()
+        """Connect. Raises ForeignListener."""
+        if self.host in LOOPBACK:
+            self._check(self.host, self.port or 80, is_connected=False)
         super().connect()
-        self._check()  # who listens now listened then, or took the port a moment ago: neither gets anything
+        # who listens now listened then, or took the port a moment ago: neither gets anything
+        there, here = self.sock.getpeername(), self.sock.getsockname()
+        is_loopback = ipaddress.ip_address(there[0].partition("%")[0]).is_loopback
+        if is_loopback or (self._is_own and there[0] == here[0]):
+            self._check(there[0], there[1], is_connected=True)
 
-    def _check(self) -> None:
-        if self.host in LOOPBACK and not is_ours(self.port or 80):
-            self.close()
-            raise NewConnectionError(self, "a process of another user listens on its port")
+    def _check(self, host: str, port: int, *, is_connected: bool) -> None:
+        found = listener_uids(host, port)
+        if found is None or (found <= self._users and (found or not is_connected)):
+            return
+        self.close()
+        if found:
+            raise ForeignListener(self, "a process of another user listens there")
+        raise NewConnectionError(self, "it has just ended")
 
 
-class OwnConnectionPool(HTTPConnectionPool):
-    """Connections to a server of the caller's own."""
+class CheckedConnectionPool(HTTPConnectionPool):
+    """Connections to servers that are to be shown a token."""
 
-    ConnectionCls = _OwnConnection
+    ConnectionCls = _CheckedConnection

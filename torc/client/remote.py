@@ -10,7 +10,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
@@ -21,7 +22,7 @@ from urllib3.connection import HTTPConnection
 from torc import __version__
 from torc.api.base import Request
 from torc.api.runs import Exchange
-from torc.client.port_owner import OwnConnectionPool
+from torc.client.port_owner import CheckedConnectionPool, ForeignListener
 from torc.errors import BY_CODE, Invalid, TorcError, Unauthorized, Unavailable
 from torc.redaction import redact_url
 from torc.urls import split_url
@@ -60,8 +61,8 @@ class Remote:
     `password`: name and password, for signing in (RFC 7617); everything else takes a token. `renew` looks for another token
     when this one holds no more: somebody may have signed in again, or the server may have restarted. `find_moved` looks for
     the server where it does not answer: it may have restarted at another address. `token_file` and `server_file` are what
-    TORC_TOKEN_FILE and TORC_SERVER_FILE name for processes that are to ask the same server. `is_own`: the token is that of a
-    server of the caller's own, and on this machine it is shown to no process of another user.
+    TORC_TOKEN_FILE and TORC_SERVER_FILE name for processes that are to ask the same server. On this machine, tokens and passwords
+    are shown to no process of another user but root and `server_users`; `is_own`: it is a server of the caller's own.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first are named
@@ -77,9 +78,10 @@ class Remote:
         token_file: str | None = None,
         server_file: str | None = None,
         is_own: bool = False,
+        server_users: Collection[int] = (),
     ) -> None:
         self.url = checked_url(url)
-        self._is_own = is_own
+        self._is_own, self._server_users = is_own, server_users
         self.token, self.ca_file, self.token_file, self.server_file = token, ca_file, token_file, server_file
         self.notes: tuple[str, ...] = ()
         self._patience = patience_seconds
@@ -93,6 +95,17 @@ class Remote:
             self._headers["Authorization"] = f"Basic {base64.b64encode(named).decode()}"
         self._pool = self._new_pool()
         self._has_compared = False
+
+    def with_other(self, *, token: str | None = None, password: tuple[str, str] | None = None) -> Remote:
+        """Return what asks the same server with another token or password."""
+        return Remote(
+            self.url,
+            token=token,
+            password=password,
+            ca_file=self.ca_file,
+            is_own=self._is_own,
+            server_users=self._server_users,
+        )
 
     def send(self, request: Request[R], /) -> R:
         """Ask the server. Raises TorcError, or one of its children, as if the answer had come from a database here."""
@@ -169,8 +182,8 @@ class Remote:
             socket_options=_socket_options(),
             ssl_context=_tls(self.ca_file) if self.url.startswith("https:") else None,
         )
-        if self._is_own:
-            pool.pool_classes_by_scheme = {**pool.pool_classes_by_scheme, "http": OwnConnectionPool}
+        checked: Any = partial(CheckedConnectionPool, is_own=self._is_own, users=self._server_users)
+        pool.pool_classes_by_scheme = {**pool.pool_classes_by_scheme, "http": checked}
         return pool
 
     def _ask(self, kind: type[Request[R]], method: str, url: str, body: bytes | None, waiting: float) -> R:
@@ -204,6 +217,12 @@ class Remote:
             ) from None
 
     def _unreachable(self, error: BaseException) -> Unavailable:
+        if isinstance(error, ForeignListener):
+            return Unavailable(
+                f"a process of another user listens at {self.url}, and is not shown the token",
+                hint="check the URL; if the server there is to be trusted, sign in (torc login URL), or name the user that "
+                "runs it: TORC_SERVER_USER=NAME",
+            )
         cause = getattr(error, "reason", None) or error
         while cause.__context__ is not None and not isinstance(cause, OSError):
             cause = cause.__context__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -62,20 +63,21 @@ def login(  # noqa: PLR0913, PLR0917 - options of a command
 
     server = _server(url)
     _check_secrecy(server, insecure)
-    ca_file = _ca_file()
+    ca_file, server_uid = _ca_file(), _server_uid(server)
+    users = set() if server_uid is None else {server_uid}
     if token_stdin:
         token = first_line("a token")
-        remote = Remote(server, token=token, ca_file=ca_file)
+        remote = Remote(server, token=token, ca_file=ca_file, server_users=users)
     else:
         user = user or user_name()
         password = ask_password(f"password of {user} at {server}", from_stdin=password_stdin)
-        remote = Remote(server, password=(user, password), ca_file=ca_file)
+        remote = Remote(server, password=(user, password), ca_file=ca_file, server_users=users)
     try:
         kept = _given(remote, token) if token_stdin else _made(remote, scope, expires)
     finally:
         remote.close()
     in_keyring = credentials.has_keyring() if keyring is None else keyring
-    path = credentials.keep(server, kept, os.environ, in_keyring=in_keyring)
+    path = credentials.keep(server, replace(kept, server_uid=server_uid), os.environ, in_keyring=in_keyring)
     if SESSION.json:
         rendering.show_json(
             {"url": server, "user": kept.user, "token_id": kept.token_id, "expires_at": kept.expires_at}
@@ -85,6 +87,27 @@ def login(  # noqa: PLR0913, PLR0917 - options of a command
     print(f"signed in to {server} as {kept.user}{until}; the token is in {path or 'the keyring'}")
     if SESSION.settings.place()[0] is None and not _is_asked_here(server):
         rendering.note(f"commands ask it with --url {server}, or always: torc config set url {server}")
+
+
+def _server_uid(server: str) -> int | None:
+    """Return who else on this machine runs a server. Raises Forbidden if it was somebody else when it was signed in to last."""
+    from torc.client.port_owner import server_uid, uid_of
+
+    found = server_uid(server)
+    if found is None:
+        return None
+    named = SESSION.settings.text("server_user")
+    known = {uid_of(named)} if named else credentials.server_users(server, os.environ)
+    if known and found not in known:
+        raise Forbidden(
+            f"a process of user {found} listens at {server}, which user {min(known)} ran before",
+            hint="start the server; or if it has moved to that user: torc logout, and sign in again",
+        )
+    if not known:
+        rendering.note(
+            f"note: user {found} of this machine runs the server at {server}; only that user gets your tokens"
+        )
+    return found
 
 
 def _ca_file() -> str | None:
@@ -150,7 +173,8 @@ def logout(url: Url = None) -> None:
         raise Invalid(f"nobody is signed in to {server}", hint="`torc whoami` tells who you are there")
     revoked = False
     if token is not None and found.token_id is not None:
-        remote = Remote(server, token=token, ca_file=_ca_file())
+        users = set() if found.server_uid is None else {found.server_uid}
+        remote = Remote(server, token=token, ca_file=_ca_file(), server_users=users)
         try:
             remote.send(api.RevokeToken(token_id=found.token_id, keep_made=True))
             revoked = True

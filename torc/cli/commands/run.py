@@ -205,7 +205,7 @@ def store_variables(opened: Torc) -> dict[str, str]:
     if server is not None:
         found = {**server_variables(server), "TORC_TOKEN_FILE": server.token_file, "TORC_CA_FILE": server.ca_file}
         return {
-            name: str(Path(value).absolute()) if name != "TORC_API_URL" else value
+            name: str(Path(value).absolute()) if name.endswith("_FILE") else value
             for name, value in found.items()
             if value
         }
@@ -216,7 +216,8 @@ def store_variables(opened: Torc) -> dict[str, str]:
 def server_variables(server: Server) -> dict[str, str]:
     """Return the variables with which processes elsewhere find the same server, even after it restarts at another address."""
     file = {"TORC_SERVER_FILE": server.server_file} if server.server_file else {}
-    return {"TORC_API_URL": server.url, **file}
+    user = SESSION.settings.text("server_user")
+    return {"TORC_API_URL": server.url, **file, **({"TORC_SERVER_USER": user} if user else {})}
 
 
 def tell_what_is_left(opened: Torc, number: int, runner_id: int) -> None:

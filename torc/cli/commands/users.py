@@ -129,13 +129,11 @@ def set_password(
 
 def _by_password(opened: Torc, user: str, password: str, request: Any) -> None:
     """Ask a server with a password instead of the token."""
-    from torc.client.remote import Remote
-
     server = server_of(opened)
     if server is None:
         opened.send(request)
         return
-    by_password = Remote(server.url, password=(user, password), ca_file=server.ca_file)
+    by_password = server.with_other(password=(user, password))
     try:
         by_password.send(request)
     finally:
