@@ -216,6 +216,45 @@ def test_a_run_on_a_damaged_database_stops_and_its_results_are_taken_in_by_the_l
     assert list(database.parent.glob("torc.db.replaced-*")), "the previous database is kept"
 
 
+def test_a_result_of_an_old_command_does_not_count_in_a_backup_in_which_the_job_was_edited(program: Program) -> None:
+    _create(program)
+    copy = program("server", "backup", "-f", "json").json["path"]
+    run = program.start("run", "1", "-q", "-j", "2")
+    wait_until(lambda: _is_up(program), "two jobs run")
+    _delete(_database(program))
+    (program.directory / "go").touch()
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 5
+    (kept,) = program.directory.glob("torc_output/undelivered_*")
+    assert str(kept) in err and json.loads(kept.read_text().splitlines()[0])["finished"][0]["fingerprint"]
+    program("server", "restore", copy)
+    program("jobs", "update", 1, "--command", "echo edited >> ran")
+    done = program("run", 1, "-q", "-j", "2")
+    assert f"{NUM_JOBS} completed" in done.stdout
+    assert "1 results in" in done.stderr and "were edited" in done.stderr
+    assert _ran(program) == {**{f"j{n}": 1 for n in range(NUM_JOBS)}, "edited": 1}, "the job that was edited ran again"
+    assert not kept.exists()
+
+
+def test_results_that_an_earlier_version_has_kept_without_what_they_are_of_count(program: Program) -> None:
+    _create(program)
+    copy = program("server", "backup", "-f", "json").json["path"]
+    run = program.start("run", "1", "-q", "-j", "2")
+    wait_until(lambda: _is_up(program), "two jobs run")
+    _delete(_database(program))
+    (program.directory / "go").touch()
+    run.communicate(timeout=60)
+    (kept,) = program.directory.glob("torc_output/undelivered_*")
+    lines = [json.loads(line) for line in kept.read_text().splitlines()]
+    for line in lines:
+        for result in line["finished"]:
+            del result["fingerprint"]
+    kept.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    program("server", "restore", copy)
+    assert f"{NUM_JOBS} completed" in program("run", 1, "-q", "-j", "2").stdout
+    assert _ran(program) == {f"j{n}": 1 for n in range(NUM_JOBS)}, "everything ran once"
+
+
 def test_a_run_whose_directory_was_moved_says_where_it_is_and_leaves_its_results_there(
     program: Program, tmp_path: Path
 ) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from tests.support.workflows import claim, exchange, jobs, runner, states, workflow
+from tests.support.workflows import claim, create, exchange, jobs, runner, states, workflow
+from torc.api.data import ListUserData, SetUserData
+from torc.api.events import ListEvents
 from torc.api.jobs import ActOnJobs, UpdateJob
-from torc.api.runs import Delivered, DeliverResults, EndRunner, Finished, GetRunner, ListResults, StartRun
-from torc.api.workflows import CheckWorkflow, GetWorkflow, ReinitializeWorkflow, ResetWorkflow
+from torc.api.runs import Assignment, Delivered, DeliverResults, EndRunner, Finished, GetRunner, ListResults, StartRun
+from torc.api.workflows import CheckWorkflow, GetWorkflow, ReinitializeWorkflow, ResetWorkflow, UpdateWorkflow
 from torc.client.embedded import Embedded
 from torc.errors import Conflict
 from torc.failures.retry import DIED
+from torc.runner.outcomes import fingerprint_of
 from torc.workflow.states import State
 
 
@@ -212,3 +216,121 @@ def test_a_failure_that_was_not_known_is_handled_as_any_other(torc: Embedded) ->
     )
     assert states(torc, number) == "a:failed b:canceled"
     assert torc.send(CheckWorkflow(workflow_id=number)) == []
+
+
+def made(given: Assignment, env: dict[str, str] | None = None) -> Finished:
+    """Return the result of what a runner was given, as it reports it."""
+    fingerprint = fingerprint_of(given, env or {})
+    return succeeded(given.job_id, given.attempt).model_copy(update={"fingerprint": fingerprint})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"command": "echo other"},
+        {"invocation_script": "bash -e"},
+        {"env": {"A": "2"}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_result_does_not_count_in_a_restored_store_in_which_its_job_was_edited(
+    torc: Embedded, changes: dict[str, Any]
+) -> None:
+    (given,) = exchange(torc, (lost := workflow(torc, "a")), runner(torc, lost), limit=1).assignments
+    number = workflow(torc, "a -> b")  # as it was before the attempt
+    job_id = jobs(torc, number)["a"].id
+    result = made(given.model_copy(update={"job_id": job_id}))
+    torc.send(UpdateJob(job_id=job_id, **changes))
+    delivered = deliver(torc, number, 77, result, runner_started_at=5.0)
+    assert (delivered.num_counted, delivered.num_outdated) == (0, 1)
+    assert states(torc, number).endswith(":ready b:blocked")
+    assert torc.send(ListResults(workflow_id=number)).items == []
+    assert "results_outdated" in [event.type for event in torc.send(ListEvents(workflow_id=number)).items]
+    again = exchange(torc, number, runner(torc, number), limit=1).assignments
+    assert [item.attempt for item in again] == [1], "it runs"
+
+
+def test_a_result_does_not_count_for_another_job_that_has_the_number_now(torc: Embedded) -> None:
+    number = workflow(torc, "a", jobs={"a": {"command": "echo x"}})
+    runner_id = runner(torc, number)
+    (given,) = exchange(torc, number, runner_id, limit=1).assignments
+    torc.send(EndRunner(workflow_id=number, runner_id=runner_id, reason="lease ended"))
+    result = made(given.model_copy(update={"name": "other"}))
+    assert deliver(torc, number, runner_id, result).num_outdated == 1
+    assert deliver(torc, number, runner_id, made(given)).num_counted == 1
+
+
+def test_a_result_counts_in_a_restored_store_in_which_nothing_was_edited_that_it_depends_on(torc: Embedded) -> None:
+    def made_one() -> int:
+        return workflow(torc, "a", env={"X": "1"}, jobs={"a": {"env": {"Y": "2"}, "priority": 1}})
+
+    (given,) = exchange(torc, (lost := made_one()), runner(torc, lost), limit=1).assignments
+    number = made_one()
+    job_id = jobs(torc, number)["a"].id
+    torc.send(UpdateJob(job_id=job_id, priority=7))
+    result = made(given.model_copy(update={"job_id": job_id}), {"X": "1"})
+    assert deliver(torc, number, 77, result, runner_started_at=5.0).num_counted == 1
+    assert states(torc, number) == "a:completed"
+
+
+def test_the_environment_of_the_workflow_is_part_of_what_a_result_is_of(torc: Embedded) -> None:
+    number = workflow(torc, "a", env={"X": "1"})
+    runner_id = runner(torc, number)
+    (given,) = exchange(torc, number, runner_id, limit=1).assignments
+    torc.send(EndRunner(workflow_id=number, runner_id=runner_id, reason="lease ended"))
+    torc.send(UpdateWorkflow(workflow_id=number, env={"X": "2"}))
+    assert deliver(torc, number, runner_id, made(given, {"X": "1"})).num_outdated == 1
+    assert states(torc, number) == "a:ready"
+    torc.send(UpdateWorkflow(workflow_id=number, env={"X": "1"}))
+    assert deliver(torc, number, runner_id, made(given, {"X": "1"})).num_counted == 1
+
+
+def _with_data(torc: Embedded) -> tuple[int, dict[str, int]]:
+    document = {
+        "name": "w",
+        "user_data": [{"name": "given", "data": 1}, {"name": "made"}],
+        "jobs": [
+            {"name": "a", "command": "true", "input_user_data": ["given"], "output_user_data": ["made"]},
+            {"name": "b", "command": "true", "input_user_data": ["made"]},
+        ],
+    }
+    number = create(torc, document).id
+    return number, {item.name: item.id for item in torc.send(ListUserData(workflow_id=number)).items}
+
+
+def test_a_result_does_not_count_once_user_data_that_it_was_made_from_is_another(torc: Embedded) -> None:
+    number, data = _with_data(torc)
+    runner_id = runner(torc, number)
+    (given,) = exchange(torc, number, runner_id, limit=1).assignments
+    torc.send(SetUserData(user_data_id=data["made"], data=5))
+    torc.send(EndRunner(workflow_id=number, runner_id=runner_id, reason="lease ended"))
+    torc.send(SetUserData(user_data_id=data["given"], data=2))
+    assert deliver(torc, number, runner_id, made(given)).num_outdated == 1
+    torc.send(SetUserData(user_data_id=data["given"], data=1))
+    assert deliver(torc, number, runner_id, made(given)).num_counted == 1
+    assert states(torc, number) == "a:completed b:ready"
+
+
+def test_a_result_does_not_count_in_a_store_that_has_lost_the_user_data_that_its_attempt_wrote(
+    torc: Embedded,
+) -> None:
+    number, data = _with_data(torc)
+    job_id = jobs(torc, number)["a"].id
+    assert deliver(torc, number, 77, succeeded(job_id), runner_started_at=5.0).num_outdated == 1, "it is not there"
+    torc.send(SetUserData(user_data_id=data["made"], data=4))
+    delivered = deliver(torc, number, 77, succeeded(job_id), runner_started_at=5.0)
+    assert delivered.num_outdated == 1, "what is there is of an earlier attempt"
+    failed = succeeded(job_id).model_copy(update={"outcome": "failed", "return_code": 3})
+    assert deliver(torc, number, 77, failed, runner_started_at=5.0).num_counted == 1, "a failure has written nothing"
+
+
+def test_a_result_that_counted_is_not_called_outdated_when_it_is_delivered_again(torc: Embedded) -> None:
+    number = workflow(torc, "a")
+    runner_id = runner(torc, number)
+    (given,) = exchange(torc, number, runner_id, limit=1).assignments
+    torc.send(EndRunner(workflow_id=number, runner_id=runner_id, reason="lease ended"))
+    assert deliver(torc, number, runner_id, made(given)).num_counted == 1
+    torc.send(UpdateJob(job_id=given.job_id, command="echo other"))
+    delivered = deliver(torc, number, runner_id, made(given))
+    assert (delivered.num_counted, delivered.num_outdated) == (0, 0)
+    assert states(torc, number) == "a:completed"

@@ -176,6 +176,7 @@ class Assignment(Value):
         None, description="to run first: this attempt is a retry by a rule that has one"
     )
     previous_return_code: int | None = None
+    user_data_hash: str | None = Field(None, description="of the user data that it reads, as it is now")
 
 
 class ActionAssignment(Value):
@@ -225,6 +226,11 @@ class Finished(Value):
     stdout_tail: str | None = Field(None, description="likewise of stdout, where it is a file of its own")
     stdout_line: int | None = None
     slurm_state: str | None = Field(None, description="what Slurm says of the step that it was, such as OUT_OF_MEMORY")
+    fingerprint: str | None = Field(
+        None,
+        max_length=1000,
+        description="of what ran: a late result of a job that was edited since does not count; none: not known",
+    )
 
 
 class ActionFinished(Value):
@@ -326,6 +332,9 @@ class Delivered(Value):
 
     num_counted: int = Field(description="that moved their jobs")
     num_recorded: int = Field(description="that were known, or whose jobs had moved on")
+    num_outdated: int = Field(
+        0, description="of these, results of what has changed since: a store was restored, and a job edited"
+    )
 
 
 @request("POST", "/workflows/{workflow_id}/late-results", access="run")
@@ -333,7 +342,8 @@ class DeliverResults(Request[Delivered]):
     """Deliver what a runner could not report before it ended, from the file that it left.
 
     Repeating it is harmless: (job, attempt) counts once. A result counts when nobody has begun another attempt, also in a
-    store that was restored from a backup and has forgotten the attempt.
+    store that was restored from a backup and has forgotten the attempt, as long as the job still is what ran: same
+    command, environment and user data. Where the store has lost user data that the attempt wrote, it does not count.
     """
 
     workflow_id: int

@@ -25,6 +25,7 @@ from torc.operations.lost_runners import RunnerLoss, lose
 from torc.operations.row_mapping import capacity_of, workflow_row
 from torc.operations.runs import LEASE_SECONDS, expire_leases, renew_leases
 from torc.operations.spending import within_budget
+from torc.store.attempt_content import user_data_hashes
 from torc.store.claims import ClaimRequest, choose
 from torc.store.json_columns import loads
 from torc.store.transitions import Transitions
@@ -223,10 +224,13 @@ def _claim(context: ReportContext, kind: str, labels: Mapping[str, str]) -> list
     outputs = _outputs(tx, [row[0] for row in rows if row[6]])
     inputs = _inputs(tx, [row[0] for row in rows]) if kind == "slurm" else {}
     by_id = {row[0]: row for row in rows}
-    return [_assignment(by_id[job.id], job, outputs.get(job.id, []), inputs.get(job.id, [])) for job in chosen]
+    data = user_data_hashes(tx.db, tx.dialect, {row[10] for row in rows if row[10] is not None})
+    return [_assignment(by_id[job.id], job, outputs.get(job.id, []), inputs.get(job.id, []), data) for job in chosen]
 
 
-def _assignment(row: Any, job: Candidate, outputs: list[str], inputs: list[str]) -> Assignment:
+def _assignment(
+    row: Any, job: Candidate, outputs: list[str], inputs: list[str], data: Mapping[int, str]
+) -> Assignment:
     recovery = loads(row[8], {})
     previous = recovery.get("return_code")
     return Assignment(
@@ -243,6 +247,7 @@ def _assignment(row: Any, job: Candidate, outputs: list[str], inputs: list[str])
         recovery_script=recovery.get("script"),
         previous_return_code=None if previous is None else counted(previous),
         request=job.request,
+        user_data_hash=data.get(row[10]),
     )
 
 

@@ -132,14 +132,21 @@ def deliver(torc: Torc, workflow_id: int, runner_id: int, output_dir: Path, *, i
     if requests is None:
         return 0
     try:
-        counted = sum(torc.send(request).num_counted for request in requests)
+        taken = [torc.send(request) for request in requests]
     except (Conflict, NotFound) as error:
         _LOG.warning("%s contains results that this store cannot accept: %s", path, error.message)
         return 0
     if is_left:
         with contextlib.suppress(OSError):
             path.unlink()
-    return counted
+    if outdated := sum(each.num_outdated for each in taken):
+        _LOG.warning(
+            "%d results in %s are of what this store does not have: their jobs were edited, or user data that they wrote was "
+            "lost when the store was restored; these jobs run again",
+            outdated,
+            path,
+        )
+    return sum(each.num_counted for each in taken)
 
 
 def deliver_all(torc: Torc, workflow_id: int, output_dir: Path, works_here: Callable[[Runner], bool]) -> int:

@@ -209,6 +209,7 @@ def _loop(  # noqa: PLR0913, PLR0917 - all that a runner is
             heartbeat_seconds=options.heartbeat_seconds,
             workflow_created_at=who[0].created_at,
             runner_started_at=who[1].started_at,
+            env=settings.env,
         ),
         place,
         options.given.launcher() if options.given else DirectLauncher(pinned=pinnable(settings.settings)),

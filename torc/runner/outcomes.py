@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torc.api.runs import Assignment, Finished, Outcome, Reason
 from torc.runner.state import Exited, LogTails, NotBegun, OutOfMemory, RunningAttempt
 from torc.units import human_bytes
+from torc.workflow.staleness import attempt_fingerprint
 
 _MOST_NAMED = 5
+
+
+def fingerprint_of(assignment: Assignment, env: Mapping[str, str]) -> str:
+    """Return the fingerprint of what an attempt runs in a workflow with this environment."""
+    return attempt_fingerprint(
+        assignment.name,
+        assignment.command,
+        assignment.invocation_script,
+        {**env, **assignment.env} if assignment.env else env,
+        assignment.user_data_hash,
+    )
 
 
 def ends(tails: LogTails | None) -> dict[str, Any]:

@@ -260,6 +260,7 @@ def _exited(state: RunnerState, event: Exited, settings: ReactorSettings, now: f
         reason=reason,
         detail=detail,
         slurm_state=event.slurm_state,
+        fingerprint=outcomes.fingerprint_of(job.assignment, settings.env),
         **outcomes.ends(event.tails if outcome != "succeeded" else None),
     )
     effects = _finished(state, finished, now, is_doubtful=event.is_doubtful)

@@ -296,6 +296,7 @@ class ReactorSettings:
     unreachable_seconds: float = inf  # leaves when the store has been away for longer, and nothing runs
     workflow_created_at: float | None = None  # these two tell a store that was replaced from the one that was
     runner_started_at: float | None = None
+    env: Mapping[str, str] = field(default_factory=dict)  # of the workflow
 
     @property
     def counts_only(self) -> bool:

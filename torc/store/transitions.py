@@ -76,7 +76,7 @@ class AttemptEnd(NamedTuple):
 #: what a runner has to know of a job
 CLAIMED_COLUMNS = (
     "id, name, attempt, command, invocation_script, env, has_outputs, supports_termination, recovery, "
-    "keep_background_processes"
+    "keep_background_processes, input_set_id"
 )
 _NOW = (
     "SELECT id, state, counted, attempt, runner_id, gate_id, failure_handler_id, requirement_id FROM job WHERE id IN "

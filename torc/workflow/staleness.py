@@ -18,6 +18,7 @@ from torc.workflow.graph import Graph
 from torc.workflow.states import UNSUCCESSFUL, State
 
 _DIGITS = 16  # of a hash: 64 bits tell versions of one command apart
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _MOST_NAMED = 8  # user data beyond this many are hashed together
 
 
@@ -95,19 +96,43 @@ def fingerprint(
     `env` is the workflow's with the job's own over it; `user_data` is what the job reads, by name.
     """
     hashes = {name: _hash(data) for name, data in user_data.items()}
+    parts = _executed(command, invocation_script, env)
+    if hashes:
+        parts["user data"] = hashes if len(hashes) <= _MOST_NAMED else _hash(hashes)
+    return _encode(parts)
+
+
+def attempt_fingerprint(
+    name: str, command: str, invocation_script: str | None, env: Mapping[str, str], user_data: str | None
+) -> str:
+    """Return the fingerprint of what one attempt runs, which tells its result from one of a job that was edited since.
+
+    The name counts, for a store that was restored may give the number of a job to another one. `user_data` is what
+    `hash_of_texts` gave for what the job reads.
+    """
+    parts = _executed(command, invocation_script, env)
+    parts["job"] = _hash(name)
+    if user_data is not None:
+        parts["user data"] = user_data
+    return _encode(parts)
+
+
+def _executed(command: str, invocation_script: str | None, env: Mapping[str, str]) -> dict[str, Any]:
     parts: dict[str, Any] = {"command": _hash(command)}
     if invocation_script is not None:
         parts["invocation script"] = _hash(invocation_script)
     if env:
         parts["environment"] = _hash(dict(env))
-    if hashes:
-        parts["user data"] = hashes if len(hashes) <= _MOST_NAMED else _hash(hashes)
-    return json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return parts
+
+
+def hash_of_texts(texts: Mapping[str, str | None]) -> str:
+    """Return a hash of named texts that are kept as they are."""
+    return _hash({name: None if text is None else _hash(text) for name, text in texts.items()})
 
 
 def _hash(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return sha256(text.encode()).hexdigest()[:_DIGITS]
+    return sha256(_encode(value).encode()).hexdigest()[:_DIGITS]
 
 
 def fingerprint_changes(recorded: str, current: str) -> tuple[str, ...]:
@@ -116,7 +141,9 @@ def fingerprint_changes(recorded: str, current: str) -> tuple[str, ...]:
         return ()
     old, new = json.loads(recorded), json.loads(current)
     reasons = [
-        f"{part} changed" for part in ("command", "invocation script", "environment") if old.get(part) != new.get(part)
+        f"{part} changed"
+        for part in ("job", "command", "invocation script", "environment")
+        if old.get(part) != new.get(part)
     ]
     was, now = old.get("user data"), new.get("user data")
     if isinstance(was, dict) and isinstance(now, dict):
