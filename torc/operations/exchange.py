@@ -228,9 +228,7 @@ def _claim(context: ReportContext, kind: str, labels: Mapping[str, str]) -> list
     return [_assignment(by_id[job.id], job, outputs.get(job.id, []), inputs.get(job.id, []), data) for job in chosen]
 
 
-def _assignment(
-    row: Any, job: Candidate, outputs: list[str], inputs: list[str], data: Mapping[int, str]
-) -> Assignment:
+def _assignment(row: Any, job: Candidate, outputs: list[str], inputs: list[str], data: Mapping[int, str]) -> Assignment:
     recovery = loads(row[8], {})
     previous = recovery.get("return_code")
     return Assignment(

@@ -16,7 +16,9 @@ _READ = (
     "SELECT i.input_set_id, u.name, u.data FROM input_user_data i JOIN user_data u ON u.id = i.user_data_id "
     "WHERE i.input_set_id IN "
 )
-_WRITTEN = "SELECT producer_job_id, min(CASE WHEN data IS NULL THEN 0 ELSE 1 END) FROM user_data WHERE producer_job_id IN "
+_WRITTEN = (
+    "SELECT producer_job_id, min(CASE WHEN data IS NULL THEN 0 ELSE 1 END) FROM user_data WHERE producer_job_id IN "
+)
 
 
 class Executed(NamedTuple):
