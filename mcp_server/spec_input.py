@@ -18,13 +18,12 @@ from mcp_server.formatting import Reply, plain
 from torc.api.transfer import ExportSpec
 from torc.api.workflows import SourceFile
 from torc.errors import Forbidden, Invalid, NotFound
-from torc.spec.compiler import SUFFIXES, Format, compile_spec, external_files
+from torc.spec.compiler import compile_spec, external_files
 from torc.spec.diagnostics import Diagnostic
+from torc.spec.formats import ANY_FORMAT, ANY_SUFFIX, Format, format_of
 from torc.spec.plan import Plan
 
-Spec = Annotated[
-    str | dict[str, Any] | None, Field(description="the spec: its text (YAML, JSON, JSON5 or KDL) or an object")
-]
+Spec = Annotated[str | dict[str, Any] | None, Field(description=f"the spec: its text ({ANY_FORMAT}) or an object")]
 SpecPath = Annotated[str | None, Field(description="or a spec file below the server's directory")]
 _MOST_PROBLEMS = 20
 
@@ -57,14 +56,12 @@ def source_of(spec: str | dict[str, Any] | None, path: str | None) -> SpecSource
             hint='spec={"name": "hello", "jobs": [{"name": "a", "command": "echo hi"}]}',
         )
     if isinstance(spec, dict):
-        return SpecSource(json.dumps(spec, ensure_ascii=False, indent=1), "json", "<spec>")
+        return SpecSource(json.dumps(spec, ensure_ascii=False, indent=1), Format.JSON, "<spec>")
     if spec is not None:
         return SpecSource(spec, None, "<spec>")
-    form = SUFFIXES.get(Path(str(path)).suffix.lower())
+    form = format_of(str(path))
     if form is None:
-        raise Invalid(
-            f"path: {plain(str(path))} is no spec by its name", hint="specs end in .yaml, .json, .json5 or .kdl"
-        )
+        raise Invalid(f"path: {plain(str(path))} is no spec by its name", hint=f"specs end in {ANY_SUFFIX}")
     return SpecSource(file_access.read(str(path)), form, str(path))
 
 
@@ -124,5 +121,5 @@ def problems(found: list[Diagnostic]) -> list[SpecProblem]:
 
 def stored_plan(workflow_id: int) -> Plan:
     """Compile the spec that a stored workflow could be made from again."""
-    found = context().torc.send(ExportSpec(workflow_id=workflow_id, format="json"))
-    return checked(SpecSource(found.text, "json", f"workflow {workflow_id}"))
+    found = context().torc.send(ExportSpec(workflow_id=workflow_id, format=Format.JSON))
+    return checked(SpecSource(found.text, Format.JSON, f"workflow {workflow_id}"))

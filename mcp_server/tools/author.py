@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -17,8 +16,9 @@ from mcp_server.spec_input import Spec, SpecPath, SpecProblem, SpecSource
 from torc.api.workflows import CreateWorkflow
 from torc.errors import Invalid
 from torc.runner.symbolic_links import links_of
-from torc.spec.compiler import SUFFIXES, parse_spec
+from torc.spec.compiler import parse_spec
 from torc.spec.executable_content import content_of_plan, planned_jobs, templates_of
+from torc.spec.formats import ANY_SUFFIX, Format, format_of
 from torc.spec.plan import Plan
 from torc.spec.writer import write_spec
 from torc.units import whole_number
@@ -133,12 +133,12 @@ def shown(source: SpecSource, plan: Plan) -> Quoted:
 def _save(source: SpecSource, plan: Plan, save_as: str | None, *, overwrite: bool) -> str:
     """Write a spec to a file, at once. Raises Invalid, Conflict or Forbidden."""
     name = save_as or f"{''.join(c if c.isalnum() or c in '-_' else '_' for c in plan.name)}.yaml"
-    form = SUFFIXES.get(Path(name).suffix.lower())
+    form = format_of(name)
     if form is None:
-        raise Invalid(f"save_as: {plain(name)} is no name of a spec", hint="end it in .yaml, .json, .json5 or .kdl")
+        raise Invalid(f"save_as: {plain(name)} is no name of a spec", hint=f"end it in {ANY_SUFFIX}")
     parsed, _ = parse_spec(source.text, format=source.format, name=source.name)
     assert parsed is not None
-    keeps = source.format is None and form == "yaml" and not source.text.lstrip().startswith("{")
+    keeps = source.format is None and form is Format.YAML and not source.text.lstrip().startswith("{")
     text = source.text if keeps else write_spec(parsed, form)
     return file_access.write(name, text, overwrite=overwrite, is_ours=lambda old: _is_spec(SpecSource(old, form, name)))
 
@@ -157,7 +157,7 @@ class Converted(Reply):
 
 @tool("Convert a spec", "adds", idempotent=True)
 def convert_spec(
-    to: Literal["yaml", "json", "json5", "kdl"],
+    to: Format,
     spec: Spec = None,
     path: SpecPath = None,
     save_as: Annotated[str | None, Field(description="write it to this file instead of giving it back")] = None,
@@ -169,8 +169,10 @@ def convert_spec(
     assert parsed is not None
     if save_as is not None:
         require_writes()
-        if SUFFIXES.get(Path(save_as).suffix.lower()) != to:
-            raise Invalid(f"save_as: {plain(save_as)} is not the name of a {to} file", hint=f"end it in .{to}")
+        if format_of(save_as) is not to:
+            raise Invalid(
+                f"save_as: {plain(save_as)} is not the name of a {to} file", hint=f"end it in {to.suffixes[0]}"
+            )
         return Converted(format=to, saved=_save(source, plan, save_as, overwrite=False))
     return Converted(format=to, spec=quoted(write_spec(parsed, to), "the spec", 12_000, keep="start"))
 
@@ -222,7 +224,7 @@ def _plan_of(named: str | int | dict[str, Any]) -> Plan:
         return spec_input.checked(spec_input.source_of(named, None))
     if isinstance(named, int) or whole_number(named) is not None:
         return spec_input.stored_plan(find_workflow(named).id)
-    is_path = "\n" not in named and Path(named).suffix.lower() in SUFFIXES
+    is_path = "\n" not in named and format_of(named) is not None
     return spec_input.checked(spec_input.source_of(None, named) if is_path else spec_input.source_of(named, None))
 
 

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torc.spec.formats import Format
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SUFFIXES = (".yaml", ".json", ".json5", ".kdl")
+SUFFIXES = [format.suffixes[0] for format in Format]
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from torc.spec.compiler import READERS, compile_spec, parse_spec
+from torc.spec.compiler import compile_spec, parse_spec
+from torc.spec.formats import Format
 from torc.spec.model import WorkflowSpec
 from torc.spec.schema import workflow_schema
 from torc.spec.writer import write_spec
 
-FORMATS = sorted(READERS)
+FORMATS = sorted(Format)
 VALIDATOR = Draft202012Validator(workflow_schema())
 
 # -- readers ----------------------------------------------------------------------------------------------------

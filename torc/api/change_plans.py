@@ -13,7 +13,8 @@ from pydantic import Field
 
 from torc.api.base import Page, Request, Value, request
 from torc.api.runs import NodeCapacity
-from torc.api.workflows import FileFact, SourceFile, SpecFormat
+from torc.api.workflows import FileFact, SourceFile
+from torc.spec.formats import Format
 
 Agreed = Literal["user", "token", "policy", "approval"]
 Starts = Literal["run", "worker", "submit"]
@@ -34,7 +35,7 @@ class SpecAsWritten(Value):
     """The spec that a workflow was made from, as GetProvenance gives it: jobs are shown by its templates."""
 
     text: str
-    format: SpecFormat | None = None
+    format: Format | None = None
     name: str = "<spec>"
     files: list[SourceFile] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from torc.api.base import Request, Value, request
+from torc.spec.formats import Format
 
 
 class Environment(Value):
@@ -66,7 +67,7 @@ class WrittenSpec(Value):
     """A spec as its author wrote it."""
 
     name: str = Field(description="its file, as it was named")
-    format: str | None
+    format: Format | None
     size_bytes: int
     sha256: str
     text: str | None = Field(description="absent where it was too long to keep")

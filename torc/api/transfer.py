@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from torc.api.base import LARGE, Request, Value, request
-from torc.api.workflows import SpecFormat, Workflow
+from torc.api.workflows import Workflow
+from torc.spec.formats import Format
 
 
 class ExportPage(Value):
@@ -31,7 +32,7 @@ class ExportWorkflow(Request[ExportPage]):
 class SpecText(Value):
     """A spec."""
 
-    format: SpecFormat
+    format: Format
     text: str
 
 
@@ -40,7 +41,7 @@ class ExportSpec(Request[SpecText]):
     """Return a spec that makes a workflow like this one, job by job, with nothing of what has run."""
 
     workflow_id: int
-    format: SpecFormat = "yaml"
+    format: Format = Format.YAML
 
 
 @request("POST", "/workflows/import", access="write", largest_body=LARGE, takes_long=True)

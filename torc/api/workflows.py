@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from torc.api.base import LARGE, Page, Request, Value, request
+from torc.spec.formats import Format
 from torc.workflow.states import State
 
-SpecFormat = Literal["yaml", "json", "json5", "kdl"]
 WorkflowState = Literal["idle", "running", "interrupted", "completed", "failed", "canceled"]
 SortMethod = Literal["none", "gpus_runtime_memory", "gpus_memory_runtime"]
 
@@ -70,7 +70,7 @@ class CreateWorkflow(Request[Workflow]):
     """
 
     spec: str
-    format: SpecFormat | None = Field(None, description="tried in turn when left out")
+    format: Format | None = Field(None, description="tried in turn when left out")
     name: str = Field("<spec>", description="name of the document in diagnostics, usually its path")
     files: list[SourceFile] = Field([], description="the `@file`s that the parameters of the spec refer to")
     directory: str = Field(description="absolute directory that paths are relative to and in which jobs run")
@@ -223,7 +223,7 @@ class ReinitializeWorkflow(Request[ReinitializeReply]):
     workflow_id: int
     files: list[FileFact] = Field([], description="what is known of files; the reply says what else is needed")
     spec: str | None = Field(None, description="text of an edited spec")
-    format: SpecFormat | None = Field(None, description="of the spec; tried in turn when left out")
+    format: Format | None = Field(None, description="of the spec; tried in turn when left out")
     name: str = Field("<spec>", description="name of the document in diagnostics, usually its path")
     spec_files: list[SourceFile] = Field([], description="the `@file`s that the parameters of the spec refer to")
     directory: str | None = Field(None, description="of the workflow, for comparing the paths of the spec")

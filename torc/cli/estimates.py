@@ -8,7 +8,8 @@ from typing import Any
 
 from torc.cli import rendering
 from torc.cli.connection import torc
-from torc.cli.session import SESSION, read_spec
+from torc.cli.session import SESSION
+from torc.cli.spec_files import read_spec
 from torc.errors import Conflict, Invalid, NotFound
 from torc.planning.history import LearnedRequest, shape_of, together
 from torc.units import human_bytes, human_duration
@@ -23,12 +24,11 @@ def learn(spec: str, output: Path | None, margin: float, *, force: bool) -> None
     from torc.cli.commands.specs import compiled
     from torc.files import write_whole
     from torc.spec.apply_estimates import adopt
-    from torc.spec.compiler import SUFFIXES, parse_spec
+    from torc.spec.compiler import parse_spec
+    from torc.spec.formats import format_to_write
     from torc.spec.writer import write_spec
 
-    form = None if output is None else SUFFIXES.get(output.suffix.lower())
-    if output is not None and form is None:
-        raise Invalid(f"`{output.suffix}` is no format of specs", hint="end the name in .yaml, .json, .json5 or .kdl")
+    form = None if output is None else format_to_write(output)
     if output is not None and output.exists() and not force:
         raise Conflict(f"{output} already exists", hint="use --force to overwrite it")
     if spec == "-":
@@ -36,7 +36,7 @@ def learn(spec: str, output: Path | None, margin: float, *, force: bool) -> None
     plan = compiled(spec)[0]
     learnt, num_attempts = _ask(plan, margin)
     text, source, name = read_spec(spec)
-    parsed, _ = parse_spec(text, format=source, name=name)  # type: ignore[arg-type]
+    parsed, _ = parse_spec(text, format=source, name=name)
     assert parsed is not None, "it was compiled before"
     made, adopted = adopt(parsed, learnt)
     rows = _rows(plan, adopted)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torc.cli.settings import FORMATS, LOG_LEVELS, Layer, Settings, Value, load
-from torc.errors import Forbidden, Invalid, NotFound
+from torc.errors import Forbidden, Invalid
 
 #: option -> the setting that it sets (those without one take no value)
 OPTIONS = {"--url": "url", "--db": "db", "--format": "format", "--log-level": "log_level"}
@@ -105,41 +104,3 @@ def torc_folder(*, make: bool = True) -> Path:
     if make:
         make_directory(folder)
     return folder
-
-
-def read_spec(path: str) -> tuple[str, str | None, str]:
-    """Return the text of a spec, its format (None: unknown) and its name. `-` is standard input."""
-    from torc.spec.compiler import SUFFIXES
-
-    if path == "-":
-        return sys.stdin.read(), None, "<stdin>"
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NotFound(
-            f"there is no file {path}{_near(Path(path))}",
-            hint="name a spec (.yaml, .json, .json5, .kdl), or a stored workflow",
-        ) from None
-    except IsADirectoryError:
-        raise Invalid(f"{path} is a directory", hint="name a spec file") from None
-    except UnicodeDecodeError as error:
-        raise Invalid(f"{path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from None
-    except OSError as error:
-        raise Invalid(f"cannot read {path}: {error.strerror}", hint="check its permissions") from None
-    return text, SUFFIXES.get(Path(path).suffix.lower()), path
-
-
-def _near(path: Path) -> str:
-    import difflib
-
-    try:
-        names = [name for name in os.listdir(path.parent) if looks_like_spec(name)]
-    except OSError:
-        return ""
-    near = difflib.get_close_matches(path.name, names, 1)
-    return f"; did you mean {path.with_name(near[0])}?" if near else ""
-
-
-def looks_like_spec(named: str) -> bool:
-    """Return whether an argument names a spec rather than a stored workflow."""
-    return named == "-" or Path(named).suffix.lower() in {".yaml", ".yml", ".json", ".json5", ".kdl"} or "/" in named

@@ -151,9 +151,10 @@ class Submission:
     def _obey_stored(self, opened: Torc, number: int) -> None:
         from torc.api.transfer import ExportSpec
         from torc.spec.compiler import compile_spec
+        from torc.spec.formats import Format
 
-        text = opened.send(ExportSpec(workflow_id=number, format="json")).text
-        made, _ = compile_spec(text, format="json")
+        text = opened.send(ExportSpec(workflow_id=number, format=Format.JSON)).text
+        made, _ = compile_spec(text, format=Format.JSON)
         assert made is not None, "what was exported can be read"
         actions = [
             (item.trigger_type, dict(item.settings)) for item in made.actions if item.action_type == "schedule_nodes"

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from torc.api.workflows import CreateWorkflow, SourceFile, SpecFormat, Workflow
+from torc.api.workflows import CreateWorkflow, SourceFile, Workflow
 from torc.errors import Forbidden, Invalid
 from torc.operations.dispatch import PreparationBounds, TooHeavy, Tx, answers, prepares
 from torc.operations.provenance import record_spec
 from torc.operations.row_mapping import workflow_of, workflow_row
 from torc.operations.sliced_storage import check_quota, loads
 from torc.operations.transaction import ReservedIds
-from torc.spec.compiler import ExpansionLimits, compile_spec
+from torc.spec.compiler import compile_spec
+from torc.spec.expansion.objects import ExpansionLimits
 from torc.spec.expansion.paths import Place, place_of, placing
+from torc.spec.formats import Format
 from torc.spec.plan import Plan
 from torc.store.plan_rows import WorkflowOwner, num_rows, plan_rows, take_blocks, workflow_rows
 from torc.store.sliced_storage import Batch, insert
@@ -21,7 +23,7 @@ from torc.store.sliced_storage import Batch, insert
 
 def compile_text(
     spec: str,
-    format: SpecFormat | None,
+    format: Format | None,
     name: str,
     files: Sequence[SourceFile],
     *,

@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 
 from torc.api import provenance as api
-from torc.api.workflows import SourceFile, SpecFormat
+from torc.api.workflows import SourceFile
 from torc.operations.dispatch import Tx, answers
 from torc.operations.row_mapping import workflow_row
+from torc.spec.formats import Format
 from torc.store import provenance
 from torc.store import runners as runner_rows
 from torc.store.json_columns import loads
@@ -20,7 +21,7 @@ _HASH_DIGITS = 16
 
 
 def record_spec(
-    tx: Tx, workflow_id: int, spec: str, name: str, format: SpecFormat | None, files: Sequence[SourceFile]
+    tx: Tx, workflow_id: int, spec: str, name: str, format: Format | None, files: Sequence[SourceFile]
 ) -> None:
     """Keep the text of the spec that a workflow is made from, or was brought to."""
     size, digest = _measured(spec)

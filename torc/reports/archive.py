@@ -23,8 +23,8 @@ from torc.redaction import redact, redact_json
 from torc.reports.html_report import page
 from torc.reports.report_data import ReportData
 from torc.reports.ro_crate import About, CrateFile, media_type, metadata
+from torc.spec.formats import Format
 
-_SUFFIXES = {"yaml": "application/yaml", "json": "application/json", "json5": "application/json5", "kdl": "text/plain"}
 _COLUMNS = (
     "job_id",
     "job_name",
@@ -75,11 +75,11 @@ def _contents(report: ReportData, most_bytes: int) -> Iterator[_Content]:
     spec = report.provenance.spec
     written = spec is not None and spec.text is not None and spec.format is not None
     if spec is not None and spec.text is not None:
-        kind = spec.format or "yaml"
-        yield _made(f"workflow.{kind}", "The spec as written", _SUFFIXES[kind], redact(spec.text))
+        kind = spec.format or Format.YAML
+        yield _made(f"workflow.{kind}", "The spec as written", kind.media_type, redact(spec.text))
     if report.resolved_spec is not None:
         name = "workflow-resolved.yaml" if spec is not None and spec.text is not None else "workflow.yaml"
-        yield _made(name, "The spec as resolved, job by job", _SUFFIXES["yaml"], redact(report.resolved_spec))
+        yield _made(name, "The spec as resolved, job by job", Format.YAML.media_type, redact(report.resolved_spec))
     elif not written and (spec is None or spec.text is None):
         raise Invalid(
             f"the spec of workflow {report.summary.workflow.id} was not kept, and it has too many jobs to be written anew",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from torc.spec.diagnostics import Diagnostic
 from torc.spec.document import Document, Path
@@ -12,32 +11,11 @@ from torc.spec.expansion.jobs import build_plan
 from torc.spec.expansion.objects import Builder, ExpansionLimits
 from torc.spec.expansion.parameters import Read, file_of, shown
 from torc.spec.expansion.paths import Place, place_of
-from torc.spec.json_reader import read_json, read_json5
-from torc.spec.kdl_reader import read_kdl
+from torc.spec.formats import Format, likely_formats
 from torc.spec.model import WorkflowSpec
 from torc.spec.plan import Plan
 from torc.spec.validation import check
-from torc.spec.yaml_reader import read_yaml
 
-__all__ = [
-    "READERS",
-    "SUFFIXES",
-    "ExpansionLimits",
-    "Format",
-    "compile_spec",
-    "external_files",
-    "load_document",
-    "parse_spec",
-]
-
-Format = Literal["yaml", "json", "json5", "kdl"]
-READERS: dict[str, Callable[[str, str], Document]] = {
-    "json": read_json,
-    "yaml": read_yaml,
-    "json5": read_json5,
-    "kdl": read_kdl,
-}
-SUFFIXES: dict[str, Format] = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".json5": "json5", ".kdl": "kdl"}
 _SCALAR = re.compile(r"[-+.\w]+")
 _HOW_TO_RAISE = "let parameters multiply jobs instead of writing each of them out"
 
@@ -45,7 +23,7 @@ _HOW_TO_RAISE = "let parameters multiply jobs instead of writing each of them ou
 def compile_spec(
     text: str,
     *,
-    format: Format | None = None,
+    format: Format | str | None = None,
     name: str = "<stdin>",
     read: Read | None = None,
     limits: ExpansionLimits = ExpansionLimits(),
@@ -66,7 +44,7 @@ def compile_spec(
 
 
 def parse_spec(
-    text: str, *, format: Format | None = None, name: str = "<stdin>", limits: ExpansionLimits = ExpansionLimits()
+    text: str, *, format: Format | str | None = None, name: str = "<stdin>", limits: ExpansionLimits = ExpansionLimits()
 ) -> tuple[WorkflowSpec | None, list[Diagnostic]]:
     """Read and check a spec without expanding it."""
     document = load_document(text, format=format, name=name, limits=limits)
@@ -75,7 +53,7 @@ def parse_spec(
     return None if document.failed else spec, document.found()
 
 
-def external_files(text: str, *, format: Format | None = None) -> list[str]:
+def external_files(text: str, *, format: Format | str | None = None) -> list[str]:
     """Return the names of the `@file`s that the parameters of a spec mention, in order."""
     data = load_document(text, format=format).data
     found: dict[str, None] = {}
@@ -124,7 +102,7 @@ def _parameter_owners(data: Any) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def load_document(
-    text: str, *, format: Format | None = None, name: str = "<stdin>", limits: ExpansionLimits = ExpansionLimits()
+    text: str, *, format: Format | str | None = None, name: str = "<stdin>", limits: ExpansionLimits = ExpansionLimits()
 ) -> Document:
     """Read a document without checking it against the schema."""
     if len(text) > limits.max_characters:
@@ -134,17 +112,12 @@ def load_document(
         return document
     text = text.removeprefix("\ufeff")
     if format is not None:
-        return READERS[format](text, name)
+        return Format(format).read(text, name)
     best: Document | None = None
-    for kind in _likely(text):
-        tried = READERS[kind](text, name)
+    for kind in likely_formats(text):
+        tried = kind.read(text, name)
         if isinstance(tried.data, dict) and not tried.failed:
             return tried
         if best is None or (isinstance(tried.data, dict) and not isinstance(best.data, dict)):
             best = tried
     return best or Document(name, text)
-
-
-def _likely(text: str) -> list[str]:
-    start = text.lstrip(" \t\r\n")
-    return ["json", "json5", "kdl", "yaml"] if start.startswith(("{", "//", "/*")) else ["yaml", "kdl", "json5"]

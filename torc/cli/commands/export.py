@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Annotated, BinaryIO, cast
 
 import typer
 
@@ -64,11 +64,9 @@ def export(
 
 def _export_spec(opened: Torc, number: int, path: Path, to_stdout: bool) -> int:
     from torc.files import write_whole
-    from torc.spec.compiler import SUFFIXES
+    from torc.spec.formats import Format, format_to_write
 
-    form: Any = "yaml" if to_stdout else SUFFIXES.get(path.suffix.lower())
-    if form is None:
-        raise Invalid(f"`{path.suffix}` is no format of specs", hint="end the name in .yaml, .json, .json5 or .kdl")
+    form = Format.YAML if to_stdout else format_to_write(path)
     found = opened.send(ExportSpec(workflow_id=number, format=form))
     if to_stdout:
         print_document(found.text)

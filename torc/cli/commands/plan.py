@@ -9,7 +9,8 @@ import typer
 
 from torc.cli import rendering
 from torc.cli.connection import torc, workflow_id
-from torc.cli.session import SESSION, looks_like_spec
+from torc.cli.session import SESSION
+from torc.cli.spec_files import looks_like_spec
 from torc.cli.terminal import print_document
 from torc.client import workloads
 from torc.errors import Invalid

@@ -14,7 +14,8 @@ from torc.api.base import Torc
 from torc.cli import rendering
 from torc.cli.connection import Server, database_of, server_of, torc, workflow_id
 from torc.cli.options.amounts import memory_bytes, seconds
-from torc.cli.session import SESSION, looks_like_spec
+from torc.cli.session import SESSION
+from torc.cli.spec_files import looks_like_spec
 from torc.cli.store_wait import DEFAULT_SECONDS, ServerWait, torc_when_it_answers, wait_seconds
 from torc.errors import Invalid
 from torc.workflow.exit_codes import signal_name, signal_of

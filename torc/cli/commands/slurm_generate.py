@@ -10,16 +10,16 @@ import typer
 from torc.cli import allocation_plan, rendering
 from torc.cli.options.allocation_plans import Account, Planning, options_of
 from torc.cli.options.groups import grouped
-from torc.cli.session import SESSION, read_spec
+from torc.cli.session import SESSION
+from torc.cli.spec_files import read_spec
 from torc.cli.terminal import print_document
 from torc.errors import Conflict, Invalid
+from torc.spec.formats import SUFFIXES
 
 
 @grouped
 def generate(
-    spec: Annotated[
-        str, typer.Argument(metavar="SPEC", help="A spec (.yaml, .json, .json5, .kdl), or - for standard input.")
-    ],
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help=f"A spec ({SUFFIXES}), or - for standard input.")],
     account: Account = None,
     output: Annotated[
         Path | None,
@@ -47,23 +47,19 @@ def _generate(spec: str, output: Path | None, force: bool, planning: Planning, w
     from torc.planning.demand import due_jobs
     from torc.schedulers.slurm.allocation_planning import plan
     from torc.schedulers.slurm.plan_spec import with_plan
-    from torc.spec.compiler import SUFFIXES, parse_spec
+    from torc.spec.compiler import parse_spec
+    from torc.spec.formats import format_to_write
     from torc.spec.writer import write_spec
 
     if spec == "-":
         raise Invalid("`torc slurm generate` reads a file", hint="save the spec, and name it")
-    form = SUFFIXES.get((output or Path(spec)).suffix.lower())
-    if form is None:
-        raise Invalid(
-            f"`{(output or Path(spec)).suffix}` is no format of specs",
-            hint="end the name in .yaml, .json, .json5 or .kdl",
-        )
+    form = format_to_write(output or spec)
     if output is not None and output.exists() and not force:
         raise Conflict(f"{output} already exists", hint="use --force to overwrite it")
     cluster, source = planning.cluster()
     compiled(spec)
     text, kind, name = read_spec(spec)
-    parsed, _ = parse_spec(text, format=kind, name=name)  # type: ignore[arg-type]
+    parsed, _ = parse_spec(text, format=kind, name=name)
     assert parsed is not None, "it was compiled"
     parsed = _without_schedulers(parsed)
     expanded = _expanded(write_spec(parsed, "json"), name)

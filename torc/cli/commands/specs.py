@@ -13,13 +13,13 @@ import typer
 
 from torc.cli import rendering
 from torc.cli.connection import torc
-from torc.cli.session import SESSION, read_spec
+from torc.cli.session import SESSION
+from torc.cli.spec_files import read_spec
 from torc.cli.terminal import print_json, style
 from torc.errors import Conflict, Invalid
+from torc.spec.formats import SUFFIXES, Format
 
-Spec = Annotated[
-    str, typer.Argument(metavar="SPEC", help="A spec (.yaml, .json, .json5, .kdl), or - for standard input.")
-]
+Spec = Annotated[str, typer.Argument(metavar="SPEC", help=f"A spec ({SUFFIXES}), or - for standard input.")]
 
 
 def reader_beside(name: str) -> Callable[[str], str]:
@@ -32,7 +32,7 @@ def reader_beside(name: str) -> Callable[[str], str]:
     return read
 
 
-def compiled(path: str) -> tuple[Any, list[Any], str, str | None, str]:
+def compiled(path: str) -> tuple[Any, list[Any], str, Format | None, str]:
     """Compile a spec: plan, diagnostics, text, format, name. Raises Invalid with the rendered diagnostics."""
     from torc.runner.symbolic_links import links_of
     from torc.spec.compiler import compile_spec
@@ -40,10 +40,10 @@ def compiled(path: str) -> tuple[Any, list[Any], str, str | None, str]:
 
     text, form, name = read_spec(path)
     read, here = reader_beside(name), os.getcwd()
-    plan, found = compile_spec(text, format=form, name=name, read=read, place=placing(here))  # type: ignore[arg-type]
+    plan, found = compile_spec(text, format=form, name=name, read=read, place=placing(here))
     links = None if plan is None else links_of([file.path for file in plan.files], here)
     if links:
-        plan, found = compile_spec(text, format=form, name=name, read=read, place=placing(here, links))  # type: ignore[arg-type]
+        plan, found = compile_spec(text, format=form, name=name, read=read, place=placing(here, links))
     if plan is None:
         errors = [problem for problem in found if problem.severity == "error"]
         raise Invalid(
@@ -70,10 +70,10 @@ def checked_spec(path: str) -> tuple[Any, Any]:
     for problem in found:
         rendering.note(_rendered(problem))
     read = reader_beside(name)
-    files = [SourceFile(path=file, text=read(file)) for file in external_files(text, format=form)]  # type: ignore[arg-type]
+    files = [SourceFile(path=file, text=read(file)) for file in external_files(text, format=form)]
     here = os.getcwd()
     links = links_of([file.path for file in made.files], here)
-    request = CreateWorkflow(spec=text, format=form, name=name, files=files, directory=here, links=links)  # type: ignore[arg-type]
+    request = CreateWorkflow(spec=text, format=form, name=name, files=files, directory=here, links=links)
     return made, request
 
 
@@ -137,17 +137,16 @@ def convert(
     Example: torc convert sweep.yaml -o sweep.kdl
     """
     from torc.files import write_whole
-    from torc.spec.compiler import SUFFIXES, parse_spec
+    from torc.spec.compiler import parse_spec
+    from torc.spec.formats import format_to_write
     from torc.spec.writer import write_spec
 
-    form = SUFFIXES.get(output.suffix.lower())
-    if form is None:
-        raise Invalid(f"`{output.suffix}` is no format of specs", hint="end the name in .yaml, .json, .json5 or .kdl")
+    form = format_to_write(output)
     if output.exists() and not force:
         raise Conflict(f"{output} already exists", hint="use --force to overwrite it")
     compiled(spec) if spec != "-" else None
     text, source, name = read_spec(spec)
-    parsed, found = parse_spec(text, format=source, name=name)  # type: ignore[arg-type]
+    parsed, found = parse_spec(text, format=source, name=name)
     if parsed is None:
         raise Invalid(f"{name} is not valid", rendered=[problem.render() for problem in found])
     write_whole(output, write_spec(parsed, form).encode())

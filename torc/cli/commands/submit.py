@@ -11,7 +11,8 @@ from torc.cli.commands.run import OutputDir
 from torc.cli.connection import torc, workflow_id
 from torc.cli.options.allocation_plans import Account, Planning
 from torc.cli.options.groups import grouped
-from torc.cli.session import SESSION, looks_like_spec
+from torc.cli.session import SESSION
+from torc.cli.spec_files import looks_like_spec
 
 Server = Annotated[
     str | None,
