@@ -25,6 +25,7 @@ from torc.api.allocations import (
 from torc.api.diagnosis import ExplainJob
 from torc.api.recovery import RecoverWorkflow
 from torc.api.runs import ListResults, ListRunners, RegisterRunner, StartRun
+from torc.api.workflows import ArchiveWorkflow, CancelWorkflow
 from torc.client.embedded import Embedded
 from torc.errors import Conflict, NotFound
 from torc.failures.retry import MAX_LOSSES
@@ -100,6 +101,26 @@ def test_what_a_firing_asked_for_is_recorded_once(torc: Embedded) -> None:
     number = workflow(torc, "a")
     ask = RecordAllocations(workflow_id=number, allocations=[ASKED], firing_id=5)
     assert [item.id for item in torc.send(ask)] == [item.id for item in torc.send(ask)]
+
+
+def test_nothing_is_asked_for_and_no_runner_enters_while_a_workflow_is_archived(torc: Embedded) -> None:
+    number = workflow(torc, "a")
+    torc.send(StartRun(workflow_id=number))
+    torc.send(ArchiveWorkflow(workflow_id=number))
+    with pytest.raises(Conflict, match="archived") as refused:
+        torc.send(RecordAllocations(workflow_id=number, allocations=[ASKED]))
+    assert refused.value.hint == f"bring it back: torc workflows archive {number} --undo"
+    with pytest.raises(Conflict, match="archived"):
+        torc.send(
+            RegisterRunner(
+                workflow_id=number, host="here", pid=1, process_started="1", boot_id="boot", capacity=NODE, kind="slurm"
+            )
+        )
+    torc.send(ArchiveWorkflow(workflow_id=number, archived=False))
+    torc.send(CancelWorkflow(workflow_id=number))
+    with pytest.raises(Conflict, match="canceled") as refused:
+        torc.send(RecordAllocations(workflow_id=number, allocations=[ASKED]))
+    assert refused.value.hint == f"reset it first: torc workflows reset {number}"
 
 
 def test_an_allocation_that_was_not_reported_is_found_by_its_mark(torc: Embedded) -> None:

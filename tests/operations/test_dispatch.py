@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 from tests.support.workflows import finish, get, run_all, states, workflow
@@ -11,6 +12,8 @@ from torc.api.registry import REQUESTS
 from torc.client.embedded import Embedded
 from torc.operations.dispatch import HANDLERS
 from torc.operations.handlers import load, module_of
+from torc.operations.transaction import Tx
+from torc.workflow.access import Rights
 
 
 def test_every_request_is_answered_where_it_is_looked_for() -> None:
@@ -45,3 +48,10 @@ def test_the_vocabulary_runs_a_workflow(torc: Embedded) -> None:
     assert states(torc, wf) == "a:completed b:ready c:blocked d:blocked"
     assert run_all(torc, wf).state == "completed"
     assert get(torc, wf).counts.total == 4
+
+
+def test_rights_are_added_to_a_transaction_and_nothing_of_it_is_lost() -> None:
+    filled = {field.name: object() for field in fields(Tx)}
+    tx = Tx(**filled)
+    rights = Rights("ada", 1, is_admin=False, scope="read")
+    assert tx.with_rights(rights) == replace(tx, rights=rights)

@@ -6,7 +6,6 @@ Everything is asked of the database in the transaction of the request: what was 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -56,7 +55,7 @@ def admit_kind(tx: Tx, kind: type[Request[Any]], number: int | None) -> Tx:
     rights = rights_of(tx)
     if rights is None:
         return tx
-    tx = replace(tx, rights=rights)
+    tx = tx.with_rights(rights)
     subject = subject_of(kind)
     held = None
     if subject is not None:

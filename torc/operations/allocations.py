@@ -11,13 +11,12 @@ from sqlalchemy import RowMapping
 
 from torc.api import allocations as api
 from torc.api.base import Page
-from torc.errors import Conflict
 from torc.operations.access import require_visible
 from torc.operations.actions import take_scheduling
 from torc.operations.allocation_rows import allocation_row, allocations_of
 from torc.operations.dispatch import Tx, answers
 from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_row
-from torc.operations.runs import give_up
+from torc.operations.runs import cannot_start, give_up
 from torc.planning.allocation_outcomes import OF_NODES, told_by_the_end
 from torc.planning.allocations import (
     DEFERRED,
@@ -40,6 +39,7 @@ from torc.store import allocations as stored_allocations
 from torc.store import runners as runner_rows
 from torc.store.allocations import AllocationFilter
 from torc.store.id_blocks import take_ids
+from torc.workflow.lifecycle import may_start_jobs
 
 _COPIED = (
     "name",
@@ -64,9 +64,8 @@ def record_allocations(tx: Tx, request: api.RecordAllocations) -> list[api.Alloc
     firing, number = request.firing_id, len(request.allocations)
     if firing is not None and not take_scheduling(tx, row["id"], firing, number):
         return []
-    if row["is_archived"] or row["is_canceled"]:
-        what = "archived" if row["is_archived"] else "canceled"
-        raise Conflict(f"workflow {row['id']} is {what}", hint=f"reset it first: torc workflows reset {row['id']}")
+    if not may_start_jobs(row):
+        raise cannot_start(row)
     first = take_ids(tx.db, "allocation", len(request.allocations))
     for at, new in enumerate(request.allocations):
         number = first + at

@@ -7,13 +7,14 @@ from torc.operations.dispatch import Tx, answers
 from torc.operations.row_mapping import workflow_row
 from torc.store import actions, demand, named
 from torc.store.json_columns import loads
+from torc.workflow.lifecycle import may_start_jobs
 
 
 @answers(ListDueScheduling)
 def list_due_scheduling(tx: Tx, request: ListDueScheduling) -> list[DueScheduling]:
     """List what is due; nothing, when the run is over. An action for local schedulers asks for nothing."""
     row = workflow_row(tx, request.workflow_id)
-    if row["is_canceled"] or row["is_archived"] or row["ended_at"] is not None:
+    if not may_start_jobs(row) or row["ended_at"] is not None:
         return []
     due = actions.due_scheduling(tx.db, row["id"], row["run_id"])
     schedulers = {}

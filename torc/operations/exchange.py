@@ -30,6 +30,7 @@ from torc.store.claims import ClaimRequest, choose
 from torc.store.json_columns import loads
 from torc.store.transitions import Transitions
 from torc.workflow.exit_codes import counted
+from torc.workflow.lifecycle import may_start_jobs
 from torc.workflow.packing import Candidate
 from torc.workflow.resources import Pool
 from torc.workflow.states import Event, State
@@ -117,7 +118,7 @@ def _give_work(context: ReportContext, kind: str, labels: Mapping[str, str]) -> 
     firings = unfinished(tx, workflow["id"])
     assignments: list[Assignment] = []
     next_due: float | None = None
-    if not (request.stopping or workflow["is_canceled"] or holds_jobs_back(firings, request.runner_id)):
+    if may_start_jobs(workflow) and not (request.stopping or holds_jobs_back(firings, request.runner_id)):
         next_due = context.moves.wake_due(tx.now)
         assignments = _claim(context, kind, labels)
         if not assignments and kind == "slurm" and _take_up_interrupted(context):

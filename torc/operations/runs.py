@@ -36,6 +36,7 @@ from torc.store import workflows as workflow_rows
 from torc.store.id_blocks import take_ids
 from torc.store.json_columns import loads
 from torc.store.transitions import Transitions
+from torc.workflow.lifecycle import start_block
 from torc.workflow.states import Event, State
 
 #: a runner that does not renew its lease for so long has lost its jobs
@@ -44,14 +45,24 @@ LEASE_SECONDS = 60.0
 _PLAIN = ("workflow_id", "kind", "host", "pid", "process_started", "boot_id", "allocation_id", "node", "job_token_hash")
 
 
+def cannot_start(row: RowMapping) -> Conflict:
+    """Return the error that says why no job of a workflow may start now, and what to do."""
+    block = start_block(row)
+    ways = {
+        "archived": f"bring it back: torc workflows archive {row['id']} --undo",
+        "canceled": f"reset it first: torc workflows reset {row['id']}",
+    }
+    return Conflict(f"workflow {row['id']} is {block}", hint=ways[block] if block else "try again")
+
+
 @answers(StartRun)
 def start_run(tx: Tx, request: StartRun) -> Workflow:
     """Begin a run, or go on with one that was interrupted."""
     row = workflow_row(tx, request.workflow_id, lock=True)
-    if row["is_archived"]:
-        raise Conflict(
-            f"workflow {row['id']} is archived", hint=f"bring it back: torc workflows archive {row['id']} --undo"
-        )
+    if (
+        start_block(row) == "archived"
+    ):  # a workflow that was canceled has nothing to run, unless something was reset since
+        raise cannot_start(row)
     expire_leases(tx, row)
     if row["charged_to"] is not None:
         forget_old_charge(tx, row)
@@ -83,6 +94,8 @@ def register_runner(tx: Tx, request: RegisterRunner) -> Runner:
     row = workflow_row(tx, request.workflow_id, lock=True)
     if not row["is_begun"] and row["run_id"] == 0:
         raise Conflict(f"workflow {row['id']} has not been started", hint="begin a run first")
+    if start_block(row) == "archived":
+        raise cannot_start(row)
     if request.allocation_id is not None:
         enter_allocation(tx, row["id"], request.allocation_id, request.node)
     runner_id = take_ids(tx.db, "runner")  # from here on, no other runner can be entered before this one is
