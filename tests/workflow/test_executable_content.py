@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -56,6 +58,18 @@ def test_jobs_of_no_template_are_one_kind_only_when_equal_to_the_letter_and_the_
     assert [kind.num_jobs for kind in kinds_of(jobs, {})] == [1, 2, 5]
     text = shown(*jobs)
     assert "* 5 jobs: a0, a1, a2, a3 and 1 more, all the same" in text
+
+
+def test_text_that_looks_like_a_place_is_told_from_one() -> None:
+    jobs = [job(f"j{n}", f"echo {{{{1}}}} {{{n}}} {{{{{n}}}}} x{n}y{{{{ 22 }}}}") for n in (3, 4)]
+    text = shown(*jobs, templates={each.name: "j" for each in jobs})
+    assert r"  | echo \x7b{1}} \x7b{{1}}\x7d {\x7b{{1}}\x7d} x{{1}}y\x7b{ 22 }}" in text
+    assert "  {{1}}: 3, 4" in text
+    assert re.findall(r"\{\{[0-9]+\}\}", text) == ["{{1}}"] * 4
+    alike = shown(job("a", "echo {{1}} {{name}} {1}"), job("b", "echo {{1}} {{name}} {1}"))
+    assert r"  | echo \x7b{1}} {{name}} {1}" in alike
+    changed = ExecutableContent([], [], [], changed=[(job("a", "echo {{1}}"), job("a", "echo {{2}}"))])
+    assert r"  - echo \x7b{1}}" in document_of("s", changed, {}).text
 
 
 def test_texts_of_others_cannot_look_like_lines_of_the_document() -> None:

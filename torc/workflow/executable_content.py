@@ -1,7 +1,8 @@
 """What somebody has to see before they agree to a change: everything that would run, whole, and a digest of just that.
 
 Jobs are put together only where they are expansions of one template of the spec, or the same to the letter. Of the jobs of a
-template the text is shown with numbered places where it differs, and every value of each place. Nothing is cut: what is rare
+template the text is shown with numbered places, `{{1}}`, where it differs, and every value of each place; text that looks the same
+has a brace written out. Nothing is cut: what is rare
 comes first, and what a change takes away comes before all. Every line that others wrote stands behind a bar, so that no text
 can look like a line of the document itself. Not for reading the store (`torc.operations.executable_content`) or for who agreed.
 """
@@ -105,6 +106,7 @@ _TOKEN = re.compile(r"[0-9]+|[A-Za-z_]+|\s+|.", re.DOTALL)
 _INSIDE_AT_END = re.compile(r"(?:(?<![0-9])[0-9]++|(?<![A-Za-z_])[A-Za-z_]++|(?<!\s)\s++)\Z")
 _INSIDE_AT_START = re.compile(r"\A(?:[0-9]+|[A-Za-z_]+|\s+)")
 _WHOLE = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z")
+_LIKE_A_PLACE = re.compile(r"\{(?=\{[ \t]{0,16}[0-9]++[ \t]{0,16}\}\})")
 _MOST_IN_SHORT = 4
 _MOST_COMPARED = 50
 
@@ -290,7 +292,7 @@ def _of_template(template: str, members: Sequence[ShownJob]) -> Iterator[ShownKi
         for at, (what, _) in enumerate(form):
             text, places = _with_places([tokens[at] for tokens in found], len(values))
             values += places
-            lines += _lines(((what, text),))
+            lines += _lines(((what, text),), has_places=True)
         places_lines = [f"  {{{{{number}}}}}: {shown}" for number, shown in enumerate(values, 1)]
         yield ShownKind(count, [f"* {_jobs(count)} of the template {visible(template)}", *lines, *places_lines])
 
@@ -318,16 +320,31 @@ def _common(one: str, other: str) -> str:
 
 def _with_places(rows: Sequence[Sequence[str]], first: int) -> tuple[str, list[str]]:
     """Return a text with numbered places where rows of tokens differ, and the values of each place."""
-    text, shown, known = [], list[str](), dict[tuple[str, ...], int]()
+    text, same = list[str](), list[str]()
+    shown, known = list[str](), dict[tuple[str, ...], int]()
     for column in zip(*rows, strict=True):
         if len(set(column)) == 1:
-            text.append(column[0])
+            same.append(column[0])
             continue
         if column not in known:
             known[column] = first + len(shown) + 1
             shown.append(_values(column))
-        text.append(f"{{{{{known[column]}}}}}")
-    return "".join(text), shown
+        text += [_beside_places("".join(same), text, is_last=False), f"{{{{{known[column]}}}}}"]
+        same.clear()
+    return "".join([*text, _beside_places("".join(same), text, is_last=True)]), shown
+
+
+def _beside_places(text: str, before: Sequence[str], *, is_last: bool) -> str:
+    """Write out the braces of a text that would make it look like a place, alone or together with one beside it."""
+    text = _without_places(text)
+    if before and text.startswith("}"):
+        text = f"\\x7d{text[1:]}"
+    return f"{text[:-1]}\\x7b" if text.endswith("{") and not is_last else text
+
+
+def _without_places(text: str) -> str:
+    """Write out a brace of what looks like a place and is none: a command may hold `{{1}}` itself."""
+    return _LIKE_A_PLACE.sub(r"\\x7b", text)
 
 
 def _values(column: Sequence[str]) -> str:
@@ -337,21 +354,21 @@ def _values(column: Sequence[str]) -> str:
         numbers = sorted(map(int, distinct))
         if numbers[-1] - numbers[0] + 1 == len(numbers):
             return f"every whole number from {numbers[0]} to {numbers[-1]}"
-    return ", ".join(visible(value, in_line=True) for value in distinct)
+    return ", ".join(visible(_without_places(value), in_line=True) for value in distinct)
 
 
 def _jobs(count: int) -> str:
     return f"{count:,} job{'' if count == 1 else 's'}"
 
 
-def _lines(parts: Parts) -> list[str]:
+def _lines(parts: Parts, *, has_places: bool = False) -> list[str]:
     lines = []
     for what, text in parts:
         if what != "command":
             name = what.removeprefix("env ")
             warned = " (makes programs run code)" if what.startswith("env ") and executes(name) else ""
             lines.append(f"  {visible(what)}{warned}:")
-        lines += [_barred(line) for line in text.split("\n")]
+        lines += [_barred(line) for line in (text if has_places else _without_places(text)).split("\n")]
     return lines
 
 
@@ -366,8 +383,8 @@ def _difference(before: ShownJob, after: ShownJob) -> list[str]:
         if old.get(what) == new.get(what):
             continue
         lines.append(f"  {visible(what)}, old -> new:")
-        lines += [f"  - {visible(line)}" for line in old.get(what, "(none)").split("\n")]
-        lines += [f"  + {visible(line)}" for line in new.get(what, "(none)").split("\n")]
+        lines += [f"  - {visible(line)}" for line in _without_places(old.get(what, "(none)")).split("\n")]
+        lines += [f"  + {visible(line)}" for line in _without_places(new.get(what, "(none)")).split("\n")]
     return lines
 
 

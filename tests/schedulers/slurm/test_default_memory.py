@@ -14,9 +14,11 @@ from tests.support.program import Program
 from tests.support.slurm import Slurm
 from tests.support.stores import open_sqlite
 from tests.support.workflows import create
+from torc.api.allocations import RecordAllocations
 from torc.api.runs import NodeCapacity, RegisterRunner, StartRun
 from torc.client.embedded import Embedded
 from torc.planning.reserve import memory_for_jobs
+from torc.schedulers.slurm.autoscaling import stranded_of
 from torc.schedulers.slurm.discovery import cluster_from
 from torc.schedulers.slurm.follow import as_submitted
 from torc.schedulers.slurm.output_parser import parse_scontrol
@@ -24,6 +26,7 @@ from torc.schedulers.slurm.partition_choice import default_memory
 from torc.schedulers.slurm.partitions import Cluster
 from torc.schedulers.slurm.request import AllocationRequest
 from torc.schedulers.slurm.resubmission import WaitingGroup
+from torc.schedulers.slurm.submission import new_allocation
 from torc.schedulers.slurm.unfit_jobs import unfit_jobs
 from torc.workflow.resources import ResourceRequest
 
@@ -79,6 +82,30 @@ def test_memory_is_asked_for_where_the_default_holds_no_job() -> None:
     assert _submitted(50) == (ASKED, 1, None), "they fit as it is"
     longer, _, changed = _submitted(50, walltime_seconds=60)
     assert longer.memory_bytes_per_node is None and changed is not None and "memory" not in changed
+
+
+@pytest.mark.parametrize(
+    ("mib", "changes", "is_stranded"),
+    [
+        (500, {}, True),  # the default is 200 MiB
+        (50, {}, False),
+        (500, {"cpus_per_node": 8}, False),  # 800 MiB
+        (500, {"partition": "node"}, False),
+        (500, {"memory_bytes_per_node": 1000 * MIB}, False),
+        (5000, {"cpus_per_node": None}, False),  # the whole node
+    ],
+)
+def test_open_allocations_that_ask_for_no_memory_hold_what_fits_into_the_default(
+    stored: Embedded, mib: int, changes: dict[str, Any], is_stranded: bool
+) -> None:
+    number = create(stored, {"name": "w", "jobs": [{"name": "a", "command": "true"}]}).id
+    stored.send(StartRun(workflow_id=number))
+    asked = new_allocation(replace(ASKED, **changes))
+    open_ = stored.send(RecordAllocations(workflow_id=number, allocations=[asked]))
+    waiting = [WaitingGroup(None, 3, ResourceRequest(num_cpus=1, memory_bytes=mib * MIB, runtime_seconds=60))]
+    cluster = _cluster(DefMemPerCPU="100")
+    found = stranded_of(waiting, open_, lambda request: default_memory(request, cluster))
+    assert found == (waiting if is_stranded else [])
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from torc.schedulers.slurm.resubmission import WaitingGroup, fits, further, node
 from torc.schedulers.slurm.scheduler_specs import request_of
 from torc.schedulers.slurm.submission import request_of as recorded_request
 from torc.schedulers.slurm.submission import submit
+from torc.workflow.resources import ResourceRequest
 
 _log = logging.getLogger(__name__)
 DEFAULT_THRESHOLD, DEFAULT_COOLDOWN, DEFAULT_STRANDED = 5, 1800.0, 7200.0
@@ -163,11 +164,12 @@ class StrandedJobs:
     clock: Callable[[], float] = time.monotonic
     _since: float | None = None
     _asked_at: float | None = None
+    _defaults: dict[AllocationRequest, int] = field(default_factory=dict)
 
     def step(self, open_: Sequence[Allocation]) -> list[Allocation]:
         """Look at what waits, and ask for what it needs. Raises Unavailable."""
         now = self.clock()
-        stranded = stranded_of(waiting_jobs(self.torc, self.workflow_id), open_)
+        stranded = stranded_of(waiting_jobs(self.torc, self.workflow_id), open_, self._default_memory)
         number = sum(group.num_jobs for group in stranded)
         if not number:
             self._since = None
@@ -188,12 +190,27 @@ class StrandedJobs:
         self._asked_at, self._since = now, None
         return made
 
+    def _default_memory(self, request: AllocationRequest) -> int | None:
+        """Ask the cluster once for each kind of request: this is looked at every few seconds."""
+        found = self._defaults.get(request) or self.cluster.default_memory(request)
+        if found is not None:
+            self._defaults[request] = found
+        return found
 
-def stranded_of(waiting: Sequence[WaitingGroup], open_: Sequence[Allocation]) -> list[WaitingGroup]:
+
+def stranded_of(
+    waiting: Sequence[WaitingGroup],
+    open_: Sequence[Allocation],
+    default_memory: Callable[[AllocationRequest], int | None],
+) -> list[WaitingGroup]:
     """Return the ready jobs that no open allocation can take: too large, or for others."""
     asked = [(item.scheduler, recorded_request(item)) for item in open_ if item.cancel_requested_at is None]
+
+    def holds(request: AllocationRequest, job: ResourceRequest) -> bool:
+        return fits(request, job) and fits(with_default_memory(request, default_memory), job)
+
     return [
         group
         for group in waiting
-        if not any(group.scheduler in {None, name} and fits(request, group.request) for name, request in asked)
+        if not any(group.scheduler in {None, name} and holds(request, group.request) for name, request in asked)
     ]
