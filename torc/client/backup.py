@@ -26,7 +26,7 @@ from torc.errors import Conflict, Invalid, NotFound, StoreLost, TorcError, Unava
 from torc.store import schema_version
 from torc.store.engine import open_store
 from torc.store.file_guard import copies, damage, what_to_do
-from torc.store.sqlite_copy import BESIDE, copy, opened, remove, sync
+from torc.store.sqlite_copy import BESIDE, copy, hosts_of_runners, remove, sync
 from torc.units import human_bytes
 
 _LOG = logging.getLogger(__name__)
@@ -252,10 +252,9 @@ def _has_open(pid: str, wanted: set[str]) -> bool:
 
 def _runners_elsewhere(path: Path) -> list[str]:
     """Name other machines whose runners say that they work with a database, as far as it can be read."""
-    query = "SELECT DISTINCT host FROM runner WHERE is_active AND lease_expires_at > ? AND host <> ? ORDER BY host"
+    here = socket.gethostname()
     try:
-        with contextlib.closing(opened(path)) as db:
-            return [row[0] for row in db.execute(query, (time.time(), socket.gethostname()))]
+        return [host for host in hosts_of_runners(path, time.time()) if host != here]
     except sqlite3.Error:
         return []
 

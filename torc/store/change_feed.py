@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import Any
 
 from sqlalchemy import Connection, text
 
+from torc.store import events
 from torc.store.engine import Store
 
 
@@ -34,7 +34,6 @@ _REACH = {
     "user_data_updated": ChangeScope.NOBODY,
     "file_updated": ChangeScope.NOBODY,
 }
-_LAST = "SELECT coalesce(max(id), 0) FROM event WHERE workflow_id = :id"
 _TYPES = "SELECT DISTINCT type FROM event WHERE workflow_id = :id AND id > :last"
 
 
@@ -58,7 +57,7 @@ class ChangeFeed:
         found: dict[int, ChangeScope] = {}
         with self._store.dialect.begin_read(self._store.engine) as db:
             for workflow_id in watched:
-                last = self._newest(db, workflow_id)
+                last = events.last_id(db, self._store.dialect, workflow_id)
                 before = self._last.get(workflow_id)
                 self._last[workflow_id] = last
                 if before is None:
@@ -75,10 +74,6 @@ class ChangeFeed:
         """Give back the connection."""
         if self._connection is not None:
             self._connection.close()
-
-    def _newest(self, db: Connection, workflow_id: int) -> int:
-        rows: list[Any] = self._store.dialect.fetch(db, _LAST, {"id": workflow_id})
-        return int(rows[0][0])
 
     def _may_have_changed(self) -> bool:
         """Ask SQLite whether anything was committed at all, which costs some microseconds."""

@@ -64,6 +64,12 @@ def last_id(db: Connection, dialect: Dialect, workflow_id: int) -> int:
     return int(dialect.fetch(db, _LAST_ID, {"id": workflow_id})[0][0])
 
 
+def last_id_of(db: Connection, dialect: Dialect, workflow_id: int, kind: str, *, after: int = 0) -> int:
+    """Return the id of the last event of one type, behind another event; 0: there is none."""
+    values = {"id": workflow_id, "type": kind, "after": after}
+    return int(dialect.fetch(db, f"{_LAST_ID} AND type = :type AND id > :after", values)[0][0])
+
+
 def add_events(
     db: Connection, dialect: Dialect, workflow_id: int, now: float, actor: str, happenings: Sequence[EventRecord]
 ) -> None:

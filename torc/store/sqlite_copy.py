@@ -65,6 +65,13 @@ def check(path: Path) -> int:
         return int(db.execute("SELECT count(*) FROM workflow").fetchone()[0])
 
 
+def hosts_of_runners(path: Path, now: float) -> list[str]:
+    """Return the machines whose runners say that they work with a database. Raises sqlite3.Error."""
+    query = "SELECT DISTINCT host FROM runner WHERE is_active AND lease_expires_at > ? ORDER BY host"
+    with contextlib.closing(opened(path)) as db:
+        return [host for (host,) in db.execute(query, (now,))]
+
+
 def remove(path: Path) -> None:
     """Remove a file, and what SQLite keeps beside it."""
     for name in (path.name, *(path.name + end for end in BESIDE)):
