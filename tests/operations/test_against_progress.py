@@ -17,7 +17,7 @@ from tests.support.graphs import acyclic_prerequisites, plain_graph
 from tests.support.workflows import ended, exchange, runner
 from torc.api.jobs import ActOnJobs, ListJobs
 from torc.api.runs import EndRunner, Finished, JobAttempt, Outcome, Started, StartRun
-from torc.api.workflows import CancelWorkflow, CheckWorkflow, CreateWorkflow, GetGraph
+from torc.api.workflows import CancelWorkflow, CheckWorkflow, CreateWorkflow, GetGraph, ResetWorkflow
 from torc.client.embedded import Embedded
 from torc.errors import Conflict
 from torc.failures.retry import MAX_LOSSES
@@ -151,6 +151,17 @@ class Twins:
         ]
         self.board.apply(Event.CANCELED, open_ones)
 
+    def reset_all(self, pick: random.Random) -> None:
+        """Reset the whole workflow under its runner, which loses what it holds."""
+        self.torc.send(ResetWorkflow(workflow_id=self.wf, force=True))
+        self.board.apply(Event.RELEASED, self.held(State.PENDING))
+        self.board.apply(Event.RETRIED, self.held(State.RUNNING))
+        self.board.reset([at for at, state in enumerate(self.board.states) if state is not State.DISABLED])
+        self.compare()
+        self.attempts.clear()
+        self.losses.clear()
+        self.runner = runner(self.torc, self.wf)
+
     def die(self, pick: random.Random) -> None:
         """Lose the runner: what it only held is free again, what it ran is retried, but for the fourth time."""
         self.torc.send(EndRunner(workflow_id=self.wf, runner_id=self.runner, reason="died"))
@@ -179,6 +190,7 @@ STEPS = {
     "go_on": 2,
     "die": 1,
     "cancel_all": 0.2,
+    "reset_all": 0.5,
 }
 
 

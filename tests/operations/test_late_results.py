@@ -12,7 +12,14 @@ from torc.api.data import ListUserData, SetUserData
 from torc.api.events import ListEvents
 from torc.api.jobs import ActOnJobs, UpdateJob
 from torc.api.runs import Assignment, Delivered, DeliverResults, EndRunner, Finished, GetRunner, ListResults, StartRun
-from torc.api.workflows import CheckWorkflow, GetWorkflow, ReinitializeWorkflow, ResetWorkflow, UpdateWorkflow
+from torc.api.workflows import (
+    CancelWorkflow,
+    CheckWorkflow,
+    GetWorkflow,
+    ReinitializeWorkflow,
+    ResetWorkflow,
+    UpdateWorkflow,
+)
 from torc.client.embedded import Embedded
 from torc.errors import Conflict
 from torc.failures.retry import DIED
@@ -144,6 +151,24 @@ def test_a_result_from_before_its_job_was_reset_or_changed_does_not_count_though
     (given,) = exchange(torc, number, again, limit=1).assignments
     exchange(torc, number, again, finished=[succeeded(job_id, given.attempt)], limit=0)
     assert states(torc, number) == "a:completed"
+    assert torc.send(CheckWorkflow(workflow_id=number)) == []
+
+
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole workflow", "some jobs"])
+def test_a_result_of_an_attempt_that_was_canceled_before_it_began_does_not_count_after_a_reset(
+    torc: Embedded, is_whole: bool
+) -> None:
+    number = workflow(torc, "a", "other")
+    runner_id = runner(torc, number)
+    (given, _) = exchange(torc, number, runner_id, limit=2).assignments
+    torc.send(CancelWorkflow(workflow_id=number))
+    torc.send(EndRunner(workflow_id=number, runner_id=runner_id, reason="lease ended"))
+    if is_whole:
+        torc.send(ResetWorkflow(workflow_id=number))
+    else:
+        torc.send(ActOnJobs(workflow_id=number, job_ids=[given.job_id], action="reset"))
+    assert deliver(torc, number, runner_id, succeeded(given.job_id)).num_counted == 0
+    assert states(torc, number).split()[0] == "a:ready"
     assert torc.send(CheckWorkflow(workflow_id=number)) == []
 
 

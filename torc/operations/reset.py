@@ -18,8 +18,6 @@ from torc.store import runners as runner_rows
 from torc.store.transitions import JobStatus, Transitions
 from torc.workflow.states import FINISHED, HELD, UNSUCCESSFUL, Event, State, moves
 
-_UNFINISHED = ("uninitialized", "blocked", "ready", "pending", "running", "pending_failed", "terminated")
-
 
 def downstream(tx: Tx, ids: Collection[int]) -> set[int]:
     """Return the jobs behind some jobs, those themselves included, one layer of gates at a time."""
@@ -39,27 +37,25 @@ def changes_of(
     tx: Tx, workflow_id: int, before: Mapping[int, State], reasons: Mapping[int, str], limit: int, *, applied: bool
 ) -> Changes:
     """Compare the states of jobs with what they were."""
-    query = text(f"SELECT id, name, state FROM job WHERE id IN {tx.dialect.id_list} ORDER BY id")
-    rows = [
-        row
-        for row in tx.db.execute(query, {"ids": tx.dialect.ids(before)})
-        if State(row[2]) is not before[row[0]] or row[0] in reasons
-    ]
+    now = all_states(tx, workflow_id)
+    changed = sorted(job for job, state in before.items() if job in now and (now[job] is not state or job in reasons))
+    query = f"SELECT id, name FROM job WHERE id IN {tx.dialect.id_list}"
+    names = {row[0]: row[1] for row in tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(changed[:limit])})}
     run_id = workflow_row(tx, workflow_id)["run_id"]
     return Changes(
         applied=applied,
         run_id=run_id,
         changes=[
             Change(
-                job_id=row[0],
-                job_name=row[1],
-                state=before[row[0]],
-                new_state=State(row[2]),
-                reason=reasons.get(row[0], "follows from the others"),
+                job_id=job,
+                job_name=names[job],
+                state=before[job],
+                new_state=now[job],
+                reason=reasons.get(job, "follows from the others"),
             )
-            for row in rows[:limit]
+            for job in changed[:limit]
         ],
-        total=len(rows),
+        total=len(changed),
     )
 
 
@@ -132,7 +128,10 @@ def make_due(
     among = {"ids": tx.dialect.ids(chosen)}
     end_runners(tx, workflow, "jobs that it ran were reset", holding=[job for job in chosen if before[job] in HELD])
     moves = Transitions(tx.db, tx.dialect, workflow_id)
-    moves.reset(chosen)
+    if len(chosen) == moves.num_enabled() and all(before[job] is not State.DISABLED for job in chosen):
+        moves.reset_all()
+    else:
+        moves.reset(chosen)
     moves.finish(tx.now, tx.actor)
     goes_on = bool(workflow["is_begun"]) and runner_rows.num_active(tx.db, workflow_id) > 0
     if goes_on:
@@ -169,12 +168,8 @@ def initialize_workflow(tx: Tx, request: InitializeWorkflow) -> Workflow:
 def cancel_workflow(tx: Tx, request: CancelWorkflow) -> Workflow:
     """Cancel every job that has not finished."""
     row = workflow_row(tx, request.workflow_id, lock=True)
-    states = ", ".join(f"'{state}'" for state in _UNFINISHED)
-    found = text(f"SELECT id FROM job WHERE workflow_id = :id AND state IN ({states}) AND NOT counted")
     moved = Transitions(tx.db, tx.dialect, row["id"])
-    canceled = moved.apply(
-        Event.CANCELED, [job[0] for job in tx.db.execute(found, {"id": row["id"]})], reason=f"canceled by {tx.actor}"
-    )
+    canceled = moved.cancel_all(reason=f"canceled by {tx.actor}")
     moved.finish(tx.now, tx.actor, has_job_actions=bool(row["has_job_actions"]))
     if canceled:
         tx.db.execute(

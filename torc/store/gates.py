@@ -53,6 +53,21 @@ def count_on(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[in
     return [gate for gate, _, _ in held]
 
 
+def open_all(db: Connection, dialect: Dialect, workflow_id: int) -> None:
+    """Open every gate of a workflow of which all jobs are counted off."""
+    query = "UPDATE gate SET remaining = 0 WHERE workflow_id = :id AND remaining <> 0"
+    dialect.run(db, query, {"id": workflow_id})
+
+
+def shut_all(db: Connection, dialect: Dialect, workflow_id: int, but: Collection[int]) -> set[int]:
+    """Let all jobs of a workflow hold their gates shut again, but for some. Returns the gates that are open then."""
+    values = {"id": workflow_id}
+    dialect.run(db, "UPDATE gate SET remaining = total WHERE workflow_id = :id AND remaining <> total", values)
+    count_off(db, dialect, but)
+    rows = dialect.fetch(db, "SELECT id FROM gate WHERE workflow_id = :id AND remaining = 0", values)
+    return {row[0] for row in rows}
+
+
 def _held(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[tuple[int, int, int]]:
     if not jobs:
         return []

@@ -42,11 +42,47 @@ _LOGGED = {
 _DUE_AGAIN = frozenset({Event.RETRIED, Event.RELEASED, Event.RESUMED})
 _READY_NOW = (Event.GATE_OPENED, Event.RESET_READY, *_DUE_AGAIN)
 
+#: making a State of each of 300,000 texts takes longer than reading them
+_STATES = {state.value: state for state in State}
+
 _OUTDATED = "the job was changed or reset before anything was known of the end of this attempt"
 _CLOSE = f"UPDATE attempt SET detail = :why WHERE reason = '{RUNNER_LOST}' AND detail IS NULL AND job_id IN "
 _USE_UP = (
     "UPDATE job SET attempt = attempt + 1 WHERE attempt > 0 AND runner_id IS NULL AND state IN ('ready', 'blocked') AND NOT EXISTS "
     "(SELECT 1 FROM attempt a WHERE a.job_id = job.id AND a.attempt = job.attempt) AND id IN "
+)
+
+_NUM_ENABLED = "SELECT coalesce(sum(count), 0) FROM job_count WHERE workflow_id = :id AND state <> 'disabled'"
+
+# -- all jobs of a workflow: no ids go to and fro, and the table is read in its own order
+_IDS = "SELECT min(id), max(id) FROM job WHERE workflow_id = :id"
+_ALL = "workflow_id = :id AND id BETWEEN :first AND :last"
+_UNCOUNTED = f"SELECT id, state FROM job WHERE {_ALL} AND NOT counted"
+_HELD_ANY = (
+    f"SELECT id FROM job WHERE {_ALL} AND runner_id IS NOT NULL AND state NOT IN ('blocked', 'disabled') LIMIT 1"
+)
+_ALL_GATED = f"SELECT id, state, gate_id FROM job WHERE {_ALL} AND state <> 'blocked'"
+_CANCEL_ALL = (
+    "UPDATE job SET state = :state, counted = true, reason = :reason, "
+    "runner_id = CASE WHEN state IN ({stopped}) THEN runner_id END "
+    f"WHERE {_ALL} AND NOT counted"
+)
+_GATE_IS_OPEN = (
+    "(gate_id IS NULL OR gate_id IN (SELECT g.id FROM gate g WHERE g.workflow_id = :id AND g.remaining = 0))"
+)
+_RESET_ALL = (
+    f"UPDATE job SET state = CASE WHEN {_GATE_IS_OPEN} THEN 'ready' ELSE 'blocked' END, counted = false, reason = NULL, "
+    "return_code = NULL, started_at = NULL, recovery = NULL, due_at = NULL, fingerprint = NULL "
+    f"WHERE {_ALL} AND state NOT IN ('blocked', 'disabled') AND NOT (state = 'ready' AND {_GATE_IS_OPEN})"
+)
+_HURRY_ALL = "UPDATE job SET due_at = NULL WHERE workflow_id = :id AND due_at IS NOT NULL"
+_CLOSE_ALL = (
+    f"UPDATE attempt SET detail = :why WHERE workflow_id = :id AND reason = '{RUNNER_LOST}' AND detail IS NULL "
+    "AND job_id NOT IN (SELECT id FROM job WHERE workflow_id = :id AND state = 'disabled')"
+)
+_USE_UP_ALL = (
+    f"UPDATE job SET attempt = attempt + 1 WHERE {_ALL} AND attempt > 0 AND state NOT IN ('completed', 'failed', 'disabled') "
+    "AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.job_id = job.id AND a.attempt = job.attempt)"
 )
 
 
@@ -112,7 +148,11 @@ class Transitions:
     def now(self, ids: Collection[int]) -> dict[int, JobStatus]:
         """Return where jobs stand. Ids without a job are absent."""
         rows = self.dialect.fetch(self.db, _NOW + self.dialect.id_list, {"ids": self.dialect.ids(ids)})
-        return {row[0]: JobStatus(row[0], State(row[1]), bool(row[2]), *row[3:]) for row in rows}
+        return {row[0]: JobStatus(row[0], _STATES[row[1]], bool(row[2]), *row[3:]) for row in rows}
+
+    def num_enabled(self) -> int:
+        """Return how many jobs the workflow has that are not disabled, as it stood before the moves of this transaction."""
+        return int(self.dialect.fetch(self.db, _NUM_ENABLED, {"id": self.workflow_id})[0][0])
 
     def interrupted(self) -> list[int]:
         """Return the ids of the jobs that were interrupted and are to be continued."""
@@ -225,6 +265,34 @@ class Transitions:
         after = self.dialect.fetch(self.db, _FIRST_DUE, values)[0][0]
         return None if after is None else float(after)
 
+    def cancel_all(self, *, reason: str | None = None) -> list[int]:
+        """Cancel every job that has not finished. Returns their ids.
+
+        None is left that anything could follow for: every gate is open, and nobody waits behind it.
+        """
+        whole = self._whole()
+        if whole is None:
+            return []
+        legal = _legal(Event.CANCELED)
+        groups: dict[State, list[int]] = defaultdict(list)
+        for job_id, state in self.dialect.fetch(self.db, _UNCOUNTED, whole):
+            groups[_STATES[state]].append(job_id)
+        if not groups:
+            return []
+        stopped = ", ".join(f"'{state}'" for state, (_, effects) in legal.items() if Effect.STOP_ATTEMPT in effects)
+        values = {**whole, "state": State.CANCELED.value, "reason": reason}
+        self.dialect.run(self.db, _CANCEL_ALL.format(stopped=stopped), values)
+        gates.open_all(self.db, self.dialect, self.workflow_id)
+        for state, ids in groups.items():
+            target, _ = transition(state, Event.CANCELED)
+            self._note(Event.CANCELED, state, target, ids)
+        return [job for ids in groups.values() for job in ids]
+
+    def _whole(self) -> dict[str, int] | None:
+        """Return what the statements about all jobs are bound to; None: there are none."""
+        ((first, last),) = self.dialect.fetch(self.db, _IDS, {"id": self.workflow_id})
+        return None if first is None else {"id": self.workflow_id, "first": first, "last": last}
+
     # -- what follows -------------------------------------------------------------------------------------------
 
     def _spread(self, event: Event, ids: Sequence[int], newly_counted: Sequence[int]) -> None:
@@ -309,7 +377,7 @@ class Transitions:
         due = [job for job in self.now(ids).values() if job.state is not State.BLOCKED]
         for job in due:
             if job.runner_id is not None:
-                raise Conflict(f"job {job.id} is still held by a runner", hint="wait until it is stopped", job=job.id)
+                raise _held_still(job.id)
             transition(job.state, Event.RESET_BLOCKED)
         counted = [job.id for job in due if job.counted]
         self._uncount(counted)
@@ -322,6 +390,34 @@ class Transitions:
         self._move(Event.RESET_BLOCKED, State.READY, behind)
         self.close_lost([*(job.id for job in due), *behind])
         self.cancel_spoiled([job.id for job in waiting])
+
+    def reset_all(self) -> None:
+        """Make all jobs due again but those that are disabled, as `reset` does. Raises Conflict."""
+        whole = self._whole()
+        if whole is None:
+            return
+        held = self.dialect.fetch(self.db, _HELD_ANY, whole)
+        if held:
+            raise _held_still(held[0][0])
+        found: dict[State, list[tuple[int, int | None]]] = defaultdict(list)
+        for job_id, state, gate_id in self.dialect.fetch(self.db, _ALL_GATED, whole):
+            found[_STATES[state]].append((job_id, gate_id))
+        disabled = [job_id for job_id, _ in found.pop(State.DISABLED, ())]
+        for state in found:
+            transition(state, Event.RESET_BLOCKED)
+        opened = gates.shut_all(self.db, self.dialect, self.workflow_id, disabled)
+        self.dialect.run(self.db, _CLOSE_ALL, {**whole, "why": _OUTDATED})
+        self.dialect.run(
+            self.db, _USE_UP_ALL, whole
+        )  # before finished jobs, whose attempts are known, look like others
+        self.dialect.run(self.db, _RESET_ALL, whole)
+        self.dialect.run(self.db, _HURRY_ALL, whole)
+        for state, jobs in found.items():
+            ready = [job_id for job_id, gate_id in jobs if gate_id is None or gate_id in opened]
+            waiting = [job_id for job_id, gate_id in jobs if gate_id is not None and gate_id not in opened]
+            if state is not State.READY:
+                self._note(Event.RESET_READY, state, State.READY, ready)
+            self._note(Event.RESET_BLOCKED, state, State.BLOCKED, waiting)
 
     def close_lost(self, ids: Collection[int]) -> None:
         """Let results of attempts that were lost with their runners count no more: what was to run has changed since."""
@@ -391,6 +487,10 @@ class Transitions:
                     "UPDATE action SET remaining = remaining - :n WHERE id = :id",
                     [{"id": action, "n": n} for action, n in reached.items()],
                 )
+
+
+def _held_still(job_id: int) -> Conflict:
+    return Conflict(f"job {job_id} is still held by a runner", hint="wait until it is stopped", job=job_id)
 
 
 @cache
