@@ -19,7 +19,7 @@ def workflow_schema() -> dict[str, Any]:
     defaults = schema["properties"]["slurm_defaults"]
     _defaults_object(defaults)["propertyNames"] = {"not": {"enum": list(MANAGED)}}
     properties = {
-        "$schema": {"type": "string", "description": "Names this schema, for editors."},
+        "$schema": {"type": "string", "description": "The URL of this schema, for editors."},
         **schema["properties"],
     }
     return {
