@@ -10,9 +10,11 @@ from sqlalchemy import Connection, RowMapping, text
 
 from torc.store.conditions import Conditions
 from torc.store.dialect import Dialect
+from torc.store.json_columns import loads
 from torc.store.workflows import IN_WORKFLOW
 
 _GET = text(f"SELECT * FROM event WHERE id = :id AND {IN_WORKFLOW.format('event')}")
+_AFTER = text("SELECT type, actor FROM event WHERE workflow_id = :id AND id > :after ORDER BY id LIMIT :n")
 _LAST_ID = "SELECT coalesce(max(id), 0) FROM event WHERE workflow_id = :id"
 _INSERT = (
     "INSERT INTO event (workflow_id, time, type, actor, job_id, data) "
@@ -57,6 +59,37 @@ def page(db: Connection, dialect: Dialect, workflow_id: int, wanted: EventFilter
     order = "DESC" if wanted.newest_first else "ASC"
     query = text(f"SELECT * FROM event WHERE {where} ORDER BY id {order} LIMIT :n")
     return db.execute(query, {**where.values, "n": limit}).mappings().all()
+
+
+class TypedEvent(NamedTuple):
+    """What an event of a known type says."""
+
+    id: int
+    type: str
+    data: Mapping[str, Any]
+
+
+def of_types(
+    db: Connection,
+    dialect: Dialect,
+    workflow_id: int,
+    types: Sequence[str],
+    *,
+    after: int = 0,
+    newest_first: bool = False,
+) -> list[TypedEvent]:
+    """Return the events of some types behind another event. The types are names of this project's."""
+    query = (
+        "SELECT id, type, data FROM event WHERE workflow_id = :id AND id > :after "
+        f"AND type IN ({', '.join(map(repr, types))}) ORDER BY id {'DESC' if newest_first else 'ASC'}"
+    )
+    found = dialect.fetch(db, query, {"id": workflow_id, "after": after})
+    return [TypedEvent(number, kind, loads(data, {})) for number, kind, data in found]
+
+
+def after(db: Connection, workflow_id: int, event_id: int, limit: int) -> Sequence[RowMapping]:
+    """Return the first events behind one (`type`, `actor`)."""
+    return db.execute(_AFTER, {"id": workflow_id, "after": event_id, "n": limit}).mappings().all()
 
 
 def last_id(db: Connection, dialect: Dialect, workflow_id: int) -> int:
