@@ -27,6 +27,16 @@ FACT = FileObservation(True, 10, 1000, "aa")
 TOUCHED = FileObservation(True, 10, 2000)
 
 
+def prints(
+    command: str,
+    script: str | None = None,
+    env: Mapping[str, str] | None = None,
+    user_data: Mapping[str, object] | None = None,
+) -> str:
+    executed = {"command": command, "invocation_script": script, "env": env or {}}
+    return fingerprint(executed, user_data or {})
+
+
 def cannot_tell(path: str) -> None:
     return None
 
@@ -50,8 +60,8 @@ class Case:
         jobs = JobFacts(
             names=names,
             states=[self.states.get(name, State.COMPLETED) for name in names],
-            recorded=[fingerprint("true", None, {}, {})] * len(names),
-            current=[fingerprint(self.commands.get(name, "true"), None, {}, {}) for name in names],
+            recorded=[prints("true")] * len(names),
+            current=[prints(self.commands.get(name, "true")) for name in names],
             input_set_of=[number if members else None for number, members in enumerate(sets)],
             input_sets=sets,
             outputs=[[paths.index(path) for path in self.writes.get(name, ())] for name in names],
@@ -151,8 +161,8 @@ def test_what_reruns_is_what_changed_and_all_behind_it(prerequisites: list[list[
     jobs = JobFacts(
         names=[f"j{job}" for job in range(count)],
         states=[State.COMPLETED] * count,
-        recorded=[fingerprint("old", None, {}, {})] * count,
-        current=[fingerprint("new" if job in changed else "old", None, {}, {}) for job in range(count)],
+        recorded=[prints("old")] * count,
+        current=[prints("new" if job in changed else "old") for job in range(count)],
         input_set_of=[None] * count,
         input_sets=[],
         outputs=[()] * count,
@@ -181,7 +191,7 @@ def test_fingerprints_are_equal_exactly_when_what_they_are_of_is(
     one: tuple[str, str | None, dict[str, str], dict[str, object]],
     other: tuple[str, str | None, dict[str, str], dict[str, object]],
 ) -> None:
-    a, b = fingerprint(*one), fingerprint(*other)
+    a, b = prints(*one), prints(*other)
     assert (a == b) == (repr(_sorted(one)) == repr(_sorted(other)))
     assert (fingerprint_changes(a, b) == ()) == (a == b)
 
@@ -193,12 +203,12 @@ def _sorted(value: object) -> object:
 
 
 def test_the_order_of_variables_does_not_matter() -> None:
-    assert fingerprint("c", None, {"A": "1", "B": "2"}, {}) == fingerprint("c", None, {"B": "2", "A": "1"}, {})
+    assert prints("c", None, {"A": "1", "B": "2"}, {}) == prints("c", None, {"B": "2", "A": "1"}, {})
 
 
 def test_a_fingerprint_tells_what_changed_by_name() -> None:
-    old = fingerprint("c", None, {"A": "1"}, {"x": 1, "y": [2]})
-    new = fingerprint("d", "bash", {"A": "2"}, {"x": 1, "y": [3], "z": 4})
+    old = prints("c", None, {"A": "1"}, {"x": 1, "y": [2]})
+    new = prints("d", "bash", {"A": "2"}, {"x": 1, "y": [3], "z": 4})
     assert fingerprint_changes(old, new) == (
         "command changed",
         "invocation script changed",
@@ -210,6 +220,6 @@ def test_a_fingerprint_tells_what_changed_by_name() -> None:
 
 def test_a_fingerprint_stays_short_however_much_user_data_is_read() -> None:
     many = {f"name_{number}": number for number in range(1000)}
-    old, new = fingerprint("c", None, {}, many), fingerprint("c", None, {}, many | {"name_7": 0})
+    old, new = prints("c", None, {}, many), prints("c", None, {}, many | {"name_7": 0})
     assert len(old) < 200
     assert fingerprint_changes(old, new) == ("user data changed",)

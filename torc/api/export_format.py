@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torc.errors import Invalid
+from torc.spec.plan import JOB_FIELDS
 from torc.workflow.exit_codes import counted
 from torc.workflow.states import State
 
-FORMAT, VERSION = "torc-workflow", 4
+FORMAT = "torc-workflow"
 _LARGEST = 2**63 - 1
 
 
@@ -47,6 +48,8 @@ def _columns(described: str) -> tuple[Column, ...]:
     return tuple(found)
 
 
+#: fields of jobs that are as old as this version, or older, are written out below; later ones follow them
+_WRITTEN_OUT = 4
 #: in the order of the file: what is referred to comes first
 TABLES: dict[str, tuple[Column, ...]] = {
     "requirement": _columns(
@@ -65,7 +68,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         "requirement_id:@requirement gate_id:?@gate input_set_id:?@input_set failure_handler_id:?@named "
         "scheduler_id:?@named cancel_on_blocking_job_failure:bool supports_termination:bool has_outputs:bool "
         "state:state counted:bool attempt:count runner_id:?~runner started_at:?float return_code:?exit_code reason:?text "
-        "recovery:?object fingerprint:?text keep_background_processes:?bool due_at:?float"
+        "recovery:?object fingerprint:?text keep_background_processes:?bool due_at:?float "
+        + " ".join(f"{field.name}:?{field.kind}" for field in JOB_FIELDS if field.exported_since > _WRITTEN_OUT)
     ),
     "file": _columns("id:id name:text path:text producer_job_id:?~job size_bytes:?count mtime_ns:?int sha256:?text"),
     "user_data": _columns("id:id name:text data:?json_text is_ephemeral:bool producer_job_id:?~job"),
@@ -95,9 +99,10 @@ NESTED = frozenset({"object", "list"})
 _SINCE = {
     ("attempt", "slurm_state"): 2,
     ("attempt", "requirement_id"): 3,
-    ("job", "keep_background_processes"): 4,
     ("job", "due_at"): 4,
+    **{("job", field.name): field.exported_since for field in JOB_FIELDS},
 }
+VERSION = max(_SINCE.values())
 #: the fields of the workflow in the header
 WORKFLOW = _columns(
     "name:text user:text description:?text project:?text meta:object env:object settings:object directory:text run_id:count "

@@ -4,32 +4,46 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from torc.api.base import MEDIUM, Page, Request, Value, request
+from torc.api.base import MEDIUM, MODEL, Page, Request, Value, request
 from torc.api.workflows import Changes
 from torc.workflow.states import State
 
 
-class Job(Value):
-    """A stored job. Lists leave out the relations (`depends_on` and below); GetJob has them."""
+class ClaimedFields(BaseModel):
+    """The fields of a job (`torc.spec.plan.JOB_FIELDS`) that runners are given."""
 
-    id: int
-    workflow_id: int
-    name: str
+    model_config = MODEL
     command: str
-    state: State
-    attempt: int = Field(description="number of the current or last attempt, 0 before the first; grows over all runs")
-    priority: int
-    requirement_id: int
-    requirement_name: str
     invocation_script: str | None = None
     env: dict[str, str] = {}
+    supports_termination: bool = False
+    keep_background_processes: bool = False
+
+
+class JobFields(ClaimedFields):
+    """The fields of a job, and the names of what it refers to."""
+
+    priority: int = Field(0, ge=0, le=2**31 - 1)
     failure_handler: str | None = None
     scheduler: str | None = None
     cancel_on_blocking_job_failure: bool = True
-    supports_termination: bool = False
-    keep_background_processes: bool = False
+
+
+class _Identity(Value):
+    id: int
+    workflow_id: int
+    name: str
+
+
+class Job(JobFields, _Identity):
+    """A stored job. Lists leave out the relations (`depends_on` and below); GetJob has them."""
+
+    state: State
+    attempt: int = Field(description="number of the current or last attempt, 0 before the first; grows over all runs")
+    requirement_id: int
+    requirement_name: str
     runner_id: int | None = Field(None, description="the runner that holds it, while pending or running")
     started_at: float | None = Field(None, description="start of the current or last attempt")
     due_at: float | None = Field(None, description="of a retry that has to wait: nobody gets it before")
@@ -63,7 +77,7 @@ class GetJob(Request[Job]):
 
 
 @request("POST", "/workflows/{workflow_id}/jobs", access="write")
-class CreateJob(Request[Job]):
+class CreateJob(JobFields, Request[Job]):
     """Add a job to a stored workflow. It becomes blocked or ready at once."""
 
     workflow_id: int
@@ -77,14 +91,6 @@ class CreateJob(Request[Job]):
     requirement: str | None = Field(
         None, description="name of a requirement class; default: the workflow's default class"
     )
-    priority: int = Field(0, ge=0, le=2**31 - 1)
-    env: dict[str, str] = {}
-    invocation_script: str | None = None
-    failure_handler: str | None = None
-    scheduler: str | None = None
-    cancel_on_blocking_job_failure: bool = True
-    supports_termination: bool = False
-    keep_background_processes: bool = False
 
 
 @request("PATCH", "/jobs/{job_id}", access="write")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from torc.api.base import LARGE, Page, Request, Value, request
+from torc.api.jobs import ClaimedFields
 from torc.api.provenance import Surroundings
 from torc.api.workflows import Workflow
 from torc.workflow.exit_codes import counted
@@ -152,15 +153,13 @@ class Usage(Value):
     peak_gpu_memory_bytes: int | None = Field(None, description="in use on the GPUs that it was given")
 
 
-class Assignment(Value):
+class Assignment(ClaimedFields, Value):
     """One attempt that the runner has to make."""
 
     job_id: int
     name: str
     attempt: int
-    command: str
     request: ResourceRequest
-    invocation_script: str | None = None
     env: dict[str, str] = Field({}, description="the job's own; the workflow's comes with RunnerSettings")
     outputs: list[str] = Field(
         [], description="paths that must exist after success, relative to the workflow's directory"
@@ -170,8 +169,6 @@ class Assignment(Value):
         description="paths that other jobs have written, a hundred at most: told to runners in allocations, for a shared file "
         "system may show them late",
     )
-    supports_termination: bool = False
-    keep_background_processes: bool = False
     recovery_script: str | None = Field(
         None, description="to run first: this attempt is a retry by a rule that has one"
     )

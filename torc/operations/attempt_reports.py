@@ -10,34 +10,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import RowMapping
 
 from torc.api.runs import Exchange, Finished, JobAttempt
-from torc.failures.retry import RUNNER_LOST, RetryDecision
+from torc.failures.retry import RetryDecision
 from torc.operations.dispatch import Tx
 from torc.operations.failure_handlers import handle
+from torc.store import attempts, jobs
 from torc.store.transitions import AttemptEnd, JobStatus, Transitions
 from torc.workflow.states import HELD, Event, State
-
-#: Once for each (job, attempt). What is known of an attempt that was given up with its runner is filled in when it is
-#: reported after all; that it was given up stays.
-_ATTEMPT = (
-    "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, return_code, reason, detail, rule, "
-    "is_current, started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, usage, "
-    "stderr_tail, stderr_line, stdout_tail, stdout_line, slurm_state, requirement_id) "
-    "VALUES (:workflow_id, :job_id, :run_id, :attempt, :runner_id, :state, :return_code, :reason, :detail, "
-    ":rule, :is_current, :started_at, :ended_at, :wall_seconds, :user_cpu_seconds, :system_cpu_seconds, "
-    ":peak_memory_bytes, :usage, :stderr_tail, :stderr_line, :stdout_tail, :stdout_line, :slurm_state, :requirement_id) "
-    "ON CONFLICT (job_id, attempt) DO UPDATE SET slurm_state = coalesce(attempt.slurm_state, excluded.slurm_state), "
-    "return_code = excluded.return_code, detail = 'reported ' || excluded.state || ' after its runner was given up', "
-    "started_at = excluded.started_at, ended_at = excluded.ended_at, wall_seconds = excluded.wall_seconds, "
-    "user_cpu_seconds = excluded.user_cpu_seconds, system_cpu_seconds = excluded.system_cpu_seconds, "
-    "peak_memory_bytes = excluded.peak_memory_bytes, usage = excluded.usage, stderr_tail = excluded.stderr_tail, "
-    "stderr_line = excluded.stderr_line, stdout_tail = excluded.stdout_tail, stdout_line = excluded.stdout_line "
-    f"WHERE attempt.reason = '{RUNNER_LOST}' AND attempt.detail IS NULL"
-)
-_NOT_BEGUN = "UPDATE job SET attempt = attempt - 1 WHERE id IN "
-_LET_GO = (
-    "UPDATE job SET runner_id = NULL WHERE id = :job_id AND attempt = :attempt AND runner_id = :runner_id "
-    "AND state = 'canceled'"
-)
 
 #: what of the usage has a column of its own
 _COLUMNS = {"user_cpu_seconds", "system_cpu_seconds", "peak_memory_bytes"}
@@ -70,21 +48,21 @@ def take_reports(reports: ReportContext) -> tuple[int, int]:
     finished: dict[int, Finished] = {}
     for report in request.finished:
         finished.setdefault(report.job_id, report)  # the first one counts, in the same message too
-    jobs = reports.moves.now(
+    known = reports.moves.now(
         {item.job_id for part in (finished.values(), request.started, request.released) for item in part}
     )
-    ours = {job.id: job for job in jobs.values() if job.runner_id == request.runner_id}
+    ours = {job.id: job for job in known.values() if job.runner_id == request.runner_id}
     started = {
         item.job_id: item.started_at
         for item in request.started
         if item.job_id not in finished and _is_at(ours, item, {State.PENDING})
     }
-    reports.moves.start(started, jobs)
+    reports.moves.start(started, known)
     released = [item for item in request.released if item.job_id not in finished and item.job_id not in started]
     pending = [item.job_id for item in released if _is_at(ours, item, {State.PENDING})]
     _give_back(reports, pending)
     _let_go(reports, [item for item in released if _is_at(ours, item, {State.CANCELED})])
-    return take_finished(reports, finished.values(), jobs, ours)
+    return take_finished(reports, finished.values(), known, ours)
 
 
 def _give_back(reports: ReportContext, ids: Sequence[int]) -> None:
@@ -94,26 +72,25 @@ def _give_back(reports: ReportContext, ids: Sequence[int]) -> None:
     something. Not for what a runner merely does not know of: it may have ended, and a store that crashed forgotten it.
     """
     reports.moves.apply(Event.RELEASED, ids)
-    if ids:
-        dialect = reports.tx.dialect
-        dialect.run(reports.tx.db, _NOT_BEGUN + dialect.id_list, {"ids": dialect.ids(ids)})
+    jobs.take_back_attempts(reports.tx.db, reports.tx.dialect, ids)
 
 
-def _is_at(jobs: Mapping[int, JobStatus], item: Any, states: Collection[State]) -> bool:
-    job = jobs.get(item.job_id)
+def _is_at(known: Mapping[int, JobStatus], item: Any, states: Collection[State]) -> bool:
+    job = known.get(item.job_id)
     return job is not None and job.attempt == item.attempt and job.state in states
 
 
 def _let_go(reports: ReportContext, items: Collection[JobAttempt | Finished]) -> None:
     """Take canceled jobs from the runner: it has stopped them."""
-    if items:
-        runner_id = reports.request.runner_id
-        rows = [{"job_id": item.job_id, "attempt": item.attempt, "runner_id": runner_id} for item in items]
-        reports.tx.dialect.run_many(reports.tx.db, _LET_GO, rows)
+    stopped = {item.job_id: item.attempt for item in items}
+    jobs.release_canceled(reports.tx.db, reports.tx.dialect, reports.request.runner_id, stopped)
 
 
 def take_finished(
-    reports: ReportContext, finished: Collection[Finished], jobs: Mapping[int, JobStatus], ours: Mapping[int, JobStatus]
+    reports: ReportContext,
+    finished: Collection[Finished],
+    known: Mapping[int, JobStatus],
+    ours: Mapping[int, JobStatus],
 ) -> tuple[int, int]:
     """Apply ends of attempts of `ours`, and record the others; returns how many succeeded and how many did not."""
     rows: list[dict[str, Any]] = []
@@ -121,7 +98,7 @@ def take_finished(
     stopped: list[Finished] = []
     completed = failed = 0
     for item in finished:
-        job = jobs.get(item.job_id)
+        job = known.get(item.job_id)
         if job is None or not 1 <= item.attempt <= job.attempt:
             continue  # deleted meanwhile, or never given to anybody
         decision = RetryDecision(Event.CANCELED)
@@ -138,11 +115,10 @@ def take_finished(
         rows.append(
             _attempt_row(reports, item, decision, is_current=is_current) | {"requirement_id": job.requirement_id}
         )
-    if rows:
-        reports.tx.dialect.run_many(reports.tx.db, _ATTEMPT, rows)
+    attempts.record(reports.tx.db, reports.tx.dialect, rows)
     _let_go(reports, stopped)
     for event, ended in ends.items():
-        reports.moves.end(event, ended, jobs)
+        reports.moves.end(event, ended, known)
     return completed, failed
 
 

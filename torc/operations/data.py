@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api import data as api
 from torc.api.base import Page
@@ -24,13 +22,12 @@ from torc.operations.named_objects import (
 )
 from torc.operations.row_mapping import workflow_row
 from torc.spec import model
-from torc.store.json_columns import loads
+from torc.store import files, inputs
+from torc.store.json_columns import dumps, loads
 from torc.workflow.staleness import FileObservation, to_record
 
-_PRODUCER = "(SELECT j.name FROM job j WHERE j.id = t.producer_job_id) AS producer"
-FILE = ObjectKind("file", "file", "files", columns=f"t.*, {_PRODUCER}")
-USER_DATA = ObjectKind("user_data", "user data", "user-data", columns=f"t.*, {_PRODUCER}")
-_READ = "EXISTS (SELECT 1 FROM input_file i WHERE i.file_id = t.id)"
+FILE = ObjectKind("file", "file", "files")
+USER_DATA = ObjectKind("user_data", "user data", "user-data")
 
 
 # -- files ------------------------------------------------------------------------------------------------------
@@ -52,14 +49,8 @@ def _file(row: RowMapping, num_consumers: int | None = None) -> api.File:
 @answers(api.ListFiles)
 def list_files(tx: Tx, request: api.ListFiles) -> Page[api.File]:
     """List files."""
-    where = ""
-    if request.required_existing:
-        where += " AND t.producer_job_id IS NULL"
-    if request.required_existing or request.read:
-        where += f" AND {_READ}"
-    if request.written:
-        where += " AND t.producer_job_id IS NOT NULL"
-    rows, cursor = page_of(tx, FILE, request, where)
+    also = files.conditions(required_existing=request.required_existing, read=request.read, written=request.written)
+    rows, cursor = page_of(tx, FILE, request, also)
     return Page(items=[_file(row) for row in rows], cursor=cursor)
 
 
@@ -67,13 +58,7 @@ def list_files(tx: Tx, request: api.ListFiles) -> Page[api.File]:
 def get_file(tx: Tx, request: api.GetFile) -> api.File:
     """Get one file."""
     row = part_row(tx, FILE, request.file_id)
-    count = tx.db.execute(
-        text(
-            "SELECT count(*) FROM job WHERE input_set_id IN (SELECT input_set_id FROM input_file WHERE file_id = :id)"
-        ),
-        {"id": request.file_id},
-    ).scalar_one()
-    return _file(row, count)
+    return _file(row, inputs.num_readers(tx.db, tx.dialect, "file", request.file_id))
 
 
 @answers(api.CreateFile)
@@ -99,57 +84,31 @@ def update_file(tx: Tx, request: api.UpdateFile) -> api.File:
 @answers(api.DeleteFile)
 def delete_file(tx: Tx, request: api.DeleteFile) -> None:
     """Delete a file that nobody uses."""
-    delete_part(
-        tx,
-        FILE,
-        request.file_id,
-        ("job", "SELECT name FROM job WHERE id = (SELECT producer_job_id FROM file WHERE id = :id) LIMIT 1"),
-        (
-            "job",
-            "SELECT name FROM job WHERE input_set_id IN "
-            "(SELECT input_set_id FROM input_file WHERE file_id = :id) LIMIT 1",
-        ),
-    )
-
-
-_RECORDED = text(
-    "SELECT f.id, f.path, f.size_bytes, f.mtime_ns, f.sha256, f.producer_job_id IS NULL OR p.state = 'completed' "
-    "FROM file f LEFT JOIN job p ON p.id = f.producer_job_id WHERE f.workflow_id = :id"
-)
-#: files that jobs which completed before this session have read
-_READ_BEFORE = text(
-    "SELECT DISTINCT file_id FROM input_file WHERE input_set_id IN (SELECT input_set_id FROM job "
-    "WHERE workflow_id = :id AND state = 'completed' AND input_set_id IS NOT NULL AND started_at < :since)"
-)
+    delete_part(tx, FILE, request.file_id, lambda row: inputs.first_user(tx.db, tx.dialect, "file", row["id"]))
 
 
 @answers(RecordFiles)
 def record_files(tx: Tx, request: RecordFiles) -> RecordFilesReply:
     """Record how files look, but keep what jobs that completed earlier have seen."""
     workflow_row(tx, request.workflow_id, lock=True)
-    key = {"id": request.workflow_id}
     facts = {
         fact.path: FileObservation(True, fact.size_bytes, fact.mtime_ns, fact.sha256)
         for fact in request.files
         if fact.exists
     }
-    read_before = {row[0] for row in tx.db.execute(_READ_BEFORE, {**key, "since": request.since})}
-    rows = []
+    read_before = files.read_before(tx.db, tx.dialect, request.workflow_id, request.since)
+    rows: dict[int, FileObservation] = {}
     needs_hash: dict[str, None] = {}
-    for number, path, size, mtime, digest, is_written in tx.db.execute(_RECORDED, key):
-        now = facts.get(path)
-        if now is None or not is_written:
+    for file in files.observed(tx.db, tx.dialect, request.workflow_id):
+        now = facts.get(file.path)
+        if now is None or not file.is_written:
             continue
-        recorded = None if size is None else FileObservation(True, size, mtime, digest)
-        new, needs = to_record(recorded, now, in_use=number in read_before)
+        new, needs = to_record(file.observation, now, in_use=file.id in read_before)
         if new is not None:
-            rows.append({"id": number, "size": new.size_bytes, "mtime": new.mtime_ns, "digest": new.sha256})
+            rows[file.id] = new
         if needs:
-            needs_hash[path] = None
-    if rows:
-        tx.db.execute(
-            text("UPDATE file SET size_bytes = :size, mtime_ns = :mtime, sha256 = :digest WHERE id = :id"), rows
-        )
+            needs_hash[file.path] = None
+    files.record(tx.db, tx.dialect, rows)
     return RecordFilesReply(recorded=len(rows), needs_hash=list(needs_hash))
 
 
@@ -183,7 +142,7 @@ def get_user_data(tx: Tx, request: api.GetUserData) -> api.UserData:
 @answers(api.CreateUserData)
 def create_user_data(tx: Tx, request: api.CreateUserData) -> api.UserData:
     """Add user data."""
-    values = {"data": _json(request.data), "is_ephemeral": request.is_ephemeral}
+    values = {"data": dumps(request.data), "is_ephemeral": request.is_ephemeral}
     number = insert_part(tx, USER_DATA, request.workflow_id, request.name, values)
     return get_user_data(tx, api.GetUserData(user_data_id=number))
 
@@ -192,32 +151,15 @@ def create_user_data(tx: Tx, request: api.CreateUserData) -> api.UserData:
 def set_user_data(tx: Tx, request: api.SetUserData) -> api.UserData:
     """Write user data."""
     row = locked_part(tx, USER_DATA, request.user_data_id)
-    if _json(loads(row["data"])) != _json(request.data):  # as texts: True == 1 to Python
-        keep_fingerprints(
-            tx,
-            row["workflow_id"],
-            "input_set_id IN (SELECT input_set_id FROM input_user_data WHERE user_data_id = :data)",
-            data=row["id"],
-        )
-        update_part(tx, USER_DATA, row, {"data": _json(request.data)})
+    if dumps(loads(row["data"])) != dumps(request.data):  # as texts: True == 1 to Python
+        keep_fingerprints(tx, row["workflow_id"], reading=[row["id"]])
+        update_part(tx, USER_DATA, row, {"data": dumps(request.data)})
     return get_user_data(tx, api.GetUserData(user_data_id=request.user_data_id))
-
-
-def _json(data: object) -> str | None:
-    return None if data is None else json.dumps(data)
 
 
 @answers(api.DeleteUserData)
 def delete_user_data(tx: Tx, request: api.DeleteUserData) -> None:
     """Delete user data that nobody uses."""
     delete_part(
-        tx,
-        USER_DATA,
-        request.user_data_id,
-        ("job", "SELECT name FROM job WHERE id = (SELECT producer_job_id FROM user_data WHERE id = :id) LIMIT 1"),
-        (
-            "job",
-            "SELECT name FROM job WHERE input_set_id IN "
-            "(SELECT input_set_id FROM input_user_data WHERE user_data_id = :id) LIMIT 1",
-        ),
+        tx, USER_DATA, request.user_data_id, lambda row: inputs.first_user(tx.db, tx.dialect, "user_data", row["id"])
     )

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api import diagnosis as api
 from torc.api.runs import NodeCapacity
@@ -15,35 +15,23 @@ from torc.failures.diagnosis import AttemptFacts, Diagnosis, Log, bounds_of, dia
 from torc.operations.dispatch import Tx, answers
 from torc.operations.pending_reasons import Queued, last_end, queued_for
 from torc.operations.row_mapping import capacity_of, request_of, workflow_row
+from torc.store import attempts, jobs, rows, runners, workflows
 from torc.store.json_columns import loads
-from torc.store.workflows import IN_WORKFLOW
 from torc.units import human_duration
 from torc.workflow.packing import never_fits
 from torc.workflow.resources import Capacity, Pool
 from torc.workflow.states import ENDED_BADLY, State
 
-_ATTEMPTS = """SELECT j.id, j.name, j.command, j.state, j.counted, j.attempt, j.due_at,
-    j.reason AS job_reason, a.state AS ending, a.reason, a.detail,
-    a.return_code, a.wall_seconds, a.peak_memory_bytes, a.stderr_tail, a.stderr_line, a.stdout_tail, a.stdout_line,
-    a.slurm_state, j.requirement_id, r.name AS requirement_name, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds
-    FROM job j JOIN requirement r ON r.id = j.requirement_id
-    LEFT JOIN attempt a ON a.job_id = j.id AND a.attempt = j.attempt"""
-#: what was interrupted is terminated and not counted off: the next run goes on with it
-_HAS_FAILED = (
-    f"j.state IN ({', '.join(repr(state.value) for state in ENDED_BADLY)}) AND (j.counted OR j.state <> 'terminated')"
-)
 _MOST_CAUSES = 20
 
 
 @answers(api.ExplainJob)
 def explain_job(tx: Tx, request: api.ExplainJob) -> api.Explanation:
     """Say why a job stands as it does."""
-    query = text(f"SELECT workflow_id FROM job WHERE id = :id AND {IN_WORKFLOW.format('job')}")
-    row = tx.db.execute(query, {"id": request.job_id}).first()
-    if row is None:
+    workflow_id = rows.workflow_of(tx.db, "job", request.job_id)
+    if workflow_id is None:
         raise NotFound(f"there is no job {request.job_id}", hint="`torc jobs list` shows what there is")
-    workflow_id = int(row[0])
-    job = tx.db.execute(text(f"{_ATTEMPTS} WHERE j.id = :id"), {"id": request.job_id}).mappings().one()
+    job = attempts.last_of_job(tx.db, request.job_id)
     state = State(job["state"])
     if state is State.TERMINATED and not job["counted"]:
         why = job["detail"] or "its runner stopped"
@@ -139,24 +127,20 @@ def diagnose_workflow(tx: Tx, request: api.DiagnoseWorkflow) -> api.Diagnoses:
         groups[found.fingerprint].append((job, found))
     ordered = sorted(groups.values(), key=lambda members: (-len(members), members[0][0]["id"]))
     counted = Counter(members[0][1].category for members in groups.values() for _ in members)
-    canceled = tx.db.execute(
-        text("SELECT count FROM job_count WHERE workflow_id = :id AND state = 'canceled'"), {"id": workflow_id}
-    ).scalar()
     return api.Diagnoses(
         workflow_id=workflow_id,
         num_failed=sum(map(len, ordered)),
         by_category=dict(counted.most_common()),
         groups=[_group(workflow_id, members, request.jobs_per_group) for members in ordered[: request.limit]],
         num_groups=len(ordered),
-        num_canceled=canceled or 0,
+        num_canceled=workflows.counts_of(tx.db, tx.dialect, workflow_id).get(State.CANCELED, 0),
     )
 
 
 def failed_jobs(tx: Tx, workflow_id: int) -> Iterator[tuple[RowMapping, Diagnosis]]:
     """Yield the failed jobs of a workflow, each with its last attempt and why that failed."""
-    query = text(f"{_ATTEMPTS} WHERE j.workflow_id = :id AND {_HAS_FAILED} ORDER BY j.id")
     known: dict[AttemptFacts, Diagnosis] = {}
-    for job in tx.db.execute(query, {"id": workflow_id}).mappings():
+    for job in attempts.failed_jobs(tx.db, workflow_id):
         facts = facts_of(job)
         found = known.get(facts)
         if found is None:
@@ -196,31 +180,11 @@ def _retry(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
 def _ready(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
     if job["due_at"] is not None and job["due_at"] > tx.now:
         return _retry(tx, workflow_id, job)
-    runners = (
-        tx.db.execute(
-            text(
-                "SELECT id, kind, host, capacity, labels, started_at FROM runner WHERE workflow_id = :id AND is_active ORDER BY id"
-            ),
-            {"id": workflow_id},
-        )
-        .mappings()
-        .all()
-    )
-    needs = (
-        tx.db.execute(
-            text(
-                "SELECT r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds, n.name AS scheduler, "
-                "j.supports_termination FROM job j "
-                "JOIN requirement r ON r.id = j.requirement_id LEFT JOIN named n ON n.id = j.scheduler_id WHERE j.id = :id"
-            ),
-            {"id": job["id"]},
-        )
-        .mappings()
-        .one()
-    )
-    allowed = [r for r in runners if _may_take(r, needs["scheduler"])]
+    active = runners.active(tx.db, workflow_id)
+    needs = jobs.needs_of(tx.db, job["id"])
+    allowed = [r for r in active if _may_take(r, needs["scheduler"])]
     queued = queued_for(tx, workflow_id, needs["scheduler"])
-    if not runners:
+    if not active:
         nobody = Queued("no runner works on its workflow", f"torc run {workflow_id} begins one")
         return _plain(workflow_id, job, *(queued or last_end(tx, workflow_id) or nobody))
     if not allowed and queued is not None:
@@ -265,10 +229,8 @@ def _may_take(runner: RowMapping, scheduler: str | None) -> bool:
 
 
 def _held(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
-    runner = tx.db.execute(
-        text("SELECT r.id, r.host FROM job j JOIN runner r ON r.id = j.runner_id WHERE j.id = :id"), {"id": job["id"]}
-    ).first()
-    where = f" by runner {runner[0]} on {runner[1]}" if runner else ""
+    runner = runners.holder_of(tx.db, job["id"])
+    where = f" by runner {runner['id']} on {runner['host']}" if runner else ""
     done = (
         "it is being run"
         if job["state"] == State.RUNNING.value
@@ -277,23 +239,13 @@ def _held(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
     return _plain(workflow_id, job, done + where, f"torc jobs logs {job['id']} -f follows it")
 
 
-#: all that a job waits for, near and far
-_UPSTREAM = """WITH RECURSIVE up(id, gate_id) AS (
-    SELECT id, gate_id FROM job WHERE id = :id
-    UNION SELECT q.id, q.gate_id FROM up JOIN gate_prerequisite p ON p.gate_id = up.gate_id JOIN job q ON q.id = p.job_id
-    WHERE {going_on})
-    SELECT j.id, j.name, j.state, j.reason FROM up JOIN job j ON j.id = up.id WHERE j.id <> :id AND {wanted} ORDER BY j.id"""
-
-
-def _causes(tx: Tx, job_id: int, going_on: str, wanted: str) -> list[api.Cause]:
-    query = text(_UPSTREAM.format(going_on=going_on, wanted=wanted))
-    rows = tx.db.execute(query, {"id": job_id}).all()
-    return [api.Cause(job_id=row[0], job_name=row[1], state=State(row[2]), reason=row[3]) for row in rows]
+def _causes(found: Sequence[jobs.JobInState]) -> list[api.Cause]:
+    return [api.Cause(job_id=job.id, job_name=job.name, state=State(job.state), reason=job.reason) for job in found]
 
 
 def _blocked(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
     """Name those at the far end: they are due, run, or have failed."""
-    causes = _causes(tx, job["id"], "NOT q.counted", "j.state <> 'blocked'")
+    causes = _causes(jobs.blocking_job(tx.db, tx.dialect, job["id"]))
     counted = Counter(cause.state.value for cause in causes)
     states = ", ".join(f"{number} {state}" for state, number in sorted(counted.items()))
     summary = f"it waits for {len(causes)} job{'s' if len(causes) != 1 else ''} ({states})"
@@ -301,9 +253,7 @@ def _blocked(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
 
 
 def _canceled(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
-    causes = _causes(
-        tx, job["id"], "q.state IN ('canceled', 'failed', 'terminated')", "j.state IN ('failed', 'terminated')"
-    )
+    causes = _causes(jobs.failed_before(tx.db, tx.dialect, job["id"]))
     if not causes:
         return _plain(workflow_id, job, "somebody canceled it", f"torc jobs reset {job['id']} runs it again")
     names = ", ".join(f"{cause.job_name} (job {cause.job_id})" for cause in causes[:3])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torc.api.runs import Assignment, Exchange, ExchangeReply, GivenUp, JobAttempt
 from torc.operations.actions import (
@@ -25,35 +24,16 @@ from torc.operations.lost_runners import RunnerLoss, lose
 from torc.operations.row_mapping import capacity_of, workflow_row
 from torc.operations.runs import LEASE_SECONDS, expire_leases, renew_leases
 from torc.operations.spending import within_budget
-from torc.store.attempt_content import user_data_hashes
+from torc.store import files, fingerprints, runners, workflows
 from torc.store.claims import ClaimRequest, choose
 from torc.store.json_columns import loads
-from torc.store.transitions import Transitions
+from torc.store.transitions import ClaimedJob, Transitions
 from torc.workflow.exit_codes import counted
 from torc.workflow.lifecycle import may_start_jobs
 from torc.workflow.packing import Candidate
 from torc.workflow.resources import Pool
 from torc.workflow.states import Event, State
 
-_RENEW = (
-    "UPDATE runner SET lease_expires_at = :lease, num_completed = num_completed + :completed, "
-    "num_failed = num_failed + :failed, last_exchange = :number WHERE id = :id"
-)
-_OTHERS_LATE = "SELECT 1 FROM runner WHERE workflow_id = :workflow_id AND is_active AND id <> :id AND lease_expires_at < :now LIMIT 1"
-_GIVEN = "SELECT id, attempt, state FROM job WHERE runner_id = :id AND state IN ('pending', 'running')"
-_BUSY_AROUND = "SELECT 1 FROM job j JOIN runner r ON r.id = j.runner_id WHERE r.allocation_id = :allocation_id AND r.is_active LIMIT 1"
-_STOPPING = "SELECT id, attempt FROM job WHERE runner_id = :id AND state = 'canceled'"
-_COUNTS = "SELECT state, count FROM job_count WHERE workflow_id = :id AND count > 0"
-_INTERRUPTED = "SELECT 1 FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted LIMIT 1"
-_ALL_INTERRUPTED = "SELECT id FROM job WHERE workflow_id = :id AND state = 'terminated' AND NOT counted"
-_END_RUN = "UPDATE workflow SET ended_at = :now, updated_at = :now WHERE id = :id AND ended_at IS NULL AND is_begun"
-#: how runners end that have ended what they had running themselves
-_ENDED_ALL = "('finished', 'stopped', 'failed', 'died')"
-_GIVEN_UP = (
-    "SELECT o.id, o.pid, o.process_started FROM runner o JOIN runner r ON r.host = o.host AND r.boot_id = o.boot_id "
-    "WHERE r.id = :id AND o.workflow_id = r.workflow_id AND o.id <> r.id AND NOT o.is_active "
-    f"AND coalesce(o.end_reason, '') NOT IN {_ENDED_ALL} ORDER BY o.id"
-)
 _MOST_INPUTS = 100
 #: nothing more happens to jobs in these by itself
 _AT_REST = frozenset({State.COMPLETED, State.FAILED, State.CANCELED, State.TERMINATED, State.DISABLED})
@@ -63,18 +43,19 @@ _AT_REST = frozenset({State.COMPLETED, State.FAILED, State.CANCELED, State.TERMI
 def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
     """Take in what a runner reports and give it what to do next."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
-    ours = {"id": request.runner_id, "workflow_id": workflow["id"], "now": tx.now}
     found = known_runner(tx, workflow, request)
-    run_id, runner_id = (found[1], request.runner_id) if found else (workflow["run_id"], None)
+    run_id, runner_id = (found.run_id, request.runner_id) if found else (workflow["run_id"], None)
     moves = Transitions(tx.db, tx.dialect, workflow["id"])
     context = ReportContext(tx, workflow, loads(workflow["settings"], {}), request, moves, run_id, runner_id)
-    if found is None or not found[0]:
+    if found is None or not found.is_active:
         take_late(context, found)
         return ExchangeReply(done=True, lease_seconds=0.0, runner_is_lost=True)
-    if _is_overtaken(request, found[8]):
+    if _is_overtaken(request, found.last_exchange):
         return ExchangeReply(done=False, lease_seconds=LEASE_SECONDS)
-    if tx.dialect.fetch(tx.db, _OTHERS_LATE, ours):
-        if found[6] < tx.now:  # its own lease has passed too: the store was away, and all were silent for that
+    if runners.others_are_late(tx.db, tx.dialect, workflow["id"], request.runner_id, tx.now):
+        if (
+            found.lease_expires_at < tx.now
+        ):  # its own lease has passed too: the store was away, and all were silent for that
             renew_leases(tx, workflow["id"])
         else:
             expire_leases(tx, workflow, but=request.runner_id)
@@ -88,19 +69,18 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
         fire_reached(tx, workflow)
     if not (request.finished or request.started or request.actions_finished or request.stopping):
         fire_for_runner(tx, workflow, request.runner_id)
-    reply = _give_work(context, found[2], loads(found[3], {}))
-    if found[2] == "slurm" and not reply.assignments:
-        around = {"allocation_id": found[4]}
-        is_idle = not (found[4] and tx.dialect.fetch(tx.db, _BUSY_AROUND, around))
-        reply = reply.model_copy(update={"idle_around": is_idle})
-    lease = {
-        "id": request.runner_id,
-        "lease": tx.now + LEASE_SECONDS,
-        "completed": completed,
-        "failed": failed,
-        "number": max(request.number, found[8]),
-    }
-    tx.dialect.run(tx.db, _RENEW, lease)
+    reply = _give_work(context, found.kind, loads(found.labels, {}))
+    if found.kind == "slurm" and not reply.assignments:
+        is_busy = found.allocation_id is not None and runners.hold_jobs_in(tx.db, tx.dialect, found.allocation_id)
+        reply = reply.model_copy(update={"idle_around": not is_busy})
+    renewal = runners.Renewal(
+        id=request.runner_id,
+        lease=tx.now + LEASE_SECONDS,
+        completed=completed,
+        failed=failed,
+        number=max(request.number, found.last_exchange),
+    )
+    runners.renew(tx.db, tx.dialect, renewal)
     return reply
 
 
@@ -124,9 +104,9 @@ def _give_work(context: ReportContext, kind: str, labels: Mapping[str, str]) -> 
         if not assignments and kind == "slurm" and _take_up_interrupted(context):
             assignments = _claim(context, kind, labels)
     context.moves.finish(tx.now, tx.actor)
-    counts = {State(row[0]): row[1] for row in tx.dialect.fetch(tx.db, _COUNTS, {"id": workflow["id"]})}
+    counts = workflows.counts_of(tx.db, tx.dialect, workflow["id"])
     done = not any(state in counts for state in (State.READY, State.PENDING, State.RUNNING))
-    to_be_continued = done and State.TERMINATED in counts and _is_interrupted(context)
+    to_be_continued = done and State.TERMINATED in counts and context.moves.has_interrupted()
     if done and not to_be_continued and counts.keys() <= _AT_REST:
         fire(tx, workflow, "on_workflow_complete")
     if done or request.stopping:
@@ -134,19 +114,18 @@ def _give_work(context: ReportContext, kind: str, labels: Mapping[str, str]) -> 
         firings = unfinished(tx, workflow["id"])
     actions = take_due(tx, workflow["id"], request.runner_id, firings)
     ours = any(firing.is_for(request.runner_id) for firing in firings)
-    ended = {"id": workflow["id"], "now": tx.now}
-    if done and not ours and not to_be_continued and tx.dialect.run(tx.db, _END_RUN, ended):
+    if done and not ours and not to_be_continued and workflows.end_run(tx.db, tx.dialect, workflow["id"], tx.now):
         tx.event(workflow["id"], "run_ended", run_id=workflow["run_id"])
     # what was given to nobody before runs nowhere
     was_begun = bool(actions) or any(item.attempt > 1 for item in assignments)
-    left = tx.dialect.fetch(tx.db, _GIVEN_UP, {"id": request.runner_id}) if was_begun else []
-    stopping = tx.dialect.fetch(tx.db, _STOPPING, {"id": request.runner_id})
+    left = runners.given_up_beside(tx.db, tx.dialect, request.runner_id) if was_begun else []
+    stopping = runners.canceled_jobs(tx.db, tx.dialect, request.runner_id)
     return ExchangeReply(
         assignments=assignments,
-        cancel=[JobAttempt(job_id=row[0], attempt=row[1]) for row in stopping],
+        cancel=[JobAttempt(job_id=job.id, attempt=job.attempt) for job in stopping],
         actions=actions,
         done=done and not ours,
-        given_up=[GivenUp(runner_id=row[0], pid=row[1], process_started=row[2]) for row in left],
+        given_up=[GivenUp(runner_id=other.id, pid=other.pid, process_started=other.process_started) for other in left],
         waiting=counts.get(State.READY, 0),
         stuck=_is_stuck(context, counts, bool(assignments or firings or next_due is not None)),
         due_seconds=None if next_due is None else max(0.0, next_due - tx.now),
@@ -161,10 +140,11 @@ def _take_back(context: ReportContext, held: Sequence[JobAttempt]) -> None:
     """
     tx, request = context.tx, context.request
     known = {(item.job_id, item.attempt) for item in held}
-    given = tx.dialect.fetch(tx.db, _GIVEN, {"id": request.runner_id})
-    unknown_jobs = [row for row in given if (row[0], row[1]) not in known]
-    context.moves.apply(Event.RELEASED, [row[0] for row in unknown_jobs if row[2] == State.PENDING])
-    forgotten = [row[0] for row in unknown_jobs if row[2] == State.RUNNING]
+    unknown_jobs = [
+        job for job in runners.given_jobs(tx.db, tx.dialect, request.runner_id) if (job.id, job.attempt) not in known
+    ]
+    context.moves.apply(Event.RELEASED, [job.id for job in unknown_jobs if job.state == State.PENDING])
+    forgotten = [job.id for job in unknown_jobs if job.state == State.RUNNING]
     if forgotten:
         lose(
             tx,
@@ -182,16 +162,9 @@ def _take_up_interrupted(context: ReportContext) -> bool:
     request, tx = context.request, context.tx
     if not request.limit or capacity_of(request.free).is_full:
         return False
-    counts = {row[0] for row in tx.dialect.fetch(tx.db, _COUNTS, {"id": context.workflow["id"]})}
-    if State.TERMINATED not in counts:
+    if State.TERMINATED not in workflows.counts_of(tx.db, tx.dialect, context.workflow["id"]):
         return False
-    found = [row[0] for row in tx.dialect.fetch(tx.db, _ALL_INTERRUPTED, {"id": context.workflow["id"]})]
-    return bool(context.moves.apply(Event.RESUMED, found))
-
-
-def _is_interrupted(context: ReportContext) -> bool:
-    """Return whether a terminated job is to be continued, so that the run has not come to its end."""
-    return bool(context.tx.dialect.fetch(context.tx.db, _INTERRUPTED, {"id": context.workflow["id"]}))
+    return bool(context.moves.apply(Event.RESUMED, context.moves.interrupted()))
 
 
 def _is_stuck(context: ReportContext, counts: Mapping[State, int], something_happens: bool) -> bool:
@@ -221,53 +194,36 @@ def _claim(context: ReportContext, kind: str, labels: Mapping[str, str]) -> list
         chosen = within_budget(tx, context.workflow, chosen, total.nodes[0] if isinstance(total, Pool) else total)
     if not chosen:
         return []
-    rows = context.moves.claim([job.id for job in chosen], request.runner_id)
-    outputs = _outputs(tx, [row[0] for row in rows if row[6]])
-    inputs = _inputs(tx, [row[0] for row in rows]) if kind == "slurm" else {}
-    by_id = {row[0]: row for row in rows}
-    data = user_data_hashes(tx.db, tx.dialect, {row[10] for row in rows if row[10] is not None})
-    return [_assignment(by_id[job.id], job, outputs.get(job.id, []), inputs.get(job.id, []), data) for job in chosen]
+    claimed = context.moves.claim([job.id for job in chosen], request.runner_id)
+    outputs = files.written_by(tx.db, tx.dialect, [job.id for job in claimed.values() if job.has_outputs])
+    inputs = _inputs(tx, list(claimed)) if kind == "slurm" else {}
+    sets = {job.input_set_id for job in claimed.values() if job.input_set_id is not None}
+    data = fingerprints.user_data_hashes(tx.db, tx.dialect, sets)
+    return [_assignment(claimed[job.id], job, outputs.get(job.id, []), inputs.get(job.id, []), data) for job in chosen]
 
 
-def _assignment(row: Any, job: Candidate, outputs: list[str], inputs: list[str], data: Mapping[int, str]) -> Assignment:
-    recovery = loads(row[8], {})
-    previous = recovery.get("return_code")
+def _assignment(
+    job: ClaimedJob, candidate: Candidate, outputs: list[str], inputs: list[str], data: Mapping[int, str]
+) -> Assignment:
+    previous = job.recovery.get("return_code")
     return Assignment(
-        job_id=row[0],
-        name=row[1],
-        attempt=row[2],
-        command=row[3],
-        invocation_script=row[4],
-        env=loads(row[5], {}),
+        job_id=job.id,
+        name=job.name,
+        attempt=job.attempt,
+        **job.fields,
         outputs=outputs,
         inputs=inputs,
-        supports_termination=bool(row[7]),
-        keep_background_processes=bool(row[9]),
-        recovery_script=recovery.get("script"),
+        recovery_script=job.recovery.get("script"),
         previous_return_code=None if previous is None else counted(previous),
-        request=job.request,
-        user_data_hash=data.get(row[10]),
+        request=candidate.request,
+        user_data_hash=None if job.input_set_id is None else data.get(job.input_set_id),
     )
 
 
 def _inputs(tx: Tx, ids: Sequence[int]) -> dict[int, list[str]]:
     """Return what other jobs have written for these, not more than a look at each is worth."""
     found: dict[int, list[str]] = defaultdict(list)
-    query = (
-        "SELECT j.id, f.path FROM job j JOIN input_file i ON i.input_set_id = j.input_set_id JOIN file f ON f.id = i.file_id "
-        f"WHERE f.producer_job_id IS NOT NULL AND j.id IN {tx.dialect.id_list}"
-    )
-    for job_id, path in tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(ids)}):
+    for job_id, path in files.written_for(tx.db, tx.dialect, ids):
         if len(found[job_id]) < _MOST_INPUTS:
             found[job_id].append(path)
-    return found
-
-
-def _outputs(tx: Tx, ids: Sequence[int]) -> dict[int, list[str]]:
-    if not ids:
-        return {}
-    found: dict[int, list[str]] = defaultdict(list)
-    query = f"SELECT producer_job_id, path FROM file WHERE producer_job_id IN {tx.dialect.id_list} ORDER BY id"
-    for job_id, path in tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(ids)}):
-        found[job_id].append(path)
     return found

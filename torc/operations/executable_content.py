@@ -9,16 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.operations.dispatch import Tx
 from torc.operations.row_mapping import classes_of, workflow_row
 from torc.spec.executable_content import EXECUTING_SETTINGS, class_in_words, environment, fields_of, parts_of
+from torc.store import executable, files, spec_rows, user_data
+from torc.store.executable import ExecutableJob
 from torc.store.json_columns import loads
+from torc.store.spec_rows import MentionRow
 from torc.workflow.executable_content import (
     ExecutableContent,
     Parts,
@@ -27,31 +31,7 @@ from torc.workflow.executable_content import (
     ShownJob,
     visible,
 )
-from torc.workflow.states import FINISHED
 
-_JOBS = (
-    "SELECT id, name, command, invocation_script, env, requirement_id, failure_handler_id, scheduler_id, recovery FROM job "
-    "WHERE workflow_id = :id{where} ORDER BY id"
-)
-#: what a run goes on with, too: jobs that the end of an allocation interrupted
-_DUE = (
-    f" AND (state NOT IN ({', '.join(repr(state.value) for state in sorted(FINISHED))}) "
-    "OR (state = 'terminated' AND NOT counted))"
-)
-_MENTIONS = (
-    "SELECT m.job_id, m.field, m.at, u.id, u.name FROM mention m JOIN user_data u ON u.id = m.user_data_id "
-    "WHERE u.workflow_id = :id ORDER BY m.job_id, m.field, m.at"
-)
-_ACTIONS = text(
-    "SELECT position, trigger_type, action_type, commands, settings, persistent FROM action WHERE workflow_id = :id ORDER BY position"
-)
-_NAMED = text("SELECT id, kind, name, fields FROM named WHERE workflow_id = :id ORDER BY kind, name")
-_FILES = "SELECT path, size_bytes, sha256 FROM file WHERE workflow_id = :id AND producer_job_id IS NULL ORDER BY path"
-#: what no job writes: it is the same until somebody changes it
-_READ_DATA = (
-    "SELECT DISTINCT m.job_id, u.name, u.data FROM mention m JOIN user_data u ON u.id = m.user_data_id "
-    "WHERE u.workflow_id = :id AND u.producer_job_id IS NULL AND u.data IS NOT NULL"
-)
 _LONGEST_DATA = 2000
 _WORD = re.compile(r"[^\s'\"`=:;,|&<>(){}\[\]$]+")
 #: after these, no job of the workflow begins because of the change itself
@@ -63,18 +43,18 @@ def content_of(tx: Tx, workflow_id: int, *, due_only: bool = True, with_jobs: bo
     row = workflow_row(tx, workflow_id)
     if not with_jobs:
         return ExecutableContent((), _actions(tx, workflow_id, ending=True), ())
-    rows = tx.dialect.fetch(tx.db, _JOBS.format(where=_DUE if due_only else ""), {"id": workflow_id})
-    jobs = _jobs(tx, workflow_id, rows)
-    used = {number for found in rows for number in (found[6], found[7]) if number is not None}
+    found = executable.jobs(tx.db, tx.dialect, workflow_id, due_only=due_only)
+    jobs = _jobs(tx, workflow_id, found)
+    used = {number for job in found for number in (job.failure_handler_id, job.scheduler_id) if number is not None}
     shared = [
         *_actions(tx, workflow_id),
         *_of_workflow(row),
         *_named(tx, workflow_id, used),
         *_scripts(tx, workflow_id, jobs),
-        *_user_data(tx, workflow_id, {found[0] for found in rows}),
+        *_user_data(tx, workflow_id, {job.id for job in found}),
     ]
     classes = classes_of(tx, workflow_id)
-    counts = Counter(found[5] for found in rows)
+    counts = Counter(job.requirement_id for job in found)
     asked = [
         RequestedResources(class_in_words(classes[number].name, classes[number].request), counts[number])
         for number in sorted(counts, key=lambda number: classes[number].name)
@@ -84,14 +64,13 @@ def content_of(tx: Tx, workflow_id: int, *, due_only: bool = True, with_jobs: bo
 
 def all_jobs(tx: Tx, workflow_id: int) -> dict[str, ShownJob]:
     """Read every job of a workflow, by name."""
-    rows = tx.dialect.fetch(tx.db, _JOBS.format(where=""), {"id": workflow_id})
-    return {job.name: job for job in _jobs(tx, workflow_id, rows)}
+    found = executable.jobs(tx.db, tx.dialect, workflow_id)
+    return {job.name: job for job in _jobs(tx, workflow_id, found)}
 
 
-def _jobs(tx: Tx, workflow_id: int, rows: Sequence[Any]) -> list[ShownJob]:
-    mentions: dict[tuple[int, str], list[tuple[int, int, str]]] = defaultdict(list)
-    for job, field, at, number, name in tx.dialect.fetch(tx.db, _MENTIONS, {"id": workflow_id}):
-        mentions[job, field].append((at, number, name))
+def _jobs(tx: Tx, workflow_id: int, jobs: Sequence[ExecutableJob]) -> list[ShownJob]:
+    mentions = spec_rows.mentions(tx.db, tx.dialect, workflow_id)
+    names = user_data.names(tx.db, tx.dialect, workflow_id) if mentions else {}
     known: dict[Any, Parts] = {}
 
     def env_parts(env: Any) -> Parts:
@@ -101,32 +80,36 @@ def _jobs(tx: Tx, workflow_id: int, rows: Sequence[Any]) -> list[ShownJob]:
         return known[key]
 
     made = []
-    for number, name, command, script, env, _, _, _, recovery in rows:
-        named = _with_names(command, mentions.get((number, "command"), ())) if mentions else command
-        wrapped = (
-            _with_names(script, mentions.get((number, "invocation_script"), ())) if script and mentions else script
-        )
-        parts = parts_of(named, wrapped, env_parts(env))
-        retried = loads(recovery, {}).get("script") if recovery else None
-        made.append(ShownJob(name, (*parts, ("recovery_script", retried)) if retried else parts))
+    for job in jobs:
+        texts = job.texts
+        if mentions:
+            texts = {
+                field: text and _with_names(text, mentions.get((job.id, field), ()), names)
+                for field, text in texts.items()
+            }
+        parts = parts_of(texts, env_parts(job.env))
+        retried = job.recovery_script
+        made.append(ShownJob(job.name, (*parts, ("recovery_script", retried)) if retried else parts))
     return made
 
 
-def _with_names(command: str, mentions: Iterable[tuple[int, int, str]]) -> str:
-    for at, number, name in reversed(list(mentions)):
-        command = f"{command[:at]}${{user_data {name}}}{command[at + len(str(number)) :]}"
+def _with_names(command: str, mentions: Iterable[MentionRow], names: Mapping[int, str]) -> str:
+    for at, number in reversed(list(mentions)):
+        command = f"{command[:at]}${{user_data {names[number]}}}{command[at + len(str(number)) :]}"
     return command
 
 
 def _actions(tx: Tx, workflow_id: int, *, ending: bool = False) -> list[SharedExecutable]:
     made = []
-    for position, trigger, kind, commands, settings, persistent in tx.db.execute(_ACTIONS, {"id": workflow_id}):
+    for action in spec_rows.actions(tx.db, tx.dialect, workflow_id):
+        trigger = action.trigger_type
         if ending and trigger not in _ENDING:
             continue
-        often = ", by each runner" if persistent or trigger.startswith("on_worker_") else ""
-        parts = [("command", command) for command in loads(commands, [])]
-        parts += fields_of(loads(settings, {}))
-        made.append(SharedExecutable(f"action {position + 1}: {kind} {trigger}{often}", tuple(parts)))
+        often = ", by each runner" if action.persistent or trigger.startswith("on_worker_") else ""
+        parts = [("command", command) for command in action.commands]
+        parts += fields_of(action.settings)
+        title = f"action {action.position + 1}: {action.action_type} {trigger}{often}"
+        made.append(SharedExecutable(title, tuple(parts)))
     return made
 
 
@@ -144,15 +127,15 @@ def _named(tx: Tx, workflow_id: int, used: set[int]) -> list[SharedExecutable]:
     """Return the failure handlers that jobs have, and the Slurm schedulers, which actions name too."""
     nouns = {"failure_handler": "failure handler", "slurm_scheduler": "Slurm scheduler"}
     return [
-        SharedExecutable(f"{nouns[kind]} {visible(name)}", tuple(fields_of(loads(fields, {}))))
-        for number, kind, name, fields in tx.db.execute(_NAMED, {"id": workflow_id})
-        if kind == "slurm_scheduler" or (kind in nouns and number in used)
+        SharedExecutable(f"{nouns[item.kind]} {visible(item.name)}", tuple(fields_of(item.fields)))
+        for item in sorted(spec_rows.named(tx.db, tx.dialect, workflow_id), key=attrgetter("kind", "name"))
+        if item.kind == "slurm_scheduler" or (item.kind in nouns and item.id in used)
     ]
 
 
 def _scripts(tx: Tx, workflow_id: int, jobs: Sequence[ShownJob]) -> list[SharedExecutable]:
     """Return the files that commands name and no job writes, with what is stored of their content."""
-    known = {row[0]: (row[1], row[2]) for row in tx.dialect.fetch(tx.db, _FILES, {"id": workflow_id})}
+    known = {file.path: file for file in files.given(tx.db, tx.dialect, workflow_id)}
     if not known:
         return []
     named = {word for job in jobs for _, part in job.parts for word in _WORD.findall(part) if word in known}
@@ -160,7 +143,7 @@ def _scripts(tx: Tx, workflow_id: int, jobs: Sequence[ShownJob]) -> list[SharedE
         return []
     parts = []
     for path in sorted(named):
-        size, digest = known[path]
+        size, digest = known[path].size_bytes, known[path].sha256
         told = f"sha256 {digest}" if digest else "its content was not looked at yet"
         parts.append((path, told if size is None else f"{size} bytes, {told}"))
     return [SharedExecutable("files that commands name", tuple(parts))]
@@ -168,7 +151,8 @@ def _scripts(tx: Tx, workflow_id: int, jobs: Sequence[ShownJob]) -> list[SharedE
 
 def _user_data(tx: Tx, workflow_id: int, jobs: set[int]) -> list[SharedExecutable]:
     """Return the user data that commands of these jobs name and no job writes: a command can execute it."""
-    found = {name: data for job, name, data in tx.dialect.fetch(tx.db, _READ_DATA, {"id": workflow_id}) if job in jobs}
+    mentioned = user_data.mentioned(tx.db, tx.dialect, workflow_id)
+    found = {item.name: item.data for item in mentioned if item.job_id in jobs}
     if not found:
         return []
     parts = []

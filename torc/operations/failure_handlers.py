@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
 from zlib import crc32
 
 from sqlalchemy import RowMapping
@@ -13,29 +11,11 @@ from torc.failures.diagnosis import AttemptFacts, Log, bounds_of, diagnose
 from torc.failures.resource_adjustment import raised
 from torc.failures.retry import AttemptOutcome, RetryDecision, RetryRule, decide, rules_of
 from torc.operations.dispatch import Tx
-from torc.store.id_blocks import take_ids
-from torc.store.json_columns import loads
+from torc.store import attempts, jobs, named, requirements
+from torc.store.requirements import StoredClass
 from torc.store.transitions import JobStatus
 from torc.workflow.resources import ResourceRequest
 from torc.workflow.states import Event
-
-_HANDLER = "SELECT fields FROM named WHERE id = :id"
-_USED = (
-    "SELECT rule, count(*) FROM attempt WHERE job_id = :job_id AND run_id = :run_id AND rule IS NOT NULL GROUP BY rule"
-)
-_ASKED = (
-    "SELECT j.command, r.name, r.num_cpus, r.num_gpus, r.num_nodes, r.memory_bytes, r.runtime_seconds FROM job j "
-    "JOIN requirement r ON r.id = j.requirement_id WHERE j.id = :id"
-)
-_EQUAL = (
-    "SELECT id, name FROM requirement WHERE workflow_id = :workflow_id AND num_cpus = :num_cpus AND num_gpus = :num_gpus "
-    "AND num_nodes = :num_nodes AND memory_bytes = :memory_bytes AND runtime_seconds = :runtime_seconds ORDER BY id LIMIT 1"
-)
-_NAMES = "SELECT name FROM requirement WHERE workflow_id = :workflow_id"
-_INSERT = (
-    "INSERT INTO requirement (id, workflow_id, name, num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds) "
-    "VALUES (:id, :workflow_id, :name, :num_cpus, :num_gpus, :num_nodes, :memory_bytes, :runtime_seconds)"
-)
 
 
 def handle(tx: Tx, workflow: RowMapping, item: Finished, job: JobStatus, *, use_pending_failed: bool) -> RetryDecision:
@@ -44,13 +24,13 @@ def handle(tx: Tx, workflow: RowMapping, item: Finished, job: JobStatus, *, use_
     may_be_retried = item.outcome in {"failed", "terminated"} or outcome.is_at_limit
     if not may_be_retried or job.failure_handler_id is None:
         return decide(outcome, use_pending_failed=use_pending_failed)
-    found = tx.dialect.fetch(tx.db, _HANDLER, {"id": job.failure_handler_id})
-    rules = rules_of(loads(found[0][0], {}))
-    used = dict(tx.dialect.fetch(tx.db, _USED, {"job_id": job.id, "run_id": workflow["run_id"]}))
-    asked = tx.dialect.fetch(tx.db, _ASKED, {"id": job.id})[0]
+    rules = rules_of(named.fields_of(tx.db, tx.dialect, job.failure_handler_id))
+    used = attempts.num_by_rule(tx.db, tx.dialect, job.id, workflow["run_id"])
+    asked = requirements.of_job(tx.db, tx.dialect, job.id)
     category = None
     if any(rule.match_categories for rule in rules):  # else nobody wants to know
-        category = diagnose(_facts(item, asked)).category
+        command = jobs.command_of(tx.db, tx.dialect, job.id)
+        category = diagnose(_facts(item, command, asked.request)).category
     outcome = AttemptOutcome(item.outcome, item.return_code, item.reason, category, item.slurm_state)
     jitter = crc32(f"{job.id}.{item.attempt}".encode()) / 2**32  # spread over jobs, and the same for a repeated report
     decision = decide(outcome, rules, used, use_pending_failed=use_pending_failed, jitter=jitter)
@@ -59,7 +39,7 @@ def handle(tx: Tx, workflow: RowMapping, item: Finished, job: JobStatus, *, use_
     return decision
 
 
-def _facts(item: Finished, asked: Any) -> AttemptFacts:
+def _facts(item: Finished, command: str, asked: ResourceRequest) -> AttemptFacts:
     logs = [
         Log(name, text, line)
         for name, text, line in (
@@ -68,13 +48,13 @@ def _facts(item: Finished, asked: Any) -> AttemptFacts:
         )
         if text
     ]
-    memory, runtime = bounds_of(ResourceRequest(*asked[2:]), item.reason)
+    memory, runtime = bounds_of(asked, item.reason)
     return AttemptFacts(
         ending=item.outcome,
         reason=item.reason,
         detail=item.detail,
         return_code=item.return_code,
-        command=asked[0],
+        command=command,
         memory_request=memory,
         peak_memory=item.usage.peak_memory_bytes or None,
         runtime_request=runtime,
@@ -84,11 +64,11 @@ def _facts(item: Finished, asked: Any) -> AttemptFacts:
     )
 
 
-def _raise_request(tx: Tx, workflow_id: int, item: Finished, asked: Any, rule: RetryRule) -> None:
+def _raise_request(tx: Tx, workflow_id: int, item: Finished, asked: StoredClass, rule: RetryRule) -> None:
     """Return a job a requirement class with more in it: one that is there, or a new one; the others keep theirs."""
     if rule.memory_multiplier is None and rule.runtime_multiplier is None:
         return
-    old = ResourceRequest(*asked[2:])
+    old = asked.request
     new = raised(
         old,
         memory_factor=rule.memory_multiplier,
@@ -98,8 +78,8 @@ def _raise_request(tx: Tx, workflow_id: int, item: Finished, asked: Any, rule: R
     )
     if new == old:
         return
-    number, name = class_for(tx, workflow_id, new, asked[1])
-    tx.dialect.run(tx.db, "UPDATE job SET requirement_id = :class WHERE id = :id", {"class": number, "id": item.job_id})
+    number, name = class_for(tx, workflow_id, new, asked.name)
+    jobs.set_requirement(tx.db, tx.dialect, item.job_id, number)
     tx.event(
         workflow_id,
         "job_resources_raised",
@@ -112,17 +92,12 @@ def _raise_request(tx: Tx, workflow_id: int, item: Finished, asked: Any, rule: R
 
 def class_for(tx: Tx, workflow_id: int, request: ResourceRequest, base: str) -> tuple[int, str]:
     """Return (id, name) of a requirement class with just this request: one that is there, or a new one named after `base`."""
-    values = {**request._asdict(), "workflow_id": workflow_id}
-    found = tx.dialect.fetch(tx.db, _EQUAL, values)
-    return (found[0][0], found[0][1]) if found else _new_class(tx, values, base)
-
-
-def _new_class(tx: Tx, values: Mapping[str, Any], base: str) -> tuple[int, str]:
-    taken = {row[0] for row in tx.dialect.fetch(tx.db, _NAMES, {"workflow_id": values["workflow_id"]})}
+    found = requirements.find(tx.db, tx.dialect, workflow_id, request)
+    if found is not None:
+        return found.id, found.name
+    taken = {stored.name for stored in requirements.classes_of(tx.db, tx.dialect, workflow_id).values()}
     stem = base.partition("__raised_")[0]
     at = 1
     while (name := f"{stem}__raised_{at}") in taken:
         at += 1
-    number = take_ids(tx.db, "requirement")
-    tx.dialect.run(tx.db, _INSERT, {**values, "id": number, "name": name})
-    return number, name
+    return requirements.insert(tx.db, tx.dialect, workflow_id, name, request), name

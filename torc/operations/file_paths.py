@@ -4,83 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.errors import Conflict
 from torc.operations.dispatch import Tx
 from torc.operations.outputs import refuse_shared_outputs
 from torc.spec.expansion.paths import WrittenPaths, placing, written
+from torc.store import files, gates, inputs, jobs, runners
 
-_FILES = (
-    "SELECT id, path, producer_job_id, EXISTS (SELECT 1 FROM input_file i WHERE i.file_id = file.id) FROM file "
-    "WHERE workflow_id = :id ORDER BY id"
-)
-_DOWNSTREAM = text(
-    "WITH RECURSIVE down(id) AS (SELECT CAST(:id AS BIGINT) "
-    "UNION SELECT j.id FROM down JOIN gate_prerequisite p ON p.job_id = down.id JOIN job j ON j.gate_id = p.gate_id) "
-    "SELECT id FROM down"
-)
-_READERS = (
-    "SELECT j.id, i.file_id FROM input_file i JOIN job j ON j.input_set_id = i.input_set_id "
-    "WHERE i.file_id IN {} ORDER BY i.file_id, j.id"
-)
 _ELSEWHERE = "name a path of its own, or bring in an edited spec: torc workflows reinitialize {} --spec SPEC"
-_IS_ACTIVE = text("SELECT 1 FROM runner WHERE workflow_id = :id AND is_active LIMIT 1")
 
 
 class _Files:
     """The files of a workflow, by place. Files are indexes here, jobs are ids."""
 
     def __init__(self, tx: Tx, workflow: RowMapping, read: Collection[int] = ()) -> None:
-        rows = tx.dialect.fetch(tx.db, _FILES, {"id": workflow["id"]})
+        stored = files.used(tx.db, tx.dialect, workflow["id"])
         place = placing(workflow["directory"])
-        self.ids = [row[0] for row in rows]
-        self.paths = [row[1] for row in rows]
+        self.ids = [file.id for file in stored]
+        self.paths = [file.path for file in stored]
         self.places = [place(path) for path in self.paths]
-        self.producer = {at: row[2] for at, row in enumerate(rows) if row[2] is not None}
+        self.producer = {at: file.producer_job_id for at, file in enumerate(stored) if file.producer_job_id is not None}
         first: dict[str, int] = {}  # what was stored before paths were compared may have two writers for one
         for at in self.producer:
             first.setdefault(self.places[at], at)
         known = set(read)
-        self.read = [at for at, row in enumerate(rows) if row[3] or row[0] in known]
+        self.read = [at for at, file in enumerate(stored) if file.is_read or file.id in known]
         producer = {at: self.producer[at] for at in first.values()}
         self.written: WrittenPaths = written(self.places, producer, self.read)
         for at in self.producer.keys() - producer.keys():
             self.written.producer[at] = self.producer[at]
 
 
-def writers_of(tx: Tx, workflow: RowMapping, files: Sequence[int], job_id: int) -> set[int]:
+def writers_of(tx: Tx, workflow: RowMapping, file_ids: Sequence[int], job_id: int) -> set[int]:
     """Return the jobs that write what a new job reads, whose outputs are stored already."""
-    if not files:
+    if not file_ids:
         return set()
-    found = _Files(tx, workflow, files)
-    wanted = set(files)
+    found = _Files(tx, workflow, file_ids)
+    wanted = set(file_ids)
     read = [at for at, number in enumerate(found.ids) if number in wanted]
     return {job for at in read for job in found.written.writers(at, job_id)}
 
 
-def check_places(tx: Tx, workflow: RowMapping, files: Collection[int]) -> None:
+def check_places(tx: Tx, workflow: RowMapping, file_ids: Collection[int]) -> None:
     """Raise Conflict when files that are new to a job, or have a new path, are not only for those who know of each other.
 
     Everything is stored already: files, producers, and who waits for whom.
     """
-    if not files:
+    if not file_ids:
         return
     found = _Files(tx, workflow)
-    changed = {at for at, number in enumerate(found.ids) if number in set(files)}
+    changed = {at for at, number in enumerate(found.ids) if number in set(file_ids)}
     writers = {found.producer[at] for at in changed if at in found.producer}
     behind: dict[int, set[int]] = {}
 
     def waits(job: int, for_job: int) -> bool:
         if for_job not in behind:
-            behind[for_job] = {row[0] for row in tx.db.execute(_DOWNSTREAM, {"id": for_job})}
+            behind[for_job] = gates.downstream(tx.db, tx.dialect, [for_job])
         return job in behind[for_job]
 
     _check_writers(tx, workflow, found, changed, waits)
     suspects = {
-        at: jobs
+        at: known
         for at in found.read
-        if (jobs := [job for job in found.written.writers(at) if at in changed or job in writers])
+        if (known := [job for job in found.written.writers(at) if at in changed or job in writers])
     }
     for reader, at in _readers(tx, found, suspects):
         for job in found.written.writers(at, reader):
@@ -88,16 +75,16 @@ def check_places(tx: Tx, workflow: RowMapping, files: Collection[int]) -> None:
                 continue
             if job == reader:
                 raise Conflict(
-                    f"job `{_name(tx, job)}` would wait for itself: it would read {found.paths[at]} and write it",
+                    f"job `{jobs.name_of(tx.db, job)}` would wait for itself: it would read {found.paths[at]} and write it",
                     hint="a job cannot read what it writes",
                 )
             if not waits(reader, job):
                 raise Conflict(
-                    f"{found.paths[at]} is read by job `{_name(tx, reader)}`, which does not wait for "
-                    f"`{_name(tx, job)}`, and that one would write it",
+                    f"{found.paths[at]} is read by job `{jobs.name_of(tx.db, reader)}`, which does not wait for "
+                    f"`{jobs.name_of(tx.db, job)}`, and that one would write it",
                     hint=_ELSEWHERE.format(workflow["id"]),
                 )
-    if writers and tx.db.execute(_IS_ACTIVE, {"id": workflow["id"]}).first():
+    if writers and runners.num_active(tx.db, workflow["id"]):
         refuse_shared_outputs(tx, workflow)
 
 
@@ -112,8 +99,8 @@ def _check_writers(
         if place in places and found.producer[at_place.setdefault(place, at)] != job:
             other = at_place[place]
             raise Conflict(
-                f"two jobs would write the same file: `{_name(tx, found.producer[other])}` writes {found.paths[other]}, "
-                f"and `{_name(tx, job)}` {found.paths[at]}",
+                f"two jobs would write the same file: `{jobs.name_of(tx.db, found.producer[other])}` writes {found.paths[other]}, "
+                f"and `{jobs.name_of(tx.db, job)}` {found.paths[at]}",
                 hint=_ELSEWHERE.format(workflow["id"]),
             )
     for pair in found.written.nested:
@@ -121,18 +108,13 @@ def _check_writers(
             continue
         if not waits(pair.inside_job, pair.folder_job) and not waits(pair.folder_job, pair.inside_job):
             raise Conflict(
-                f"two jobs would write the same file: {found.paths[pair.inside]} of `{_name(tx, pair.inside_job)}` lies in "
-                f"{found.paths[pair.folder]}, which `{_name(tx, pair.folder_job)}` writes",
+                f"two jobs would write the same file: {found.paths[pair.inside]} of `{jobs.name_of(tx.db, pair.inside_job)}` lies in "
+                f"{found.paths[pair.folder]}, which `{jobs.name_of(tx.db, pair.folder_job)}` writes",
                 hint=f"let one of them wait for the other (`depends_on`); or {_ELSEWHERE.format(workflow['id'])}",
             )
 
 
-def _readers(tx: Tx, found: _Files, files: Collection[int]) -> list[tuple[int, int]]:
+def _readers(tx: Tx, found: _Files, at: Collection[int]) -> list[tuple[int, int]]:
     """Return (job, file) of those who read some files."""
-    at_of = {found.ids[at]: at for at in files}
-    rows = tx.db.execute(text(_READERS.format(tx.dialect.id_list)), {"ids": tx.dialect.ids(at_of)}) if at_of else ()
-    return [(job, at_of[file]) for job, file in rows]
-
-
-def _name(tx: Tx, job: int) -> str:
-    return str(tx.db.execute(text("SELECT name FROM job WHERE id = :id"), {"id": job}).scalar_one())
+    at_of = {found.ids[index]: index for index in at}
+    return [(reader.job_id, at_of[reader.number]) for reader in inputs.readers(tx.db, tx.dialect, "file", at_of)]

@@ -14,16 +14,15 @@ from torc.api.workflows import GetGraph, Outline, OutlineWorkflow, Part
 from torc.operations.dispatch import Tx, answers
 from torc.operations.graph import get_graph
 from torc.operations.row_mapping import workflow_of, workflow_row
+from torc.store import graph as stored_graph
+from torc.store.graph import GroupBy
 from torc.workflow.graph import graph_of
 from torc.workflow.graph_export import MOST_NODES, common_name, draw
 from torc.workflow.states import State
 
 #: up to so many jobs, the graph itself is read and drawn
 MOST_JOBS_DRAWN = 1000
-#: what jobs are counted by: how their names begin; their class; nothing
-_STEM = "rtrim(j.name, '0123456789._-')"
-_CLASS = "(SELECT r.name FROM requirement r WHERE r.id = j.requirement_id)"
-_ALL = "'*'"
+_GROUPINGS: tuple[GroupBy, ...] = ("name", "class", "workflow")
 
 
 @dataclass(slots=True)
@@ -71,8 +70,8 @@ def _states(found: Iterable[State]) -> dict[State, int]:
 
 
 def _counted(tx: Tx, workflow_id: int) -> tuple[list[Part], list[tuple[int, int]]]:
-    for kind in (_STEM, _CLASS, _ALL):
-        groups = _groups(tx, workflow_id, kind)
+    for by in _GROUPINGS:
+        groups = _groups(tx, workflow_id, by)
         if len(groups) <= MOST_NODES:
             break
     _look_at_ends(tx, groups)
@@ -80,59 +79,44 @@ def _counted(tx: Tx, workflow_id: int) -> tuple[list[Part], list[tuple[int, int]
     at = {key: number for number, key in enumerate(kinds)}
     edges = sorted(
         (at[source], at[target])
-        for source, target in _edges(tx, kind, groups)
+        for source, target in _edges(tx, by, groups)
         if source in at and target in at and source != target
     )
     stages = _stages(len(kinds), edges)
     parts = []
     for number, key in enumerate(kinds):
         group = groups[key]
-        label = key if kind == _CLASS else common_name(sorted(group.names))
+        label = key if by == "class" else common_name(sorted(group.names))
         parts.append(Part(label=label, stage=stages[number], num_jobs=sum(group.states.values()), states=group.states))
     return parts, edges
 
 
-def _groups(tx: Tx, workflow_id: int, kind: str) -> dict[str, _Counted]:
-    rows = tx.dialect.fetch(
-        tx.db,
-        f"SELECT {kind} AS kind, j.state, count(*), min(j.id), max(j.id) FROM job j "
-        "WHERE j.workflow_id = :id GROUP BY 1, 2",
-        {"id": workflow_id},
-    )
+def _groups(tx: Tx, workflow_id: int, by: GroupBy) -> dict[str, _Counted]:
     groups: dict[str, _Counted] = {}
-    for key, state, count, first, last in rows:
-        group = groups.setdefault(key, _Counted(first, last))
-        group.first, group.last = min(group.first, first), max(group.last, last)
-        group.states[State(state)] = count
+    for found in stored_graph.groups(tx.db, tx.dialect, workflow_id, by):
+        group = groups.setdefault(found.key, _Counted(found.first, found.last))
+        group.first, group.last = min(group.first, found.first), max(group.last, found.last)
+        group.states[State(found.state)] = found.number
     return groups
 
 
 def _look_at_ends(tx: Tx, groups: dict[str, _Counted]) -> None:
     """Read the names and the gates of the first and the last job of each kind."""
     at = {number: group for group in groups.values() for number in (group.first, group.last)}
-    for number, name, gate in tx.dialect.fetch(
-        tx.db, f"SELECT id, name, gate_id FROM job WHERE id IN {tx.dialect.id_list}", {"ids": tx.dialect.ids(at)}
-    ):
-        at[number].names.add(name)
-        if gate is not None:
-            at[number].gates.add(gate)
+    for job in stored_graph.jobs_at_ends(tx.db, tx.dialect, at):
+        at[job.id].names.add(job.name)
+        if job.gate_id is not None:
+            at[job.id].gates.add(job.gate_id)
 
 
-def _edges(tx: Tx, kind: str, groups: dict[str, _Counted]) -> set[tuple[str, str]]:
+def _edges(tx: Tx, by: GroupBy, groups: dict[str, _Counted]) -> set[tuple[str, str]]:
     """Return which kinds wait for which, by the first and the last job of each."""
     waiting: dict[int, list[str]] = {}
     for key, group in groups.items():
         for gate in group.gates:
             waiting.setdefault(gate, []).append(key)
-    if not waiting:
-        return set()
-    rows = tx.dialect.fetch(
-        tx.db,
-        f"SELECT DISTINCT p.gate_id, {kind} FROM gate_prerequisite p JOIN job j ON j.id = p.job_id "
-        f"WHERE p.gate_id IN {tx.dialect.id_list}",
-        {"ids": tx.dialect.ids(waiting)},
-    )
-    return {(source, target) for gate, source in rows for target in waiting[gate]}
+    before = stored_graph.groups_before(tx.db, tx.dialect, waiting, by)
+    return {(source.key, target) for source in before for target in waiting[source.gate_id]}
 
 
 def _stages(size: int, edges: Sequence[tuple[int, int]]) -> list[int]:

@@ -24,6 +24,7 @@ from torc.errors import Forbidden, Invalid
 from torc.operations.dispatch import PreparationBounds, TooHeavy
 from torc.operations.named_objects import checked
 from torc.spec import model
+from torc.store.job_fields import fields_of
 from torc.workflow.graph import find_cycle, graph_of
 
 _LONGEST_LINE = 16 << 20
@@ -228,8 +229,7 @@ def _runner(fields: Mapping[str, Any]) -> None:
 
 
 def _job(fields: Mapping[str, Any]) -> None:
-    names = ("name", "command", "invocation_script", "priority")
-    checked(model.Job, **{name: fields[name] for name in names}, env=fields["env"] or {})
+    checked(model.Job, name=fields["name"], **fields_of(fields))
     if fields["order_key"] != -fields["priority"] or isinstance(fields["recovery"], list):
         raise ValueError("its order or what is to recover it is wrong")
 

@@ -6,62 +6,44 @@ about to change something that results depend on calls `keep_fingerprints` befor
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
-
-from sqlalchemy import text
+from collections.abc import Collection, Sequence
 
 from torc.operations.dispatch import Tx
 from torc.operations.row_mapping import workflow_row
+from torc.store import fingerprints
+from torc.store.fingerprints import ExecutedJob
 from torc.store.json_columns import loads
 from torc.workflow.staleness import fingerprint
 
-_COLUMNS = "id, command, invocation_script, env, input_set_id"
 
-
-def keep_fingerprints(tx: Tx, workflow_id: int, which: str = "1 = 1", **values: Any) -> None:
+def keep_fingerprints(
+    tx: Tx, workflow_id: int, *, job: int | None = None, reading: Collection[int] | None = None
+) -> None:
     """Keep how jobs are, or were, run before that changes: those that have completed or are held by a runner.
 
-    `which` is a condition on jobs, with its parameters in `values`.
+    `job`: only this one. `reading`: only those that read some user data.
     """
-    rows = tx.dialect.fetch(
-        tx.db,
-        f"SELECT {_COLUMNS} FROM job WHERE workflow_id = :workflow_id AND fingerprint IS NULL "
-        f"AND state IN ('completed', 'pending', 'running') AND ({which})",
-        {"workflow_id": workflow_id, **values},
-    )
-    if rows:
-        tx.dialect.run_many(
-            tx.db,
-            "UPDATE job SET fingerprint = :print WHERE id = :id",
-            [{"id": job, "print": value} for job, value in _fingerprints(tx, workflow_id, rows).items()],
-        )
+    found = fingerprints.without(tx.db, tx.dialect, workflow_id, job=job, reading=reading)
+    if found:
+        fingerprints.keep(tx.db, tx.dialect, _fingerprints(tx, workflow_id, found))
 
 
 def changed_fingerprints(tx: Tx, workflow_id: int) -> dict[int, tuple[str, str]]:
     """Return (kept, present) fingerprints of jobs that have one kept."""
-    query = f"SELECT {_COLUMNS}, fingerprint FROM job WHERE workflow_id = :id AND fingerprint IS NOT NULL"
-    rows = tx.dialect.fetch(tx.db, query, {"id": workflow_id})
-    if not rows:
+    found = fingerprints.kept(tx.db, tx.dialect, workflow_id)
+    if not found:
         return {}
-    kept = {row[0]: row[5] for row in rows}
-    return {job: (kept[job], present) for job, present in _fingerprints(tx, workflow_id, rows).items()}
+    present = _fingerprints(tx, workflow_id, found)
+    return {job.id: (job.fingerprint, present[job.id]) for job in found if job.fingerprint is not None}
 
 
-def _fingerprints(tx: Tx, workflow_id: int, rows: Sequence[Any]) -> dict[int, str]:
+def _fingerprints(tx: Tx, workflow_id: int, jobs: Sequence[ExecutedJob]) -> dict[int, str]:
     shared = loads(workflow_row(tx, workflow_id)["env"], {})
-    data = _user_data(tx, {row[4] for row in rows if row[4] is not None})
-    return {row[0]: fingerprint(row[1], row[2], {**shared, **loads(row[3], {})}, data.get(row[4], {})) for row in rows}
-
-
-def _user_data(tx: Tx, input_sets: set[int]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = defaultdict(dict)
-    if input_sets:
-        read = text(
-            "SELECT i.input_set_id, u.name, u.data FROM input_user_data i "
-            f"JOIN user_data u ON u.id = i.user_data_id WHERE i.input_set_id IN {tx.dialect.id_list}"
-        )
-        for input_set, name, value in tx.db.execute(read, {"ids": tx.dialect.ids(input_sets)}):
-            found[input_set][name] = loads(value)
+    sets = {job.input_set_id for job in jobs if job.input_set_id is not None}
+    data = fingerprints.data_read(tx.db, tx.dialect, sets)
+    found = {}
+    for job in jobs:
+        executed = {**job.executed, "env": {**shared, **job.executed["env"]}}
+        read = {} if job.input_set_id is None else data.get(job.input_set_id, {})
+        found[job.id] = fingerprint(executed, read)
     return found

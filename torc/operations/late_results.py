@@ -8,33 +8,24 @@ attempt wrote was lost with the store. Otherwise the attempt is recorded and not
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from sqlalchemy import RowMapping
 
 from torc.api.runs import Delivered, DeliverResults, Exchange, Finished, NodeCapacity
 from torc.errors import Conflict
-from torc.failures.retry import DIED, RUNNER_LOST
+from torc.failures.retry import DIED
 from torc.operations.actions import finish_actions
 from torc.operations.attempt_reports import ReportContext, take_finished, take_reports
 from torc.operations.dispatch import Tx, answers
 from torc.operations.row_mapping import workflow_row
 from torc.operations.runs import begin
-from torc.store.attempt_content import executed, user_data_hashes, written_data
+from torc.store import attempts, fingerprints, jobs, runners, user_data
 from torc.store.json_columns import loads
+from torc.store.runners import Reporter
 from torc.store.transitions import JobStatus, Transitions
 from torc.workflow.staleness import attempt_fingerprint
 from torc.workflow.states import State
 
-RUNNER = (
-    "SELECT is_active, run_id, kind, labels, allocation_id, started_at, lease_expires_at, end_reason, last_exchange "
-    "FROM runner "
-    "WHERE id = :id AND workflow_id = :workflow_id"
-)
-#: whether an attempt that is recorded was given up with its runner, and nothing is known of its end
-_RECORDED = f"SELECT job_id, attempt, reason = '{RUNNER_LOST}' AND detail IS NULL FROM attempt WHERE job_id IN "
-_FORGET_LOSS = f"DELETE FROM attempt WHERE job_id = :job_id AND attempt = :attempt AND reason = '{RUNNER_LOST}'"
-_SET_ATTEMPT = "UPDATE job SET attempt = :attempt WHERE id = :job_id"
 #: ends of a runner that leave open what its jobs did. After others, such as a reset, somebody wants them to run anew
 _OPEN_ENDS = frozenset({DIED, "lease ended", "finished", "stopped", "failed"})
 _OF_ALLOCATIONS = "allocation ended"
@@ -50,11 +41,11 @@ def deliver_results(tx: Tx, request: DeliverResults) -> Delivered:
     runner = known_runner(tx, workflow, request)
     moves = Transitions(tx.db, tx.dialect, workflow["id"])
     settings = loads(workflow["settings"], {})
-    run_id, runner_id = (runner[1], request.runner_id) if runner else (workflow["run_id"], None)
+    run_id, runner_id = (runner.run_id, request.runner_id) if runner else (workflow["run_id"], None)
     said = Exchange(**{name: getattr(request, name) for name in type(request).model_fields}, free=_NOTHING)
     reports = ReportContext(tx, workflow, settings, said, moves, run_id, runner_id)
     outdated = 0
-    if runner is None or not runner[0]:
+    if runner is None or not runner.is_active:
         counted, outdated = take_late(reports, runner)
     else:
         counted = sum(take_reports(reports))
@@ -65,8 +56,8 @@ def deliver_results(tx: Tx, request: DeliverResults) -> Delivered:
     return Delivered(num_counted=counted, num_recorded=len(request.finished) - counted, num_outdated=outdated)
 
 
-def known_runner(tx: Tx, workflow: RowMapping, request: Exchange | DeliverResults) -> Any:
-    """Return the row (`RUNNER`) of who reports; None: this store does not know it, or only another one of that number.
+def known_runner(tx: Tx, workflow: RowMapping, request: Exchange | DeliverResults) -> Reporter | None:
+    """Return who reports; None: this store does not know it, or only another one of that number.
 
     Raises Conflict where the workflow is another one of that number.
     """
@@ -75,13 +66,13 @@ def known_runner(tx: Tx, workflow: RowMapping, request: Exchange | DeliverResult
             f"workflow {workflow['id']} of this store is not the one that runner {request.runner_id} works for",
             hint="the store was replaced: restore the one that it had (torc server restore)",
         )
-    found = tx.dialect.fetch(tx.db, RUNNER, {"id": request.runner_id, "workflow_id": workflow["id"]})
-    if not found or request.runner_started_at not in {None, found[0][5]}:
+    found = runners.reporter(tx.db, tx.dialect, request.runner_id, workflow["id"])
+    if found is None or request.runner_started_at not in {None, found.started_at}:
         return None
-    return found[0]
+    return found
 
 
-def take_late(reports: ReportContext, runner: Any) -> tuple[int, int]:
+def take_late(reports: ReportContext, runner: Reporter | None) -> tuple[int, int]:
     """Apply results of attempts that nobody makes any more, and record the others.
 
     Returns how many counted, and how many did not because what they are of has changed.
@@ -92,12 +83,12 @@ def take_late(reports: ReportContext, runner: Any) -> tuple[int, int]:
     for item in outdated:
         del left[item.attempt, item.job_id]
     while left:
-        jobs = reports.moves.now({item.job_id for item in left.values()})
-        recorded = _recorded(reports.tx, jobs)
+        known = reports.moves.now({item.job_id for item in left.values()})
+        is_open = attempts.open_ones(reports.tx.db, reports.tx.dialect, known)
         now: dict[int, Finished] = {}
         for _, item in sorted(left.items(), key=lambda entry: entry[0]):
-            job = jobs.get(item.job_id)
-            if job is not None and item.job_id not in now and _counts(reports, runner, item, job, recorded):
+            job = known.get(item.job_id)
+            if job is not None and item.job_id not in now and _counts(reports, runner, item, job, is_open):
                 now[item.job_id] = item
         if not now:
             break
@@ -122,25 +113,25 @@ def _outdated(reports: ReportContext, items: Collection[Finished]) -> list[Finis
 
     Those of attempts before the present one are history, and are recorded: their jobs may have been edited since.
     """
-    tx, jobs = reports.tx, reports.moves.now({item.job_id for item in items})
-    recorded = _recorded(tx, jobs)
+    tx, known = reports.tx, reports.moves.now({item.job_id for item in items})
+    is_open = attempts.open_ones(tx.db, tx.dialect, known)
     at_stake = [
         item
         for item in items
-        if item.job_id in jobs
-        and jobs[item.job_id].state in _DUE
-        and item.attempt >= jobs[item.job_id].attempt
-        and recorded.get((item.job_id, item.attempt), True)
+        if item.job_id in known
+        and known[item.job_id].state in _DUE
+        and item.attempt >= known[item.job_id].attempt
+        and is_open.get((item.job_id, item.attempt), True)
     ]
     ids = {item.job_id for item in at_stake}
     now = _fingerprints(tx, reports.workflow, {item.job_id for item in at_stake if item.fingerprint is not None})
-    written = written_data(tx.db, tx.dialect, ids)
+    written = user_data.is_written(tx.db, tx.dialect, ids)
 
     def is_lost(item: Finished) -> bool:
         """Return whether what it wrote to the store is not there: that was lost when the store was, and the attempt with it."""
         if item.outcome != "succeeded" or item.job_id not in written:
             return False
-        return item.attempt > jobs[item.job_id].attempt or not written[item.job_id]
+        return item.attempt > known[item.job_id].attempt or not written[item.job_id]
 
     return [
         item
@@ -151,34 +142,32 @@ def _outdated(reports: ReportContext, items: Collection[Finished]) -> list[Finis
 
 def _fingerprints(tx: Tx, workflow: RowMapping, ids: Collection[int]) -> dict[int, str]:
     """Return what jobs would report if they ran now."""
-    rows = executed(tx.db, tx.dialect, ids)
+    found = fingerprints.of_jobs(tx.db, tx.dialect, ids)
     shared = loads(workflow["env"], {})
-    data = user_data_hashes(tx.db, tx.dialect, {row.input_set_id for row in rows if row.input_set_id is not None})
+    sets = {job.input_set_id for job in found if job.input_set_id is not None}
+    data = fingerprints.user_data_hashes(tx.db, tx.dialect, sets)
     return {
-        row.id: attempt_fingerprint(
-            row.name,
-            row.command,
-            row.invocation_script,
-            {**shared, **loads(row.env, {})},
-            None if row.input_set_id is None else data.get(row.input_set_id),
+        job.id: attempt_fingerprint(
+            job.name,
+            {**job.executed, "env": {**shared, **job.executed["env"]}},
+            None if job.input_set_id is None else data.get(job.input_set_id),
         )
-        for row in rows
+        for job in found
     }
 
 
-def _recorded(tx: Tx, ids: Collection[int]) -> dict[tuple[int, int], bool]:
-    rows = tx.dialect.fetch(tx.db, _RECORDED + tx.dialect.id_list, {"ids": tx.dialect.ids(ids)})
-    return {(row[0], row[1]): bool(row[2]) for row in rows}
-
-
 def _counts(
-    reports: ReportContext, runner: Any, item: Finished, job: JobStatus, recorded: Mapping[tuple[int, int], bool]
+    reports: ReportContext,
+    runner: Reporter | None,
+    item: Finished,
+    job: JobStatus,
+    is_open: Mapping[tuple[int, int], bool],
 ) -> bool:
-    is_open = recorded.get((item.job_id, item.attempt), True)  # no row: given up before its start was reported
-    if not is_open or job.state is not State.READY:
+    # no row: given up before its start was reported
+    if not is_open.get((item.job_id, item.attempt), True) or job.state is not State.READY:
         return False
     if item.attempt == job.attempt:
-        end = "" if runner is None else runner[7] or ""
+        end = "" if runner is None else runner.end_reason or ""
         return end in _OPEN_ENDS or end.startswith(_OF_ALLOCATIONS)
     # a number that the store never gave: it is older than the attempt, as far as the workflow is surely the same
     return item.attempt > job.attempt and reports.request.workflow_created_at is not None
@@ -196,9 +185,9 @@ def _begun(reports: ReportContext) -> ReportContext:
 def _apply(reports: ReportContext, items: Collection[Finished]) -> None:
     """Give jobs back to the runners that made these attempts, and record how the attempts ended."""
     tx, moves = reports.tx, reports.moves
-    attempts = [{"job_id": item.job_id, "attempt": item.attempt} for item in items]
-    tx.dialect.run_many(tx.db, _FORGET_LOSS, attempts)
-    moves.claim([item.job_id for item in items], reports.request.runner_id)
-    tx.dialect.run_many(tx.db, _SET_ATTEMPT, attempts)
-    jobs = moves.now([item.job_id for item in items])
-    take_finished(reports, items, jobs, jobs)
+    made = {item.job_id: item.attempt for item in items}
+    attempts.forget_losses(tx.db, tx.dialect, made)
+    moves.claim(list(made), reports.request.runner_id)
+    jobs.set_attempts(tx.db, tx.dialect, made)
+    known = moves.now(made)
+    take_finished(reports, items, known, known)

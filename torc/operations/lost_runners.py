@@ -7,34 +7,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api.runs import Finished
 from torc.failures.retry import DIED, RUNNER_LOST, decide_lost
 from torc.operations.dispatch import Tx
 from torc.operations.failure_handlers import handle
 from torc.planning.allocation_outcomes import FAULTLESS, InterruptedJob, is_faultless, meaning
+from torc.store import attempts, jobs, requirements
 from torc.store.json_columns import loads
 from torc.store.transitions import AttemptEnd, JobStatus, Transitions
 from torc.workflow.exit_codes import reported
 from torc.workflow.states import Event, State
-
-_FAULTLESS = ", ".join(f"'{word}'" for word in sorted(FAULTLESS))
-_LOSSES = text(
-    "SELECT count(*) FROM attempt a JOIN runner r ON r.id = a.runner_id WHERE a.job_id = :job_id AND a.run_id = :run_id "
-    "AND a.reason = 'runner_lost' AND a.is_current AND coalesce(r.end_reason, '') <> :died "
-    f"AND coalesce(a.slurm_state, '') NOT IN ({_FAULTLESS})"
-)
-_ATTEMPT = text(
-    "INSERT INTO attempt (workflow_id, job_id, run_id, attempt, runner_id, state, return_code, reason, detail, rule, is_current, "
-    "started_at, ended_at, wall_seconds, user_cpu_seconds, system_cpu_seconds, peak_memory_bytes, slurm_state, requirement_id) "
-    "SELECT workflow_id, id, :run_id, attempt, :runner_id, 'terminated', :return_code, :reason, :detail, :rule, true, started_at, "
-    ":now, CASE WHEN started_at IS NULL OR started_at > :now THEN 0 ELSE :now - started_at END, 0, 0, 0, :slurm_state, :requirement_id "
-    "FROM job WHERE id = :job_id ON CONFLICT (job_id, attempt) DO NOTHING"
-)
-_ASKED = (
-    "SELECT j.started_at, r.runtime_seconds FROM job j JOIN requirement r ON r.id = j.requirement_id WHERE j.id = :id"
-)
 
 
 class RunnerLoss(NamedTuple):
@@ -62,30 +46,34 @@ def lose(
     for job in held.values():
         if job.state is State.RUNNING:
             told = _told(tx, workflow, job, how)
-            values = {
-                "job_id": job.id,
-                "run_id": workflow["run_id"],
-                "runner_id": runner_id,
-                "now": tx.now,
-                "return_code": reported(None, told.reason),
-                "reason": told.reason,
-                "detail": told.detail,
-                "rule": told.rule,
-                "slurm_state": how.cluster_state,
-                "requirement_id": job.requirement_id,
-            }
-            tx.db.execute(_ATTEMPT, values)
+            attempts.record_lost(
+                tx.db,
+                attempts.LostAttempt(
+                    job_id=job.id,
+                    run_id=workflow["run_id"],
+                    runner_id=runner_id,
+                    now=tx.now,
+                    return_code=reported(None, told.reason),
+                    reason=told.reason,
+                    detail=told.detail,
+                    rule=told.rule,
+                    slurm_state=how.cluster_state,
+                    requirement_id=job.requirement_id,
+                ),
+            )
             ends[told.event][job.id] = told.end
-    for event, jobs in ends.items():
-        moves.end(event, jobs, held)
+    for event, ended in ends.items():
+        moves.end(event, ended, held)
 
 
 def _told(tx: Tx, workflow: RowMapping, job: JobStatus, how: RunnerLoss) -> _Told:
     if how.cluster_state is None:
         return _lost(tx, workflow, job, how)
-    started_at, runtime_request = tx.dialect.fetch(tx.db, _ASKED, {"id": job.id})[0]
+    started_at = jobs.started_at(tx.db, tx.dialect, job.id)
     wall = None if started_at is None else max(0.0, tx.now - started_at)
-    what = meaning(how.cluster_state, InterruptedJob(wall, runtime_request))
+    what = meaning(
+        how.cluster_state, InterruptedJob(wall, requirements.of_job(tx.db, tx.dialect, job.id).request.runtime_seconds)
+    )
     if what == "interrupted":
         return _Told(Event.INTERRUPTED, AttemptEnd(reason="runner_stopped"), "runner_stopped")
     if what == "lost":
@@ -115,7 +103,6 @@ def _told(tx: Tx, workflow: RowMapping, job: JobStatus, how: RunnerLoss) -> _Tol
 
 
 def _lost(tx: Tx, workflow: RowMapping, job: JobStatus, how: RunnerLoss) -> _Told:
-    counted = {"job_id": job.id, "run_id": workflow["run_id"], "died": DIED}
-    losses = tx.db.execute(_LOSSES, counted).scalar_one()
+    losses = attempts.num_losses(tx.db, job.id, workflow["run_id"], DIED, FAULTLESS)
     event = decide_lost(losses, DIED if is_faultless(how.cluster_state) else how.reason).event
     return _Told(event, AttemptEnd(reason=RUNNER_LOST if event is Event.TERMINATED else None), RUNNER_LOST)

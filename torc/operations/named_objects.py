@@ -2,104 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.errors import Conflict, Invalid, NotFound
 from torc.operations.dispatch import Tx
-from torc.operations.row_mapping import encode_cursor, grow_version, id_range, name_condition, workflow_row
+from torc.operations.row_mapping import encode_cursor, grow_version, id_range, workflow_row
 from torc.spec import model
+from torc.store import named_objects, rows
+from torc.store.conditions import Conditions
 from torc.store.id_blocks import take_ids
-from torc.store.workflows import IN_WORKFLOW
+from torc.store.named_objects import ObjectTable, PageOfIds
 
 
 class ObjectKind(NamedTuple):
-    """A kind of thing: its table, what people call it, the command that shows it, its part of a shared table."""
+    """A kind of object: its table, what people call it, the command that shows it, its part of a shared table."""
 
     table: str
     noun: str
     command: str
     kind: str | None = None
-    columns: str = "t.*"
+
+    @property
+    def stored(self) -> ObjectTable:
+        """Where it is kept."""
+        return ObjectTable(self.table, self.kind)
 
 
 def part_row(tx: Tx, kind: ObjectKind, number: int) -> RowMapping:
-    """Return the row of a thing. Raises NotFound."""
-    query = text(f"SELECT {kind.columns} FROM {kind.table} t WHERE t.id = :id AND {IN_WORKFLOW.format('t')}")
-    row = tx.db.execute(query, {"id": number}).mappings().first()
-    if row is None or (kind.kind is not None and row["kind"] != kind.kind):
+    """Return the row of an object. Raises NotFound."""
+    row = named_objects.get(tx.db, kind.stored, number)
+    if row is None:
         raise NotFound(f"there is no {kind.noun} {number}", hint=f"`torc {kind.command} list` shows what there is")
     return row
 
 
-def page_of(tx: Tx, kind: ObjectKind, request: Any, where: str = "") -> tuple[list[RowMapping], str | None]:
+def page_of(
+    tx: Tx, kind: ObjectKind, request: Any, also: Conditions | None = None
+) -> tuple[Sequence[RowMapping], str | None]:
     """Return the rows of a list request, in order of id, and the cursor of the next page."""
     workflow_row(tx, request.workflow_id)
     after, last = id_range(tx, kind.table, request.workflow_id, request.cursor)
-    values: dict[str, Any] = {"workflow_id": request.workflow_id, "after": after, "last": last, "n": request.limit + 1}
-    # the plus keeps databases from finding all of the workflow and sorting them
-    conditions = "+t.workflow_id = :workflow_id AND t.id > :after AND t.id <= :last" + where
+    wanted = PageOfIds(after, last, request.limit + 1)
     name = getattr(request, "name", None)
-    if name is not None:
-        condition, named = name_condition(tx, "t.name", name)
-        conditions += f" AND {condition}"
-        values |= named
-    if kind.kind is not None:
-        conditions += " AND t.kind = :kind"
-        values["kind"] = kind.kind
-    query = f"SELECT {kind.columns} FROM {kind.table} t WHERE {conditions} ORDER BY t.id LIMIT :n"
-    rows = list(tx.db.execute(text(query), values).mappings())
-    more = len(rows) > request.limit
-    rows = rows[: request.limit]
-    return rows, encode_cursor(rows[-1]["id"], last) if more else None
+    found = named_objects.page(tx.db, tx.dialect, kind.stored, request.workflow_id, wanted, name=name, also=also)
+    page = found[: request.limit]
+    return page, encode_cursor(page[-1]["id"], last) if len(found) > request.limit else None
 
 
 def insert_part(tx: Tx, kind: ObjectKind, workflow_id: int, name: str, values: Mapping[str, Any]) -> int:
-    """Add a thing and give its id. Raises Invalid for a name that no spec could have, Conflict for one that is taken."""
+    """Add an object and return its id. Raises Invalid for a name that no spec could have, Conflict for one that is taken."""
     workflow_row(tx, workflow_id, lock=True)
     checked(model.File, name=name, path="x")
-    of_kind = " AND kind = :kind" if kind.kind else ""
-    taken = tx.db.execute(
-        text(f"SELECT id FROM {kind.table} WHERE workflow_id = :id AND name = :name{of_kind}"),
-        {"id": workflow_id, "name": name, **({"kind": kind.kind} if kind.kind else {})},
-    ).first()
-    if taken:
+    taken = rows.id_of(tx.db, kind.table, workflow_id, name, kind.kind)
+    if taken is not None:
         raise Conflict(
             f"workflow {workflow_id} has a {kind.noun} `{name}` already",
-            hint=f"choose another name, or change the one that is there: torc {kind.command} update {taken[0]}",
+            hint=f"choose another name, or change the one that is there: torc {kind.command} update {taken}",
         )
     number = take_ids(tx.db, kind.table)
     row = {"id": number, "workflow_id": workflow_id, "name": name, **values}
-    if kind.kind:
-        row["kind"] = kind.kind
-    tx.db.execute(text(f"INSERT INTO {kind.table} ({', '.join(row)}) VALUES ({', '.join(':' + k for k in row)})"), row)
+    rows.insert(tx.db, kind.table, row if kind.kind is None else {**row, "kind": kind.kind})
     _changed(tx, workflow_id, kind, "created", number, name)
     return number
 
 
 def update_part(tx: Tx, kind: ObjectKind, row: RowMapping, values: Mapping[str, Any]) -> None:
-    """Change fields of a thing whose workflow the caller has locked."""
+    """Change fields of an object whose workflow the caller has locked."""
     if values:
-        assignments = ", ".join(f"{key} = :{key}" for key in values)
-        tx.db.execute(text(f"UPDATE {kind.table} SET {assignments} WHERE id = :id"), {**values, "id": row["id"]})
+        rows.update(tx.db, kind.table, row["id"], values)
         _changed(tx, row["workflow_id"], kind, "updated", row["id"], row["name"])
 
 
-def delete_part(tx: Tx, kind: ObjectKind, number: int, *used_by: tuple[str, str]) -> None:
-    """Delete a thing. Raises Conflict when one of the queries (what it finds, query by :id) finds a user of it."""
+def delete_part(tx: Tx, kind: ObjectKind, number: int, *find_job: Callable[[RowMapping], str | None]) -> None:
+    """Delete an object. Raises Conflict when one of the functions finds a job that uses it (its name)."""
     row = locked_part(tx, kind, number)
-    for what, query in used_by:
-        used = tx.db.execute(
-            text(query), {"id": number, "name": row["name"], "workflow_id": row["workflow_id"]}
-        ).first()
-        if used:
+    for find in find_job:
+        if (user := find(row)) is not None:
             raise Conflict(
-                f"{kind.noun} `{row['name']}` is used by {what} `{used[0]}`", hint="change or delete what uses it first"
+                f"{kind.noun} `{row['name']}` is used by job `{user}`", hint="change or delete what uses it first"
             )
-    tx.db.execute(text(f"DELETE FROM {kind.table} WHERE id = :id"), {"id": number})
+    rows.delete(tx.db, kind.table, number)
     _changed(tx, row["workflow_id"], kind, "deleted", number, row["name"])
 
 

@@ -5,24 +5,17 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.errors import Conflict
 from torc.operations.dispatch import Tx
 from torc.spec.expansion.paths import folder_of, place_of
-
-#: workflows that runners or allocations work on; of the few that have not ended, each is looked up by index
-_ACTIVE = text(
-    "SELECT w.* FROM workflow w WHERE w.is_begun AND w.ended_at IS NULL AND w.id <> :id AND ("
-    "EXISTS (SELECT 1 FROM runner r WHERE r.workflow_id = w.id AND r.is_active AND r.lease_expires_at >= :now) OR "
-    "EXISTS (SELECT 1 FROM allocation a WHERE a.workflow_id = w.id AND a.state <> 'ended')) ORDER BY w.id"
-)
-_WRITTEN = "SELECT path FROM file WHERE workflow_id = :id AND producer_job_id IS NOT NULL"
+from torc.store import files, workflows
 
 
 def refuse_shared_outputs(tx: Tx, workflow: RowMapping) -> None:
     """Raise Conflict when another workflow that runs writes a file, or into a folder, that this one writes."""
-    others = tx.db.execute(_ACTIVE, {"id": workflow["id"], "now": tx.now}).mappings().all()
+    others = workflows.others_at_work(tx.db, workflow["id"], tx.now)
     ours = dict(_places(tx, workflow)) if others else {}
     for other in others if ours else ():
         theirs = dict(_places(tx, other))
@@ -49,7 +42,7 @@ def _named(tx: Tx, other: RowMapping) -> str:
 def _places(tx: Tx, workflow: RowMapping) -> Iterator[tuple[str, str]]:
     """Return (place, path as written) of what a workflow writes."""
     directory = workflow["directory"]
-    for (path,) in tx.dialect.fetch(tx.db, _WRITTEN, {"id": workflow["id"]}):
+    for path in files.written_paths(tx.db, tx.dialect, workflow["id"]):
         yield place_of(posixpath.join(directory, path)), path
 
 

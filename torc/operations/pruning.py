@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sqlalchemy import text
-
 from torc.api.workflows import DeleteWorkflow, PruneWorkflows, Workflow
 from torc.operations.dispatch import DryRun, Tx, answers
 from torc.operations.row_mapping import workflows_of
 from torc.operations.workflows import delete_workflow
+from torc.store import workflows
 
 _UNFINISHED = {"running", "interrupted"}
-_ALL = text("SELECT * FROM workflow ORDER BY id DESC")
 
 
 @answers(PruneWorkflows, removes=True)
@@ -21,7 +19,7 @@ def prune_workflows(tx: Tx, request: PruneWorkflows) -> list[Workflow]:
     before = tx.now - request.older_than_seconds
     seen: Counter[str] = Counter()
     chosen = []
-    for workflow in workflows_of(tx, tx.db.execute(_ALL).mappings().all()):
+    for workflow in workflows_of(tx, workflows.all_newest_first(tx.db)):
         seen[workflow.name] += 1
         is_old = (workflow.ended_at or workflow.updated_at) <= before
         is_kept = seen[workflow.name] <= request.keep or workflow.state in _UNFINISHED

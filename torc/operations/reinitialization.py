@@ -13,11 +13,12 @@ from torc.operations.input_hashes import changed_fingerprints
 from torc.operations.provenance import record_spec
 from torc.operations.reset import all_states, changes_of, make_due
 from torc.operations.row_mapping import workflow_row
-from torc.operations.sliced_storage import check_quota, num_jobs_of
+from torc.operations.sliced_storage import check_quota
 from torc.operations.spec_replacement import ReplacedJobs, amend, settle
 from torc.operations.workflows import refuse_while_running
 from torc.spec.expansion.paths import placing
 from torc.spec.plan import Plan
+from torc.store import workflows
 from torc.store.transitions import Transitions
 from torc.workflow.graph import graph_of
 from torc.workflow.staleness import FileObservation, JobFacts, TrackedFile, find_reruns
@@ -48,7 +49,7 @@ def reinitialize_workflow(tx: Tx, request: ReinitializeWorkflow) -> Reinitialize
         needed = _unknown((file.path for file in plan.files), facts)
         if needed:
             return ReinitializeReply(needs_files=needed)
-        check_quota(tx, row["user"], len(plan.jobs) - num_jobs_of(tx, row["id"]))
+        check_quota(tx, row["user"], len(plan.jobs) - workflows.num_jobs(tx.db, row["id"]))
         amended = amend(tx, row, plan)
         record_spec(tx, row["id"], request.spec, request.name, request.format, request.spec_files)
     tracked, file_at = _tracked(tx, row["id"], facts)

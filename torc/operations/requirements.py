@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api import data as api
 from torc.api.base import Page
@@ -23,6 +23,7 @@ from torc.operations.named_objects import (
     update_part,
 )
 from torc.spec import model
+from torc.store import attempts, jobs, requirements, spec_rows
 from torc.store.json_columns import loads
 
 REQUIREMENT = ObjectKind("requirement", "resource requirement", "resource-requirements")
@@ -48,9 +49,8 @@ def list_requirements(tx: Tx, request: api.ListRequirements) -> Page[api.Require
 def get_requirement(tx: Tx, request: api.GetRequirement) -> api.Requirement:
     """Get one requirement class."""
     row = part_row(tx, REQUIREMENT, request.requirement_id)
-    count = text("SELECT count(*) FROM job WHERE workflow_id = :workflow_id AND requirement_id = :id")
-    jobs = tx.db.execute(count, {"id": row["id"], "workflow_id": row["workflow_id"]}).scalar_one()
-    return _requirement(row, jobs)
+    num_jobs = requirements.num_jobs(tx.db, tx.dialect, row["workflow_id"], row["id"])
+    return _requirement(row, num_jobs)
 
 
 @answers(api.CreateRequirement)
@@ -72,13 +72,12 @@ def update_requirement(tx: Tx, request: api.UpdateRequirement) -> api.Requiremen
 @answers(api.DeleteRequirement)
 def delete_requirement(tx: Tx, request: api.DeleteRequirement) -> None:
     """Delete a requirement class that no job uses."""
-    delete_part(tx, REQUIREMENT, request.requirement_id, _used_by_job("requirement_id"))
-    forget = text("UPDATE attempt SET requirement_id = NULL WHERE requirement_id = :id")
-    tx.db.execute(forget, {"id": request.requirement_id})
+    delete_part(tx, REQUIREMENT, request.requirement_id, _jobs_with(tx, "requirement_id"))
+    attempts.forget_requirement(tx.db, request.requirement_id)
 
 
-def _used_by_job(column: str) -> tuple[str, str]:
-    return "job", f"SELECT name FROM job WHERE workflow_id = :workflow_id AND {column} = :id LIMIT 1"
+def _jobs_with(tx: Tx, column: jobs.Reference) -> Callable[[RowMapping], str | None]:
+    return lambda row: jobs.first_with(tx.db, tx.dialect, row["workflow_id"], column, row["id"])
 
 
 # -- failure handlers and Slurm schedulers ----------------------------------------------------------------------
@@ -133,7 +132,7 @@ def update_failure_handler(tx: Tx, request: api.UpdateFailureHandler) -> api.Fai
 @answers(api.DeleteFailureHandler)
 def delete_failure_handler(tx: Tx, request: api.DeleteFailureHandler) -> None:
     """Delete a failure handler that no job uses."""
-    delete_part(tx, HANDLER, request.failure_handler_id, _used_by_job("failure_handler_id"))
+    delete_part(tx, HANDLER, request.failure_handler_id, _jobs_with(tx, "failure_handler_id"))
 
 
 @answers(api.ListSlurmSchedulers)
@@ -169,11 +168,10 @@ def update_slurm_scheduler(tx: Tx, request: api.UpdateSlurmScheduler) -> api.Slu
 def delete_slurm_scheduler(tx: Tx, request: api.DeleteSlurmScheduler) -> None:
     """Delete a Slurm scheduler that no job or action uses."""
     row = locked_part(tx, SCHEDULER, request.slurm_scheduler_id)
-    actions = text("SELECT position, settings FROM action WHERE workflow_id = :id ORDER BY position")
-    for position, settings in tx.db.execute(actions, {"id": row["workflow_id"]}):
-        if loads(settings, {}).get("scheduler") == row["name"]:
+    for action in spec_rows.actions(tx.db, tx.dialect, row["workflow_id"]):
+        if action.settings.get("scheduler") == row["name"]:
             raise Conflict(
-                f"Slurm scheduler `{row['name']}` is used by action {position + 1} of the workflow",
+                f"Slurm scheduler `{row['name']}` is used by action {action.position + 1} of the workflow",
                 hint="bring in a spec without it: torc workflows reinitialize --spec SPEC",
             )
-    delete_part(tx, SCHEDULER, request.slurm_scheduler_id, _used_by_job("scheduler_id"))
+    delete_part(tx, SCHEDULER, request.slurm_scheduler_id, _jobs_with(tx, "scheduler_id"))

@@ -15,6 +15,7 @@ from torc.operations.row_mapping import grow_version, workflow_of, workflow_row
 from torc.operations.runs import end_runners
 from torc.operations.workflows import refuse_while_running
 from torc.store import runners as runner_rows
+from torc.store import user_data
 from torc.store.transitions import JobStatus, Transitions
 from torc.workflow.states import FINISHED, HELD, UNSUCCESSFUL, Event, State, moves
 
@@ -142,15 +143,10 @@ def make_due(
         {"id": workflow_id, "goes_on": goes_on},
     )
     grow_version(tx, workflow_id)
-    written = f"is_ephemeral AND data IS NOT NULL AND (:all OR producer_job_id IN {tx.dialect.id_list})"
-    values = {**among, "all": forget_all}
-    forgotten = (
-        "input_set_id IN (SELECT i.input_set_id FROM input_user_data i JOIN user_data u ON u.id = i.user_data_id "
-    )
-    keep_fingerprints(tx, workflow_id, f"{forgotten} WHERE u.workflow_id = :workflow_id AND {written})", **values)
-    tx.db.execute(
-        text(f"UPDATE user_data SET data = NULL WHERE workflow_id = :id AND {written}"), {"id": workflow_id, **values}
-    )
+    forgotten = user_data.ephemeral(tx.db, tx.dialect, workflow_id, None if forget_all else chosen)
+    if forgotten:
+        keep_fingerprints(tx, workflow_id, reading=forgotten)
+        user_data.clear(tx.db, tx.dialect, forgotten)
 
 
 @answers(InitializeWorkflow)

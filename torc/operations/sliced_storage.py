@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import text
-
 from torc.api.base import Request
 from torc.errors import Forbidden, Invalid
 from torc.operations.transaction import ReservedIds, Tx
-from torc.store import sliced_storage
+from torc.store import sliced_storage, workflows
 from torc.store.sliced_storage import Batch
 
 Q = TypeVar("Q", bound=Request[Any])
-_STORED = text(
-    'SELECT coalesce(sum(c.count), 0) FROM workflow w JOIN job_count c ON c.workflow_id = w.id WHERE w."user" = :user'
-)
-
-_STORED_IN = text("SELECT coalesce(sum(count), 0) FROM job_count WHERE workflow_id = :id")
-_OWNER = text('SELECT "user" FROM workflow WHERE id = :id')
 
 
 class WorkflowLoad(Protocol):
@@ -116,7 +108,7 @@ def jobs_left(tx: Tx, user: str) -> int | None:
     """How many more jobs an account may have stored. None: as many as it likes."""
     if tx.quota.max_jobs is None or not _is_limited(tx):
         return None
-    stored = int(tx.db.execute(_STORED, {"user": user}).scalar_one()) + sliced_storage.num_jobs(tx.db, user)
+    stored = workflows.num_jobs_of_user(tx.db, user) + sliced_storage.num_jobs(tx.db, user)
     return max(0, tx.quota.max_jobs - stored)
 
 
@@ -125,11 +117,6 @@ def room_for(tx: Tx, request: Request[Any]) -> int | None:
     workflow_id = getattr(request, "workflow_id", None)
     if tx.rights is None or workflow_id is None:
         return None if tx.rights is None else jobs_left(tx, tx.rights.user)
-    row = tx.db.execute(_OWNER, {"id": workflow_id}).first()
-    left = None if row is None else jobs_left(tx, row[0])
-    return None if left is None else left + num_jobs_of(tx, workflow_id)
-
-
-def num_jobs_of(tx: Tx, workflow_id: int) -> int:
-    """How many jobs a workflow has."""
-    return int(tx.db.execute(_STORED_IN, {"id": workflow_id}).scalar_one())
+    owner = workflows.owner(tx.db, workflow_id)
+    left = None if owner is None else jobs_left(tx, owner)
+    return None if left is None else left + workflows.num_jobs(tx.db, workflow_id)

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
-
-from sqlalchemy import text
 
 from torc.api.transfer import ExportSpec, SpecText
 from torc.operations.dispatch import Tx, answers
 from torc.operations.row_mapping import classes_of, workflow_row
 from torc.spec import model
+from torc.spec.plan import JOB_FIELDS, JOB_TEXTS
 from torc.spec.writer import write_spec
+from torc.store import spec_rows
 from torc.store.json_columns import loads
+from torc.store.spec_rows import FileRow, JobRow, UserDataRow
 from torc.units import format_duration, format_memory
-
-_JOBS = (
-    "SELECT id, name, command, invocation_script, env, priority, requirement_id, gate_id, input_set_id, "
-    "failure_handler_id, scheduler_id, cancel_on_blocking_job_failure, supports_termination, keep_background_processes FROM job "
-    "WHERE workflow_id = :id ORDER BY id"
-)
-_GATES = "SELECT p.gate_id, j.id, j.name FROM gate_prerequisite p JOIN job j ON j.id = p.job_id WHERE j.workflow_id = :id ORDER BY j.id"
 
 
 @answers(ExportSpec)
@@ -38,8 +32,8 @@ def export_spec(tx: Tx, request: ExportSpec) -> SpecText:
     fields |= {
         field: values
         for field, values in (
-            ("files", [{"name": name, "path": path} for name, path, _ in shared.files.values()]),
-            ("user_data", _user_data(tx, row["id"])),
+            ("files", [{"name": file.name, "path": file.path} for file in shared.files.values()]),
+            ("user_data", [_user_data(item) for item in shared.user_data.values()]),
             ("resource_requirements", shared.requirements),
             ("failure_handlers", shared.named["failure_handler"]),
             ("slurm_schedulers", shared.named["slurm_scheduler"]),
@@ -47,7 +41,7 @@ def export_spec(tx: Tx, request: ExportSpec) -> SpecText:
         )
         if values
     }
-    fields["jobs"] = [shared.job(found) for found in tx.dialect.fetch(tx.db, _JOBS, {"id": row["id"]})]
+    fields["jobs"] = [shared.job(found) for found in spec_rows.jobs(tx.db, tx.dialect, row["id"])]
     return SpecText(format=request.format, text=write_spec(model.WorkflowSpec.model_validate(fields), request.format))
 
 
@@ -55,11 +49,7 @@ class _Shared:
     """What jobs refer to, by id."""
 
     def __init__(self, tx: Tx, workflow_id: int) -> None:
-        key = {"id": workflow_id}
-
-        def rows(query: str) -> list[Any]:
-            return tx.dialect.fetch(tx.db, query, key)
-
+        of = tx.db, tx.dialect, workflow_id
         classes = classes_of(tx, workflow_id)
         self.requirement_names = {number: found.name for number, found in classes.items()}
         self.requirements = [
@@ -75,127 +65,91 @@ class _Shared:
         ]
         self.named: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.named_names = {}
-        for number, kind, name, fields in rows(
-            "SELECT id, kind, name, fields FROM named WHERE workflow_id = :id ORDER BY id"
-        ):
-            self.named_names[number] = name
-            self.named[kind].append({"name": name, **loads(fields, {})})
-        files = rows("SELECT id, name, path, producer_job_id FROM file WHERE workflow_id = :id ORDER BY id")
-        self.files = {row[0]: row[1:] for row in files}
-        data = rows("SELECT id, name, producer_job_id FROM user_data WHERE workflow_id = :id ORDER BY id")
-        self.user_data = {row[0]: row[1:] for row in data}
-        self.reads = {what: self._reads(rows, what) for what in ("file", "user_data")}
-        self.writes = {
-            "file": self._writes((row[3], row[1]) for row in files),
-            "user_data": self._writes((row[2], row[1]) for row in data),
-        }
-        self.waits: dict[int, list[tuple[int, str]]] = defaultdict(list)
-        for gate, job, name in rows(_GATES):
-            self.waits[gate].append((job, name))
-        self.mentions: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
-        where = "JOIN job j ON j.id = m.job_id WHERE j.workflow_id = :id ORDER BY m.job_id, m.field, m.at"
-        for job, field, at, number in rows(f"SELECT m.job_id, m.field, m.at, m.user_data_id FROM mention m {where}"):
-            self.mentions[job, field].append((at, number))
+        for item in spec_rows.named(*of):
+            self.named_names[item.id] = item.name
+            self.named[item.kind].append({"name": item.name, **item.fields})
+        self.files = {file.id: file for file in spec_rows.files(*of)}
+        self.user_data = {item.id: item for item in spec_rows.user_data(*of)}
+        self.files_read = spec_rows.inputs(*of, "file")
+        self.data_read = spec_rows.inputs(*of, "user_data")
+        self.files_written = _written(self.files.values())
+        self.data_written = _written(self.user_data.values())
+        self.waits = spec_rows.prerequisites(*of)
+        self.mentions = spec_rows.mentions(*of)
 
-    @staticmethod
-    def _reads(rows: Any, what: str) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = defaultdict(list)
-        where = f"JOIN {what} t ON t.id = i.{what}_id WHERE t.workflow_id = :id ORDER BY t.id"
-        for input_set, number in rows(f"SELECT i.input_set_id, t.id FROM input_{what} i {where}"):
-            found[input_set].append(number)
-        return found
-
-    @staticmethod
-    def _writes(pairs: Any) -> dict[int, list[str]]:
-        found: dict[int, list[str]] = defaultdict(list)
-        for job, name in pairs:
-            if job is not None:
-                found[job].append(name)
-        return found
-
-    def job(self, row: Any) -> dict[str, Any]:
+    def job(self, row: JobRow) -> dict[str, Any]:
         """Return a job as a spec writes it."""
-        (
-            number,
-            name,
-            command,
-            script,
-            env,
-            priority,
-            requirement,
-            gate,
-            inputs,
-            handler,
-            scheduler,
-            cancel,
-            terminates,
-            keeps,
-        ) = row
-        made: dict[str, Any] = {"name": name, "command": self._command(number, inputs, "command", command)}
+        made = {"name": row.name, **row.fields}
+        for field in JOB_TEXTS:
+            if made[field.name] is not None:
+                made[field.name] = self._command(row, field.name)
+        for field in JOB_FIELDS:
+            if made[field.name] == field.default:
+                del made[field.name]
         optional = {
-            "invocation_script": script and self._command(number, inputs, "invocation_script", script),
-            "env": loads(env, {}),
-            "priority": priority,
-            "failure_handler": self.named_names.get(handler),
-            "scheduler": self.named_names.get(scheduler),
-            "supports_termination": bool(terminates),
-            "keep_background_processes": bool(keeps),
-            "input_files": [self.files[file][0] for file in self.reads["file"].get(inputs, ())],
-            "input_user_data": [self.user_data[data][0] for data in self.reads["user_data"].get(inputs, ())],
-            "output_files": self.writes["file"].get(number, []),
-            "output_user_data": self.writes["user_data"].get(number, []),
-            "depends_on": self._depends_on(gate, inputs),
+            "failure_handler": row.failure_handler_id and self.named_names.get(row.failure_handler_id),
+            "scheduler": row.scheduler_id and self.named_names.get(row.scheduler_id),
+            "input_files": [self.files[number].name for number in self._files_read(row)],
+            "input_user_data": [self.user_data[number].name for number in self._data_read(row)],
+            "output_files": self.files_written.get(row.id, []),
+            "output_user_data": self.data_written.get(row.id, []),
+            "depends_on": self._depends_on(row),
         }
-        made["resource_requirements"] = self.requirement_names[requirement]
-        made |= {field: value for field, value in optional.items() if value}
-        return made if cancel else {**made, "cancel_on_blocking_job_failure": False}
+        made["resource_requirements"] = self.requirement_names[row.requirement_id]
+        return made | {field: value for field, value in optional.items() if value}
 
-    def _depends_on(self, gate: int | None, inputs: int | None) -> list[str]:
+    def _files_read(self, row: JobRow) -> list[int]:
+        return [] if row.input_set_id is None else self.files_read.get(row.input_set_id, [])
+
+    def _data_read(self, row: JobRow) -> list[int]:
+        return [] if row.input_set_id is None else self.data_read.get(row.input_set_id, [])
+
+    def _depends_on(self, row: JobRow) -> list[str]:
         """Name what a job waits for but for what follows from its files and user data."""
-        if gate is None:
+        if row.gate_id is None:
             return []
-        producers = {self.files[file][2] for file in self.reads["file"].get(inputs, ())}  # type: ignore[arg-type]
-        producers |= {self.user_data[data][1] for data in self.reads["user_data"].get(inputs, ())}  # type: ignore[arg-type]
-        return [name for number, name in self.waits[gate] if number not in producers]
+        producers = {self.files[number].producer_job_id for number in self._files_read(row)}
+        producers |= {self.user_data[number].producer_job_id for number in self._data_read(row)}
+        return [job.name for job in self.waits[row.gate_id] if job.id not in producers]
 
-    def _command(self, job: int, inputs: int | None, field: str, command: str) -> str:
+    def _command(self, row: JobRow, field: str) -> str:
         """Write a command with references in place of ids."""
-        read: Mapping[int, Any] = dict.fromkeys(self.reads["user_data"].get(inputs, ()))  # type: ignore[arg-type]
-        for at, number in reversed(self.mentions.get((job, field), ())):
+        command: str = row.fields[field]
+        read = set(self._data_read(row))
+        for at, number in reversed(self.mentions.get((row.id, field), [])):
             direction = "input" if number in read else "output"
-            reference = f"${{user_data.{direction}.{self.user_data[number][0]}}}"
+            reference = f"${{user_data.{direction}.{self.user_data[number].name}}}"
             command = command[:at] + reference + command[at + len(str(number)) :]
         return command
 
 
-def _user_data(tx: Tx, workflow_id: int) -> list[dict[str, Any]]:
+def _written(items: Iterable[FileRow | UserDataRow]) -> dict[int, list[str]]:
+    """Return the names of what each job writes."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for item in items:
+        if item.producer_job_id is not None:
+            found[item.producer_job_id].append(item.name)
+    return found
+
+
+def _user_data(row: UserDataRow) -> dict[str, Any]:
     """Return user data; what a job writes is left open."""
-    made = []
-    query = text("SELECT name, data, is_ephemeral, producer_job_id FROM user_data WHERE workflow_id = :id ORDER BY id")
-    for name, data, is_ephemeral, producer in tx.db.execute(query, {"id": workflow_id}):
-        item: dict[str, Any] = {"name": name}
-        if data is not None and producer is None:
-            item["data"] = loads(data)
-        if is_ephemeral:
-            item["is_ephemeral"] = True
-        made.append(item)
-    return made
+    item: dict[str, Any] = {"name": row.name}
+    if row.data is not None and row.producer_job_id is None:
+        item["data"] = row.data
+    if row.is_ephemeral:
+        item["is_ephemeral"] = True
+    return item
 
 
 def _actions(tx: Tx, workflow_id: int) -> list[dict[str, Any]]:
-    jobs: dict[int, list[str]] = defaultdict(list)
-    of = text(
-        "SELECT w.action_id, j.name FROM action_job w JOIN job j ON j.id = w.job_id WHERE j.workflow_id = :id ORDER BY j.id"
-    )
-    for action, name in tx.db.execute(of, {"id": workflow_id}):
-        jobs[action].append(name)
     made = []
-    query = text(
-        "SELECT id, trigger_type, action_type, commands, settings, persistent FROM action "
-        "WHERE workflow_id = :id ORDER BY position"
-    )
-    for number, trigger, kind, commands, settings, persistent in tx.db.execute(query, {"id": workflow_id}):
-        item = {"trigger_type": trigger, "action_type": kind, **loads(settings, {})}
-        optional = {"jobs": jobs.get(number), "commands": loads(commands, []), "persistent": bool(persistent)}
+    for action in spec_rows.actions(tx.db, tx.dialect, workflow_id):
+        item = {"trigger_type": action.trigger_type, "action_type": action.action_type, **action.settings}
+        optional = {
+            "jobs": [job.name for job in action.jobs],
+            "commands": action.commands,
+            "persistent": action.persistent,
+        }
         made.append({**item, **{field: value for field, value in optional.items() if value}})
     return made

@@ -6,36 +6,21 @@ input sets and actions are made anew; the states of jobs are settled afterwards,
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from itertools import count
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api.workflows import Change
 from torc.errors import Conflict
 from torc.operations.dispatch import Tx
 from torc.operations.input_hashes import keep_fingerprints
 from torc.operations.row_mapping import grow_version
-from torc.operations.spec_replacement_rows import (
-    STATIC,
-    PlanIds,
-    StoredObjects,
-    drop_unused,
-    link,
-    put_actions,
-    put_jobs,
-    put_mentions,
-    put_shared,
-    put_workflow,
-    recount,
-    unlink,
-)
 from torc.spec.plan import Plan
-from torc.store.id_blocks import take_ids
+from torc.store import jobs, plan_replacement
+from torc.store.plan_replacement import StoredObjects
 from torc.store.transitions import Transitions
-from torc.workflow.states import Event
+from torc.workflow.states import Event, State
 
 
 class ReplacedJobs(NamedTuple):
@@ -50,73 +35,36 @@ class ReplacedJobs(NamedTuple):
 def amend(tx: Tx, workflow: RowMapping, plan: Plan) -> ReplacedJobs:
     """Change what is stored to what the plan says. Raises Conflict while a runner holds a job."""
     workflow_id: int = workflow["id"]
-    held = text("SELECT id, name FROM job WHERE workflow_id = :id AND runner_id IS NOT NULL LIMIT 1")
-    holding = tx.db.execute(held, {"id": workflow_id}).first()
-    if holding:
-        raise Conflict(f"job {holding[0]} ({holding[1]}) is held by a runner", hint="wait until it has ended")
+    holding = jobs.first_held(tx.db, tx.dialect, workflow_id)
+    if holding is not None:
+        raise Conflict(f"job {holding.id} ({holding.name}) is held by a runner", hint="wait until it has ended")
     keep_fingerprints(tx, workflow_id)
-    stored = _stored(tx, workflow_id)
-    ids = _ids(tx, workflow_id, plan, stored)
-    put_workflow(tx, workflow_id, plan)
-    put_shared(tx, workflow_id, plan, ids)
-    added = put_jobs(tx, workflow_id, plan, ids, stored)
-    removed = unlink(tx, workflow_id, plan, stored)
-    link(tx, workflow_id, plan, ids)
-    drop_unused(tx, workflow_id, ids)
-    put_mentions(tx, workflow_id, plan, ids)
-    new_actions = put_actions(tx, workflow_id, plan, ids)
-    recount(tx, workflow_id)
+    stored = plan_replacement.stored_objects(tx.db, tx.dialect, workflow_id)
+    ids = plan_replacement.ids_for(tx.db, tx.dialect, workflow_id, plan, stored)
+    plan_replacement.put_workflow(tx.db, workflow_id, plan)
+    plan_replacement.put_shared(tx.db, plan, ids)
+    added = plan_replacement.put_jobs(tx.db, plan, ids, stored)
+    plan_replacement.remove_links(tx.db, workflow_id)
+    removed = _remove_jobs(tx, plan, stored)
+    plan_replacement.put_links(tx.db, tx.dialect, plan, ids)
+    plan_replacement.remove_unused(tx.db, tx.dialect, ids)
+    plan_replacement.put_mentions(tx.db, tx.dialect, plan, ids)
+    new_actions = plan_replacement.put_actions(tx.db, tx.dialect, plan, ids)
+    jobs.recount(tx.db, workflow_id)
     grow_version(tx, workflow_id)
     return ReplacedJobs(added, removed, _reasons(plan, stored), new_actions)
 
 
-# -- what was there ---------------------------------------------------------------------------------------------
-
-
-def _stored(tx: Tx, workflow_id: int) -> StoredObjects:
-    key = {"id": workflow_id}
-    columns = ", ".join(("id", "state", "gate_id", "input_set_id", *STATIC))
-    rows = tx.dialect.fetch(tx.db, f"SELECT name, {columns} FROM job WHERE workflow_id = :id ORDER BY id", key)
-    reads: dict[int, set[str]] = defaultdict(set)
-    for what, table in (("file", "file"), ("user data", "user_data")):
-        query = (
-            f"SELECT i.input_set_id, t.name FROM input_{table} i JOIN {table} t ON t.id = i.{table}_id "
-            "WHERE t.workflow_id = :id"
-        )
-        for number, name in tx.dialect.fetch(tx.db, query, key):
-            reads[number].add(f"{what} {name}")
-    waits: dict[int, set[str]] = defaultdict(set)
-    query = "SELECT p.gate_id, j.name FROM gate_prerequisite p JOIN job j ON j.id = p.job_id WHERE j.workflow_id = :id"
-    for number, name in tx.dialect.fetch(tx.db, query, key):
-        waits[number].add(name)
-    return StoredObjects(
-        {row[0]: row for row in rows},
-        {number: frozenset(names) for number, names in reads.items()},
-        {number: frozenset(names) for number, names in waits.items()},
-    )
-
-
-def _ids(tx: Tx, workflow_id: int, plan: Plan, stored: StoredObjects) -> PlanIds:
-    def of(table: str, things: Sequence[Any], kind: str | None = None) -> list[int]:
-        where = " AND kind = :kind" if kind else ""
-        query = text(f"SELECT name, id FROM {table} WHERE workflow_id = :id{where}")
-        rows = tx.db.execute(query, {"id": workflow_id, "kind": kind} if kind else {"id": workflow_id})
-        return _numbers(tx, table, [thing.name for thing in things], {name: number for name, number in rows})
-
-    return PlanIds(
-        jobs=_numbers(tx, "job", [job.name for job in plan.jobs], {name: row[1] for name, row in stored.jobs.items()}),
-        files=of("file", plan.files),
-        user_data=of("user_data", plan.user_data),
-        requirements=of("requirement", plan.requirements),
-        handlers=of("named", plan.failure_handlers, "failure_handler"),
-        schedulers=of("named", plan.schedulers, "slurm_scheduler"),
-    )
-
-
-def _numbers(tx: Tx, table: str, names: Sequence[str], known: Mapping[str, int]) -> list[int]:
-    new = [name for name in names if name not in known]
-    fresh = dict(zip(new, count(take_ids(tx.db, table, len(new))), strict=False)) if new else {}
-    return [known[name] if name in known else fresh[name] for name in names]
+def _remove_jobs(tx: Tx, plan: Plan, stored: StoredObjects) -> list[Change]:
+    """Remove the jobs that the plan does not have."""
+    names = {job.name for job in plan.jobs}
+    gone = [job for name, job in stored.jobs.items() if name not in names]
+    if gone:
+        plan_replacement.remove_jobs(tx.db, tx.dialect, [job.id for job in gone])
+    return [
+        Change(job_id=job.id, job_name=job.name, state=job.state, new_state=None, reason="removed from the spec")
+        for job in gone
+    ]
 
 
 # -- what follows -----------------------------------------------------------------------------------------------
@@ -134,21 +82,21 @@ def _reasons(plan: Plan, stored: StoredObjects) -> dict[int, str]:
     known: dict[tuple[int | None, int | None, int | None, int | None], str | None] = {}
     reasons = {}
     for job in plan.jobs:
-        row = stored.jobs.get(job.name)
-        if row is None:
+        old = stored.jobs.get(job.name)
+        if old is None:
             continue
-        gate, inputs = row[3], row[4]
+        gate, inputs = old.gate_id, old.input_set_id
         shape = (gate, inputs, job.gate, job.input_set)
         if shape not in known:
             known[shape] = _difference(
-                stored.reads.get(inputs, nothing),
+                nothing if inputs is None else stored.reads.get(inputs, nothing),
                 nothing if job.input_set is None else reads[job.input_set],
-                stored.waits.get(gate, nothing),
+                nothing if gate is None else stored.waits.get(gate, nothing),
                 nothing if job.gate is None else waits[job.gate],
             )
         reason = known[shape]
         if reason is not None:
-            reasons[int(row[1])] = reason
+            reasons[old.id] = reason
     return reasons
 
 
@@ -170,14 +118,10 @@ def settle(tx: Tx, workflow_id: int, added: Sequence[int]) -> None:
     """Make the states of unfinished jobs what their new gates say."""
     moves = Transitions(tx.db, tx.dialect, workflow_id)
     moves.initialize(added)
-    rows = tx.db.execute(
-        text("SELECT id, state FROM job WHERE workflow_id = :id AND state IN ('ready', 'blocked')"), {"id": workflow_id}
-    ).all()
-    moves.apply(Event.RESET_BLOCKED, moves.shut_among([number for number, state in rows if state == "ready"]))
-    moves.cancel_spoiled([number for number, state in rows if state == "blocked"])
-    free = text(
-        "SELECT j.id FROM job j LEFT JOIN gate g ON g.id = j.gate_id WHERE j.workflow_id = :id AND j.state = 'blocked' "
-        "AND (g.id IS NULL OR g.remaining = 0)"
+    unfinished = jobs.states(tx.db, tx.dialect, workflow_id, State.READY, State.BLOCKED)
+    moves.apply(
+        Event.RESET_BLOCKED, moves.shut_among([job for job, state in unfinished.items() if state is State.READY])
     )
-    moves.apply(Event.GATE_OPENED, [row[0] for row in tx.db.execute(free, {"id": workflow_id})])
+    moves.cancel_spoiled([job for job, state in unfinished.items() if state is State.BLOCKED])
+    moves.apply(Event.GATE_OPENED, jobs.blocked_behind_nothing(tx.db, tx.dialect, workflow_id))
     moves.finish(tx.now, tx.actor)

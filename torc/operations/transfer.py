@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import text
-
 from torc import __version__
 from torc.api.export_format import NESTED, TABLES, WORKFLOW, header, row_line, table_line
 from torc.api.transfer import ExportPage, ExportWorkflow, ImportWorkflow
@@ -23,19 +21,15 @@ from torc.operations.input_hashes import changed_fingerprints
 from torc.operations.row_mapping import encode_cursor, workflow_of, workflow_row
 from torc.operations.runs import end_runners
 from torc.operations.sliced_storage import check_quota, contradiction, loads
-from torc.operations.spec_replacement_rows import recount
 from torc.operations.stage_totals import keep_stages
 from torc.operations.transaction import ReservedIds
+from torc.store import jobs, workflows
 from torc.store.export_rows import BY_REFERENCE, kept, key_types, rows_after
 from torc.store.id_blocks import take_ids
 from torc.store.invariants import problems
 from torc.store.json_columns import loads as read_json
 from torc.store.sliced_storage import Batch, insert
 
-_MARK = text(
-    "SELECT w.version, w.updated_at, (SELECT max(id) FROM event WHERE workflow_id = w.id), "
-    "(SELECT max(id) FROM attempt WHERE workflow_id = w.id) FROM workflow w WHERE w.id = :id"
-)
 _NAMES = list(TABLES)
 
 
@@ -59,10 +53,9 @@ def export_workflow(tx: Tx, request: ExportWorkflow) -> ExportPage:
         lines += map(row_line, rows)
         left -= len(rows)
         at, after = (at, last) if left <= 0 else (at + 1, [])
-    mark = ".".join(map(str, tx.db.execute(_MARK, {"id": row["id"]}).one()))
     is_more = at < len(_NAMES)
     cursor = encode_cursor(at, *after) if is_more else None
-    return ExportPage(lines=lines, num_rows=request.limit - left, cursor=cursor, mark=mark)
+    return ExportPage(lines=lines, num_rows=request.limit - left, cursor=cursor, mark=workflows.mark(tx.db, row["id"]))
 
 
 def _told(value: Any, kind: str) -> Any:
@@ -94,8 +87,7 @@ def _forget_fingerprints(tx: Tx, workflow_id: int, rows: list[list[Any]]) -> Non
     marked = {row[0] for row in rows if row[at] is not None}
     if not marked:
         return
-    query = text(f"SELECT DISTINCT job_id FROM mention WHERE job_id IN {tx.dialect.id_list}")
-    mentioning = set(tx.db.execute(query, {"ids": tx.dialect.ids(marked)}).scalars())
+    mentioning = jobs.mentioning(tx.db, tx.dialect, marked)
     if mentioning:
         present = changed_fingerprints(tx, workflow_id)
         for row in rows:
@@ -155,7 +147,7 @@ class ImportLoad:
 
     def settle(self, tx: Tx, ticket: ReservedIds) -> None:
         """Work out what is kept beside the rows."""
-        recount(tx, ticket.workflow_id)
+        jobs.recount(tx.db, ticket.workflow_id)
         keep_stages(tx, ticket.workflow_id)
 
     def verify(self, tx: Tx, ticket: ReservedIds) -> None:

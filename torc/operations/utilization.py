@@ -6,26 +6,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from sqlalchemy import text
-
 from torc.api import utilization as api
 from torc.failures.resource_adjustment import fitted
 from torc.failures.utilization import AttemptUsage, advice, exceeded, spread
 from torc.operations.dispatch import DryRun, Tx, answers
 from torc.operations.row_mapping import classes_of, grow_version, workflow_row
 from torc.planning.history import needed
+from torc.store import attempts, requirements
 from torc.store.requirements import StoredClass
 
-_ATTEMPTS = (
-    "SELECT a.id, coalesce(a.requirement_id, j.requirement_id), a.peak_memory_bytes, a.wall_seconds, "
-    "a.user_cpu_seconds + a.system_cpu_seconds, CASE WHEN a.reason = 'out_of_memory' THEN 1 ELSE 0 END "
-    "FROM attempt a JOIN job j ON j.id = a.job_id "
-    "WHERE a.workflow_id = :id AND a.is_current AND a.started_at IS NOT NULL{run} ORDER BY a.id"
-)
-_NAMES = (
-    "SELECT a.id, a.job_id, j.name, a.attempt, coalesce(a.requirement_id, j.requirement_id) "
-    "FROM attempt a JOIN job j ON j.id = a.job_id"
-)
 #: bytes, seconds and CPUs kept busy of the attempts of a class
 _Columns = tuple[list[float], list[float], list[float]]
 
@@ -35,12 +24,10 @@ def check_utilization(tx: Tx, request: api.CheckUtilization) -> api.Utilization:
     """Set what was used against what was asked for."""
     workflow_id = workflow_row(tx, request.workflow_id)["id"]
     classes = classes_of(tx, workflow_id)
-    values = {"id": workflow_id, **({} if request.run_id is None else {"run_id": request.run_id})}
-    query = _ATTEMPTS.format(run="" if request.run_id is None else " AND a.run_id = :run_id")
     # columns of plain numbers: an object for each of 50,000 attempts would take longer than to read them
     used_by: dict[int, _Columns] = defaultdict(lambda: ([], [], []))
     beyond: dict[int, list[tuple[str, float, float]]] = {}
-    for number, class_id, memory, wall, cpu, ran_out in tx.dialect.fetch(tx.db, query, values):
+    for number, class_id, memory, wall, cpu, ran_out in attempts.usage(tx.db, tx.dialect, workflow_id, request.run_id):
         memories, walls, cpus = used_by[class_id]
         memories.append(memory)
         walls.append(wall)
@@ -68,22 +55,20 @@ def _exceeded(
     tx: Tx, found: Mapping[int, Sequence[tuple[str, float, float]]], classes: Mapping[int, StoredClass]
 ) -> list[api.Exceeded]:
     """Name the jobs of attempts that used more than they asked for."""
-    query = f"{_NAMES} WHERE a.id IN {tx.dialect.id_list} ORDER BY a.id"
-    rows = tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(found)}) if found else []
     return [
         api.Exceeded.model_validate(
             {
-                "job_id": job_id,
-                "job_name": job,
-                "attempt": attempt,
-                "requirement": classes[class_id].name,
+                "job_id": attempt.job_id,
+                "job_name": attempt.job_name,
+                "attempt": attempt.attempt,
+                "requirement": classes[attempt.requirement_id].name,
                 "resource": resource,
                 "asked": wanted,
                 "used": amount,
             }
         )
-        for number, job_id, job, attempt, class_id in rows
-        for resource, wanted, amount in found[number]
+        for attempt in attempts.names(tx.db, tx.dialect, found)
+        for resource, wanted, amount in found[attempt.id]
     ]
 
 
@@ -103,13 +88,6 @@ def _class(stored: StoredClass, used: _Columns) -> api.ClassUse:
     )
 
 
-_COMPLETED = text(
-    "SELECT j.requirement_id, a.peak_memory_bytes, a.wall_seconds FROM attempt a JOIN job j ON j.id = a.job_id "
-    "WHERE a.workflow_id = :id AND a.is_current AND a.state = 'completed'"
-)
-_LOWER = text("UPDATE requirement SET memory_bytes = :memory, runtime_seconds = :runtime WHERE id = :id")
-
-
 @answers(api.CorrectResources)
 def correct_resources(tx: Tx, request: api.CorrectResources) -> api.Corrections:
     """Lower what classes ask for."""
@@ -117,8 +95,8 @@ def correct_resources(tx: Tx, request: api.CorrectResources) -> api.Corrections:
     classes = classes_of(tx, workflow_id)
     found: list[api.Correction] = []
     used: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    for class_id, memory, wall in tx.db.execute(_COMPLETED, {"id": workflow_id}):
-        used[class_id].append((memory, wall))
+    for attempt in attempts.completed_usage(tx.db, tx.dialect, workflow_id):
+        used[attempt.requirement_id].append((attempt.peak_memory_bytes, attempt.wall_seconds))
     for class_id, values in sorted(used.items()):
         (_, name, old), number = classes[class_id], len(values)
         memory, wall = (needed([value[at] for value in values], request.factor) for at in (0, 1))
@@ -136,7 +114,7 @@ def correct_resources(tx: Tx, request: api.CorrectResources) -> api.Corrections:
                 new_runtime_seconds=new.runtime_seconds,
             )
         )
-        tx.db.execute(_LOWER, {"memory": new.memory_bytes, "runtime": new.runtime_seconds, "id": class_id})
+        requirements.set_memory_and_runtime(tx.db, tx.dialect, class_id, new)
         tx.event(
             workflow_id,
             "resources_lowered",

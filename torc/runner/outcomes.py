@@ -7,6 +7,7 @@ from typing import Any
 
 from torc.api.runs import Assignment, Finished, Outcome, Reason
 from torc.runner.state import Exited, LogTails, NotBegun, OutOfMemory, RunningAttempt
+from torc.spec.plan import EXECUTED_FIELDS
 from torc.units import human_bytes
 from torc.workflow.staleness import attempt_fingerprint
 
@@ -15,13 +16,9 @@ _MOST_NAMED = 5
 
 def fingerprint_of(assignment: Assignment, env: Mapping[str, str]) -> str:
     """Return the fingerprint of what an attempt runs in a workflow with this environment."""
-    return attempt_fingerprint(
-        assignment.name,
-        assignment.command,
-        assignment.invocation_script,
-        {**env, **assignment.env} if assignment.env else env,
-        assignment.user_data_hash,
-    )
+    executed = {field.name: getattr(assignment, field.name) for field in EXECUTED_FIELDS}
+    executed["env"] = {**env, **assignment.env} if assignment.env else env
+    return attempt_fingerprint(assignment.name, executed, assignment.user_data_hash)
 
 
 def ends(tails: LogTails | None) -> dict[str, Any]:

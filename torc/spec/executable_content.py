@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torc.spec.plan import USER_DATA_MARK, Plan
+from torc.spec.plan import JOB_TEXTS, USER_DATA_MARK, Plan, PlannedJob
 from torc.units import human_bytes, human_duration
 from torc.workflow.executable_content import (
     ExecutableContent,
@@ -24,9 +24,9 @@ from torc.workflow.resources import ResourceRequest
 EXECUTING_SETTINGS = ("execution", "slurm_defaults")
 
 
-def parts_of(command: str, script: str | None, env: Parts) -> Parts:
-    """Return what of a job is executed."""
-    return (("command", command), *((("invocation_script", script),) if script else ()), *env)
+def parts_of(texts: Mapping[str, str | None], env: Parts) -> Parts:
+    """Return what of a job is executed: its texts by the names of their fields, and its variables."""
+    return (*((name, text) for name, text in texts.items() if text), *env)
 
 
 def environment(env: Mapping[str, str]) -> Parts:
@@ -42,10 +42,13 @@ def planned_jobs(plan: Plan) -> dict[str, tuple[str, Parts]]:
         if count < 2:
             continue
         for job in plan.jobs[first : first + count]:
-            script = job.invocation_script and _unmarked(job.invocation_script, names)
-            parts = parts_of(_unmarked(job.command, names), script, environment(job.env))
-            found[job.name] = (str(at), parts)
+            found[job.name] = (str(at), _parts_of_job(job, names))
     return found
+
+
+def _parts_of_job(job: PlannedJob, names: Sequence[str]) -> Parts:
+    texts = {field.name: text and _unmarked(text, names) for field in JOB_TEXTS for text in [getattr(job, field.name)]}
+    return parts_of(texts, environment(job.env))
 
 
 def _unmarked(command: str, names: Sequence[str]) -> str:
@@ -90,10 +93,7 @@ def class_in_words(name: str, request: ResourceRequest) -> str:
 def content_of_plan(plan: Plan) -> ExecutableContent:
     """Return all that would run of a plan."""
     names = [item.name for item in plan.user_data]
-    jobs = []
-    for job in plan.jobs:
-        script = job.invocation_script and _unmarked(job.invocation_script, names)
-        jobs.append(ShownJob(job.name, parts_of(_unmarked(job.command, names), script, environment(job.env))))
+    jobs = [ShownJob(job.name, _parts_of_job(job, names)) for job in plan.jobs]
     shared = [
         SharedExecutable(
             f"action {at + 1}: {action.action_type} {action.trigger_type}",

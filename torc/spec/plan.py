@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torc.workflow.resources import ResourceRequest
 
@@ -39,6 +39,42 @@ class PlannedJob(NamedTuple):
     cancel_on_blocking_job_failure: bool = True
     supports_termination: bool = False
     keep_background_processes: bool = False
+
+
+class JobField(NamedTuple):
+    """A field that has one name in specs, plans, requests and replies, and is the column of that name.
+
+    Whoever stores, replaces, exports, shows or changes jobs, or gives them to runners, goes by JOB_FIELDS. Not among them
+    are names, relations, and what refers to other objects (requirement, failure handler, scheduler).
+    """
+
+    name: str
+    kind: Literal["text", "object", "count", "bool"]  # of its value, and of its column in portable files
+    default: Any = None
+    is_nullable: bool = True  # NULL stands for the default
+    is_templated: bool = False  # parameters are filled in, so that it differs among the jobs of one template
+    is_claimed: bool = False  # runners are given it with the job
+    is_executed: bool = False  # part of what is executed: shown for approval; a job runs again when it has changed
+    is_editable: bool = True
+    exported_since: int = 1  # version of the portable file that brought it
+
+
+#: in the order of display
+JOB_FIELDS = (
+    JobField("command", "text", "", is_nullable=False, is_templated=True, is_claimed=True, is_executed=True),
+    JobField("invocation_script", "text", is_templated=True, is_claimed=True, is_executed=True),
+    JobField("env", "object", {}, is_templated=True, is_claimed=True, is_executed=True),
+    JobField("priority", "count", 0, is_nullable=False),
+    JobField("cancel_on_blocking_job_failure", "bool", True, is_nullable=False),
+    JobField("supports_termination", "bool", False, is_nullable=False, is_claimed=True),
+    JobField("keep_background_processes", "bool", False, is_claimed=True, exported_since=4),
+)
+#: what all jobs of a template have in common
+JOB_SETTINGS = tuple(field for field in JOB_FIELDS if not field.is_templated)
+#: what of a job is executed
+EXECUTED_FIELDS = tuple(field for field in JOB_FIELDS if field.is_executed)
+#: the texts among them; they may mention user data
+JOB_TEXTS = tuple(field for field in EXECUTED_FIELDS if field.kind == "text")
 
 
 class PlannedFile(NamedTuple):
@@ -120,11 +156,11 @@ class Plan:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def with_user_data_ids(command: str, first_id: int) -> str:
-    """Replace each marked index in a command by its id: `first_id` + index."""
+def with_user_data_ids(command: str, ids: Sequence[int]) -> str:
+    """Replace each marked index in a command by the id at that index."""
     if USER_DATA_MARK not in command:
         return command
-    return _MARKED.sub(lambda match: str(first_id + int(match[1])), command)
+    return _MARKED.sub(lambda match: str(ids[int(match[1])]), command)
 
 
 def mentions(command: str, ids: Callable[[int], int]) -> Iterator[tuple[int, int]]:
@@ -140,13 +176,6 @@ def mentions(command: str, ids: Callable[[int], int]) -> Iterator[tuple[int, int
 
 def job_mentions(job: PlannedJob, ids: Callable[[int], int]) -> Iterator[tuple[str, int, int]]:
     """Yield (field, index of the first character, id) of each mention of user data in what a job runs."""
-    for name, text in (("command", job.command), ("invocation_script", job.invocation_script or "")):
-        for at, number in mentions(text, ids):
+    for name in (text.name for text in JOB_TEXTS):
+        for at, number in mentions(getattr(job, name) or "", ids):
             yield name, at, number
-
-
-def fill_user_data_ids(command: str, ids: Sequence[int]) -> str:
-    """Replace each marked index in a command by the id at that place, where the ids are not one block."""
-    if USER_DATA_MARK not in command:
-        return command
-    return _MARKED.sub(lambda match: str(ids[int(match[1])]), command)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from torc.store.dialect import Dialect
+from torc.store.id_blocks import take_ids
 from torc.workflow.states import State
 
 _COUNT = "UPDATE gate SET remaining = remaining - :n WHERE id = :gate"
@@ -23,6 +24,15 @@ _CAUSES = (
     "SELECT p.gate_id, q.name, q.state FROM gate_prerequisite p JOIN job q ON q.id = p.job_id WHERE {which} "
     "AND q.counted AND q.state NOT IN ('completed', 'disabled') ORDER BY p.gate_id, p.job_id DESC"
 )
+#: its stage is one more than that of the last of them; not known where one of theirs is not
+_ADD = (
+    "INSERT INTO gate (id, workflow_id, total, remaining, stage) "
+    "SELECT :id, :workflow_id, :total, sum(CASE WHEN j.counted THEN 0 ELSE 1 END), "
+    "CASE WHEN sum(CASE WHEN j.gate_id IS NULL OR g.stage IS NOT NULL THEN 0 ELSE 1 END) > 0 THEN NULL "
+    "ELSE 1 + max(CASE WHEN j.gate_id IS NULL THEN 0 ELSE g.stage END) END "
+    "FROM job j LEFT JOIN gate g ON g.id = j.gate_id WHERE j.id IN {ids}"
+)
+_ADD_PREREQUISITE = "INSERT INTO gate_prerequisite (job_id, gate_id) VALUES (:job, :gate)"
 
 
 class Prerequisite(NamedTuple):
@@ -78,6 +88,19 @@ def _held(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[tuple
     return dialect.fetch(db, query, {"ids": dialect.ids(jobs)})
 
 
+def downstream(db: Connection, dialect: Dialect, jobs: Collection[int]) -> set[int]:
+    """Return the jobs behind some jobs, those themselves included, one layer of gates at a time."""
+    found, layer = set(jobs), set(jobs)
+    query = (
+        "SELECT DISTINCT j.id FROM job j JOIN gate_prerequisite p ON p.gate_id = j.gate_id "
+        f"WHERE p.job_id IN {dialect.id_list}"
+    )
+    while layer:
+        layer = {row[0] for row in dialect.fetch(db, query, {"ids": dialect.ids(layer)})} - found
+        found |= layer
+    return found
+
+
 def open_of(db: Connection, dialect: Dialect, gates: Collection[int]) -> set[int]:
     """Return those of some gates that are open."""
     if not gates:
@@ -126,3 +149,14 @@ def _fallen(
             _, name, state = causes[gate]
             found[f"prerequisite {name} {'failed' if state == State.FAILED else f'was {state}'}"].append(job)
     return found
+
+
+def add(db: Connection, dialect: Dialect, workflow_id: int, prerequisites: Collection[int]) -> int | None:
+    """Add a gate that some jobs hold shut; None where nothing is waited for."""
+    if not prerequisites:
+        return None
+    gate = take_ids(db, "gate")
+    values = {"id": gate, "workflow_id": workflow_id, "ids": dialect.ids(prerequisites), "total": len(prerequisites)}
+    dialect.run(db, _ADD.format(ids=dialect.id_list), values)
+    dialect.run_many(db, _ADD_PREREQUISITE, [{"job": job, "gate": gate} for job in sorted(prerequisites)])
+    return gate

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from torc.store import rows
 from torc.store.dialect import Dialect
+from torc.store.json_columns import loads
 
 _OF_KIND = text("SELECT * FROM named WHERE workflow_id = :id AND kind = :kind ORDER BY id")
 
@@ -17,6 +18,13 @@ _OF_KIND = text("SELECT * FROM named WHERE workflow_id = :id AND kind = :kind OR
 def of_kind(db: Connection, workflow_id: int, kind: str) -> Sequence[RowMapping]:
     """Return all of one kind, in the order of their ids."""
     return db.execute(_OF_KIND, {"id": workflow_id, "kind": kind}).mappings().all()
+
+
+def fields_of(db: Connection, dialect: Dialect, number: int) -> dict[str, Any]:
+    """Return the fields of one, as its spec gave them."""
+    found = dialect.fetch(db, "SELECT fields FROM named WHERE id = :id", {"id": number})
+    fields: dict[str, Any] = loads(found[0][0], {})
+    return fields
 
 
 def insert_scheduler(db: Connection, number: int, workflow_id: int, name: str, fields: Mapping[str, Any]) -> None:

@@ -14,6 +14,19 @@ def get(db: Connection, table: str, number: int) -> RowMapping | None:
     return db.execute(_select(table), {"id": number}).mappings().first()
 
 
+def workflow_of(db: Connection, table: str, number: int) -> int | None:
+    """Return the workflow of a row, if that is stored whole."""
+    found = db.execute(_workflow(table), {"id": number}).scalar()
+    return None if found is None else int(found)
+
+
+def id_of(db: Connection, table: str, workflow_id: int, name: str, kind: str | None = None) -> int | None:
+    """Return the id of what a workflow has of a name; of a kind, where a table holds several."""
+    values = {"workflow_id": workflow_id, "name": name, **({} if kind is None else {"kind": kind})}
+    found = db.execute(_find(table, tuple(values)), values).scalar()
+    return None if found is None else int(found)
+
+
 def insert(db: Connection, table: str, values: Mapping[str, Any]) -> None:
     """Add a row."""
     db.execute(_insert(table, tuple(values)), dict(values))
@@ -50,3 +63,14 @@ def _update(table: str, columns: tuple[str, ...]) -> TextClause:
 @cache
 def _delete(table: str) -> TextClause:
     return text(f'DELETE FROM "{table}" WHERE id = :id')
+
+
+@cache
+def _find(table: str, columns: tuple[str, ...]) -> TextClause:
+    conditions = " AND ".join(f"{name} = :{name}" for name in columns)
+    return text(f'SELECT id FROM "{table}" WHERE {conditions}')
+
+
+@cache
+def _workflow(table: str) -> TextClause:
+    return text(f'SELECT w.id FROM "{table}" t JOIN workflow w ON w.id = t.workflow_id WHERE t.id = :id')

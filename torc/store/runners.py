@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, text
 
@@ -27,8 +27,32 @@ _LAST_SPOKE = text(
     "GROUP BY node ORDER BY 2"
 )
 _HELD = text("SELECT id FROM job WHERE runner_id = :id")
+_HOLDER = text("SELECT r.* FROM job j JOIN runner r ON r.id = j.runner_id WHERE j.id = :id")
 _RELEASE = text("UPDATE job SET runner_id = NULL WHERE runner_id = :id")
 _RENEW = "UPDATE runner SET lease_expires_at = :lease WHERE is_active AND lease_expires_at < :lease"
+
+
+class Reporter(NamedTuple):
+    """A runner that reports, as far as that decides what its reports mean."""
+
+    is_active: bool
+    run_id: int
+    kind: str
+    labels: Any  # JSON
+    allocation_id: int | None
+    started_at: float
+    lease_expires_at: float
+    end_reason: str | None
+    last_exchange: int
+
+
+_REPORTER = f"SELECT {', '.join(Reporter._fields)} FROM runner WHERE id = :id AND workflow_id = :workflow_id"
+
+
+def reporter(db: Connection, dialect: Dialect, runner_id: int, workflow_id: int) -> Reporter | None:
+    """Return a runner of a workflow that reports."""
+    found = dialect.fetch(db, _REPORTER, {"id": runner_id, "workflow_id": workflow_id})
+    return Reporter(*found[0]) if found else None
 
 
 def get(db: Connection, runner_id: int) -> RowMapping | None:
@@ -100,6 +124,11 @@ def held_jobs(db: Connection, runner_id: int) -> list[int]:
     return list(db.execute(_HELD, {"id": runner_id}).scalars())
 
 
+def holder_of(db: Connection, job_id: int) -> RowMapping | None:
+    """Return the row of the runner that holds a job."""
+    return db.execute(_HOLDER, {"id": job_id}).mappings().first()
+
+
 def holding(db: Connection, dialect: Dialect, job_ids: Collection[int]) -> set[int]:
     """Return the ids of the runners that hold any of some jobs."""
     query = f"SELECT DISTINCT runner_id FROM job WHERE runner_id IS NOT NULL AND id IN {dialect.id_list}"
@@ -110,6 +139,81 @@ def job_token_hash(db: Connection, dialect: Dialect, runner_id: int) -> str | No
     """Return the hash of the token that a runner gives to its jobs."""
     found = dialect.fetch(db, "SELECT job_token_hash FROM runner WHERE id = :id", {"id": runner_id})
     return found[0][0] if found else None
+
+
+# -- what every exchange asks -----------------------------------------------------------------------------------
+
+#: how runners end that have ended what they had running themselves
+_ENDED_ALL = "('finished', 'stopped', 'failed', 'died')"
+_GIVEN_UP = (
+    "SELECT o.id, o.pid, o.process_started FROM runner o JOIN runner r ON r.host = o.host AND r.boot_id = o.boot_id "
+    "WHERE r.id = :id AND o.workflow_id = r.workflow_id AND o.id <> r.id AND NOT o.is_active "
+    f"AND coalesce(o.end_reason, '') NOT IN {_ENDED_ALL} ORDER BY o.id"
+)
+_RENEW_ONE = (
+    "UPDATE runner SET lease_expires_at = :lease, num_completed = num_completed + :completed, "
+    "num_failed = num_failed + :failed, last_exchange = :number WHERE id = :id"
+)
+_OTHERS_LATE = "SELECT 1 FROM runner WHERE workflow_id = :workflow_id AND is_active AND id <> :id AND lease_expires_at < :now LIMIT 1"
+_BUSY = "SELECT 1 FROM job j JOIN runner r ON r.id = j.runner_id WHERE r.allocation_id = :id AND r.is_active LIMIT 1"
+_GIVEN = "SELECT id, attempt, state FROM job WHERE runner_id = :id AND state IN ('pending', 'running')"
+_CANCELED = "SELECT id, attempt, state FROM job WHERE runner_id = :id AND state = 'canceled'"
+
+
+class HeldJob(NamedTuple):
+    """A job that a runner holds."""
+
+    id: int
+    attempt: int
+    state: str
+
+
+class GivenUpRunner(NamedTuple):
+    """A runner that was given up, and may have left processes."""
+
+    id: int
+    pid: int
+    process_started: str
+
+
+class Renewal(NamedTuple):
+    """What an exchange changes of a runner: its lease, what it has done, and the number of the exchange."""
+
+    id: int
+    lease: float
+    completed: int
+    failed: int
+    number: int
+
+
+def renew(db: Connection, dialect: Dialect, renewal: Renewal) -> None:
+    """Renew the lease of a runner that has spoken."""
+    dialect.run(db, _RENEW_ONE, renewal._asdict())
+
+
+def others_are_late(db: Connection, dialect: Dialect, workflow_id: int, runner_id: int, now: float) -> bool:
+    """Return whether the lease of another runner of a workflow has expired."""
+    return bool(dialect.fetch(db, _OTHERS_LATE, {"workflow_id": workflow_id, "id": runner_id, "now": now}))
+
+
+def hold_jobs_in(db: Connection, dialect: Dialect, allocation_id: int) -> bool:
+    """Return whether a runner in an allocation holds jobs."""
+    return bool(dialect.fetch(db, _BUSY, {"id": allocation_id}))
+
+
+def given_jobs(db: Connection, dialect: Dialect, runner_id: int) -> list[HeldJob]:
+    """Return the jobs that a runner has been given and that nobody has canceled."""
+    return list(map(HeldJob._make, dialect.fetch(db, _GIVEN, {"id": runner_id})))
+
+
+def canceled_jobs(db: Connection, dialect: Dialect, runner_id: int) -> list[HeldJob]:
+    """Return the canceled jobs that a runner has not stopped yet."""
+    return list(map(HeldJob._make, dialect.fetch(db, _CANCELED, {"id": runner_id})))
+
+
+def given_up_beside(db: Connection, dialect: Dialect, runner_id: int) -> list[GivenUpRunner]:
+    """Return the runners of the same workflow that were given up on the host of a runner since it was started."""
+    return list(map(GivenUpRunner._make, dialect.fetch(db, _GIVEN_UP, {"id": runner_id})))
 
 
 # -- of an allocation -------------------------------------------------------------------------------------------

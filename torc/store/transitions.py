@@ -19,6 +19,8 @@ from torc.failures.retry import RUNNER_LOST
 from torc.store import gates
 from torc.store.dialect import Dialect
 from torc.store.events import add_events, of_jobs
+from torc.store.job_fields import CLAIMED_FIELDS, claimed_fields
+from torc.store.json_columns import loads
 from torc.workflow.states import HELD, SATISFIED, Effect, Event, State, moves, transition
 
 #: what the log calls the moves; those that are not here follow from others and are not logged
@@ -109,10 +111,20 @@ class AttemptEnd(NamedTuple):
     due_at: float | None = None  # of a retry that has to wait
 
 
-#: what a runner has to know of a job
-CLAIMED_COLUMNS = (
-    "id, name, attempt, command, invocation_script, env, has_outputs, supports_termination, recovery, "
-    "keep_background_processes, input_set_id"
+class ClaimedJob(NamedTuple):
+    """What a runner has to know of a job."""
+
+    id: int
+    name: str
+    attempt: int
+    has_outputs: bool
+    input_set_id: int | None
+    recovery: dict[str, Any]  # what a retry begins with
+    fields: dict[str, Any]  # those that runners are given, by name
+
+
+_CLAIMED = ", ".join(
+    ("id", "name", "attempt", "has_outputs", "input_set_id", "recovery", *(field.name for field in CLAIMED_FIELDS))
 )
 _NOW = (
     "SELECT id, state, counted, attempt, runner_id, gate_id, failure_handler_id, requirement_id FROM job WHERE id IN "
@@ -157,6 +169,10 @@ class Transitions:
     def interrupted(self) -> list[int]:
         """Return the ids of the jobs that were interrupted and are to be continued."""
         return [row[0] for row in self.dialect.fetch(self.db, _INTERRUPTED, {"id": self.workflow_id})]
+
+    def has_interrupted(self) -> bool:
+        """Return whether a job was interrupted and is to be continued."""
+        return bool(self.dialect.fetch(self.db, f"{_INTERRUPTED} LIMIT 1", {"id": self.workflow_id}))
 
     # -- moving -------------------------------------------------------------------------------------------------
 
@@ -243,17 +259,23 @@ class Transitions:
         if rows:
             self.dialect.run_many(self.db, _START, rows)
 
-    def claim(self, ids: Sequence[int], runner_id: int) -> list[Any]:
-        """Give ready jobs to a runner; each begins a new attempt. Returns what CLAIMED_COLUMNS names of each."""
+    def claim(self, ids: Sequence[int], runner_id: int) -> dict[int, ClaimedJob]:
+        """Give ready jobs to a runner; each begins a new attempt."""
         target, _ = transition(State.READY, Event.CLAIMED)
         rows = self.dialect.fetch(
             self.db,
             "UPDATE job SET state = :state, runner_id = :runner_id, attempt = attempt + 1, started_at = NULL, "
-            f"fingerprint = NULL WHERE id IN {self.dialect.id_list} AND state = 'ready' RETURNING {CLAIMED_COLUMNS}",
+            f"fingerprint = NULL WHERE id IN {self.dialect.id_list} AND state = 'ready' RETURNING {_CLAIMED}",
             {"state": target.value, "runner_id": runner_id, "ids": self.dialect.ids(ids)},
         )
-        self._note(Event.CLAIMED, State.READY, target, [row[0] for row in rows])
-        return rows
+        claimed = {
+            number: ClaimedJob(
+                number, name, attempt, bool(has_outputs), inputs, loads(recovery, {}), claimed_fields(values)
+            )
+            for number, name, attempt, has_outputs, inputs, recovery, *values in rows
+        }
+        self._note(Event.CLAIMED, State.READY, target, list(claimed))
+        return claimed
 
     def wake_due(self, now: float) -> float | None:
         """Let retries whose time has come be claimed; returns when the next one is due. Flat: it reads an index of those that wait."""

@@ -18,6 +18,22 @@ from torc.workflow.states import State
 IN_WORKFLOW = "EXISTS (SELECT 1 FROM workflow WHERE workflow.id = {}.workflow_id)"
 _INCREMENT_VERSION = text("UPDATE workflow SET version = version + 1, updated_at = :now WHERE id = :id")
 _ANY = text("SELECT 1 FROM workflow LIMIT 1")
+_ALL = text("SELECT * FROM workflow ORDER BY id DESC")
+#: of the few that have not ended, each is looked up by index
+_OTHERS_AT_WORK = text(
+    "SELECT w.* FROM workflow w WHERE w.is_begun AND w.ended_at IS NULL AND w.id <> :id AND ("
+    "EXISTS (SELECT 1 FROM runner r WHERE r.workflow_id = w.id AND r.is_active AND r.lease_expires_at >= :now) OR "
+    "EXISTS (SELECT 1 FROM allocation a WHERE a.workflow_id = w.id AND a.state <> 'ended')) ORDER BY w.id"
+)
+_OWNER = text('SELECT "user" FROM workflow WHERE id = :id')
+_NUM_JOBS = text("SELECT coalesce(sum(count), 0) FROM job_count WHERE workflow_id = :id")
+_NUM_JOBS_OF_USER = text(
+    'SELECT coalesce(sum(c.count), 0) FROM workflow w JOIN job_count c ON c.workflow_id = w.id WHERE w."user" = :user'
+)
+_MARK = text(
+    "SELECT w.version, w.updated_at, (SELECT max(id) FROM event WHERE workflow_id = w.id), "
+    "(SELECT max(id) FROM attempt WHERE workflow_id = w.id) FROM workflow w WHERE w.id = :id"
+)
 _IDS = "SELECT min(id), max(id) FROM {} WHERE workflow_id = :id"
 _NEWEST = 2**62
 #: what belongs to a workflow and is never much, so that it is not left to be removed in slices
@@ -98,6 +114,37 @@ def newest(
     return db.execute(query, {**where.values, "n": limit}).mappings().all()
 
 
+def all_newest_first(db: Connection) -> Sequence[RowMapping]:
+    """Return the rows of all workflows, newest first."""
+    return db.execute(_ALL).mappings().all()
+
+
+def others_at_work(db: Connection, workflow_id: int, now: float) -> Sequence[RowMapping]:
+    """Return the rows of other workflows that runners or allocations work on."""
+    return db.execute(_OTHERS_AT_WORK, {"id": workflow_id, "now": now}).mappings().all()
+
+
+def owner(db: Connection, workflow_id: int) -> str | None:
+    """Return whose workflow it is."""
+    user: str | None = db.execute(_OWNER, {"id": workflow_id}).scalar()
+    return user
+
+
+def num_jobs(db: Connection, workflow_id: int) -> int:
+    """Return how many jobs a workflow has."""
+    return int(db.execute(_NUM_JOBS, {"id": workflow_id}).scalar_one())
+
+
+def num_jobs_of_user(db: Connection, user: str) -> int:
+    """Return how many jobs the workflows of a user have."""
+    return int(db.execute(_NUM_JOBS_OF_USER, {"user": user}).scalar_one())
+
+
+def mark(db: Connection, workflow_id: int) -> str:
+    """Return a text that changes with whatever happens to a workflow."""
+    return ".".join(map(str, db.execute(_MARK, {"id": workflow_id}).one()))
+
+
 def update(db: Connection, workflow_id: int, values: Mapping[str, Any]) -> None:
     """Change columns. Values that are mappings are stored as JSON."""
     plain = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in values.items()}
@@ -111,6 +158,11 @@ def job_counts(db: Connection, dialect: Dialect, workflow_ids: Collection[int]) 
     for workflow_id, state, count in dialect.fetch(db, query, {"ids": dialect.ids(workflow_ids)}):
         found[workflow_id][State(state)] = count
     return found
+
+
+def counts_of(db: Connection, dialect: Dialect, workflow_id: int) -> dict[State, int]:
+    """Return how many jobs of a workflow are in which states; states without a job are absent."""
+    return job_counts(db, dialect, [workflow_id])[workflow_id]
 
 
 def with_active_runners(db: Connection, dialect: Dialect, workflow_ids: Collection[int]) -> set[int]:
@@ -162,6 +214,14 @@ def reopen_run(db: Connection, workflow_id: int, now: float) -> None:
 
 
 _REOPEN_RUN = text("UPDATE workflow SET ended_at = NULL, updated_at = :now WHERE id = :id AND ended_at IS NOT NULL")
+
+
+def end_run(db: Connection, dialect: Dialect, workflow_id: int, now: float) -> bool:
+    """End the run of a workflow; returns whether it had not ended."""
+    return dialect.run(db, _END_RUN, {"id": workflow_id, "now": now}) > 0
+
+
+_END_RUN = "UPDATE workflow SET ended_at = :now, updated_at = :now WHERE id = :id AND ended_at IS NULL AND is_begun"
 
 
 def note_job_actions(db: Connection, workflow_id: int) -> None:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 #: what stands for memory where nothing is asked for: a bound that nobody has chosen, and that holds no program
 UNASKED_MEMORY_BYTES = 1 << 20
+#: name of the requirement class of jobs that ask for nothing
+DEFAULT_CLASS = "default"
 #: of its time: a job that saves its work and goes on elsewhere begins where so much is left, or so many seconds
 _LEAST_PART, _LEAST_PART_SECONDS = 0.1, 300.0
 

@@ -88,42 +88,41 @@ class Reruns:
     needs_hash: tuple[str, ...] = ()
 
 
-def fingerprint(
-    command: str, invocation_script: str | None, env: Mapping[str, str], user_data: Mapping[str, Any]
-) -> str:
+#: what fingerprints call the fields of jobs, in the order in which changes are named; others go by their own names
+_PARTS = {"command": "command", "invocation_script": "invocation script", "env": "environment"}
+_USER_DATA = "user data"
+
+
+def fingerprint(executed: Mapping[str, Any], user_data: Mapping[str, Any]) -> str:
     """Return a text that changes exactly when one of these does, and from which `fingerprint_changes` tells which.
 
-    `env` is the workflow's with the job's own over it; `user_data` is what the job reads, by name.
+    `executed` holds the fields of a job that say what it executes, the workflow's variables beneath its own in `env`;
+    `user_data` is what the job reads, by name.
     """
     hashes = {name: _hash(data) for name, data in user_data.items()}
-    parts = _executed(command, invocation_script, env)
+    parts = _executed(executed)
     if hashes:
-        parts["user data"] = hashes if len(hashes) <= _MOST_NAMED else _hash(hashes)
+        parts[_USER_DATA] = hashes if len(hashes) <= _MOST_NAMED else _hash(hashes)
     return _encode(parts)
 
 
-def attempt_fingerprint(
-    name: str, command: str, invocation_script: str | None, env: Mapping[str, str], user_data: str | None
-) -> str:
+def attempt_fingerprint(name: str, executed: Mapping[str, Any], user_data: str | None) -> str:
     """Return the fingerprint of what one attempt runs, which tells its result from one of a job that was edited since.
 
     The name counts, for a store that was restored may give the number of a job to another one. `user_data` is what
     `hash_of_texts` gave for what the job reads.
     """
-    parts = _executed(command, invocation_script, env)
+    parts = _executed(executed)
     parts["job"] = _hash(name)
     if user_data is not None:
-        parts["user data"] = user_data
+        parts[_USER_DATA] = user_data
     return _encode(parts)
 
 
-def _executed(command: str, invocation_script: str | None, env: Mapping[str, str]) -> dict[str, Any]:
-    parts: dict[str, Any] = {"command": _hash(command)}
-    if invocation_script is not None:
-        parts["invocation script"] = _hash(invocation_script)
-    if env:
-        parts["environment"] = _hash(dict(env))
-    return parts
+def _executed(executed: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        _PARTS.get(name, name): _hash(value) for name, value in executed.items() if value is not None and value != {}
+    }
 
 
 def hash_of_texts(texts: Mapping[str, str | None]) -> str:
@@ -140,12 +139,9 @@ def fingerprint_changes(recorded: str, current: str) -> tuple[str, ...]:
     if recorded == current:
         return ()
     old, new = json.loads(recorded), json.loads(current)
-    reasons = [
-        f"{part} changed"
-        for part in ("job", "command", "invocation script", "environment")
-        if old.get(part) != new.get(part)
-    ]
-    was, now = old.get("user data"), new.get("user data")
+    parts = ["job", *_PARTS.values(), *sorted((old.keys() | new.keys()) - {"job", *_PARTS.values(), _USER_DATA})]
+    reasons = [f"{part} changed" for part in parts if old.get(part) != new.get(part)]
+    was, now = old.get(_USER_DATA), new.get(_USER_DATA)
     if isinstance(was, dict) and isinstance(now, dict):
         names = sorted(was.keys() | now.keys())
         reasons += [f"user data {name} changed" for name in names if was.get(name) != now.get(name)]

@@ -15,6 +15,7 @@ from torc.cli.commands.status import Which
 from torc.cli.commands.workflows import DryRun, pairs, show_changes
 from torc.cli.connection import torc, workflow_id
 from torc.cli.session import SESSION
+from torc.spec.plan import JOB_FIELDS
 from torc.workflow.states import State
 
 app = App("List, inspect and change jobs; read their logs.")
@@ -27,6 +28,7 @@ _LIST = [
     ("why", lambda job: f"retry waits until {rendering.when(job.due_at)}" if job.due_at else job.reason),
     ("command", lambda job: job.command.strip().splitlines()[0] if job.command.strip() else ""),
 ]
+_FIELDS = ("requirement_name", "failure_handler", "scheduler", *(field.name for field in JOB_FIELDS))
 app.command("explain")(explain)
 app.command("logs")(logs)
 
@@ -70,16 +72,7 @@ def get(job_id: int) -> None:
             "reason",
             "attempt",
             "return_code",
-            "command",
-            "invocation_script",
-            "env",
-            "priority",
-            "requirement_name",
-            "failure_handler",
-            "scheduler",
-            "cancel_on_blocking_job_failure",
-            "supports_termination",
-            "keep_background_processes",
+            *_FIELDS,
             "depends_on",
             "input_files",
             "output_files",

@@ -18,8 +18,8 @@ from torc.spec.expansion.names import Indexes, Names, NoReference, References, U
 from torc.spec.expansion.objects import Builder, ObjectTemplate
 from torc.spec.expansion.templates import Combination, Template, gathered_items
 from torc.spec.model import Job
-from torc.spec.plan import InputSet, Plan, PlannedFile, PlannedJob, PlannedRequirement
-from torc.workflow.resources import ResourceRequest
+from torc.spec.plan import JOB_SETTINGS, InputSet, Plan, PlannedFile, PlannedJob, PlannedRequirement
+from torc.workflow.resources import DEFAULT_CLASS, ResourceRequest
 
 
 class _Relation(NamedTuple):
@@ -157,12 +157,9 @@ class _Jobs:
         relations = {one.listed: self._relation(shape, item, one) for one in _RELATIONS}
         fixed = {
             "requirement": self._requirement(item, path),
-            "priority": item.priority,
             "failure_handler": self._named(self.handlers, item.failure_handler, (*path, "failure_handler")),
             "scheduler": self._named(self.schedulers, item.scheduler, (*path, "scheduler")),
-            "cancel_on_blocking_job_failure": item.cancel_on_blocking_job_failure,
-            "supports_termination": item.supports_termination,
-            "keep_background_processes": item.keep_background_processes,
+            **{setting.name: getattr(item, setting.name) for setting in JOB_SETTINGS},
         }
         if command is None or (item.invocation_script and not script) or not self._fits(shape, command, script or None):
             return
@@ -290,7 +287,7 @@ class _Jobs:
         request = ResourceRequest() if wanted is None else builder.request(wanted, (*path, "resource_requirements"))
         if request not in self._inline:
             self._inline[request] = len(builder.planned_requirements)
-            name = "default" if wanted is None else f"inline_{len(self._inline)}"
+            name = DEFAULT_CLASS if wanted is None else f"inline_{len(self._inline)}"
             while name in builder.requirements.index:
                 name += "_"
             builder.requirements.index[name] = len(builder.planned_requirements)
