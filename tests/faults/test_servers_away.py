@@ -21,11 +21,13 @@ from tests.support.running import end_processes, states, store, wait_until
 from tests.support.serving import Door
 from tests.support.stores import check_all, open_sqlite
 from tests.support.wire import Wire
+from torc.api.base import Request
 from torc.api.jobs import ListJobs
-from torc.api.runs import EndRunner, ListResults, ListRunners
+from torc.api.runs import EndRunner, GetRunnerSettings, ListResults, ListRunners, RegisterRunner, StartRun
 from torc.client.connect import open_database
 from torc.client.remote import Remote
 from torc.client.server_file import read
+from torc.errors import Unavailable
 from torc.runner.local_run import RunOptions, run_here
 
 ROOT = Path(__file__).parents[2]
@@ -214,13 +216,31 @@ def wire(door: Door) -> Iterator[Wire]:
     made.close()
 
 
+class _CutAt(Remote):
+    """Loses its wire before a kind of request reaches the server, or before the answer comes back, once."""
+
+    def __init__(self, wire: Wire, kind: type[Request[Any]], *, is_answer: bool) -> None:
+        super().__init__(wire.url)
+        self._wire, self._kind, self._is_answer = wire, kind, is_answer
+        self.has_cut = False
+
+    def send(self, request: Request[Any], /) -> Any:
+        if isinstance(request, self._kind) and not self.has_cut:
+            self.has_cut = True
+            if self._is_answer:
+                self._wire.answers_left = 0
+            else:
+                self._wire.cut()
+        return super().send(request)
+
+
 class _Run:
     """A runner behind the wire, on a thread."""
 
     def __init__(self, wire: Wire, workflow_id: int, folder: Path, **options: Any) -> None:
         self.outcome: Any = None
         self.error: BaseException | None = None
-        self._torc = Remote(wire.url)
+        self._torc = options.pop("torc", None) or Remote(wire.url)
         options.setdefault("max_parallel_jobs", 2)
         self._options = RunOptions(output_dir=folder / "out", wait_seconds=0.5, **options)
         self._workflow_id = workflow_id
@@ -242,6 +262,42 @@ class _Run:
         if self.error is not None:
             raise self.error
         return self.outcome
+
+
+@pytest.mark.parametrize("is_answer", [False, True], ids=["request", "answer"])
+@pytest.mark.parametrize("kind", [ListRunners, GetRunnerSettings, StartRun, RegisterRunner])
+def test_a_runner_whose_server_goes_away_before_it_is_known_waits_as_long_as_it_was_told_to(
+    door: Door,
+    wire: Wire,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Request[Any]],
+    is_answer: bool,
+) -> None:
+    number = store(door, tmp_path, [{"name": "a", "command": "echo a >> successes"}])
+    (tmp_path / "out").mkdir()
+    (tmp_path / f"out/undelivered_wf{number}_n77.json").touch()  # so that it asks who else works
+    torc = _CutAt(wire, kind, is_answer=is_answer)
+    run = _Run(wire, number, tmp_path, torc=torc, server_wait_seconds=100.0)
+    wait_until(lambda: "Waiting up to" in caplog.text, "it waits")
+    assert torc.has_cut
+    wire.mend()
+    outcome = run.end()
+    assert outcome.workflow.state == "completed"
+    assert _successes(tmp_path) == {"a": 1}
+    known = door.send(ListRunners(workflow_id=number)).items
+    assert [runner.id for runner in known if runner.end_reason == "finished"] == [outcome.runner_id]
+    assert not [runner for runner in known if runner.is_active], "what was entered twice was taken off"
+
+
+def test_a_runner_gives_up_when_its_server_stays_away_for_longer_than_it_was_told_to_wait(
+    door: Door, wire: Wire, tmp_path: Path
+) -> None:
+    number = store(door, tmp_path, [{"name": "a", "command": "echo a >> successes"}])
+    run = _Run(wire, number, tmp_path, torc=_CutAt(wire, RegisterRunner, is_answer=False), server_wait_seconds=0.5)
+    with pytest.raises(Unavailable, match="waited"):
+        run.end()
+    assert not _successes(tmp_path)
 
 
 def _kept(output_dir: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.postgres import start_postgres
+from tests.support.program import Program
 from tests.support.running import states, store, wait_until
 from tests.support.serving import Door
 from tests.support.stores import check_all, open_sqlite
@@ -81,6 +83,33 @@ def test_a_postgresql_that_crashes_and_comes_back_under_the_server_loses_nothing
     finally:
         door.close()
         opened.close()
+        cluster.stop()
+
+
+def test_a_runner_that_starts_while_postgresql_is_away_waits_for_it(tmp_path: Path) -> None:
+    cluster = start_postgres()
+    program = Program(tmp_path)
+    runner = None
+    try:
+        spec = {"name": "w", "jobs": [{"name": "a", "command": "echo a >> successes"}]}
+        program("create", program.write("spec.json", json.dumps(spec)), TORC_DB=cluster.url())
+        cluster.kill()
+        told = program("worker", 1, "--server-wait", "1s", code=5, TORC_DB=cluster.url()).stderr
+        assert "does not answer" in told and "waited" in told and "--server-wait" in told
+        runner = program.start("worker", "1", "--server-wait", "5m", "-q", TORC_DB=cluster.url())
+        assert runner.stderr is not None
+        said = runner.stderr.readline()
+        assert "does not answer" in said and "Waiting up to 5m" in said
+        assert not _successes(tmp_path)
+        cluster.begin()
+        out, err = runner.communicate(timeout=120)
+        assert runner.returncode == 0 and "1 completed" in out, out + err
+        assert "the store answers" in err
+        assert _successes(tmp_path) == ["a"]
+    finally:
+        if runner is not None:
+            runner.kill()
+            runner.communicate()
         cluster.stop()
 
 

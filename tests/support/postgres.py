@@ -32,8 +32,16 @@ class Cluster:
 
     def restart(self) -> None:
         """Kill it as a crash would, and begin it again."""
+        self.kill()
+        self.begin()
+
+    def kill(self) -> None:
+        """Kill it as a crash would."""
+        _run(self.programs / "pg_ctl", "-D", str(self.directory / "data"), "-m", "immediate", "-w", "stop")
+
+    def begin(self) -> None:
+        """Begin it again."""
         data, log = str(self.directory / "data"), str(self.directory / "log")
-        _run(self.programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
         _run(self.programs / "pg_ctl", "-D", data, "-o", _options(self.directory), "-l", log, "-w", "start")
 
     def stop(self) -> None:

@@ -24,6 +24,7 @@ from torc.runner.context import AllocationContext
 from torc.runner.launcher import DirectLauncher, pinnable
 from torc.runner.local_run import RunOptions, RunOutcome, run_here
 from torc.runner.slurm_steps import StepAllocation, StepLauncher
+from torc.runner.store_wait import PatientTorc
 from torc.schedulers.slurm.environ import Allotment, environ_of_jobs, seconds_kept
 from torc.units import human_duration
 from torc.workflow.resources import Capacity, Pool
@@ -52,6 +53,7 @@ class NodeOptions:
     see_seconds: float = _SEE_SECONDS
     store_variables: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    server_wait_seconds: float = 0.0
 
 
 def run_in_allocation(
@@ -65,8 +67,9 @@ def run_in_allocation(
 
     `signal_step` sends SIGTERM to a step: (id of the allocation, name of the step, its number where that is known).
     """
-    settings = torc.send(GetRunnerSettings(workflow_id=workflow_id)).settings
-    is_pool = _is_pool(torc, workflow_id, allotment, options.pool, options.scheduler)
+    patient = PatientTorc(torc, options.server_wait_seconds)
+    settings = patient.send(GetRunnerSettings(workflow_id=workflow_id)).settings
+    is_pool = _is_pool(patient, workflow_id, allotment, options.pool, options.scheduler)
     if is_pool and allotment.task > 0:
         return None
     kept, leave_at = _end(allotment, settings.get("compute_node_expiration_buffer_seconds"))
@@ -101,6 +104,7 @@ def run_in_allocation(
             leave_at=leave_at,
             store_variables=options.store_variables,
             given=given,
+            server_wait_seconds=options.server_wait_seconds,
         ),
     )
 

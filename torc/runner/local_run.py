@@ -19,7 +19,9 @@ from typing import Any
 
 from torc.api.base import Torc
 from torc.api.runs import (
+    EndRunner,
     GetRunnerSettings,
+    ListRunners,
     NodeCapacity,
     RegisterRunner,
     Runner,
@@ -41,6 +43,7 @@ from torc.runner.launcher import DirectLauncher, pinnable
 from torc.runner.loop import Loop
 from torc.runner.monitor import Monitoring
 from torc.runner.state import ReactorSettings
+from torc.runner.store_wait import PatientTorc
 from torc.runner.time_series import path_of
 from torc.units import human_bytes
 from torc.workflow.resources import Capacity, Pool
@@ -71,6 +74,7 @@ class RunOptions:
     heartbeat_seconds: float = 15.0
     leave_at: float | None = None  # on the monotonic clock; else as `time_limit_seconds` says
     given: AllocationContext | None = None  # by an allocation
+    server_wait_seconds: float = 0.0  # for a store that goes away before it knows this runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +103,11 @@ def run_here(
         leave_at = time.monotonic() + options.time_limit_seconds
     options = replace(options, output_dir=options.output_dir.absolute())
     _make(options.output_dir)
-    dead = dead_runners.give_up_dead_runners(torc, workflow_id, here, options.output_dir)
-    settings = _settings(torc, workflow_id, options)
-    seen = file_status.look_before(torc, workflow_id, settings.directory, time.time())
-    workflow = _begin(torc, workflow_id, here, options)
+    patient = PatientTorc(torc, options.server_wait_seconds)
+    dead = dead_runners.give_up_dead_runners(patient, workflow_id, here, options.output_dir)
+    settings = _settings(patient, workflow_id, options)
+    seen = file_status.look_before(patient, workflow_id, settings.directory, time.time())
+    workflow = _begin(patient, workflow_id, here, options)
     outcome = RunOutcome(workflow, None)
     while workflow.ended_at is None and workflow.run_id > 0:
         outcome = _run_once(torc, workflow, options, leave_at, on_update)
@@ -134,10 +139,11 @@ def _run_once(
 ) -> RunOutcome:
     here = hardware.identity()
     total, gpus = _capacity(options)
-    settings = _settings(torc, workflow.id, options)
+    patient = PatientTorc(torc, options.server_wait_seconds)
+    settings = _settings(patient, workflow.id, options)
     left = None if leave_at is None else max(0.0, leave_at - time.monotonic())
     credentials = JobCredentials(options.output_dir, options.store_variables)
-    runner = _register(torc, workflow.id, options, here, node_capacity(total, left), credentials.token_hash)
+    runner = _register(patient, workflow.id, options, here, node_capacity(total, left), credentials.token_hash)
     try:
         place = _place(settings, options, here, runner.id, credentials.open(workflow.id, runner.id))
         loop = _loop(torc, settings, options, place, (workflow, runner), total, gpus, leave_at)
@@ -242,14 +248,14 @@ def _settings(torc: Torc, workflow_id: int, options: RunOptions) -> RunnerSettin
 
 
 def _register(
-    torc: Torc,
+    torc: PatientTorc,
     workflow_id: int,
     options: RunOptions,
     here: ProcessIdentity,
     capacity: NodeCapacity,
     job_token_hash: str | None,
 ) -> Runner:
-    return torc.send(
+    runner = torc.send(
         RegisterRunner(
             workflow_id=workflow_id,
             kind=options.kind,
@@ -265,6 +271,12 @@ def _register(
             job_token_hash=job_token_hash,
         )
     )
+    if torc.has_asked_again:  # the store may have entered it before, too, and its answer did not arrive
+        for other in torc.send(ListRunners(workflow_id=workflow_id, active_only=True)).items:
+            is_same = (other.host, other.pid, other.process_started) == (here.host, here.pid, here.process_started)
+            if is_same and other.id != runner.id:
+                torc.send(EndRunner(workflow_id=workflow_id, runner_id=other.id, reason="failed"))
+    return runner
 
 
 def _end_unused(torc: Torc, runner: Runner, output_dir: Path) -> None:

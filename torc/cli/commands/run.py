@@ -106,6 +106,7 @@ def worker(  # noqa: PLR0913, PLR0917
         kind="ssh" if over_ssh else "worker",
         labels=pairs(label or (), "--label"),
         directory=None if directory is None else str(directory.absolute()),
+        server_wait_seconds=wait,
     )
     with torc_when_it_answers(workflow, wait) as (opened, number):
         raise typer.Exit(_run(opened, number, options, quiet))
@@ -171,11 +172,12 @@ def _run(opened: Torc, number: int, options: Any, quiet: bool) -> int:
     from torc.cli.periodic_backups import interval_of, kept
     from torc.runner import shell
     from torc.runner.local_run import run_here
+    from torc.runner.store_wait import PatientTorc
 
     if not shell.is_bash():
         rendering.note(f"note: this machine has no bash; commands run under {shell.SH}")
     options = replace(options, store_variables=store_variables(opened))
-    workflow = opened.send(GetWorkflow(workflow_id=number))
+    workflow = PatientTorc(opened, options.server_wait_seconds).send(GetWorkflow(workflow_id=number))
     path = getattr(database_of(opened), "path", None)  # a server makes its own copies
     every = interval_of() if path is not None and options.kind == "local" else None
     with (

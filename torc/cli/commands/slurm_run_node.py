@@ -98,8 +98,9 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
         tasks_per_node=tasks_per_node,
         see_seconds=output_wait,
     )
-    with torc_when_it_answers(workflow, allotment.at_most(wait, time.time())) as (opened, number):
-        options = replace(options, store_variables=store_variables(opened))
+    wait = allotment.at_most(wait, time.time())
+    with torc_when_it_answers(workflow, wait) as (opened, number):
+        options = replace(options, store_variables=store_variables(opened), server_wait_seconds=wait)
         with scheduling(number, options.output_dir, is_on=allotment.task == 0):
             outcome: Any = run_in_allocation(opened, number, allotment, options, signal_step)
         if outcome is None:
