@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -11,9 +12,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from torc.cli.terminal import style
-from torc.errors import Invalid, TorcError
+from torc.errors import Invalid, TorcError, Unavailable
 
 INTERRUPTED = 130
+#: what no program can do anything about -> what a person can
+_REFUSALS = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "end other programs, or have the machine's limit of open files raised",
+    errno.ENOMEM: "raise the limit of memory (ulimit -v), or end other programs",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u), or end other programs",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space: your quota is used up",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.EROFS: "work in a directory that can be written to",
+    errno.EIO: "check the disk",
+}
 
 
 def render(error: TorcError, *, color: bool, as_json: bool = False) -> None:
@@ -28,6 +41,40 @@ def render(error: TorcError, *, color: bool, as_json: bool = False) -> None:
     print(f"{title}: {error.message}", file=sys.stderr)
     if error.hint:
         print(f"  hint: {error.hint}", file=sys.stderr)
+
+
+def render_other(error: Exception, *, color: bool, as_json: bool) -> int:
+    """Print what nobody caught, which is a fault of Torc unless the system refused something; return the exit code."""
+    refused = _refused_by_system(error)
+    if refused is None:
+        render_unexpected(error)
+        return 1
+    render(refused, color=color, as_json=as_json)
+    return refused.exit_code
+
+
+def _refused_by_system(error: Exception) -> TorcError | None:
+    if isinstance(error, MemoryError):
+        return Unavailable("this process gets no more memory", hint="raise its limit (ulimit -v), or end other programs")
+    if not isinstance(error, OSError):
+        return None
+    if isinstance(error, FileNotFoundError) and _has_lost_folder():
+        return Invalid("the working directory has been removed", hint="change to another directory")
+    hint = _REFUSALS.get(error.errno or 0)
+    if hint is None:
+        return None
+    where = f": {error.filename}" if isinstance(error.filename, str) else ""
+    return Unavailable(f"the system refuses to go on: {error.strerror}{where}", hint=hint)
+
+
+def _has_lost_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def render_unexpected(error: BaseException) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -89,10 +90,23 @@ _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 def main() -> None:
     """Run the program and exit with the documented code."""
+    _use_utf8()
     from torc.cli import terminal
 
     terminal.install()
     sys.exit(terminal.finish(_main(sys.argv[1:])))
+
+
+def _use_utf8() -> None:
+    """Start again in UTF-8 mode (PEP 540) under a locale of another encoding: commands and names in specs are UTF-8 anyway.
+
+    The terminal keeps its encoding.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
+        return
+    terminal = getattr(sys.stdout or sys.stderr, "encoding", None) or "utf-8"
+    options = ["-X", "utf8", "-X", f"torc_terminal={terminal}"]
+    os.execv(sys.executable, [sys.executable, *options, *sys.orig_argv[1:]])
 
 
 def _main(arguments: list[str]) -> int:
@@ -129,8 +143,7 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # whoever read the output has enough
         return 0
     except Exception as error:  # noqa: BLE001 - the one place where the unexpected is told to a user
-        errors.render_unexpected(error)
-        return 1
+        return errors.render_other(error, color=SESSION.color, as_json=SESSION.json)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -153,7 +153,7 @@ def install() -> None:
 
 
 def _stream(fd: int, before: Any) -> Stream:
-    encoding = getattr(before, "encoding", None) or "utf-8"
+    encoding = sys._xoptions.get("torc_terminal") or getattr(before, "encoding", None) or "utf-8"
     buffer = getattr(before, "buffer", None) or open(fd, "wb", closefd=False)  # noqa: SIM115 - for the life of the program
     return Stream(fd, encoding, buffer, is_eager=fd == 2 or os.isatty(fd))
 
