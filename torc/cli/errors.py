@@ -55,7 +55,9 @@ def render_other(error: Exception, *, color: bool, as_json: bool) -> int:
 
 def _refused_by_system(error: Exception) -> TorcError | None:
     if isinstance(error, MemoryError):
-        return Unavailable("this process gets no more memory", hint="raise its limit (ulimit -v), or end other programs")
+        return Unavailable(
+            "this process gets no more memory", hint="raise its limit (ulimit -v), or end other programs"
+        )
     if not isinstance(error, OSError):
         return None
     if isinstance(error, FileNotFoundError) and _has_lost_folder():
