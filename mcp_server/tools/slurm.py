@@ -21,10 +21,11 @@ from mcp_server.tools.run import begin
 from torc.api.allocations import Allocation, ListAllocations
 from torc.api.workflows import Workflow
 from torc.errors import Conflict, Invalid
+from torc.schedulers.allocation_planning import AllocationPlanOptions, PlannedAllocation, plan
+from torc.schedulers.partition_choice import PartitionWishes
+from torc.schedulers.registry import scheduler, type_of_workflow
 from torc.schedulers.slurm import profiles
-from torc.schedulers.slurm.allocation_planning import AllocationPlanOptions, PlannedAllocation, plan
-from torc.schedulers.slurm.partition_choice import PartitionWishes
-from torc.schedulers.slurm.workflow_plans import left_of, names_taken
+from torc.schedulers.workflow_plans import left_of, names_taken
 from torc.units import human_duration
 from torc.workflow.executable_content import visible
 
@@ -95,7 +96,8 @@ def _planned(
 ) -> DraftPlan:
     """Plan allocations. Raises Invalid for jobs that nothing on the cluster runs."""
     torc = context().torc
-    found = profiles.current(dict(os.environ), profile)
+    asked = scheduler(type_of_workflow(torc, workflow.id))
+    found = asked.plan_for(dict(os.environ), profile)
     left = left_of(torc, workflow.id)
     if not left.demand.num_jobs:
         raise Conflict(f"nothing is left to do of workflow {workflow.id}", hint="reset_jobs lets jobs run again")
@@ -104,7 +106,7 @@ def _planned(
         first = made.refused[0]
         raise Invalid(plain(first.message, 600), hint=plain(first.hint, 400))
     said = f", with {visible(shlex.join(arguments))}" if arguments else ""
-    own = " The spec has Slurm schedulers of its own: they are obeyed instead." if left.num_schedule_nodes else ""
+    own = f" The spec has {asked.type.noun}s of its own: they are obeyed instead." if left.num_schedule_nodes else ""
     return DraftPlan(
         summary=f"Submit workflow {workflow.id} ({plain(workflow.name, 80)}) to {plain(found.cluster.display_name, 60)} "
         f"({plain(found.source, 80)}): {left.demand.num_jobs} jobs{said}.{own}",

@@ -11,7 +11,7 @@ from torc.api.allocations import Allocation
 from torc.automation.scheduler_executor import SchedulerExecutor
 from torc.planning.allocations import AllocationState
 from torc.schedulers.slurm.backend import SlurmBackend
-from torc.schedulers.slurm.partitions import Cluster
+from torc.schedulers.partitions import Cluster
 
 
 @pytest.mark.parametrize(("num_runners", "number_of_lines"), [(0, 1), (2, 0)])

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from torc.api.base import MEDIUM, Page, Request, Value, request
+from torc.planning.scheduler_types import SchedulerName
 
 
 class File(Value):
@@ -202,6 +203,33 @@ class SlurmScheduler(Value):
     workflow_id: int
     name: str
     fields: dict[str, Any] = Field(description="as in the spec: account, partition, nodes, walltime ...")
+
+
+class WorkflowScheduler(Value):
+    """An allocation to ask for, as the spec of a workflow describes it, of whichever batch scheduler."""
+
+    id: int
+    workflow_id: int
+    type: SchedulerName = Field(description="the batch scheduler")
+    name: str
+    fields: dict[str, Any] = Field(description="as in the spec: account, partition, nodes, walltime ...")
+
+
+@request("GET", "/workflows/{workflow_id}/schedulers")
+class ListSchedulers(Request[Page[WorkflowScheduler]]):
+    """List what a workflow describes of allocations, for all batch schedulers."""
+
+    workflow_id: int
+    limit: int = Field(100, ge=1, le=10_000)
+    cursor: str | None = None
+
+
+@request("PATCH", "/schedulers/{scheduler_id}", access="write")
+class UpdateScheduler(Request[WorkflowScheduler]):
+    """Replace the fields of an allocation that a workflow describes; they are checked as those of a spec."""
+
+    scheduler_id: int
+    fields: dict[str, Any]
 
 
 @request("GET", "/workflows/{workflow_id}/failure-handlers")

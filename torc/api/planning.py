@@ -8,6 +8,7 @@ from pydantic import Field
 
 from torc.api.base import MEDIUM, Request, Value, request
 from torc.api.runs import NodeCapacity
+from torc.planning.scheduler_types import DEFAULT_TYPE, SchedulerName
 
 
 class DemandClass(Value):
@@ -117,7 +118,7 @@ class PlannedScheduler(Value):
     """Allocations of one kind, the jobs that they are for, and those that make them due."""
 
     name: str
-    fields: dict[str, Any] = Field(description="as a spec has them for a Slurm scheduler")
+    fields: dict[str, Any] = Field(description="as a spec has them for a scheduler of this type")
     num_allocations: int = Field(1, ge=1, le=100_000)
     cells: list[tuple[int, int]] = Field(
         min_length=1, description="(stage, requirement_id) of the jobs that they are for"
@@ -148,3 +149,4 @@ class SetAllocationPlan(Request[StoredPlan]):
     schedulers: list[PlannedScheduler] = Field(min_length=1, max_length=10_000)
     bind: bool = Field(False, description="only these allocations run these jobs")
     mark: str | None = None
+    scheduler_type: SchedulerName = Field(DEFAULT_TYPE.name, description="the batch scheduler that is asked for them")

@@ -16,14 +16,12 @@ from torc.display_text import visible_line
 from torc.errors import TorcError
 from torc.planning.allocations import AllocationState
 from torc.planning.reserve import memory_for_jobs, time_for_jobs
-from torc.schedulers.base import Scheduler
-from torc.schedulers.slurm.autoscaling import StrandedJobs, ask_again, most_nodes_before
-from torc.schedulers.slurm.follow import Follower, told
-from torc.schedulers.slurm.logs import last_lines
-from torc.schedulers.slurm.partitions import Cluster as Described
-from torc.schedulers.slurm.polling import POLL_SECONDS, PollPace
-from torc.schedulers.slurm.request import AllocationRequest
-from torc.schedulers.slurm.workflow_plans import options_before, plan_again
+from torc.schedulers.autoscaling import StrandedJobs, ask_again, most_nodes_before
+from torc.schedulers.base import Capability, Scheduler
+from torc.schedulers.follow import Follower, told
+from torc.schedulers.logs import last_lines
+from torc.schedulers.polling import POLL_SECONDS, PollPace
+from torc.schedulers.workflow_plans import options_before, plan_again
 
 _LOG = logging.getLogger("torc.automation")
 
@@ -32,12 +30,11 @@ _LOG = logging.getLogger("torc.automation")
 class SchedulerExecutor:
     """Submits what is due, follows it, and asks again for what jobs need that are left, in the size that they have now.
 
-    `describe` tells what the cluster has, for the limits of recoveries. `stranded` adds allocations while others still work.
+    `stranded` adds allocations while others still work.
     """
 
     torc: Torc
-    cluster: Scheduler[AllocationRequest]
-    describe: Callable[[], Described]
+    cluster: Scheduler
     stranded: StrandedJobs | None = None
     poll_seconds: float = POLL_SECONDS
     before_looking: Callable[[int], object] | None = None  # takes in what runners of a workflow have left
@@ -46,8 +43,10 @@ class SchedulerExecutor:
 
     def limits(self) -> NodeLimits:
         """Return what the largest node can give to a job; nothing where the cluster does not tell."""
+        if Capability.DISCOVERY not in self.cluster.capabilities:
+            return NodeLimits()
         try:
-            kinds = [kind for partition in self.describe().partitions for kind in partition.kinds()]
+            kinds = [kind for partition in self.cluster.cluster().partitions for kind in partition.kinds()]
         except TorcError as error:
             _LOG.info("%s: recoveries are not limited by what nodes have", error)
             return NodeLimits()
@@ -118,7 +117,7 @@ class SchedulerExecutor:
             options = options_before(self.torc, workflow_id)
             if options is None:
                 return
-            made = plan_again(self.torc, workflow_id, self.describe(), options)
+            made = plan_again(self.torc, workflow_id, self.cluster, self.cluster.cluster(), options)
         except TorcError as error:
             _LOG.warning("cannot plan anew: %s", error)
             return

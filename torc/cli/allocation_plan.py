@@ -10,6 +10,8 @@ from torc.cli import rendering
 from torc.cli.session import SESSION
 from torc.cli.terminal import print_document
 from torc.errors import Invalid, TorcError
+from torc.schedulers.base import Scheduler
+from torc.schedulers.request import AllocationRequest
 from torc.units import human_bytes, human_duration
 
 _MOST_REFUSED = 5
@@ -117,53 +119,54 @@ def as_json(made: Any, cluster: Any, source: str, demand: Any) -> dict[str, Any]
     }
 
 
-def requests_of(made: Any, cluster: Any, options: Any, name: str, defaults: Any = None) -> list[tuple[Any, Any]]:
-    """Return each planned allocation with its sbatch request, including the spec's `slurm_defaults`."""
-    from torc.schedulers.slurm.scheduler_specs import fields_of, request_of
-
+def requests_of(
+    made: Any, scheduler: Scheduler, cluster: Any, options: Any, name: str, defaults: Any = None
+) -> list[tuple[Any, AllocationRequest]]:
+    """Return each planned allocation with its request, including the defaults of the spec."""
     return [
         (
             planned,
-            request_of(
-                planned.name, fields_of(planned, cluster, options), job_name=f"{name}-{planned.name}", defaults=defaults
+            scheduler.request_of(
+                planned.name,
+                scheduler.fields_of(planned, cluster, options),
+                job_name=f"{name}-{planned.name}",
+                defaults=defaults,
             ),
         )
         for planned in made.allocations
     ]
 
 
-def starts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> dict[str, float | None]:
-    """Ask Slurm when the allocations that are due now would start, each alone; None: it does not foresee it. Raises TorcError.
+def starts(requests: Sequence[tuple[Any, AllocationRequest]], scheduler: Scheduler) -> dict[str, float | None]:
+    """Ask when the allocations that are due now would start, each alone; None: the scheduler does not foresee it. Raises TorcError.
 
-    What Slurm does not accept only now is submitted when it does, so that is told and is no error.
+    What it does not accept only now is submitted when it does, so that is told and is no error.
     """
-    from torc.schedulers.slurm import queries
-    from torc.schedulers.slurm.refusals import refusal_of
-
     found: dict[str, float | None] = {}
+    label = scheduler.type.label
     for planned, request in requests:
         if planned.stage == 0:
             try:
-                told = queries.expected_start([], slurm.render(request, "torc-test-only", 0))
+                at = scheduler.expected_start(scheduler.render(request, "torc-test-only", 0))
             except Invalid as error:
                 words = str(error.details.get("words") or error.message)
-                refusal = refusal_of(words)
+                refusal = scheduler.refusal_of(words)
                 if not refusal.is_passing:
                     raise Invalid(
-                        f"Slurm would refuse {request.scheduler}: {words}",
+                        f"{label} would refuse {request.scheduler}: {words}",
                         hint=f"{refusal.hint}; nothing was submitted (--no-estimate leaves this check out)",
                         words=words,
                     ) from None
-                rendering.note(f"note: Slurm would not accept {request.scheduler} now, but later: {words}")
-                told = None
-            found[request.scheduler] = None if told is None else told.starts_at
+                rendering.note(f"note: {label} would not accept {request.scheduler} now, but later: {words}")
+                at = None
+            found[request.scheduler or request.name] = at
     return found
 
 
-def estimate(requests: Sequence[tuple[Any, Any]], slurm: Any) -> dict[str, float | None]:
-    """Ask Slurm when allocations would start, and say so. Raises Invalid for what it would refuse."""
+def estimate(requests: Sequence[tuple[Any, AllocationRequest]], scheduler: Scheduler) -> dict[str, float | None]:
+    """Ask when allocations would start, and say so. Raises Invalid for what would be refused."""
     try:
-        found = starts(requests, slurm)
+        found = starts(requests, scheduler)
     except Invalid:
         raise
     except TorcError as error:
@@ -181,14 +184,14 @@ def when(at: float) -> str:
     return "at once" if wait < 60 else f"in about {human_duration(wait)} ({rendering.when(at)})"
 
 
-def scripts(requests: Sequence[tuple[Any, Any]], slurm: Any) -> list[dict[str, Any]]:
+def scripts(requests: Sequence[tuple[Any, AllocationRequest]], scheduler: Scheduler) -> list[dict[str, Any]]:
     """Return the batch scripts, with how often each is submitted."""
     return [
         {
             "scheduler": request.scheduler,
             "num_allocations": planned.num_allocations,
             "when": "now" if planned.stage == 0 else f"when stage {planned.stage + 1} is ready",
-            "script": slurm.render(request, "torc-dry-run", 0),
+            "script": scheduler.render(request, "torc-dry-run", 0),
         }
         for planned, request in requests
     ]

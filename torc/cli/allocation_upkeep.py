@@ -58,10 +58,10 @@ def _look_after(number: int, output_dir: Path, ended: threading.Event) -> None:
 def _step(opened: Torc, number: int, output_dir: Path, *, is_last: bool) -> None:
     from torc.api.allocations import ListDueScheduling
     from torc.api.workflows import GetWorkflow
-    from torc.cli.cluster_access import slurm_for
-    from torc.schedulers.slurm.follow import cancel_useless, carry_out_due, has_work
+    from torc.cli.cluster_access import scheduler_for
+    from torc.schedulers.follow import cancel_useless, carry_out_due, has_work
 
     if opened.send(ListDueScheduling(workflow_id=number)):
-        carry_out_due(opened, number, slurm_for(opened, number, output_dir, with_token=False))
+        carry_out_due(opened, number, scheduler_for(opened, number, output_dir, with_token=False))
     if is_last and not has_work(opened.send(GetWorkflow(workflow_id=number))):
-        cancel_useless(opened, number, slurm_for(opened, number, output_dir, with_token=False))
+        cancel_useless(opened, number, scheduler_for(opened, number, output_dir, with_token=False))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from torc.api.base import Torc
 from torc.cli import rendering
@@ -13,6 +12,8 @@ from torc.cli.commands.run import output_folder, server_variables
 from torc.cli.connection import database_of, server_of
 from torc.errors import TorcError, Unavailable
 from torc.files import make_folder
+from torc.schedulers.base import Scheduler
+from torc.schedulers.registry import scheduler, type_of_workflow
 
 #: how `torc` is called on nodes, where that is not as here
 _PROGRAM = "TORC_PROGRAM"
@@ -20,24 +21,30 @@ _PROGRAM = "TORC_PROGRAM"
 _RENEWED_SECONDS = 15 * 86_400
 
 
-def slurm_for(opened: Torc, number: int, output_dir: Path | None = None, *, with_token: bool = True) -> Any:
-    """Return the Slurm cluster for a workflow. Its runners read the token from a file that only their user can read."""
+def scheduler_for(
+    opened: Torc, number: int, output_dir: Path | None = None, *, name: str | None = None, with_token: bool = True
+) -> Scheduler:
+    """Return the scheduler of a workflow, or the one named. Its runners read the token from a file that only their user can read."""
     from torc.api.workflows import GetWorkflow
-    from torc.schedulers.slurm.backend import SlurmBackend
 
     workflow = opened.send(GetWorkflow(workflow_id=number))
     folder = output_folder(output_dir).absolute()
     variables = _place_of(opened)
     if with_token:
-        _make(folder)  # Slurm writes into it before any runner is there
+        _make(folder)  # the cluster writes into it before any runner is there
     if with_token and (kept := _token_file(opened, number, folder)) is not None:
         variables["TORC_TOKEN_FILE"] = str(kept)
     elif "TORC_TOKEN_FILE" in os.environ:
         variables["TORC_TOKEN_FILE"] = os.environ["TORC_TOKEN_FILE"]
     if ca_file := os.environ.get("TORC_CA_FILE"):
         variables["TORC_CA_FILE"] = str(Path(ca_file).absolute())
-    return SlurmBackend(
-        workflow_id=number, program=program(), directory=workflow.directory, output_dir=str(folder), variables=variables
+    return scheduler(
+        name or type_of_workflow(opened, number),
+        workflow_id=number,
+        program=program(),
+        directory=workflow.directory,
+        output_dir=str(folder),
+        variables=variables,
     )
 
 

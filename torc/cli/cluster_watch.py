@@ -42,11 +42,10 @@ def is_on_cluster(opened: Torc, number: int) -> bool:
 def hands_on_cluster(opened: Torc, number: int, folder: Path, automatic: AutoSchedule | None) -> Any:
     """Return the hands of the cluster for a recovery."""
     from torc.automation.scheduler_executor import SchedulerExecutor
-    from torc.cli.cluster_access import slurm_for, take_in_left
-    from torc.schedulers.slurm.autoscaling import StrandedJobs
-    from torc.schedulers.slurm.profiles import live_cluster
+    from torc.cli.cluster_access import scheduler_for, take_in_left
+    from torc.schedulers.autoscaling import StrandedJobs
 
-    cluster = slurm_for(opened, number, folder)
+    cluster = scheduler_for(opened, number, folder)
     stranded = None
     if automatic is not None:
         stranded = StrandedJobs(
@@ -60,7 +59,6 @@ def hands_on_cluster(opened: Torc, number: int, folder: Path, automatic: AutoSch
     return SchedulerExecutor(
         opened,
         cluster,
-        live_cluster,
         stranded,
         before_looking=lambda each: take_in_left(opened, each, folder),
         log_folder=folder,

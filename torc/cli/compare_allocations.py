@@ -1,4 +1,4 @@
-"""What `torc submit --dry-run` says of one large allocation against many small ones: when either would begin, as Slurm foresees it."""
+"""What `torc submit --dry-run` says of one large allocation against many small ones: when the scheduler foresees that each begins."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def compared(work: Any) -> list[dict[str, Any]]:
     if other is None or _shape(other) == _shape(work.plan):
         return []
     option = "--single-allocation" if options.single_allocation else "--many-allocations"
-    requests = allocation_plan.requests_of(other, work.cluster, options, work.name, work.defaults)
+    requests = allocation_plan.requests_of(other, work.scheduler, work.cluster, options, work.name, work.defaults)
     planned = {"option": None, **_figures(work.plan), "starts_at": _latest(starts), "refused": None}
     found = {"option": option, **_figures(other), "starts_at": None, "refused": None}
     try:
-        asked = allocation_plan.starts(requests, work.slurm())
+        asked = allocation_plan.starts(requests, work.writer())
     except Invalid as error:
         found["refused"] = str(error.details.get("words") or error.message)
     except TorcError:
@@ -45,7 +45,7 @@ def show(found: list[dict[str, Any]]) -> None:
 
 
 def _planned(work: Any, options: Any) -> Any:
-    from torc.schedulers.slurm.allocation_planning import plan
+    from torc.schedulers.allocation_planning import plan
 
     try:
         made = plan(work.demand, work.cluster, options, taken=work.taken)

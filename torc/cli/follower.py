@@ -12,8 +12,8 @@ from typing import Any
 from torc.api.base import Torc
 from torc.api.events import ListEvents
 from torc.cli import rendering
+from torc.cli.allocations import shown_state
 from torc.cli.commands.run import summarize
-from torc.cli.commands.slurm_allocations import shown_state
 from torc.cli.session import SESSION
 from torc.display_text import visible_line
 from torc.errors import Unavailable
@@ -25,12 +25,11 @@ INTERRUPTED = 130
 
 def follow(opened: Torc, number: int, folder: Path) -> int:
     """Follow to the end, and give the exit code: as `torc run`, or 130 when somebody stopped the following."""
-    from torc.cli.cluster_access import slurm_for, take_in_left
-    from torc.schedulers.slurm.follow import Follower
+    from torc.cli.cluster_access import scheduler_for, take_in_left
+    from torc.schedulers.follow import Follower
 
-    follower = Follower(
-        opened, number, slurm_for(opened, number, folder), before_looking=lambda: take_in_left(opened, number, folder)
-    )
+    scheduler = scheduler_for(opened, number, folder)
+    follower = Follower(opened, number, scheduler, before_looking=lambda: take_in_left(opened, number, folder))
     newest = opened.send(ListEvents(workflow_id=number, newest_first=True, limit=1)).items
     after, shown = newest[0].id if newest else 0, ""
     try:
@@ -55,10 +54,10 @@ def follow(opened: Torc, number: int, folder: Path) -> int:
         raise
     code = summarize(opened, number, folder)
     if now.workflow.ended_at is None and not SESSION.json:
-        from torc.schedulers.slurm.unfit_jobs import unfit_jobs
+        from torc.schedulers.unfit_jobs import unfit_jobs
 
         rendering.note(f"no allocation is left, and jobs are: torc submit {number} asks for more")
-        for line in unfit_jobs(opened, number):
+        for line in unfit_jobs(opened, number, scheduler):
             rendering.note(f"  {visible_line(line)}")
         return code or 1
     if now.workflow.state == "failed" and not SESSION.json:
@@ -112,7 +111,7 @@ def _tell(item: Any, folder: Path) -> None:
 
 def _tell_log(item: Any, name: str, folder: Path) -> None:
     """Show the end of the log of an allocation from which no runner was ever heard: most often it could not reach the server."""
-    from torc.schedulers.slurm.logs import last_lines
+    from torc.schedulers.logs import last_lines
 
     lines = last_lines(folder, item.workflow_id, item.cluster_job_id or "")
     if not lines:

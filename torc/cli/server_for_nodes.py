@@ -106,14 +106,18 @@ def _reaches(url: str) -> bool:
 
 def nodes_are_here() -> bool:
     """Return whether all nodes of the cluster are this machine, as in a sandbox."""
-    from torc.schedulers.slurm import queries
+    from torc.schedulers.base import Capability
+    from torc.schedulers.registry import scheduler
 
+    asked = scheduler()
+    if Capability.DISCOVERY not in asked.capabilities:
+        return False
     try:
-        nodes = queries.nodes(patience=10.0)
+        nodes = asked.node_addresses()
     except TorcError:
         return False
     mine = LOOPBACK | {socket.gethostname(), socket.getfqdn()}
-    return bool(nodes) and all(node.text("NodeAddr") in mine or node.text("NodeHostName") in mine for node in nodes)
+    return bool(nodes) and all(names & mine for names in nodes)
 
 
 def _start(here: bool) -> str:

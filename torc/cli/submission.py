@@ -1,4 +1,4 @@
-"""The steps of `torc submit`: inspect, plan, show, check, store, submit, follow. The rules are in `torc.schedulers.slurm`."""
+"""The steps of `torc submit`: inspect, plan, show, check, store, submit, follow. The rules are in `torc.schedulers`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 from torc.api.base import Torc
 from torc.cli import allocation_plan, rendering
 from torc.cli.commands.run import output_folder
-from torc.cli.options.allocation_plans import options_of
+from torc.cli.options.allocation_plans import Planning, options_of
 from torc.cli.session import SESSION
 from torc.errors import Conflict, Invalid
+from torc.schedulers import registry
+from torc.schedulers.base import Capability, Scheduler
+from torc.schedulers.partitions import Cluster
+from torc.schedulers.request import AllocationRequest
 
 
 class PlannedInSpec(NamedTuple):
@@ -21,7 +25,7 @@ class PlannedInSpec(NamedTuple):
     scheduler: str
     trigger: str
     num_allocations: int
-    request: Any
+    request: AllocationRequest
     stage: int = 0  # as of planned ones; those shown as scripts are due at once
 
 
@@ -29,8 +33,7 @@ class PlannedInSpec(NamedTuple):
 class Submission:
     """One workflow on its way to a cluster."""
 
-    cluster: Any
-    source: str
+    planning: Planning
     given: dict[str, Any]  # of the options
     output_dir: Path | None
     with_estimate: bool = True
@@ -41,8 +44,23 @@ class Submission:
     written: list[PlannedInSpec] = field(default_factory=list)
     name: str = ""
     taken: frozenset[str] = frozenset()  # names of schedulers
-    defaults: dict[str, Any] = field(default_factory=dict)  # slurm_defaults of the spec
-    starts: dict[str, float | None] = field(default_factory=dict)  # as Slurm foresees them
+    defaults: dict[str, Any] = field(default_factory=dict)  # such as slurm_defaults of the spec
+    starts: dict[str, float | None] = field(default_factory=dict)  # as the scheduler foresees them
+    scheduler: Scheduler = field(default_factory=registry.scheduler)
+    cluster: Cluster = field(init=False)
+    source: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._describe()
+
+    def _describe(self) -> None:
+        self.cluster, self.source = self.planning.cluster(self.scheduler)
+
+    def _use(self, name: str) -> None:
+        """Ask the scheduler that the workflow names, where it is not the one here."""
+        if name != self.scheduler.type.name:
+            self.scheduler = registry.scheduler(name)
+            self._describe()
 
     # -- looking and planning -----------------------------------------------------------------------------------
 
@@ -53,7 +71,9 @@ class Submission:
 
         self.options = options_of(self.given)
         made, request = checked_spec(path)
-        self.name, self.defaults = made.name, made.settings.get("slurm_defaults") or {}
+        if made.schedulers:
+            self._use(made.schedulers[0].type)
+        self.name, self.defaults = made.name, made.settings.get(self.scheduler.type.defaults_field) or {}
         actions = [action for action in made.actions if action.action_type == "schedule_nodes"]
         self.demand = demand_of(made, due_jobs(None, len(made.jobs)))
         if actions or made.schedulers:
@@ -67,13 +87,16 @@ class Submission:
     def look_at_stored(self, opened: Torc, number: int, *, anyway: bool, replan: bool = False) -> None:
         """Plan what is left of a stored workflow, show and check that. Raises Conflict while allocations are there, and Invalid."""
         from torc.api.workflows import GetWorkflow
-        from torc.schedulers.slurm.follow import open_allocations
-        from torc.schedulers.slurm.workflow_plans import left_of, names_taken, options_before
+        from torc.schedulers.follow import open_allocations
+        from torc.schedulers.workflow_plans import left_of, names_taken, options_before
 
+        self._use(registry.type_of_workflow(opened, number))
         self.options = options_of(self.given, options_before(opened, number))
         left = left_of(opened, number)
         self.name, self.demand = left.workflow_name, left.demand
-        self.defaults = opened.send(GetWorkflow(workflow_id=number)).settings.get("slurm_defaults") or {}
+        self.defaults = (
+            opened.send(GetWorkflow(workflow_id=number)).settings.get(self.scheduler.type.defaults_field) or {}
+        )
         if not left.demand.num_jobs:
             raise Conflict(
                 f"nothing is left to do of workflow {number}",
@@ -99,7 +122,7 @@ class Submission:
         return bool(opened.send(GetWorkflow(workflow_id=number)).started_at is not None)
 
     def _make_plan(self, taken: frozenset[str] = frozenset()) -> None:
-        from torc.schedulers.slurm.allocation_planning import plan
+        from torc.schedulers.allocation_planning import plan
 
         self.taken = taken
         self.plan = plan(self.demand, self.cluster, self.options, taken=taken)
@@ -107,13 +130,12 @@ class Submission:
 
     def _obey(self, schedulers: Any, actions: Sequence[tuple[str, dict[str, Any]]], made: Any) -> None:
         """Take what the spec says itself, as it will be submitted. Raises Invalid for what cannot be."""
-        from torc.schedulers.slurm.follow import as_submitted
-        from torc.schedulers.slurm.partition_choice import default_memory, problems_of
-        from torc.schedulers.slurm.scheduler_specs import request_of
+        from torc.schedulers.follow import as_submitted
+        from torc.schedulers.partition_choice import default_memory, problems_of
 
         if not actions:
             raise Invalid(
-                f"the spec has Slurm schedulers ({', '.join(schedulers)}), but no action submits allocations of them",
+                f"the spec has {self.scheduler.type.noun}s ({', '.join(schedulers)}), but no action submits allocations of them",
                 hint="add an action (trigger_type: on_workflow_start, action_type: schedule_nodes, scheduler: NAME), or take the "
                 "schedulers out: then Torc plans",
             )
@@ -124,7 +146,7 @@ class Submission:
             fields = dict(schedulers[name])
             if fields.get("account") is None and self.options.wishes.account:
                 fields["account"] = self.options.wishes.account
-            request = request_of(
+            request = self.scheduler.request_of(
                 name, fields, job_name=f"{self.name}-{name}", defaults=self.defaults, settings=settings
             )
             number = int(settings.get("num_allocations") or 1)
@@ -144,7 +166,8 @@ class Submission:
             problems = problems_of(item.request, self.cluster)
             if problems:
                 raise Invalid(
-                    f"{self.cluster.display_name} cannot give what Slurm scheduler {item.scheduler} asks for: {'; '.join(problems)}",
+                    f"{self.cluster.display_name} cannot give what {self.scheduler.type.noun} {item.scheduler} asks for: "
+                    f"{'; '.join(problems)}",
                     hint="it would wait in the queue for ever; change the scheduler in the spec",
                 )
 
@@ -164,17 +187,15 @@ class Submission:
     # -- showing ------------------------------------------------------------------------------------------------
 
     def _present(self, *, quiet: bool = False) -> None:
-        from torc.schedulers.slurm.script import check, left_out
-
         requests = [request for _, request in self._asked()]
         for request in requests:
-            check(request)
+            self.scheduler.check(request)
         if not SESSION.json:
             self.show()
-        for line in dict.fromkeys(line for request in requests for line in left_out(request)):
+        for line in dict.fromkeys(line for request in requests for line in self.scheduler.left_out(request)):
             rendering.note(f"note: {line}")
-        if self.with_estimate:
-            self.starts = allocation_plan.estimate(self._asked(), self.slurm())
+        if self.with_estimate and Capability.START_ESTIMATE in self.scheduler.capabilities:
+            self.starts = allocation_plan.estimate(self._asked(), self.writer())
 
     def show(self) -> None:
         """Print what would be submitted."""
@@ -221,32 +242,40 @@ class Submission:
 
     def _asked(self) -> list[tuple[Any, Any]]:
         if self.plan is not None:
-            return allocation_plan.requests_of(self.plan, self.cluster, self.options, self.name, self.defaults)
+            return allocation_plan.requests_of(
+                self.plan, self.scheduler, self.cluster, self.options, self.name, self.defaults
+            )
         return [(item, item.request) for item in self.written if item.trigger == "on_workflow_start"]
 
-    def slurm(self) -> Any:
+    def writer(self) -> Scheduler:
         """Return what writes batch scripts of a workflow that is not stored yet."""
         from torc.cli.cluster_access import program
         from torc.cli.server_for_nodes import foreseen_server
-        from torc.schedulers.slurm.backend import SlurmBackend
 
         folder = str(output_folder(self.output_dir).absolute())
-        return SlurmBackend(0, program(), str(Path.cwd()), folder, {"TORC_API_URL": foreseen_server(self.server)})
+        return registry.scheduler(
+            self.scheduler.type.name,
+            program=program(),
+            directory=str(Path.cwd()),
+            output_dir=folder,
+            variables={"TORC_API_URL": foreseen_server(self.server)},
+        )
 
     def dry_run_spec(self) -> None:
         """Print the batch scripts of a spec; the number of its workflow is not known yet, so it is 0 in them."""
-        self._show_scripts(self.slurm())
+        self._show_scripts(self.writer())
 
     def dry_run_stored(self, opened: Torc, number: int) -> None:
         """Print the batch scripts of a stored workflow."""
-        from torc.cli.cluster_access import slurm_for
+        from torc.cli.cluster_access import scheduler_for
 
-        self._show_scripts(slurm_for(opened, number, self.output_dir, with_token=False))
+        name = self.scheduler.type.name
+        self._show_scripts(scheduler_for(opened, number, self.output_dir, name=name, with_token=False))
 
-    def _show_scripts(self, slurm: Any) -> None:
+    def _show_scripts(self, writer: Scheduler) -> None:
         from torc.cli import compare_allocations
 
-        found = allocation_plan.scripts(self._asked(), slurm)
+        found = allocation_plan.scripts(self._asked(), writer)
         choice = compare_allocations.compared(self)
         if SESSION.json:
             rendering.show_json({**self.as_json(), "trade_off": choice, "scripts": found})
@@ -260,34 +289,36 @@ class Submission:
     def submit(self, opened: Torc, number: int) -> list[Any]:
         """Keep the plan with the workflow, begin its run, and submit what is due."""
         from torc.api.runs import StartRun
-        from torc.cli.cluster_access import slurm_for
-        from torc.schedulers.slurm.allocation_planning import plan
-        from torc.schedulers.slurm.follow import carry_out_due
-        from torc.schedulers.slurm.workflow_plans import keep, left_of, names_taken
+        from torc.cli.cluster_access import scheduler_for
+        from torc.schedulers.allocation_planning import plan
+        from torc.schedulers.follow import carry_out_due
+        from torc.schedulers.workflow_plans import keep, left_of, names_taken
 
         if self.plan is not None:
             left = left_of(opened, number)
             taken = names_taken(opened, number)
-            keep(opened, left, plan(left.demand, self.cluster, self.options, taken=taken), self.cluster, self.options)
+            made = plan(left.demand, self.cluster, self.options, taken=taken)
+            keep(opened, left, made, self.scheduler, self.cluster, self.options)
         else:
             self._name_account(opened, number)
         opened.send(StartRun(workflow_id=number))
-        return list(carry_out_due(opened, number, slurm_for(opened, number, self.output_dir)))
+        name = self.scheduler.type.name
+        return list(carry_out_due(opened, number, scheduler_for(opened, number, self.output_dir, name=name)))
 
     def _name_account(self, opened: Torc, number: int) -> None:
         """Have schedulers of the spec that name no account use the one that was asked for."""
-        from torc.api.data import ListSlurmSchedulers, UpdateSlurmScheduler
+        from torc.api.data import UpdateScheduler
+        from torc.schedulers.workflow_plans import described
 
         account = self.options.wishes.account
-        for item in opened.send(ListSlurmSchedulers(workflow_id=number, limit=10_000)).items if account else ():
+        for item in described(opened, number, self.scheduler) if account else ():
             if item.fields.get("account") is None:
                 fields = {**item.fields, "account": account}
-                opened.send(UpdateSlurmScheduler(slurm_scheduler_id=item.id, fields=fields))
+                opened.send(UpdateScheduler(scheduler_id=item.id, fields=fields))
 
     def follow(self, opened: Torc, number: int, made: Sequence[Any], *, wait: bool) -> int:
         """Say what was submitted and, when asked, follow to the end; returns the exit code."""
         from torc.cli import follower
-        from torc.schedulers.slurm.refusals import refusal_of
 
         refused = [item for item in made if item.cluster_job_id is None and item.state == "ended"]
         if not SESSION.json:
@@ -295,12 +326,13 @@ class Submission:
             jobs = f"as job{'' if len(ids) == 1 else 's'} {', '.join(ids)}" if ids else "nothing yet"
             print(f"workflow {number} ({self.name}): submitted {jobs}")
             for item in refused:
-                rendering.note(f"error: Slurm refused {item.scheduler}: {item.reason}")
-                rendering.note(f"  hint: {refusal_of(item.reason or '').hint}")
+                rendering.note(f"error: {self.scheduler.type.label} refused {item.scheduler}: {item.reason}")
+                rendering.note(f"  hint: {self.scheduler.refusal_of(item.reason or '').hint}")
             for item in made:
                 if item.cluster_state == "DEFERRED":
                     rendering.note(
-                        f"note: Slurm does not accept {item.scheduler} now; it is submitted again while you follow: {item.reason}"
+                        f"note: {self.scheduler.type.label} does not accept {item.scheduler} now; it is submitted again while you "
+                        f"follow: {item.reason}"
                     )
         if refused and len(refused) == len(made):
             return 1
@@ -321,7 +353,7 @@ def waiting_at_start(made: Any) -> list[Any]:
     from collections import Counter
 
     from torc.planning.reserve import least_time_for
-    from torc.schedulers.slurm.resubmission import WaitingGroup
+    from torc.schedulers.resubmission import WaitingGroup
 
     counts = Counter(
         (job.scheduler, job.requirement, job.supports_termination) for job in made.jobs if job.gate is None

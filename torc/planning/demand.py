@@ -1,7 +1,7 @@
 """What is left to do of a workflow, in sums: how many jobs of which class, and how far from now.
 
 Plans of allocations are made from this, so that their cost does not grow with the number of jobs. Not for the plans
-themselves (`torc.schedulers.slurm.allocation_planning`).
+themselves (`torc.schedulers.allocation_planning`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How attempts become processes: here `DirectLauncher`, as children of this node's spawners. `slurm_steps` has them started by Slurm.
+"""How attempts become processes: here `DirectLauncher`, as children of this node's spawners. a scheduler may have others.
 
 Not for deciding when and where: `reactor` does. Not for the processes themselves: `spawner_client` and `spawner` have those.
 """
@@ -15,7 +15,6 @@ from typing import Any
 from torc.api.runs import Reason, Usage
 from torc.errors import Invalid
 from torc.runner import spawner
-from torc.runner.slurm_step_process import make_scratch
 from torc.runner.spawner_client import Environ, Files, ProcessEnded, Spawners
 from torc.runner.state import StartAttempt
 
@@ -92,7 +91,7 @@ class DirectLauncher:
         if self._free_cpus and num_cpus <= len(self._free_cpus):
             self._cpus[key], self._free_cpus = self._free_cpus[:num_cpus], self._free_cpus[num_cpus:]
             argv = [self._taskset, "--cpu-list", ",".join(map(str, self._cpus[key])), *argv]
-        if self._scratch and (folder := make_scratch(self._scratch)):
+        if self._scratch and (folder := spawner.make_scratch(self._scratch)):
             self._folders[key] = folder
             environ = {**environ, b"TMPDIR": os.fsencode(folder)}
         return PreparedAttempt(argv, files, environ)

@@ -479,6 +479,16 @@ class Outputs:
         return fd
 
 
+def make_scratch(base: str) -> str:
+    """Make a folder that only its owner can read; returns none where that cannot be done."""
+    folder = os.path.join(base, f"torc-{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        os.mkdir(folder, 0o700)
+    except OSError:
+        return ""
+    return folder
+
+
 def watch(pid: int) -> int:
     """Return a pidfd of a process that was just started. Raises OSError, and then it is no more."""
     try:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torc.errors import Invalid
 from torc.planning.demand import Demand, DemandCell
 from torc.planning.reserve import memory_for_jobs, time_for_jobs
-from torc.schedulers.slurm.allocation_planning import AllocationPlan, AllocationPlanOptions, PlannedAllocation, plan
-from torc.schedulers.slurm.partition_choice import PartitionWishes, problems_of
-from torc.schedulers.slurm.partitions import Cluster, NodeKind, Partition
-from torc.schedulers.slurm.request import AllocationRequest
+from torc.schedulers.allocation_planning import AllocationPlan, AllocationPlanOptions, PlannedAllocation, plan
+from torc.schedulers.partition_choice import PartitionWishes, problems_of
+from torc.schedulers.partitions import Cluster, NodeKind, Partition
+from torc.schedulers.request import AllocationRequest
 from torc.schedulers.slurm.scheduler_specs import fields_of
 from torc.workflow.resources import ResourceRequest
 

@@ -18,10 +18,10 @@ from torc.api.allocations import Allocation, ListAllocations
 from torc.api.runs import StartRun
 from torc.api.workflows import CreateWorkflow
 from torc.client.embedded import Embedded
-from torc.schedulers.slurm.autoscaling import Autoscaler
+from torc.schedulers.autoscaling import Autoscaler
 from torc.schedulers.slurm.backend import SlurmBackend
-from torc.schedulers.slurm.follow import Follower
-from torc.schedulers.slurm.polling import PollPace, poll
+from torc.schedulers.follow import Follower
+from torc.schedulers.polling import PollPace, poll
 
 pytestmark = pytest.mark.slow
 QUICK = [{"name": "quick", "num_cpus": 1, "memory": "50m", "runtime": "PT1M"}]

@@ -18,12 +18,12 @@ from torc.client.embedded import Embedded
 from torc.errors import Unavailable
 from torc.schedulers.base import OpenAllocation
 from torc.schedulers.slurm import commands
-from torc.schedulers.slurm.autoscaling import StrandedJobs
+from torc.schedulers.autoscaling import StrandedJobs
 from torc.schedulers.slurm.backend import SlurmBackend
-from torc.schedulers.slurm.follow import Follower
-from torc.schedulers.slurm.polling import PollPace, poll
-from torc.schedulers.slurm.request import AllocationRequest
-from torc.schedulers.slurm.submission import cancel, new_allocation, submit
+from torc.schedulers.follow import Follower
+from torc.schedulers.polling import PollPace, poll
+from torc.schedulers.request import AllocationRequest
+from torc.schedulers.submission import cancel, new_allocation, submit
 
 SMALL = AllocationRequest("sweep", 600, cpus_per_node=1, memory_bytes_per_node=100 << 20)
 #: waits for ever: a partition of it has no room for a second one

@@ -21,9 +21,9 @@ from torc.planning.allocations import NOT_SUBMITTED, AllocationState, phase_of
 from torc.schedulers.base import OpenAllocation
 from torc.schedulers.slurm import commands, queries
 from torc.schedulers.slurm.backend import SlurmBackend as OnCluster
-from torc.schedulers.slurm.polling import poll
-from torc.schedulers.slurm.request import AllocationRequest
-from torc.schedulers.slurm.submission import new_allocation, submit_recorded
+from torc.schedulers.polling import poll
+from torc.schedulers.request import AllocationRequest
+from torc.schedulers.submission import new_allocation, submit_recorded
 
 LONG = 120.0  # patience that no test uses up
 
@@ -206,7 +206,7 @@ def test_what_may_be_on_a_cluster_that_gives_no_answer_is_neither_submitted_agai
     number = workflow(torc, "a")
     asking = [new_allocation(AllocationRequest("a", 600, options=(("clusters", "east"),)))]
     made = torc.send(RecordAllocations(workflow_id=number, allocations=asking))
-    monkeypatch.setattr("torc.schedulers.slurm.polling.SURELY_NOT_SECONDS", 0.0)
+    monkeypatch.setattr("torc.schedulers.polling.SURELY_NOT_SECONDS", 0.0)
     monkeypatch.setattr("torc.planning.allocations._FORGOTTEN_SUBMITTING", 0.0)
     away = "squeue: error: 'east' can't be reached now, or it is an invalid entry for --cluster."
     put(programs, "squeue", f'case "$*" in *--clusters=east*) echo "{away}" >&2; exit 1;; esac')

@@ -18,16 +18,16 @@ from torc.api.allocations import RecordAllocations
 from torc.api.runs import NodeCapacity, RegisterRunner, StartRun
 from torc.client.embedded import Embedded
 from torc.planning.reserve import memory_for_jobs
-from torc.schedulers.slurm.autoscaling import stranded_of
+from torc.schedulers.autoscaling import stranded_of
 from torc.schedulers.slurm.discovery import cluster_from
-from torc.schedulers.slurm.follow import as_submitted
+from torc.schedulers.follow import as_submitted
 from torc.schedulers.slurm.output_parser import parse_scontrol
-from torc.schedulers.slurm.partition_choice import default_memory
-from torc.schedulers.slurm.partitions import Cluster
-from torc.schedulers.slurm.request import AllocationRequest
-from torc.schedulers.slurm.resubmission import WaitingGroup
-from torc.schedulers.slurm.submission import new_allocation
-from torc.schedulers.slurm.unfit_jobs import unfit_jobs
+from torc.schedulers.partition_choice import default_memory
+from torc.schedulers.partitions import Cluster
+from torc.schedulers.request import AllocationRequest
+from torc.schedulers.resubmission import WaitingGroup
+from torc.schedulers.submission import new_allocation
+from torc.schedulers.unfit_jobs import unfit_jobs
 from torc.workflow.resources import ResourceRequest
 
 MIB = 1 << 20
@@ -104,7 +104,7 @@ def test_open_allocations_that_ask_for_no_memory_hold_what_fits_into_the_default
     open_ = stored.send(RecordAllocations(workflow_id=number, allocations=[asked]))
     waiting = [WaitingGroup(None, 3, ResourceRequest(num_cpus=1, memory_bytes=mib * MIB, runtime_seconds=60))]
     cluster = _cluster(DefMemPerCPU="100")
-    found = stranded_of(waiting, open_, lambda request: default_memory(request, cluster))
+    found = stranded_of(waiting, open_, SlurmBackend(), lambda request: default_memory(request, cluster))
     assert found == (waiting if is_stranded else [])
 
 

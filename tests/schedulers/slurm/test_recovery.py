@@ -26,7 +26,7 @@ from torc.automation.watch import WatchResult, WorkflowWatch
 from torc.client.connect import connect
 from torc.failures.diagnosis import AttemptFacts, diagnose
 from torc.schedulers.slurm.backend import SlurmBackend
-from torc.schedulers.slurm.polling import poll
+from torc.schedulers.polling import poll
 from torc.schedulers.slurm.profiles import live_cluster
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torc.planning.reserve import memory_for_jobs
-from torc.schedulers.slurm.request import AllocationRequest
-from torc.schedulers.slurm.resubmission import WaitingGroup, corrected, fits, further, grown, nodes_for, nodes_to_add
+from torc.schedulers.request import AllocationRequest
+from torc.schedulers.resubmission import WaitingGroup, corrected, fits, further, grown, nodes_for, nodes_to_add
 from torc.workflow.resources import ResourceRequest
 
 GIB = 1 << 30

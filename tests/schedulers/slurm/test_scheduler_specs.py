@@ -9,11 +9,11 @@ import pytest
 from tests.schedulers.slurm.test_allocation_planning import CLUSTER, demand, request
 from torc.errors import Invalid
 from torc.planning.reserve import memory_for_jobs
-from torc.schedulers.slurm.allocation_planning import AllocationPlanOptions, plan
+from torc.schedulers.allocation_planning import AllocationPlanOptions, plan
 from torc.schedulers.slurm.fields import walltime_text
-from torc.schedulers.slurm.partition_choice import PartitionWishes, problems_of
-from torc.schedulers.slurm.partitions import Cluster, Partition
-from torc.schedulers.slurm.resubmission import WaitingGroup, corrected
+from torc.schedulers.partition_choice import PartitionWishes, problems_of
+from torc.schedulers.partitions import Cluster, Partition
+from torc.schedulers.resubmission import WaitingGroup, corrected
 from torc.schedulers.slurm.scheduler_specs import fields_of, memory_bytes, request_of, walltime_seconds
 from torc.schedulers.slurm.script import left_out
 from torc.spec.model import SlurmScheduler

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torc.errors import Invalid
-from torc.schedulers.slurm.request import AllocationRequest
+from torc.schedulers.request import AllocationRequest
 from torc.schedulers.slurm.script import ScriptFacts, job_name, left_out, mark_of, render
 
 FACTS = ScriptFacts(

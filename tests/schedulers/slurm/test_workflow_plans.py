@@ -8,9 +8,9 @@ from torc.api.allocations import ListDueScheduling
 from torc.api.base import Torc
 from torc.api.data import ListRequirements, UpdateRequirement
 from torc.api.runs import StartRun
-from torc.schedulers.slurm.allocation_planning import AllocationPlanOptions, plan
-from torc.schedulers.slurm.partition_choice import PartitionWishes
-from torc.schedulers.slurm.workflow_plans import keep, kept_options, left_of, options_before, plan_again
+from torc.schedulers.allocation_planning import AllocationPlanOptions, plan
+from torc.schedulers.partition_choice import PartitionWishes
+from torc.schedulers.workflow_plans import keep, kept_options, left_of, options_before, plan_again
 
 GIB = 1 << 30
 

@@ -18,9 +18,10 @@ from torc.cli.options.amounts import memory_bytes, seconds
 from torc.cli.session import SESSION
 from torc.cli.terminal import print_document
 from torc.errors import Conflict, Invalid, TorcError
+from torc.schedulers.base import DescribedCluster
+from torc.schedulers.partition_choice import PartitionWishes, choose, fit, refuse
+from torc.schedulers.partitions import UNKNOWN_NODES, Cluster, Partition
 from torc.schedulers.slurm import profiles
-from torc.schedulers.slurm.partition_choice import PartitionWishes, choose, fit, refuse
-from torc.schedulers.slurm.partitions import UNKNOWN_NODES, Cluster, Partition
 from torc.schedulers.slurm.profile_files import write_profile
 from torc.units import human_duration
 from torc.workflow.resources import ResourceRequest
@@ -96,7 +97,7 @@ def detect() -> None:
 
     Example: torc hpc detect
     """
-    found: profiles.LocatedProfile | None
+    found: DescribedCluster | None
     try:
         found = profiles.current(os.environ)
     except TorcError as error:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import rendering
+from torc.cli.allocations import refresh
 from torc.cli.commands.run import OutputDir, output_folder
-from torc.cli.commands.slurm_allocations import refresh
 from torc.cli.connection import torc, workflow_id
 from torc.cli.options.amounts import seconds
 from torc.cli.session import SESSION
@@ -143,7 +143,7 @@ def parse_logs(
 
     Example: torc slurm parse-logs 3
     """
-    from torc.schedulers.slurm.logs import find_logs, read_logs
+    from torc.schedulers.logs import find_logs, read_logs
 
     if file:
         found = read_logs(file)

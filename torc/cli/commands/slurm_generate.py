@@ -45,8 +45,9 @@ def _generate(spec: str, output: Path | None, force: bool, planning: Planning, w
     from torc.cli.submission import demand_of
     from torc.files import write_whole
     from torc.planning.demand import due_jobs
-    from torc.schedulers.slurm.allocation_planning import plan
-    from torc.schedulers.slurm.plan_spec import with_plan
+    from torc.schedulers.allocation_planning import plan
+    from torc.schedulers.plan_spec import with_plan
+    from torc.schedulers.slurm.backend import SlurmBackend
     from torc.spec.compiler import parse_spec
     from torc.spec.formats import format_to_write
     from torc.spec.writer import write_spec
@@ -56,7 +57,8 @@ def _generate(spec: str, output: Path | None, force: bool, planning: Planning, w
     form = format_to_write(output or spec)
     if output is not None and output.exists() and not force:
         raise Conflict(f"{output} already exists", hint="use --force to overwrite it")
-    cluster, source = planning.cluster()
+    scheduler = SlurmBackend()
+    cluster, source = planning.cluster(scheduler)
     compiled(spec)
     text, kind, name = read_spec(spec)
     parsed, _ = parse_spec(text, format=kind, name=name)
@@ -66,7 +68,7 @@ def _generate(spec: str, output: Path | None, force: bool, planning: Planning, w
     demand = demand_of(expanded, due_jobs(None, len(expanded.jobs)))
     made = plan(demand, cluster, wanted)
     allocation_plan.check(made)
-    written, notes = with_plan(parsed, expanded, made, cluster, wanted)
+    written, notes = with_plan(parsed, expanded, made, scheduler, cluster, wanted)
     for note in notes:
         rendering.note(f"note: {note}")
     if output is None:

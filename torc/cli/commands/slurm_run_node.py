@@ -24,7 +24,8 @@ from torc.cli.commands.run import (
 from torc.cli.session import SESSION
 from torc.cli.store_wait import DEFAULT_SECONDS, ServerWait, torc_when_it_answers, wait_seconds
 from torc.errors import Invalid
-from torc.schedulers.slurm.environ import Allotment, read
+from torc.schedulers.allotment import Allotment
+from torc.schedulers.inside_job import JobEnvironment, NodeOptions, run_in_allocation
 
 Allocation = Annotated[
     int | None, typer.Option("--allocation", metavar="ID", help="The allocation, as Torc numbers it.")
@@ -80,13 +81,13 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
     Example: srun --ntasks-per-node=1 --wait=0 --kill-on-bad-exit=0 --overlap torc slurm run-node 12
     """
     from torc.cli.allocation_upkeep import scheduling
-    from torc.runner.allocation import NodeOptions, run_in_allocation
-    from torc.schedulers.slurm.inside_job import signal_step
+    from torc.schedulers.slurm.inside_job import SlurmJob
 
     if execution not in {None, "direct", "step"}:
         raise Invalid(f"--execution: there is no `{execution}`", hint="direct or step")
     wait = wait_seconds(server_wait, default=DEFAULT_SECONDS)
-    allotment = _allotment()
+    inside = SlurmJob()
+    allotment = _allotment(inside)
     options = NodeOptions(
         output_dir=output_folder(output_dir),
         allocation_id=allocation,
@@ -102,7 +103,7 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
     with torc_when_it_answers(workflow, wait) as (opened, number):
         options = replace(options, store_variables=store_variables(opened), server_wait_seconds=wait)
         with scheduling(number, options.output_dir, is_on=allotment.task == 0):
-            outcome: Any = run_in_allocation(opened, number, allotment, options, signal_step)
+            outcome: Any = run_in_allocation(opened, number, allotment, options, inside)
         if outcome is None:
             rendering.note(f"the runner of {allotment.nodes[0]} has all nodes of this allocation")
             return
@@ -124,19 +125,18 @@ def _plot_after_the_last(opened: Torc, number: int, folder: Path) -> None:
         plot_where_wanted(opened, workflow, folder)
 
 
-def _allotment() -> Allotment:
+def _allotment(inside: JobEnvironment) -> Allotment:
     """Read what this allocation gives, and ask Slurm when it ends where no variable says so."""
     from torc.runner import hardware
-    from torc.schedulers.slurm.inside_job import end_time
 
     capacity, _ = hardware.node()
-    found = read(os.environ, num_cpus=capacity.num_cpus, memory_bytes=hardware.memory_limit())
+    found = inside.allotment(os.environ, num_cpus=capacity.num_cpus, memory_bytes=hardware.memory_limit())
     if found is None:
         raise Invalid(
             "this is no allocation of Slurm: SLURM_JOB_ID is not set",
             hint="`torc submit` makes one and calls this in it; `torc run` runs a workflow here",
         )
-    return found if found.end_time is not None else replace(found, end_time=end_time(found.job_id))
+    return found if found.end_time is not None else replace(found, end_time=inside.end_time(found.job_id))
 
 
 COMMANDS = {"run-node": run_node}

@@ -10,7 +10,7 @@ import typer
 from torc.api.base import Torc
 from torc.api.workflows import GetWorkflow
 from torc.cli import rendering
-from torc.cli.commands.slurm_allocations import open_allocations, shown_state, summary_lines
+from torc.cli.allocations import open_allocations, shown_state, summary_lines
 from torc.cli.connection import torc, workflow_id
 from torc.cli.session import SESSION
 from torc.workflow.states import FINISHED, State

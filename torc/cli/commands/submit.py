@@ -58,7 +58,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
     from torc.cli.submission import Submission
 
     given = planning.given(account)
-    work = Submission(*planning.cluster(), given, output_dir, with_estimate=estimate, server=server)
+    work = Submission(planning, given, output_dir, with_estimate=estimate, server=server)
     request = None
     if looks_like_spec(spec):
         request = work.look_at_spec(spec, quiet=dry_run)
@@ -110,7 +110,7 @@ def regenerate(  # noqa: PLR0913, PLR0917
     from torc.cli.submission import Submission
 
     given = planning.given(account)
-    work = Submission(*planning.cluster(), given, output_dir, with_estimate=estimate, server=server)
+    work = Submission(planning, given, output_dir, with_estimate=estimate, server=server)
     if submit_them:
         rendering.note(_server(server, start_server, no_server))
     with torc(create=False) as opened:

@@ -18,8 +18,8 @@ def sync_status(workflow: Which = None, output_dir: OutputDir = None) -> None:
     Example: torc workflows sync-status 3
     """
     from torc.api.runs import EndRunner, ListRunners
+    from torc.cli.allocations import take_in_ends
     from torc.cli.commands.run import output_folder
-    from torc.cli.commands.slurm_allocations import take_in_ends
     from torc.runner import dead_runners, hardware
 
     with torc(create=False) as opened:

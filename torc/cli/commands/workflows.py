@@ -107,7 +107,7 @@ def cancel(workflow: Which = None) -> None:
 
     Example: torc workflows cancel 3
     """
-    from torc.cli.commands.slurm_allocations import cancel_all
+    from torc.cli.allocations import cancel_all
 
     with torc(create=False) as opened:
         found = opened.send(api.CancelWorkflow(workflow_id=workflow_id(opened, workflow)))

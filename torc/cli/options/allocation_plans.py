@@ -10,6 +10,8 @@ import typer
 
 from torc.cli.session import SESSION
 from torc.errors import Invalid
+from torc.schedulers.allocation_planning import AllocationPlanOptions
+from torc.schedulers.base import DescribedCluster, Scheduler
 
 Account = Annotated[
     str | None,
@@ -83,12 +85,9 @@ class Planning:
     num_allocations: NumAllocations = None
     max_nodes: MaxNodes = None
 
-    def cluster(self) -> tuple[Any, str]:
+    def cluster(self, scheduler: Scheduler) -> DescribedCluster:
         """Return the cluster to plan for, and say where its description comes from. Raises NotFound or Unavailable."""
-        from torc.schedulers.slurm import profiles
-
-        found = profiles.current(dict(os.environ), self.profile or SESSION.settings.text("slurm.profile"))
-        return found.cluster, found.source
+        return scheduler.plan_for(dict(os.environ), self.profile or SESSION.settings.text("slurm.profile"))
 
     def given(self, account: str | None) -> dict[str, Any]:
         """Return what was said of the options of a plan, by the names that a plan has for them. Raises Invalid."""
@@ -103,9 +102,9 @@ def _choose(option: str, given: str | None, choices: tuple[str, ...]) -> None:
         raise Invalid(f"{option} {given} is unknown", hint=f"choose {' or '.join(choices)}")
 
 
-def options_of(given: dict[str, Any], before: Any = None) -> Any:
+def options_of(given: dict[str, Any], before: AllocationPlanOptions | None = None) -> AllocationPlanOptions:
     """Return the options of a plan: as given, else as chosen for the plan before, else as set."""
-    from torc.schedulers.slurm.workflow_plans import kept_options
+    from torc.schedulers.workflow_plans import kept_options
 
     if before is None or before.wishes.account is None:
         given = {**given, "account": given["account"] or SESSION.settings.text("slurm.account")}

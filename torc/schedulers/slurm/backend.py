@@ -1,4 +1,4 @@
-"""Slurm as a cluster to ask for allocations: what `torc.schedulers.base.Cluster` asks for, with one squeue and one sacct a look.
+"""Slurm as a `torc.schedulers.base.Scheduler`: it is asked with one squeue and one sacct a look.
 
 An allocation is known by its id or, before that is recorded, by its mark, with which the name of its job ends. Where a spec
 names another cluster (`clusters` in slurm_defaults), the id names it, too: `12@other`.
@@ -12,16 +12,39 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torc.errors import Invalid, Unavailable
 from torc.files import make_folder
 from torc.planning.allocations import AllocationState, Observation, merged, phase_of
-from torc.schedulers.base import OpenAllocation, PollResult, Submitted
-from torc.schedulers.slurm import commands, output_parser, queries, script
+from torc.planning.scheduler_types import SCHEDULER_TYPES, SchedulerType
+from torc.schedulers.allocation_planning import AllocationPlanOptions, PlannedAllocation
+from torc.schedulers.base import (
+    Capability,
+    DescribedCluster,
+    NodeNeeds,
+    OpenAllocation,
+    PollResult,
+    QueuePosition,
+    SubmissionRefusal,
+    Submitted,
+)
+from torc.schedulers.partition_choice import default_memory, problems_of
+from torc.schedulers.partitions import Cluster
+from torc.schedulers.request import AllocationRequest
+from torc.schedulers.slurm import (
+    commands,
+    output_parser,
+    profiles,
+    queries,
+    queue_position,
+    refusals,
+    scheduler_specs,
+    script,
+)
 from torc.schedulers.slurm.discovery import live_cluster
 from torc.schedulers.slurm.output_parser import AccountingRow, QueueRow
-from torc.schedulers.slurm.partition_choice import default_memory, problems_of
-from torc.schedulers.slurm.request import AllocationRequest
+from torc.schedulers.slurm.request import SlurmRequest
 from torc.schedulers.slurm.script import ScriptFacts, mark_of
 
 _log = logging.getLogger(__name__)
@@ -34,6 +57,7 @@ _ACCOUNTS_SOONEST, _ACCOUNTS_LATEST = 60.0, 600.0
 _LOOK_PATIENCE = 15.0
 #: likewise a submission: what was not heard is submitted by whoever follows
 _SUBMIT_PATIENCE = 30.0
+_ADDRESS_PATIENCE = 10.0
 _SHORT = "a process in it was killed for want of memory"
 _GONE = ("invalid job id", "already completing or completed")
 _NO_REASON = {"", "none", "(null)"}
@@ -77,12 +101,58 @@ class SlurmBackend:
     patience: float = commands.PATIENCE_SECONDS
     accounting: Accounting = field(default_factory=Accounting, compare=False)
 
+    @property
+    def type(self) -> SchedulerType:
+        """Slurm's names."""
+        return SCHEDULER_TYPES["slurm"]
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """All that there is."""
+        return frozenset(Capability)
+
+    def request_of(
+        self,
+        name: str,
+        fields: Mapping[str, Any],
+        *,
+        job_name: str,
+        defaults: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> SlurmRequest:
+        """Return what a Slurm scheduler of a spec stands for."""
+        return scheduler_specs.request_of(name, fields, job_name=job_name, defaults=defaults, settings=settings)
+
+    def recorded(self, values: Mapping[str, Any]) -> SlurmRequest:
+        """Read a request from what was recorded of it."""
+        return SlurmRequest.recorded(values)
+
+    def fields_of(self, planned: PlannedAllocation, cluster: Cluster, options: AllocationPlanOptions) -> dict[str, Any]:
+        """Write a planned allocation as a Slurm scheduler of a spec."""
+        return scheduler_specs.fields_of(planned, cluster, options)
+
+    def check(self, request: AllocationRequest) -> None:
+        """Check the sbatch options of the user."""
+        script.check(_narrowed(request))
+
+    def left_out(self, request: AllocationRequest) -> list[str]:
+        """Say which sbatch options of the user do not hold."""
+        return script.left_out(_narrowed(request))
+
+    def settings_for(self, needs: NodeNeeds) -> list[str]:
+        """Say how a Slurm scheduler of a spec asks for it."""
+        return scheduler_specs.settings_for(needs)
+
+    def refusal_of(self, words: str) -> SubmissionRefusal:
+        """Return what sbatch's words mean."""
+        return refusals.refusal_of(words)
+
     def render(self, request: AllocationRequest, mark: str, allocation_id: int) -> str:
         """Write the batch script. Raises Invalid."""
         facts = ScriptFacts(
             self.workflow_id, allocation_id, mark, self.program, self.directory, self.output_dir, self.variables
         )
-        return script.render(request, facts)
+        return script.render(_narrowed(request), facts)
 
     def problems(self, request: AllocationRequest) -> list[str]:
         """Ask what the partitions allow."""
@@ -165,6 +235,28 @@ class SlurmBackend:
                     raise
                 _log.info("%s", error.message)
 
+    def cluster(self) -> Cluster:
+        """Ask scontrol and sacctmgr."""
+        return live_cluster()
+
+    def plan_for(self, environ: Mapping[str, str], profile: str | None) -> DescribedCluster:
+        """Find a profile, or ask the cluster here."""
+        return profiles.current(environ, profile)
+
+    def node_addresses(self) -> list[frozenset[str]]:
+        """Ask scontrol for NodeAddr and NodeHostName."""
+        nodes = queries.nodes(patience=min(self.patience, _ADDRESS_PATIENCE))
+        return [frozenset({node.text("NodeAddr"), node.text("NodeHostName")}) for node in nodes]
+
+    def expected_start(self, script: str) -> float | None:
+        """Call sbatch --test-only."""
+        found = queries.expected_start([], script)
+        return None if found is None else found.starts_at
+
+    def queue_positions(self, ids: Collection[str]) -> dict[str, QueuePosition]:
+        """Ask squeue for the jobs that wait."""
+        return queue_position.places(ids)
+
     @property
     def _look_patience(self) -> float:
         return min(self.patience, _LOOK_PATIENCE)
@@ -188,6 +280,13 @@ class SlurmBackend:
                 _log.warning("%s", error.message)
                 uncertain.update(mark for mark, named in places.items() if named == place)
         return rows, frozenset(uncertain)
+
+
+def _narrowed(request: AllocationRequest) -> SlurmRequest:
+    """Return a request as that of Slurm, which made it."""
+    if not isinstance(request, SlurmRequest):
+        raise TypeError(f"{request.type} made this request")
+    return request
 
 
 def _ran_out(row: AccountingRow) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torc.errors import Invalid, Unavailable
+from torc.schedulers.partitions import Cluster, NodeKind, Partition
 from torc.schedulers.slurm import commands, fields, queries
 from torc.schedulers.slurm.output_parser import Record
-from torc.schedulers.slurm.partitions import Cluster, NodeKind, Partition
 
 #: of a node that will run nothing soon
 _UNUSABLE = {

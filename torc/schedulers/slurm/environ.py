@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from torc import hostlist
-from torc.planning.reserve import END_SECONDS, memory_for_jobs
+from torc.planning.reserve import memory_for_jobs
+from torc.schedulers.allotment import Allotment
 from torc.units import whole_number
 from torc.workflow.resources import Capacity
 
 _MIB = 1 << 20
 _COUNT = re.compile(r"(\d+)(?:\(x(\d+)\))?")
-_SHARE_OF_TIME, _LEAST_SECONDS = 0.05, 5.0
 #: in the order in which the names of GPUs are looked for
 GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
 _GPU_LISTS = (*GPU_VARIABLES, "SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
@@ -58,40 +57,6 @@ _OF_SLURM = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Allotment:
-    """An allocation, seen from one of its nodes. `capacities`: what each node has for jobs, in the order of `nodes`."""
-
-    job_id: str
-    node: str
-    nodes: tuple[str, ...]
-    task: int  # of the runners that `srun` started, which one this is
-    num_tasks: int
-    capacities: tuple[Capacity, ...]
-    gpus: tuple[str, ...]  # on this node, by name
-    gpu_variables: tuple[str, ...]
-    counts_memory: bool
-    end_time: float | None
-    scratch: str | None
-
-    @property
-    def here(self) -> Capacity:
-        """Return what this node has for jobs."""
-        return self.capacities[self.nodes.index(self.node)]
-
-    @property
-    def is_alone(self) -> bool:
-        """Return whether this is the only runner of an allocation of several nodes."""
-        return self.num_tasks == 1 and len(self.nodes) > 1
-
-    def at_most(self, wait_seconds: float, now: float) -> float:
-        """Shorten a wait so that it ends before the time in which nothing runs any more."""
-        if self.end_time is None:
-            return wait_seconds
-        left = self.end_time - now
-        return max(0.0, min(wait_seconds, left - seconds_kept(left)))
-
-
 def read(environ: Mapping[str, str], *, num_cpus: int, memory_bytes: int) -> Allotment | None:
     """Read an allocation from its variables; None: this is none. The rest is what the machine itself says of this node."""
     job_id = environ.get("SLURM_JOB_ID") or environ.get("SLURM_JOBID")
@@ -129,13 +94,6 @@ def read(environ: Mapping[str, str], *, num_cpus: int, memory_bytes: int) -> All
 def environ_of_jobs(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what of a runner's environment its jobs get: the step that the runner itself is, is not theirs."""
     return {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_OF_SLURM)}
-
-
-def seconds_kept(left_seconds: float, wanted: float | None = None) -> float:
-    """Return the time before the end of an allocation in which nothing runs any more but what saves its work."""
-    if wanted is not None:
-        return wanted
-    return min(END_SECONDS, max(_LEAST_SECONDS, _SHARE_OF_TIME * left_seconds))
 
 
 def expand_counts(text: str) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from torc.errors import Invalid
-from torc.schedulers.slurm.partitions import UNKNOWN_NODES, Cluster, NodeKind, Partition
+from torc.schedulers.partitions import UNKNOWN_NODES, Cluster, NodeKind, Partition
 
 _LONGEST_PART = 2**31
 _BARE = re.compile(r"[A-Za-z0-9_-]+")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 from torc.errors import Invalid, NotFound, TorcError, Unavailable
+from torc.schedulers.base import DescribedCluster
+from torc.schedulers.partitions import Cluster, Partition
 from torc.schedulers.slurm import discovery
-from torc.schedulers.slurm.partitions import Cluster, Partition
 from torc.schedulers.slurm.profile_files import Profile, read_profiles
 
 LIVE = "live"
@@ -23,14 +24,6 @@ BUILT_IN = "built-in"
 _OF_MACHINE = Path("/etc/torc/hpc")
 #: how long to wait for a controller before a profile alone must do
 _PATIENCE_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class LocatedProfile:
-    """A cluster, and where its description comes from, for people."""
-
-    cluster: Cluster
-    source: str
 
 
 def live_cluster(*, patience: float = 30.0) -> Cluster:
@@ -102,13 +95,13 @@ def here(environ: Mapping[str, str]) -> Profile | None:
     return detect(environ, name)
 
 
-def current(environ: Mapping[str, str], name: str | None = None) -> LocatedProfile:
+def current(environ: Mapping[str, str], name: str | None = None) -> DescribedCluster:
     """Find the cluster to plan for: the one that is named, else the one here. Raises NotFound, or Unavailable with what to do.
 
     What Slurm tells holds over a profile; a profile does alone where Slurm is not to be had.
     """
     if name is not None and name != LIVE:
-        return LocatedProfile(named(name, environ), f"profile {name}")
+        return DescribedCluster(named(name, environ), f"profile {name}")
     try:
         alive = live_cluster(patience=_PATIENCE_SECONDS)
     except TorcError as error:
@@ -117,13 +110,13 @@ def current(environ: Mapping[str, str], name: str | None = None) -> LocatedProfi
             if isinstance(error, Invalid):
                 raise Unavailable("no cluster is here: there are no Slurm commands", hint=_NAME_ONE) from None
             raise
-        return LocatedProfile(
+        return DescribedCluster(
             profile.cluster, f"profile {profile.cluster.name} ({profile.origin}); Slurm is not to be had here"
         )
     profile = detect(environ, alive.name)
     if profile is None:
-        return LocatedProfile(alive, "Slurm")
-    return LocatedProfile(
+        return DescribedCluster(alive, "Slurm")
+    return DescribedCluster(
         enriched(alive, profile.cluster), f"Slurm and profile {profile.cluster.name} ({profile.origin})"
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from torc.schedulers.base import QueuePosition
 from torc.schedulers.slurm import commands, fields
 
 #: squeue --noheader --states=PENDING --format=...
@@ -24,17 +25,6 @@ class Waits(NamedTuple):
     id: int
     priority: int
     partitions: frozenset[str]  # of several, it takes the first that has room
-
-
-class QueuePosition(NamedTuple):
-    """Where a job stands among those that wait for the same partitions: 1 is next."""
-
-    place: int
-    of: int
-    partitions: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"place {self.place:,} of {self.of:,} in {','.join(self.partitions)}"
 
 
 def places(jobs: Collection[str]) -> dict[str, QueuePosition]:

@@ -7,15 +7,8 @@ known here is an end: a job_submit plugin of a site may say anything, and asking
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
-
-class SubmissionRefusal(NamedTuple):
-    """`is_passing`: the same request may be taken later. Else `hint` says what to change."""
-
-    is_passing: bool
-    hint: str
-
+from torc.schedulers.base import SubmissionRefusal
 
 #: limits on how many jobs may be in the queue (AssocMaxSubmitJobLimit, AssocGrpSubmitJobsLimit, QOSMaxSubmitJobPerUserLimit, ...), and
 #: what is full, down or not yet there

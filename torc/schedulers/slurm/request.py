@@ -1,12 +1,16 @@
-"""One allocation to ask for: what plans give and `submission` takes. Values only."""
+"""What an allocation of Slurm may ask for beside what every scheduler knows. Values only."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 from torc.errors import Invalid
 from torc.planning import sbatch_options
 from torc.planning.sbatch_options import SbatchOption
+from torc.planning.scheduler_types import SchedulerName
+from torc.schedulers.request import AllocationRequest
 
 #: other ways to ask for GPUs than by node: how many each node gets is Slurm's choice
 _GPUS = frozenset({"gres", "gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task", "tres-per-task"})
@@ -14,30 +18,25 @@ _MEMORY = frozenset({"mem", "mem-per-cpu", "mem-per-gpu", "exclusive"})
 
 
 @dataclass(frozen=True, slots=True)
-class AllocationRequest:
-    """An allocation to ask Slurm for, in which runners will live. What is None is left to Slurm."""
+class SlurmRequest(AllocationRequest):
+    """An allocation to ask Slurm for."""
 
-    name: str  # for people: shown by squeue
-    walltime_seconds: int
-    num_nodes: int = 1
-    account: str | None = None
-    partition: str | None = None
-    qos: str | None = None
-    cpus_per_node: int | None = None  # None: whole nodes
-    memory_bytes_per_node: int | None = None  # None: all that a node has, or the default of the cluster
-    gpus_per_node: int = 0
+    type: ClassVar[SchedulerName] = "slurm"
+
     gpu_type: str | None = None
     gpu_option: str = "gres"
     gres: str | None = None  # as a spec wrote it; else made from the GPUs
     constraint: str | None = None
-    exclude: tuple[str, ...] = ()  # nodes
     tmp: str | None = None
     ntasks_per_node: int | None = None
     extra: str | None = None  # as a spec wrote it: further sbatch options
     options: tuple[tuple[str, str | None], ...] = ()  # long sbatch options: slurm_defaults
-    scheduler: str | None = None  # the runners take jobs that name it, beside those that name none
-    start_one_worker_per_node: bool = True
-    max_parallel_jobs: int | None = None
+
+    @classmethod
+    def recorded(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `record` wrote, whose pairs JSON has made lists of."""
+        options = tuple((name, value) for name, value in values.get("options") or ())
+        return super(SlurmRequest, cls).recorded({**values, "options": options})
 
     @property
     def by_user(self) -> tuple[SbatchOption, ...]:
@@ -52,8 +51,8 @@ class AllocationRequest:
         return (*(SbatchOption(name, value) for name, value in self.options if name not in replaced), *own)
 
     @property
-    def clusters(self) -> str | None:
-        """Other clusters than this machine's that it names, as Slurm's commands take them. The later one holds, as in the script."""
+    def elsewhere(self) -> str | None:
+        """Other clusters that it names, as Slurm's commands take them. The later one holds, as in the script."""
         try:
             written = self.by_user
         except Invalid:  # recorded by another version; following must go on
@@ -63,10 +62,10 @@ class AllocationRequest:
 
     @property
     def says_memory(self) -> bool:
-        """Tell whether memory is asked for in the user's own words."""
+        """Return whether an sbatch option of the user asks for memory."""
         return any(option.name in _MEMORY for option in self.by_user)
 
     @property
-    def leaves_gpus_to_slurm(self) -> bool:
-        """Return whether GPUs are asked for in the user's own words, so that Torc asks for none beside them."""
+    def leaves_gpus(self) -> bool:
+        """Return whether an sbatch option of the user asks for GPUs."""
         return self.gres is not None or any(option.name in _GPUS for option in self.by_user)

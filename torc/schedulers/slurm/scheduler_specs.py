@@ -7,10 +7,11 @@ from typing import Any
 
 from torc.errors import Invalid
 from torc.planning import sbatch_options
-from torc.schedulers.slurm.allocation_planning import AllocationPlanOptions, PlannedAllocation
+from torc.schedulers.allocation_planning import AllocationPlanOptions, PlannedAllocation
+from torc.schedulers.base import NodeNeeds
+from torc.schedulers.partitions import Cluster
 from torc.schedulers.slurm.fields import walltime_text
-from torc.schedulers.slurm.partitions import Cluster
-from torc.schedulers.slurm.request import AllocationRequest
+from torc.schedulers.slurm.request import SlurmRequest
 from torc.units import parse_duration, parse_memory, whole_number
 
 _UNLIMITED = {"UNLIMITED", "INFINITE"}
@@ -48,6 +49,19 @@ def fields_of(planned: PlannedAllocation, cluster: Cluster, options: AllocationP
     return {name: value for name, value in made.items() if value is not None}
 
 
+def settings_for(needs: NodeNeeds) -> list[str]:
+    """Say how a Slurm scheduler of a spec asks for what jobs need."""
+    memory, walltime = needs.memory_bytes, needs.walltime_seconds
+    said = {
+        "mem": None if memory is None else f"{-(-memory // _MIB)}M",
+        "cpus_per_node": needs.cpus,
+        "gres": None if needs.gpus is None else f"gpu:{needs.gpus}",
+        "nodes": needs.nodes,
+        "walltime": None if walltime is None else walltime_text(walltime),
+    }
+    return [f"{name}: {value}" for name, value in said.items() if value is not None]
+
+
 def request_of(
     name: str,
     fields: Mapping[str, Any],
@@ -56,7 +70,7 @@ def request_of(
     defaults: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     gpu_option: str = "gres",
-) -> AllocationRequest:
+) -> SlurmRequest:
     """Return the allocation that a scheduler stands for. Raises Invalid.
 
     `fields` are those of the spec, `defaults` its `slurm_defaults`, `settings` those of the action that asks for it, and
@@ -71,7 +85,7 @@ def request_of(
     given = {key: fields.get(key, _text(rest.get(key))) for key in _DEFAULTED}
     for key in _DEFAULTED:
         rest.pop(key, None)
-    return AllocationRequest(
+    return SlurmRequest(
         name=job_name,
         walltime_seconds=walltime_seconds(str(fields.get("walltime", "01:00:00")), name),
         num_nodes=int(fields.get("nodes", 1)),

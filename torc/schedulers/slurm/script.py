@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 
 from torc.errors import Invalid
 from torc.planning import sbatch_options
+from torc.planning.scheduler_types import SCHEDULER_TYPES
 from torc.schedulers.slurm.fields import memory, walltime_text
-from torc.schedulers.slurm.request import AllocationRequest
+from torc.schedulers.slurm.request import SlurmRequest
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PLAIN = re.compile(r"^[A-Za-z0-9_@%+=:,./\-\[\]&|()*]+\Z")
@@ -50,7 +51,7 @@ class ScriptFacts:
 _NOBODY = ScriptFacts(0, 0, "", (), "", "")
 
 
-def job_name(request: AllocationRequest, mark: str) -> str:
+def job_name(request: SlurmRequest, mark: str) -> str:
     """Return what squeue shows: what people called it, then the mark by which it is found."""
     return f"{_NAME.sub('-', request.name)[:_LONGEST_NAME].strip('-')}.{mark}"
 
@@ -60,7 +61,7 @@ def mark_of(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def render(request: AllocationRequest, facts: ScriptFacts) -> str:
+def render(request: SlurmRequest, facts: ScriptFacts) -> str:
     """Write the script. Raises Invalid for what no line of a script can hold."""
     check(request)
     ours = list(_ours(request, facts))
@@ -88,7 +89,7 @@ def render(request: AllocationRequest, facts: ScriptFacts) -> str:
     )
 
 
-def check(request: AllocationRequest) -> None:
+def check(request: SlurmRequest) -> None:
     """Raise Invalid for options of the user that Torc cannot have, or that no line can hold."""
     _line(request.extra or "", "extra")
     for name, value in request.by_user:
@@ -109,7 +110,7 @@ def check(request: AllocationRequest) -> None:
     _excluded(request)
 
 
-def left_out(request: AllocationRequest) -> list[str]:
+def left_out(request: SlurmRequest) -> list[str]:
     """Say which options of the user do not hold, and why; empty: all do."""
     ours = dict(_ours(request, _NOBODY))
     said = []
@@ -128,14 +129,14 @@ def _same(option: str, one: str | None, other: str | None) -> bool:
     return one == other
 
 
-def _users(request: AllocationRequest, ours: Collection[str]) -> Iterator[tuple[str, str | None]]:
+def _users(request: SlurmRequest, ours: Collection[str]) -> Iterator[tuple[str, str | None]]:
     """Return the options that the user wrote and those that apply."""
     for name, value in request.by_user:
         if name not in sbatch_options.LEFT_OUT and name not in ours:
             yield name, value
 
 
-def _excluded(request: AllocationRequest) -> tuple[str, ...]:
+def _excluded(request: SlurmRequest) -> tuple[str, ...]:
     """Name the nodes that are excluded: those of the user, wherever that was written, and those that failed."""
     try:
         return tuple(dict.fromkeys([*sbatch_options.excluded(request.by_user), *request.exclude]))
@@ -145,11 +146,13 @@ def _excluded(request: AllocationRequest) -> tuple[str, ...]:
         ) from None
 
 
-def _ours(request: AllocationRequest, facts: ScriptFacts) -> Iterator[tuple[str, str | None]]:
+def _ours(request: SlurmRequest, facts: ScriptFacts) -> Iterator[tuple[str, str | None]]:
     """Return the options that Torc writes. A comment is the user's: sites charge by it."""
     yield "job-name", job_name(request, facts.mark)
     yield "chdir", facts.directory
-    stem = f"{facts.output_dir.rstrip('/')}/slurm_output_wf{facts.workflow_id}_sl".replace("%", "%%")
+    stem = f"{facts.output_dir.rstrip('/')}/{SCHEDULER_TYPES[request.type].log_prefix}wf{facts.workflow_id}_sl".replace(
+        "%", "%%"
+    )
     yield "output", f"{stem}%j.o"
     yield "error", f"{stem}%j.e"
     yield "open-mode", "append"
@@ -183,17 +186,17 @@ def _ours(request: AllocationRequest, facts: ScriptFacts) -> Iterator[tuple[str,
     yield "no-requeue", None
 
 
-def _gres(request: AllocationRequest) -> str | None:
+def _gres(request: SlurmRequest) -> str | None:
     if request.gres is not None or not request.gpus_per_node or request.gpu_option != "gres":
         return request.gres
     return f"gpu:{_gpus(request)}"
 
 
-def _gpus(request: AllocationRequest) -> str:
+def _gpus(request: SlurmRequest) -> str:
     return f"{request.gpu_type}:{request.gpus_per_node}" if request.gpu_type else str(request.gpus_per_node)
 
 
-def _srun(request: AllocationRequest, facts: ScriptFacts) -> str:
+def _srun(request: SlurmRequest, facts: ScriptFacts) -> str:
     """Write the start of the runners. One that ends must not end the others, whatever the site has set."""
     number = request.num_nodes if request.start_one_worker_per_node else 1
     words = [

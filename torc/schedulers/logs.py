@@ -1,4 +1,4 @@
-"""What Slurm and the runners wrote beside the jobs: `slurm_output_wf{W}_sl{S}.o/.e`, read for what went wrong.
+"""What the cluster and the runners wrote beside the jobs: `slurm_output_wf{W}_sl{S}.o/.e`, read for what went wrong.
 
 Not for the output of jobs: that is in `job_stdio/`, and `torc workflows diagnose` reads it.
 """
@@ -13,15 +13,17 @@ from pathlib import Path
 from torc.errors import NotFound
 from torc.failures.diagnosis import Log, LogFinding, tellings
 from torc.files import open_log
+from torc.planning.scheduler_types import SCHEDULER_TYPES
 
-_NAME = re.compile(r"^slurm_output_wf(\d+)_sl(\w+)\.[oe]\Z")
+_PREFIXES = tuple(each.log_prefix for each in SCHEDULER_TYPES.values())
+_NAME = re.compile(rf"^(?:{'|'.join(_PREFIXES)})wf(\d+)_sl([\w.]+)\.[oe]\Z")
 _LONGEST_LINE = 300
 _MOST_BYTES = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class AllocationLogs:
-    """The files of one allocation, and what they tell. `job`: Slurm's id; None where the name does not say."""
+    """The files of one allocation, and what they tell. `job`: the cluster's id; None where the name does not say."""
 
     job: str | None
     files: tuple[str, ...]
@@ -32,7 +34,8 @@ def find_logs(folder: Path, workflow_id: int | None) -> list[Path]:
     """Find the files in the output directory of a workflow. Raises NotFound."""
     found = [
         path
-        for path in sorted(folder.glob("slurm_output_wf*_sl*"))
+        for prefix in _PREFIXES
+        for path in sorted(folder.glob(f"{prefix}wf*_sl*"))
         if (match := _NAME.match(path.name)) and workflow_id in {None, int(match[1])}
     ]
     if not found:
@@ -59,8 +62,8 @@ def read_logs(paths: Iterable[Path]) -> list[AllocationLogs]:
 
 def last_lines(folder: Path, workflow_id: int, job: str, most: int = 6) -> list[str]:
     """Return the last lines that an allocation has written, errors first; none where it has written nothing, or none can be read."""
-    stem = f"slurm_output_wf{workflow_id}_sl{job.partition('@')[0]}"
-    for path in (folder / f"{stem}.e", folder / f"{stem}.o"):
+    stems = [f"{prefix}wf{workflow_id}_sl{job.partition('@')[0]}" for prefix in _PREFIXES]
+    for path in (folder / f"{stem}{suffix}" for stem in stems for suffix in (".e", ".o")):
         try:
             text = _log(path).text
         except NotFound:

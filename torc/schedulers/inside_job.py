@@ -1,31 +1,31 @@
-"""Run jobs inside an allocation of Slurm: what `torc slurm run-node` calls, once on each node, or once for all of them.
+"""Run jobs inside an allocation: what `torc slurm run-node` calls, once on each node, or once for all of them.
 
 A runner for each node is the rule. Where the workflow has jobs of several nodes that fit into the allocation, its first runner has
-all nodes as a pool and starts everything as steps, and the others leave at once. Not for asking Slurm: answers are handed in.
+all nodes as a pool and starts everything as steps, and the others leave at once. What is particular to the scheduler is asked
+of a `JobEnvironment`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from torc.api.base import Torc
 from torc.api.data import ListRequirements
 from torc.api.jobs import ListJobs
 from torc.api.pagination import items_of
 from torc.api.runs import GetRunnerSettings
-from torc.errors import Invalid
+from torc.planning.scheduler_types import SchedulerType
 from torc.runner.context import AllocationContext
 from torc.runner.launcher import DirectLauncher, pinnable
 from torc.runner.local_run import RunOptions, RunOutcome, run_here
-from torc.runner.slurm_steps import StepAllocation, StepLauncher
 from torc.runner.store_wait import PatientTorc
-from torc.schedulers.slurm.environ import Allotment, environ_of_jobs, seconds_kept
+from torc.schedulers.allotment import Allotment, seconds_kept
 from torc.units import human_duration
 from torc.workflow.resources import Capacity, Pool
 
@@ -36,6 +36,39 @@ _LEAST_GRACE = 2.0
 _IDLE_SECONDS = 60.0
 _SEE_SECONDS = 30.0
 _PAGE = 1000
+
+
+class StepOptions(NamedTuple):
+    """How steps are started. `counts_only`: by number, so that they share what there is."""
+
+    counts_only: bool = False
+    scratch: str | None = None
+    tasks_per_node: int = 1
+
+
+class JobEnvironment(Protocol):
+    """What a scheduler is asked from inside one of its allocations."""
+
+    @property
+    def type(self) -> SchedulerType:
+        """Its names."""
+        ...
+
+    def allotment(self, environ: Mapping[str, str], *, num_cpus: int, memory_bytes: int) -> Allotment | None:
+        """Read what the allocation gives from its variables; None: this is none. The machine itself has these CPUs and bytes."""
+        ...
+
+    def end_time(self, job_id: str) -> float | None:
+        """Ask when an allocation ends, where no variable says so; None: it has no limit, or nobody can tell now."""
+        ...
+
+    def environ_of_jobs(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return what of a runner's environment its jobs get."""
+        ...
+
+    def step_launcher(self, allotment: Allotment, options: StepOptions) -> Callable[[], DirectLauncher]:
+        """Return what has the scheduler start jobs, on any node of the allocation. Raises Invalid where it cannot."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +94,9 @@ def run_in_allocation(
     workflow_id: int,
     allotment: Allotment,
     options: NodeOptions,
-    signal_step: Callable[[str, str, str | None], None],
+    inside: JobEnvironment,
 ) -> RunOutcome | None:
-    """Run jobs here until nothing is left, or the allocation ends; None: another runner has this node.
-
-    `signal_step` sends SIGTERM to a step: (id of the allocation, name of the step, its number where that is known).
-    """
+    """Run jobs here until nothing is left, or the allocation ends; None: another runner has this node."""
     patient = PatientTorc(torc, options.server_wait_seconds)
     settings = patient.send(GetRunnerSettings(workflow_id=workflow_id)).settings
     is_pool = _is_pool(patient, workflow_id, allotment, options.pool, options.scheduler)
@@ -83,8 +113,11 @@ def run_in_allocation(
         gpus=() if by_step else allotment.gpus,
         node=allotment.node,
         allocation_id=options.allocation_id,
-        environ=environ_of_jobs(os.environ),
-        launcher=_launcher(allotment, options, is_pool, scratch, signal_step)
+        environ=inside.environ_of_jobs(os.environ),
+        launcher=inside.step_launcher(
+            allotment,
+            StepOptions(options.max_parallel_jobs is not None and not is_pool, scratch, options.tasks_per_node),
+        )
         if by_step
         else lambda: DirectLauncher(scratch, pinned),
         grace_seconds=max(_LEAST_GRACE, kept - _REPORT_SECONDS),
@@ -99,7 +132,7 @@ def run_in_allocation(
         RunOptions(
             output_dir=options.output_dir,
             max_parallel_jobs=options.max_parallel_jobs,
-            kind="slurm",
+            kind=inside.type.name,
             labels={**options.labels, **({"scheduler": options.scheduler} if options.scheduler else {})},
             leave_at=leave_at,
             store_variables=options.store_variables,
@@ -137,32 +170,6 @@ def _end(allotment: Allotment, buffer_seconds: float | None) -> tuple[float, flo
     kept = seconds_kept(left, buffer_seconds)
     _LOG.info("allocation %s ends in %s; jobs may run until %s before", allotment.job_id, human_duration(left), kept)
     return kept, time.monotonic() + max(0.0, left - kept)
-
-
-def _launcher(
-    allotment: Allotment,
-    options: NodeOptions,
-    is_pool: bool,
-    scratch: str | None,
-    signal_step: Callable[[str, str, str | None], None],
-) -> Callable[[], DirectLauncher]:
-    srun = shutil.which("srun")
-    if srun is None:
-        raise Invalid(
-            "`srun` is not installed on this node", hint="set `execution: direct`, or have Slurm's commands in PATH"
-        )
-    allocated = StepAllocation(
-        srun=srun,
-        job_id=allotment.job_id,
-        node=allotment.node,
-        nodes=allotment.nodes,
-        signal_step=lambda name, number: signal_step(allotment.job_id, name, number),
-        counts_memory=allotment.counts_memory,
-        counts_only=options.max_parallel_jobs is not None and not is_pool,
-        scratch=scratch,
-        tasks_per_node=options.tasks_per_node,
-    )
-    return lambda: StepLauncher(allocated)
 
 
 def _widen_affinity() -> None:

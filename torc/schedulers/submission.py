@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 from torc.api.allocations import (
     Allocation,
@@ -24,11 +23,11 @@ from torc.api.base import Torc
 from torc.errors import Invalid, Unavailable
 from torc.planning.allocations import DEFERRED, AllocationState, again_after_seconds
 from torc.schedulers.base import Scheduler, Submitted
-from torc.schedulers.slurm.refusals import refusal_of
-from torc.schedulers.slurm.request import AllocationRequest
+from torc.schedulers.registry import type_of
+from torc.schedulers.request import AllocationRequest
 
 _log = logging.getLogger(__name__)
-#: what was recorded so long ago and is nowhere to be found was never submitted: no sbatch lives so long
+#: what was recorded so long ago and is nowhere to be found was never submitted: no submission takes so long
 SURELY_NOT_SECONDS = 180.0
 
 
@@ -36,7 +35,7 @@ def submit(
     torc: Torc,
     workflow_id: int,
     requests: Sequence[AllocationRequest],
-    cluster: Scheduler[AllocationRequest],
+    cluster: Scheduler,
     *,
     firing_id: int | None = None,
 ) -> list[Allocation]:
@@ -58,7 +57,7 @@ def submit(
 
 
 def submit_recorded(
-    torc: Torc, recorded: Iterable[Allocation], cluster: Scheduler[AllocationRequest], *, age: float = 0.0
+    torc: Torc, recorded: Iterable[Allocation], cluster: Scheduler, *, age: float = 0.0
 ) -> list[Allocation]:
     """Submit what is recorded and not submitted, at least `age` seconds ago. Raises Unavailable.
 
@@ -89,8 +88,8 @@ def due_again(items: Iterable[Allocation], now: float, *, at_once: bool = False)
     ]
 
 
-def _submit(torc: Torc, item: Allocation, cluster: Scheduler[AllocationRequest], full: str | None = None) -> Allocation:
-    request = request_of(item)
+def _submit(torc: Torc, item: Allocation, cluster: Scheduler, full: str | None = None) -> Allocation:
+    request = request_of(item, cluster)
     if full is not None:
         return _report(torc, item, Submission(allocation_id=item.id, deferred=full))
     try:
@@ -101,7 +100,7 @@ def _submit(torc: Torc, item: Allocation, cluster: Scheduler[AllocationRequest],
         raise
     except Invalid as error:
         words = str(error.details.get("words") or error.message)
-        if refusal_of(words).is_passing:
+        if cluster.refusal_of(words).is_passing:
             told = Submission(allocation_id=item.id, deferred=words)
         else:
             told = Submission(allocation_id=item.id, error=words)
@@ -118,12 +117,12 @@ def _report(torc: Torc, item: Allocation, told: Submission) -> Allocation:
     return torc.send(ReportSubmissions(workflow_id=item.workflow_id, submissions=[told]))[0]
 
 
-def _ask_for(item: Allocation, request: AllocationRequest, cluster: Scheduler[AllocationRequest]) -> Submitted:
+def _ask_for(item: Allocation, request: AllocationRequest, cluster: Scheduler) -> Submitted:
     """Submit an allocation; where too few nodes are left without those that failed, with them. Raises Invalid and Unavailable."""
     try:
         return cluster.submit(cluster.render(request, item.mark, item.id))
     except Invalid as refused:
-        if not request.exclude or refusal_of(str(refused.details.get("words") or "")).is_passing:
+        if not request.exclude or cluster.refusal_of(str(refused.details.get("words") or "")).is_passing:
             raise
         try:
             done = cluster.submit(cluster.render(replace(request, exclude=()), item.mark, item.id))
@@ -140,7 +139,7 @@ def _ask_for(item: Allocation, request: AllocationRequest, cluster: Scheduler[Al
 def cancel(
     torc: Torc,
     workflow_id: int,
-    cluster: Scheduler[AllocationRequest],
+    cluster: Scheduler,
     *,
     allocation_ids: Collection[int] | None = None,
     queued_only: bool = False,
@@ -148,7 +147,7 @@ def cancel(
     """Cancel allocations that have not ended; marked first, so that a kill in between is made good by whoever follows."""
     ids = None if allocation_ids is None else list(allocation_ids)
     marked = torc.send(CancelAllocations(workflow_id=workflow_id, allocation_ids=ids, queued_only=queued_only))
-    known = [item.cluster_job_id for item in marked if item.cluster_job_id is not None]
+    known = [item.cluster_job_id for item in marked if item.cluster_job_id and type_of(item) == cluster.type.name]
     if known:
         cluster.cancel(known)
     return marked
@@ -167,14 +166,10 @@ def new_allocation(request: AllocationRequest) -> NewAllocation:
         cpus_per_node=request.cpus_per_node,
         memory_bytes_per_node=request.memory_bytes_per_node,
         gpus_per_node=request.gpus_per_node,
-        request=asdict(request),
+        request=request.record(),
     )
 
 
-def request_of(item: NewAllocation) -> AllocationRequest:
-    """Return the request that was recorded: of a newer Torc, without what this one does not know."""
-    known: dict[str, Any] = {name: item.request[name] for name in AllocationRequest.__slots__ if name in item.request}
-    known |= {"name": item.name, "walltime_seconds": item.walltime_seconds}
-    known["exclude"] = tuple(known.get("exclude") or ())
-    known["options"] = tuple((name, value) for name, value in known.get("options") or ())
-    return AllocationRequest(**known)
+def request_of(item: NewAllocation, cluster: Scheduler) -> AllocationRequest:
+    """Return the request that was recorded."""
+    return cluster.recorded({**item.request, "name": item.name, "walltime_seconds": item.walltime_seconds})

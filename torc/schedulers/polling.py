@@ -19,8 +19,8 @@ from torc.api.pagination import items_of
 from torc.errors import Unavailable
 from torc.planning.allocations import DEFERRED, AllocationState
 from torc.schedulers.base import OpenAllocation, PollResult, Scheduler
-from torc.schedulers.slurm.request import AllocationRequest
-from torc.schedulers.slurm.submission import SURELY_NOT_SECONDS, due_again, request_of, submit_recorded
+from torc.schedulers.registry import scheduler, type_of
+from torc.schedulers.submission import SURELY_NOT_SECONDS, due_again, request_of, submit_recorded
 from torc.units import human_duration
 
 _log = logging.getLogger(__name__)
@@ -42,16 +42,32 @@ class ClusterPoll(NamedTuple):
 
 
 def poll(
-    torc: Torc, cluster: Scheduler[AllocationRequest], workflow_ids: Collection[int] | None = None, *, heal: bool = True
+    torc: Torc, cluster: Scheduler, workflow_ids: Collection[int] | None = None, *, heal: bool = True
 ) -> ClusterPoll:
-    """Look at all allocations that have not ended, of some workflows or of all that can be seen. Raises Unavailable.
+    """Look at all allocations of a scheduler that have not ended, of some workflows or of all that can be seen. Raises Unavailable.
 
     With `heal`, what was recorded and surely never submitted is submitted, and what is marked and not cancelled is cancelled.
     """
-    known = _to_follow(torc, workflow_ids)
-    if not known:
-        return ClusterPoll([], [])
-    seen = cluster.look([_asked(item) for item in known])
+    known = [item for item in _to_follow(torc, workflow_ids) if type_of(item) == cluster.type.name]
+    return _poll(torc, cluster, known, heal=heal) if known else ClusterPoll([], [])
+
+
+def poll_all(torc: Torc, workflow_ids: Collection[int] | None = None, *, patience: float | None = None) -> ClusterPoll:
+    """Look at all allocations that have not ended, of every scheduler that was asked for some. Submits and cancels nothing."""
+    groups: dict[str, list[Allocation]] = {}
+    for item in _to_follow(torc, workflow_ids):
+        groups.setdefault(type_of(item), []).append(item)
+    polls = [_poll(torc, scheduler(name, patience=patience), known, heal=False) for name, known in groups.items()]
+    return ClusterPoll(
+        [item for each in polls for item in each.open],
+        [item for each in polls for item in each.changed],
+        sum(each.runners_ended for each in polls),
+        sum(each.jobs_lost for each in polls),
+    )
+
+
+def _poll(torc: Torc, cluster: Scheduler, known: Sequence[Allocation], *, heal: bool) -> ClusterPoll:
+    seen = cluster.look([_asked(item, cluster) for item in known])
     if seen.surplus:
         _log.warning("submitted twice, cancelled once: %s", ", ".join(seen.surplus))
         cluster.cancel(seen.surplus)
@@ -67,8 +83,8 @@ def poll(
     )
 
 
-def _asked(item: Allocation) -> OpenAllocation:
-    return OpenAllocation(item.mark, item.cluster_job_id, item.created_at, request_of(item).clusters)
+def _asked(item: Allocation, cluster: Scheduler) -> OpenAllocation:
+    return OpenAllocation(item.mark, item.cluster_job_id, item.created_at, request_of(item, cluster).elsewhere)
 
 
 def _to_follow(torc: Torc, workflow_ids: Collection[int] | None) -> list[Allocation]:
@@ -113,7 +129,7 @@ def _observe(torc: Torc, workflow_id: int, items: Iterable[Allocation], seen: Po
 
 def _heal(
     torc: Torc,
-    cluster: Scheduler[AllocationRequest],
+    cluster: Scheduler,
     known: Sequence[Allocation],
     seen: PollResult,
     changed: Iterable[Allocation],

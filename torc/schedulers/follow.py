@@ -24,12 +24,13 @@ from torc.api.workflows import GetWorkflow, Workflow
 from torc.errors import Invalid, Unavailable
 from torc.planning.allocations import AllocationState
 from torc.planning.reserve import least_time_for
+from torc.planning.scheduler_types import SCHEDULER_TYPES
 from torc.schedulers.base import Scheduler
-from torc.schedulers.slurm.polling import PollPace, poll
-from torc.schedulers.slurm.request import AllocationRequest
-from torc.schedulers.slurm.resubmission import WaitingGroup, corrected
-from torc.schedulers.slurm.scheduler_specs import request_of
-from torc.schedulers.slurm.submission import cancel, submit
+from torc.schedulers.polling import PollPace, poll
+from torc.schedulers.registry import type_of_due
+from torc.schedulers.request import AllocationRequest
+from torc.schedulers.resubmission import WaitingGroup, corrected
+from torc.schedulers.submission import cancel, submit
 from torc.units import human_bytes, human_duration
 from torc.workflow.resources import ResourceRequest
 from torc.workflow.states import State
@@ -67,8 +68,7 @@ class Follower:
 
     torc: Torc
     workflow_id: int
-    cluster: Scheduler[AllocationRequest]
-    gpu_option: str = "gres"
+    cluster: Scheduler
     pace: PollPace = field(default_factory=PollPace)
     before_looking: Callable[[], object] | None = None  # takes in what runners have left, before they are given up
     _refused: set[int] = field(default_factory=set)  # firings that cannot be carried out, told once
@@ -96,9 +96,9 @@ class Follower:
 
     def _carry_out(self) -> list[Allocation]:
         made: list[Allocation] = []
-        for item in self.torc.send(ListDueScheduling(workflow_id=self.workflow_id)):
+        for item in due_for(self.torc, self.workflow_id, self.cluster):
             try:
-                made += carry_out(self.torc, self.workflow_id, item, self.cluster, gpu_option=self.gpu_option)
+                made += carry_out(self.torc, self.workflow_id, item, self.cluster)
             except Invalid as error:
                 if item.firing_id not in self._refused:
                     _log.error("action %d: %s", item.action_id, error.message)
@@ -151,8 +151,8 @@ def as_submitted(
     name = asked.scheduler or asked.name
     if found := problems(request):
         raise Invalid(
-            f"no job that is ready fits into an allocation of Slurm scheduler {name}, and a larger one ({changed}) is not available: "
-            f"{'; '.join(found)}",
+            f"no job that is ready fits into an allocation of {SCHEDULER_TYPES[asked.type].noun} {name}, and a larger one "
+            f"({changed}) is not available: {'; '.join(found)}",
             hint="ask for less in the jobs' resource requirements, or name another partition",
         )
     return request, number, f"allocations of {name} get {changed}: otherwise no ready job would fit"
@@ -181,17 +181,21 @@ def _shown(name: str, value: int) -> str:
     return human_bytes(value) if name == "memory_bytes_per_node" else str(value)
 
 
-def carry_out(
-    torc: Torc, workflow_id: int, due: DueScheduling, cluster: Scheduler[AllocationRequest], *, gpu_option: str = "gres"
-) -> list[Allocation]:
+def due_for(torc: Torc, workflow_id: int, cluster: Scheduler) -> list[DueScheduling]:
+    """Return what is due to be asked of a scheduler."""
+    return [
+        item for item in torc.send(ListDueScheduling(workflow_id=workflow_id)) if type_of_due(item) == cluster.type.name
+    ]
+
+
+def carry_out(torc: Torc, workflow_id: int, due: DueScheduling, cluster: Scheduler) -> list[Allocation]:
     """Submit what an action asks for; nothing, when somebody else did. Raises Invalid and Unavailable."""
-    request = request_of(
+    request = cluster.request_of(
         due.scheduler or "",
         due.fields,
         job_name=due.job_name,
         defaults=due.defaults,
         settings=due.settings,
-        gpu_option=gpu_option,
     )
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     unfinished = sum(workflow.counts[state] for state in _TO_DO)
@@ -207,10 +211,11 @@ def carry_out(
     return made
 
 
-def carry_out_due(torc: Torc, workflow_id: int, cluster: Scheduler[AllocationRequest]) -> list[Allocation]:
+def carry_out_due(torc: Torc, workflow_id: int, cluster: Scheduler) -> list[Allocation]:
     """Submit all that is due: for runners in allocations, while nobody follows from outside. Raises Invalid and Unavailable."""
-    due = torc.send(ListDueScheduling(workflow_id=workflow_id))
-    return [made for item in due for made in carry_out(torc, workflow_id, item, cluster)]
+    return [
+        made for item in due_for(torc, workflow_id, cluster) for made in carry_out(torc, workflow_id, item, cluster)
+    ]
 
 
 def has_work(workflow: Workflow) -> bool:
@@ -218,7 +223,7 @@ def has_work(workflow: Workflow) -> bool:
     return workflow.ended_at is None and any(workflow.counts[state] for state in _TO_DO)
 
 
-def cancel_useless(torc: Torc, workflow_id: int, cluster: Scheduler[AllocationRequest]) -> list[Allocation]:
+def cancel_useless(torc: Torc, workflow_id: int, cluster: Scheduler) -> list[Allocation]:
     """Cancel the allocations that still wait in the queue, once. Raises Unavailable."""
     waiting = [
         item

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torc.api.base import Torc
-from torc.api.data import ListSlurmSchedulers
+from torc.api.data import ListSchedulers, WorkflowScheduler
+from torc.api.pagination import items_of
 from torc.api.planning import GetDemand, PlannedScheduler, SetAllocationPlan, StoredPlan
 from torc.planning.demand import Demand, DemandCell
-from torc.schedulers.slurm.allocation_planning import AllocationPlan, AllocationPlanOptions, plan
-from torc.schedulers.slurm.partition_choice import PartitionWishes
-from torc.schedulers.slurm.partitions import Cluster
-from torc.schedulers.slurm.scheduler_specs import fields_of
+from torc.schedulers.allocation_planning import AllocationPlan, AllocationPlanOptions, plan
+from torc.schedulers.base import Scheduler
+from torc.schedulers.partition_choice import PartitionWishes
+from torc.schedulers.partitions import Cluster
 from torc.workflow.resources import ResourceRequest
 
 #: options of a plan beside the wishes for its partition
@@ -54,7 +55,12 @@ def left_of(torc: Torc, workflow_id: int) -> RemainingWork:
 
 
 def keep(
-    torc: Torc, left: RemainingWork, made: AllocationPlan, cluster: Cluster, options: AllocationPlanOptions
+    torc: Torc,
+    left: RemainingWork,
+    made: AllocationPlan,
+    scheduler: Scheduler,
+    cluster: Cluster,
+    options: AllocationPlanOptions,
 ) -> StoredPlan:
     """Keep a plan with its workflow: allocations that are due are submitted by whoever follows. Raises Conflict when it is stale."""
 
@@ -64,7 +70,7 @@ def keep(
     schedulers = [
         PlannedScheduler(
             name=planned.name,
-            fields={**fields_of(planned, cluster, options), **_choices(options)},
+            fields={**scheduler.fields_of(planned, cluster, options), **_choices(options)},
             num_allocations=planned.num_allocations,
             cells=cells([(cell.stage, cell.requirement) for cell in planned.cells]),
             trigger=cells(planned.trigger),
@@ -72,29 +78,41 @@ def keep(
         for planned in made.allocations
     ]
     return torc.send(
-        SetAllocationPlan(workflow_id=left.workflow_id, schedulers=schedulers, bind=made.binds, mark=left.mark)
+        SetAllocationPlan(
+            workflow_id=left.workflow_id,
+            schedulers=schedulers,
+            bind=made.binds,
+            mark=left.mark,
+            scheduler_type=scheduler.type.name,
+        )
     )
 
 
-def plan_again(torc: Torc, workflow_id: int, cluster: Cluster, options: AllocationPlanOptions) -> AllocationPlan:
+def plan_again(
+    torc: Torc, workflow_id: int, scheduler: Scheduler, cluster: Cluster, options: AllocationPlanOptions
+) -> AllocationPlan:
     """Plan what is left of a workflow, and keep that; what cannot run anywhere is left out, and told in the plan."""
     left = left_of(torc, workflow_id)
     made = plan(left.demand, cluster, options, taken=names_taken(torc, workflow_id))
     if made.allocations:
-        keep(torc, left, made, cluster, options)
+        keep(torc, left, made, scheduler, cluster, options)
     return made
+
+
+def described(torc: Torc, workflow_id: int, scheduler: Scheduler | None = None) -> list[WorkflowScheduler]:
+    """Return the allocations that a workflow describes, of one scheduler or of all."""
+    found = items_of(torc, ListSchedulers(workflow_id=workflow_id, limit=10_000))
+    return [item for item in found if scheduler is None or item.type == scheduler.type.name]
 
 
 def names_taken(torc: Torc, workflow_id: int) -> frozenset[str]:
     """Return the names that schedulers of the spec have."""
-    found = torc.send(ListSlurmSchedulers(workflow_id=workflow_id, limit=10_000)).items
-    return frozenset(item.name for item in found if not item.fields.get("planned"))
+    return frozenset(item.name for item in described(torc, workflow_id) if not item.fields.get("planned"))
 
 
 def options_before(torc: Torc, workflow_id: int) -> AllocationPlanOptions | None:
     """Return the options of a workflow's last plan; None: it was not planned."""
-    found = torc.send(ListSlurmSchedulers(workflow_id=workflow_id, limit=10_000)).items
-    planned = [item.fields for item in found if item.fields.get("planned")]
+    planned = [item.fields for item in described(torc, workflow_id) if item.fields.get("planned")]
     if not planned:
         return None
     return _options_of(planned[0])

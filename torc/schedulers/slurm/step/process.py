@@ -5,7 +5,7 @@ ended. So the job's own output goes straight to its files, and what Slurm has to
 itself: the job gets it too, and has its time of grace. Not for jobs of several nodes: `srun` starts those as they are.
 
 Arguments: key, stdout, stderr, folder for a TMPDIR of the job or nothing, program and its arguments. It imports nothing of Torc
-but `spawner`, which lies beside it, and little else: it is in the memory of the step, and each step waits until it has begun.
+but `spawner`, and little else: it is in the memory of the step, and each step waits until it has begun.
 """
 
 # as in `spawner`
@@ -20,10 +20,11 @@ if __package__:
 else:
     import spawner  # type: ignore[import-not-found, no-redef, unused-ignore]
 
-#: how it is begun: as a module, which is compiled once; its folder comes before its arguments
-FOLDER, _FILE = os.path.split(os.path.abspath(__file__))
+#: how it is begun: as a module, which is compiled once; its folder and that of `spawner` come before its arguments
+_FOLDER, _FILE = os.path.split(os.path.abspath(__file__))
+FOLDERS = (_FOLDER, os.path.dirname(os.path.abspath(spawner.__file__)))
 _NAME = _FILE.removesuffix(".py")
-PROGRAM = f"import sys; sys.path.insert(0, sys.argv.pop(1)); import {_NAME}; {_NAME}.run()"
+PROGRAM = f"import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; import {_NAME}; {_NAME}.run()"
 MARK = "torc-step"
 _KEPT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCONT, signal.SIGUSR1, signal.SIGUSR2)
 _DEFAULTED = (*_KEPT, signal.SIGPIPE)
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> int:
     for number in _KEPT:
         signal.signal(number, lambda number, frame: asked.append(number))
     environ = dict(os.environ)
-    folder = make_scratch(scratch) if scratch else ""
+    folder = spawner.make_scratch(scratch) if scratch else ""
     if folder:
         environ["TMPDIR"] = folder
     try:
@@ -67,16 +68,6 @@ def main(arguments: list[str]) -> int:
             _remove(folder)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
-
-
-def make_scratch(base: str) -> str:
-    """Make a folder that only its owner can read; returns none where that cannot be done."""
-    folder = os.path.join(base, f"torc-{os.getpid()}-{os.urandom(4).hex()}")
-    try:
-        os.mkdir(folder, 0o700)
-    except OSError:
-        return ""
-    return folder
 
 
 def _spawn(argv: list[str], environ: dict[str, str], stdout: str, stderr: str) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from torc.planning.reserve import END_SECONDS, START_SECONDS, memory_for_jobs, memory_with_headroom
-from torc.schedulers.slurm.partitions import UNKNOWN_NODES, Cluster, Partition
-from torc.schedulers.slurm.request import AllocationRequest
+from torc.schedulers.partitions import UNKNOWN_NODES, Cluster, Partition
+from torc.schedulers.request import AllocationRequest
 from torc.units import human_bytes, human_duration
 from torc.workflow.packing import how_many_fit
 from torc.workflow.resources import Capacity, ResourceRequest
@@ -295,7 +295,7 @@ def memory_to_ask(jobs_bytes: int, partition: Partition) -> int:
 def problems_of(request: AllocationRequest, cluster: Cluster) -> list[str]:
     """Say why an allocation that somebody wrote by hand would wait for ever, or be refused; empty: nothing is known against it.
 
-    Of several partitions, Slurm takes the first that can run it: only what is against all of them is a problem.
+    Of several partitions, the scheduler takes the first that can run it: only what is against all of them is a problem.
     """
     known = (*cluster.partitions, *cluster.closed)  # what is closed now lets allocations wait
     if request.partition is None:
@@ -313,7 +313,7 @@ def problems_of(request: AllocationRequest, cluster: Cluster) -> list[str]:
 def default_memory(request: AllocationRequest, cluster: Cluster) -> int | None:
     """Return the memory of a node that an allocation gets without asking for any; None: all of a node, or it is not known.
 
-    Of several partitions, the least counts: Slurm takes the first that can run it.
+    Of several partitions, the least counts: the scheduler takes the first that can run it.
     """
     cpus = request.cpus_per_node
     if request.memory_bytes_per_node is not None or cpus is None or request.says_memory:

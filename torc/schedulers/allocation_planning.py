@@ -15,7 +15,7 @@ from torc.errors import Invalid
 from torc.planning.demand import Demand, DemandCell
 from torc.planning.node_packing import Packing, pack_nodes, shortest
 from torc.planning.reserve import END_SECONDS, LAST_START_SECONDS, START_SECONDS
-from torc.schedulers.slurm.partition_choice import (
+from torc.schedulers.partition_choice import (
     PartitionWishes,
     UnrunnableRequest,
     capacity,
@@ -24,7 +24,7 @@ from torc.schedulers.slurm.partition_choice import (
     most_nodes,
     refuse,
 )
-from torc.schedulers.slurm.partitions import Cluster, Partition
+from torc.schedulers.partitions import Cluster, Partition
 from torc.units import human_bytes, human_duration
 from torc.workflow.resources import Capacity
 
@@ -357,7 +357,7 @@ def _spread(segment: _Segment, options: AllocationPlanOptions) -> tuple[int, int
 
 
 def _walltime(demand: Demand, segment: _Segment, options: AllocationPlanOptions) -> int:
-    """Return the walltime: room for all jobs, in whole minutes, as Slurm counts."""
+    """Return the walltime: room for all jobs, in whole minutes, as schedulers count."""
     limit = segment.group.partition.max_walltime_seconds
     if options.walltime_strategy == "max-partition-time" and limit is not None:
         return limit

@@ -1,4 +1,4 @@
-"""A spec with a plan of allocations written into it: Slurm schedulers, actions, and which jobs they are for. Pure."""
+"""A spec with a plan of allocations written into it: schedulers, actions, and which jobs they are for. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from itertools import accumulate
 from typing import Any
 
 from torc.planning.demand import jobs_in, parts
-from torc.schedulers.slurm.allocation_planning import AllocationPlan, AllocationPlanOptions
-from torc.schedulers.slurm.partitions import Cluster
-from torc.schedulers.slurm.scheduler_specs import fields_of
+from torc.schedulers.allocation_planning import AllocationPlan, AllocationPlanOptions
+from torc.schedulers.base import Scheduler
+from torc.schedulers.partitions import Cluster
 from torc.spec.model import WorkflowSpec
 from torc.spec.plan import Plan as SpecPlan
 from torc.workflow.graph import graph_of, stages
@@ -19,7 +19,12 @@ _MOST_PARTS = 4
 
 
 def with_plan(
-    spec: WorkflowSpec, expanded: SpecPlan, made: AllocationPlan, cluster: Cluster, options: AllocationPlanOptions
+    spec: WorkflowSpec,
+    expanded: SpecPlan,
+    made: AllocationPlan,
+    scheduler: Scheduler,
+    cluster: Cluster,
+    options: AllocationPlanOptions,
 ) -> tuple[WorkflowSpec, list[str]]:
     """Return the spec with schedulers and actions, and what the user should know. `expanded` is what the spec stands for.
 
@@ -31,9 +36,9 @@ def with_plan(
     schedulers, actions = [], []
     scheduler_of: dict[tuple[int, int], str] = {}
     for planned in made.allocations:
-        schedulers.append({"name": planned.name, **fields_of(planned, cluster, options)})
+        schedulers.append({"name": planned.name, **scheduler.fields_of(planned, cluster, options)})
         scheduler_of |= {(cell.stage, cell.requirement): planned.name for cell in planned.cells}
-        base = {"action_type": "schedule_nodes", "scheduler": planned.name, "scheduler_type": "slurm"}
+        base = {"action_type": "schedule_nodes", "scheduler": planned.name, "scheduler_type": scheduler.type.name}
         more = {"start_one_worker_per_node": True}
         if planned.stage == 0:
             actions.append(
@@ -54,7 +59,7 @@ def with_plan(
             )
     data = spec.model_dump(mode="json", exclude_unset=True)
     notes = _bind(data["jobs"], expanded, stage, scheduler_of) if made.binds else []
-    data["slurm_schedulers"] = schedulers
+    data[scheduler.type.spec_field] = schedulers
     data["actions"] = [*data.get("actions", []), *actions]
     return WorkflowSpec.model_validate(data), notes
 

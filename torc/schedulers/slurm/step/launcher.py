@@ -1,8 +1,8 @@
 """Jobs as steps of a Slurm allocation: Slurm holds each to its memory, gives it its CPUs and GPUs, and accounts for it.
 
 `srun --exact`, never with `--overlap` where resources count: steps that overlap are not counted by Slurm, and would share
-CPUs and GPUs. A step of one node runs `slurm_step_process`, which tells what the job used and writes its output itself; what
-`srun` prints goes to a file of its own and tells how the step ended (`slurm_step_messages`). Not for asking Slurm anything: what
+CPUs and GPUs. A step of one node runs `process`, which tells what the job used and writes its output itself; what
+`srun` prints goes to a file of its own and tells how the step ended (`messages`). Not for asking Slurm anything: what
 must be asked is handed in.
 """
 
@@ -23,10 +23,11 @@ from pathlib import Path
 
 from torc.api.runs import Usage
 from torc.files import make_folder, open_new
-from torc.runner import job_environ, slurm_step_messages, slurm_step_process, spawner, spawner_client
+from torc.runner import job_environ, spawner, spawner_client
 from torc.runner.launcher import AttemptEnding, DirectLauncher, PreparedAttempt
 from torc.runner.spawner_client import Environ, Files, ProcessEnded, Spawners
 from torc.runner.state import StartAttempt
+from torc.schedulers.slurm.step import messages, process
 from torc.units import human_bytes
 from torc.workflow.exit_codes import counted
 
@@ -110,7 +111,7 @@ class StepLauncher(DirectLauncher):
                 self._note(line.decode("utf-8", errors="replace").split())
 
     def _note(self, words: list[str]) -> None:
-        if len(words) < 3 or words[0] != slurm_step_process.MARK or not words[1].isdigit():
+        if len(words) < 3 or words[0] != process.MARK or not words[1].isdigit():
             return  # what a site prints
         step = self._steps.get(int(words[1]))
         match words[2:]:
@@ -133,7 +134,7 @@ class StepLauncher(DirectLauncher):
         self._steps[key] = _Step(name, start, words, is_wide)
         srun = [*self._srun(start, name), *self._places(start)]
         if not is_wide:
-            program = [sys.executable, "-I", "-S", "-c", slurm_step_process.PROGRAM, slurm_step_process.FOLDER]
+            program = [sys.executable, "-I", "-S", "-c", process.PROGRAM, *process.FOLDERS]
             argv = [*srun, *program, str(key), files.stdout, files.stderr, of.scratch or "", *argv]
             return PreparedAttempt(argv, Files(self._fifo, words), environ)
         for path in (files.stdout, files.stderr):
@@ -218,33 +219,29 @@ class StepLauncher(DirectLauncher):
         self._take()
         step = self._steps.pop(key)
         words = self._words(step)
-        state = slurm_step_messages.state_of(words)
+        state = messages.state_of(words)
         plain = AttemptEnding(event.return_code, event.at - began, _UNKNOWN, state)
         if step.failed is not None:
             return replace(plain, not_begun=step.failed[-1].replace("_", " "))
-        is_begun = (
-            step.pid > 0
-            if not step.is_wide
-            else event.return_code == 0 or not slurm_step_messages.was_not_created(words)
-        )
+        is_begun = step.pid > 0 if not step.is_wide else event.return_code == 0 or not messages.was_not_created(words)
         if not is_begun:
             self._refused += 1
-            passing = slurm_step_messages.may_pass(words) and not (step.is_wide and self._refused > _MOST_REFUSED)
-            return replace(plain, not_begun=slurm_step_messages.gist(words), may_pass=passing)
+            passing = messages.may_pass(words) and not (step.is_wide and self._refused > _MOST_REFUSED)
+            return replace(plain, not_begun=messages.gist(words), may_pass=passing)
         self._refused = 0
         if step.ended is None and (state == "NODE_FAIL" or not (step.is_wide or event.return_code)):
             return self._abandoned(step, plain)
         if step.ended is not None:
             plain = _as_told(plain, step.ended)
         elif step.is_wide and event.return_code != 0:
-            plain = replace(plain, return_code=slurm_step_messages.exit_code(words) or event.return_code)
+            plain = replace(plain, return_code=messages.exit_code(words) or event.return_code)
         if state == "OUT_OF_MEMORY":
             asked = human_bytes(step.start.assignment.request.memory_bytes)
             code = plain.return_code or event.return_code
             why = f"Slurm ended it: it used more memory than the {asked} that it asked for"
             return replace(plain, return_code=code, reason="out_of_memory", detail=why)
         if state is not None and plain.return_code != 0:
-            return replace(plain, detail=f"Slurm: {slurm_step_messages.gist(words)}")
+            return replace(plain, detail=f"Slurm: {messages.gist(words)}")
         return plain
 
     def _abandoned(self, step: _Step, plain: AttemptEnding) -> AttemptEnding:

@@ -17,7 +17,7 @@ from torc.planning.reserve import (
     memory_with_headroom,
     time_for_jobs,
 )
-from torc.schedulers.slurm.request import AllocationRequest
+from torc.schedulers.request import AllocationRequest
 from torc.workflow.packing import how_many_fit
 from torc.workflow.resources import Capacity, ResourceRequest
 
@@ -42,7 +42,7 @@ def fits(asked: AllocationRequest, job: ResourceRequest) -> bool:
         and job.runtime_seconds <= time_for_jobs(asked.walltime_seconds)
         and (not asked.memory_bytes_per_node or job.memory_bytes <= memory_for_jobs(asked.memory_bytes_per_node))
         and (asked.cpus_per_node is None or job.num_cpus <= asked.cpus_per_node)
-        and (asked.leaves_gpus_to_slurm or job.num_gpus <= asked.gpus_per_node)
+        and (asked.leaves_gpus or job.num_gpus <= asked.gpus_per_node)
     )
 
 
@@ -57,7 +57,7 @@ def grown(asked: AllocationRequest, job: ResourceRequest) -> AllocationRequest:
         walltime_seconds=max(asked.walltime_seconds, job.runtime_seconds + START_SECONDS + END_SECONDS),
         memory_bytes_per_node=memory,
         cpus_per_node=None if asked.cpus_per_node is None else max(asked.cpus_per_node, job.num_cpus),
-        gpus_per_node=asked.gpus_per_node if asked.leaves_gpus_to_slurm else max(asked.gpus_per_node, job.num_gpus),
+        gpus_per_node=asked.gpus_per_node if asked.leaves_gpus else max(asked.gpus_per_node, job.num_gpus),
     )
 
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from torc.api.allocations import Allocation, ListAllocations
 from torc.api.base import Torc
-from torc.api.data import ListSlurmSchedulers
 from torc.api.runs import StartRun
 from torc.api.workflows import GetWorkflow, Workflow
 from torc.errors import NotFound, Unavailable
 from torc.schedulers.base import Scheduler
-from torc.schedulers.slurm.follow import (
+from torc.schedulers.follow import (
     Follower,
     FollowStep,
     has_work,
@@ -27,11 +26,11 @@ from torc.schedulers.slurm.follow import (
     waiting_jobs,
     with_default_memory,
 )
-from torc.schedulers.slurm.request import AllocationRequest
-from torc.schedulers.slurm.resubmission import WaitingGroup, fits, further, nodes_to_add
-from torc.schedulers.slurm.scheduler_specs import request_of
-from torc.schedulers.slurm.submission import request_of as recorded_request
-from torc.schedulers.slurm.submission import submit
+from torc.schedulers.registry import type_of
+from torc.schedulers.request import AllocationRequest
+from torc.schedulers.resubmission import WaitingGroup, fits, further, nodes_to_add
+from torc.schedulers.submission import request_of, submit
+from torc.schedulers.workflow_plans import described
 from torc.workflow.resources import ResourceRequest
 
 _log = logging.getLogger(__name__)
@@ -39,15 +38,17 @@ DEFAULT_THRESHOLD, DEFAULT_COOLDOWN, DEFAULT_STRANDED = 5, 1800.0, 7200.0
 _ALL = 1 << 30
 
 
-def known_requests(torc: Torc, workflow_id: int, only: str | None = None) -> dict[str | None, AllocationRequest]:
+def known_requests(
+    torc: Torc, workflow_id: int, cluster: Scheduler, only: str | None = None
+) -> dict[str | None, AllocationRequest]:
     """Return what can be asked for: the workflow's schedulers, and of those without one what was asked for last."""
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
-    defaults = workflow.settings.get("slurm_defaults") or {}
+    defaults = workflow.settings.get(cluster.type.defaults_field) or {}
     found: dict[str | None, AllocationRequest] = {}
     last = torc.send(ListAllocations(workflow_id=workflow_id, limit=1000)).items
-    for item in reversed(last):
-        found[item.scheduler] = replace(recorded_request(item), exclude=())
-    for scheduler in torc.send(ListSlurmSchedulers(workflow_id=workflow_id, limit=10_000)).items:
+    for item in reversed([item for item in last if type_of(item) == cluster.type.name]):
+        found[item.scheduler] = replace(request_of(item, cluster), exclude=())
+    for scheduler in described(torc, workflow_id, cluster):
         before = found.get(scheduler.name)
         settings = (
             {}
@@ -57,7 +58,7 @@ def known_requests(torc: Torc, workflow_id: int, only: str | None = None) -> dic
                 "max_parallel_jobs": before.max_parallel_jobs,
             }
         )
-        found[scheduler.name] = request_of(
+        found[scheduler.name] = cluster.request_of(
             scheduler.name,
             scheduler.fields,
             job_name=f"{workflow.name}-{scheduler.name}",
@@ -66,7 +67,9 @@ def known_requests(torc: Torc, workflow_id: int, only: str | None = None) -> dic
         )
     if only is not None:
         if only not in found:
-            raise NotFound(f"workflow {workflow_id} has no Slurm scheduler `{only}`", hint="torc slurm-schedulers list")
+            raise NotFound(
+                f"workflow {workflow_id} has no {cluster.type.noun} `{only}`", hint=f"torc {cluster.type.commands} list"
+            )
         return {only: found[only]}
     return found
 
@@ -74,7 +77,7 @@ def known_requests(torc: Torc, workflow_id: int, only: str | None = None) -> dic
 def ask_again(
     torc: Torc,
     workflow_id: int,
-    cluster: Scheduler[AllocationRequest],
+    cluster: Scheduler,
     *,
     max_nodes: int = _ALL,
     only: str | None = None,
@@ -83,7 +86,7 @@ def ask_again(
     waiting = waiting_jobs(torc, workflow_id)
     known = {
         name: with_default_memory(request, cluster.default_memory)
-        for name, request in known_requests(torc, workflow_id, only).items()
+        for name, request in known_requests(torc, workflow_id, cluster, only).items()
     }
     requests = further(waiting, known, max_nodes)
     if not requests:
@@ -107,7 +110,7 @@ class Autoscaler:
 
     torc: Torc
     workflow_id: int
-    cluster: Scheduler[AllocationRequest]
+    cluster: Scheduler
     max_nodes: int
     backlog: int
     scheduler: str | None = None
@@ -157,7 +160,7 @@ class StrandedJobs:
 
     torc: Torc
     workflow_id: int
-    cluster: Scheduler[AllocationRequest]
+    cluster: Scheduler
     threshold: int = DEFAULT_THRESHOLD
     cooldown: float = DEFAULT_COOLDOWN
     patience: float = DEFAULT_STRANDED
@@ -169,7 +172,8 @@ class StrandedJobs:
     def step(self, open_: Sequence[Allocation]) -> list[Allocation]:
         """Look at what waits, and ask for what it needs. Raises Unavailable."""
         now = self.clock()
-        stranded = stranded_of(waiting_jobs(self.torc, self.workflow_id), open_, self._default_memory)
+        waiting = waiting_jobs(self.torc, self.workflow_id)
+        stranded = stranded_of(waiting, open_, self.cluster, self._default_memory)
         number = sum(group.num_jobs for group in stranded)
         if not number:
             self._since = None
@@ -180,7 +184,7 @@ class StrandedJobs:
             return []
         known: Mapping[str | None, AllocationRequest] = {
             name: with_default_memory(request, self.cluster.default_memory)
-            for name, request in known_requests(self.torc, self.workflow_id).items()
+            for name, request in known_requests(self.torc, self.workflow_id, self.cluster).items()
         }
         requests = further(stranded, known, most_nodes_before(self.torc, self.workflow_id))
         if not requests:
@@ -201,10 +205,15 @@ class StrandedJobs:
 def stranded_of(
     waiting: Sequence[WaitingGroup],
     open_: Sequence[Allocation],
+    cluster: Scheduler,
     default_memory: Callable[[AllocationRequest], int | None],
 ) -> list[WaitingGroup]:
     """Return the ready jobs that no open allocation can take: too large, or for others."""
-    asked = [(item.scheduler, recorded_request(item)) for item in open_ if item.cancel_requested_at is None]
+    asked = [
+        (item.scheduler, request_of(item, cluster))
+        for item in open_
+        if item.cancel_requested_at is None and type_of(item) == cluster.type.name
+    ]
 
     def holds(request: AllocationRequest, job: ResourceRequest) -> bool:
         return fits(request, job) and fits(with_default_memory(request, default_memory), job)

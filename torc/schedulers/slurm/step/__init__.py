@@ -1,0 +1,1 @@
+"""Jobs as steps of a Slurm allocation."""
