@@ -11,7 +11,6 @@ from torc.api.allocations import Allocation
 from torc.automation.scheduler_executor import SchedulerExecutor
 from torc.planning.allocations import AllocationState
 from torc.schedulers.slurm.backend import SlurmBackend
-from torc.schedulers.partitions import Cluster
 
 
 @pytest.mark.parametrize(("num_runners", "number_of_lines"), [(0, 1), (2, 0)])
@@ -34,7 +33,7 @@ def test_the_end_of_its_log_is_told(
         num_runners=num_runners,
     )
     opened = open_sqlite(sqlite_file, tmp_path)
-    hands = SchedulerExecutor(opened, SlurmBackend(), lambda: Cluster("c", "c", ()), log_folder=tmp_path)
+    hands = SchedulerExecutor(opened, SlurmBackend(), log_folder=tmp_path)
     hands._tell_log(item)
     opened.close()
     said = [message for message in caplog.messages if "no runner of allocation 17" in message]

@@ -1,6 +1,6 @@
 """Allocations of a cluster, in which runners live: recorded before they are asked for, followed to their end.
 
-The store keeps what was seen of them. Who asks a cluster is `torc.schedulers.slurm`.
+The store keeps what was seen of them. Who asks a cluster is `torc.schedulers`.
 """
 
 from __future__ import annotations

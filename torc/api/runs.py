@@ -10,6 +10,7 @@ from torc.api.base import LARGE, Page, Request, Value, request
 from torc.api.jobs import ClaimedFields
 from torc.api.provenance import Surroundings
 from torc.api.workflows import Workflow
+from torc.planning.scheduler_types import SchedulerName
 from torc.workflow.exit_codes import counted
 from torc.workflow.resources import ResourceRequest
 from torc.workflow.states import State
@@ -30,7 +31,7 @@ Reason = Literal[
     "recovery_failed",
     "parent_killed",  # the process that had started it was killed, by a job or by somebody, and it with that
 ]
-RunnerKind = Literal["local", "slurm", "ssh", "worker"]
+RunnerKind = Literal["local", SchedulerName, "ssh", "worker"]
 
 
 class NodeCapacity(Value):

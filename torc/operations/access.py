@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torc.api.base import Request
 from torc.errors import Forbidden, NotFound, Unauthorized
 from torc.operations.transaction import Tx
+from torc.planning.scheduler_types import DEFAULT_TYPE
 from torc.store import access as access_rows
 from torc.workflow.access import SHARED, Access, AccessDecision, Rights, decide, level
 
@@ -37,6 +38,7 @@ SUBJECTS = (
     AccessSubject("requirement_id", "requirement", "resource requirement", "resource-requirements list"),
     AccessSubject("failure_handler_id", "named", "failure handler", "failure-handlers list"),
     AccessSubject("slurm_scheduler_id", "named", "Slurm scheduler", "slurm-schedulers list"),
+    AccessSubject("scheduler_id", "named", DEFAULT_TYPE.noun, f"{DEFAULT_TYPE.commands} list"),
     AccessSubject("event_id", "event", "event", "events list"),
     AccessSubject("runner_id", "runner", "runner", "compute-nodes list"),
     AccessSubject("result_id", "attempt", "result", "results list"),

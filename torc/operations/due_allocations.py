@@ -17,28 +17,25 @@ def list_due_scheduling(tx: Tx, request: ListDueScheduling) -> list[DueSchedulin
     if not may_start_jobs(row) or row["ended_at"] is not None:
         return []
     due = actions.due_scheduling(tx.db, row["id"], row["run_id"])
-    schedulers = {}
-    if due:
-        schedulers = {
-            found["name"]: loads(found["fields"], {}) for found in named.of_kind(tx.db, row["id"], "slurm_scheduler")
-        }
-    defaults = loads(row["settings"], {}).get("slurm_defaults") or {}
+    schedulers = {each.name: each for each in named.schedulers(tx.db, tx.dialect, row["id"])} if due else {}
+    of_workflow = loads(row["settings"], {})
     made = []
     for firing in due:
         settings = loads(firing["settings"], {})
         name = settings.get("scheduler")
         if settings.get("scheduler_type") == "local" or name not in schedulers:
             continue
+        scheduler = schedulers[name]
         made.append(
             DueScheduling(
                 firing_id=firing["id"],
                 action_id=firing["action_id"],
                 trigger_type=firing["trigger_type"],
                 scheduler=name,
-                fields=schedulers[name],
+                fields=dict(scheduler.fields),
                 num_allocations=settings.get("num_allocations") or 1,
-                settings=settings,
-                defaults=defaults,
+                settings={**settings, "scheduler_type": scheduler.type.name},
+                defaults=of_workflow.get(scheduler.type.defaults_field) or {},
                 job_name=f"{row['name']}-{name}",
             )
         )

@@ -24,6 +24,7 @@ from torc.operations.lost_runners import RunnerLoss, lose
 from torc.operations.row_mapping import capacity_of, workflow_row
 from torc.operations.runs import LEASE_SECONDS, expire_leases, renew_leases
 from torc.operations.spending import within_budget
+from torc.planning.scheduler_types import is_in_allocation
 from torc.store import files, fingerprints, runners, workflows
 from torc.store.claims import ClaimRequest, choose
 from torc.store.json_columns import loads
@@ -70,7 +71,7 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
     if not (request.finished or request.started or request.actions_finished or request.stopping):
         fire_for_runner(tx, workflow, request.runner_id)
     reply = _give_work(context, found.kind, loads(found.labels, {}))
-    if found.kind == "slurm" and not reply.assignments:
+    if is_in_allocation(found.kind) and not reply.assignments:
         is_busy = found.allocation_id is not None and runners.hold_jobs_in(tx.db, tx.dialect, found.allocation_id)
         reply = reply.model_copy(update={"idle_around": not is_busy})
     renewal = runners.Renewal(
@@ -101,7 +102,7 @@ def _give_work(context: ReportContext, kind: str, labels: Mapping[str, str]) -> 
     if may_start_jobs(workflow) and not (request.stopping or holds_jobs_back(firings, request.runner_id)):
         next_due = context.moves.wake_due(tx.now)
         assignments = _claim(context, kind, labels)
-        if not assignments and kind == "slurm" and _take_up_interrupted(context):
+        if not assignments and is_in_allocation(kind) and _take_up_interrupted(context):
             assignments = _claim(context, kind, labels)
     context.moves.finish(tx.now, tx.actor)
     counts = workflows.counts_of(tx.db, tx.dialect, workflow["id"])
@@ -186,7 +187,7 @@ def _claim(context: ReportContext, kind: str, labels: Mapping[str, str]) -> list
         context.settings.get("jobs_sort_method") or "none",
         labels.get("scheduler"),
         kind == "local",
-        ends=kind == "slurm",
+        ends=is_in_allocation(kind),
     )
     chosen = choose(tx.db, tx.dialect, context.workflow["id"], wanted)
     if chosen and context.workflow["charged_to"] is not None:
@@ -196,7 +197,7 @@ def _claim(context: ReportContext, kind: str, labels: Mapping[str, str]) -> list
         return []
     claimed = context.moves.claim([job.id for job in chosen], request.runner_id)
     outputs = files.written_by(tx.db, tx.dialect, [job.id for job in claimed.values() if job.has_outputs])
-    inputs = _inputs(tx, list(claimed)) if kind == "slurm" else {}
+    inputs = _inputs(tx, list(claimed)) if is_in_allocation(kind) else {}
     sets = {job.input_set_id for job in claimed.values() if job.input_set_id is not None}
     data = fingerprints.user_data_hashes(tx.db, tx.dialect, sets)
     return [_assignment(claimed[job.id], job, outputs.get(job.id, []), inputs.get(job.id, []), data) for job in chosen]

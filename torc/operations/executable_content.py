@@ -18,6 +18,7 @@ from sqlalchemy import RowMapping
 
 from torc.operations.dispatch import Tx
 from torc.operations.row_mapping import classes_of, workflow_row
+from torc.planning.scheduler_types import ROW_KINDS
 from torc.spec.executable_content import EXECUTING_SETTINGS, class_in_words, environment, fields_of, parts_of
 from torc.store import executable, files, spec_rows, user_data
 from torc.store.executable import ExecutableJob
@@ -124,12 +125,12 @@ def _of_workflow(row: RowMapping) -> list[SharedExecutable]:
 
 
 def _named(tx: Tx, workflow_id: int, used: set[int]) -> list[SharedExecutable]:
-    """Return the failure handlers that jobs have, and the Slurm schedulers, which actions name too."""
-    nouns = {"failure_handler": "failure handler", "slurm_scheduler": "Slurm scheduler"}
+    """Return the failure handlers that jobs have, and the schedulers, which actions name too."""
+    nouns = {"failure_handler": "failure handler", **{kind: each.noun for kind, each in ROW_KINDS.items()}}
     return [
         SharedExecutable(f"{nouns[item.kind]} {visible(item.name)}", tuple(fields_of(item.fields)))
         for item in sorted(spec_rows.named(tx.db, tx.dialect, workflow_id), key=attrgetter("kind", "name"))
-        if item.kind == "slurm_scheduler" or (item.kind in nouns and item.id in used)
+        if item.kind in ROW_KINDS or (item.kind in nouns and item.id in used)
     ]
 
 

@@ -19,6 +19,7 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
         "requirements": (
             "ListRequirements GetRequirement CreateRequirement UpdateRequirement DeleteRequirement "
             "ListFailureHandlers GetFailureHandler CreateFailureHandler UpdateFailureHandler DeleteFailureHandler "
+            "ListSchedulers UpdateScheduler "
             "ListSlurmSchedulers GetSlurmScheduler CreateSlurmScheduler UpdateSlurmScheduler DeleteSlurmScheduler"
         ),
         "creation": "CreateWorkflow",

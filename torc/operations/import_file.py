@@ -23,6 +23,7 @@ from torc.api.runs import Runner, Usage
 from torc.errors import Forbidden, Invalid
 from torc.operations.dispatch import PreparationBounds, TooHeavy
 from torc.operations.named_objects import checked
+from torc.planning.scheduler_types import ROW_KINDS
 from torc.spec import model
 from torc.store.job_fields import fields_of
 from torc.workflow.graph import find_cycle, graph_of
@@ -49,7 +50,7 @@ _EVENT_TYPE = re.compile(r"[a-z_]{1,60}")
 _FIRING_STATES = {"due", "taken", "running", "done", "failed"}
 _HANDLERS: dict[str, type[model.Part]] = {
     "failure_handler": model.FailureHandler,
-    "slurm_scheduler": model.SlurmScheduler,
+    **{kind: model.SCHEDULER_MODELS[each.name] for kind, each in ROW_KINDS.items()},
 }
 
 

@@ -16,10 +16,11 @@ from torc.operations.input_hashes import keep_fingerprints
 from torc.operations.named_objects import checked
 from torc.operations.row_mapping import encode_cursor, grow_version, id_range, workflow_row
 from torc.operations.sliced_storage import check_quota
+from torc.planning.scheduler_types import DEFAULT_TYPE
 from torc.spec import model
 from torc.spec.expansion.references import find_misplaced
 from torc.spec.plan import EXECUTED_FIELDS, JOB_FIELDS, JOB_TEXTS
-from torc.store import gates, inputs, jobs, requirements, rows, workflows
+from torc.store import gates, inputs, jobs, named, requirements, rows, workflows
 from torc.store.id_blocks import take_ids
 from torc.store.job_fields import fields_of, stored
 from torc.store.transitions import Transitions
@@ -32,7 +33,6 @@ _COMMANDS = {
     "job": "jobs",
     "resource requirement": "resource-requirements",
     "failure handler": "failure-handlers",
-    "slurm scheduler": "slurm-schedulers",
 }
 _RELATIONS = ("depends_on", "input_files", "output_files", "input_user_data", "output_user_data")
 #: what is checked as in a spec
@@ -181,14 +181,27 @@ def _columns(tx: Tx, workflow: RowMapping, job_id: int, request: CreateJob) -> d
         "requirement_id": requirement_id(tx, workflow_id, request.requirement),
         "gate_id": gates.add(tx.db, tx.dialect, workflow_id, prerequisites),
         "input_set_id": inputs.add_set(tx.db, workflow_id, files, data),
-        "failure_handler_id": _handler_or_scheduler(tx, workflow_id, "failure handler", request.failure_handler),
-        "scheduler_id": _handler_or_scheduler(tx, workflow_id, "slurm scheduler", request.scheduler),
+        "failure_handler_id": _handler_id(tx, workflow_id, request.failure_handler),
+        "scheduler_id": _scheduler_id(tx, workflow_id, request.scheduler),
         "has_outputs": bool(request.output_files),
     }
 
 
-def _handler_or_scheduler(tx: Tx, workflow_id: int, what: str, name: str | None) -> int | None:
-    return _named(tx, workflow_id, "named", [name], what, what.replace(" ", "_"))[0] if name else None
+def _handler_id(tx: Tx, workflow_id: int, name: str | None) -> int | None:
+    return _named(tx, workflow_id, "named", [name], "failure handler", "failure_handler")[0] if name else None
+
+
+def _scheduler_id(tx: Tx, workflow_id: int, name: str | None) -> int | None:
+    """Find a scheduler of whatever type: their names are all different."""
+    if not name:
+        return None
+    for found in named.schedulers(tx.db, tx.dialect, workflow_id):
+        if found.name == name:
+            return found.id
+    raise NotFound(
+        f"workflow {workflow_id} has no {DEFAULT_TYPE.noun.lower()} `{name}`",
+        hint=f"`torc {DEFAULT_TYPE.commands} list {workflow_id}` shows what there is",
+    )
 
 
 def _produce(tx: Tx, workflow_id: int, table: inputs.Table, ids: Sequence[int], job_id: int) -> None:
@@ -225,9 +238,10 @@ def update_job(tx: Tx, request: UpdateJob) -> Job:
         values["order_key"] = -changes["priority"]
     if "requirement" in changes:
         values["requirement_id"] = requirement_id(tx, workflow["id"], changes["requirement"])
-    for key, what in (("failure_handler", "failure handler"), ("scheduler", "slurm scheduler")):
-        if key in changes:
-            values[f"{key}_id"] = _handler_or_scheduler(tx, workflow["id"], what, changes[key])
+    if "failure_handler" in changes:
+        values["failure_handler_id"] = _handler_id(tx, workflow["id"], changes["failure_handler"])
+    if "scheduler" in changes:
+        values["scheduler_id"] = _scheduler_id(tx, workflow["id"], changes["scheduler"])
     if values:
         keep_fingerprints(tx, workflow["id"], job=row["id"])
         jobs.update(tx.db, row["id"], values)

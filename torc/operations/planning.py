@@ -24,6 +24,7 @@ from torc.operations.named_objects import checked
 from torc.operations.row_mapping import grow_version, workflow_row
 from torc.operations.stage_totals import demand_classes
 from torc.planning.demand import DemandPart, jobs_in, parts, sums
+from torc.planning.scheduler_types import SCHEDULER_TYPES, SchedulerType
 from torc.spec import model
 from torc.store import actions, demand, gates, named, workflows
 from torc.store.id_blocks import take_ids
@@ -99,9 +100,8 @@ def _mark(row: RowMapping, cells: Sequence[DemandCell]) -> str:
 def _schedulers(tx: Tx, workflow_id: int) -> tuple[dict[str, int], dict[str, int]]:
     """Return the schedulers of earlier plans, and those of the spec: name -> id."""
     planned, hand_written = dict[str, int](), dict[str, int]()
-    for scheduler in named.of_kind(tx.db, workflow_id, "slurm_scheduler"):
-        is_planned = loads(scheduler["fields"], {}).get("planned")
-        (planned if is_planned else hand_written)[scheduler["name"]] = scheduler["id"]
+    for scheduler in named.schedulers(tx.db, tx.dialect, workflow_id):
+        (planned if scheduler.fields.get("planned") else hand_written)[scheduler.name] = scheduler.id
     return planned, hand_written
 
 
@@ -130,7 +130,8 @@ def set_allocation_plan(tx: Tx, request: SetAllocationPlan) -> StoredPlan:
         raise Conflict(f"workflow {row['id']} has changed since this was planned", hint="plan again")
     _check(request)
     _drop_earlier(tx, row, left)
-    ids = _put_schedulers(tx, row["id"], request.schedulers)
+    of = SCHEDULER_TYPES[request.scheduler_type]
+    ids = _put_schedulers(tx, row["id"], of, request.schedulers)
     num_actions, num_bound = 0, 0
     position = actions.next_position(tx.db, row["id"])
     for scheduler in request.schedulers:
@@ -144,7 +145,9 @@ def set_allocation_plan(tx: Tx, request: SetAllocationPlan) -> StoredPlan:
             else parts(left.graph, jobs, scheduler.num_allocations, _MOST_PARTS)
         )
         for part in made:
-            _put_action(tx, row["id"], position + num_actions, scheduler, [left.ids[job] for job in part.jobs], part)
+            settings = _settings(of, scheduler, part)
+            waited_for = [left.ids[job] for job in part.jobs]
+            actions.insert_scheduling(tx.db, row["id"], position + num_actions, settings, waited_for)
             num_actions += 1
         if request.bind:
             bound = jobs_in(scheduler.cells, left.stage, left.requirement_of)
@@ -163,7 +166,7 @@ def _check(request: SetAllocationPlan) -> None:
     if len(set(names)) < len(names):
         raise Invalid("two planned schedulers have one name", hint="name each of them differently")
     for scheduler in request.schedulers:
-        checked(model.SlurmScheduler, name=scheduler.name, **scheduler.fields)
+        checked(model.SCHEDULER_MODELS[request.scheduler_type], name=scheduler.name, **scheduler.fields)
 
 
 def _drop_earlier(tx: Tx, row: RowMapping, left: _Left) -> None:
@@ -182,29 +185,27 @@ def _drop_earlier(tx: Tx, row: RowMapping, left: _Left) -> None:
             actions.skip(tx.db, row, action.id, "a plan took its place")
 
 
-def _put_schedulers(tx: Tx, workflow_id: int, schedulers: Sequence[PlannedScheduler]) -> dict[str, int]:
+def _put_schedulers(
+    tx: Tx, workflow_id: int, of: SchedulerType, schedulers: Sequence[PlannedScheduler]
+) -> dict[str, int]:
     _, taken = _schedulers(tx, workflow_id)
     first = take_ids(tx.db, "named", len(schedulers))
     made = {}
     for number, scheduler in enumerate(schedulers, first):
         if scheduler.name in taken:
-            raise Conflict(
-                f"the spec has a Slurm scheduler `{scheduler.name}`", hint="give the planned one another name"
-            )
-        named.insert_scheduler(tx.db, number, workflow_id, scheduler.name, {**scheduler.fields, "planned": True})
+            raise Conflict(f"the spec has a {of.noun} `{scheduler.name}`", hint="give the planned one another name")
+        named.insert_scheduler(tx.db, number, workflow_id, of, scheduler.name, {**scheduler.fields, "planned": True})
         made[scheduler.name] = number
     return made
 
 
-def _put_action(
-    tx: Tx, workflow_id: int, position: int, scheduler: PlannedScheduler, jobs: Sequence[int], part: DemandPart
-) -> None:
+def _settings(of: SchedulerType, scheduler: PlannedScheduler, part: DemandPart) -> dict[str, Any]:
+    """Return the settings of an action that asks for a part of the allocations."""
     settings = {
         "scheduler": scheduler.name,
-        "scheduler_type": "slurm",
+        "scheduler_type": of.name,
         "num_allocations": part.num_allocations,
         "start_one_worker_per_node": True,
         "max_parallel_jobs": scheduler.max_parallel_jobs,
     }
-    given = {key: value for key, value in settings.items() if value is not None}
-    actions.insert_scheduling(tx.db, workflow_id, position, given, jobs)
+    return {key: value for key, value in settings.items() if value is not None}

@@ -22,13 +22,19 @@ from torc.operations.named_objects import (
     part_row,
     update_part,
 )
+from torc.planning.scheduler_types import DEFAULT_TYPE, ROW_KINDS, SCHEDULER_TYPES
 from torc.spec import model
 from torc.store import attempts, jobs, requirements, spec_rows
+from torc.store.conditions import Conditions
 from torc.store.json_columns import loads
+from torc.store.named import OF_SCHEDULERS
 
 REQUIREMENT = ObjectKind("requirement", "resource requirement", "resource-requirements")
 HANDLER = ObjectKind("named", "failure handler", "failure-handlers", "failure_handler")
-SCHEDULER = ObjectKind("named", "Slurm scheduler", "slurm-schedulers", "slurm_scheduler")
+SCHEDULERS = {
+    each.name: ObjectKind("named", each.noun, each.commands, each.row_kind) for each in SCHEDULER_TYPES.values()
+}
+SLURM = SCHEDULERS["slurm"]
 
 
 # -- requirement classes ----------------------------------------------------------------------------------------
@@ -135,43 +141,71 @@ def delete_failure_handler(tx: Tx, request: api.DeleteFailureHandler) -> None:
     delete_part(tx, HANDLER, request.failure_handler_id, _jobs_with(tx, "failure_handler_id"))
 
 
+def _any_scheduler(row: RowMapping) -> api.WorkflowScheduler:
+    return api.WorkflowScheduler(
+        id=row["id"],
+        workflow_id=row["workflow_id"],
+        type=ROW_KINDS[row["kind"]].name,
+        name=row["name"],
+        fields=loads(row["fields"], {}),
+    )
+
+
+@answers(api.ListSchedulers)
+def list_schedulers(tx: Tx, request: api.ListSchedulers) -> Page[api.WorkflowScheduler]:
+    """List schedulers of all types."""
+    of_any = ObjectKind("named", DEFAULT_TYPE.noun, DEFAULT_TYPE.commands)
+    rows, cursor = page_of(tx, of_any, request, Conditions(f"t.kind {OF_SCHEDULERS}"))
+    return Page(items=[_any_scheduler(row) for row in rows], cursor=cursor)
+
+
+@answers(api.UpdateScheduler)
+def update_scheduler(tx: Tx, request: api.UpdateScheduler) -> api.WorkflowScheduler:
+    """Replace the fields of a scheduler, whatever its type."""
+    found = part_row(tx, ObjectKind("named", DEFAULT_TYPE.noun, DEFAULT_TYPE.commands), request.scheduler_id)
+    of = ROW_KINDS.get(found["kind"], DEFAULT_TYPE)  # what is no scheduler is not found among those of that type
+    row = locked_part(tx, SCHEDULERS[of.name], request.scheduler_id)
+    update_part(tx, SCHEDULERS[of.name], row, _fields(model.SCHEDULER_MODELS[of.name], row["name"], request.fields))
+    return _any_scheduler(part_row(tx, SCHEDULERS[of.name], row["id"]))
+
+
 @answers(api.ListSlurmSchedulers)
 def list_slurm_schedulers(tx: Tx, request: api.ListSlurmSchedulers) -> Page[api.SlurmScheduler]:
     """List Slurm schedulers."""
-    rows, cursor = page_of(tx, SCHEDULER, request)
+    rows, cursor = page_of(tx, SLURM, request)
     return Page(items=[_scheduler(row) for row in rows], cursor=cursor)
 
 
 @answers(api.GetSlurmScheduler)
 def get_slurm_scheduler(tx: Tx, request: api.GetSlurmScheduler) -> api.SlurmScheduler:
     """Get one Slurm scheduler."""
-    return _scheduler(part_row(tx, SCHEDULER, request.slurm_scheduler_id))
+    return _scheduler(part_row(tx, SLURM, request.slurm_scheduler_id))
 
 
 @answers(api.CreateSlurmScheduler)
 def create_slurm_scheduler(tx: Tx, request: api.CreateSlurmScheduler) -> api.SlurmScheduler:
     """Add a Slurm scheduler."""
     fields = _fields(model.SlurmScheduler, request.name, request.fields)
-    number = insert_part(tx, SCHEDULER, request.workflow_id, request.name, fields)
+    number = insert_part(tx, SLURM, request.workflow_id, request.name, fields)
     return get_slurm_scheduler(tx, api.GetSlurmScheduler(slurm_scheduler_id=number))
 
 
 @answers(api.UpdateSlurmScheduler)
 def update_slurm_scheduler(tx: Tx, request: api.UpdateSlurmScheduler) -> api.SlurmScheduler:
     """Replace the fields of a Slurm scheduler."""
-    row = locked_part(tx, SCHEDULER, request.slurm_scheduler_id)
-    update_part(tx, SCHEDULER, row, _fields(model.SlurmScheduler, row["name"], request.fields))
+    row = locked_part(tx, SLURM, request.slurm_scheduler_id)
+    update_part(tx, SLURM, row, _fields(model.SlurmScheduler, row["name"], request.fields))
     return get_slurm_scheduler(tx, api.GetSlurmScheduler(slurm_scheduler_id=row["id"]))
 
 
 @answers(api.DeleteSlurmScheduler)
 def delete_slurm_scheduler(tx: Tx, request: api.DeleteSlurmScheduler) -> None:
     """Delete a Slurm scheduler that no job or action uses."""
-    row = locked_part(tx, SCHEDULER, request.slurm_scheduler_id)
+    row = locked_part(tx, SLURM, request.slurm_scheduler_id)
     for action in spec_rows.actions(tx.db, tx.dialect, row["workflow_id"]):
         if action.settings.get("scheduler") == row["name"]:
             raise Conflict(
                 f"Slurm scheduler `{row['name']}` is used by action {action.position + 1} of the workflow",
                 hint="bring in a spec without it: torc workflows reinitialize --spec SPEC",
             )
-    delete_part(tx, SCHEDULER, request.slurm_scheduler_id, _jobs_with(tx, "scheduler_id"))
+    delete_part(tx, SLURM, request.slurm_scheduler_id, _jobs_with(tx, "scheduler_id"))

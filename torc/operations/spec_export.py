@@ -9,6 +9,7 @@ from typing import Any
 from torc.api.transfer import ExportSpec, SpecText
 from torc.operations.dispatch import Tx, answers
 from torc.operations.row_mapping import classes_of, workflow_row
+from torc.planning.scheduler_types import ROW_KINDS
 from torc.spec import model
 from torc.spec.plan import JOB_FIELDS, JOB_TEXTS
 from torc.spec.writer import write_spec
@@ -36,7 +37,7 @@ def export_spec(tx: Tx, request: ExportSpec) -> SpecText:
             ("user_data", [_user_data(item) for item in shared.user_data.values()]),
             ("resource_requirements", shared.requirements),
             ("failure_handlers", shared.named["failure_handler"]),
-            ("slurm_schedulers", shared.named["slurm_scheduler"]),
+            *((each.spec_field, shared.named[kind]) for kind, each in ROW_KINDS.items()),
             ("actions", _actions(tx, row["id"])),
         )
         if values

@@ -23,6 +23,7 @@ from torc.operations.runs import end_runners
 from torc.operations.sliced_storage import check_quota, contradiction, loads
 from torc.operations.stage_totals import keep_stages
 from torc.operations.transaction import ReservedIds
+from torc.planning.scheduler_types import ROW_KINDS
 from torc.store import jobs, workflows
 from torc.store.export_rows import BY_REFERENCE, kept, key_types, rows_after
 from torc.store.id_blocks import take_ids
@@ -274,7 +275,7 @@ def _occasion(old: str, new_ids: _NewIds) -> str:
 
 #: fields of events that hold ids, and of what
 _IN_EVENTS: Mapping[str, str] = {"runner_id": "runner", "action_id": "action"}
-_OF_PARTS = {"failure_handler": "named", "slurm_scheduler": "named", "remote_worker": "named"}
+_OF_PARTS = dict.fromkeys(("failure_handler", *ROW_KINDS, "remote_worker"), "named")
 
 
 def _event_data(kind: str, data: Mapping[str, Any], new_ids: _NewIds) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from torc.operations.row_mapping import (
     workflows_of,
 )
 from torc.operations.users import account_named
+from torc.planning.scheduler_types import SCHEDULER_TYPES
 from torc.spec import model
 from torc.store import runners as runner_rows
 from torc.store import users as user_rows
@@ -40,7 +41,7 @@ from torc.store.workflows import WorkflowFilter
 
 #: fields of a spec that are kept as settings and that may be changed later
 SETTINGS = (
-    "slurm_defaults",
+    *(each.defaults_field for each in SCHEDULER_TYPES.values()),
     "resource_monitor",
     "use_pending_failed",
     "jobs_sort_method",

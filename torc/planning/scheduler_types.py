@@ -58,6 +58,11 @@ SCHEDULER_TYPES: Mapping[str, SchedulerType] = {
 DEFAULT_TYPE = next(iter(SCHEDULER_TYPES.values()))
 ROW_KINDS: Mapping[str, SchedulerType] = {each.row_kind: each for each in SCHEDULER_TYPES.values()}
 
+#: the logs of allocations, as patterns of file names
+ALLOCATION_LOGS = tuple(f"{each.log_prefix}*" for each in SCHEDULER_TYPES.values())
+#: what messages call what a job names, where they cannot know its type
+SCHEDULER_NOUN = " or ".join(each.noun for each in SCHEDULER_TYPES.values())
+
 
 def is_in_allocation(runner_kind: str) -> bool:
     """Return whether runners of a kind are in allocations, which end at a known time."""

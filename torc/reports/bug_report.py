@@ -28,6 +28,7 @@ from torc.api.jobs import Job, ListJobs
 from torc.api.pagination import items_of
 from torc.api.runs import ListResults
 from torc.api.workflows import CheckWorkflow, Workflow
+from torc.planning.scheduler_types import ALLOCATION_LOGS, SCHEDULER_TYPES
 from torc.redaction import redact, redact_json
 from torc.reports.html import iso
 from torc.reports.log_files import LogPath, end_of, named, of_attempt
@@ -38,7 +39,12 @@ FORMAT, VERSION = "torc-bundle", 1
 _MOST_EVENTS, _MOST_RESULTS = 20_000, 10_000
 _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
 _OF_DEVELOPERS = re.compile(r"extra == .(dev|docs)\b")
-_SHOWN_VARIABLES = ("TORC_", "SLURM_", "OMP_", "CUDA_VISIBLE_DEVICES")
+_SHOWN_VARIABLES = (
+    "TORC_",
+    *(each.variables[0] for each in SCHEDULER_TYPES.values()),
+    "OMP_",
+    "CUDA_VISIBLE_DEVICES",
+)
 _README = """\
 This is what Torc knows of one workflow, for a bug report. manifest.json lists the files.
 
@@ -238,7 +244,7 @@ def _add_logs(subject: BundleSubject, jobs: Sequence[Job], limits: BundleLimits,
 def _around(subject: BundleSubject) -> Iterator[LogPath]:
     """Yield the logs of runners, workers, allocations and actions."""
     for folder in subject.folders:
-        for pattern in ("*.log", "slurm_output_*", "job_stdio/action_*"):
+        for pattern in ("*.log", *ALLOCATION_LOGS, "job_stdio/action_*"):
             yield from (named(path) for path in folder.glob(pattern))  # what is a link or no file is not read
 
 

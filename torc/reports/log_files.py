@@ -17,10 +17,11 @@ from torc.api.jobs import Job
 from torc.api.provenance import GetProvenance
 from torc.api.runs import ListResults
 from torc.api.workflows import Workflow
+from torc.planning.scheduler_types import SCHEDULER_TYPES, SchedulerName
 from torc.runner import tail
 from torc.runner.tail import FileTail
 
-Kind = Literal["job", "runner", "worker", "slurm", "action", "other"]
+Kind = Literal["job", "runner", "worker", SchedulerName, "action", "other"]
 #: what is read of the end of a log
 END_BYTES = 256 << 10
 #: the lines before are counted in files up to this size
@@ -29,7 +30,7 @@ _JOB = re.compile(r"job_wf(?P<workflow>\d+)_j(?P<job>\d+)_r(?P<run>\d+)_a(?P<att
 _OTHERS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("runner", re.compile(r"job_runner_.+_wf(?P<workflow>\d+)_r\d+\.log")),
     ("worker", re.compile(r"torc_worker_wf(?P<workflow>\d+)_.+\.log")),
-    ("slurm", re.compile(r"slurm_output_wf(?P<workflow>\d+)_.+\.[oe]")),
+    *((each.name, re.compile(each.log_prefix + r"wf(?P<workflow>\d+)_.+\.[oe]")) for each in SCHEDULER_TYPES.values()),
     ("action", re.compile(r"action_wf(?P<workflow>\d+)_.+\.[oe]")),
 )
 _LOG_SUFFIXES = frozenset({".log", ".out", ".err", ".o", ".e", ".txt", ".stderr", ".stdout"})

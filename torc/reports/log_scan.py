@@ -19,6 +19,7 @@ from torc.api.runs import ListResults, Result
 from torc.api.workflows import Workflow
 from torc.failures.categories import Category
 from torc.failures.diagnosis import AttemptFacts, Diagnosis, Log, bounds_of, diagnose
+from torc.planning.scheduler_types import ALLOCATION_LOGS, SCHEDULER_TYPES
 from torc.reports.log_files import LogPath, end_of, named, of_attempt, walk
 from torc.workflow.resources import ResourceRequest
 from torc.workflow.states import ENDED_BADLY
@@ -102,7 +103,7 @@ def of_folder(folder: Path) -> LogScan:
 
 def _of_other(log: LogPath, folder: Path) -> Finding | None:
     found = _diagnosed(AttemptFacts(command=""), [log], folder)
-    what = "a log" if log.kind == "other" else f"log of {'a ' if log.kind != 'slurm' else ''}{log.kind}"
+    what = "a log" if log.kind == "other" else f"log of {'' if log.kind in SCHEDULER_TYPES else 'a '}{log.kind}"
     return Finding(what, None, found, (log.path,)) if _is_sure(found) else None
 
 
@@ -204,7 +205,11 @@ def _here(folders: Sequence[Path]) -> Path:
 def _others(folders: Sequence[Path], workflow_id: int) -> Iterator[LogPath]:
     """Yield the logs of runners and allocations, which lie beside the folder of those of jobs."""
     for folder in folders:
-        for path in sorted(path for pattern in ("*.log", "slurm_output_*") for path in folder.glob(pattern)):
+        for path in sorted(path for pattern in ("*.log", *ALLOCATION_LOGS) for path in folder.glob(pattern)):
             log = named(path)
-            if log.kind in {"runner", "worker", "slurm"} and log.workflow == workflow_id and not path.is_symlink():
+            if (
+                log.kind in {"runner", "worker", *SCHEDULER_TYPES}
+                and log.workflow == workflow_id
+                and not path.is_symlink()
+            ):
                 yield log

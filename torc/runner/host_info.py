@@ -14,12 +14,14 @@ from pathlib import Path
 
 from torc import __version__
 from torc.api.provenance import Environment, Surroundings
+from torc.planning.scheduler_types import SCHEDULER_TYPES
 
 #: these differ from login to login, or from job to job of a cluster, and change nothing that programs compute
 _PASSING = re.compile(
     r"(_|PWD|OLDPWD|SHLVL|SHELL_SESSION_ID|WINDOWID|DISPLAY|WAYLAND_DISPLAY|COLUMNS|LINES|TERM|TERM_.*|COLORTERM|COLORFGBG|TTY|"
     r"TMUX.*|STY|SSH_.*|XDG_(SESSION|RUNTIME|SEAT|VTNR).*|DBUS_.*|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_.*|MEMORY_PRESSURE_.*|"
-    r"SLURM_.*|SLURMD_.*|SBATCH_.*|SRUN_.*|PMI.*|TORC_.*|LS_COLORS|PS1|PROMPT.*|HISTFILE|HISTSIZE|MAIL|LOGNAME|KRB5CCNAME|"
+    + "".join(f"{prefix}.*|" for each in SCHEDULER_TYPES.values() for prefix in each.variables)
+    + r"PMI.*|TORC_.*|LS_COLORS|PS1|PROMPT.*|HISTFILE|HISTSIZE|MAIL|LOGNAME|KRB5CCNAME|"
     r"TMPDIR|CUDA_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|ROCR_VISIBLE_DEVICES|PYTEST_.*|COVERAGE_.*)"
 )
 _MOST_PACKAGES = 2000

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from torc.planning.scheduler_types import SCHEDULER_TYPES
 from torc.spec.plan import JOB_TEXTS, USER_DATA_MARK, Plan, PlannedJob
 from torc.units import human_bytes, human_duration
 from torc.workflow.executable_content import (
@@ -21,7 +22,7 @@ from torc.workflow.executable_content import (
 from torc.workflow.resources import ResourceRequest
 
 #: settings that say how jobs are executed: containers, sbatch options and whatever else a spec can say there
-EXECUTING_SETTINGS = ("execution", "slurm_defaults")
+EXECUTING_SETTINGS = ("execution", *(each.defaults_field for each in SCHEDULER_TYPES.values()))
 
 
 def parts_of(texts: Mapping[str, str | None], env: Parts) -> Parts:
@@ -108,10 +109,11 @@ def content_of_plan(plan: Plan) -> ExecutableContent:
         for name in EXECUTING_SETTINGS
         if plan.settings.get(name)
     ]
-    for noun, things in (("failure handler", plan.failure_handlers), ("Slurm scheduler", plan.schedulers)):
-        shared += [
-            SharedExecutable(f"{noun} {visible(thing.name)}", tuple(fields_of(dict(thing.fields)))) for thing in things
-        ]
+    named = [("failure handler", each) for each in plan.failure_handlers]
+    named += [(SCHEDULER_TYPES[each.type].noun, each) for each in plan.schedulers]
+    shared += [
+        SharedExecutable(f"{noun} {visible(thing.name)}", tuple(fields_of(dict(thing.fields)))) for noun, thing in named
+    ]
     counts = Counter(job.requirement for job in plan.jobs)
     asked = [
         RequestedResources(class_in_words(plan.requirements[at].name, plan.requirements[at].request), counts[at])

@@ -13,6 +13,7 @@ from typing import Any
 
 import ckdl
 
+from torc.planning.scheduler_types import SCHEDULER_TYPES
 from torc.spec.diagnostics import Span
 from torc.spec.document import MAX_DEPTH, Document, Lines, Path
 from torc.spec.kdl_positions import KdlNode, imbalance, long_number, open_braces, places
@@ -25,7 +26,7 @@ _TOP = {
     "user_data": ("user_data", "named"),
     "resource_requirements": ("resource_requirements", "named"),
     "failure_handler": ("failure_handlers", "named"),
-    "slurm_scheduler": ("slurm_schedulers", "named"),
+    **{each.row_kind: (each.spec_field, "named") for each in SCHEDULER_TYPES.values()},
     "action": ("actions", "object"),
 }
 _SINGULAR = {
@@ -52,7 +53,7 @@ _LISTS = {
     "jobs",
 }
 _OBJECTS = {"resource_requirements", "resource_monitor"}
-_MAPS = {"parameters", "env", "slurm_defaults", "metadata"}
+_MAPS = {"parameters", "env", "metadata", *(each.defaults_field for each in SCHEDULER_TYPES.values())}
 
 #: ckdl takes time that grows with the square of the digits of a number, and lets nothing else run meanwhile
 _MOST_DIGITS = 4000

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from torc.planning.scheduler_types import SCHEDULER_TYPES
 from torc.spec.formats import SCHEMA_FILE
 
 #: field -> KDL node of each of its items
@@ -16,11 +17,11 @@ _NODES = {
     "user_data": "user_data",
     "resource_requirements": "resource_requirements",
     "failure_handlers": "failure_handler",
-    "slurm_schedulers": "slurm_scheduler",
+    **{each.spec_field: each.row_kind for each in SCHEDULER_TYPES.values()},
     "actions": "action",
 }
 _IN_ACTION = {"commands": "command", "jobs": "job"}
-_MAPS = {"parameters", "env", "slurm_defaults", "metadata"}
+_MAPS = {"parameters", "env", "metadata", *(each.defaults_field for each in SCHEDULER_TYPES.values())}
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 _WORDS = {"true", "false", "null", "inf", "nan"}
 

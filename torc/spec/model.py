@@ -6,6 +6,7 @@ Torc accepts. Rules about several objects (names, dependencies, parameters) are 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,7 +22,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from torc.failures.categories import Category
-from torc.planning.sbatch_options import REFUSED, problem_of
+from torc.planning.sbatch_options import REFUSED, problem_in, problem_of
+from torc.planning.scheduler_types import SchedulerName
 
 _NUMBER = r"[0-9]{1,19}(\.[0-9]{1,9})?"
 _ISO = (
@@ -289,7 +291,15 @@ class PlanOptions(Part):
     max_nodes: Positive | None = Field(None, description="Most nodes at once.")
 
 
-class SlurmScheduler(Part):
+class SchedulerPart(Part):
+    """An allocation to request, whatever the batch scheduler."""
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return what the scheduler would not accept: the field, and what is wrong with it."""
+        return []
+
+
+class SlurmScheduler(SchedulerPart):
     """A Slurm allocation to request."""
 
     name: Name = Field(description="Name by which jobs and actions refer to it.")
@@ -316,6 +326,15 @@ class SlurmScheduler(Part):
         None, description="The options of `torc submit` for this plan; replanning keeps them."
     )
 
+    def problems(self) -> list[tuple[str, str]]:
+        """Read `extra` as sbatch does."""
+        problem = problem_in(self.extra or "")
+        return [] if problem is None else [("extra", problem)]
+
+
+#: by the type of scheduler; specs list them in `{type}_schedulers`
+SCHEDULER_MODELS: Mapping[str, type[SchedulerPart]] = {"slurm": SlurmScheduler}
+
 
 class Action(Part):
     """Something to do when an event occurs."""
@@ -335,7 +354,7 @@ class Action(Part):
     )
     commands: list[Command] = Field([], description="Shell commands for `run_commands`.")
     scheduler: Name | None = Field(None, description="Name of the Slurm scheduler for `schedule_nodes`.")
-    scheduler_type: Literal["slurm", "local"] | None = Field(None, description="Kind of the scheduler.")
+    scheduler_type: Literal[SchedulerName, "local"] | None = Field(None, description="Kind of the scheduler.")
     num_allocations: Positive = Field(1, description="Number of allocations to submit.")
     start_one_worker_per_node: bool = Field(False, description="Start one runner on each node of an allocation.")
     max_parallel_jobs: Positive | None = Field(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from torc.planning.scheduler_types import ROW_KINDS, SchedulerName
 from torc.workflow.resources import ResourceRequest
 
 USER_DATA_MARK = "\x00"
@@ -122,10 +123,16 @@ class PlannedAction:
 
 @dataclass(frozen=True, slots=True)
 class NamedObject:
-    """A thing that later work acts on, kept as the spec gave it: failure handler, Slurm scheduler."""
+    """A thing that later work acts on, kept as the spec gave it: failure handler, or scheduler of some type."""
 
+    kind: str  # failure_handler, slurm_scheduler ...: as it is stored
     name: str
     fields: Mapping[str, Any]
+
+    @property
+    def type(self) -> SchedulerName:
+        """The batch scheduler that a scheduler is of."""
+        return ROW_KINDS[self.kind].name
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +159,7 @@ class Plan:
     #: how many jobs each of the spec's jobs became, in its order
     job_counts: Sequence[int] = ()
     #: the workflow's remaining fields by their names in the spec (use_pending_failed, jobs_sort_method, enforce_memory,
-    #: execution, compute_node_*, resource_monitor, slurm_defaults); those that the spec left out are absent
+    #: execution, compute_node_*, resource_monitor, slurm_defaults ...); those that the spec left out are absent
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from torc.store.dialect import Dialect
+from torc.store.named import OF_SCHEDULERS
 from torc.workflow.packing import Candidate, SortMethod, how_many_fit, may_wait, offer_key, pack_sorted
 from torc.workflow.resources import Capacity, Pool, ResourceRequest
 
@@ -35,7 +36,7 @@ def _classes(tables: str, bound: str, scheduler: str) -> str:
 
 _UNBOUND = _classes("requirement r WHERE r.workflow_id = :workflow_id", "IS NULL", "NULL")
 _BOUND = _classes(
-    "named s CROSS JOIN requirement r WHERE s.workflow_id = :workflow_id AND s.kind = 'slurm_scheduler' "
+    f"named s CROSS JOIN requirement r WHERE s.workflow_id = :workflow_id AND s.kind {OF_SCHEDULERS} "
     "AND r.workflow_id = :workflow_id AND (:all_schedulers OR s.name = :scheduler)",
     "= s.id",
     "s.id",

@@ -1,18 +1,39 @@
-"""Rows of `named`: failure handlers, Slurm schedulers and remote workers, by kind."""
+"""Rows of `named`: failure handlers, remote workers, and schedulers, of a kind for each type of batch scheduler."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, text
 
+from torc.planning.scheduler_types import ROW_KINDS, SchedulerType
 from torc.store import rows
 from torc.store.dialect import Dialect
 from torc.store.json_columns import loads
 
 _OF_KIND = text("SELECT * FROM named WHERE workflow_id = :id AND kind = :kind ORDER BY id")
+#: the condition that a row is of a batch scheduler, after its column `kind`
+OF_SCHEDULERS = "IN (" + ", ".join(f"'{kind}'" for kind in ROW_KINDS) + ")"
+_SCHEDULERS = f"SELECT id, kind, name, fields FROM named WHERE workflow_id = :id AND kind {OF_SCHEDULERS} ORDER BY id"
+
+
+class StoredScheduler(NamedTuple):
+    """An allocation to ask for, as the spec of a workflow describes it."""
+
+    id: int
+    type: SchedulerType
+    name: str
+    fields: Mapping[str, Any]
+
+
+def schedulers(db: Connection, dialect: Dialect, workflow_id: int) -> list[StoredScheduler]:
+    """Return the schedulers of a workflow, of all types."""
+    return [
+        StoredScheduler(number, ROW_KINDS[kind], name, loads(fields, {}))
+        for number, kind, name, fields in dialect.fetch(db, _SCHEDULERS, {"id": workflow_id})
+    ]
 
 
 def of_kind(db: Connection, workflow_id: int, kind: str) -> Sequence[RowMapping]:
@@ -27,12 +48,14 @@ def fields_of(db: Connection, dialect: Dialect, number: int) -> dict[str, Any]:
     return fields
 
 
-def insert_scheduler(db: Connection, number: int, workflow_id: int, name: str, fields: Mapping[str, Any]) -> None:
-    """Add a Slurm scheduler under an id that was taken for it."""
+def insert_scheduler(
+    db: Connection, number: int, workflow_id: int, of: SchedulerType, name: str, fields: Mapping[str, Any]
+) -> None:
+    """Add a scheduler under an id that was taken for it."""
     values = {
         "id": number,
         "workflow_id": workflow_id,
-        "kind": "slurm_scheduler",
+        "kind": of.row_kind,
         "name": name,
         "fields": json.dumps(fields),
     }

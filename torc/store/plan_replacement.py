@@ -18,6 +18,7 @@ from torc.spec.plan import Plan
 from torc.store.dialect import Dialect
 from torc.store.id_blocks import take_ids
 from torc.store.json_columns import loads
+from torc.store.named import OF_SCHEDULERS, schedulers
 from torc.store.plan_rows import (
     JOB_COLUMNS,
     PlanIds,
@@ -109,9 +110,17 @@ def ids_for(db: Connection, dialect: Dialect, workflow_id: int, plan: Plan, stor
         user_data=of("user_data", plan.user_data),
         requirements=of("requirement", plan.requirements),
         handlers=of("named", plan.failure_handlers, "failure_handler"),
-        schedulers=of("named", plan.schedulers, "slurm_scheduler"),
+        schedulers=_scheduler_ids(db, dialect, workflow_id, plan),
         actions=new_ids(db, "action", len(plan.actions)),
     )
+
+
+def _scheduler_ids(db: Connection, dialect: Dialect, workflow_id: int, plan: Plan) -> list[int]:
+    known = {(each.type.name, each.name): each.id for each in schedulers(db, dialect, workflow_id)}
+    wanted = [(each.type, each.name) for each in plan.schedulers]
+    new = [key for key in wanted if key not in known]
+    added = dict(zip(new, new_ids(db, "named", len(new)), strict=True))
+    return [known[key] if key in known else added[key] for key in wanted]
 
 
 def _numbers(db: Connection, table: str, names: Sequence[str], known: Mapping[str, int]) -> list[int]:
@@ -241,7 +250,7 @@ def remove_unused(db: Connection, dialect: Dialect, ids: PlanIds) -> None:
         ("requirement", ids.requirements),
         ("named", [*ids.handlers, *ids.schedulers]),
     ):
-        of_specs = " AND kind IN ('failure_handler', 'slurm_scheduler')" if table == "named" else ""
+        of_specs = f" AND (kind = 'failure_handler' OR kind {OF_SCHEDULERS})" if table == "named" else ""
         db.execute(
             text(f"DELETE FROM {table} WHERE workflow_id = :id AND id NOT IN {dialect.id_list}{of_specs}"),
             {"id": ids.workflow, "ids": dialect.ids(kept)},

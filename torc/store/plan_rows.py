@@ -142,15 +142,12 @@ def shared_rows(plan: Plan, ids: PlanIds) -> Iterator[Batch]:
             for number, item in zip(ids.requirements, plan.requirements, strict=True)
         ],
     )
-    for kind, numbers, items in (
-        ("failure_handler", ids.handlers, plan.failure_handlers),
-        ("slurm_scheduler", ids.schedulers, plan.schedulers),
-    ):
+    for numbers, items in ((ids.handlers, plan.failure_handlers), (ids.schedulers, plan.schedulers)):
         yield Batch(
             "named",
             ("id", "workflow_id", "kind", "name", "fields"),
             [
-                (number, workflow, kind, item.name, json.dumps(dict(item.fields)))
+                (number, workflow, item.kind, item.name, json.dumps(dict(item.fields)))
                 for number, item in zip(numbers, items, strict=True)
             ],
         )

@@ -130,13 +130,13 @@ class RequirementRow(SQLModel, table=True):
 
 
 class NamedRow(SQLModel, table=True):
-    """Failure handlers, Slurm schedulers, machines for workers: a kind, a name, and the fields as the spec gave them."""
+    """Failure handlers, schedulers, machines for workers: a kind, a name, and the fields as the spec gave them."""
 
     __tablename__ = "named"
     __table_args__ = (Index("named_name", "workflow_id", "kind", "name", unique=True),)
     id: int = id_column()
     workflow_id: int = reference("workflow.id")
-    kind: str  # failure_handler | slurm_scheduler | remote_worker
+    kind: str  # failure_handler | remote_worker | slurm_scheduler, and so on for each batch scheduler
     name: str = text_column(nullable=False)
     fields: dict[str, Any] = json_column()
 

@@ -9,8 +9,8 @@ import pytest
 from tests.support.program import Program
 from tests.support.slurm import Slurm
 from tests.support.wait import wait_until
+from torc.schedulers.logs import last_lines, read_logs
 from torc.schedulers.slurm.efficiency import efficiencies
-from torc.schedulers.slurm.logs import last_lines, read_logs
 from torc.schedulers.slurm.output_parser import parse_sacct
 
 SPEC = """

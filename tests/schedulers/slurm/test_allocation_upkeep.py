@@ -19,9 +19,9 @@ from torc.api.runs import StartRun
 from torc.api.workflows import CreateWorkflow
 from torc.client.embedded import Embedded
 from torc.schedulers.autoscaling import Autoscaler
-from torc.schedulers.slurm.backend import SlurmBackend
 from torc.schedulers.follow import Follower
 from torc.schedulers.polling import PollPace, poll
+from torc.schedulers.slurm.backend import SlurmBackend
 
 pytestmark = pytest.mark.slow
 QUICK = [{"name": "quick", "num_cpus": 1, "memory": "50m", "runtime": "PT1M"}]

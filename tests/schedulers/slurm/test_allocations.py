@@ -16,16 +16,16 @@ from torc.api.allocations import Allocation, GetAllocation, ListAllocations, Lis
 from torc.api.runs import ListResults, RegisterRunner, StartRun
 from torc.client.embedded import Embedded
 from torc.errors import Unavailable
-from torc.schedulers.base import OpenAllocation
-from torc.schedulers.slurm import commands
 from torc.schedulers.autoscaling import StrandedJobs
-from torc.schedulers.slurm.backend import SlurmBackend
+from torc.schedulers.base import OpenAllocation
 from torc.schedulers.follow import Follower
 from torc.schedulers.polling import PollPace, poll
-from torc.schedulers.request import AllocationRequest
+from torc.schedulers.slurm import commands
+from torc.schedulers.slurm.backend import SlurmBackend
+from torc.schedulers.slurm.request import SlurmRequest
 from torc.schedulers.submission import cancel, new_allocation, submit
 
-SMALL = AllocationRequest("sweep", 600, cpus_per_node=1, memory_bytes_per_node=100 << 20)
+SMALL = SlurmRequest("sweep", 600, cpus_per_node=1, memory_bytes_per_node=100 << 20)
 #: waits for ever: a partition of it has no room for a second one
 HOLD = "#!/bin/sh\nexec sleep 600\n"
 
@@ -42,7 +42,7 @@ class Here:
             1, (str(hold),), str(folder), str(folder), {"TORC_DB": str(folder / "torc.db")}, patience=2.0
         )
 
-    def ask(self, number: int, *requests: AllocationRequest) -> list[Allocation]:
+    def ask(self, number: int, *requests: SlurmRequest) -> list[Allocation]:
         self.torc.send(StartRun(workflow_id=number))
         return submit(self.torc, number, requests or [SMALL], self.slurm)
 
@@ -87,7 +87,7 @@ def here(slurm: RealCluster, sqlite_file: Path, tmp_path: Path) -> Any:
 def test_from_the_submission_to_the_end_with_few_commands(here: Here, slurm: RealCluster) -> None:
     number = workflow(here.torc, "a")
     made = here.ask(number, SMALL, SMALL)
-    refused = here.ask(number, AllocationRequest("bad", 600, partition="no such one"))[0]
+    refused = here.ask(number, SlurmRequest("bad", 600, partition="no such one"))[0]
     assert refused.cluster_state == "NOT_SUBMITTED" and "partition" in (refused.reason or "").lower()
     for item in made:
         here.until(item, "RUNNING")

@@ -19,10 +19,10 @@ from torc.api.allocations import CancelAllocations, RecordAllocations
 from torc.errors import Invalid, Unavailable
 from torc.planning.allocations import NOT_SUBMITTED, AllocationState, phase_of
 from torc.schedulers.base import OpenAllocation
+from torc.schedulers.polling import poll
 from torc.schedulers.slurm import commands, queries
 from torc.schedulers.slurm.backend import SlurmBackend as OnCluster
-from torc.schedulers.polling import poll
-from torc.schedulers.request import AllocationRequest
+from torc.schedulers.slurm.request import SlurmRequest
 from torc.schedulers.submission import new_allocation, submit_recorded
 
 LONG = 120.0  # patience that no test uses up
@@ -185,7 +185,7 @@ def test_what_was_submitted_to_another_cluster_and_not_reported_is_found_there(
 ) -> None:
     torc = open_sqlite(sqlite_file, programs)
     number = workflow(torc, "a")
-    asking = [new_allocation(AllocationRequest("a", 600, **asked))]
+    asking = [new_allocation(SlurmRequest("a", 600, **asked))]
     mark = torc.send(RecordAllocations(workflow_id=number, allocations=asking))[0].mark  # and killed after sbatch
     times = "2026-11-26T10:00:00|2026-11-26T10:01:00|2026-11-26T11:01:00"
     row = f"12|12|RUNNING|None|n1|1|short|a|u|{times}|1:00:00|0:10|1|sweep.{mark}"
@@ -204,7 +204,7 @@ def test_what_may_be_on_a_cluster_that_gives_no_answer_is_neither_submitted_agai
 ) -> None:
     torc = open_sqlite(sqlite_file, programs)
     number = workflow(torc, "a")
-    asking = [new_allocation(AllocationRequest("a", 600, options=(("clusters", "east"),)))]
+    asking = [new_allocation(SlurmRequest("a", 600, options=(("clusters", "east"),)))]
     made = torc.send(RecordAllocations(workflow_id=number, allocations=asking))
     monkeypatch.setattr("torc.schedulers.polling.SURELY_NOT_SECONDS", 0.0)
     monkeypatch.setattr("torc.planning.allocations._FORGOTTEN_SUBMITTING", 0.0)
@@ -226,7 +226,7 @@ def test_of_two_followers_that_submit_the_same_one_cancels_its_own(programs: Pat
     put(programs, "scancel", 'echo "$@" >> "${0%/*}/cancelled"')
     torc = open_sqlite(sqlite_file, programs)
     number = workflow(torc, "a")
-    asked = [new_allocation(AllocationRequest("a", 600))]
+    asked = [new_allocation(SlurmRequest("a", 600))]
     recorded = torc.send(RecordAllocations(workflow_id=number, allocations=asked))  # as both have read it
     found = [submit_recorded(torc, recorded, OnCluster(output_dir=str(programs)))[0].cluster_job_id for _ in range(2)]
     torc.close()

@@ -19,13 +19,14 @@ from torc.api.runs import NodeCapacity, RegisterRunner, StartRun
 from torc.client.embedded import Embedded
 from torc.planning.reserve import memory_for_jobs
 from torc.schedulers.autoscaling import stranded_of
-from torc.schedulers.slurm.discovery import cluster_from
 from torc.schedulers.follow import as_submitted
-from torc.schedulers.slurm.output_parser import parse_scontrol
 from torc.schedulers.partition_choice import default_memory
 from torc.schedulers.partitions import Cluster
-from torc.schedulers.request import AllocationRequest
 from torc.schedulers.resubmission import WaitingGroup
+from torc.schedulers.slurm.backend import SlurmBackend
+from torc.schedulers.slurm.discovery import cluster_from
+from torc.schedulers.slurm.output_parser import parse_scontrol
+from torc.schedulers.slurm.request import SlurmRequest
 from torc.schedulers.submission import new_allocation
 from torc.schedulers.unfit_jobs import unfit_jobs
 from torc.workflow.resources import ResourceRequest
@@ -37,7 +38,7 @@ PartitionName=plain Default=YES MaxTime=UNLIMITED OverSubscribe=NO State=UP DefM
 PartitionName=own Default=NO MaxTime=UNLIMITED OverSubscribe=NO State=UP DefMemPerCPU=300
 PartitionName=node Default=NO MaxTime=UNLIMITED OverSubscribe=NO State=UP DefMemPerNode=900
 """
-ASKED = AllocationRequest(name="x", scheduler="x", walltime_seconds=3600, cpus_per_node=2)
+ASKED = SlurmRequest(name="x", scheduler="x", walltime_seconds=3600, cpus_per_node=2)
 
 
 def _cluster(**config: str) -> Cluster:
@@ -67,7 +68,7 @@ def test_where_the_cluster_has_no_default_nothing_is_assumed() -> None:
     assert default_memory(ASKED, _cluster(DefMemPerNode="UNLIMITED")) is None
 
 
-def _submitted(mib: int, **changes: Any) -> tuple[AllocationRequest, int, str | None]:
+def _submitted(mib: int, **changes: Any) -> tuple[SlurmRequest, int, str | None]:
     waiting = [WaitingGroup(None, 3, ResourceRequest(num_cpus=1, memory_bytes=mib * MIB, runtime_seconds=60))]
     cluster = _cluster(DefMemPerCPU="100")
     return as_submitted(
@@ -128,11 +129,11 @@ def test_jobs_that_no_runner_could_hold_are_told_with_what_to_set(stored: Embedd
     ]
     number = create(stored, {"name": "w", "resource_requirements": classes, "jobs": jobs}).id
     stored.send(StartRun(workflow_id=number))
-    assert unfit_jobs(stored, number) == []
+    assert unfit_jobs(stored, number, SlurmBackend()) == []
     capacity = NodeCapacity(num_cpus=2, memory_bytes=72 * MIB, runtime_seconds=3600.0)
     who = {"kind": "slurm", "host": "h", "pid": 1, "process_started": "1", "boot_id": "b"}
     stored.send(RegisterRunner(workflow_id=number, capacity=capacity, labels={"scheduler": "plain"}, **who))
-    told = unfit_jobs(stored, number)
+    told = unfit_jobs(stored, number, SlurmBackend())
     assert sorted(told) == [
         "2 jobs of class big fit into no runner: each asks for 500 MiB of memory, and the runner had 72 MiB for jobs. "
         "Set mem: 628M for Slurm scheduler plain",

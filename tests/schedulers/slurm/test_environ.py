@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from torc.planning.reserve import memory_for_jobs
-from torc.schedulers.slurm.environ import Allotment, environ_of_jobs, expand_counts, read, seconds_kept
+from torc.schedulers.allotment import Allotment, seconds_kept
+from torc.schedulers.slurm.environ import environ_of_jobs, expand_counts, read
 
 MIB = 1 << 20
 #: as Slurm 22.05 sets them in a step of one task a node, on the second of two nodes

@@ -25,9 +25,8 @@ from torc.automation.scheduler_executor import SchedulerExecutor
 from torc.automation.watch import WatchResult, WorkflowWatch
 from torc.client.connect import connect
 from torc.failures.diagnosis import AttemptFacts, diagnose
-from torc.schedulers.slurm.backend import SlurmBackend
 from torc.schedulers.polling import poll
-from torc.schedulers.slurm.profiles import live_cluster
+from torc.schedulers.slurm.backend import SlurmBackend
 
 pytestmark = pytest.mark.slow
 _GREEDY = "import sys, time; a = bytearray({size} << 20); a[::4096] = b'x' * len(a[::4096]); time.sleep({seconds})"
@@ -80,7 +79,7 @@ class Run:
     def _watch(self) -> None:
         torc = connect(db=str(self.folder / "torc.db"))
         try:
-            hands = SchedulerExecutor(torc, self.slurm, live_cluster, poll_seconds=0.5)
+            hands = SchedulerExecutor(torc, self.slurm, poll_seconds=0.5)
             self._ended.append(WorkflowWatch(torc, self.number, RecoveryPolicy(), hands, poll_seconds=0.5).run())
         except BaseException as error:  # noqa: BLE001 - told in the test's own thread
             self._ended.append(error)

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.schedulers.slurm.test_allocation_planning import CLUSTER, demand, request
+from tests.schedulers.test_allocation_planning import CLUSTER, demand, request
 from torc.errors import Invalid
 from torc.planning.reserve import memory_for_jobs
 from torc.schedulers.allocation_planning import AllocationPlanOptions, plan
-from torc.schedulers.slurm.fields import walltime_text
 from torc.schedulers.partition_choice import PartitionWishes, problems_of
 from torc.schedulers.partitions import Cluster, Partition
 from torc.schedulers.resubmission import WaitingGroup, corrected
+from torc.schedulers.slurm.fields import walltime_text
 from torc.schedulers.slurm.scheduler_specs import fields_of, memory_bytes, request_of, walltime_seconds
 from torc.schedulers.slurm.script import left_out
 from torc.spec.model import SlurmScheduler
@@ -89,8 +89,8 @@ def test_what_extra_says_counts_as_if_it_were_a_field() -> None:
         ("nice", "5"),
         ("comment", "runs with -M east"),
     ]
-    assert asked.clusters is None and not left_out(asked)
-    assert request_of("mine", {"extra": "-HMwest"}, job_name="x", defaults={"clusters": "east"}).clusters == "west"
+    assert asked.elsewhere is None and not left_out(asked)
+    assert request_of("mine", {"extra": "-HMwest"}, job_name="x", defaults={"clusters": "east"}).elsewhere == "west"
     field = request_of("mine", {"extra": "-p short", "partition": "gpu"}, job_name="x")
     assert field.partition == "gpu" and "--partition=short" in left_out(field)[0]
 

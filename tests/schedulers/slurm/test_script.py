@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torc.errors import Invalid
-from torc.schedulers.request import AllocationRequest
+from torc.schedulers.slurm.request import SlurmRequest
 from torc.schedulers.slurm.script import ScriptFacts, job_name, left_out, mark_of, render
 
 FACTS = ScriptFacts(
@@ -32,7 +32,7 @@ def options(script: str) -> list[str]:
 
 
 def test_a_script_asks_for_what_the_request_says() -> None:
-    request = AllocationRequest(
+    request = SlurmRequest(
         "sweep",
         5400,
         num_nodes=2,
@@ -89,9 +89,7 @@ def test_a_script_asks_for_what_the_request_says() -> None:
 
 
 def test_one_runner_for_all_nodes_and_gpus_by_their_own_option() -> None:
-    request = AllocationRequest(
-        "x", 60, num_nodes=3, gpus_per_node=1, gpu_option="gpus", start_one_worker_per_node=False
-    )
+    request = SlurmRequest("x", 60, num_nodes=3, gpus_per_node=1, gpu_option="gpus", start_one_worker_per_node=False)
     script = render(request, FACTS)
     assert "--gpus-per-node=1" in options(script) and "--exclusive" in options(script) and "--mem=0" in options(script)
     assert "--nodes=1 --ntasks=1" in script and not any("signal" in line for line in options(script)), (
@@ -105,7 +103,7 @@ texts = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, ma
 @given(texts, texts, texts)
 def test_what_users_wrote_is_never_read_by_a_shell(name: str, scheduler: str, path: str) -> None:
     facts = ScriptFacts(1, 2, "mark", ("torc", path), f"/{path}", f"/{path}", {"TORC_DB": path})
-    request = AllocationRequest(name, 600, scheduler=scheduler, account=name, partition=path)
+    request = SlurmRequest(name, 600, scheduler=scheduler, account=name, partition=path)
     script = render(request, facts)
     lines = [line for line in script.splitlines() if line.startswith(("srun", "export"))]
     assert shlex.split(lines[0]) == ["export", f"TORC_DB={path}"]
@@ -117,7 +115,7 @@ def test_what_users_wrote_is_never_read_by_a_shell(name: str, scheduler: str, pa
         == len(
             [
                 line
-                for line in render(AllocationRequest("x", 600, scheduler="s"), FACTS).splitlines()
+                for line in render(SlurmRequest("x", 600, scheduler="s"), FACTS).splitlines()
                 if not line.startswith("#")
             ]
         )
@@ -127,11 +125,11 @@ def test_what_users_wrote_is_never_read_by_a_shell(name: str, scheduler: str, pa
 
 def test_a_shell_takes_the_script_as_it_is_meant() -> None:
     facts = ScriptFacts(1, 2, "mark", ("torc",), "/", EVIL, {"TORC_API_URL": EVIL})
-    script = render(AllocationRequest(EVIL, 600, scheduler=EVIL), facts)
+    script = render(SlurmRequest(EVIL, 600, scheduler=EVIL), facts)
     shown = "srun() { printf '%s\\n' \"$@\"; printf '%s\\n' \"$TORC_API_URL\"; }; " + script
     done = subprocess.run(["bash", "-c", shown], capture_output=True, text=True, check=True)
     assert done.stdout.count(EVIL) == 3 and not done.stderr
-    assert re.fullmatch(r"[A-Za-z0-9_.-]+", job_name(AllocationRequest(EVIL, 1), "mark"))
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+", job_name(SlurmRequest(EVIL, 1), "mark"))
 
 
 @pytest.mark.parametrize(
@@ -140,19 +138,19 @@ def test_a_shell_takes_the_script_as_it_is_meant() -> None:
 )
 def test_what_no_line_can_hold_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(Invalid):
-        render(AllocationRequest("x", 600, **fields), FACTS)  # type: ignore[arg-type]
+        render(SlurmRequest("x", 600, **fields), FACTS)  # type: ignore[arg-type]
 
 
 def test_a_line_break_at_the_end_is_no_part_of_a_name() -> None:
     for options in ((("reservation\n", "x"),), (("reservation", "x\n"),)):
         with pytest.raises(Invalid):
-            render(AllocationRequest("n", 60, options=options), FACTS)
+            render(SlurmRequest("n", 60, options=options), FACTS)
     with pytest.raises(Invalid):
-        render(AllocationRequest("n", 60), replace(FACTS, variables={"NAME\n": "x"}))
+        render(SlurmRequest("n", 60), replace(FACTS, variables={"NAME\n": "x"}))
 
 
 def test_a_comment_is_the_users() -> None:
-    assert "comment" not in render(AllocationRequest("n", 600), FACTS)
+    assert "comment" not in render(SlurmRequest("n", 600), FACTS)
 
 
 def test_nodes_that_users_exclude_stay_excluded_beside_those_that_failed() -> None:
@@ -164,12 +162,12 @@ def test_nodes_that_users_exclude_stay_excluded_beside_those_that_failed() -> No
         ("-xn2,n3", "n2"),
     ):
         options_ = () if defaults is None else (("exclude", defaults),)
-        request = AllocationRequest("n", 600, extra=extra, options=options_, exclude=("n7", "n3"))
+        request = SlurmRequest("n", 600, extra=extra, options=options_, exclude=("n7", "n3"))
         found = [line for line in options(render(request, FACTS)) if "exclude" in line or "-x" in line]
         (option,) = found
         assert sorted(option.removeprefix("--exclude=").split(",")) == ["n2", "n3", "n7"], (extra, defaults)
     with pytest.raises(Invalid, match="not a file"):
-        render(AllocationRequest("n", 600, extra="--exclude=./bad_nodes"), FACTS)
+        render(SlurmRequest("n", 600, extra="--exclude=./bad_nodes"), FACTS)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +190,12 @@ def test_options_that_would_break_torc_are_refused(
     extra: str | None, defaults: tuple[tuple[str, str | None], ...], words: str
 ) -> None:
     with pytest.raises(Invalid) as refused:
-        render(AllocationRequest("n", 600, extra=extra, options=defaults), FACTS)
+        render(SlurmRequest("n", 600, extra=extra, options=defaults), FACTS)
     assert words in f"{refused.value.message} {refused.value.hint}"
 
 
 def test_what_does_not_hold_is_said() -> None:
-    request = AllocationRequest(
+    request = SlurmRequest(
         "n",
         60,
         partition="gpu",
@@ -219,6 +217,6 @@ def test_what_does_not_hold_is_said() -> None:
 
 
 def test_what_the_environment_of_the_job_is_does_not_hide_the_server_from_the_runners() -> None:
-    script = render(AllocationRequest("n", 60, options=(("export", "NONE"),)), FACTS)
+    script = render(SlurmRequest("n", 60, options=(("export", "NONE"),)), FACTS)
     (started,) = [line for line in script.splitlines() if line.startswith("srun")]
     assert "--export=ALL" in shlex.split(started)

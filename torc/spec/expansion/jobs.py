@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice, repeat
 from typing import NamedTuple
 
+from torc.planning.scheduler_types import SCHEDULER_NOUN, SCHEDULER_TYPES
 from torc.spec.document import Path
 from torc.spec.expansion.dependencies import Dependencies, connect
 from torc.spec.expansion.names import Indexes, Names, NoReference, References, UnknownName, distinct, merged
@@ -43,7 +44,7 @@ SETTINGS = (
     "enforce_memory",
     "pin_cpus",
     "execution",
-    "slurm_defaults",
+    *(each.defaults_field for each in SCHEDULER_TYPES.values()),
     "resource_monitor",
     "compute_node_expiration_buffer_seconds",
     "compute_node_wait_for_new_jobs_seconds",
@@ -82,8 +83,9 @@ def build_plan(builder: Builder) -> Plan | None:
             path: Path = ("failure_handlers", at, "rules", number, "recovery_script")
             builder.refuse_references(rule.recovery_script or "", path)
     builder.plan_requirements()
-    handlers, planned_handlers = builder.named(spec.failure_handlers, "failure_handlers", "failure handler")
-    schedulers, planned_schedulers = builder.named(spec.slurm_schedulers, "slurm_schedulers", "Slurm scheduler")
+    handlers, schedulers = Names("failure handler"), Names(SCHEDULER_NOUN)
+    planned_handlers = builder.named(handlers, spec.failure_handlers, "failure_handlers", "failure_handler")
+    planned_schedulers = builder.schedulers(schedulers)
     files = builder.plan_files()
     user_data = builder.plan_user_data()
     shapes = [builder.shape(job, job.name, ("jobs", at)) for at, job in enumerate(spec.jobs)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from torc.planning.sbatch_options import problem_in
+from torc.planning.scheduler_types import SCHEDULER_TYPES
 from torc.regular_expressions import MatchBudget
 from torc.spec.document import Document, Path
 from torc.spec.expansion.names import Indexes, Names, UnknownName, UnsuitablePattern, merged
@@ -30,7 +30,7 @@ from torc.spec.expansion.templates import (
     check_gaps,
     check_zip,
 )
-from torc.spec.model import Parameterized, ResourceRequirements, WorkflowSpec
+from torc.spec.model import Parameterized, ResourceRequirements, SchedulerPart, WorkflowSpec
 from torc.spec.plan import NamedObject, PlannedAction, PlannedFile, PlannedRequirement, PlannedUserData
 from torc.spec.suggestions import Nearest
 from torc.units import parse_duration, parse_memory
@@ -313,17 +313,27 @@ class Builder:
                 self.report("bad_value", str(error), (*path, key))
         return ResourceRequest(item.num_cpus, item.num_gpus, item.num_nodes, amounts["memory"], amounts["runtime"])
 
-    def named(self, items: Sequence[Any], field: str, noun: str) -> tuple[Names, list[NamedObject]]:
+    def named(
+        self, names: Names, items: Sequence[Any], field: str, kind: str, origin: dict[str, Path] | None = None
+    ) -> list[NamedObject]:
         """Plan failure handlers or schedulers: kept as they are."""
-        names, planned, origin = Names(noun), list[NamedObject](), dict[str, Path]()
+        planned, origin = list[NamedObject](), {} if origin is None else origin
         for at, item in enumerate(items):
-            if (problem := problem_in(getattr(item, "extra", None) or "")) is not None:
-                self.report("bad_value", problem, (field, at, "extra"))
             if self._enter_one(names, item.name, (field, at), origin):
-                planned.append(
-                    NamedObject(item.name, item.model_dump(mode="json", exclude_defaults=True, exclude={"name"}))
-                )
-        return names, planned
+                fields = item.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+                planned.append(NamedObject(kind, item.name, fields))
+        return planned
+
+    def schedulers(self, names: Names) -> list[NamedObject]:
+        """Plan the schedulers of all types: jobs name them by names that are all different."""
+        planned, origin = list[NamedObject](), dict[str, Path]()
+        for each in SCHEDULER_TYPES.values():
+            items: Sequence[SchedulerPart] = getattr(self.spec, each.spec_field)
+            for at, item in enumerate(items):
+                for field, problem in item.problems():
+                    self.report("bad_value", problem, (each.spec_field, at, field))
+            planned += self.named(names, items, each.spec_field, each.row_kind, origin)
+        return planned
 
     # -- files and user data ------------------------------------------------------------------------------------
 

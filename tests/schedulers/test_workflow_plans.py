@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.schedulers.slurm.test_allocation_planning import CLUSTER
+from tests.schedulers.test_allocation_planning import CLUSTER
 from tests.support.workflows import finish, workflow
 from torc.api.allocations import ListDueScheduling
 from torc.api.base import Torc
@@ -10,6 +10,7 @@ from torc.api.data import ListRequirements, UpdateRequirement
 from torc.api.runs import StartRun
 from torc.schedulers.allocation_planning import AllocationPlanOptions, plan
 from torc.schedulers.partition_choice import PartitionWishes
+from torc.schedulers.slurm.backend import SlurmBackend
 from torc.schedulers.workflow_plans import keep, kept_options, left_of, options_before, plan_again
 
 GIB = 1 << 30
@@ -23,7 +24,7 @@ def test_what_is_left_is_planned_anew_in_its_present_size(torc: Torc) -> None:
     assert options_before(torc, wf) is None
     options = AllocationPlanOptions(wishes=PartitionWishes(account="climate", qos="high"))
     left = left_of(torc, wf)
-    keep(torc, left, plan(left.demand, CLUSTER, options), CLUSTER, options)
+    keep(torc, left, plan(left.demand, CLUSTER, options), SlurmBackend(), CLUSTER, options)
     torc.send(StartRun(workflow_id=wf))
     (first,) = torc.send(ListDueScheduling(workflow_id=wf))
     assert (first.scheduler, first.num_allocations, first.fields["account"]) == ("small", 1, "climate")
@@ -33,7 +34,7 @@ def test_what_is_left_is_planned_anew_in_its_present_size(torc: Torc) -> None:
     torc.send(UpdateRequirement(requirement_id=requirement.id, memory_bytes=500 * GIB))
     before = options_before(torc, wf)
     assert before == options
-    made = plan_again(torc, wf, CLUSTER, before)
+    made = plan_again(torc, wf, SlurmBackend(), CLUSTER, before)
     (planned,) = made.allocations
     assert (planned.partition, planned.num_jobs) == ("bigmem", 2)
     (due,) = torc.send(ListDueScheduling(workflow_id=wf))
@@ -45,12 +46,12 @@ def test_planning_anew_keeps_what_was_chosen_and_takes_what_is_given_now(torc: T
     wishes = PartitionWishes(partitions=("short", "bigmem"), account="climate", qos="high", gpu_type="h100")
     options = AllocationPlanOptions(wishes, "partition", "max-partition-time", walltime_multiplier=2.0, max_nodes=3)
     left = left_of(torc, wf)
-    keep(torc, left, plan(left.demand, CLUSTER, options), CLUSTER, options)
+    keep(torc, left, plan(left.demand, CLUSTER, options), SlurmBackend(), CLUSTER, options)
     torc.send(StartRun(workflow_id=wf))
     finish(torc, wf, "a")
     before = options_before(torc, wf)
     assert before == options
-    (planned,) = plan_again(torc, wf, CLUSTER, before).allocations
+    (planned,) = plan_again(torc, wf, SlurmBackend(), CLUSTER, before).allocations
     assert (planned.name, planned.partition, planned.walltime_seconds) == ("short", "short", 4 * 3600)
     assert options_before(torc, wf) == options, "the plan after this one, too"
     given = {"walltime_multiplier": 3.0, "num_allocations": 2, "qos": None, "partitions": ("bigmem",)}

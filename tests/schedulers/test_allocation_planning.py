@@ -15,7 +15,7 @@ from torc.planning.reserve import memory_for_jobs, time_for_jobs
 from torc.schedulers.allocation_planning import AllocationPlan, AllocationPlanOptions, PlannedAllocation, plan
 from torc.schedulers.partition_choice import PartitionWishes, problems_of
 from torc.schedulers.partitions import Cluster, NodeKind, Partition
-from torc.schedulers.request import AllocationRequest
+from torc.schedulers.slurm.request import SlurmRequest
 from torc.schedulers.slurm.scheduler_specs import fields_of
 from torc.workflow.resources import ResourceRequest
 
@@ -329,7 +329,7 @@ def test_types_of_gpus_in_one_partition_are_told_apart() -> None:
 
 
 def test_what_is_written_by_hand_may_ask_for_what_some_nodes_have() -> None:
-    fat = AllocationRequest("x", 600, num_nodes=3, partition="mixed", memory_bytes_per_node=1900 * GIB)
+    fat = SlurmRequest("x", 600, num_nodes=3, partition="mixed", memory_bytes_per_node=1900 * GIB)
     assert problems_of(fat, SITE) == []
     assert problems_of(replace(fat, num_nodes=4), SITE) == ["4 nodes of mixed, where an allocation may have 3"]
     both = replace(fat, gpus_per_node=4, cpus_per_node=64)

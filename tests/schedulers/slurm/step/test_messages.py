@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torc.runner.slurm_step_messages import exit_code, gist, may_pass, state_of, was_not_created
+from torc.schedulers.slurm.step.messages import exit_code, gist, may_pass, state_of, was_not_created
 
 
 @pytest.mark.parametrize(

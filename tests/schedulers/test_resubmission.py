@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torc.planning.reserve import memory_for_jobs
-from torc.schedulers.request import AllocationRequest
 from torc.schedulers.resubmission import WaitingGroup, corrected, fits, further, grown, nodes_for, nodes_to_add
+from torc.schedulers.slurm.request import SlurmRequest
 from torc.workflow.resources import ResourceRequest
 
 GIB = 1 << 30
-CPU = AllocationRequest("cpu", 7200, cpus_per_node=8, memory_bytes_per_node=16 * GIB, scheduler="cpu")
-GPU = AllocationRequest("gpu", 7200, cpus_per_node=8, memory_bytes_per_node=64 * GIB, gpus_per_node=2, scheduler="gpu")
-KNOWN: dict[str | None, AllocationRequest] = {"cpu": CPU, "gpu": GPU}
+CPU = SlurmRequest("cpu", 7200, cpus_per_node=8, memory_bytes_per_node=16 * GIB, scheduler="cpu")
+GPU = SlurmRequest("gpu", 7200, cpus_per_node=8, memory_bytes_per_node=64 * GIB, gpus_per_node=2, scheduler="gpu")
+KNOWN: dict[str | None, SlurmRequest] = {"cpu": CPU, "gpu": GPU}
 
 
 def waiting(number: int, scheduler: str | None = None, **asked: int) -> WaitingGroup:
@@ -48,7 +48,7 @@ def test_as_many_nodes_as_there_is_work_for_and_no_more_than_allowed() -> None:
     assert nodes_for(CPU, [waiting(88)]) == 1 and nodes_for(CPU, [waiting(89)]) == 2
     assert len(further([waiting(1000)], KNOWN, 5)) == 5
     assert len(further([waiting(200)], KNOWN, 5)) == 3
-    wide: dict[str | None, AllocationRequest] = {"cpu": grown(CPU, ResourceRequest(num_nodes=4))}
+    wide: dict[str | None, SlurmRequest] = {"cpu": grown(CPU, ResourceRequest(num_nodes=4))}
     assert [made.num_nodes for made in further([waiting(200)], wide, 9)] == [4]
 
 
