@@ -95,8 +95,8 @@ def test_a_section_written_in_another_way_is_left_alone(program: Program) -> Non
     ("text", "said"),
     [
         ("colour = true\n", "config.toml:1: there is no setting `colour`; did you mean `color`?"),
-        ("[run]\n\nnum_cpus = 'x'\n", "config.toml:3: `run.num_cpus`: a whole number from 1 on is needed"),
-        ("log_level = 'loud'\n", "choose one of error, warning, info, debug"),
+        ("[run]\n\nnum_cpus = 'x'\n", "config.toml:3: `run.num_cpus`: it must be a whole number of at least 1"),
+        ("log_level = 'loud'\n", "it must be one of error, warning, info, debug"),
         ("trusted = ['/a']\n", "`trusted` is not read from here"),
         ("[run\n", "is not TOML"),
         ("run = 3\n", "there is no setting `run`"),
@@ -127,10 +127,10 @@ def test_a_folder_of_somebody_else_is_used_only_when_it_is_trusted(program: Prog
     for path in (_here_file(program), _here_file(program).parent):
         os.chown(path, 12345, 12345)
     refused = program("create", program.write("one.yaml", ONE), code=4)
-    assert "belongs to somebody else" in refused.stderr and "trusted" in refused.stderr
+    assert "belongs to another user" in refused.stderr and "trusted" in refused.stderr
     program("config", "set", "trusted", program.directory / ".torc", code=2)
     _write(_user_file(program), f"trusted = ['{program.directory}/.torc']\n")
-    assert "belongs to somebody else" in program("create", "one.yaml", code=4).stderr, (
+    assert "belongs to another user" in program("create", "one.yaml", code=4).stderr, (
         "its configuration is still not obeyed"
     )
     _here_file(program).unlink()
@@ -153,7 +153,7 @@ def test_the_log_level_decides_what_is_told(program: Program) -> None:
     debugged = program("run", spec, TORC_LOG_LEVEL="debug").stderr
     assert "DEBUG: began job 3, attempt 1: pid" in debugged
     assert "DEBUG: ended job 3, attempt 1: return code 0" in debugged
-    assert "choose one of" in program("run", spec, "--log-level", "loud", code=2).stderr
+    assert "must be one of" in program("run", spec, "--log-level", "loud", code=2).stderr
 
 
 def test_a_runner_keeps_a_log_beside_those_of_its_jobs(program: Program) -> None:

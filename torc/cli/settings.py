@@ -1,7 +1,7 @@
-"""The configuration: what there is to set, where it may be set, and what holds.
+"""The configuration: the settings, where they may be set, and which value applies.
 
-Defaults < /etc/torc/config.toml < ~/.config/torc/config.toml < .torc/config.toml < TORC_* variables < options. Not for
-showing or changing it (`config`).
+Defaults < /etc/torc/config.toml < ~/.config/torc/config.toml < .torc/config.toml < TORC_* variables < options. Showing
+and changing it is in `config`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ LOG_LEVELS = ("error", "warning", "info", "debug")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One thing to set. `read` takes what stands in a file or a variable and raises ValueError where it is none."""
+    """One setting. `read` parses the value from a file or a variable, and raises ValueError if it is invalid."""
 
     variable: str | None
     default: Value
     read: Callable[[object], Value]
     text: str
-    of_place: bool = False  # may stand in .torc/config.toml
+    of_place: bool = False  # may be set in .torc/config.toml
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one place sets. `name` is shown: a path, or what the place is."""
+    """The values from one place. `name` is shown to users: a path, a variable, or "option"."""
 
     name: str
     values: Mapping[str, Value]
@@ -46,13 +46,13 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds: later layers win."""
+    """The values that apply: later layers take precedence."""
 
     layers: tuple[Layer, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     def origin(self, key: str) -> tuple[Value, str]:
-        """Return a value and where it comes from."""
+        """Return a value and the place that sets it."""
         for layer in reversed(self.layers):
             if key in layer.values:
                 return layer.values[key], layer.name
@@ -73,7 +73,7 @@ class Settings:
         return bool(self.origin(key)[0])
 
     def place(self) -> tuple[str | None, str | None]:
-        """Return (url, database): of the last layer that names either; a server wins within a layer."""
+        """Return (url, database) of the last layer that names either; within a layer, a server takes precedence."""
         for layer in reversed(self.layers):
             url, db = layer.values.get("url"), layer.values.get("db")
             if url or db:
@@ -83,14 +83,14 @@ class Settings:
 
 def _text(raw: object) -> str:
     if not isinstance(raw, str) or not raw:
-        raise ValueError("a text is needed")
+        raise ValueError("it must be non-empty text")
     return raw
 
 
 def _one_of(*choices: str) -> Callable[[object], Value]:
     def read(raw: object) -> str:
         if raw not in choices:
-            raise ValueError(f"choose one of {', '.join(choices)}")
+            raise ValueError(f"it must be one of {', '.join(choices)}")
         return str(raw)
 
     return read
@@ -101,7 +101,7 @@ def _whole(least: int) -> Callable[[object], Value]:
         if isinstance(raw, str) and re.fullmatch(r"[0-9]{1,18}", raw):
             raw = int(raw)
         if not isinstance(raw, int) or isinstance(raw, bool) or raw < least:
-            raise ValueError(f"a whole number from {least} on is needed")
+            raise ValueError(f"it must be a whole number of at least {least}")
         return raw
 
     return read
@@ -113,7 +113,7 @@ def _yes_no(raw: object) -> bool:
         return raw
     if isinstance(raw, str) and raw.lower() in words:
         return words[raw.lower()]
-    raise ValueError("true or false is needed")
+    raise ValueError("it must be true or false")
 
 
 def _memory(raw: object) -> str:
@@ -128,39 +128,39 @@ def _duration(raw: object) -> str:
 
 def _paths(raw: object) -> list[str]:
     if not isinstance(raw, list) or not all(isinstance(item, str) and item.startswith("/") for item in raw):
-        raise ValueError("a list of absolute paths is needed")
+        raise ValueError("it must be a list of absolute paths")
     return raw
 
 
 SETTINGS: dict[str, Setting] = {
     "db": Setting("TORC_DB", None, _text, "The database: a SQLite file, or postgresql+psycopg://...", True),
-    "url": Setting("TORC_API_URL", None, _text, "The server to talk to.", True),
-    "ca_file": Setting("TORC_CA_FILE", None, _text, "Who vouches for the certificates of servers: a PEM file."),
+    "url": Setting("TORC_API_URL", None, _text, "The server to use.", True),
+    "ca_file": Setting("TORC_CA_FILE", None, _text, "Certificate authority for servers: a PEM file."),
     "server_user": Setting(
         "TORC_SERVER_USER",
         None,
         _text,
-        "Who runs the server at a loopback address: your tokens are sent to no other user of this machine but root.",
+        "User who runs the server at a loopback address: your tokens are sent only to that user, to yourself and to root.",
     ),
     "format": Setting("TORC_FORMAT", "table", _one_of(*FORMATS), "Output: table or json.", True),
-    "log_level": Setting("TORC_LOG_LEVEL", "warning", _one_of(*LOG_LEVELS), "What to tell on standard error.", True),
-    "color": Setting("TORC_COLOR", True, _yes_no, "Colors on a terminal. NO_COLOR turns them off.", True),
-    "trusted": Setting(None, [], _paths, "`.torc` folders of others that may be used; not in .torc/config.toml."),
+    "log_level": Setting("TORC_LOG_LEVEL", "warning", _one_of(*LOG_LEVELS), "Least severe messages to write to standard error.", True),
+    "color": Setting("TORC_COLOR", True, _yes_no, "Whether to use colors on a terminal; NO_COLOR turns them off.", True),
+    "trusted": Setting(None, [], _paths, "`.torc` folders of other users that may be used; cannot be set in .torc/config.toml."),
     "run.output_dir": Setting("TORC_RUN_OUTPUT_DIR", "torc_output", _text, "Folder for logs.", True),
     "run.max_parallel_jobs": Setting(
-        "TORC_RUN_MAX_PARALLEL_JOBS", None, _whole(1), "Run this many at once, whatever they ask for.", True
+        "TORC_RUN_MAX_PARALLEL_JOBS", None, _whole(1), "Run this many jobs at once, whatever they request.", True
     ),
     "run.num_cpus": Setting("TORC_RUN_NUM_CPUS", None, _whole(1), "CPUs to use.", True),
     "run.memory": Setting("TORC_RUN_MEMORY", None, _memory, "Memory to use, such as 8g.", True),
     "run.num_gpus": Setting("TORC_RUN_NUM_GPUS", None, _whole(0), "GPUs to use.", True),
     "run.time_limit": Setting("TORC_RUN_TIME_LIMIT", None, _duration, "Stop after this time, such as PT8H.", True),
     "run.fail_fast": Setting("TORC_RUN_FAIL_FAST", False, _yes_no, "Stop at the first failed job.", True),
-    "run.quiet": Setting("TORC_RUN_QUIET", False, _yes_no, "No progress, only the summary.", True),
+    "run.quiet": Setting("TORC_RUN_QUIET", False, _yes_no, "Show no progress, only the summary.", True),
     "run.server_wait": Setting(
         "TORC_RUN_SERVER_WAIT",
         None,
         _duration,
-        "How long runners wait at the start for a server that does not answer; default: 10m, by hand 0s.",
+        "How long runners wait at startup for a server that does not answer; default: 10m, or 0s for `torc worker` started by hand.",
         True,
     ),
     "backup.interval": Setting(
@@ -171,33 +171,33 @@ SETTINGS: dict[str, Setting] = {
         True,
     ),
     "backup.keep": Setting("TORC_BACKUP_KEEP", 5, _whole(1), "How many copies to keep.", True),
-    "backup.folder": Setting("TORC_BACKUP_FOLDER", None, _text, "Folder for them; default: .torc/backups.", True),
-    "slurm.account": Setting("TORC_SLURM_ACCOUNT", None, _text, "Account that allocations are charged to.", True),
+    "backup.folder": Setting("TORC_BACKUP_FOLDER", None, _text, "Folder for the copies; default: .torc/backups.", True),
+    "slurm.account": Setting("TORC_SLURM_ACCOUNT", None, _text, "Account to charge for allocations.", True),
     "slurm.profile": Setting(
         "TORC_SLURM_PROFILE",
         None,
         _text,
-        "Cluster to plan for: a profile, or a file with one; else the one here.",
+        "Cluster to plan for: a profile, or a file with one; default: the cluster you are on.",
         True,
     ),
     "server.max_jobs": Setting(
         "TORC_SERVER_MAX_JOBS",
         10_000_000,
         _whole(0),
-        "Most jobs that an account may have stored on a server; 0: no limit.",
+        "Most jobs that an account may store on a server; 0: no limit.",
     ),
     "server.max_creations": Setting(
         "TORC_SERVER_MAX_CREATIONS",
         2,
         _whole(0),
-        "Most large workflows that an account may create at a time; 0: no limit.",
+        "Most large workflows that an account may create at once; 0: no limit.",
     ),
     "mcp.policy": Setting(
         "TORC_MCP_POLICY",
         "propose",
         _one_of(*MCP_POLICIES),
-        "What assistants may do: read-only; propose (a plan first); approve (and where the client cannot ask its user, somebody has to "
-        "agree with `torc approve`); or auto-within-budget (nobody is asked).",
+        "What assistants may do: read-only; propose (a plan first); approve (and if the client cannot ask its user, a person must "
+        "use `torc approve`); or auto-within-budget (nobody is asked).",
     ),
     "mcp.max_retries": Setting(
         "TORC_MCP_MAX_RETRIES",
@@ -212,7 +212,7 @@ SETTINGS: dict[str, Setting] = {
 
 
 def user_file(environ: Mapping[str, str]) -> Path:
-    """Return where the user's own configuration is."""
+    """Return the path of the user's own configuration."""
     base = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".config")
     return Path(base) / "torc" / FILE
 
@@ -238,25 +238,25 @@ def load(
 
 
 def read_file(path: Path, *, of_place: bool = False) -> Layer | None:
-    """Read a configuration file; None where there is none. Raises Invalid, with what is wrong and where."""
+    """Read a configuration file; None if it does not exist. Raises Invalid, with what is wrong and where."""
     try:
         info = path.stat()
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"cannot read {path}: {error}", hint="mend it or move it away") from None
+        raise Invalid(f"cannot read {path}: {error}", hint="fix it or move it away") from None
     if info.st_uid not in (os.geteuid(), 0):
-        raise Forbidden(f"{path} belongs to somebody else", hint="move it away, or take it over")
+        raise Forbidden(f"{path} belongs to another user", hint="move it away, or change its owner")
     return Layer(str(path), read_text(text, str(path), of_place=of_place))
 
 
 def read_text(text: str, name: str, *, of_place: bool = False) -> dict[str, Value]:
-    """Read the text of a configuration file. Raises Invalid, with every problem and its line."""
+    """Parse the text of a configuration file. Raises Invalid, with every problem and its line."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Invalid(f"{name} is not TOML: {error}", hint="`torc config show` lists what there is to set") from None
+        raise Invalid(f"{name} is not TOML: {error}", hint="`torc config show` lists all settings") from None
     found: dict[str, Value] = {}
     problems: list[str] = []
     for key, raw in _flat(data):
@@ -272,7 +272,7 @@ def read_text(text: str, name: str, *, of_place: bool = False) -> dict[str, Valu
             except ValueError as error:
                 problems.append(f"{line}: `{key}`: {error}")
     if problems:
-        raise Invalid("; ".join(problems), hint="`torc config show` lists what there is to set")
+        raise Invalid("; ".join(problems), hint="`torc config show` lists all settings")
     return found
 
 
@@ -300,7 +300,7 @@ def _beside(value: Value, key: str, path: Path) -> Value:
 
 
 def suggestion(key: str) -> str:
-    """Return the nearest setting, as the end of a sentence."""
+    """Return a suggestion of the nearest setting, to end a sentence with."""
     names = {name.rpartition(".")[2]: name for name in SETTINGS}
     near = difflib.get_close_matches(key, SETTINGS, 1) or [
         names[found] for found in difflib.get_close_matches(key.rpartition(".")[2], names, 1)
@@ -309,7 +309,7 @@ def suggestion(key: str) -> str:
 
 
 def read_variables(environ: Mapping[str, str]) -> list[Layer]:
-    """Read the variables, a layer each. Raises Invalid."""
+    """Read the variables, each as a layer of its own. Raises Invalid."""
     layers = []
     for key, setting in SETTINGS.items():
         raw = environ.get(setting.variable) if setting.variable else None
@@ -317,7 +317,7 @@ def read_variables(environ: Mapping[str, str]) -> list[Layer]:
             try:
                 layers.append(Layer(str(setting.variable), {key: setting.read(raw)}))
             except ValueError as error:
-                raise Invalid(f"{setting.variable}={raw}: {error}", hint="mend the variable, or unset it") from None
+                raise Invalid(f"{setting.variable}={raw}: {error}", hint="correct the variable, or unset it") from None
     if environ.get("NO_COLOR"):
         layers.append(Layer("NO_COLOR", {"color": False}))
     return layers

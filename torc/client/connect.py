@@ -201,10 +201,10 @@ def find(cwd: Path, trusted: Collection[Path] = ()) -> Connection:
         if stat.S_ISLNK(info.st_mode) or not stat.S_ISDIR(info.st_mode):
             notes.append(f"{candidate} is not a directory of its own: passed over")
         elif info.st_uid != os.geteuid() and candidate not in trusted:
-            notes.append(f"{candidate} belongs to somebody else: passed over")
+            notes.append(f"{candidate} belongs to another user: passed over")
             if directory == cwd:
                 raise Forbidden(
-                    f"{candidate} belongs to somebody else",
+                    f"{candidate} belongs to another user",
                     hint="work in another directory, name a database with --db, or enter it in the setting `trusted`",
                 )
         else:

@@ -236,7 +236,7 @@ def _check_beginning(folder: Path, database: str, host: str, auth: bool | None, 
         )
     auth = host not in LOOPBACK if auth is None else auth
     if not auth and "://" not in database and Path(database).exists() and Path(database).stat().st_uid != os.geteuid():
-        raise Forbidden(f"{database} belongs to somebody else", hint="begin the server with --auth, or as its owner")
+        raise Forbidden(f"{database} belongs to another user", hint="begin the server with --auth, or as its owner")
     _check_none_runs(folder)
     _check_workers(workers, database)
     return auth
