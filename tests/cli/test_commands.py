@@ -96,7 +96,7 @@ def test_a_spec_comes_from_standard_input_in_any_format(program: Program) -> Non
         (["run", "nothing.yaml"], 3, "there is no file nothing.yaml"),
         (["rnu", "x.yaml"], 2, "Did you mean `torc run`?"),
         (["jobs", "lst"], 2, "Did you mean"),
-        (["workflows", "list", "--format", "xml"], 2, "must be one of table, json"),
+        (["workflows", "list", "--format", "xml"], 2, "choose one of table, json"),
         (["validate"], 2, "SPEC"),
         (["run", "x.yaml", "--memory", "lots"], 2, "no amount of memory"),
         (["workflows", "list", "--url", "http://127.0.0.1:1"], 5, "does not answer: Connection refused"),

@@ -153,7 +153,7 @@ def test_the_log_level_decides_what_is_told(program: Program) -> None:
     debugged = program("run", spec, TORC_LOG_LEVEL="debug").stderr
     assert "DEBUG: began job 3, attempt 1: pid" in debugged
     assert "DEBUG: ended job 3, attempt 1: return code 0" in debugged
-    assert "must be one of" in program("run", spec, "--log-level", "loud", code=2).stderr
+    assert "choose one of" in program("run", spec, "--log-level", "loud", code=2).stderr
 
 
 def test_a_runner_keeps_a_log_beside_those_of_its_jobs(program: Program) -> None:
