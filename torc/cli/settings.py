@@ -143,9 +143,15 @@ SETTINGS: dict[str, Setting] = {
         "User who runs the server at a loopback address: your tokens are sent only to that user, to yourself and to root.",
     ),
     "format": Setting("TORC_FORMAT", "table", _one_of(*FORMATS), "Output: table or json.", True),
-    "log_level": Setting("TORC_LOG_LEVEL", "warning", _one_of(*LOG_LEVELS), "Least severe messages to write to standard error.", True),
-    "color": Setting("TORC_COLOR", True, _yes_no, "Whether to use colors on a terminal; NO_COLOR turns them off.", True),
-    "trusted": Setting(None, [], _paths, "`.torc` folders of other users that may be used; cannot be set in .torc/config.toml."),
+    "log_level": Setting(
+        "TORC_LOG_LEVEL", "warning", _one_of(*LOG_LEVELS), "Least severe messages to write to standard error.", True
+    ),
+    "color": Setting(
+        "TORC_COLOR", True, _yes_no, "Whether to use colors on a terminal; NO_COLOR turns them off.", True
+    ),
+    "trusted": Setting(
+        None, [], _paths, "`.torc` folders of other users that may be used; cannot be set in .torc/config.toml."
+    ),
     "run.output_dir": Setting("TORC_RUN_OUTPUT_DIR", "torc_output", _text, "Folder for logs.", True),
     "run.max_parallel_jobs": Setting(
         "TORC_RUN_MAX_PARALLEL_JOBS", None, _whole(1), "Run this many jobs at once, whatever they request.", True
