@@ -221,7 +221,7 @@ def test_schema_sets_up_vscode_without_breaking_what_is_there(program: Program) 
 def test_missing_input_files_stop_the_run_before_any_job(program: Program) -> None:
     text = "name: m\nfiles: [{name: a, path: in/a.txt}, {name: b, path: in/b.txt}]\njobs: [{name: j, command: 'touch ran', input_files: [a, b]}]"
     done = program("run", program.write("m.yaml", text), code=2)
-    assert "in/a.txt" in done.stderr and "in/b.txt" in done.stderr and "go on with: torc run 1" in done.stderr
+    assert "in/a.txt" in done.stderr and "in/b.txt" in done.stderr and "continue with: torc run 1" in done.stderr
     assert not (program.directory / "ran").exists()
     program.write("in/a.txt", "1")
     program.write("in/b.txt", "2")
@@ -304,7 +304,7 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(program: Program) -> None
     running.send_signal(signal.SIGINT)
     stdout, stderr = running.communicate(timeout=30)
     assert running.returncode == 130, (stdout, stderr)
-    assert "go on with: torc run 1" in stdout
+    assert "continue with: torc run 1" in stdout
     for pid in (program.directory / "pids").read_text().split():
         assert not alive(pid)
     states = [job["state"] for job in program("jobs", "list", "-f", "json").json]

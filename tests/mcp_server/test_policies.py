@@ -192,7 +192,7 @@ def test_a_run_that_the_budget_holds_back_says_so_to_the_assistant_and_in_its_lo
             begun = await ask(client, "run_workflow", plan_token=plan["plan_token"], **given)
             waited = await ask(client, "wait_for_workflow", workflow_id=1, timeout_seconds=50)
             assert waited["ended"]
-            assert "beyond the budget of assistants" in waited["next"]
+            assert "exceed the budget for assistants" in waited["next"]
             log = Path(begun["log"])
             with anyio.fail_after(50):
                 while "holds it back" not in log.read_text():

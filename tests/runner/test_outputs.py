@@ -24,7 +24,7 @@ def ended(torc: Embedded, folder: Path, command: str, **more: Any) -> tuple[str,
     return result.state.value, result.reason, result.detail
 
 
-OLD = ("failed", "missing_output", "did not write made anew: it is older than the start of this attempt")
+OLD = ("failed", "missing_output", "did not update made: it has not changed since the start of this attempt")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_missing_and_old_outputs_are_told_together(local: Embedded, tmp_path: Pa
         (tmp_path / name).touch()
     one = {"name": "a", "command": "touch f2", "output_files": [f"f{n}" for n in range(4)]}
     result = run_jobs(local, tmp_path, one, fields={"files": files})["a"]
-    assert result.detail == "did not write f3; did not write f0, f1 anew: they are older than the start of this attempt"
+    assert result.detail == "did not write f3; did not update f0, f1: they have not changed since the start of this attempt"
 
 
 def test_an_output_that_shows_its_change_late_is_waited_for(tmp_path: Path) -> None:

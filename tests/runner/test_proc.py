@@ -214,7 +214,7 @@ def test_the_kernel_keeps_a_job_within_its_memory_and_the_reason_is_told(
     found = run_jobs(local, tmp_path, *jobs, fields={"enforce_memory": True})
     greedy, usage = found["greedy"], found["greedy"].usage
     assert (greedy.state.value, greedy.reason) == ("terminated", "out_of_memory")
-    assert greedy.detail == "needed more memory than the 100 MiB asked for: the kernel killed it at 100 MiB"
+    assert greedy.detail == "needed more memory than the 100 MiB requested: the kernel killed it at 100 MiB"
     assert usage.memory_limit_bytes == 100 * MIB and usage.oom_kills and 95 * MIB < usage.peak_memory_bytes <= 100 * MIB
     assert found["modest"].state.value == "completed"
     assert ours(groups) == []

@@ -139,7 +139,7 @@ def test_what_the_kernel_killed_for_its_memory_is_told_with_peak_and_limit() -> 
     assert (at_limit.outcome, at_limit.reason) == (
         "terminated",
         "out_of_memory",
-    ) and "1 GiB asked for" in at_limit.detail
+    ) and "1 GiB requested" in at_limit.detail
     assert (on_node.outcome, on_node.reason) == (
         "failed",
         "out_of_memory",

@@ -222,7 +222,7 @@ _TORC = [
     _S(_C.PERMISSION, 0.95, "has expired|holds no more|is not a token of this server|requires its token|wants to |was revoked", r"this token (is not a token of this server|holds no more|was revoked|has expired)|this server (wants to |requires its token)", "the Torc server did not let the runners in"),
     _S(_C.MISSING_MODULE, 0.95, "no module named |not found", r"no module named '?torc\b|torc: (command )?not found", "Torc is not installed on the node, at the place that the batch script names"),
     _S(_C.MISSING_MODULE, 0.9, "`srun` is not installed on this node", r"`srun` is not installed on this node", "Slurm's commands are not in PATH on the node"),
-    _S(_C.RESOURCE_LIMIT, 0.9, "this machine lets no more jobs start: ", r"this machine lets no more jobs start: ", "the node let the runner start no more processes"),
+    _S(_C.RESOURCE_LIMIT, 0.9, "this machine cannot start more jobs: ", r"this machine cannot start more jobs: ", "the node refused to start more processes"),
     _S(_C.UNKNOWN, 0.9, "something broke inside torc (", r"something broke inside torc \(", "Torc itself failed: report it with the details that it names"),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The commands of an action, one after the other, like a job but outside of the accounts."""
+"""The commands of an action, run one after another: started like jobs, but outside resource accounting."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torc.workflow.exit_codes import counted
 
 
 class ActionRun:
-    """An action being carried out; stops at the first command that fails."""
+    """An action that is running. It stops at the first command that fails."""
 
     def __init__(self, action: ActionAssignment, output_dir: str, workflow_id: int, run_id: int) -> None:
         self.firing_id = action.firing_id
         self._idempotency_key = action.key
-        self.environ: dict[bytes, bytes] = {}  # of the command that is next
+        self.environ: dict[bytes, bytes] = {}  # for the next command
         self.return_code = 0
         self.detail: str | None = None
-        self.key = 0  # of the command that runs
-        self.pid = 0  # once it is known
+        self.key = 0  # key of the running command
+        self.pid = 0  # once known
         self._is_stopped = False
         self._commands = list(enumerate(action.commands))
         self._stem = f"{output_dir}/job_stdio/action_wf{workflow_id}_a{action.action_id}_r{run_id}_f{action.firing_id}"
@@ -27,7 +27,7 @@ class ActionRun:
         self._command = ""
 
     def next(self) -> tuple[list[str], spawner_client.Files] | None:
-        """Return the next program to start, and where its output goes; None when there is none, or when one has failed."""
+        """Return the next program to start and its output files; None when nothing is left or a command failed."""
         if self.return_code or not self._commands:
             return None
         if self._is_stopped:
@@ -46,16 +46,15 @@ class ActionRun:
         return spawner_client.have_begun(self._files)
 
     def not_started(self, why: str) -> None:
-        """Note that a command could not be started."""
         self.return_code, self.detail = 126, f"cannot start `{self._command[:200]}`: {why}"
 
     def ended(self, return_code: int) -> None:
-        """Note the end of the command that ran."""
+        """Record how the running command ended."""
         self.pid, self.return_code = 0, return_code
         if return_code:
             last = spawner_client.last_line(self._files.stderr) or "no message"
             self.detail = f"`{self._command[:200]}` ended with {return_code}: {last[:500]}"
 
     def stop(self) -> None:
-        """Note that no further command is wanted."""
+        """Start no further commands."""
         self._is_stopped = True

@@ -1,4 +1,4 @@
-"""Begin `torc run`, `torc worker` or `torc submit` in the background of this machine, so that it outlives whoever began it."""
+"""Start `torc run`, `torc worker` or `torc submit` in the background on this machine, so that it outlives its caller."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from torc.runner.spawner import is_alive
 
 _BEGIN_SECONDS = 30.0
 _LOOK_SECONDS = 0.02
-#: the shell leaves it to the first process of the machine: nobody who began it is its parent
+#: the shell exits at once, so that init adopts the process
 _BEGIN = 'log=$1; shift; "$@" >>"$log" 2>&1 </dev/null & echo $!'
 
 
 @dataclass(frozen=True, slots=True)
 class BackgroundProcess:
-    """A process in the background. `ended`: it was over before it was seen at work; its log tells why, or that nothing was left."""
+    """A background process. `ended`: it exited before it was seen working; its log says why, or that nothing was left to do."""
 
     pid: int
     log: Path
@@ -41,9 +41,9 @@ def begin(
     output_dir: Path,
     at_work: Callable[[], bool] | None = None,
 ) -> BackgroundProcess:
-    """Begin `torc COMMAND...` and wait until it is at work (its runner is known, else as `at_work` says), or has ended.
+    """Start `torc COMMAND...` and wait until it is working (its runner is registered, or `at_work` says so) or has exited.
 
-    `place`: the variables by which it finds the same store; `output_dir`: where its log goes, readable by its owner alone.
+    `place`: the environment variables that select the same store; `output_dir`: where its log goes, readable only by its owner.
     Raises Unavailable.
     """
     log = output_dir / f"torc_{command[0]}_wf{workflow_id}_{time.strftime('%Y%m%dT%H%M%S')}_{os.getpid()}.log"
@@ -64,7 +64,7 @@ def begin(
         )
     except (OSError, subprocess.CalledProcessError) as error:
         raise Unavailable(
-            f"cannot begin `torc {command[0]}` in {directory}: {error}", hint="check the directory and its disk"
+            f"cannot start `torc {command[0]}` in {directory}: {error}", hint="check the directory and its disk"
         ) from None
     pid = int(made.stdout)
     deadline = time.monotonic() + _BEGIN_SECONDS

@@ -1,4 +1,4 @@
-"""Why ready jobs are left where the budget of assistants holds them back."""
+"""Why ready jobs are held back by the budget for assistants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torc.api.events import ListEvents
 
 
 def held_back(torc: Torc, workflow_id: int) -> str | None:
-    """Say that the budget of assistants has held jobs back in the present run of a workflow; None: it has not."""
+    """Return why the budget for assistants has held jobs back in the current run; None if it has not."""
     spent = torc.send(ListEvents(workflow_id=workflow_id, type="budget_spent", newest_first=True, limit=1)).items
     if not spent:
         return None
@@ -18,7 +18,7 @@ def held_back(torc: Torc, workflow_id: int) -> str | None:
     now = torc.send(GetSpending())
     left = max(0.0, (now.max_node_hours or 0.0) - now.node_hours - now.node_hours_reserved)
     return (
-        f"they would go beyond the budget of assistants if they ran to their limits: {left:.4g} node-hours of it are left. "
-        "A person can raise it ([mcp] max_node_hours), begin it anew (torc plans budget --anew), or run what is left "
+        f"running to their limits they would exceed the budget for assistants, of which {left:.4g} node-hours are left. "
+        "A person can raise it ([mcp] max_node_hours), reset it (torc plans budget --anew), or run the remaining jobs "
         f"(torc run {workflow_id})"
     )

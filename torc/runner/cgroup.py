@@ -1,9 +1,9 @@
-"""Control groups of attempts (cgroups(7)): the kernel's own sum over all that a job starts, and its limit on memory.
+"""Control groups of attempts (cgroups(7)): kernel accounting for everything that a job starts, and its memory limit.
 
-Used where the node lets this process make groups: version 2 where the group of the runner was delegated to it
-(https://docs.kernel.org/admin-guide/cgroup-v2.html#delegation), version 1 where its memory group can be written. An attempt
-enters its group itself, at the very beginning, by a shell: nothing else has to know of groups. Where none can be made, nothing
-changes: trees are watched (`proc`). Not for finding out what this process may use (`hardware`).
+Used where this process may create groups: in version 2, where the runner's group was delegated to it
+(https://docs.kernel.org/admin-guide/cgroup-v2.html#delegation); in version 1, where its memory group is writable. An attempt
+enters its group itself through a shell before anything else, so nothing else has to know about groups. Where no group can be
+created, process trees are sampled instead (`proc`). What this process itself may use is in `hardware`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torc.runner.hardware import start_ticks
 
 _LOG = logging.getLogger(__name__)
 _PROC = Path("/proc/self")
-#: enters the group that $0 names, and becomes the program
+#: enters the group named by $0, then execs the program
 _ENTER = 'echo 0 > "$0" 2>/dev/null; exec "$@"'
 _RUNNER, _PREFIX = "torc-runner", "torc-"
 
 
 @dataclass(frozen=True, slots=True)
 class CgroupUsage:
-    """What the kernel counted in a group.
+    """The kernel's accounting for a group.
 
-    `memory_bytes`: what is there now and cannot be given up: memory of processes, shared memory, and files in memory (tmpfs).
-    The kernel keeps a peak only of that and the cache of files together.
+    `memory_bytes`: current memory that cannot be reclaimed: process memory, shared memory and tmpfs files. The kernel keeps a
+    peak only for the sum of that and the page cache.
     """
 
     memory_bytes: int = 0
@@ -38,13 +38,13 @@ class CgroupUsage:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """How the two versions call things."""
+    """The file names and keys of one cgroup version."""
 
     peak: str
     limit: str
     events: str
-    kept: tuple[str, ...]  # lines of memory.stat that are no cache of files on disk
-    more_limits: tuple[tuple[str, str], ...]  # written beside the limit, where they are there; {}: the limit itself
+    kept: tuple[str, ...]  # keys of memory.stat that do not count as page cache
+    more_limits: tuple[tuple[str, str], ...]  # also written where they exist; {} stands for the limit itself
 
 
 _V2 = _Names(
@@ -71,23 +71,22 @@ class Cgroup:
         self._names = names
 
     def entering(self, argv: list[str]) -> list[str]:
-        """Return the program that enters the group and becomes the given one."""
+        """Return a command that enters the group and then execs `argv`."""
         return ["/bin/sh", "-c", _ENTER, str(self.path / "cgroup.procs"), *argv]
 
     def account(self) -> CgroupUsage:
-        """Read what was counted."""
         return CgroupUsage(self.memory_bytes(), _number(self.path / self._names.peak), self.num_kills())
 
     def memory_bytes(self) -> int:
-        """Read what is in it now but for the cache of files; 0 where the kernel does not tell."""
+        """Return the memory in use without the page cache; 0 where the kernel does not report it."""
         return kept_bytes(_text(self.path / "memory.stat"), self._names.kept)
 
     def num_kills(self) -> int:
-        """Count the processes in it that the kernel killed for want of memory."""
+        """Return how many processes in the group were killed by the OOM killer."""
         return _table(self.path / self._names.events).get("oom_kill", 0)
 
     def remove(self) -> bool:
-        """Remove the group; False while something is in it still."""
+        """Remove the group; return False while it still has processes."""
         try:
             self.path.rmdir()
         except FileNotFoundError:
@@ -98,7 +97,7 @@ class Cgroup:
 
 
 class Groups:
-    """Makes groups below that of this process, and removes them."""
+    """Creates and removes groups below the group of this process."""
 
     def __init__(self, root: Path, names: _Names, mark: str, home: Path | None = None) -> None:
         self.root = root
@@ -106,7 +105,7 @@ class Groups:
         self._ended: list[Cgroup] = []
 
     def make(self, key: int, limit_bytes: int | None) -> Cgroup | None:
-        """Make a group; None where the system refuses (a limit on their number, for one)."""
+        """Create a group; None when the system refuses (for example, a limit on the number of groups)."""
         path = self.root / f"{_PREFIX}{self._mark}-{key}"
         try:
             path.mkdir()
@@ -116,18 +115,18 @@ class Groups:
                     if (path / name).exists():
                         _write(path / name, value.format(limit_bytes))
         except OSError as error:
-            _LOG.warning("no control group for an attempt: %s: %s", path, error.strerror)
+            _LOG.warning("cannot create a control group for an attempt: %s: %s", path, error.strerror)
             with contextlib.suppress(OSError):
                 path.rmdir()
             return None
         return Cgroup(path, self._names, limit_bytes)
 
     def drop(self, group: Cgroup) -> None:
-        """Remove a group whose attempt has ended, now or later."""
+        """Remove the group of an attempt that has ended, now or when it becomes empty."""
         self._ended = [each for each in [*self._ended, group] if not each.remove()]
 
     def close(self) -> None:
-        """Remove what is left, and leave this process where it was."""
+        """Remove the remaining groups and move this process back to its original group."""
         self._ended = [each for each in self._ended if not each.remove()]
         if self._home is not None:
             with contextlib.suppress(OSError):
@@ -138,16 +137,16 @@ class Groups:
 
 
 def kept_bytes(stat: str, kept: tuple[str, ...]) -> int:
-    """Sum up lines of a memory.stat."""
+    """Sum the `kept` lines of a memory.stat."""
     table = _numbers(stat)
     return sum(table.get(name, 0) for name in kept)
 
 
 def delegated(mark: str, *, for_limits: bool = True) -> Groups | None:
-    """Return where groups can be made with an account of memory; None: nowhere.
+    """Return where groups with memory accounting can be created, or None.
 
-    Groups of version 1 are for limits alone: root may always make them, which nobody has meant as an invitation, and a move
-    into one waits a millisecond for the kernel, as long as a short job takes.
+    Version 1 groups are used only to enforce limits: root can always create them, which does not mean that anyone wanted it,
+    and moving into one waits about a millisecond for the kernel, as long as a short job takes.
     """
     mounts = _mounts()
     for controllers, path in _own_groups():
@@ -163,14 +162,14 @@ def delegated(mark: str, *, for_limits: bool = True) -> Groups | None:
 
 
 def _second(group: Path, mark: str) -> Groups | None:
-    """Look at a group of version 2: it has to hand out `memory`, and only a group without processes of its own may."""
+    """Try a version 2 group: it must delegate `memory`, which only a group without processes of its own can do."""
     if "memory" not in _words(group / "cgroup.controllers"):
         return None
     if "memory" in _words(group / "cgroup.subtree_control"):
         return _tried(Groups(group, _V2, mark))
     own = str(os.getpid())
     if _words(group / "cgroup.procs") != [own]:
-        return None  # others live in it: it is not ours to change
+        return None  # it has other members, so it is not ours to change
     home = group / f"{_RUNNER}-{mark}"
     try:
         home.mkdir()
@@ -184,17 +183,17 @@ def _second(group: Path, mark: str) -> Groups | None:
     made = Groups(group, _V2, mark, home)
     found = _tried(made)
     if found is None:
-        made.close()  # as it was: no runner is to be left in a group of its own
+        made.close()  # restore: a runner must not end up in a group of its own
     return found
 
 
 def _first(group: Path, mark: str) -> Groups | None:
-    """Look at the memory group of version 1."""
+    """Try the memory group of version 1."""
     return _tried(Groups(group, _V1, mark))
 
 
 def _tried(groups: Groups) -> Groups | None:
-    """Make a group to see whether that can be done, and processes moved into it."""
+    """Return `groups` if creating a group and moving a process into it works."""
     _remove_of_the_dead(groups.root)
     probe = groups.root / f"{_PREFIX}{groups._mark}"
     try:
@@ -208,17 +207,17 @@ def _tried(groups: Groups) -> Groups | None:
 
 
 def _remove_of_the_dead(root: Path) -> None:
-    """Remove groups of runners that were killed: their names begin with who they were (`hardware.mark`)."""
+    """Remove the groups of runners that were killed; group names start with the runner's `hardware.mark`."""
     for path in root.glob(f"{_PREFIX}*"):
         pid, _, rest = path.name.removeprefix(f"{_RUNNER}-").removeprefix(_PREFIX).partition(".")
         ticks = rest.partition("@")[0]
         if pid.isdigit() and ticks.isdigit() and start_ticks(int(pid)) != int(ticks):
-            with contextlib.suppress(OSError):  # something is in it
+            with contextlib.suppress(OSError):  # still in use
                 path.rmdir()
 
 
 def _own_groups() -> list[tuple[str, str]]:
-    """Return the groups of this process: (controllers, path); version 2 has no controllers here."""
+    """Return the groups of this process as (controllers, path); version 2 has empty controllers."""
     found = []
     for line in _text(_PROC / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -227,7 +226,7 @@ def _own_groups() -> list[tuple[str, str]]:
 
 
 def _mounts() -> dict[str, tuple[str, Path]]:
-    """Return where hierarchies are mounted (proc_pid_mountinfo(5)): by controller, or `cgroup2`; with the group that is shown."""
+    """Return the mount points of the hierarchies by controller, or `cgroup2`, with the group at each root (proc_pid_mountinfo(5))."""
     found: dict[str, tuple[str, Path]] = {}
     for line in _text(_PROC / "mountinfo").splitlines():
         before, _, after = line.partition(" - ")

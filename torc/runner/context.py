@@ -1,4 +1,4 @@
-"""Where a runner works, and what a display may show of it. Values only."""
+"""Where a runner works, and what a display shows about it. Values only."""
 
 from __future__ import annotations
 
@@ -13,24 +13,20 @@ from torc.workflow.resources import Capacity, Pool
 
 @dataclass(frozen=True, slots=True)
 class RunnerContext:
-    """Where attempts run and write."""
-
     run_id: int
     output_dir: str
-    mark: str  # names this runner in TORC_RUNNER, beside runners that it runs in
+    mark: str  # identifies this runner in TORC_RUNNER; runners can be nested
     environ: Mapping[str, str]
     monitoring: Monitoring = field(default_factory=Monitoring)
     clock: Callable[[], float] = time.time
     gpu_variables: tuple[str, ...] = ("CUDA_VISIBLE_DEVICES",)
-    see_seconds: float = 0.0  # what a job wrote may show so much later here
-    warned_seconds: float = 0.0  # after a warning, nothing runs longer
-    signal_seconds: float = 0.0  # a signal that ended a job may reach the runner so much later
+    see_seconds: float = 0.0  # output written by a job may appear this much later here
+    warned_seconds: float = 0.0  # after a warning nothing runs longer than this
+    signal_seconds: float = 0.0  # the runner may receive a signal this much later than the job that it ended
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerView:
-    """What a display may show of a runner."""
-
     running: tuple[tuple[int, str, float, int], ...]  # job id, name, elapsed seconds, memory in bytes
     queued: int
     num_completed: int
@@ -40,11 +36,11 @@ class RunnerView:
 
 @dataclass(frozen=True, slots=True)
 class AllocationContext:
-    """What an allocation gives to a runner, beside what is set for all runners."""
+    """What an allocation provides to a runner, in addition to the settings of all runners."""
 
     capacity: Capacity | Pool
-    gpus: tuple[str, ...]  # by name, where the runner gives them to jobs
-    node: str  # as the cluster names it
+    gpus: tuple[str, ...]  # device names, where the runner assigns GPUs to jobs
+    node: str  # the cluster's name for it
     allocation_id: int | None
     environ: Mapping[str, str]
     launcher: Callable[[], DirectLauncher]

@@ -1,10 +1,10 @@
-"""Runners of this machine that are no more, or were given up, and what they left running.
+"""Find runners of this machine that have died or were given up, and end what they left running.
 
-A runner that was killed with -9 is told by its pid, its start time and the boot: no other process can have all three. Its
-jobs' processes are told by TORC_RUNNER in their environment, and by the sessions that the runner wrote down: a program
-that was started with an empty environment is still in the session of its job. As long as its spawners live, whatever a job
-has started descends from them, and they are ended after it. Not found is only what left environment and session behind, when
-a runner and its spawners were killed together.
+A runner that was killed with SIGKILL is identified by pid, start time and boot id, which no other process can share. The
+processes of its jobs are identified by TORC_RUNNER in their environment and by the session ids that the runner recorded: a
+program started with an empty environment is still in its job's session. While its spawners live, everything that a job has
+started descends from them; they are killed last. The only processes that can be missed are those that changed both
+environment and session after the runner and its spawners were killed together.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ _MOST_BYTES = 1 << 20
 
 
 class Sessions:
-    """Writes down the sessions that a runner starts, and when, for whoever has to end them after it."""
+    """Records which sessions a runner starts, and when, so that they can be ended if the runner dies."""
 
     def __init__(self, output_dir: Path, workflow_id: int, runner_id: int) -> None:
         self.path = _path(output_dir, workflow_id, runner_id)
-        self._fd = open_new(self.path, os.O_RDWR | os.O_APPEND)  # the number of a runner is not given twice
+        self._fd = open_new(self.path, os.O_RDWR | os.O_APPEND)  # runner ids are never reused
         self._size = 0
 
     def add(self, pid: int) -> None:
-        """Note a session that was just started. A full disk is borne: the environment tells nearly as much."""
+        """Record a new session. A full disk is tolerated: the environment identifies nearly as much."""
         line = b"%d %.2f\n" % (pid, time.clock_gettime(time.CLOCK_BOOTTIME))
         self._size += len(line)
         with contextlib.suppress(OSError):
             os.write(self._fd, line)
 
     def keep(self, pid: int, job_id: int, attempt: int) -> None:
-        """Note that an attempt has ended and that what it left behind is to stay, also after a runner that is killed."""
+        """Record that the processes left by a finished attempt are to keep running, even if the runner is killed."""
         line = b"%d %d %d kept\n" % (pid, job_id, attempt)
         self._size += len(line)
         with contextlib.suppress(OSError):
             os.write(self._fd, line)
 
     def shorten(self, pids: list[int]) -> None:
-        """Forget sessions that have ended, when many have."""
+        """Drop ended sessions from the file once there are many."""
         if self._size > _MOST_BYTES:
             self._size = 0
             with contextlib.suppress(OSError):
@@ -65,7 +65,7 @@ class Sessions:
                 os.write(self._fd, b"".join(kept))
 
     def close(self) -> None:
-        """Forget all: the runner leaves nothing behind."""
+        """Delete the file: the runner leaves nothing behind."""
         os.close(self._fd)
         self.path.unlink(missing_ok=True)
 
@@ -77,8 +77,8 @@ def _path(output_dir: Path, workflow_id: int, runner_id: int) -> Path:
 def give_up_dead_runners(torc: Torc, workflow_id: int, here: ProcessIdentity, output_dir: Path) -> list[Runner]:
     """End the runners of this machine whose processes are gone.
 
-    Their jobs' processes are killed and what they could not report is reported first, so that nothing runs twice; so is
-    what runners that are known no more have left in the folder. Raises Conflict when such a process cannot be killed.
+    Kills the processes of their jobs and first delivers the results that they could not report, so that nothing runs twice; also
+    delivers what unregistered runners left in the folder. Raises Conflict when a process cannot be killed.
     """
     deliver_left(torc, workflow_id, here, output_dir)
     dead = dead_runners(torc, workflow_id, here)
@@ -93,28 +93,28 @@ def give_up_dead_runners(torc: Torc, workflow_id: int, here: ProcessIdentity, ou
 
 
 def dead_runners(torc: Torc, workflow_id: int, here: ProcessIdentity) -> list[Runner]:
-    """Return the runners of this machine that count as active, and whose processes are gone. Changes nothing."""
+    """Return the runners of this machine that are registered as active but whose processes are gone. Changes nothing."""
     runners = torc.send(ListRunners(workflow_id=workflow_id, active_only=True, limit=10_000)).items
     return [runner for runner in runners if _is_dead(runner, here)]
 
 
 def deliver_left(torc: Torc, workflow_id: int, here: ProcessIdentity, output_dir: Path) -> int:
-    """Deliver what runners have left in a folder, before anything is given up or run again. Returns how many results counted."""
+    """Deliver results left in a folder, before anything is given up or run again. Returns how many were accepted."""
     return journal.deliver_all(
         torc, workflow_id, output_dir, lambda runner: runner.host == here.host and not _is_dead(runner, here)
     )
 
 
 def end_runner(torc: Torc, runner: Runner, reason: str, output_dir: Path) -> None:
-    """Take a runner off. What its journal still holds is delivered before: afterwards it would count for nothing."""
+    """End a runner. Its journal is delivered first: afterwards its results would be rejected."""
     journal.deliver(torc, runner.workflow_id, runner.id, output_dir)
     torc.send(EndRunner(workflow_id=runner.workflow_id, runner_id=runner.id, reason=reason))
 
 
 def end_given_up(runner: GivenUp, workflow_id: int, output_dir: Path) -> None:
-    """End what a runner of this machine still runs that has lost its jobs and lives, perhaps stopped. Raises Conflict.
+    """Kill the jobs of a live (perhaps stopped) runner of this machine that has lost its lease. Raises Conflict.
 
-    The runner itself is left alone: it finds its spawners gone, and that it was given up.
+    The runner itself is left alone: it will notice that its spawners are gone and that it was given up.
     """
     if runner.process_started.partition("@")[2] == pid_namespace():
         sessions = _path(output_dir, workflow_id, runner.runner_id)
@@ -128,14 +128,14 @@ def _is_dead(runner: Runner, here: ProcessIdentity) -> bool:
         return True
     ticks, _, namespace = runner.process_started.partition("@")
     if namespace != here.process_started.partition("@")[2]:
-        return False  # in another container: its pid says nothing here, its lease will
+        return False  # in another container, where its pid means nothing to us; its lease will expire
     return str(start_ticks(runner.pid)) != ticks
 
 
 def end_processes(runner_mark: str, sessions: Path) -> None:
-    """Kill every process that a runner's jobs started, and wait until they are gone: no two copies may write at once.
+    """Kill every process started by a runner's jobs and wait until they are gone: no two copies may write at once.
 
-    Its spawners are stopped first, so that they begin nothing more meanwhile and still are the parents of what loses its own.
+    Its spawners are stopped first, so that they start nothing more but remain the parents of orphans.
     """
     starts, kept = _written_down(sessions)
     deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -155,23 +155,21 @@ def end_processes(runner_mark: str, sessions: Path) -> None:
             left = sorted(found.jobs | found.spawners)[:10]
             raise Conflict(
                 f"processes of another runner still run and cannot be killed: {', '.join(map(str, left))}",
-                hint="end them (they may wait for a file system, or belong to another user), then try again",
+                hint="end them (they may be waiting for a file system, or belong to another user), then try again",
             )
         for pid in found.jobs or (() if is_new else found.spawners):
             _kill(pid, deadline)
 
 
 class _Found(NamedTuple):
-    """Live processes of a runner."""
-
     jobs: set[int]
     spawners: set[int]
 
 
 def _look(prefix: bytes, starts: dict[int, list[float]], kept: set[tuple[bytes, bytes]]) -> _Found:
-    """Look for what a runner has started: marked by it, in one of its sessions, or descended from its spawners.
+    """Find the processes that a runner started: marked by it, in one of its sessions, or descended from its spawners.
 
-    What attempts have left behind that have ended and whose jobs keep it (`kept`: job, attempt) is passed over.
+    `kept` are finished attempts (job id, attempt) whose remaining processes are to keep running.
     """
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     found = _Found(set(), set())
@@ -195,7 +193,6 @@ def _look(prefix: bytes, starts: dict[int, list[float]], kept: set[tuple[bytes, 
 
 
 def _kill(pid: int, deadline: float) -> None:
-    """Kill a process and wait for its end."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -209,7 +206,7 @@ def _kill(pid: int, deadline: float) -> None:
 
 
 def _written_down(path: Path) -> tuple[dict[int, list[float]], set[tuple[bytes, bytes]]]:
-    """Read when sessions began, in seconds since boot, and which attempts keep what they left; a torn line is passed over."""
+    """Return when sessions started, in seconds since boot, and the attempts whose processes stay; torn lines are skipped."""
     starts: dict[int, list[float]] = {}
     kept: set[tuple[bytes, bytes]] = set()
     with contextlib.suppress(OSError):
@@ -225,14 +222,14 @@ def _written_down(path: Path) -> tuple[dict[int, list[float]], set[tuple[bytes, 
 
 
 def _environ_of(pid: int, prefix: bytes) -> dict[bytes, bytes] | None:
-    """Return the variables of a live process that a runner has marked; None: it has not."""
+    """Return the environment of a live process that carries the runner's mark; else None."""
     environ = environ_of(pid)
     is_marked = any(word.startswith(prefix) for word in environ.get(b"TORC_RUNNER", b"").split())
     return environ if is_marked and _may_be_ended(pid) and start_ticks(pid) is not None else None
 
 
 def _may_be_ended(pid: int) -> bool:
-    """Return whether a process is no other user's: a runner starts nothing for somebody else, and root could end it all the same."""
+    """Return whether a process belongs to this user: a runner starts nothing for others, although root could kill those too."""
     try:
         return os.stat(f"/proc/{pid}").st_uid == os.geteuid() and pid != os.getpid()
     except OSError:
@@ -240,7 +237,7 @@ def _may_be_ended(pid: int) -> bool:
 
 
 def _is_of_session(pid: int, starts: dict[int, list[float]]) -> bool:
-    """Return whether a live process is in one of the sessions that a runner has begun."""
+    """Return whether a live process is in one of the sessions in `starts`."""
     if not starts:
         return False
     ticks = start_ticks(pid)
@@ -251,7 +248,7 @@ def _is_of_session(pid: int, starts: dict[int, list[float]]) -> bool:
     except OSError:
         return False  # gone
     leader = start_ticks(session)
-    # a pid is not given anew while it names a session: where the leader has ended, the members tell by their start
+    # a pid is not reused while it names a session: if the leader has ended, the members' start times decide
     began = ticks if leader is None else leader
     return any(_began_at(began, at, is_leader=leader is not None) for at in starts.get(session, ()))
 

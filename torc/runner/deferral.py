@@ -1,8 +1,8 @@
-"""Ends of attempts that are not told yet, because what they mean is not known for a moment, and starts that wait for their inputs.
+"""Attempt ends that are not reported yet because their meaning is still unclear, and starts that wait for their inputs.
 
-A shared file system may show a file seconds after it was written on another node. And what ends an allocation signals its jobs
-and its runner at once: the runner may see a job end before it learns that all is to end, and a job that was interrupted so
-has not failed. Nothing waits here: the loop asks when something is due.
+A shared file system may show a file seconds after another node wrote it. And whatever ends an allocation signals its jobs and
+its runner at the same time: the runner may see a job end before it learns that everything is ending, and a job interrupted
+this way has not failed. Nothing blocks here: the loop polls when something is due.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torc.runner.outputs import missing, not_written, unsettled_seconds
 from torc.runner.state import Exited, StartAttempt
 from torc.workflow.exit_codes import counted
 
-#: looks at what is missing so often, more and more seldom
+#: interval between checks for what is missing, growing up to the longest
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.05, 1.0
 _INTERRUPTED = counted(-signal.SIGTERM)
 T = TypeVar("T")
@@ -30,13 +30,13 @@ class _Waiting(Generic[T]):
     pause: float = _FIRST_SECONDS
 
     def look_later(self, now: float) -> None:
-        """Look again, more and more seldom, and at the end of its time."""
+        """Schedule the next check, with growing intervals, at the latest at `until`."""
         self.pause = min(2 * self.pause, _LONGEST_SECONDS)
         self.look_at = min(now + self.pause, self.until)
 
 
 class DeferredEnds:
-    """Keeps ends for so long; zero seconds: not at all."""
+    """Holds ends back for this long; zero seconds: not at all."""
 
     def __init__(self, see_seconds: float, signal_seconds: float) -> None:
         self._see_seconds, self._signal_seconds = see_seconds, signal_seconds
@@ -45,13 +45,13 @@ class DeferredEnds:
 
     @property
     def due(self) -> float:
-        """Return when to ask `ready` again, on the monotonic clock."""
+        """Return when to call `ready` again, on the monotonic clock."""
         return min([kept.look_at for kept in self._kept] + [held.look_at for held in self._held], default=inf)
 
     def holds(self, start: StartAttempt, now: float) -> bool:
-        """Take a start to be made later, when its inputs show here, or leave it to be made now.
+        """Return True and keep a start whose inputs do not show here yet; False means start it now.
 
-        Outputs that have only just been changed are waited for too, until a further change would show.
+        Outputs that changed very recently are waited for too, until a further change would be visible.
         """
         if start.after is not None:
             return False
@@ -65,13 +65,13 @@ class DeferredEnds:
         return True
 
     def drops(self, job_id: int) -> bool:
-        """Forget a start that was held; tell whether there was one."""
+        """Forget a start that was held; return whether there was one."""
         before = len(self._held)
         self._held = [held for held in self._held if held.what.assignment.job_id != job_id]
         return len(self._held) < before
 
     def starts(self, now: float) -> list[StartAttempt]:
-        """Return what can start now, or has waited long enough: the job will say what it misses."""
+        """Return the starts that are ready or have waited long enough: the job itself will report what is missing."""
         ready: list[StartAttempt] = []
         for held in [held for held in self._held if held.look_at <= now]:
             if now >= held.until or not missing(held.what.assignment.inputs):
@@ -82,7 +82,7 @@ class DeferredEnds:
         return ready
 
     def keeps(self, exited: Exited, now: float, *, is_stopping: bool) -> bool:
-        """Take an end to be told later, or leave it to be told now."""
+        """Return True and keep an end to report later; False means report it now."""
         if exited.return_code == 0 and (exited.missing or exited.old):
             seconds = self._see_seconds
         elif exited.return_code == _INTERRUPTED and not is_stopping:
@@ -94,7 +94,7 @@ class DeferredEnds:
         return seconds > 0
 
     def ready(self, now: float, *, is_stopping: bool) -> list[Exited]:
-        """Return what can be told now."""
+        """Return the ends to report now."""
         told: list[Exited] = []
         for kept in [kept for kept in self._kept if kept.look_at <= now or is_stopping]:
             if kept.what.missing or kept.what.old:

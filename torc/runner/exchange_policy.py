@@ -1,7 +1,7 @@
-"""When a runner speaks with the store, what it says, and how it takes the answer in. Pure, a part of the reactor.
+"""When a runner exchanges with the store, what it sends, and how it applies the reply. Pure; part of the reactor.
 
-One exchange is in flight at a time, and reports gather meanwhile: that is all the batching there is. Not for attempts and
-their limits: `reactor` has those.
+One exchange is in flight at a time, and reports accumulate meanwhile: that is all the batching there is. Attempts and their
+limits are in `reactor`.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from torc.runner.state import (
 )
 from torc.workflow.resources import Capacity, Pool
 
-#: a report waits at most so long for company
+#: a report waits at most this long for others
 REPORT_SECONDS = 0.05
-#: so many reports need no more company
+#: with this many reports, send at once
 REPORTS_AT_ONCE = 128
-#: work is claimed ahead for so long: an exchange takes a few milliseconds
+#: work is claimed this far ahead: an exchange takes a few milliseconds
 AHEAD_SECONDS = 0.15
 MOST_AHEAD = 512
-#: with free room and something running, ask so often whether others have made work ready
+#: with free capacity and something running, poll this often for work that others have made ready
 POLL_SECONDS = 0.5
-#: when nothing has ended for so long, what was claimed ahead goes back: other runners may have room
+#: when nothing has ended for this long, release what was claimed ahead: other runners may have room
 HOLD_SECONDS = 1.0
-#: with nothing left to do, ask so often whether there is something new
+#: with nothing left to do, poll this often for new work
 LINGER_POLL_SECONDS = 1.0
-#: asks so long after a retry is due: two clocks are never quite the same
+#: ask this long after a retry is due, since two clocks never agree exactly
 _DUE_SLACK_SECONDS = 0.005
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _MOST_ASSIGNMENTS = 1000
 
 
-# -- what the store says ----------------------------------------------------------------------------------------
+# -- replies ----------------------------------------------------------------------------------------------------
 
 
 def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Effect]:
-    """Take in what the store says, but for what it wants canceled."""
+    """Apply a reply, except for its cancellations."""
     sent, state.in_flight = state.in_flight, None
-    if state.last_exchange is not None:  # the store counts from when it answered, which was later
+    if state.last_exchange is not None:  # the store counts from when it replied, which was later
         state.lease_ends = state.last_exchange + reply.lease_seconds
     state.unreachable_since, state.not_before, state.may_have_missed = None, 0.0, False
     state.is_done, state.is_idle_around = reply.done, reply.idle_around
@@ -79,7 +79,7 @@ def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Eff
         state.queue += reply.assignments
     recorded = [state.actions_given.pop(number, None) for number in (sent.actions_started if sent else ())]
     begins = [action for action in recorded if action is not None]
-    # this answer may have waited for a runner that stood still, or is older than the death of a spawner: others may have them by now
+    # this reply may have waited for a suspended runner, or predate the death of a spawner: others may have these jobs by now
     if is_unsure or now >= state.lease_ends:
         record = [*begins, *reply.actions]
         begins = []
@@ -95,7 +95,7 @@ def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Eff
 
 
 def _trust(state: RunnerState, now: float) -> None:
-    """Take in that this runner was not given up: what its dead spawners had started counts as ended."""
+    """Record that this runner was not given up, so that what its dead spawners had started counts as ended."""
     if state.is_unsure:
         state.is_unsure = False
         state.finished += state.doubtful
@@ -105,7 +105,7 @@ def _trust(state: RunnerState, now: float) -> None:
 
 
 def drop_given(state: RunnerState) -> None:
-    """Begin none of the actions that are not recorded as started: the store gives them to others."""
+    """Drop the actions that are not recorded as started: the store assigns them to others."""
     for firing_id in state.actions_given:
         del state.actions[firing_id]
     state.actions_given.clear()
@@ -113,7 +113,7 @@ def drop_given(state: RunnerState) -> None:
 
 
 def take_back(state: RunnerState, sent: Exchange, settings: ReactorSettings, now: float) -> list[Effect]:
-    """Keep what could not be delivered, and try again later, or leave when there is nothing else to do."""
+    """Keep the reports that could not be delivered and retry later, or leave when there is nothing else to do."""
     state.in_flight, state.may_have_missed, state.is_asking = None, True, False
     state.finished = [*sent.finished, *state.finished]
     done = {item.job_id for item in state.finished}
@@ -126,7 +126,9 @@ def take_back(state: RunnerState, sent: Exchange, settings: ReactorSettings, now
     effects: list[Effect] = []
     if state.unreachable_since is None:
         state.unreachable_since = now
-        effects = keep(state.finished, state.actions_finished)  # what ends from now on is kept as it ends
+        effects = keep(
+            state.finished, state.actions_finished
+        )  # from now on, what ends is written to the journal at once
     waited = now - state.unreachable_since
     state.not_before = now + next((pause for pause in _BACKOFF_SECONDS if pause > waited / 2), _BACKOFF_SECONDS[-1])
     state.oldest_report = now
@@ -138,7 +140,7 @@ def take_back(state: RunnerState, sent: Exchange, settings: ReactorSettings, now
 
 
 def lose_store(state: RunnerState, sent: Exchange, settings: ReactorSettings, now: float) -> list[Effect]:
-    """Keep what could not be delivered, start nothing more, and leave when what runs has ended: its results are worth keeping."""
+    """Keep the reports that could not be delivered, start nothing more, and leave once the running jobs, whose results count, end."""
     effects = take_back(state, sent, settings, now)
     state.queue.clear()
     state.gave_up = True
@@ -146,34 +148,34 @@ def lose_store(state: RunnerState, sent: Exchange, settings: ReactorSettings, no
 
 
 def keep(finished: list[Finished], actions_finished: list[ActionFinished]) -> list[Effect]:
-    """Have reports written to the journal."""
+    """Return the effect that writes reports to the journal."""
     return [Keep(PendingReports(tuple(finished), tuple(actions_finished)))] if finished or actions_finished else []
 
 
 def release(state: RunnerState, assignments: list[Assignment] | deque[Assignment], now: float) -> None:
-    """Give claimed work back."""
+    """Release claimed jobs that will not start here."""
     for item in assignments:
         not_begun = state.not_begun.pop(item.job_id, None)
         is_told = state.started.pop(item.job_id, None) is None
         if not_begun is None or not is_told:
             state.released.append(JobAttempt(job_id=item.job_id, attempt=item.attempt))
-        else:  # the store takes it for running: it has to be told that it is not
+        else:  # the store believes that it runs and has to be told otherwise
             state.finished.append(outcomes.not_begun(item, not_begun))
     if assignments:
         has_report(state, now)
 
 
 def has_report(state: RunnerState, now: float) -> None:
-    """Note that there is something to say."""
+    """Record that there is something to send."""
     if state.oldest_report is None:
         state.oldest_report = now
 
 
-# -- what the runner says ---------------------------------------------------------------------------------------
+# -- requests ---------------------------------------------------------------------------------------------------
 
 
 def converse(state: RunnerState, settings: ReactorSettings, now: float) -> list[Effect]:
-    """Speak when it is worth it; leave when nothing is left to say or to do."""
+    """Send an exchange when it is worthwhile; leave when nothing is left to report or do."""
     if state.is_lost or state.gave_up:
         return [] if state.running or state.actions else [Leave()]
     if state.in_flight is not None:
@@ -185,7 +187,7 @@ def converse(state: RunnerState, settings: ReactorSettings, now: float) -> list[
     if is_idle and not state.is_stopping and _is_over(state, settings, now):
         if state.is_done:
             return [Leave()]
-        state.is_stopping = True  # says good-bye, so that what the end of a worker fires is done
+        state.is_stopping = True  # a final exchange, so that whatever the end of a worker triggers is run
     if now < due(state, settings):
         return []
     return [_send(state, settings, now)]
@@ -201,17 +203,17 @@ def _is_over(state: RunnerState, settings: ReactorSettings, now: float) -> bool:
 
 
 def _is_late(state: RunnerState, settings: ReactorSettings, now: float) -> bool:
-    """Return whether too little of the runner's time is left for more work."""
+    """Return whether too little of the runner's time is left to accept more work."""
     return state.leave_at is not None and state.leave_at - now < settings.min_seconds
 
 
 def _lingers_until(state: RunnerState, settings: ReactorSettings) -> float:
-    """Return how long to wait for more work when nothing is left."""
+    """Return until when to wait for more work when nothing is left."""
     return inf if settings.stays else state.last_end + settings.lingers_seconds
 
 
 def due(state: RunnerState, settings: ReactorSettings) -> float:
-    """Return when to speak next, if nothing happens before; infinity: only after something has happened."""
+    """Return when to send the next exchange if nothing happens first; infinity: only after an event."""
     if state.in_flight is not None or state.is_lost or state.gave_up:
         return inf
     if state.last_exchange is None:
@@ -222,7 +224,7 @@ def due(state: RunnerState, settings: ReactorSettings) -> float:
 
 
 def _wish(state: RunnerState, settings: ReactorSettings, last: float) -> float:
-    """Return when to speak next, if the store can be reached."""
+    """Return when to send the next exchange, assuming that the store is reachable."""
     reports = _num_reports(state)
     if state.is_stopping:
         is_over = not (state.has_left or state.running or state.actions)
@@ -233,7 +235,7 @@ def _wish(state: RunnerState, settings: ReactorSettings, last: float) -> float:
             return 0.0
         return min(last + settings.heartbeat_seconds, (state.oldest_report or 0.0) + REPORT_SECONDS)
     is_idle = not (state.running or state.actions)
-    if is_idle and (state.is_done or state.is_stuck):  # lingers: it is answered at once, and asks now and then
+    if is_idle and (state.is_done or state.is_stuck):  # lingering: the first exchange is at once, then a slow poll
         return min(last + LINGER_POLL_SECONDS, _lingers_until(state, settings))
     if hungry and (state.is_starving or is_idle):
         return 0.0
@@ -243,12 +245,12 @@ def _wish(state: RunnerState, settings: ReactorSettings, last: float) -> float:
 
 
 def has_room(state: RunnerState, settings: ReactorSettings) -> bool:
-    """Return whether something more could start now than what is claimed already."""
+    """Return whether more jobs could start now than are claimed."""
     return not state.is_stopping and not state.queue and has_slot(state, settings)
 
 
 def has_slot(state: RunnerState, settings: ReactorSettings) -> bool:
-    """Return whether any job at all could start: one that asks for nothing but a CPU."""
+    """Return whether any job could start: one that requests only a CPU."""
     most = settings.max_parallel_jobs
     if most is not None and len(state.running) - state.num_lined_up >= most:
         return False
@@ -261,7 +263,7 @@ def _num_reports(state: RunnerState) -> int:
 
 
 def _ahead(state: RunnerState, settings: ReactorSettings) -> int:
-    """Return how many jobs to have in hand beyond what runs: none for long jobs, other runners must get them."""
+    """Return how many jobs to claim beyond what runs: none for long jobs, which other runners should get."""
     if state.mean_seconds is None:
         return 0
     slots = settings.max_parallel_jobs or settings.total.slots
@@ -277,7 +279,7 @@ def _send(state: RunnerState, settings: ReactorSettings, now: float) -> Send:
     is_idle = not (state.running or state.queue or state.actions or state.is_stopping or _num_reports(state))
     is_paused = state.is_stopping or now < state.paused_until or _is_late(state, settings, now)
     waits = is_idle and state.last_exchange is not None and not state.is_unsure
-    # a runner at rest says so each time: a store that crashed may have forgotten what it had already taken in
+    # an idle runner lists what it holds each time: a store that crashed may have lost what it had accepted
     tells_all = waits or state.may_have_missed or state.is_unsure
     state.num_exchanges += 1
     request = Exchange(
@@ -326,7 +328,7 @@ def _limit(state: RunnerState, settings: ReactorSettings) -> int:
 
 
 def _free(state: RunnerState, settings: ReactorSettings, now: float) -> NodeCapacity:
-    """Return what is free beside what claimed jobs will take."""
+    """Return the capacity that will be free once claimed jobs have started."""
     if settings.counts_only:
         return _node(settings.total, state, now)
     free, queued = state.free, [item.request for item in state.queue]
@@ -347,7 +349,7 @@ def _node(capacity: Capacity | Pool, state: RunnerState, now: float) -> NodeCapa
 
 
 def node_capacity(capacity: Capacity | Pool, runtime_seconds: float | None) -> NodeCapacity:
-    """Say what a runner has, or has free, with so much time left."""
+    """Describe a runner's total or free capacity, with this much time left."""
     first, *others = capacity.nodes if isinstance(capacity, Pool) else (capacity,)
     found = NodeCapacity(
         num_cpus=first.num_cpus,

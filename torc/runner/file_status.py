@@ -1,8 +1,8 @@
-"""What this machine's file system says of the files of a workflow, for `reinitialize` to compare.
+"""The state of a workflow's files on this machine's file system, which `reinitialize` compares.
 
-Inputs that no job writes are looked at before a run and must not have changed by its end; what jobs write for others is
-looked at after it. Contents are hashed only where nothing is known of them yet. Not for output files that a job must
-have written: the loop checks those.
+Inputs that no job writes are recorded before a run and must not have changed by its end; files that jobs write for other jobs
+are recorded after it. Contents are hashed only where no hash is known yet. Whether a job has written its outputs is checked
+by the loop.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from torc.api.pagination import items_of
 from torc.api.workflows import Changes, FileFact, GetWorkflow, RecordFiles, ReinitializeWorkflow
 from torc.errors import Invalid
 
-#: larger files are compared by size and time alone: reading them could take longer than the run
+#: larger files are compared by size and modification time only: reading them could take longer than the run
 LARGEST_HASHED_BYTES = 1 << 30
-#: stands for the content of a file that cannot be read: no hash equals it
+#: recorded as the hash of a file that cannot be read: equals no hash
 _UNREADABLE = "unreadable"
 _MOST_LISTED = 20
-#: of a folder that are looked at
+#: entries of a folder that are examined at most
 _MOST_ENTRIES = 100_000
 _PAGE = 10_000
-_AT_ONCE = 100_000  # each request looks at all files of the workflow
+_AT_ONCE = 100_000  # each request can cover all files of the workflow
 
 
 @dataclass(frozen=True, slots=True)
 class InputStatus:
-    """How the inputs looked before the run. `since` is when that was, in seconds since the epoch."""
+    """The inputs as they were before the run. `since` is when they were examined, in seconds since the epoch."""
 
     workflow_id: int
     directory: str
@@ -43,7 +43,7 @@ class InputStatus:
 
 
 def look_at(directory: str, path: str) -> FileFact:
-    """Look at a file: whether it is there, its size and its time; of a folder, the sum and the latest of all that is in it."""
+    """Return whether a path exists, its size and its modification time; for a folder, the total size and the latest time."""
     full = os.path.join(directory, path)
     try:
         info = os.stat(full)
@@ -56,6 +56,9 @@ def look_at(directory: str, path: str) -> FileFact:
             latest = max(latest, entry.st_mtime_ns)
         return FileFact(path=path, exists=True, size_bytes=size, mtime_ns=latest)
     return FileFact(path=path, exists=True, size_bytes=info.st_size, mtime_ns=info.st_mtime_ns)
+
+
+"""Add the SHA-256 of the content in hex, unless it is very large; for a folder, of all names and contents in it."""
 
 
 def with_hash(directory: str, fact: FileFact) -> FileFact:
@@ -88,7 +91,7 @@ def _digest_of_folder(folder: str) -> str:
 
 
 def _inside(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Return what is in a folder, at any depth, up to a limit, so far as it can be seen. Links are not followed."""
+    """Yield what is in a folder, at any depth, up to a limit, as far as it is readable. Links are not followed."""
     paths = (os.path.join(root, name) for root, folders, names in os.walk(folder) for name in (*folders, *names))
     for path in islice(paths, _MOST_ENTRIES):
         with contextlib.suppress(OSError):
@@ -96,7 +99,7 @@ def _inside(folder: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def look_before(torc: Torc, workflow_id: int, directory: str, now: float) -> InputStatus:
-    """Look at the inputs that no job writes and record them. Raises Invalid, with all of them, when some are missing."""
+    """Record the inputs that no job writes. Raises Invalid, listing all of them, when some are missing."""
     inputs = {
         file.path: look_at(directory, file.path)
         for file in items_of(torc, ListFiles(workflow_id=workflow_id, required_existing=True, limit=_PAGE))
@@ -109,7 +112,7 @@ def look_before(torc: Torc, workflow_id: int, directory: str, now: float) -> Inp
 
 
 def look_after(torc: Torc, seen: InputStatus) -> None:
-    """Record what jobs have read: inputs that are as they were before, and what jobs wrote for each other."""
+    """Record what jobs have read: inputs that have not changed since before the run, and what jobs wrote for each other."""
     facts: dict[str, FileFact] = {}
     for file in items_of(torc, ListFiles(workflow_id=seen.workflow_id, read=True, limit=_PAGE)):
         fact = look_at(seen.directory, file.path)
@@ -121,12 +124,12 @@ def look_after(torc: Torc, seen: InputStatus) -> None:
 
 
 def reinitialize(torc: Torc, request: ReinitializeWorkflow) -> Changes:
-    """Answer what a ReinitializeWorkflow asks about files until it gives the changes."""
+    """Send the request with the file facts that the server asks for until it returns the changes."""
     return answered(torc, request)[1]
 
 
 def answered(torc: Torc, request: ReinitializeWorkflow) -> tuple[ReinitializeWorkflow, Changes]:
-    """Do so, and give the request with all the answers, too: somebody else may send it."""
+    """Like `reinitialize`, and also return the request with all facts, so that another client can send it."""
     directory = torc.send(GetWorkflow(workflow_id=request.workflow_id)).directory
     facts = {fact.path: fact for fact in request.files}
     while True:
@@ -154,7 +157,7 @@ def _missing(missing: Sequence[str], directory: str, workflow_id: int) -> Invali
     return Invalid(
         f"{len(missing)} input file{' is' if one else 's are'} missing, and no job writes {'it' if one else 'them'}:"
         f"{shown}{more}",
-        hint=f"put {'it' if one else 'them'} there (paths are relative to {directory}) and go on with: torc run {workflow_id}; "
-        "or mend the paths in the spec, and run that anew",
+        hint=f"put {'it' if one else 'them'} there (paths are relative to {directory}) and continue with: torc run {workflow_id}; "
+        "or correct the paths in the spec and run it again",
         missing=list(missing),
     )

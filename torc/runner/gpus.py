@@ -1,7 +1,7 @@
-"""What NVIDIA GPUs do while jobs have them: their load and memory, by one `nvidia-smi` that reports at an interval.
+"""Load and memory of the NVIDIA GPUs that jobs use, from one `nvidia-smi` process that reports at an interval.
 
-A process of its own, because a driver that hangs holds up whoever asks it; where there is none, nothing is known and nothing
-else changes. Not for finding GPUs (`hardware`).
+It is a separate process because a hanging driver blocks whoever queries it. Without `nvidia-smi` nothing is known and nothing
+else changes. Finding GPUs is in `hardware`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _PATIENCE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class GpuLoad:
-    """What one or several GPUs do: how many are busy (0.5: one, half of the time), and the memory in use on them."""
+    """Load of one or more GPUs: the number of busy GPUs (0.5: one GPU, half of the time), and their memory in use."""
 
     busy: float = 0.0
     memory_bytes: int = 0
 
 
 class Gpus:
-    """Knows the load of the GPUs of this node. A context of its own costs some tens of MB, so it begins when a job has GPUs."""
+    """Samples the GPUs of this node. A driver context costs some tens of MB, so sampling starts with the first job that has GPUs."""
 
     def __init__(self, interval_seconds: float) -> None:
         self._interval = max(1.0, interval_seconds)
@@ -39,11 +39,11 @@ class Gpus:
 
     @property
     def pids(self) -> set[int]:
-        """Return the processes that this runs."""
+        """Return the processes started here."""
         return {self._process.pid} if self._process else set()
 
     def load(self, names: Sequence[str]) -> GpuLoad | None:
-        """Return what the GPUs of these names do together; None when nothing is known of any."""
+        """Return the combined load of the named GPUs; None when nothing is known about any of them."""
         self._begin()
         self._take()
         found = [self._find(name) for name in names]
@@ -51,7 +51,7 @@ class Gpus:
         return GpuLoad(sum(each.busy for each in known), sum(each.memory_bytes for each in known)) if known else None
 
     def close(self) -> None:
-        """End the process."""
+        """Stop the process."""
         if self._process is not None:
             self._process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the driver
@@ -80,7 +80,7 @@ class Gpus:
                 os.set_blocking(self._process.stdout.fileno(), False)
 
     def _take(self) -> None:
-        """Take in what has been reported, without waiting."""
+        """Parse what has been reported so far, without waiting."""
         if self._process is None or self._process.stdout is None:
             return
         with contextlib.suppress(BlockingIOError):
@@ -88,10 +88,10 @@ class Gpus:
                 *lines, self._rest = (self._rest + part).split(b"\n")
                 for line in lines:
                     self._loads |= loads_in(line.decode("ascii", "replace"))
-            self.close()  # end of file: it has ended
+            self.close()  # end of file: the process has exited
 
     def _find(self, name: str) -> GpuLoad | None:
-        """Find a GPU by index, or by its UUID or a beginning of that, as CUDA_VISIBLE_DEVICES allows."""
+        """Find a GPU by index, UUID or UUID prefix, as CUDA_VISIBLE_DEVICES allows."""
         known = self._loads.get(name)
         if known is None and name.startswith("GPU-"):
             known = next((load for uuid, load in self._loads.items() if uuid.startswith(name)), None)
@@ -99,7 +99,7 @@ class Gpus:
 
 
 def loads_in(line: str) -> dict[str, GpuLoad]:
-    """Read a line of nvidia-smi: index, UUID, load in percent, MiB in use. What it cannot tell (`[N/A]`) counts as none."""
+    """Parse a line of nvidia-smi: index, UUID, load in percent, MiB in use. Unknown values (`[N/A]`) count as zero."""
     fields = [field.strip() for field in line.split(",")]
     if len(fields) != 4 or not fields[0].isdigit():
         return {}

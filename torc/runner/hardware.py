@@ -1,4 +1,4 @@
-"""What this node has, and who this process is."""
+"""The resources of this node, and the identity of this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torc.workflow.resources import Capacity
 
-#: kept for the system and the runner, so that it outlives the job that it must report on
+#: reserved for the system and for the runner, which must survive a job in order to report on it
 _HEADROOM = 0.03
 _MOST_HEADROOM = 512 << 20
 _NVIDIA_SECONDS = 10
@@ -25,34 +25,33 @@ _PROC, _CGROUPS = Path("/proc/self"), Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process, told apart from any other that may get its pid later."""
+    """Identifies a process even after its pid is reused."""
 
     host: str
     pid: int
-    process_started: str  # TICKS@NAMESPACE: start in clock ticks since boot, and the namespace that its pid belongs to
+    process_started: str  # TICKS@NAMESPACE: start in clock ticks since boot, and its pid namespace
     boot_id: str
 
 
 def node() -> tuple[Capacity, tuple[str, ...]]:
-    """Return what this process may use of the node: CPUs by affinity and cgroup quota, memory, and GPUs by name."""
+    """Return what this process may use of the node: CPUs by affinity and cgroup quota, memory, and GPU names."""
     gpus = gpu_names()
     return Capacity(_num_cpus(), _memory_bytes(), len(gpus)), gpus
 
 
 def identity() -> ProcessIdentity:
-    """Return who this process is."""
     return ProcessIdentity(
         socket.gethostname(), os.getpid(), f"{start_ticks(os.getpid())}@{pid_namespace()}", boot_id()
     )
 
 
 def mark(pid: int, process_started: str, runner_id: int | None = None) -> str:
-    """Name a process, or one of the runners in it, for the environment of what it starts; what follows tells them apart further."""
+    """Return a name for a process, or for one of its runners, that is put into the environment of what it starts."""
     return f"{pid}.{process_started}." + ("" if runner_id is None else f"{runner_id}-")
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return the start of a process in clock ticks since boot (/proc/PID/stat, field 22); None: it has ended."""
+    """Return when a process started, in clock ticks since boot (/proc/PID/stat, field 22); None: it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -61,7 +60,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def pid_namespace() -> str:
-    """Return what tells the pids of one container from those of another on the same machine; empty: cannot be told."""
+    """Return an id that distinguishes the pids of containers on one machine; empty when unknown."""
     try:
         return str(os.stat("/proc/self/ns/pid").st_ino)
     except OSError:
@@ -69,7 +68,7 @@ def pid_namespace() -> str:
 
 
 def boot_id() -> str:
-    """Return what tells one boot of this machine from another."""
+    """Return an id that distinguishes one boot of this machine from another."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -84,7 +83,7 @@ def _num_cpus() -> int:
 
 
 def memory_limit() -> int:
-    """Return the memory that this process and others of its control groups may use together."""
+    """Return the memory limit in bytes that this process shares with the others in its control groups."""
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_memory()])
 
 
@@ -94,7 +93,7 @@ def _memory_bytes() -> int:
 
 
 def _cgroup_cpus() -> Iterator[float]:
-    """Yield the limits on CPUs of this process's control groups (cgroups(7); version 2: cpu.max, version 1: CFS quota)."""
+    """Yield the CPU limits of this process's control groups (cgroups(7); version 2: cpu.max, version 1: CFS quota)."""
     for line in _cgroup_files("cpu.max"):
         quota, _, period = line.partition(" ")
         if quota.isdigit() and period.isdigit():
@@ -106,13 +105,13 @@ def _cgroup_cpus() -> Iterator[float]:
 
 
 def _cgroup_memory() -> list[int]:
-    """Return the limits on memory of this process's control groups, in bytes; a limit above the machine's memory is none."""
+    """Return the memory limits of this process's control groups in bytes; limits above the machine's memory are left out."""
     found = [*_cgroup_files("memory.max"), *_cgroup_files("memory.limit_in_bytes", "memory")]
     return [int(limit) for limit in found if limit.isdigit()]
 
 
 def oom_kills() -> int | None:
-    """Count what the kernel has killed for want of memory in this process's control group; None: it is in none, or cannot tell."""
+    """Return the number of OOM kills in this process's control group; None if there is no group or no count."""
     for line in _lines_of(_PROC / "cgroup"):
         _, controllers, path = line.split(":", 2)
         if path == "/":
@@ -137,7 +136,7 @@ def _lines_of(path: Path) -> list[str]:
 
 
 def _cgroup_files(name: str, controller: str = "") -> Iterator[str]:
-    """Read a file of this process's group and of each one above it: the strictest limit holds. `controller`: of version 1."""
+    """Yield a file's content for this process's group and each ancestor; the strictest limit holds. `controller`: of version 1."""
     try:
         lines = (_PROC / "cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -148,7 +147,7 @@ def _cgroup_files(name: str, controller: str = "") -> Iterator[str]:
             continue
         root = _CGROUPS / controller
         group = root / path.lstrip("/")
-        if not group.is_dir():  # a container sees its own group as the root
+        if not group.is_dir():  # inside a container its own group appears as the root
             group = root
         for folder in (group, *group.parents):
             if folder.is_relative_to(root):
@@ -157,9 +156,9 @@ def _cgroup_files(name: str, controller: str = "") -> Iterator[str]:
 
 
 def gpu_names() -> tuple[str, ...]:
-    """Return the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: that variable, else nvidia-smi.
+    """Return the NVIDIA GPUs that this process may use, from CUDA_VISIBLE_DEVICES or else nvidia-smi.
 
-    Indexes, and the names of GPUs and of parts of them; the list ends where it is invalid
+    Indexes, and names of GPUs and of GPU slices; as in CUDA, the list ends at the first invalid entry
     (https://docs.nvidia.com/cuda/cuda-c-programming-guide/#env-vars).
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

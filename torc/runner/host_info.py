@@ -1,6 +1,6 @@
-"""What a runner tells of where it runs: versions, system, environment. Reads a few small files, starts no program.
+"""What a runner reports about where it runs: versions, system, environment. Reads a few small files; starts no program.
 
-The values of environment variables are hashed together and go nowhere: they may hold secrets.
+The values of environment variables are hashed together and never sent: they may hold secrets.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torc import __version__
 from torc.api.provenance import Environment, Surroundings
 from torc.planning.scheduler_types import SCHEDULER_TYPES
 
-#: these differ from login to login, or from job to job of a cluster, and change nothing that programs compute
+#: vary between logins or between cluster jobs without affecting what programs compute
 _PASSING = re.compile(
     r"(_|PWD|OLDPWD|SHLVL|SHELL_SESSION_ID|WINDOWID|DISPLAY|WAYLAND_DISPLAY|COLUMNS|LINES|TERM|TERM_.*|COLORTERM|COLORFGBG|TTY|"
     r"TMUX.*|STY|SSH_.*|XDG_(SESSION|RUNTIME|SEAT|VTNR).*|DBUS_.*|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_.*|MEMORY_PRESSURE_.*|"
@@ -31,7 +31,7 @@ _CONTAINERS = ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
 
 
 def surroundings(environ: Mapping[str, str], output_dir: Path) -> Surroundings:
-    """Look around. `environ` is what jobs inherit."""
+    """Collect the facts about this host. `environ` is what jobs inherit."""
     return Surroundings(environment=_environment(environ), output_dir=str(output_dir), cpu=_cpu(), gpus=_gpus())
 
 
@@ -63,7 +63,7 @@ def _system() -> str:
 
 
 def _packages(folder: Path) -> dict[str, str]:
-    """Return the packages of a virtual or conda environment, by the names of the files that describe them."""
+    """Return the packages of a virtual or conda environment, from the names of their metadata files."""
     found: dict[str, str] = {}
     for parent, form in ((folder / "conda-meta", _CONDA), *((path, _DISTRIBUTION) for path in _site_packages(folder))):
         for name in _names(parent):
@@ -95,7 +95,7 @@ def _cpu() -> str | None:
 
 
 def _gpus() -> list[str]:
-    """Return the models of NVIDIA GPUs, as the driver tells them in /proc."""
+    """Return the models of the NVIDIA GPUs, from the driver's files in /proc."""
     models = []
     for name in _names(Path("/proc/driver/nvidia/gpus")):
         try:

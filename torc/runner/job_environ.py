@@ -1,4 +1,4 @@
-"""The variables that attempts find in their environment. Not for those of the workflow and the runner: `local_run` gives them."""
+"""The environment variables that Torc sets for attempts. Those of the workflow and the runner are set by `local_run`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torc.api.runs import Assignment
 from torc.runner.state import StartAttempt
 
-#: how many threads numerical libraries start, which else start one for each CPU of the node
+#: numbers of threads of numerical libraries, which otherwise start one thread for each CPU of the node
 THREADS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -24,12 +24,12 @@ THREADS = (
 
 
 def encoded(environ: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Return variables as the system has them."""
+    """Return variables as bytes, as the operating system passes them."""
     return {os.fsencode(name): os.fsencode(value) for name, value in environ.items()}
 
 
 def without_threads_of_job(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without the numbers of threads that Torc itself gave to the job in which this runs."""
+    """Return an environment without the thread counts that Torc itself set for the job in which this runs."""
     given = environ.get("TORC_NUM_CPUS") if "TORC_JOB_ID" in environ else None
     return {name: value for name, value in environ.items() if name not in THREADS or value != given}
 
@@ -40,9 +40,9 @@ def threads_not_set(environ: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
 
 
 def of_attempt(effect: StartAttempt, gpu_variables: Sequence[str], threads: Sequence[bytes] = ()) -> dict[bytes, bytes]:
-    """Return what an attempt's environment has beside the base: its GPUs in these variables, its number of CPUs in `threads`.
+    """Return what an attempt's environment adds to the base: its GPUs in `gpu_variables`, its number of CPUs in `threads`.
 
-    What the job's own `env` says comes first.
+    The job's own `env` takes precedence.
     """
     assignment, request = effect.assignment, effect.assignment.request
     environ = dict.fromkeys(threads, b"%d" % request.num_cpus)
@@ -60,7 +60,7 @@ def of_attempt(effect: StartAttempt, gpu_variables: Sequence[str], threads: Sequ
 
 
 def shared_by_ranks(environ: Mapping[bytes, bytes], assignment: Assignment, ranks: int) -> dict[bytes, bytes]:
-    """Return the environment of a job of several ranks on each node: what Torc set as the number of threads is shared by them."""
+    """Return the environment of a job with several ranks on each node, which share the thread count that Torc set."""
     each = b"%d" % max(1, assignment.request.num_cpus // ranks)
     ours = {name.encode() for name in THREADS if name not in assignment.env}
     return {name: each if name in ours else value for name, value in environ.items()}

@@ -1,7 +1,7 @@
-"""Finished attempts on disk while the store cannot be reached, so that no result is lost when the runner dies too.
+"""Finished attempts on disk while the store cannot be reached, so that no result is lost if the runner dies too.
 
-Each line is a whole request. (job, attempt) counts once, so delivering a journal again is harmless. Not for the decision
-what to keep: `exchange_policy` has that.
+Each line is a whole request. Each (job, attempt) counts once, so delivering a journal twice is harmless. What to keep is
+decided by `exchange_policy`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAME = re.compile(r"undelivered_wf(\d+)_n(\d+)\.json\Z")
 
 
 class JournalOwner(NamedTuple):
-    """Whose results they are. The times tell the workflow and the runner from others that have their numbers in another store."""
+    """Whose results they are. The times distinguish the workflow and runner from those with the same ids in another store."""
 
     workflow_id: int
     runner_id: int
@@ -39,20 +39,20 @@ class JournalOwner(NamedTuple):
 class Journal:
     """One file of one runner; it exists only while something is undelivered.
 
-    What cannot be written, because the disk is full or the folder gone, is held in memory and written with what comes next.
+    What cannot be written, because the disk is full or the folder is gone, is held in memory and written with the next reports.
     """
 
     def __init__(self, output_dir: Path, owner: JournalOwner) -> None:
         self._folder, self._owner = output_dir, owner
         self._name = _name(owner.workflow_id, owner.runner_id)
-        self._folder_fd = _open_folder(output_dir)  # follows a folder that is moved
+        self._folder_fd = _open_folder(output_dir)  # still valid after the folder is moved
         self._unwritten: list[bytes] = []
-        self._is_torn = False  # the file may end within a line
+        self._is_torn = False  # the file may end in the middle of a line
         self.is_kept = False
 
     @property
     def path(self) -> Path:
-        """Return where the file is, also after its folder was moved."""
+        """Return where the file is, even after its folder was moved."""
         with contextlib.suppress(OSError):
             found = os.readlink(f"/proc/self/fd/{self._folder_fd}")
             if not found.endswith(" (deleted)"):
@@ -61,13 +61,13 @@ class Journal:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether all that was to be kept is in the file."""
+        """Return whether everything to be kept is in the file."""
         return not self._unwritten
 
     def keep(self, reports: PendingReports) -> None:
-        """Write what could not be delivered, a line a time.
+        """Write reports that could not be delivered, one per line.
 
-        No fsync, as SQLite does none at a commit here: what is written outlives this process, not a power cut.
+        Without fsync, like SQLite's commits here: what is written survives this process, but not a power failure.
         """
         request = DeliverResults(
             **self._owner._asdict(),
@@ -95,7 +95,7 @@ class Journal:
         self._is_torn = False
 
     def delivered(self) -> None:
-        """Forget what was kept: the store has it."""
+        """Delete what was kept: the store has it."""
         self._unwritten.clear()
         if self.is_kept:
             with contextlib.suppress(OSError):
@@ -113,7 +113,7 @@ class Journal:
     def _open(self) -> int:
         try:
             return open_to_append(f"/proc/self/fd/{self._folder_fd}/{self._name}")
-        except FileNotFoundError:  # the folder was deleted: make it anew
+        except FileNotFoundError:  # the folder was deleted: make it again
             make_folder(self._folder)
             fresh = _open_folder(self._folder)
             if self._folder_fd >= 0:
@@ -123,9 +123,9 @@ class Journal:
 
 
 def deliver(torc: Torc, workflow_id: int, runner_id: int, output_dir: Path, *, is_left: bool = True) -> int:
-    """Deliver a journal, and remove it where its runner has left it. Returns how many results counted.
+    """Deliver a journal, and remove it if its runner is gone. Returns how many results were accepted.
 
-    A journal of another workflow of the same number, in a store that was replaced, stays where it is.
+    A journal for a workflow with the same id in a store that has been replaced stays where it is.
     """
     path = output_dir / _name(workflow_id, runner_id)
     requests = _read(path)
@@ -134,14 +134,14 @@ def deliver(torc: Torc, workflow_id: int, runner_id: int, output_dir: Path, *, i
     try:
         taken = [torc.send(request) for request in requests]
     except (Conflict, NotFound) as error:
-        _LOG.warning("%s contains results that this store cannot accept: %s", path, error.message)
+        _LOG.warning("%s contains results that this store does not accept: %s", path, error.message)
         return 0
     if is_left:
         with contextlib.suppress(OSError):
             path.unlink()
     if outdated := sum(each.num_outdated for each in taken):
         _LOG.warning(
-            "%d results in %s are of what this store does not have: their jobs were edited, or user data that they wrote was "
+            "%d results in %s refer to things that this store does not have: their jobs were edited, or user data that they wrote was "
             "lost when the store was restored; these jobs run again",
             outdated,
             path,
@@ -150,9 +150,9 @@ def deliver(torc: Torc, workflow_id: int, runner_id: int, output_dir: Path, *, i
 
 
 def deliver_all(torc: Torc, workflow_id: int, output_dir: Path, works_here: Callable[[Runner], bool]) -> int:
-    """Deliver the journals in a folder, whose ever they are. Returns how many results counted.
+    """Deliver the journals of all runners in a folder. Returns how many results were accepted.
 
-    The files of runners that work still are theirs to remove: `works_here` tells so of those whose leases have ended.
+    Runners that are still working remove their own files; `works_here` identifies those among them whose leases have expired.
     """
     found = sorted(journals(output_dir, workflow_id))
     if not found:
@@ -167,7 +167,7 @@ def deliver_all(torc: Torc, workflow_id: int, output_dir: Path, works_here: Call
 
 
 def journals(output_dir: Path, workflow_id: int) -> Iterator[int]:
-    """Name the runners of a workflow that have left journals in a folder."""
+    """Yield the ids of a workflow's runners that have left journals in a folder."""
     try:
         names = os.listdir(output_dir)
     except OSError:
@@ -198,7 +198,7 @@ def _opened(fd: int) -> Iterator[int]:
 
 
 def _read(path: Path) -> list[DeliverResults] | None:
-    """Read a journal; a line that was cut off is no report. None: there is none that can be trusted."""
+    """Parse a journal; a truncated last line is ignored. None: the file cannot be trusted."""
     found = []
     try:
         lines = read_trusted(path).splitlines()

@@ -1,6 +1,6 @@
-"""How attempts become processes: here `DirectLauncher`, as children of this node's spawners. a scheduler may have others.
+"""How attempts become processes. `DirectLauncher` starts them as children of this node's spawners; schedulers may have others.
 
-Not for deciding when and where: `reactor` does. Not for the processes themselves: `spawner_client` and `spawner` have those.
+When and where to start is decided by `reactor`; the processes themselves belong to `spawner_client` and `spawner`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torc.runner.state import StartAttempt
 
 @dataclass(frozen=True, slots=True)
 class PreparedAttempt:
-    """What to have started."""
+    """The process to start for an attempt."""
 
     argv: list[str]
     files: Files
@@ -30,9 +30,9 @@ class PreparedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnding:
-    """How an attempt ended, as far as whoever started it knows. `not_begun`: it never ran, and why; `may_pass`: it may another time.
+    """How an attempt ended, as far as the launcher knows.
 
-    `node_failed`: a node failed under it, and with that the allocation is over.
+    `not_begun`: why it never ran; `may_pass`: trying again later may help; `node_failed`: its node failed, which ends the allocation.
     """
 
     return_code: int
@@ -47,7 +47,7 @@ class AttemptEnding:
 
 
 def pinnable(settings: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the CPUs of this machine to which jobs are pinned; none unless the workflow wants it. Raises Invalid."""
+    """Return the CPUs to which jobs can be pinned; none unless the workflow sets `pin_cpus`. Raises Invalid."""
     if not settings.get("pin_cpus"):
         return ()
     if shutil.which("taskset") is None:
@@ -56,10 +56,10 @@ def pinnable(settings: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 class DirectLauncher:
-    """Starts jobs on this node. With a folder for scratch, each attempt gets a TMPDIR of its own in it, and it is removed after.
+    """Starts jobs on this node. With a scratch folder, each attempt gets its own TMPDIR in it, which is removed afterwards.
 
-    With CPUs in `pinned`, each attempt is bound to as many of them as it asks for, no two to the same; one that finds too few left
-    (the runner was told of more than there are) may use all.
+    With CPUs in `pinned`, each attempt is bound to as many of them as it requests, each CPU to one attempt; an attempt that finds
+    too few left (the runner was told of more CPUs than exist) may use all.
     """
 
     def __init__(self, scratch: str | None = None, pinned: Sequence[int] = ()) -> None:
@@ -71,22 +71,22 @@ class DirectLauncher:
         self._remover = ThreadPoolExecutor(1, "torc-scratch") if scratch else None
 
     def fileno(self) -> int | None:
-        """Return a descriptor to wait on beside those of the spawners."""
+        """Return a descriptor to wait on in addition to the spawners' descriptors."""
         return None
 
     def begun(self) -> list[int]:
-        """Take in what comes from there; returns the attempts that have begun to run by it."""
+        """Read pending messages from the descriptor; return the keys of attempts that have started running."""
         return []
 
     def runs(self, key: int) -> bool:
-        """Return whether an attempt runs as soon as its process was started; else `begun` tells."""
+        """Return whether an attempt runs as soon as its process has started; if not, `begun` reports it."""
         del key
         return True
 
     def prepare(
         self, key: int, start: StartAttempt, argv: list[str], files: Files, environ: Environ
     ) -> PreparedAttempt:
-        """Say what to have started for an attempt. Raises OSError, as `launch.command_line`."""
+        """Return the process to start for an attempt. Raises OSError, like `spawner_client.command_line`."""
         num_cpus = start.assignment.request.num_cpus
         if self._free_cpus and num_cpus <= len(self._free_cpus):
             self._cpus[key], self._free_cpus = self._free_cpus[:num_cpus], self._free_cpus[num_cpus:]
@@ -97,28 +97,28 @@ class DirectLauncher:
         return PreparedAttempt(argv, files, environ)
 
     def stop(self, spawners: Spawners, key: int, *, for_good: bool) -> None:
-        """End an attempt: kindly, or for good."""
+        """End an attempt: SIGTERM, or SIGKILL if `for_good`."""
         spawners.stop(key, for_good=for_good)
 
     def orphaned(self, key: int, pid: int) -> None:
-        """End an attempt whose spawner has died: this process is now the parent of what that started for it."""
+        """End an attempt whose spawner has died: this process has become the parent of its process."""
         del key
         spawner.stop(pid, for_good=True)
 
     def ending(self, key: int, began: float, event: ProcessEnded) -> AttemptEnding:
-        """Say how an attempt ended. What it had of scratch is removed."""
+        """Return how an attempt ended, and remove its scratch folder."""
         self.dropped(key)
         return AttemptEnding(event.return_code, event.at - began, event.usage)
 
     def dropped(self, key: int) -> None:
-        """Note that an attempt is no more, however it ended."""
+        """Release what an attempt holds, however it ended."""
         self._free_cpus = sorted([*self._free_cpus, *self._cpus.pop(key, ())])
         folder = self._folders.pop(key, None)
         if folder is not None and self._remover is not None:
             self._remover.submit(shutil.rmtree, folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         for key in list(self._folders):
             self.dropped(key)
         if self._remover is not None:

@@ -49,13 +49,13 @@ from torc.units import human_bytes
 from torc.workflow.resources import Capacity, Pool
 
 _LOG = logging.getLogger(__name__)
-#: variables of a job that must not leak into the jobs of another runner
+#: variables of a job that must not leak into jobs of a runner inside it
 _FOREIGN = frozenset({"TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID", "TORC_RETURN_CODE", *NOT_FOR_JOBS})
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run. What is left out is found out."""
+    """How to run. None means detect it."""
 
     output_dir: Path = Path("torc_output")
     max_parallel_jobs: int | None = None
@@ -66,20 +66,20 @@ class RunOptions:
     fail_fast: bool = False
     kind: RunnerKind = "local"
     labels: Mapping[str, str] = field(default_factory=dict)
-    directory: str | None = None  # to work in, where this machine has that of the workflow elsewhere
+    directory: str | None = None  # working directory, where this machine has the workflow's directory elsewhere
     wait_seconds: float = 5.0
     grace_seconds: float = 10.0
-    store_variables: Mapping[str, str] = field(default_factory=dict)  # by which this runner reaches the store
+    store_variables: Mapping[str, str] = field(default_factory=dict)  # select the store for this runner
     display_seconds: float = 0.25
     heartbeat_seconds: float = 15.0
-    leave_at: float | None = None  # on the monotonic clock; else as `time_limit_seconds` says
-    given: AllocationContext | None = None  # by an allocation
-    server_wait_seconds: float = 0.0  # for a store that goes away before it knows this runner
+    leave_at: float | None = None  # on the monotonic clock; overrides `time_limit_seconds`
+    given: AllocationContext | None = None  # set inside an allocation
+    server_wait_seconds: float = 0.0  # how long to wait for a store that goes away before it knows this runner
 
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How it went. `is_stuck`: ready jobs are left that ask for more than this runner has."""
+    """The result of a run. `is_stuck`: ready jobs are left that request more than this runner has."""
 
     workflow: Workflow
     runner_id: int | None
@@ -92,10 +92,10 @@ class RunOutcome:
 def run_here(
     torc: Torc, workflow_id: int, options: RunOptions, on_update: Callable[[RunnerView], None] | None = None
 ) -> RunOutcome:
-    """Run a workflow, or go on with it, until nothing is left that can run here.
+    """Run or continue a workflow until nothing is left that can run here.
 
-    Dead runners of this machine are found first and their jobs run again. Raises Invalid, before anything has started,
-    when files are missing that no job writes; Unavailable when this machine or the store does not let it go on.
+    Dead runners of this machine are found first and their jobs run again. Raises Invalid before anything has started when files
+    are missing that no job writes, and Unavailable when this machine or the store makes it impossible to continue.
     """
     here = hardware.identity()
     leave_at = options.leave_at
@@ -114,13 +114,13 @@ def run_here(
         workflow = outcome.workflow
         if not outcome.was_lost:
             break
-        workflow = torc.send(StartRun(workflow_id=workflow_id))  # the lease ended under it: begin anew
+        workflow = torc.send(StartRun(workflow_id=workflow_id))  # the lease expired meanwhile: start over
     file_status.look_after(torc, seen)
     return replace(outcome, dead_runners=len(dead))
 
 
 def _begin(torc: Torc, workflow_id: int, here: ProcessIdentity, options: RunOptions) -> Workflow:
-    """Begin the run; another workflow that holds its outputs, and whose runners here have died, does not count."""
+    """Start the run. Another workflow that locks the same outputs is ignored if its runners on this machine have died."""
     try:
         return torc.send(StartRun(workflow_id=workflow_id))
     except Conflict as error:
@@ -161,7 +161,7 @@ def _run_once(
             _updates(loop, on_update, options.display_seconds),
         ):
             _LOG.info(
-                "runner %d works with %s",
+                "runner %d uses %s",
                 runner.id,
                 ", ".join(
                     f"{at.num_cpus} CPUs, {human_bytes(at.memory_bytes)} of memory, {at.num_gpus} GPUs"
@@ -170,7 +170,7 @@ def _run_once(
             )
             state = loop.run()
             _LOG.info(
-                "runner %d leaves: %d jobs completed, %d failed", runner.id, state.num_completed, state.num_failed
+                "runner %d is leaving: %d jobs completed, %d failed", runner.id, state.num_completed, state.num_failed
             )
         reason = "finished" if state.is_done or state.is_stuck else "stopped"
     finally:
@@ -180,8 +180,8 @@ def _run_once(
             credentials.close()
     if state.trouble is not None:
         raise Unavailable(
-            f"this machine lets no more jobs start: {state.trouble.why}",
-            hint=f"{state.trouble.hint}, then go on with: torc run {workflow.id}",
+            f"this machine cannot start more jobs: {state.trouble.why}",
+            hint=f"{state.trouble.hint}, then continue with: torc run {workflow.id}",
         )
     was_stopped = state.is_stopping and not state.is_stuck
     return RunOutcome(
@@ -189,7 +189,7 @@ def _run_once(
     )
 
 
-def _loop(  # noqa: PLR0913, PLR0917 - all that a runner is
+def _loop(  # noqa: PLR0913, PLR0917 - everything that makes up a runner
     torc: Torc,
     settings: RunnerSettings,
     options: RunOptions,
@@ -223,7 +223,7 @@ def _loop(  # noqa: PLR0913, PLR0917 - all that a runner is
 
 
 def _habits(settings: RunnerSettings, options: RunOptions, leave_at: float | None) -> dict[str, Any]:
-    """Return what the workflow wants of runners that serve it in the background; `torc run` leaves when nothing is left."""
+    """Return the settings of runners that serve a workflow in the background; `torc run` leaves when nothing is left."""
     if options.kind == "local":
         return {"leave_at": leave_at}
     given = {
@@ -280,28 +280,28 @@ def _register(
 
 
 def _end_unused(torc: Torc, runner: Runner, output_dir: Path) -> None:
-    with contextlib.suppress(TorcError):  # why it could not begin is told
+    with contextlib.suppress(TorcError):  # the caller reports why it could not start
         dead_runners.end_runner(torc, runner, "failed", output_dir)
 
 
 def _end(torc: Torc, runner: Runner, reason: str, loop: Loop, output_dir: Path) -> None:
-    """Take the runner off. When the store is out of reach, the next run here finds that this process is gone."""
+    """End the runner. If the store is unreachable, the next run here will find that this process is gone."""
     try:
         dead_runners.end_runner(torc, runner, reason, output_dir)
     except NotFound:
         return  # deleted meanwhile
     except StoreLost as error:
-        kept = f"{error.hint}. Results since then are kept in {loop.journal.path} and delivered when you go on with"
+        kept = f"{error.hint}. Results since then are kept in {loop.journal.path} and delivered when you continue with"
         lost = f"{error.hint}. The last results could not be kept: their jobs run again with"
         is_something = loop.journal.is_kept or not loop.journal.is_whole
-        hint = (kept if loop.journal.is_whole else lost) if is_something else f"{error.hint}. Then go on with"
+        hint = (kept if loop.journal.is_whole else lost) if is_something else f"{error.hint}. Then continue with"
         raise StoreLost(error.message, hint=f"{hint}: torc run {runner.workflow_id}", **error.details) from None
     except Unavailable as error:
         kept = f"what was finished is kept in {loop.journal.path} and will be delivered by the next run"
         lost = "the last results could not be written here either: their jobs will run again"
         raise Unavailable(
             f"the store does not answer: {error}",
-            hint=f"{kept if loop.journal.is_whole else lost}; go on with: torc run {runner.workflow_id}",
+            hint=f"{kept if loop.journal.is_whole else lost}; continue with: torc run {runner.workflow_id}",
         ) from None
 
 
@@ -339,7 +339,7 @@ def _place(
 
 
 def _with_torc(path: str) -> str:
-    """Let jobs find the program `torc` that runs them, behind all that the user has."""
+    """Append the directory of this `torc` to PATH, after everything that the user has there."""
     folder = os.path.dirname(sys.executable)
     known = path.split(os.pathsep)
     return (
@@ -348,7 +348,7 @@ def _with_torc(path: str) -> str:
 
 
 def _capacity(options: RunOptions) -> tuple[Capacity | Pool, tuple[str, ...]]:
-    """Return what there is for jobs. Which of them there is time for, the store decides whenever it gives some."""
+    """Return the capacity for jobs. Which of them fit into the time left is decided by the store with each assignment."""
     if options.given:
         return options.given.capacity, options.given.gpus
     found, gpus = hardware.node()
@@ -370,7 +370,7 @@ def _make(output_dir: Path) -> None:
     except OSError as error:
         raise Unavailable(
             f"cannot write to the output directory {output_dir}: {error.strerror}",
-            hint="name another one with --output-dir, or make room",
+            hint="choose another one with --output-dir, or free some space",
         ) from None
 
 
@@ -383,7 +383,7 @@ def _in_directory(directory: str) -> Iterator[None]:
     except OSError as error:
         raise Unavailable(
             f"cannot work in {directory}: {error.strerror}",
-            hint="the workflow runs there: make it, or make it reachable",
+            hint="the workflow runs in this directory: create it or make it accessible",
         ) from None
     try:
         yield
@@ -393,7 +393,7 @@ def _in_directory(directory: str) -> Iterator[None]:
 
 @contextmanager
 def _updates(loop: Loop, on_update: Callable[[RunnerView], None] | None, seconds: float) -> Iterator[None]:
-    """Call back now and then, on a thread of its own: the display never holds up the loop."""
+    """Call back at intervals on a separate thread, so that the display never delays the loop."""
     if on_update is None:
         yield
         return

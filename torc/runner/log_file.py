@@ -1,4 +1,4 @@
-"""The log of a runner, beside the logs of its jobs: what it started with, what failed, what it stopped, when the store was away."""
+"""The log of a runner, next to the logs of its jobs: its settings, failures, what it stopped, when the store was unreachable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 
 
 class _Lines(logging.Formatter):
-    """A record in lines of its own: a name with a newline in it cannot pass for a further record. Times are UTC."""
+    """Indents continuation lines, so that a name with a newline cannot pass for another record. Times are UTC."""
 
     def __init__(self) -> None:
         super().__init__(_FORMAT, "%Y-%m-%dT%H:%M:%S")
@@ -30,7 +30,7 @@ class _Lines(logging.Formatter):
 
 
 class LogFile(logging.StreamHandler[TextIO]):
-    """Appends to a file of our own; a full disk is told by other means. Raises OSError where it cannot be opened."""
+    """Appends to a file opened without following links; a full disk is reported elsewhere. Raises OSError if it cannot be opened."""
 
     def __init__(self, path: Path) -> None:
         file = open(open_to_append(path), "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - `close` does
@@ -39,7 +39,7 @@ class LogFile(logging.StreamHandler[TextIO]):
         self.setFormatter(_Lines())
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, to a new file where the old one was deleted."""
+        """Write a record, to a new file if the old one was deleted."""
         with contextlib.suppress(OSError):
             if os.fstat(self.stream.fileno()).st_nlink == 0:
                 fresh = open(open_to_append(self._path), "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
@@ -58,13 +58,13 @@ class LogFile(logging.StreamHandler[TextIO]):
 
 @contextlib.contextmanager
 def kept(output_dir: Path, host: str, workflow_id: int, run_id: int) -> Iterator[None]:
-    """Have what the runner tells, from INFO on, appended to a file; one that cannot be opened is told of and borne."""
+    """Append the runner's log, from INFO up, to a file; if it cannot be opened, log a warning and continue."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", host)
     path = output_dir / f"job_runner_{safe}_wf{workflow_id}_r{run_id}.log"
     try:
         handler = LogFile(path)
     except OSError as error:
-        _LOGGER.warning("the runner's log is not kept: %s: %s", path, error.strerror)
+        _LOGGER.warning("cannot write the runner's log: %s: %s", path, error.strerror)
         yield
         return
     level = _LOGGER.level

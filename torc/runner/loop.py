@@ -1,7 +1,4 @@
-"""The one loop of a runner: waits on exits, signals, replies and deadlines, asks the reactor, and does what it says.
-
-The store is spoken to on a thread of its own, so that a slow store never keeps a job from being started or stopped.
-"""
+"""The event loop of a runner: waits for exits, signals, replies and deadlines, asks the reactor, and carries out its effects."""
 
 from __future__ import annotations
 
@@ -71,11 +68,11 @@ _LEFTOVERS_SECONDS = 0.5
 _AGAIN_SECONDS = 0.01
 _LONGEST_SECONDS = 60.0
 _NOTHING: Mapping[str, Look] = {}
-#: of actions, which run beside the jobs
+#: places for actions, which run alongside the jobs
 _MORE_PLACES = 2
-#: what a node runs out of: no job's fault, and it may pass
+#: the node has run out of something: not the job's fault, and it may recover
 _NO_ROOM = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
-#: another thread gets the interpreter after so long: the default of 5 ms would let a finished job wait
+#: interval after which another thread gets the interpreter: the default of 5 ms would delay finished jobs
 _SWITCH_SECONDS = 0.0005
 
 
@@ -83,12 +80,12 @@ _SWITCH_SECONDS = 0.0005
 class _Attempt:
     effect: StartAttempt
     files: spawner_client.Files
-    started_with: spawner_client.Files  # where the output of the process goes that is started for it
-    key: int  # by which the spawner knows it
+    started_with: spawner_client.Files  # where the process writes that is started for it
+    key: int  # identifies it to the spawner
     place: int
     begun: float  # on the monotonic clock
-    before: Mapping[str, Look]  # how its outputs looked
-    pid: int = 0  # once it is known
+    before: Mapping[str, Look]  # state of its outputs before the start
+    pid: int = 0  # once known
 
     @property
     def assignment(self) -> Assignment:
@@ -103,20 +100,18 @@ class _Attempt:
 
 
 class _Orphan(NamedTuple):
-    """What a spawner was told to start that has died."""
+    """Something started by a spawner that has died."""
 
     subject: _Attempt | ActionRun
     is_begun: bool
 
 
 def _suspended_seconds() -> float:
-    """Return for how long the machine has been suspended since it booted."""
+    """Return how long the machine has been suspended since it booted."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
 class Loop:
-    """Runs one runner to its end."""
-
     def __init__(
         self, torc: Torc, settings: ReactorSettings, place: RunnerContext, launcher: DirectLauncher | None = None
     ) -> None:
@@ -129,46 +124,46 @@ class Loop:
         self._sessions = Sessions(output_dir, settings.workflow_id, settings.runner_id)
         self._is_plain = shell.reads_nothing(place.environ)
         self._base_environ = job_environ.encoded(place.environ)
-        # where jobs are taken by number, what they ask for says nothing
+        # where jobs are counted by number, their resource requests mean nothing
         self._threads = () if settings.counts_only else job_environ.threads_not_set(self._base_environ)
         self.state, self._first = begin(settings, time.monotonic())
-        self.attempts: dict[int, _Attempt] = {}  # by job
-        self.actions: dict[int, ActionRun] = {}  # by firing
+        self.attempts: dict[int, _Attempt] = {}  # by job id
+        self.actions: dict[int, ActionRun] = {}  # by firing id
         self.signals = 0
         self._started: dict[int, _Attempt | ActionRun] = {}  # by key
         self._next_key = 0
         self._spawners: spawner_client.Spawners | None = None
-        self._talker = ExchangeThread(torc)
+        self._exchanges = ExchangeThread(torc)
         self._epoll = select.epoll()
         self._left = False
         self._monitor = Monitor(place.monitoring, place.mark)
         self._launcher = launcher or DirectLauncher()
-        self._patience = DeferredEnds(place.see_seconds, place.signal_seconds)
+        self._deferred = DeferredEnds(place.see_seconds, place.signal_seconds)
         self._leftovers = OrphanProcesses(place.mark)
-        self._kept: set[tuple[bytes, bytes]] = set()  # attempts that have ended, whose processes stay
+        self._kept: set[tuple[bytes, bytes]] = set()  # finished attempts whose processes stay
         self._next_sweep = 0.0
         self._signals_taken = 0
         self._is_warned = False
         self._suspended = _suspended_seconds()
-        self._given_up: set[int] = set()  # runners
+        self._given_up: set[int] = set()  # runner ids
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
     def run(self) -> RunnerState:
-        """Work until nothing is left, or a signal says to stop. Raises what the store answered, where it was no delay."""
+        """Work until nothing is left or a signal asks to stop. Raises the store's errors, except for passing ones."""
         interval = sys.getswitchinterval()
         if not shell.is_bash():
             _LOG.warning("this machine has no bash; commands run under %s", shell.SH)
         spawner.become_subreaper()
-        self._epoll.register(self._talker.fileno(), select.EPOLLIN)
-        with signals.counted(self._signalled, self._talker.wake_fd):
+        self._epoll.register(self._exchanges.fileno(), select.EPOLLIN)
+        with signals.counted(self._signalled, self._exchanges.wake_fd):
             sys.setswitchinterval(_SWITCH_SECONDS)
             try:
                 self._spawners = spawner_client.Spawners(self._base_environ, self._slots() + _MORE_PLACES)
                 self._epoll.register(self._spawners.fileno(), select.EPOLLIN)
                 if self._launcher.fileno() is not None:
                     self._epoll.register(self._launcher.fileno() or 0, select.EPOLLIN)
-                self._talker.begin()
+                self._exchanges.start()
                 self._perform(self._first)
                 while not self._left:
                     self._turn()
@@ -181,12 +176,12 @@ class Loop:
         return self.state
 
     def stop(self) -> None:
-        """Ask the loop to stop kindly; from any thread."""
+        """Ask the loop to stop gracefully; callable from any thread."""
         self._signalled(signal.SIGTERM, None)
-        self._talker.wake()
+        self._exchanges.wake()
 
     def view(self) -> RunnerView:
-        """Return what is going on; from any thread."""
+        """Return what to display; callable from any thread."""
         now = time.monotonic()
         running = tuple(
             (job_id, attempt.assignment.name, now - attempt.begun, self._monitor.memory_of(attempt.key))
@@ -205,16 +200,16 @@ class Loop:
         due = self._monitor.due()
         if due is not None:
             wake = min(wake or inf, max(due, now))
-        # the deadline of a job may be months away, and epoll takes no more than some weeks
-        due_ends = max(self._patience.due, now + _AGAIN_SECONDS) if self.state.is_unsure else self._patience.due
+        # a job's deadline may be months away; epoll accepts only a few weeks
+        due_ends = max(self._deferred.due, now + _AGAIN_SECONDS) if self.state.is_unsure else self._deferred.due
         wake = min(inf if wake is None else wake, now + _LONGEST_SECONDS, due_ends)
-        if self._kept:  # what stays ends some time
+        if self._kept:  # processes that may stay end at some point
             wake = min(wake, now + _LEFTOVERS_SECONDS)
         ready = self._epoll.poll(max(0.0, wake - now), 64)
         self._notice_sleep()
         for fd, _ in ready:
-            if fd == self._talker.fileno():
-                self._talker.calm()
+            if fd == self._exchanges.fileno():
+                self._exchanges.drain()
             elif fd == self._launcher.fileno():
                 self._take_begun()
             else:
@@ -222,9 +217,9 @@ class Loop:
         self._take_replies()
         self._take_signals()
         now = time.monotonic()
-        for exited in self._patience.ready(now, is_stopping=self.state.is_stopping):
+        for exited in self._deferred.ready(now, is_stopping=self.state.is_stopping):
             self._handle(exited)
-        for start in self._patience.starts(now) if not self.state.is_unsure else ():
+        for start in self._deferred.starts(now) if not self.state.is_unsure else ():
             self._start(start)
         self._sample(now)
         wake = next_wake(self.state, self.settings, now)
@@ -232,7 +227,7 @@ class Loop:
             self._handle(Tick())
 
     def _notice_sleep(self) -> None:
-        """Tell the reactor when the machine was suspended, before it looks at anything that has waited since."""
+        """Report to the reactor that the machine was suspended, before it handles anything that has been waiting since."""
         before, self._suspended = self._suspended, _suspended_seconds()
         if self._suspended - before > 1.0:
             self._handle(Slept(self._suspended - before))
@@ -244,7 +239,7 @@ class Loop:
         for effect in effects:
             match effect:
                 case StartAttempt():
-                    if not self._patience.holds(effect, time.monotonic()):
+                    if not self._deferred.holds(effect, time.monotonic()):
                         self._start(effect)
                 case Kill(job_id, for_good):
                     self._kill(job_id, for_good)
@@ -260,7 +255,7 @@ class Loop:
                 case RunAction(action):
                     self._go_on(ActionRun(action, self.place.output_dir, self.settings.workflow_id, self.place.run_id))
                 case Send(request):
-                    self._talker.say(request)
+                    self._exchanges.submit(request)
                 case Leave():
                     self._left = True
 
@@ -268,12 +263,11 @@ class Loop:
 
     @property
     def spawners(self) -> spawner_client.Spawners:
-        """Return the processes that start others."""
         assert self._spawners is not None, "the loop does not run"
         return self._spawners
 
     def _slots(self) -> int:
-        """Return how many jobs can run at once at most."""
+        """Return the highest number of jobs that can run at once."""
         return self.settings.max_parallel_jobs or self.settings.total.slots
 
     def _start(self, effect: StartAttempt) -> None:
@@ -305,7 +299,7 @@ class Loop:
             self.attempts[assignment.job_id] = self._started[key] = attempt
 
     def _path_of(self, assignment: Assignment) -> str | None:
-        """Return the PATH of an attempt; None where its shell reads more from the environment."""
+        """Return an attempt's PATH; None if its shell reads more from the environment."""
         if not (self._is_plain and shell.reads_nothing(assignment.env)):
             return None
         return assignment.env.get("PATH", self.place.environ.get("PATH", os.defpath))
@@ -315,7 +309,7 @@ class Loop:
         return self._next_key
 
     def _take_events(self) -> None:
-        """Take in what the spawners say, and which of them are gone."""
+        """Handle the events of the spawners, including their deaths."""
         self._leftovers.before_events()
         events, died = self.spawners.events()
         for event in events:
@@ -343,7 +337,7 @@ class Loop:
             self._end_orphans(orphans)
 
     def _bury(self, died: list[spawner_client.SpawnerDied]) -> list[_Orphan]:
-        """Take in that spawners are gone; gives what they had been told to start and had not seen the end of."""
+        """Remove dead spawners; return what they had been told to start and had not seen end."""
         found: list[_Orphan] = []
         for each in died:
             _LOG.warning("the process that starts jobs (pid %d) %s", each.client.pid, each.how)
@@ -358,13 +352,13 @@ class Loop:
         return found
 
     def _end_orphans(self, orphans: list[_Orphan]) -> None:
-        """End what spawners have left that died, all of it, and then tell how each attempt and action ended with it."""
+        """Kill everything that dead spawners left, then report how each of their attempts and actions ended."""
         for each in orphans:
             if each.subject.pid:
                 self._launcher.orphaned(each.subject.key, each.subject.pid)
         used = {each.subject.key: spawner_client.reap(each.subject.pid) for each in orphans if each.subject.pid}
         for pid in self._leftovers.end_orphans(self.spawners.pids | self._monitor.pids, self._kept):
-            _LOG.warning("process %d was left by the process that started it, and cannot be killed", pid)
+            _LOG.warning("process %d was orphaned and cannot be killed", pid)
         for subject, is_begun in orphans:
             del self._started[subject.key]
             if is_begun and isinstance(subject, _Attempt) and self._launcher.runs(subject.key) and not subject.pid:
@@ -380,7 +374,7 @@ class Loop:
                 self._handle(ActionNotBegun(subject.firing_id))
 
     def _left_behind(self, subject: _Attempt | ActionRun, left: tuple[int, ...]) -> None:
-        """Take in that what is left of an attempt is to be ended, or stays where it says so."""
+        """Mark the remaining processes of an attempt to be killed, or to stay if the job says so."""
         if isinstance(subject, _Attempt) and subject.assignment.keep_background_processes:
             self._kept.add((b"%d" % subject.name[0], b"%d" % subject.name[1]))
             self._sessions.keep(subject.pid, *subject.name)
@@ -394,7 +388,7 @@ class Loop:
         if isinstance(subject, _Attempt):
             subject.begun = event.at
             self._monitor.began(event.key, event.pid, event.at, self.place.clock())
-            _LOG.debug("began job %d, attempt %d: pid %d", *subject.name, event.pid)
+            _LOG.debug("job %d, attempt %d started: pid %d", *subject.name, event.pid)
         self._sessions.add(event.pid)
         self._leftovers.began(event.pid)
 
@@ -421,14 +415,14 @@ class Loop:
 
     def _kill(self, job_id: int, for_good: bool) -> None:
         attempt = self.attempts.get(job_id)
-        if self._patience.drops(job_id):
+        if self._deferred.drops(job_id):
             self._handle(NoRoom(job_id, "it was stopped while waiting for its files"))
         elif attempt is not None:
-            _LOG.info("stops job %d, attempt %d with %s", *attempt.name, "SIGKILL" if for_good else "SIGTERM")
+            _LOG.info("stopping job %d, attempt %d with %s", *attempt.name, "SIGKILL" if for_good else "SIGTERM")
             self._launcher.stop(self.spawners, attempt.key, for_good=for_good)
 
     def _take_begun(self, ended: _Attempt | None = None) -> None:
-        """Take in which attempts run now, where that is later than the start of a process; one of them may have ended already."""
+        """Handle attempts that started running after their process did; `ended` may be among them."""
         for key in self._launcher.begun():
             subject = ended if ended is not None and key == ended.key else self._started.get(key)
             if isinstance(subject, _Attempt):
@@ -447,14 +441,14 @@ class Loop:
                 ending = replace(ending, return_code=ending.return_code or event.return_code)
             self._take_begun(subject)
             level = logging.INFO if ending.return_code else logging.DEBUG
-            _LOG.log(level, "ended job %d, attempt %d: return code %d", *subject.name, ending.return_code)
+            _LOG.log(level, "job %d, attempt %d ended: return code %d", *subject.name, ending.return_code)
             exited = self._exited(subject, ending, event.at)
             if ending.node_failed and not self.state.is_stopping:
-                _LOG.warning("its node failed: Slurm ends the whole allocation, and this runner leaves")
+                _LOG.warning("its node failed: Slurm ends the whole allocation, so this runner is leaving")
                 self._handle(Stop(at_once=True))
             if ending.not_begun is not None:
                 self._not_started(subject, errno.EAGAIN if ending.may_pass else spawner.NO_ERRNO, ending.not_begun)
-            elif self._patience.keeps(exited, time.monotonic(), is_stopping=self.state.is_stopping):
+            elif self._deferred.keeps(exited, time.monotonic(), is_stopping=self.state.is_stopping):
                 self._handle(AttemptOver(exited.job_id))
             else:
                 self._handle(replace(exited, is_doubtful=True) if is_orphan else exited)
@@ -469,7 +463,7 @@ class Loop:
         at = self.place.clock()
         if attempt.pid:
             usage, killed = self._monitor.ended(attempt.key, ending.usage, return_code, (ended, at))
-        else:  # its spawner was gone before it could say that it began
+        else:  # its spawner died before reporting the start
             self._monitor.forget(attempt.key)
             usage, killed = ending.usage, None
         failed = return_code != 0 or bool(lost or old) or killed is not None or ending.reason is not None
@@ -491,7 +485,7 @@ class Loop:
         )
 
     def _go_on(self, action: ActionRun, *, is_orphan: bool = False) -> None:
-        """Begin an action, or go on with it."""
+        """Start the next command of an action, or report the action's end."""
         command = action.next()
         if command is None:
             self.actions.pop(action.firing_id, None)
@@ -515,19 +509,19 @@ class Loop:
         return {subject.pid for subject in self._started.values() if subject.pid}
 
     def _sweep(self) -> None:
-        """Wait for what jobs left behind and may stay, and end what a spawner left that died.
+        """Reap leftover processes that may stay, and kill what a dead spawner left.
 
-        This process gets both as children, beside the spawners, whose children the jobs are.
+        Both become children of this process, next to its spawners, whose children the jobs are.
         """
         pids = self.spawners.pids | self._monitor.pids
         if self._leftovers.number() <= len(pids):
             return
         names = {(b"%d" % job_id, b"%d" % at.assignment.attempt) for job_id, at in self.attempts.items()}
         if self._leftovers.sweep(pids | self._pids(), names | self._kept):
-            self._next_sweep = time.monotonic() + _AGAIN_SECONDS  # to reap what was killed, and to find its children
+            self._next_sweep = time.monotonic() + _AGAIN_SECONDS  # reap what was killed, and find its children
 
     def _abandon(self) -> None:
-        """Leave nothing running, whatever happened."""
+        """Leave nothing running, however the loop ended."""
         pids = self._pids()
         self.attempts.clear()
         self.actions.clear()
@@ -545,31 +539,31 @@ class Loop:
         self._sessions.close()
         self.journal.close()
         self._epoll.close()
-        self._talker.close()
+        self._exchanges.close()
 
     def _take_replies(self) -> None:
-        for answer in self._talker.answers():
+        for answer in self._exchanges.answers():
             if isinstance(answer, BaseException):
                 raise answer
             if isinstance(answer, Replied) and answer.is_gone:
                 self._keep_unreported()
             if isinstance(answer, Replied):
                 self._end_given_up(answer.reply.given_up)
-            is_all = not (self.state.finished or self.state.actions_finished)  # what was sent was all there was
+            is_all = not (self.state.finished or self.state.actions_finished)  # everything was in the request
             self._handle(answer)
             if isinstance(answer, Replied) and not answer.is_gone and is_all:
                 self.journal.delivered()
 
     def _keep_unreported(self) -> None:
-        """Leave to the next run what nobody was told of."""
+        """Leave unreported results to the next run."""
         sent, state = self.state.in_flight, self.state
         finished = [*(sent.finished if sent else ()), *state.finished]
         self._perform(keep(finished, [*(sent.actions_finished if sent else ()), *state.actions_finished]))
 
     def _end_given_up(self, runners: Sequence[GivenUp]) -> None:
-        """End what other runners here may still run of the work that this one was given, before it begins. Raises Conflict.
+        """Kill what other runners here may still run of the work now assigned to this one, before it starts. Raises Conflict.
 
-        A runner that was stopped, or could not reach the store, lost its lease and lives: it does not know that its jobs are others'.
+        A runner that was stopped or could not reach the store has lost its lease but lives on without knowing it.
         """
         for each in runners:
             if each.runner_id not in self._given_up:

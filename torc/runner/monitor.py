@@ -1,7 +1,7 @@
-"""What a runner knows of what its attempts use: samples, sums, time series, control groups, and who is over a limit.
+"""Resource use of a runner's attempts: samples, sums, time series, control groups, and which attempts exceed a limit.
 
-Sampling takes at most a two-hundredth of the time: where a look takes long, the next one comes later. Not for looking itself
-(`proc`, `cgroup`, `gpus`), and not for stopping anything: the loop does.
+Sampling takes at most 1/200 of the time: when one sample takes long, the next one comes later. Reading the values is done by
+`proc`, `cgroup` and `gpus`; stopping attempts is done by the loop.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from torc.workflow.exit_codes import OUT_OF_MEMORY
 
 _LOG = logging.getLogger(__name__)
 _SHARE = 0.005
-#: what processes share is counted once where the sum has grown by so much, and is no more than that: it costs time
+#: shared memory is counted exactly only once the sum has grown by this factor, because that is expensive
 _MORE = 1.05
 _MOST_COUNTED_BYTES = 64 << 30
-#: limits of memory are of little use when they are looked at seldom
+#: memory limits are of little use when they are checked rarely
 _ENFORCE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Monitoring:
-    """What is to be watched."""
+    """What to monitor."""
 
     is_on: bool = True
     interval_seconds: float = 1.0
     enforce_memory: bool = False
-    series: Path | None = None  # where time series are kept
-    meta: Mapping[str, object] | None = None  # what is said there of the runner
-    wants_groups: bool = True  # where there are some to be had
+    series: Path | None = None  # directory of the time series
+    meta: Mapping[str, object] | None = None  # recorded there about the runner
+    wants_groups: bool = True  # if they can be created
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], series: Path, meta: Mapping[str, object]) -> Monitoring:
-        """Read the settings of a workflow: resource_monitor and enforce_memory."""
+        """Read the workflow settings resource_monitor and enforce_memory."""
         monitor = settings.get("resource_monitor") or {}
         is_on = bool(monitor.get("enabled", True))
         enforce = bool(settings.get("enforce_memory"))
@@ -53,12 +53,12 @@ class Monitoring:
         return cls(is_on, interval, enforce, series if keeps else None, more)
 
     def of_steps(self) -> Monitoring:
-        """Return what is to be watched where Slurm has the jobs in control groups of its own, and keeps the limits."""
+        """Return the monitoring for jobs that Slurm keeps in its own control groups, with its own limits."""
         return replace(self, wants_groups=False, enforce_memory=False)
 
 
 class _Track:
-    """What has been seen of one attempt."""
+    """What has been measured for one attempt."""
 
     __slots__ = (
         "assignment",
@@ -87,21 +87,21 @@ class _Track:
         self.session = self.number = 0
         self.begun = 0.0
         self.memory = self.peak = self.total = self.num_samples = self.num_processes = 0
-        self.counted = 0  # the sum of which `peak` was last made
-        self.mapped = 0  # of files on disk, by one process
+        self.counted = 0  # the sum for which `peak` was last computed
+        self.mapped = 0  # the largest amount of disk files mapped by one process
         self.read_bytes = self.written_bytes = self.gpu_memory = self.num_gpu_samples = 0
         self.cpu_seconds = self.gpu_total = 0.0
 
 
 class MemoryExcess(NamedTuple):
-    """A job that uses more memory than it asked for."""
+    """A job that uses more memory than it requested."""
 
     job_id: int
     memory_bytes: int
 
 
 class Monitor:
-    """Watches the attempts of one runner. Keys are those by which the loop knows what it started."""
+    """Monitors the attempts of one runner. Keys are those that the loop uses for what it started."""
 
     def __init__(self, monitoring: Monitoring, mark: str) -> None:
         self._settings = monitoring
@@ -111,23 +111,23 @@ class Monitor:
         self._trees = ProcessTrees(mark)
         self._gpus = Gpus(monitoring.interval_seconds)
         self._writer = None if monitoring.series is None else SeriesWriter(monitoring.series, monitoring.meta or {})
-        # a delegated group must be found before anything else runs in it
+        # look for a delegated group before anything else runs in it
         self._groups = cgroup.delegated(mark, for_limits=enforced) if self._looks and monitoring.wants_groups else None
         self._tracks: dict[int, _Track] = {}
         self._running: dict[int, _Track] = {}  # by session
         if self._looks:
-            self._trees.look({})  # whose the other sessions are is asked once: not at the expense of the first sample
+            self._trees.look({})  # find out once which sessions are not ours, so that the first sample is not slower
         self._due = self._record_due = 0.0  # on the monotonic clock
         self._num_kills = _node_kills()
         self._has_told = False
 
     @property
     def pids(self) -> set[int]:
-        """Return the processes that this runs."""
+        """Return the processes started here."""
         return self._gpus.pids
 
     def prepare(self, key: int, assignment: Assignment, gpus: tuple[str, ...], argv: list[str]) -> list[str]:
-        """Take in an attempt that is about to start; returns the program to start it with."""
+        """Start monitoring an attempt that is about to start; return the command to start it with."""
         if not self._has_told and self._groups is not None:
             self._has_told = True
             _LOG.info("each attempt gets a control group in %s", self._groups.root)
@@ -137,7 +137,7 @@ class Monitor:
         return argv if group is None else group.entering(argv)
 
     def began(self, key: int, session: int, begun: float, started_at: float) -> None:
-        """Take in that it runs: `begun` on the monotonic clock, `started_at` in seconds since the epoch."""
+        """Record the start: `begun` on the monotonic clock, `started_at` in seconds since the epoch."""
         track = self._tracks[key]
         track.session, track.begun = session, begun
         self._running[session] = track
@@ -147,22 +147,22 @@ class Monitor:
             track.number = self._writer.begin(name, started_at, assignment.request)
 
     def forget(self, key: int) -> None:
-        """Take in that it could not be started."""
+        """Forget an attempt that could not be started."""
         track = self._tracks.pop(key, None)
         if track is not None and track.group is not None and self._groups is not None:
             self._groups.drop(track.group)
 
     def memory_of(self, key: int) -> int:
-        """Return the memory of an attempt in bytes when it was last looked at; from any thread."""
+        """Return an attempt's memory in bytes at the last sample; callable from any thread."""
         track = self._tracks.get(key)
         return 0 if track is None else track.memory
 
     def due(self) -> float | None:
-        """Return when to look, on the monotonic clock; None: never."""
+        """Return when to sample next, on the monotonic clock; None: never."""
         return self._due if self._looks and self._running else None
 
     def look(self, now: float) -> list[MemoryExcess]:
-        """Look at all attempts; returns those to be stopped for their memory."""
+        """Sample all attempts; return those to stop because of their memory."""
         started = thread_time()
         names = {session: (each.assignment.job_id, each.assignment.attempt) for session, each in self._running.items()}
         is_recorded = self._writer is not None and now >= self._record_due
@@ -184,9 +184,9 @@ class Monitor:
     def ended(
         self, key: int, usage: Usage, return_code: int, ends: tuple[float, float]
     ) -> tuple[Usage, OutOfMemory | None]:
-        """Take in the end of an attempt, at `ends` (on the monotonic clock, since the epoch), with the kernel's account of it.
+        """Record the end of an attempt, at `ends` (on the monotonic clock, since the epoch), with the kernel's accounting.
 
-        Gives all that is known of what it used, and whether the kernel killed something of it for its memory.
+        Returns everything known about its resource use, and whether the OOM killer killed some of it.
         """
         track = self._tracks.pop(key)
         self._running.pop(track.session, None)
@@ -212,7 +212,7 @@ class Monitor:
         return usage, self._killed(track, usage, account, return_code)
 
     def close(self) -> None:
-        """Write what is left, and remove the groups."""
+        """Write remaining samples and remove the groups."""
         if self._writer is not None:
             self._writer.close()
         if self._groups is not None:
@@ -225,10 +225,10 @@ class Monitor:
         is_exact = memory > 0
         memory, over = memory or sample.memory_bytes, None
         if track.group is not None and track.group.limit_bytes is not None and track.group.num_kills():
-            # version 1 kills one process alone: what is left of a job is no job
+            # version 1 kills only one process, and the rest of the job is useless
             over = MemoryExcess(track.assignment.job_id, track.group.account().peak_with_cache_bytes)
         elif limit is not None and memory > limit and not _is_limited(track):
-            memory, is_exact = proportional_bytes(sample), True  # what is shared was counted for each
+            memory, is_exact = proportional_bytes(sample), True  # shared memory was counted once per process
             over = MemoryExcess(track.assignment.job_id, memory) if memory > limit else None
         track.memory = memory
         track.mapped = max(track.mapped, sample.mapped_bytes)
@@ -249,7 +249,9 @@ class Monitor:
         self, track: _Track, usage: Usage, account: cgroup.CgroupUsage | None, return_code: int
     ) -> OutOfMemory | None:
         limit = None if track.group is None else track.group.limit_bytes
-        if account is not None and account.oom_kills:  # whatever became of the rest: what is left of a job is no job
+        if (
+            account is not None and account.oom_kills
+        ):  # even if other processes survived: the rest of the job is useless
             return OutOfMemory(usage.peak_memory_bytes, limit)
         if return_code == OUT_OF_MEMORY and account is None and _node_kills() > self._num_kills:
             self._num_kills += 1
@@ -258,12 +260,12 @@ class Monitor:
 
 
 def _limit(assignment: Assignment) -> int | None:
-    """Return the limit of memory of an attempt; None: it asked for nothing, and the default that stands for that holds no program."""
+    """Return an attempt's memory limit; None if it requested no memory: the default is too small for most programs."""
     return assignment.request.memory_bytes if assignment.request.asks_memory else None
 
 
 def _is_limited(track: _Track) -> bool:
-    """Return whether the kernel keeps an attempt within its limit."""
+    """Return whether the kernel enforces the attempt's limit."""
     return (
         track.group is not None
         and track.group.limit_bytes is not None
@@ -292,7 +294,7 @@ def _point(track: _Track, num_processes: int, seconds: float, load: GpuLoad | No
 
 
 def _summed_up(track: _Track, usage: Usage, account: cgroup.CgroupUsage | None) -> Usage:
-    """Add what was seen of an attempt to the kernel's account of it."""
+    """Combine the samples of an attempt with the kernel's accounting."""
     more: dict[str, Any] = {}
     if track.num_samples:
         more["average_memory_bytes"] = track.total // track.num_samples
@@ -303,7 +305,7 @@ def _summed_up(track: _Track, usage: Usage, account: cgroup.CgroupUsage | None) 
     if account is not None and account.peak_with_cache_bytes:
         peak = max(peak, account.memory_bytes)
         if account.oom_kills and track.group is not None and track.group.limit_bytes is not None:
-            peak = account.peak_with_cache_bytes  # the cache had to go first
+            peak = account.peak_with_cache_bytes  # the cache had been reclaimed before
         more["peak_memory_with_cache_bytes"] = account.peak_with_cache_bytes
         more["oom_kills"] = account.oom_kills or None
     if track.group is not None and track.group.limit_bytes is not None:
@@ -315,9 +317,9 @@ def _summed_up(track: _Track, usage: Usage, account: cgroup.CgroupUsage | None) 
 
 
 def _node_kills() -> int:
-    """Count what the kernel has killed for want of memory: in the control group of this process, else on the whole node.
+    """Return the number of OOM kills in this process's control group, or else on the whole node.
 
-    The latter is counted since it was booted (/proc/vmstat, oom_kill), and what it killed may have been others'.
+    The latter counts since boot (/proc/vmstat, oom_kill) and may include other users' processes.
     """
     kills = hardware.oom_kills()
     if kills is not None:

@@ -1,8 +1,8 @@
-"""Processes that come to a runner: what jobs may leave running, and what a spawner that died has left.
+"""Processes that become children of a runner: those that jobs may leave running, and those that a dead spawner left.
 
-The runner is a subreaper (prctl(2)), as its spawners are, which end what jobs leave behind. It ends only what is its own, told by the
-session of an attempt or by TORC_RUNNER in the environment: a program that runs workflows may have children besides. Not for
-runners that died: `dead_runners` ends what those left.
+The runner is a subreaper (prctl(2)), like its spawners, which kill what jobs leave behind. It kills only its own processes,
+identified by the session of an attempt or by TORC_RUNNER in the environment: a program that embeds a runner may have other
+children. What dead runners left is killed by `dead_runners`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST_SESSIONS = 10_000
 
 
 class OrphanProcesses:
-    """Tells what of this process's children was left behind by the attempts of one runner."""
+    """Identifies the children of this process that attempts of one runner left behind."""
 
     def __init__(self, mark: str) -> None:
         self._mark = mark.encode()
@@ -28,53 +28,53 @@ class OrphanProcesses:
         self._order: deque[int] = deque()
         self._ours: set[int] = set()  # pids
         self._kept: set[int] = set()  # pids
-        self._seen: list[bytes] = []  # children at the last look, and at the last one before the events before
+        self._seen: list[bytes] = []  # children at the last look, and at the one before the previous batch of events
         self._seen_before_events: list[bytes] = []
         self._others: list[bytes] = []
-        try:  # orphans come to the main thread of their subreaper while that lives
+        try:  # orphans become children of the subreaper's main thread while that lives
             self._children_fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # a kernel without CONFIG_PROC_CHILDREN
             self._children_fd = -1
         self._seen = self._seen_before_events = self._others = self._children()
 
     def began(self, session: int) -> None:
-        """Note that a session runs: its number may have been another's before."""
+        """Record that a session is running; its id may have been used before."""
         self._ended.discard(session)
 
     def ended(self, session: int) -> None:
-        """Note that the attempt of a session has ended."""
+        """Record that the attempt of a session has ended."""
         self._ended.add(session)
         self._order.append(session)
         if len(self._order) > _MOST_SESSIONS:
             self._ended.discard(self._order.popleft())
 
     def keep(self, pids: Collection[int]) -> None:
-        """Note processes that stay, and that this process is to wait for."""
+        """Record processes that may stay and that this process has to reap."""
         self._kept.update(pids)
 
     def close(self) -> None:
-        """Give back the descriptor that children are read from."""
+        """Close the descriptor that children are read from."""
         if self._children_fd >= 0:
             os.close(self._children_fd)
 
     def number(self) -> int:
-        """Count the children of this process, quickly."""
+        """Return the number of children of this process, cheaply."""
         self._seen = self._children()
         return len(self._seen)
 
     def before_events(self) -> None:
-        """Note that events of spawners are about to be asked for.
+        """Record the children before spawner events are read.
 
-        The end of a spawner is among the events that are asked for next after its children have come here: a child that was here
-        before the events before was not its own.
+        A spawner's death is among the events read right after its children have come to this process. So a child that was already
+        present before the previous batch of events did not belong to it.
         """
         self._others, self._seen_before_events = self._seen_before_events, self._seen
 
     def end_orphans(self, known: Collection[int], kept: Collection[tuple[bytes, bytes]]) -> set[int]:
-        """Kill all that a spawner has left that died, and what it leaves in turn; gives what cannot be killed.
+        """Kill everything that a dead spawner left, including its descendants; return what cannot be killed.
 
-        Beside what `sweep` finds, that is whatever came here since and is in a session of its own, as all is that a job has
-        started. `kept` are attempts whose processes stay.
+        In addition to what `sweep` finds, that is every new child in a session of its own, as everything started by a job is. `kept`
+        are attempts whose processes stay.
         """
         others = {int(pid) for pid in self._others}
         own = os.getsid(0)
@@ -96,10 +96,10 @@ class OrphanProcesses:
         return end_children(is_left)
 
     def sweep(self, known: Collection[int], attempts: Collection[tuple[bytes, bytes]]) -> bool:
-        """Kill and reap what was left behind; tell whether there was any.
+        """Kill and reap leftover processes; return whether there were any.
 
-        `known` are pids that somebody waits for: they and their sessions stay, and so do children whose environment names
-        one of `attempts` (job id, attempt).
+        `known` are pids that something else waits for: they and their sessions stay, and so do children whose environment names one
+        of `attempts` (job id, attempt).
         """
         found = False
         children = [int(pid) for pid in self._children()]
@@ -137,7 +137,7 @@ class OrphanProcesses:
         if self._mark in environ.get(b"TORC_RUNNER", b"").split():
             self._ours.add(pid)
             return (environ.get(b"TORC_JOB_ID", b""), environ.get(b"TORC_ATTEMPT_ID", b"")) not in attempts
-        return pid in self._ours  # a zombie has no environment any more
+        return pid in self._ours  # zombies have no environment
 
 
 def _session_of(pid: int) -> int:
@@ -148,7 +148,7 @@ def _session_of(pid: int) -> int:
 
 
 def environ_of(pid: int) -> dict[bytes, bytes]:
-    """Return the variables of a process that Torc set; none where they cannot be read."""
+    """Return the variables that Torc set for a process; empty if they cannot be read."""
     try:
         entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""How the ends of attempts are reported: outcome, reason and words. Pure, a part of the reactor."""
+"""How the ends of attempts are reported: outcome, reason and detail. Pure; part of the reactor."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MOST_NAMED = 5
 
 
 def fingerprint_of(assignment: Assignment, env: Mapping[str, str]) -> str:
-    """Return the fingerprint of what an attempt runs in a workflow with this environment."""
+    """Return the fingerprint of what an attempt runs, given the workflow's environment."""
     executed = {field.name: getattr(assignment, field.name) for field in EXECUTED_FIELDS}
     executed["env"] = {**env, **assignment.env} if assignment.env else env
     return attempt_fingerprint(assignment.name, executed, assignment.user_data_hash)
 
 
 def ends(tails: LogTails | None) -> dict[str, Any]:
-    """Return the fields of a report that hold what was written."""
+    """Return the report fields that hold the ends of the logs."""
     if tails is None:
         return {}
     return {
@@ -34,7 +34,7 @@ def ends(tails: LogTails | None) -> dict[str, Any]:
 
 
 def ending(job: RunningAttempt, event: Exited) -> tuple[Outcome, Reason | None, str | None]:
-    """Return how an attempt ended: what the runner did to it counts first, then what the kernel or a cluster did."""
+    """Return how an attempt ended: what the runner did to it takes precedence over what the kernel or a cluster did."""
     if job.outcome is not None:
         return job.outcome, job.reason, job.detail
     if event.out_of_memory is not None:
@@ -48,8 +48,8 @@ def ending(job: RunningAttempt, event: Exited) -> tuple[Outcome, Reason | None, 
     if event.missing or event.old:
         said = [f"did not write {_named(event.missing)}"] if event.missing else []
         if event.old:
-            older = "it is older" if len(event.old) == 1 else "they are older"
-            said.append(f"did not write {_named(event.old)} anew: {older} than the start of this attempt")
+            older = "it has not changed" if len(event.old) == 1 else "they have not changed"
+            said.append(f"did not update {_named(event.old)}: {older} since the start of this attempt")
         return "failed", "missing_output", "; ".join(said)
     return "succeeded", None, None
 
@@ -60,7 +60,7 @@ def _named(paths: tuple[str, ...]) -> str:
 
 
 def nothing(job: RunningAttempt, outcome: Outcome, at: float, reason: Reason | None, detail: str | None) -> Finished:
-    """Report an attempt that did not come to run."""
+    """Report an attempt that never ran."""
     return Finished(
         job_id=job.assignment.job_id,
         attempt=job.assignment.attempt,
@@ -75,7 +75,7 @@ def nothing(job: RunningAttempt, outcome: Outcome, at: float, reason: Reason | N
 
 
 def not_begun(assignment: Assignment, told: NotBegun) -> Finished:
-    """Report an attempt that was to run and did not: its job is ready for other runners."""
+    """Report an attempt that should have run and did not: its job becomes ready for other runners."""
     return Finished(
         job_id=assignment.job_id,
         attempt=assignment.attempt,
@@ -97,8 +97,8 @@ def _out_of_memory(what: OutOfMemory) -> tuple[Outcome, Reason, str]:
 
 
 def over(peak_bytes: int, limit_bytes: int) -> str:
-    """Say that an attempt used more memory than it asked for."""
+    """Describe an attempt that used more memory than it requested."""
     used, limit = human_bytes(peak_bytes), human_bytes(limit_bytes)
     if peak_bytes > limit_bytes:
-        return f"used {used} of memory, {limit} were asked for"
-    return f"needed more memory than the {limit} asked for: the kernel killed it at {used}"
+        return f"used {used} of memory, {limit} were requested"
+    return f"needed more memory than the {limit} requested: the kernel killed it at {used}"

@@ -1,9 +1,9 @@
-"""Whether what a job should have written is there, and is new: not what an earlier attempt, run or person left.
+"""Whether a job's declared outputs exist and are new, not left by an earlier attempt, run or person.
 
-How each output looks is noted before the attempt starts and compared afterwards: inode, size, time of modification and
-time of change (ctime). No clocks are compared, so those of a file server do not matter. Whatever writes, replaces, renames
-or touches a file changes its ctime, also where a tool keeps the time of modification (`cp -p`, `tar`, `rsync -t`). Of a
-folder, the same of all that is in it counts.
+The state of each output is recorded before the attempt starts and compared afterwards: inode, size, modification time and
+change time (ctime). No clocks are compared, so a file server's clock does not matter. Writing, replacing, renaming or touching
+a file changes its ctime, even with tools that preserve the modification time (`cp -p`, `tar`, `rsync -t`). For a folder, the
+states of all its entries count.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 
-#: how a path looks; None: it cannot be told (a folder with too much in it)
+#: state of a path; None: unknown (a folder with too many entries)
 Look = tuple[int, ...] | None
-#: entries of a folder that are looked at, at most: some 10 ms
+#: entries of a folder that are examined at most: some 10 ms
 _MOST_ENTRIES = 2_000
-#: two changes so close together may get the same time: the kernel counts in ticks of 4 or 10 ms, some file systems in seconds
+#: two changes within this time may get the same timestamp: the kernel's tick is 4 or 10 ms, some file systems store seconds
 _TICK_SECONDS, _COARSE_TICK_SECONDS = 0.012, 2.0
 _NS = 1_000_000_000
 
 
 def looks(paths: Iterable[str]) -> dict[str, Look]:
-    """Return how the paths look that are there."""
+    """Return the states of the paths that exist."""
     found: dict[str, Look] = {}
     for path in paths:
         with contextlib.suppress(OSError, ValueError):
@@ -33,7 +33,7 @@ def looks(paths: Iterable[str]) -> dict[str, Look]:
 
 
 def unsettled_seconds(paths: Iterable[str]) -> float:
-    """Return for how long a change to one of the paths might not show, because it has only just been changed."""
+    """Return for how long a change to one of the paths might go unnoticed because it has changed so recently."""
     now = time.time_ns()
     longest = 0.0
     for path in paths:
@@ -51,9 +51,9 @@ def unsettled_seconds(paths: Iterable[str]) -> float:
 def not_written(
     paths: Iterable[str], before: Mapping[str, Look], *, look_again: bool = True
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the paths that are not there, and those that look as they did before.
+    """Return the paths that do not exist, and those that have not changed.
 
-    `look_again`: ask the file system's server, whatever was seen before.
+    `look_again`: bypass the caches of a network file system.
     """
     paths = list(paths)
     absent = missing(paths, look_again=look_again)
@@ -69,7 +69,7 @@ def not_written(
 
 
 def missing(paths: tuple[str, ...] | list[str], *, look_again: bool = True) -> tuple[str, ...]:
-    """Return the paths that are not there. `look_again`: ask the file system's server, whatever was seen before."""
+    """Return the paths that do not exist. `look_again`: bypass the caches of a network file system."""
     absent = tuple(path for path in paths if not os.path.lexists(path))
     if not absent or not look_again:
         return absent
@@ -79,7 +79,7 @@ def missing(paths: tuple[str, ...] | list[str], *, look_again: bool = True) -> t
 
 
 def _refresh(path: str) -> None:
-    """Open a path: an NFS client asks for it anew then."""
+    """Open a path, which makes an NFS client revalidate it."""
     with contextlib.suppress(OSError):
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
@@ -99,7 +99,7 @@ def _look(path: str) -> Look:
     if stat.S_ISLNK(link.st_mode):
         try:
             target = os.stat(path)
-        except OSError:  # it leads nowhere
+        except OSError:  # a dangling link
             return _identity(link)
         inner = _identity(target) if not stat.S_ISDIR(target.st_mode) else _look_into(path, target)
         return None if inner is None else (*_identity(link), *inner)
@@ -111,7 +111,7 @@ def _identity(info: os.stat_result) -> tuple[int, ...]:
 
 
 def _look_into(path: str, info: os.stat_result) -> Look:
-    """Return how a folder looks with all that is in it. Links in it are not followed."""
+    """Return the state of a folder with everything in it. Links in it are not followed."""
     seen = hash(_identity(info))
     left, folders = _MOST_ENTRIES, [path]
     while folders:

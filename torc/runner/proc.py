@@ -1,11 +1,11 @@
-"""What process trees use while they run, from /proc: those of all jobs of a runner in one look.
+"""What process trees use while they run, read from /proc for all jobs of a runner at once.
 
-The tree of a job is its session, and what left that session with the job's environment (as `mpirun` and daemons do). A look
-lists /proc and asks the session of each process, which costs a third of a microsecond; only what belongs to a job is read.
-Memory is what cannot be given up, as in a control group (`cgroup`): pages that map files on disk are cache of files, and do not count.
-The kernel's own account at the end (`spawner`) is exact for processes, but for one thing: a process starts out as its parent,
-and keeps that peak through exec (setmax_mm_hiwater_rss in exec_mmap, fs/exec.c). So no job has a peak below that of the
-spawner, 10 MB. A sample sees the sum of a whole tree. Not for deciding anything: `monitor` has the sums, the loop the limits.
+A job's tree is its session plus what left that session with the job's environment (as `mpirun` and daemons do). A sample lists
+/proc and reads the session of each process, which costs a third of a microsecond each; only processes of jobs are read further.
+Memory means what cannot be reclaimed, as in a control group (`cgroup`): pages that map disk files are page cache and do not
+count. The kernel's accounting at the end (`spawner`) is exact for processes, with one exception: a process starts as a copy of
+its parent and keeps that peak through exec (setmax_mm_hiwater_rss in exec_mmap, fs/exec.c), so no job has a peak below the
+spawner's 10 MB. Samples sum over the whole tree; `monitor` keeps the sums, and the loop enforces the limits.
 """
 
 from __future__ import annotations
@@ -19,33 +19,31 @@ from torc.runner.orphan_processes import environ_of
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MOST_STAT, _MOST_STATM, _MOST_IO, _MOST_STATUS = 1024, 256, 512, 4096
-#: pages that map files are told from shared memory only where there are more: libraries alone are less
+#: pages that map files are distinguished from shared memory only above this: libraries alone are smaller
 _MOST_OF_LIBRARIES = (16 << 20) // _PAGE
 
 
 @dataclass(slots=True)
 class TreeSample:
-    """What a tree uses now, or has used so far (CPU time, bytes). Processes that nobody waited for take theirs with them."""
+    """Current and accumulated use of a tree (CPU time, bytes). The use of processes that were never waited for is lost."""
 
     pids: list[int] = field(default_factory=list)
-    memory_bytes: int = 0  # what processes share counts for each
-    mapped_bytes: int = 0  # files on disk that a process has mapped: the most of one
+    memory_bytes: int = 0  # shared memory counts once per process
+    mapped_bytes: int = 0  # disk files mapped by one process: the largest value
     cpu_seconds: float = 0.0
-    read_bytes: int = 0  # from and to storage, as the kernel's own account counts
+    read_bytes: int = 0  # from and to storage, as in the kernel's accounting
     written_bytes: int = 0
 
 
 class ProcessTrees:
-    """Looks at the trees of attempts. A job's session has the pid of its first process."""
+    """Samples the trees of attempts. A job's session id is the pid of its first process."""
 
     def __init__(self, mark: str) -> None:
         self._mark = mark.encode()
-        self._kin: dict[
-            int, int
-        ] = {}  # a session that is nobody's own -> that of the attempt it belongs to; 0: of none
+        self._kin: dict[int, int] = {}  # maps a foreign session to the session of its attempt; 0: not ours
 
     def look(self, sessions: Mapping[int, tuple[int, int]]) -> dict[int, TreeSample]:
-        """Return a sample of each session, whose values are the job and the attempt that it belongs to."""
+        """Return a sample for each session; `sessions` maps session ids to (job id, attempt)."""
         found = {session: TreeSample() for session in sessions}
         kin: dict[int, int] = {}
         for name in os.listdir("/proc"):
@@ -78,9 +76,9 @@ class ProcessTrees:
 
 
 def proportional_bytes(sample: TreeSample) -> int:
-    """Return the memory of a tree with what processes share counted once (Pss in /proc/PID/smaps_rollup, proc(5)).
+    """Return a tree's memory with shared memory counted once (Pss in /proc/PID/smaps_rollup, proc(5)).
 
-    It costs milliseconds for each GiB. Where the kernel does not tell, the sum stands.
+    This costs milliseconds per GiB. Where the kernel does not provide it, return the plain sum.
     """
     total = 0
     for pid in sample.pids:
@@ -90,7 +88,7 @@ def proportional_bytes(sample: TreeSample) -> int:
 
 
 def _read_process(name: str, pid: int, sample: TreeSample) -> None:
-    """Add up fields 14 to 17 of /proc/PID/stat, and /proc/PID/io (proc(5)), with children that were waited for, and its memory."""
+    """Add fields 14 to 17 of /proc/PID/stat and /proc/PID/io (proc(5)), including waited-for children, and the memory."""
     fields = _content(f"/proc/{name}/stat", _MOST_STAT).rpartition(b")")[2].split()
     if len(fields) < 22:
         return
@@ -111,13 +109,13 @@ def _read_process(name: str, pid: int, sample: TreeSample) -> None:
 
 
 def _kib(text: bytes, name: bytes) -> int:
-    """Read a line of KiB; 0 where there is none."""
+    """Return the value of a line in KiB; 0 if there is none."""
     at = text.find(name)
     return int(text[at + len(name) :].split(None, 1)[0]) if at >= 0 else 0
 
 
 def _content(path: str, most: int) -> bytes:
-    """Read the beginning of a file; nothing where that cannot be done. A third faster than `open`."""
+    """Return the beginning of a file; empty if it cannot be read. A third faster than `open`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

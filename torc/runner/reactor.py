@@ -1,7 +1,7 @@
-"""What a runner does about what happens to it. No process, socket or clock in here: `loop` has those.
+"""How a runner reacts to events. No processes, sockets or clocks here: `loop` has those.
 
-`react` takes one event and gives the effects in order; `next_wake` tells when time itself becomes an event. What is said
-to the store, and when, is in `exchange_policy`.
+`react` takes one event and returns effects in order; `next_wake` returns when time itself becomes an event. What is sent to the
+store, and when, is in `exchange_policy`.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ from torc.runner.termination import (
 from torc.workflow.exit_codes import reported, signal_of
 from torc.workflow.resources import Pool
 
-#: a claimed job that waits for room so long is not overtaken any more
+#: a claimed job that has waited this long for room is no longer overtaken
 PATIENCE_SECONDS = 2.0
-#: jobs that are done so soon begin at the very end of others
+#: jobs as short as this start directly when another ends
 LINE_UP_SECONDS = 0.02
 _LONGEST_LINE = 16
-#: pauses before the next start when the node has no room for a process or its files
+#: pauses before the next start when the node cannot create a process or its files
 _PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-#: deaths of spawners, one after the other, after which a runner gives up
+#: consecutive spawner deaths after which a runner gives up
 MOST_DEATHS = 5
 
 
 def begin(settings: ReactorSettings, now: float) -> tuple[RunnerState, list[Effect]]:
-    """Return the state at the beginning, and what to do first."""
+    """Return the initial state and the first effects."""
     state = RunnerState(free=settings.total, free_gpus=list(settings.gpus), last_end=now)
     if settings.leave_at is not None:
         state.leave_at = settings.leave_at
@@ -74,7 +74,7 @@ def begin(settings: ReactorSettings, now: float) -> tuple[RunnerState, list[Effe
 
 
 def react(state: RunnerState, event: Event, settings: ReactorSettings, now: float) -> list[Effect]:
-    """Take in one event. `now` is on the monotonic clock."""
+    """Handle one event. `now` is on the monotonic clock."""
     effects = _take_in(state, event, settings, now)
     if state.queue:
         _fill(state, settings, now, effects)
@@ -90,7 +90,7 @@ def next_wake(state: RunnerState, settings: ReactorSettings, now: float) -> floa
     return None if earliest == inf else earliest
 
 
-def _take_in(  # noqa: C901, PLR0911, PLR0912 - one case an event
+def _take_in(  # noqa: C901, PLR0911, PLR0912 - one case per event
     state: RunnerState, event: Event, settings: ReactorSettings, now: float
 ) -> list[Effect]:
     match event:
@@ -121,9 +121,9 @@ def _take_in(  # noqa: C901, PLR0911, PLR0912 - one case an event
                 return []
             state.actions_finished.append(ended)
             has_report(state, now)
-            return exchange_policy.keep([], [ended])  # whatever becomes of this process: it is not to run again
+            return exchange_policy.keep([], [ended])  # whatever happens to this process, the action must not run again
         case ActionNotBegun(firing_id):
-            state.actions.pop(firing_id, None)  # what tells all that this runner holds says so
+            state.actions.pop(firing_id, None)  # the next full report of what this runner holds covers it
         case Withdrawn(job_id):
             return _withdrawn(state, job_id, settings, now)
         case SpawnerDied():
@@ -147,7 +147,7 @@ def _take_in(  # noqa: C901, PLR0911, PLR0912 - one case an event
 
 
 def _fill(state: RunnerState, settings: ReactorSettings, now: float, effects: list[Effect]) -> None:
-    """Start what is claimed and fits. What is too large now lets others pass, but not for ever."""
+    """Start the claimed jobs that fit. A job that is too large for now lets others pass, but not forever."""
     if state.is_stopping or state.is_lost or state.gave_up or state.is_unsure:
         return
     if now < state.paused_until or now >= state.lease_ends:
@@ -165,7 +165,7 @@ def _fill(state: RunnerState, settings: ReactorSettings, now: float, effects: li
 
 
 def _line_up(state: RunnerState, settings: ReactorSettings, now: float, effects: list[Effect]) -> None:
-    """Have short jobs begin at the very end of others that ask for the same: no time is lost with asking here between them."""
+    """Queue short jobs to start directly when a job with the same requests ends: no time is lost asking the loop in between."""
     depth = min(_LONGEST_LINE, int(LINE_UP_SECONDS / max(state.mean_seconds or 0.0, 0.0005)))
     for job_id, job in list(state.running.items()):
         if job.started_at is None or job.outcome is not None or job.after is not None:
@@ -184,7 +184,7 @@ def _line_up(state: RunnerState, settings: ReactorSettings, now: float, effects:
 
 
 def _may_line_up(state: RunnerState, assignment: Assignment) -> bool:
-    if assignment.keep_background_processes:  # what starts it cannot start another after it
+    if assignment.keep_background_processes:  # its spawner cannot start another job afterwards
         return False
     return not assignment.request.num_gpus and not (state.is_leaving and assignment.supports_termination)
 
@@ -208,7 +208,7 @@ def _fill_room(state: RunnerState, settings: ReactorSettings, now: float, effect
 
 def _fits(state: RunnerState, settings: ReactorSettings, assignment: Assignment) -> bool:
     if state.is_leaving and assignment.supports_termination:
-        return False  # there is no time left to save anything
+        return False  # no time left to save anything
     return settings.counts_only or state.free.fits(assignment.request)
 
 
@@ -278,10 +278,10 @@ def _not_launched(state: RunnerState, settings: ReactorSettings, event: NotLaunc
 
 
 def _no_room(state: RunnerState, job_id: int, why: str, settings: ReactorSettings, now: float) -> list[Effect]:
-    """Let the job wait: it is not its fault. When nothing runs that could make room, leave in the end."""
+    """Make the job wait: it is not at fault. If nothing is running that could free some room, leave in the end."""
     job = state.running.pop(job_id)
     _vacate(state, settings, job, now)
-    if job.outcome is not None:  # somebody wanted it stopped meanwhile
+    if job.outcome is not None:  # its stop was requested meanwhile
         if job.started_at is not None:
             return _finished(state, outcomes.nothing(job, job.outcome, job.started_at, job.reason, job.detail), now)
         exchange_policy.release(state, [job.assignment], now)
@@ -299,19 +299,17 @@ def _no_room(state: RunnerState, job_id: int, why: str, settings: ReactorSetting
 
 
 def _spawner_died(state: RunnerState, event: SpawnerDied, settings: ReactorSettings, now: float) -> list[Effect]:
-    """Start nothing before the store has said that nobody took over from this runner; leave when it happens again and again."""
+    """Start nothing until the store confirms that no runner has taken over; leave when this happens repeatedly."""
     for job_id in event.job_ids:
         if state.running[job_id].outcome is None:
-            mark_for_kill(
-                state.running[job_id], "failed", "parent_killed", f"the process that had started it {event.how}"
-            )
+            mark_for_kill(state.running[job_id], "failed", "parent_killed", f"the process that started it {event.how}")
     state.is_unsure, state.is_asking = True, False
     state.num_deaths += 1
     if state.num_deaths < MOST_DEATHS or state.is_stopping:
         return []
     state.trouble = Trouble(
-        f"the process that starts them died {state.num_deaths} times, one after the other; the last one {event.how}",
-        "find out what kills it: a job that kills its parent, or every program of a name, or somebody",
+        f"the process that starts them died {state.num_deaths} times in a row; the last one {event.how}",
+        "find out what kills it: perhaps a job that kills its parent, or kills programs by name",
     )
     return stop(state, settings, now, at_once=False)
 
@@ -330,7 +328,7 @@ def _finished(state: RunnerState, finished: Finished, now: float, *, is_doubtful
 
 
 def _withdrawn(state: RunnerState, job_id: int, settings: ReactorSettings, now: float) -> list[Effect]:
-    """Give back a job that was lined up and did not begin."""
+    """Release a queued-up job that was withdrawn before it started."""
     job = state.running.pop(job_id)
     _vacate(state, settings, job, now)
     exchange_policy.release(state, [job.assignment], now)
@@ -338,7 +336,7 @@ def _withdrawn(state: RunnerState, job_id: int, settings: ReactorSettings, now: 
 
 
 def _vacate(state: RunnerState, settings: ReactorSettings, job: RunningAttempt, now: float) -> None:
-    """Take an attempt that is no more out of its place: the next in line gets it, or the node has it back."""
+    """Free the place of an attempt that has ended: for the next in line, or for the node."""
     if job.after is not None:
         state.running[job.after].line.remove(job.assignment.job_id)
         state.num_lined_up -= 1
@@ -387,12 +385,12 @@ def _past_deadlines(state: RunnerState, settings: ReactorSettings, now: float) -
 
 
 def _has_more(state: RunnerState) -> bool:
-    """Return whether work is in hand beyond what runs."""
+    """Return whether jobs are claimed beyond those running."""
     return bool(state.queue or state.num_lined_up)
 
 
 def _hold_until(state: RunnerState) -> float:
-    """Return when to give back what was claimed ahead, if nothing ends before."""
+    """Return when to release what was claimed ahead if nothing ends first."""
     return max(state.last_end, state.paused_until) + HOLD_SECONDS
 
 

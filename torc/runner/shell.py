@@ -1,7 +1,7 @@
-"""Which shell runs the commands of jobs, actions and recovery: bash where this machine has it, else sh.
+"""The shell that runs the commands of jobs, actions and recovery scripts: bash where available, otherwise sh.
 
-Where /bin/sh is dash, bash takes 0.7 ms of CPU longer to start, which is as much as a runner spends on a whole short job. A
-command that means the same to both, one program with plain words as arguments, is therefore left to dash.
+Where /bin/sh is dash, bash takes 0.7 ms more CPU time to start, as much as a runner spends on a whole short job. So a command
+that means the same to both, a single program with plain words as arguments, is run by dash.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from functools import cache
 
 SH = "/bin/sh"
 _BASH = "/bin/bash"
-#: nothing in them is expanded, split or assigned by any shell
+#: words in which no shell expands, splits or assigns anything
 _WORDS = re.compile(r"[A-Za-z0-9_./@+,:-]+(?: [A-Za-z0-9_./@%+,:=-]+)*")
 _SAME_BUILTINS = {"true", "false", ":"}
-#: what either shell means by itself: builtins and reserved words of bash and of dash
+#: words with a meaning of their own in a shell: builtins and reserved words of bash and dash
 _OWN_WORDS = {
     ".",
     "alias",
@@ -106,17 +106,17 @@ def program() -> str:
 
 
 def is_bash() -> bool:
-    """Whether commands run under bash."""
+    """Return whether commands run under bash."""
     return program() != SH
 
 
 def reads_nothing(names: Iterable[str]) -> bool:
-    """Whether bash takes nothing from variables of these names: no startup file, options or functions."""
+    """Return whether bash takes nothing from variables with these names: no startup file, options or functions."""
     return not any(name.startswith("BASH") or name == "SHELLOPTS" for name in names)
 
 
 def for_command(command: str, path: str) -> str:
-    """Return the shell for a command, where bash would read nothing from the environment. `path` is the job's PATH."""
+    """Return the shell for a command; bash would read nothing from the environment. `path` is the job's PATH."""
     if not _WORDS.fullmatch(command) or not _sh_is_dash():
         return program()
     first = command.partition(" ")[0]
@@ -130,7 +130,7 @@ def _sh_is_dash() -> bool:
 
 @cache
 def _is_program(word: str, path: str) -> bool:
-    """Whether the kernel itself starts what a word names: each shell runs a script without `#!` in its own way."""
+    """Return whether the kernel itself executes what a word names: shells differ in how they run scripts without `#!`."""
     if word in _OWN_WORDS or ("/" in word and not word.startswith("/")):
         return False
     found = shutil.which(word, path=path)

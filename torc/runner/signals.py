@@ -1,4 +1,4 @@
-"""The signals that ask a runner to stop, or warn it that it will have to. Not for those that it sends: `spawner` does."""
+"""The signals that ask a runner to stop or warn it in advance. Those that it sends are in `spawner`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-#: SIGHUP: the terminal was closed; under nohup(1) it is ignored, and stays so
+#: SIGHUP: the terminal was closed; under nohup(1) it is ignored and stays ignored
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: what the scripts of allocations hand on when Slurm warns them: programs that do not ask for it never notice
+#: sent by allocation scripts when Slurm warns them; programs that do not handle it ignore it
 WARNING = signal.SIGURG
 
 
 @contextlib.contextmanager
 def counted(handler: Callable[[int, FrameType | None], Any], wake: int) -> Iterator[None]:
-    """Have these signals handled and wake the loop, where this is the main thread."""
+    """Handle these signals and wake the loop, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,23 +1,23 @@
-"""The small process that starts the jobs of one runner, waits for them, and tells what the kernel counted. A program of its own.
+"""The small process that starts the jobs of one runner, waits for them, and reports the kernel's accounting. A separate program.
 
-It is small because of how Linux works: a process begins with the peak memory of the one that started it, and `posix_spawn`
-stands still until the new program is in place. So a large program with threads neither measures nor starts well.
+It is small because on Linux a process starts with the peak memory of its parent, and `posix_spawn` blocks until the new program
+is in place. A large program with threads would therefore measure badly and start slowly.
 
-It stays when the terminal is closed or Ctrl-C is typed: the runner decides. When the runner is gone, it kills what it started.
+It survives a closed terminal and Ctrl-C: the runner decides. When the runner is gone, it kills what it started.
 
-It is a subreaper (prctl(2)): whatever loses its parent in a job, in whatever session and with whatever environment, becomes its
-child. It waits for these too, and when a job ends it kills them until none is left. So that no job loses what is another's, there
-is one spawner for each job at a time, as long as they are not too many (`spawner_client`).
+It is a subreaper (prctl(2)): every process in a job that loses its parent, in whatever session and with whatever environment,
+becomes its child. It reaps these too, and when a job ends it kills them until none are left. So that no job loses processes of
+another, there is one spawner for each concurrent job, up to a limit (`spawner_client`).
 
-It imports nothing of Torc and little else: its own size is the least peak memory that a job can have. Not for deciding
-anything, nor for files: `spawner_client` is its other end.
+It imports nothing of Torc and little else: its own size is the lower bound of a job's peak memory. It makes no decisions and
+does not name files: that is done at its other end, `spawner_client`.
 
-A job may kill it. So what waits to be sent is kept in a file in memory that the runner has, too.
+A job may kill it. So what is waiting to be sent is kept in a memory file that it shares with the runner.
 
-Frames in both directions: four bytes of length, least first, and one marshalled tuple (marshal: both ends are one Python).
+Frames in both directions: four bytes of length, little-endian, and one marshalled tuple (marshal: both ends are the same Python).
 """
 
-# what is below `signal`, which imports `enum` and with it takes longer than all the rest
+# the C module below `signal`, which itself imports `enum` and takes longer than everything else
 import _ctypes
 import _signal as signal  # type: ignore[import-not-found]
 import gc
@@ -27,17 +27,17 @@ import select
 import sys
 import time
 
-#: to here: (ENVIRON, {name: value}), (START, key, place, argv, more environment, stdout, stderr, keeps), (STOP, key, for_good). A place
-#: has room for one process: the next start waits in line for its end. What a job that `keeps` leaves behind stays. Where `for_good` is
-#: None, only what waits is stopped
+#: from the runner: (ENVIRON, {name: value}), (START, key, place, argv, extra environment, stdout, stderr, keeps), (STOP, key,
+#: for_good). A place holds one process: the next start waits for its end. What a job that `keeps` leaves behind stays. If `for_good`
+#: is None, only a waiting start is stopped
 ENVIRON, START, STOP = range(3)
-#: from here: (BEGAN, key, pid, seconds), (FAILED, key, errno, text), (ENDED, key, status, seconds, user CPU seconds, system CPU
-#: seconds, peak KiB, blocks read, blocks written, left); `seconds` are on the monotonic clock, blocks of 512 bytes; `left`: pids of
-#: children that stay. Where there are some, this spawner is to start nothing more
+#: to the runner: (BEGAN, key, pid, seconds), (FAILED, key, errno, text), (ENDED, key, status, seconds, user CPU seconds, system CPU
+#: seconds, peak KiB, blocks read, blocks written, left); `seconds` are on the monotonic clock, blocks are 512 bytes; `left`: pids of
+#: children that stay. If there are any, this spawner must start nothing more
 BEGAN, FAILED, ENDED = range(3)
-#: the file of what waits to be sent begins with two numbers of so many bytes, least first: bytes sent before, bytes that follow
+#: the file of unsent data starts with two little-endian numbers of this size: bytes sent before, bytes that follow
 SIZE_BYTES = 8
-#: values of `errno`: for what could not be passed to the kernel at all, and for what was stopped before it was started
+#: values of `errno`: the kernel could not even be asked; stopped before it started
 NO_ERRNO, WITHDRAWN = 0, -1
 
 # no O_CLOEXEC: posix_spawn opens onto the descriptor itself, and the program would lose it at exec
@@ -48,27 +48,27 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _CHUNK = 1 << 15
 _PATIENCE_SECONDS = 5
 _PR_SET_CHILD_SUBREAPER = 36
-#: of 1000: when memory runs out, the kernel ends jobs before their runner, which must report on them (proc(5), oom_score_adj)
+#: of 1000: when memory runs out, the kernel kills jobs before their runner, which must report on them (proc(5), oom_score_adj)
 _OOM_SCORE = b"500"
-#: what the runner need not decide anything about waits so long for company
+#: messages that require no decision by the runner are batched for this long
 _LATER_SECONDS = 0.006
 
 
-#: key, argv, more environment, stdout, stderr, keeps
+#: key, argv, extra environment, stdout, stderr, keeps
 Job = tuple[int, list[bytes], dict[bytes, bytes], bytes, bytes, bool]
-#: what tells the processes of a job from those of another in its environment
+#: variables that distinguish the processes of one job from those of another
 _NAMES = (b"TORC_JOB_ID", b"TORC_ATTEMPT_ID")
 
 
 class Child:
-    """A process that was started, and what has been asked of it."""
+    """A process that was started, and what was requested of it."""
 
     __slots__ = ("is_asked", "is_killed", "keeps", "key", "name", "pid", "place", "watched")
 
     def __init__(self, key: int, place: int, pid: int, watched: int, name: list[bytes], keeps: bool) -> None:
         self.key, self.place, self.pid, self.name, self.keeps = key, place, pid, name, keeps
-        self.watched = watched  # pidfd of the process, or of one that outlived it
-        self.is_asked = self.is_killed = False  # to end, by SIGTERM; by SIGKILL
+        self.watched = watched  # pidfd of the process, or of a survivor in its session
+        self.is_asked = self.is_killed = False  # asked to end by SIGTERM; killed by SIGKILL
 
 
 class Spawner:
@@ -79,25 +79,25 @@ class Spawner:
         os.set_blocking(fd, False)
         self._epoll = select.epoll()
         self._epoll.register(fd, select.EPOLLIN)
-        # another end of the socket may live on where somebody has forked the runner
+        # the other end of the socket may live on in a fork of the runner
         self._runner = os.pidfd_open(os.getppid())
         self._epoll.register(self._runner, select.EPOLLIN)
         self._woken = wake_on_child()
         self._epoll.register(self._woken, select.EPOLLIN)
-        self._kept: set[int] = set()  # pids that are to stay, or cannot be ended
+        self._kept: set[int] = set()  # pids that are to stay or cannot be killed
         self._environ: dict[bytes, bytes] = {}
         self._by_key: dict[int, Child] = {}
         self._by_fd: dict[int, Child] = {}
-        self._lines: dict[int, list[Job]] = {}  # place that is taken -> what waits for it
+        self._lines: dict[int, list[Job]] = {}  # occupied place -> the starts waiting for it
         self._waiting: dict[int, int] = {}  # key -> place
         self._outputs = Outputs()
         self._read, self._unsent = b"", b""
-        self._num_sent = 0  # bytes
-        self._is_full = False  # the way to the runner
+        self._num_sent = 0  # in bytes
+        self._is_full = False  # the socket to the runner
         self._is_urgent, self._send_by = False, 0.0
 
     def serve(self) -> None:
-        """Work until the other end is gone."""
+        """Work until the other end is closed."""
         while True:
             has_lost = False
             for fd, events in self._epoll.poll(_LATER_SECONDS if self._unsent and not self._is_full else None):
@@ -121,7 +121,7 @@ class Spawner:
                 self._send()
 
     def kill_all(self) -> None:
-        """Kill everything that was started, and wait for its end; not for ever."""
+        """Kill everything that was started and wait for its end, up to a time limit."""
         for child in self._by_key.values():
             stop(child.pid, for_good=True)
         signal.alarm(_PATIENCE_SECONDS)  # ends this process
@@ -131,11 +131,11 @@ class Spawner:
         self._kept |= end_children(lambda pid: pid not in self._kept)
 
     def _reap(self) -> None:
-        """Wait for what has ended and nobody else waits for."""
+        """Reap what has ended and is not waited for elsewhere."""
         try:
             while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
                 if any(child.pid == found.si_pid for child in self._by_key.values()):
-                    break  # told by its pidfd; it stands before others
+                    break  # reaped through its pidfd; it blocks those behind it
                 os.waitpid(found.si_pid, 0)
                 self._kept.discard(found.si_pid)
             else:
@@ -148,7 +148,7 @@ class Spawner:
                 self._kept.discard(pid)
 
     def _receive(self) -> bool:
-        """Do what the runner says; tell whether it is still there."""
+        """Handle the runner's messages; return whether the runner is still there."""
         try:
             part = os.read(self._fd, _CHUNK)
         except BlockingIOError:
@@ -188,7 +188,7 @@ class Spawner:
         elif key in self._waiting:
             line = self._lines[self._waiting.pop(key)]
             line[:] = [job for job in line if job[0] != key]
-            self._tell((FAILED, key, WITHDRAWN, "it was stopped before"), is_urgent=True)
+            self._tell((FAILED, key, WITHDRAWN, "it was stopped before it started"), is_urgent=True)
 
     def _start(self, place: int, job: Job) -> None:
         key, program, keeps = job[0], job[1:-1], job[-1]
@@ -212,7 +212,7 @@ class Spawner:
         environ = {**self._environ, **more}
         try:
             return self._begin(argv, environ, (stdout, NEW), (stderr, NEW))
-        except (FileNotFoundError, FileExistsError):  # somebody removed the folder of logs, or put something there
+        except (FileNotFoundError, FileExistsError):  # the log folder was removed, or something else took its place
             self._outputs.forget()
             out, err = ((path, NEW if self._outputs.clear(path) else PRESENT) for path in (stdout, stderr))
             return self._begin(argv, environ, out, err)
@@ -236,7 +236,7 @@ class Spawner:
         )
 
     def _go_on(self, place: int) -> None:
-        """Start what waits for a place that is free now."""
+        """Start what was waiting for a place that is now free."""
         line = self._lines[place]
         if line:
             job = line.pop(0)
@@ -250,8 +250,8 @@ class Spawner:
         self._epoll.register(child.watched, select.EPOLLIN)
 
     def _ended(self, child: Child) -> None:
-        """Take the end of a process, or of one that outlived it and used the time of grace to save its work."""
-        # closing is not enough: a child in the middle of its exec may hold it still
+        """Handle the end of a process, or of a survivor that used the grace period to save its work."""
+        # closing is not enough: a child in the middle of its exec may still hold it
         self._epoll.unregister(child.watched)
         os.close(child.watched)
         if child.is_asked and not child.is_killed:
@@ -262,7 +262,7 @@ class Spawner:
                 return
         del self._by_key[child.key]
         if not child.keeps:
-            signal_group(child.pid, signal.SIGKILL)  # what it left, while the group cannot have become another's
+            signal_group(child.pid, signal.SIGKILL)  # its leftovers, while the group id cannot have been reused
         _, status, used = os.wait4(child.pid, 0)
         left = self._leaves(child)
         self._tell(
@@ -283,11 +283,11 @@ class Spawner:
         self._go_on(child.place)
 
     def _leaves(self, child: Child) -> list[int]:
-        """End what a job has left behind; returns what is to stay, unless something else runs here."""
+        """Kill what a job has left behind; return what is to stay, unless something else is running here."""
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            return []  # nothing at all
+            return []  # no children at all
         others = {other.pid for other in self._by_key.values()}
         if child.keeps:
             self._reap()
@@ -300,7 +300,7 @@ class Spawner:
         return []
 
     def _tell(self, message: tuple, *, is_urgent: bool) -> None:  # type: ignore[type-arg]
-        """Note what to say: at once where the runner has to decide something, else together with more."""
+        """Queue a message: sent at once if the runner has to decide something, otherwise in a batch."""
         data = marshal.dumps(message)
         if not self._unsent:
             self._send_by = time.monotonic() + _LATER_SECONDS
@@ -311,7 +311,7 @@ class Spawner:
             os.pwrite(self._unsent_fd, sizes + self._unsent, 0)
 
     def _send(self) -> None:
-        """Send what is to be said without ever waiting: the runner may be waiting to send something itself."""
+        """Send queued data without ever blocking: the runner may itself be blocked sending."""
         self._is_urgent = False
         try:
             number = os.write(self._fd, self._unsent)
@@ -320,16 +320,16 @@ class Spawner:
         except BlockingIOError:
             pass
         except OSError:
-            return  # it is gone: reading tells
+            return  # it is gone, which reading reports
         if bool(self._unsent) != self._is_full:
             self._is_full = bool(self._unsent)
             self._epoll.modify(self._fd, select.EPOLLIN | (select.EPOLLOUT if self._is_full else 0))
 
 
 def become_subreaper() -> None:
-    """Have orphans among the descendants of this process become its children (prctl(2))."""
+    """Make orphaned descendants of this process its children (prctl(2))."""
     try:
-        # `ctypes` itself would be a tenth of what a job is measured with at least
+        # importing `ctypes` would add a tenth to the smallest memory peak of a job
         program = _ctypes.dlopen(None, 2)  # type: ignore[arg-type]
         prctl = _ctypes.dlsym(program, "prctl")
         _ctypes.call_function(prctl, (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
@@ -346,7 +346,7 @@ def wake_on_child() -> int:
 
 
 def children() -> list[int]:
-    """Return the children of this process, zombies too."""
+    """Return the children of this process, including zombies."""
     own = os.getpid()
     try:
         with open(f"/proc/self/task/{own}/children", "rb", buffering=0) as file:
@@ -365,7 +365,7 @@ def parent_of(pid: int) -> int:
 
 
 def is_of(pid: int, job: Child) -> bool:
-    """Return whether a process is of a job, by its session or its environment: only where others run beside it."""
+    """Return whether a process belongs to a job, by session or environment; needed only when others run beside it."""
     try:
         if os.getsid(pid) == job.pid:
             return True
@@ -377,7 +377,7 @@ def is_of(pid: int, job: Child) -> bool:
 
 
 def end_children(is_left, patience: float = _PATIENCE_SECONDS) -> set[int]:  # type: ignore[no-untyped-def]
-    """Kill children of this process until none is left for which `is_left(pid)` holds; returns those that cannot be killed.
+    """Kill the children of this process for which `is_left(pid)` holds until none are left; return those that cannot be killed.
 
     The children of what was killed become children of this process.
     """
@@ -387,18 +387,18 @@ def end_children(is_left, patience: float = _PATIENCE_SECONDS) -> set[int]:  # t
         for pid in found:
             try:
                 os.kill(pid, signal.SIGKILL)
-            except PermissionError:  # it has become another user's
+            except PermissionError:  # it now belongs to another user
                 unkillable.add(pid)
             except OSError:
                 continue
         for pid in found:
             if pid not in unkillable and not _has_ended(pid, deadline):
-                unkillable.add(pid)  # it waits for a file system that does not answer
+                unkillable.add(pid)  # it is waiting for a file system that does not answer
     return unkillable
 
 
 def _has_ended(pid: int, deadline: float) -> bool:
-    """Wait for a child that was killed; not for ever."""
+    """Wait for a child that was killed, up to `deadline`."""
     while True:
         try:
             if os.waitpid(pid, os.WNOHANG)[0]:
@@ -418,7 +418,7 @@ def _has_ended(pid: int, deadline: float) -> bool:
 
 
 def _make_folders(folder: bytes) -> None:
-    """Make a folder for its owner alone, and those above it: `os.makedirs` would make them as the umask says."""
+    """Create a folder and its parents, readable only by the owner: `os.makedirs` would apply the umask to the parents."""
     if not os.path.isdir(folder):
         if (above := os.path.dirname(folder)) != folder:
             _make_folders(above)
@@ -430,16 +430,16 @@ def _make_folders(folder: bytes) -> None:
 
 
 class Outputs:
-    """Where programs write to: through no link, and over no file that was there, for others may write to the folder above.
+    """Where programs write their output: never through a link or over an existing file, as others may write to the parent folder.
 
-    A folder is looked at once and kept open: it stays the same, whatever takes its name.
+    A folder is checked once and kept open, so it stays the same even if its name is taken over.
     """
 
     def __init__(self) -> None:
-        self._folders: dict[bytes, int] = {}  # open ones: one for logs, and few besides
+        self._folders: dict[bytes, int] = {}  # open folders: one for logs, and a few others
 
     def place(self, path: bytes) -> bytes:
-        """Return a path to open with `NEW`, or where `clear` says so with `PRESENT`. Raises OSError."""
+        """Return a path to open with `NEW`, or with `PRESENT` if `clear` says so. Raises OSError."""
         folder, _, name = path.rpartition(b"/")
         fd = self._folders.get(folder)
         if fd is None:
@@ -448,19 +448,19 @@ class Outputs:
         return b"/proc/self/fd/%d/%s" % (fd, name)
 
     def clear(self, path: bytes) -> bool:
-        """Remove a file or link of a start that failed, or that was put there; tell whether to make one: not of a pipe or device."""
+        """Remove a file or link that is in the way; return whether to create a new one: False for a pipe or a device."""
         place = self.place(path)
         try:
             kind = os.stat(place, follow_symlinks=False).st_mode & 0o170000
         except FileNotFoundError:
             return True
-        if kind in {0o100000, 0o120000}:  # a file, a link: inode(7)
+        if kind in {0o100000, 0o120000}:  # a regular file, a symbolic link: inode(7)
             os.unlink(place)
             return True
         return False
 
     def forget(self) -> None:
-        """Look at folders anew."""
+        """Check folders again."""
         for fd in self._folders.values():
             os.close(fd)
         self._folders = {}
@@ -471,7 +471,7 @@ class Outputs:
         if owner not in {os.geteuid(), 0}:
             probe = os.open(b"/proc/self/fd/%d/.probe-%d" % (fd, os.getpid()), NEW | os.O_CLOEXEC, 0o600)
             os.unlink(b"/proc/self/fd/%d/.probe-%d" % (fd, os.getpid()))
-            is_ours = os.fstat(probe).st_uid == owner  # a file system may give to another what root makes
+            is_ours = os.fstat(probe).st_uid == owner  # a file system may assign files created by root to another user
             os.close(probe)
             if not is_ours:
                 os.close(fd)
@@ -490,17 +490,17 @@ def make_scratch(base: str) -> str:
 
 
 def watch(pid: int) -> int:
-    """Return a pidfd of a process that was just started. Raises OSError, and then it is no more."""
+    """Return a pidfd of a process that was just started. Raises OSError, after ending the process."""
     try:
         return os.pidfd_open(pid)
-    except OSError:  # too many files are open
+    except OSError:  # too many open files
         signal_group(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
 
 
 def stop(pid: int, *, for_good: bool) -> None:
-    """Signal a process, its group and all of its session; a stopped one is woken, so that it can react."""
+    """Signal a process, its group and its whole session; a stopped one is continued so that it can react."""
     number = signal.SIGKILL if for_good else signal.SIGTERM
     signal_group(pid, number)
     for member in session_members(pid):
@@ -514,7 +514,7 @@ def stop(pid: int, *, for_good: bool) -> None:
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Signal a process group, where there is one that may be signalled."""
+    """Signal a process group, if it exists and may be signalled."""
     try:
         os.killpg(pid, number)
     except OSError:
@@ -522,7 +522,7 @@ def signal_group(pid: int, number: int) -> None:
 
 
 def open_member(session: int) -> int | None:
-    """Return a pidfd of a live process of a session beside its leader, which has ended; None when there is none."""
+    """Return a pidfd of a live process in a session other than its ended leader; None if there is none."""
     for pid in session_members(session):
         if pid != session and is_alive(pid):
             try:
@@ -533,7 +533,6 @@ def open_member(session: int) -> int | None:
 
 
 def session_members(session: int) -> list[int]:
-    """Return the processes of a session."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -546,7 +545,7 @@ def session_members(session: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process is there and no zombie (/proc/PID/stat, field 3, proc(5))."""
+    """Return whether a process exists and is not a zombie (/proc/PID/stat, field 3, proc(5))."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b") ")[2][:1] not in b"ZX"
@@ -555,7 +554,7 @@ def is_alive(pid: int) -> bool:
 
 
 def offer_to_kernel() -> None:
-    """Have what is started from here ended first where memory runs out."""
+    """Make processes started from here the first victims when memory runs out."""
     try:
         with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
             if int(file.read()) < int(_OOM_SCORE):
@@ -565,9 +564,9 @@ def offer_to_kernel() -> None:
 
 
 def main(fd: int, unsent_fd: int) -> None:
-    """Serve the runner at the other end of a socket; kill what was started when it is gone, however this ends.
+    """Serve the runner at the other end of a socket; when it is gone, kill what was started, however this ends.
 
-    What waits to be sent is kept in the file `unsent_fd`. Standard input is /dev/null, and what is started gets it.
+    Data waiting to be sent is kept in the file `unsent_fd`. Standard input is /dev/null, which children inherit.
     """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,6 @@
-"""Have the processes of attempts started and ended: the runner's end of `spawner`. Each runs in a session of its own, its output
-straight to files.
+"""The runner's end of `spawner`: starts and ends the processes of attempts, each in its own session with its output in files.
 
-Not for deciding: `reactor` does; nor for what a job leaves behind: `orphan_processes` ends that.
+Decisions are made by `reactor`; what a job leaves behind is handled by `orphan_processes`.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from torc.workflow.exit_codes import counted
 
 Environ = Mapping[bytes, bytes]
 _TAIL_BYTES = 4096
-#: lines of a log are counted up to this size: some 50 ms
+#: lines of a log are counted up to this size, which takes some 50 ms
 _MOST_COUNTED_BYTES = 64 << 20
-#: runs the recovery script, then the job, in one process; no exit code could tell which one failed, so a file does
+#: runs the recovery script, then the job, in one process; a file marks a failed script, since no exit code could tell
 _RECOVER = '"$0" -c "$1" || { code=$?; : > "$3"; exit $code; }; unset TORC_RETURN_CODE; exec "$0" -c "$2"'
-#: without anything that a shell would expand or obey
+#: contains nothing that a shell would expand or interpret
 _PLAIN_WORDS = re.compile(r"[A-Za-z0-9_@%+=:,./ \t-]+")
-#: built into shells or words of their grammar: no programs, or programs that do something else
+#: shell builtins and keywords: not programs, or programs that behave differently
 _OF_SHELLS = frozenset(
     re.findall(
         r"\S+",
@@ -50,19 +49,19 @@ _OF_SHELLS = frozenset(
 )
 _LONGEST_ARGUMENT = 120_000  # one argument may not be longer than 128 KiB (MAX_ARG_STRLEN)
 _PATIENCE_SECONDS = 10.0
-#: for the end of what was killed; looks so often
+#: how long to wait for a killed process, and the polling interval
 _REAP_SECONDS, _LOOK_SECONDS = 5.0, 0.001
 _CHUNK = 1 << 15
 _MOST_UNSENT = 1 << 20
-#: beside each other; each takes a few MB
+#: concurrent spawners; each takes a few MB
 _MOST_SPAWNERS = 128
-#: while one waits until a new program is in place, another can start the next
+#: while one waits for a new program to be in place, another can start the next
 _MADE_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where the output of an attempt goes."""
+    """The output files of an attempt."""
 
     stdout: str
     stderr: str
@@ -79,7 +78,7 @@ class ProcessStarted:
 
 @dataclass(frozen=True, slots=True)
 class StartFailed:
-    """A process could not be started. `number` is an errno; 0: what was asked for cannot even be passed to the kernel."""
+    """A process could not be started. `number` is an errno; 0: the arguments could not even be passed to the kernel."""
 
     key: int
     number: int
@@ -88,9 +87,9 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class ProcessEnded:
-    """A process has ended: its exit code (`exit_codes`) and what it used, as the kernel counted.
+    """A process has ended: its exit code (`exit_codes`) and its use according to the kernel.
 
-    `left`: pids of what it has left behind and is to stay; with that, the work of its spawner is over.
+    `left`: pids of leftover processes that are to stay; if there are any, its spawner starts nothing more.
     """
 
     key: int
@@ -101,26 +100,26 @@ class ProcessEnded:
 
 
 class SpawnerGone(Exception):
-    """A process that starts others has ended by itself."""
+    """A spawner has exited by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpawnerDied:
-    """A spawner has ended by itself: whatever it had started has become the child of this process, and is to be ended."""
+    """A spawner has exited by itself: everything it had started has become a child of this process and must be ended."""
 
     client: SpawnerClient
     how: str
 
 
 class SpawnerClient:
-    """The process that starts others for this one, and what is said to it."""
+    """A spawner process and the connection to it."""
 
     def __init__(self, environ: Environ) -> None:
         here, there = socket.socketpair()
         self._unsent_fd = os.memfd_create("torc-spawner")
         with there:
             there.set_inheritable(True)
-            # -I, -S: nothing of the user's, and no more modules than it names: it is to be small
+            # -I, -S: nothing from the user's environment and no unneeded modules, to keep it small
             command = [sys.executable, "-I", "-S", spawner.__file__, str(there.fileno()), str(self._unsent_fd)]
             try:
                 self._process = subprocess.Popen(
@@ -141,37 +140,36 @@ class SpawnerClient:
                 ) from None
         self._socket = here
         self._read = b""
-        self._num_read = 0  # bytes
+        self._num_read = 0  # in bytes
         self.pid = self._process.pid
         self._tell((spawner.ENVIRON, dict(environ)))
 
     def fileno(self) -> int:
-        """Return the descriptor to wait on for events."""
         return self._socket.fileno()
 
     def start(
         self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int, keeps: bool = False
     ) -> None:
-        """Have a program started, in the directory in which this was made; `environ` is added to the one given then.
+        """Start a program in the directory that was current when this was created; `environ` extends the base environment.
 
-        A place has room for one process: while another one has it, the start waits. Where it `keeps`, what it leaves behind stays.
+        A place holds one process: while it is taken, the start waits. With `keeps`, processes that it leaves behind stay.
         """
         words = [os.fsencode(word) for word in argv]
         stdout, stderr = os.fsencode(files.stdout), os.fsencode(files.stderr)
         self._tell((spawner.START, key, place, words, environ, stdout, stderr, keeps))
 
     def stop(self, key: int, *, for_good: bool) -> None:
-        """Have a process and all of its session signalled: SIGTERM, or SIGKILL; nothing happens when it has ended."""
+        """Send SIGTERM or SIGKILL to a process and its whole session; does nothing if it has ended."""
         self._tell((spawner.STOP, key, for_good))
         if for_good:  # a job may have stopped its parent
             self._process.send_signal(signal.SIGCONT)
 
     def withdraw(self, key: int) -> None:
-        """Have a start that still waits dropped."""
+        """Drop a start that is still waiting."""
         self._tell((spawner.STOP, key, None))
 
     def events(self) -> list[ProcessStarted | StartFailed | ProcessEnded]:
-        """Take what has happened; waits when nothing has. Raises SpawnerGone when the process is gone."""
+        """Return what has happened; blocks if nothing has. Raises SpawnerGone when the process is gone."""
         try:
             part = self._socket.recv(_CHUNK)
         except ConnectionError:
@@ -194,7 +192,7 @@ class SpawnerClient:
         return found
 
     def close(self) -> None:
-        """End the process, and with it whatever it started and still runs."""
+        """End the process, and with it everything it started that is still running."""
         self.hang_up()
         self._wait()
 
@@ -206,9 +204,9 @@ class SpawnerClient:
             self._process.wait()
 
     def bury(self) -> tuple[str, list[ProcessStarted | StartFailed | ProcessEnded]]:
-        """Wait for the end of the process, which is gone; gives how it ended, and what it had not told yet.
+        """Reap the process, which is gone; return how it ended and the events that it had not sent.
 
-        From then on this process has its children (`become_subreaper`).
+        Its children have become children of this process (`become_subreaper`).
         """
         self._wait()
         code = self._process.returncode
@@ -219,7 +217,7 @@ class SpawnerClient:
         return (f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"), found
 
     def _not_sent(self) -> bytes:
-        """Read what the process has noted and not sent."""
+        """Return the data that the process had queued but not sent."""
         text, width = os.pread(self._unsent_fd, _MOST_UNSENT, 0), spawner.SIZE_BYTES
         num_sent, num_unsent = (int.from_bytes(text[at : at + width], "little") for at in (0, width))
         return text[2 * width :][max(0, self._num_read - num_sent) : num_unsent]
@@ -228,7 +226,7 @@ class SpawnerClient:
         return self._process.poll() is not None
 
     def hang_up(self) -> None:
-        """Say nothing more: the process ends."""
+        """Close the connection, which ends the process."""
         self._socket.close()
         if self._unsent_fd >= 0:
             os.close(self._unsent_fd)
@@ -239,13 +237,13 @@ class SpawnerClient:
         try:
             self._socket.sendall(len(data).to_bytes(4, "little") + data)
         except ConnectionError:
-            return  # reading tells that it is gone, and whoever takes that in asks what it was told
+            return  # reading notices that it is gone, and the caller then asks what it was told
 
 
 class Spawners:
-    """Several of them, made as they are needed: one for each place, so that what a job leaves behind is told from what is another's.
+    """Spawners created on demand, one for each place, so that the leftovers of one job are distinguished from another's.
 
-    Where there are more places than that, some share one. One that has died is told of once, and keeps its keys until it is buried.
+    Beyond a limit, places share spawners. A dead spawner is reported once and keeps its keys until `bury` is called.
     """
 
     def __init__(self, environ: Environ, number: int) -> None:
@@ -254,7 +252,7 @@ class Spawners:
         self._all: list[SpawnerClient] = []
         self._over: list[SpawnerClient] = []
         self._of_key: dict[int, tuple[SpawnerClient, int]] = {}
-        self._keys: dict[int, tuple[SpawnerClient, dict[int, None]]] = {}  # by place, in the order of their starts
+        self._keys: dict[int, tuple[SpawnerClient, dict[int, None]]] = {}  # by place, in starting order
         try:
             for _ in range(min(_MADE_AT_ONCE, self._most)):
                 self._make()
@@ -264,7 +262,6 @@ class Spawners:
 
     @property
     def pids(self) -> set[int]:
-        """Return the processes that start others."""
         return {each.pid for each in (*self._all, *self._over)}
 
     def _make(self) -> SpawnerClient:
@@ -283,13 +280,12 @@ class Spawners:
         return min(self._all, key=lambda each: taken.count(id(each)))
 
     def fileno(self) -> int:
-        """Return the descriptor to wait on for events."""
         return self._epoll.fileno()
 
     def start(
         self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int, keeps: bool = False
     ) -> None:
-        """Have a program started; see `Spawner.start`."""
+        """Start a program; see `SpawnerClient.start`."""
         if place not in self._keys:
             self._keys[place] = (self._free(), {})
         chosen, keys = self._keys[place]
@@ -298,17 +294,17 @@ class Spawners:
         chosen.start(key, argv, files, environ, place=place, keeps=keeps)
 
     def stop(self, key: int, *, for_good: bool) -> None:
-        """Have a process and all of its session signalled; see `Spawner.stop`. Nothing happens when its spawner is buried."""
+        """Signal a process and its whole session; see `SpawnerClient.stop`. Does nothing once its spawner is buried."""
         if key in self._of_key:
             self._of_key[key][0].stop(key, for_good=for_good)
 
     def withdraw(self, key: int) -> None:
-        """Have a start that still waits dropped."""
+        """Drop a start that is still waiting."""
         if key in self._of_key:
             self._of_key[key][0].withdraw(key)
 
     def events(self) -> tuple[list[ProcessStarted | StartFailed | ProcessEnded], list[SpawnerDied]]:
-        """Take what has happened, and which spawners are gone. These are to be buried by `bury`."""
+        """Return what has happened, and which spawners are gone: call `bury` for those."""
         found: list[ProcessStarted | StartFailed | ProcessEnded] = []
         gone: list[SpawnerClient] = []
         ready = {fd for fd, _ in self._epoll.poll(0)}
@@ -337,7 +333,7 @@ class Spawners:
         return found, died
 
     def bury(self, died: SpawnerDied) -> list[list[int]]:
-        """Forget a spawner; gives the keys that it had, each place's in order: the first of each may have begun."""
+        """Forget a spawner; return its keys by place in starting order: the first of each may have started."""
         places = [place for place, (chosen, _) in self._keys.items() if chosen is died.client]
         found = [list(self._keys.pop(place)[1]) for place in places]
         for keys in found:
@@ -346,16 +342,16 @@ class Spawners:
         return found
 
     def _let_go(self, chosen: SpawnerClient) -> None:
-        """Do without a spawner: what it has been left with becomes the child of this process, and stays."""
+        """Stop using a spawner: the leftovers that it keeps become children of this process and stay."""
         if chosen not in self._all:
-            return  # it has died since
+            return  # it has died meanwhile
         self._epoll.unregister(chosen.fileno())
         self._all.remove(chosen)
         chosen.hang_up()
         self._over = [each for each in (*self._over, chosen) if not each.has_ended()]
 
     def close(self) -> None:
-        """End the processes, and with them whatever they started and still runs."""
+        """End the processes, and with them everything they started that is still running."""
         self._epoll.close()
         for each in self._all:
             each.hang_up()
@@ -364,7 +360,7 @@ class Spawners:
 
 
 def usage_of(user: float, system: float, peak: int, read: int, written: int) -> Usage:
-    """Give what a process used from the kernel's account: KiB of memory, blocks of 512 bytes."""
+    """Convert the kernel's accounting of a process: KiB of memory, blocks of 512 bytes."""
     return Usage.model_construct(
         user_cpu_seconds=user,
         system_cpu_seconds=system,
@@ -398,12 +394,12 @@ def _event(message: tuple[object, ...]) -> ProcessStarted | StartFailed | Proces
 
 
 def have_begun(files: Files) -> bool:
-    """Return whether a spawner that said nothing and died may have begun what was to write to these files: it makes them."""
+    """Return whether a spawner that died without reporting may have started what writes to these files: it creates them first."""
     return os.path.lexists(files.stderr)
 
 
 def reap(pid: int) -> Usage:
-    """Wait for a child that was killed, not for ever; gives what it used as far as that is known."""
+    """Wait for a child that was killed, up to a time limit; return its use as far as known."""
     deadline = time.monotonic() + _REAP_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -417,15 +413,15 @@ def reap(pid: int) -> Usage:
 
 
 def files_of(output_dir: str, workflow_id: int, run_id: int, job_id: int, attempt: int) -> Files:
-    """Name the output files of an attempt."""
+    """Return the paths of an attempt's output files."""
     stem = f"{output_dir}/job_stdio/job_wf{workflow_id}_j{job_id}_r{run_id}_a{attempt}"
     return Files(stem + ".o", stem + ".e")
 
 
 def command_line(assignment: Assignment, files: Files, path: str | None = None) -> list[str]:
-    """Return the program of an attempt. Raises OSError when a file that it needs cannot be written, ValueError for invalid text.
+    """Return the command of an attempt. Raises OSError if a file that it needs cannot be written, ValueError for invalid text.
 
-    `path` is the PATH of the attempt, where bash would read nothing from its environment.
+    `path` is the attempt's PATH, given only if bash would read nothing from its environment.
     """
     command = assignment.command
     if assignment.invocation_script:
@@ -436,10 +432,10 @@ def command_line(assignment: Assignment, files: Files, path: str | None = None) 
 
 
 def as_arguments(command: str, files: Files) -> str:
-    """Write a command as the arguments of an invocation script, so that `"$@"` in it runs all of the command.
+    """Format a command as the arguments of an invocation script, so that `"$@"` in it runs the whole command.
 
-    What a shell reads as plain words stands as it is, for scripts that look at their arguments. Anything else (several commands,
-    variables, redirections, what is built into the shell) has meaning only to a shell, which the script therefore starts.
+    Plain words stay as they are, for scripts that look at their arguments. Anything else (several commands, variables,
+    redirections, shell builtins) has meaning only to a shell, which the script therefore starts.
     """
     words = command.split()
     if _PLAIN_WORDS.fullmatch(command) and words[0] not in _OF_SHELLS and "=" not in words[0]:
@@ -448,7 +444,7 @@ def as_arguments(command: str, files: Files) -> str:
 
 
 def recovering(script: str, command: str, files: Files) -> list[str]:
-    """Return the program that runs a recovery script and then, where that is well, a shell command. Raises as `command_line`."""
+    """Return a command that runs a recovery script and, if it succeeds, a shell command. Raises like `command_line`."""
     mark = recovery_mark(files)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(mark)
@@ -457,36 +453,36 @@ def recovering(script: str, command: str, files: Files) -> list[str]:
 
 
 def shell(command: str, files: Files, path: str | None = None) -> list[str]:
-    """Return the program that runs a shell command. Raises OSError and ValueError, as `command_line`."""
+    """Return a command that runs a shell command. Raises OSError and ValueError, like `command_line`."""
     program = shells.program() if path is None else shells.for_command(command, path)
     return [program, "-c", _short(command, files.stdout.removesuffix(".o") + ".sh")]
 
 
 def _short(command: str, script: str) -> str:
-    """Return a command as it is, or, when it is too long for an argument, one that runs it from a file."""
+    """Return a command unchanged or, if it is too long for an argument, a command that runs it from a file."""
     if len(command) < _LONGEST_ARGUMENT and len(os.fsencode(command)) < _LONGEST_ARGUMENT:
         return command
     text = os.fsencode(command)
-    make_folder(Path(script).parent)  # somebody may have removed the folder of logs
+    make_folder(Path(script).parent)  # the log folder may have been removed
     with open(open_new(script), "wb") as file:
         file.write(text)
     return f"exec {shells.program()} {shlex.quote(script)}"
 
 
 def recovery_mark(files: Files) -> str:
-    """Name the file that is there when a recovery script failed."""
+    """Return the path of the file whose existence marks a failed recovery script."""
     return files.stderr + ".recovery_failed"
 
 
 def tails(files: Files) -> LogTails:
-    """Return the ends of what an attempt wrote."""
+    """Return the last lines of an attempt's output."""
     stderr, stderr_line = _tail(files.stderr)
     stdout, stdout_line = (None, None) if files.stdout == files.stderr else _tail(files.stdout)
     return LogTails(stderr, stderr_line, stdout, stdout_line)
 
 
 def last_line(path: str) -> str | None:
-    """Return the last line of a file; None when there is nothing in it."""
+    """Return the last line of a file; None if it is empty."""
     text, _ = _tail(path)
     return text.splitlines()[-1] if text else None
 

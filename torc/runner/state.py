@@ -1,4 +1,4 @@
-"""What a runner knows, what can happen to it, and what it can be told to do. Values only."""
+"""A runner's state, the events that change it and the effects it can have. Values only."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from torc.workflow.resources import Capacity, Pool
 
 
 class PendingReports(NamedTuple):
-    """What must not be lost while the store does not answer."""
+    """Reports that must survive while the store does not answer."""
 
     finished: tuple[Finished, ...]
     actions_finished: tuple[ActionFinished, ...] = ()
 
 
-# -- what can happen --------------------------------------------------------------------------------------------
+# -- events -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """The store answered. `is_gone`: it does not have this workflow any more."""
+    """The store answered. `is_gone`: the workflow no longer exists there."""
 
     reply: ExchangeReply
     is_gone: bool = False
@@ -45,7 +45,7 @@ class Replied:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """The store did not answer; what was sent is to be sent again. `for_good`: it is lost, and will not answer any more."""
+    """The store did not answer; `sent` must be sent again. `for_good`: the store is lost and will not come back."""
 
     sent: Exchange
     for_good: bool = False
@@ -53,16 +53,12 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """An attempt is running."""
-
     job_id: int
     started_at: float  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
 class NotLaunched:
-    """An attempt could not be started."""
-
     job_id: int
     at: float
     why: str
@@ -70,7 +66,7 @@ class NotLaunched:
 
 @dataclass(frozen=True, slots=True)
 class NoRoom:
-    """An attempt could not be started because this node has none of something left: disk, processes, memory."""
+    """An attempt could not be started because this node has run out of something: disk, processes, memory."""
 
     job_id: int
     why: str
@@ -78,7 +74,7 @@ class NoRoom:
 
 @dataclass(frozen=True, slots=True)
 class LogTails:
-    """The ends of what an attempt wrote, and the number of the first line of each in its file."""
+    """The last lines of an attempt's output, and the number of the first of these lines in each file."""
 
     stderr: str | None = None
     stderr_line: int | None = None
@@ -88,7 +84,7 @@ class LogTails:
 
 @dataclass(frozen=True, slots=True)
 class OutOfMemory:
-    """The kernel killed something of an attempt for want of memory: at the limit of the attempt, or (None) of the node."""
+    """The OOM killer killed some of an attempt: at the attempt's limit, or (None) because the node was out of memory."""
 
     peak_bytes: int
     limit_bytes: int | None
@@ -96,59 +92,59 @@ class OutOfMemory:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """An attempt ended."""
-
     job_id: int
     return_code: int
     at: float  # seconds since the epoch
     wall_seconds: float
     usage: Usage
-    missing: tuple[str, ...] = ()  # declared outputs that are not there
+    missing: tuple[str, ...] = ()  # declared outputs that do not exist
     tails: LogTails = LogTails()
     recovery_failed: bool = False
     slurm_state: str | None = None
-    reason: Reason | None = None  # what a cluster or the kernel did to it
+    reason: Reason | None = None  # set by a cluster or the kernel
     detail: str | None = None
     out_of_memory: OutOfMemory | None = None
-    old: tuple[str, ...] = ()  # declared outputs that are as they were before it started
-    before: Mapping[str, Look] = field(default_factory=dict)  # how declared outputs looked then
-    is_doubtful: bool = False  # its spawner is gone: it counts if this runner was not given up, and its work taken over
+    old: tuple[str, ...] = ()  # declared outputs that have not changed since it started
+    before: Mapping[str, Look] = field(default_factory=dict)  # their state at that time
+    is_doubtful: bool = (
+        False  # its spawner is gone: counts only if this runner was not given up and its work not taken over
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptOver:
-    """The process of an attempt has ended; how it went is told by `Exited`, later."""
+    """The process of an attempt has ended; the result follows later as `Exited`."""
 
     job_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class ActionExited:
-    """The commands of an action ended."""
+    """The commands of an action have ended."""
 
     firing_id: int
     return_code: int
     detail: str | None = None
-    is_doubtful: bool = False  # as of an attempt
+    is_doubtful: bool = False  # as in `Exited`
 
 
 @dataclass(frozen=True, slots=True)
 class ActionNotBegun:
-    """The command of an action was to begin, and did not: the store is to give the action again."""
+    """The command of an action was to start and did not: the store must assign the action again."""
 
     firing_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """An attempt that waited for the end of another was stopped before it began."""
+    """An attempt queued behind another was stopped before it started."""
 
     job_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class SpawnerDied:
-    """Processes that start others are gone, seen at once, and these attempts end with them: that is told after this, as doubtful."""
+    """Spawners died, noticed together, and with them these attempts: their ends follow, marked as doubtful."""
 
     how: str
     job_ids: tuple[int, ...]
@@ -156,7 +152,7 @@ class SpawnerDied:
 
 @dataclass(frozen=True, slots=True)
 class MemoryExceeded:
-    """An attempt was seen to use more memory than it asked for."""
+    """An attempt used more memory than it requested."""
 
     job_id: int
     peak_bytes: int
@@ -164,26 +160,26 @@ class MemoryExceeded:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Some time passed."""
+    """A deadline may have passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slept:
-    """The machine was suspended for so long; the monotonic clock stood still meanwhile."""
+    """The machine was suspended for this long, during which the monotonic clock stood still."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """What this runner lives in ends soon: it has to leave by then, on the monotonic clock, if not earlier."""
+    """The allocation ends soon: the runner must leave by `leave_at` on the monotonic clock, if not earlier."""
 
     leave_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Somebody wants the runner to stop: kindly, or at once."""
+    """The runner is asked to stop, gracefully or at once."""
 
     at_once: bool = False
 
@@ -207,22 +203,22 @@ Event = (
     | Stop
 )
 
-# -- what the loop is told to do --------------------------------------------------------------------------------
+# -- effects ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class StartAttempt:
-    """Start an attempt on these GPUs, at the end of that of another job, where one is named."""
+    """Start an attempt on these GPUs, or when the attempt of job `after` ends, if given."""
 
     assignment: Assignment
     gpus: tuple[str, ...]
     after: int | None = None
-    nodes: tuple[int, ...] = ()  # of a pool
+    nodes: tuple[int, ...] = ()  # node numbers in a pool
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Signal an attempt: kindly first (SIGTERM), or for good (SIGKILL)."""
+    """Signal an attempt: SIGTERM, or SIGKILL if `for_good`."""
 
     job_id: int
     for_good: bool
@@ -230,21 +226,21 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Stop an attempt that waits for the end of another, if it has not begun."""
+    """Stop an attempt that is queued behind another, if it has not started."""
 
     job_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class RunAction:
-    """Carry out the commands of an action."""
+    """Run the commands of an action."""
 
     action: ActionAssignment
 
 
 @dataclass(frozen=True, slots=True)
 class KillAction:
-    """End the commands of an action: kindly first, or for good."""
+    """End the commands of an action: SIGTERM, or SIGKILL if `for_good`."""
 
     firing_id: int
     for_good: bool
@@ -252,61 +248,61 @@ class KillAction:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Write reports to the journal: the store does not answer."""
+    """Write reports to the journal because the store does not answer."""
 
     reports: PendingReports
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Exchange with the store."""
+    """Send an exchange to the store."""
 
     request: Exchange
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Nothing is left to do here."""
+    """Exit: nothing is left to do here."""
 
 
 Effect = StartAttempt | Kill | Withdraw | RunAction | KillAction | Keep | Send | Leave
 
-# -- what is known ----------------------------------------------------------------------------------------------
+# -- state ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ReactorSettings:
-    """How a runner works."""
+    """The settings of a runner."""
 
     workflow_id: int
     runner_id: int
     total: Capacity | Pool
     gpus: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES names them
-    max_parallel_jobs: int | None = None  # resources are ignored then, but in a pool
+    max_parallel_jobs: int | None = None  # resources are then ignored, except in a pool
     fail_fast: bool = False
     grace_seconds: float = 10.0
     leave_at: float | None = None  # on the monotonic clock
     wait_seconds: float = 0.0  # how long the store may keep an exchange waiting
     heartbeat_seconds: float = 15.0
-    lingers_seconds: float = 0.0  # waits so long for more work when nothing is left
-    stays: bool = False  # until its time is over, though nothing is left
-    min_seconds: float = 0.0  # asks for no more work when less of its time is left
-    idle_seconds: float = inf  # leaves an allocation in which nothing has run for so long, though work may come
-    lines_up: bool = True  # short jobs may begin at the very end of others
-    unreachable_seconds: float = inf  # leaves when the store has been away for longer, and nothing runs
-    workflow_created_at: float | None = None  # these two tell a store that was replaced from the one that was
+    lingers_seconds: float = 0.0  # how long to wait for more work when nothing is left
+    stays: bool = False  # until its time is over, even if nothing is left
+    min_seconds: float = 0.0  # requests no more work when less time than this is left
+    idle_seconds: float = inf  # leaves an allocation in which nothing has run for this long, even if work may come
+    lines_up: bool = True  # short jobs may start directly when others end
+    unreachable_seconds: float = inf  # leaves when the store has been unreachable for longer and nothing runs
+    workflow_created_at: float | None = None  # with `runner_started_at`, identifies the store even if it was replaced
     runner_started_at: float | None = None
-    env: Mapping[str, str] = field(default_factory=dict)  # of the workflow
+    env: Mapping[str, str] = field(default_factory=dict)  # the workflow's
 
     @property
     def counts_only(self) -> bool:
-        """Return whether jobs are taken by number alone."""
+        """Return whether jobs are limited only by their number."""
         return self.max_parallel_jobs is not None and not isinstance(self.total, Pool)
 
 
 @dataclass(slots=True)
 class RunningAttempt:
-    """An attempt in the hands of this runner."""
+    """An attempt that this runner has started or queued behind another."""
 
     assignment: Assignment
     gpus: tuple[str, ...]
@@ -317,20 +313,22 @@ class RunningAttempt:
     reason: Reason | None = None
     detail: str | None = None
     kill_at: float | None = None  # when SIGKILL follows
-    nodes: tuple[int, ...] = ()  # of a pool
-    after: int | None = None  # the job in whose line it stands; it holds no resources of its own before it is its turn
-    line: list[int] = field(default_factory=list)  # jobs that begin at its end, one after the other, with its resources
+    nodes: tuple[int, ...] = ()  # node numbers in a pool
+    after: int | None = None  # the job that it is queued behind; until its turn it holds no resources
+    line: list[int] = field(
+        default_factory=list
+    )  # jobs queued to start one after another at its end, with its resources
 
 
 class Trouble(NamedTuple):
-    """Why a runner cannot go on, and what to do about it."""
+    """Why a runner cannot continue, and a hint."""
 
     why: str
     hint: str
 
 
 class NotBegun(NamedTuple):
-    """An attempt that the store takes for running: its step was asked for, and did not come to be."""
+    """An attempt that the store believes to be running, but whose step could not be created."""
 
     started_at: float  # seconds since the epoch
     why: str
@@ -338,7 +336,7 @@ class NotBegun(NamedTuple):
 
 @dataclass(slots=True)
 class RunnerState:
-    """Everything that the decisions depend on. Times are on the monotonic clock."""
+    """Everything that decisions depend on. Times are on the monotonic clock."""
 
     free: Capacity | Pool
     free_gpus: list[str]
@@ -346,7 +344,7 @@ class RunnerState:
     not_begun: dict[int, NotBegun] = field(
         default_factory=dict
     )  # of those in `queue`, that were told to run and did not
-    num_lined_up: int = 0  # of those in `running`, which wait for the end of another
+    num_lined_up: int = 0  # how many in `running` are queued behind another
     queue: deque[Assignment] = field(default_factory=deque)  # claimed, not started
     actions: dict[int, float | None] = field(default_factory=dict)  # firing id -> when SIGKILL follows
     actions_given: dict[int, ActionAssignment] = field(
@@ -367,33 +365,33 @@ class RunnerState:
         inf  # the store may give jobs and actions to others afterwards: nothing starts before it answers anew
     )
     not_before: float = 0.0
-    retry_at: float = inf  # when the next retry that has to wait is due
-    may_have_missed: bool = False  # what was in an answer that did not arrive
-    is_starving: bool = True  # the store may have work that was not asked for yet
+    retry_at: float = inf  # when the next delayed retry is due
+    may_have_missed: bool = False  # a reply that did not arrive may have contained work
+    is_starving: bool = True  # the store may have work that was not requested yet
     is_done: bool = False
-    is_stuck: bool = False  # ready jobs are left that this node cannot hold, and nothing else happens anywhere
-    is_idle_around: bool = False  # nothing runs in this allocation
+    is_stuck: bool = False  # ready jobs are left that this node cannot hold, and nothing else is happening anywhere
+    is_idle_around: bool = False  # nothing is running in this allocation
     leave_at: float | None = None  # on the monotonic clock
     is_stopping: bool = False
     has_left: bool = False
-    notice_at: float = inf  # when jobs are asked to save their work because this runner leaves
+    notice_at: float = inf  # when jobs are asked to save their work because this runner is leaving
     is_leaving: bool = False  # they have been asked
     is_lost: bool = False
-    gave_up: bool = False  # starts nothing more, and leaves with reports that only the journal has
+    gave_up: bool = False  # starts nothing more, and leaves with reports that are only in the journal
     unreachable_since: float | None = None
     # -- what it has seen
-    mean_seconds: float | None = None  # of the wall times seen
+    mean_seconds: float | None = None  # mean of the wall times seen
     last_end: float = 0.0
-    wake_at: float = inf  # no deadline is earlier
-    head_since: float | None = None  # since when the first of the queue waits for room
-    paused_until: float = 0.0  # nothing starts before
-    num_refusals: int = 0  # starts that found no room, one after the other
-    trouble: Trouble | None = None  # why this runner cannot go on
-    # -- after the death of a spawner: whoever takes over from a runner that was given up kills its spawners
-    is_unsure: bool = False  # starts nothing before the store has said that this runner was not
-    is_asking: bool = False  # what is in flight asks that
-    doubtful: list[Finished] = field(default_factory=list)  # to be reported when it was not
+    wake_at: float = inf  # a lower bound of all deadlines
+    head_since: float | None = None  # since when the first in the queue has been waiting for room
+    paused_until: float = 0.0  # nothing starts before this
+    num_refusals: int = 0  # consecutive starts that found no room
+    trouble: Trouble | None = None  # why this runner cannot continue
+    # -- after the death of a spawner: a runner that takes over from one that was given up kills its spawners
+    is_unsure: bool = False  # starts nothing until the store confirms that this runner was not given up
+    is_asking: bool = False  # the exchange in flight asks that
+    doubtful: list[Finished] = field(default_factory=list)  # to be reported once that is confirmed
     doubtful_actions: list[ActionFinished] = field(default_factory=list)
-    num_deaths: int = 0  # of spawners, one after the other, without a process that ended by itself between
+    num_deaths: int = 0  # consecutive deaths of spawners without a process ending normally in between
     num_completed: int = 0
     num_failed: int = 0

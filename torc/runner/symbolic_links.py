@@ -1,4 +1,4 @@
-"""Where paths of a spec lead through symbolic links, for comparing them: only who sees the file system can tell."""
+"""Resolve the symbolic links in the paths of a spec so that paths can be compared: only a host with the file system can do it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from torc.spec.expansion.paths import place_of
 
-#: of more paths, the folders are looked at, and not each file
+#: with more paths, only folders are resolved
 _MOST_FILES = 100_000
 
 
 def links_of(paths: Sequence[str], directory: str) -> dict[str, str]:
-    """Return the paths, relative to a directory, that lead elsewhere, and where: relative where that lies below the directory."""
+    """Return where paths (relative to a directory) really lead, if elsewhere; relative if that is below the directory."""
     base = os.path.realpath(directory)
     folders: dict[str, str] = {}
     found: dict[str, str] = {}

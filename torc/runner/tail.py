@@ -1,6 +1,6 @@
-"""The end of a file that processes write, as text, and the number of its first line.
+"""The end of a log file as text, and the number of its first line.
 
-Not for what the text means, which is `torc.failures.diagnosis`, nor for where logs are (`torc.reports.log_files`).
+Interpreting the text is in `torc.failures.diagnosis`; finding logs is in `torc.reports.log_files`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class FileTail:
-    """The end of a file. `first_line` is the number of its first line, where it could be counted; `left_out` are bytes before it."""
+    """The end of a file. `first_line` is its first line number, if it could be counted; `left_out` is the number of bytes before it."""
 
     text: str
     first_line: int | None
     left_out: int
-    is_binary: bool  # there is more of NUL in it than text has
+    is_binary: bool  # has more NUL bytes than text would
 
 
 def end_of(path: str | PathLike[str], most_bytes: int, *, most_counted_bytes: int) -> FileTail | None:
-    """Return the last lines of a file, without NUL; None: it cannot be read, or nothing is there.
+    """Return the last lines of a file, without NUL; None if it is unreadable or empty.
 
-    The lines before them are counted where they are no more than so many bytes.
+    The lines before them are counted if they take at most `most_counted_bytes`.
     """
     try:
         with open_log(path) as file:
@@ -49,7 +49,7 @@ def end_of(path: str | PathLike[str], most_bytes: int, *, most_counted_bytes: in
 
 
 def _count_lines(file: BinaryIO, end: int) -> int:
-    """Count the ends of lines before a place."""
+    """Count the newlines before a position."""
     file.seek(0)
     found = 0
     while end > 0 and (block := file.read(min(end, _BLOCK_BYTES))):

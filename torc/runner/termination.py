@@ -1,7 +1,7 @@
-"""How attempts are ended: at their limits, when their runner leaves or is stopped, when somebody cancels them. A part of the reactor.
+"""How attempts are ended: at their limits, when their runner leaves or is stopped, or when canceled. Part of the reactor.
 
-Jobs that can save their work (`supports_termination`) are asked to, by SIGTERM, the time of grace before their limit or the end
-of their runner's time, so that the limit itself holds; the next run goes on with them. Others get SIGTERM at their limit.
+Jobs that can save their work (`supports_termination`) get SIGTERM one grace period before their limit or the end of their
+runner's time, so that the limit itself holds; the next run continues them. Others get SIGTERM at their limit.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from torc.units import human_duration
 
 
 def notice(assignment: Assignment, settings: ReactorSettings) -> float:
-    """Return the seconds before its limit at which a job is asked to save its work: half of its time at most."""
+    """Return how many seconds before its limit a job is asked to save its work: at most half of its time."""
     if not assignment.supports_termination:
         return 0.0
     return min(settings.grace_seconds, assignment.request.runtime_seconds / 2)
 
 
 def time_of(assignment: Assignment, settings: ReactorSettings) -> float:
-    """Return the seconds that a job has before it is asked to end."""
+    """Return how many seconds a job has before it is asked to end."""
     return assignment.request.runtime_seconds - notice(assignment, settings)
 
 
 def notice_at(settings: ReactorSettings, leave_at: float, now: float) -> float:
-    """Return when jobs are asked to save their work because their runner leaves: when half of its time is over at the earliest."""
+    """Return when jobs are asked to save their work because their runner is leaving: at the earliest at half of its time."""
     return max(leave_at - settings.grace_seconds, now + max(0.0, leave_at - now) / 2)
 
 
 def give_notice(state: RunnerState, settings: ReactorSettings, now: float) -> list[Effect]:
-    """Ask jobs that can save their work to do so before this runner leaves. The others may still come to their end."""
+    """Ask jobs that can save their work to do so before this runner leaves. The others may still finish."""
     if state.leave_at is None or state.is_leaving or state.is_stopping or now < state.notice_at:
         return []
     state.is_leaving = True
@@ -41,14 +41,14 @@ def give_notice(state: RunnerState, settings: ReactorSettings, now: float) -> li
     for job_id, job in state.running.items():
         if job.outcome is None and job.assignment.supports_termination and job.after is None:
             mark_for_kill(
-                job, "interrupted", "runner_stopped", "was asked to save its work: the time of its runner ends"
+                job, "interrupted", "runner_stopped", "was asked to save its work: its runner is running out of time"
             )
             effects.append(_ask(state, job_id, job, max(now, state.leave_at)))
     return effects
 
 
 def end_at_limit(state: RunnerState, settings: ReactorSettings, job_id: int, job: RunningAttempt, now: float) -> Kill:
-    """End a job whose time is over; one that can save its work is to be continued."""
+    """End a job that has reached its limit; one that can save its work will be continued."""
     limit = human_duration(job.assignment.request.runtime_seconds)
     if job.assignment.supports_termination:
         mark_for_kill(job, "interrupted", "timeout", f"was asked to save its work before its limit of {limit}")
@@ -58,12 +58,12 @@ def end_at_limit(state: RunnerState, settings: ReactorSettings, job_id: int, job
 
 
 def mark_for_kill(job: RunningAttempt, outcome: Outcome, reason: Reason, detail: str | None = None) -> None:
-    """Settle how an attempt will have ended."""
+    """Record the outcome that an attempt will have."""
     job.outcome, job.reason, job.detail = outcome, reason, detail
 
 
 def end_kindly(state: RunnerState, settings: ReactorSettings, job_id: int, job: RunningAttempt, now: float) -> Kill:
-    """Ask an attempt to end; SIGKILL follows after the time of grace."""
+    """Ask an attempt to end; SIGKILL follows after the grace period."""
     return _ask(state, job_id, job, now + settings.grace_seconds)
 
 
@@ -74,7 +74,7 @@ def _ask(state: RunnerState, job_id: int, job: RunningAttempt, kill_at: float) -
 
 
 def too_large(state: RunnerState, job_id: int, peak_bytes: int) -> list[Effect]:
-    """Kill an attempt that uses more memory than it asked for."""
+    """Kill an attempt that uses more memory than it requested."""
     job = state.running.get(job_id)
     if job is None or job.outcome is not None:
         return []
@@ -83,7 +83,7 @@ def too_large(state: RunnerState, job_id: int, peak_bytes: int) -> list[Effect]:
 
 
 def stop(state: RunnerState, settings: ReactorSettings, now: float, *, at_once: bool) -> list[Effect]:
-    """Let go of everything: what is only claimed goes back, what runs is ended, kindly where it can save its work."""
+    """Release claimed jobs and end running ones, gracefully if they can save their work."""
     state.is_stopping = True
     exchange_policy.release(state, state.queue, now)
     state.queue.clear()
@@ -107,7 +107,7 @@ def stop(state: RunnerState, settings: ReactorSettings, now: float, *, at_once: 
 
 
 def cancel(state: RunnerState, item: JobAttempt, settings: ReactorSettings, now: float) -> list[Effect]:
-    """Stop an attempt that the store wants stopped, or give it back when it was never started."""
+    """Stop an attempt that the store canceled, or release it if it was never started."""
     job = state.running.get(item.job_id)
     if job is not None and job.assignment.attempt == item.attempt:
         if job.outcome is not None:

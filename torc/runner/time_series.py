@@ -1,7 +1,7 @@
-"""Time series of what attempts use, in a SQLite database in the output directory: written while they run, and read for plots.
+"""Time series of attempts' resource use in a SQLite database in the output directory, written live and read for plots.
 
-The schema is in docs/measuring.md, and stays as it is. Writing happens on a thread of its own, in a transaction every two
-seconds: a slow file system never holds up the runner, and a runner that is killed loses two seconds.
+The schema is documented in docs/measuring.md and stable. A separate thread commits every two seconds, so that a slow file
+system never delays the runner; a runner that is killed loses at most two seconds.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _SAMPLE = "INSERT OR REPLACE INTO sample VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _END = "UPDATE attempt SET ended_at = ?, return_code = ? WHERE id = ?"
 _BATCH_SECONDS = 2.0
 _BUSY_SECONDS = 10.0
-#: more than this waits only where the file system stands still; the rest is dropped
+#: more than this accumulates only if the file system hangs; the rest is dropped
 _MOST_WAITING = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesPoint:
-    """One sample of an attempt, `seconds` after its start; CPU time and bytes so far."""
+    """One sample of an attempt, `seconds` after its start; CPU time and I/O are totals so far."""
 
     seconds: float
     cpu_seconds: float
@@ -64,8 +64,6 @@ class SeriesPoint:
 
 @dataclass(frozen=True, slots=True)
 class RecordedSeries:
-    """An attempt as it was recorded."""
-
     job_id: int
     attempt: int
     job_name: str
@@ -76,7 +74,7 @@ class RecordedSeries:
 
 
 class SeriesWriter:
-    """Writes the series of one runner. When that fails once, the log says so, and nothing more is written."""
+    """Writes the series of one runner. After the first error it logs a warning and writes nothing more."""
 
     def __init__(self, path: Path, meta: Mapping[str, object]) -> None:
         self.path = path
@@ -88,14 +86,13 @@ class SeriesWriter:
         self._thread.start()
 
     def begin(self, name: tuple[int, int, str], started_at: float, request: ResourceRequest) -> int:
-        """Note an attempt (job id, attempt, name of the job); returns its number here."""
+        """Add an attempt (job id, attempt, job name); return its id in the database."""
         self._next_id += 1
         asked = (request.num_cpus, request.num_gpus, request.memory_bytes, request.runtime_seconds)
         self._put(_ATTEMPT, (self._next_id, *name, started_at, *asked))
         return self._next_id
 
     def add(self, number: int, point: SeriesPoint) -> None:
-        """Note a sample."""
         self._put(
             _SAMPLE,
             (
@@ -112,11 +109,11 @@ class SeriesWriter:
         )
 
     def end(self, number: int, ended_at: float, return_code: int) -> None:
-        """Note the end of an attempt."""
+        """Record the end of an attempt."""
         self._put(_END, (ended_at, return_code, number))
 
     def close(self) -> None:
-        """Write what is left, and wait for that; not for ever."""
+        """Write what is queued and wait for that, up to a time limit."""
         self._closing.set()
         self._thread.join(_BUSY_SECONDS)
 
@@ -127,7 +124,7 @@ class SeriesWriter:
     def _work(self) -> None:
         try:
             with closing(_made(self.path)) as db:
-                # what the system holds survives the death of this process; only a power cut could take more
+                # data held by the operating system survives the death of this process; only a power failure could lose more
                 db.execute("PRAGMA synchronous = OFF")
                 db.execute("PRAGMA journal_mode = TRUNCATE")
                 db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
@@ -136,9 +133,9 @@ class SeriesWriter:
                 while not is_last:
                     is_last = self._closing.wait(_BATCH_SECONDS)
                     self._write(db)
-                db.execute("PRAGMA journal_mode = DELETE")  # leaves one file
+                db.execute("PRAGMA journal_mode = DELETE")  # leaves a single file
         except (sqlite3.Error, OSError) as error:
-            _LOG.warning("time series are not kept any more: %s: %s", self.path, error)
+            _LOG.warning("time series are no longer recorded: %s: %s", self.path, error)
 
     def _write(self, db: sqlite3.Connection) -> None:
         if not self._waiting:
@@ -150,7 +147,7 @@ class SeriesWriter:
 
 
 def _made(path: Path) -> sqlite3.Connection:
-    """Make a database: SQLite by itself would go through a link. Raises OSError or sqlite3.Error."""
+    """Create a database: SQLite itself would follow a link. Raises OSError or sqlite3.Error."""
     fd = open_new(path)
     try:
         db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
@@ -159,34 +156,35 @@ def _made(path: Path) -> sqlite3.Connection:
             raise FileExistsError(errno.EEXIST, "another file has taken its place")
         return db
     finally:
-        os.close(fd)  # before SQLite locks it: this would end the lock (fcntl(2))
+        os.close(fd)  # before SQLite locks it: closing later would release the lock (fcntl(2))
 
 
 def path_of(folder: Path, host: str, workflow_id: int, run_id: int, runner_id: int) -> Path:
-    """Name the database of a runner."""
+    """Return the path of a runner's database."""
     return folder / f"resource_metrics_{host}_wf{workflow_id}_r{run_id}_{runner_id}.db"
 
 
 def recorded(folder: Path, workflow_id: int, run_id: int | None = None) -> Iterator[RecordedSeries]:
-    """Yield what the runners of a workflow have recorded in a directory, attempt by attempt. Raises Unavailable for what is no
-    such database."""
+    """Yield what a workflow's runners have recorded in a directory, attempt by attempt. Raises Unavailable for other files."""
     run = "*" if run_id is None else str(run_id)
     for path in sorted(folder.glob(f"resource_metrics_*_wf{workflow_id}_r{run}_*.db")):
         if path.is_symlink():
             continue
-        # for writing where that can be: what a killed runner left in the middle is to be rolled back
+        # writable if possible: an interrupted transaction of a killed runner must be rolled back
         mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
         try:
             with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_SECONDS)) as db:
                 db.execute("PRAGMA trusted_schema = OFF")
                 yield from _attempts(db)
         except sqlite3.Error as error:
-            raise Unavailable(f"cannot read {path}: {error}", hint="move it away to do without it") from None
+            raise Unavailable(
+                f"cannot read {path}: {error}", hint="move it out of the way to continue without it"
+            ) from None
 
 
 def _attempts(db: sqlite3.Connection) -> Iterator[RecordedSeries]:
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'sample'").fetchone():
-        return  # its runner was killed before it had begun
+        return  # its runner was killed before it wrote anything
     host = db.execute("SELECT value FROM meta WHERE key = 'host'").fetchone()
     query = (
         "SELECT id, job_id, attempt, job_name, started_at, num_cpus, num_gpus, memory_bytes, runtime_seconds "

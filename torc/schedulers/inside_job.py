@@ -1,8 +1,8 @@
-"""Run jobs inside an allocation: what `torc slurm run-node` calls, once on each node, or once for all of them.
+"""Run jobs inside an allocation: what `torc slurm run-node` calls, once on each node or once for the whole allocation.
 
-A runner for each node is the rule. Where the workflow has jobs of several nodes that fit into the allocation, its first runner has
-all nodes as a pool and starts everything as steps, and the others leave at once. What is particular to the scheduler is asked
-of a `JobEnvironment`.
+Normally each node has its own runner. When the workflow has multi-node jobs that fit into the allocation, the first runner
+manages all nodes as a pool and starts everything as steps, and the others exit immediately. What is specific to the scheduler
+is provided by a `JobEnvironment`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torc.units import human_duration
 from torc.workflow.resources import Capacity, Pool
 
 _LOG = logging.getLogger(__name__)
-#: kept of the time before the end for reporting, after jobs have had theirs for saving
+#: reserved before the end for reporting, after jobs have had their time to save
 _REPORT_SECONDS = 5.0
 _LEAST_GRACE = 2.0
 _IDLE_SECONDS = 60.0
@@ -73,7 +73,7 @@ class JobEnvironment(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
-    """How to run in an allocation. What is left out is found out. `pool`: one runner for all nodes, or one for each."""
+    """How to run in an allocation. None means detect it. `pool`: one runner for all nodes instead of one per node."""
 
     output_dir: Path
     allocation_id: int | None = None
@@ -96,7 +96,7 @@ def run_in_allocation(
     options: NodeOptions,
     inside: JobEnvironment,
 ) -> RunOutcome | None:
-    """Run jobs here until nothing is left, or the allocation ends; None: another runner has this node."""
+    """Run jobs here until nothing is left or the allocation ends; return None if another runner already has this node."""
     patient = PatientTorc(torc, options.server_wait_seconds)
     settings = patient.send(GetRunnerSettings(workflow_id=workflow_id)).settings
     is_pool = _is_pool(patient, workflow_id, allotment, options.pool, options.scheduler)
@@ -143,7 +143,7 @@ def run_in_allocation(
 
 
 def _is_pool(torc: Torc, workflow_id: int, allotment: Allotment, wanted: bool | None, scheduler: str | None) -> bool:
-    """Return whether the first runner has all nodes of the allocation: whatever is done already, all runners must think the same."""
+    """Return whether the first runner manages all nodes. All runners must agree, whatever has already finished."""
     if len(allotment.nodes) == 1:
         return False
     if wanted is not None or allotment.is_alone:
@@ -162,20 +162,22 @@ def _capacity(allotment: Allotment, is_pool: bool) -> Capacity | Pool:
 
 
 def _end(allotment: Allotment, buffer_seconds: float | None) -> tuple[float, float | None]:
-    """Return how long before the end nothing runs any more, and when that is, on the monotonic clock."""
+    """Return how many seconds before the end jobs must stop, and when the allocation ends on the monotonic clock."""
     if allotment.end_time is None:
-        _LOG.warning("nobody tells when allocation %s ends: only its signals will", allotment.job_id)
+        _LOG.warning("the end time of allocation %s is unknown: relying on its signals", allotment.job_id)
         return seconds_kept(0.0, buffer_seconds), None
     left = allotment.end_time - time.time()
     kept = seconds_kept(left, buffer_seconds)
-    _LOG.info("allocation %s ends in %s; jobs may run until %s before", allotment.job_id, human_duration(left), kept)
+    _LOG.info(
+        "allocation %s ends in %s; jobs may run until %s before that", allotment.job_id, human_duration(left), kept
+    )
     return kept, time.monotonic() + max(0.0, left - kept)
 
 
 def _widen_affinity() -> None:
-    """Use all CPUs of the allocation: `srun` may have bound the runner to one of them, and jobs would inherit that."""
+    """Use all CPUs of the allocation: `srun` may have bound the runner to one CPU, and jobs would inherit that."""
     count = os.cpu_count() or 1
     try:
-        os.sched_setaffinity(0, range(count))  # the kernel leaves out what the control group does not allow
+        os.sched_setaffinity(0, range(count))  # the kernel drops what the control group does not allow
     except OSError:
         return

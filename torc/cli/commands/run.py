@@ -265,7 +265,7 @@ def summarize(opened: Torc, number: int, output_dir: Path, *, stopped: bool = Fa
     else:
         _print_summary(summary, output_dir)
         if stopped:
-            print(f"\nstopped; go on with: torc run {number}")
+            print(f"\nstopped; continue with: torc run {number}")
     if stopped and workflow.state == "interrupted":
         return 130
     return 1 if bad else 0

@@ -64,7 +64,7 @@ def _how_to_go_on(opened: Torc, number: int, *, is_submitted: bool) -> str:
     if is_submitted:
         return "follow it with: torc watch"
     before = opened.send(ListAllocations(workflow_id=number, limit=1)).items
-    return "go on in new allocations with: torc submit" if before else "go on with: torc run"
+    return "continue in new allocations with: torc submit" if before else "continue with: torc run"
 
 
 def summarize_failures(opened: Torc, number: int) -> None:

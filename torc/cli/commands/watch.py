@@ -173,7 +173,7 @@ def _recover(opened: Torc, number: int, folder: Path, how: _How, *, is_alone: bo
             ).run()
         except KeyboardInterrupt:
             _log("stopped")
-            print(f"stopped; go on with: torc watch {number} --recover", file=sys.stderr)
+            print(f"stopped; continue with: torc watch {number} --recover", file=sys.stderr)
             return _STOPPED
         except TorcError as error:
             _log(f"ends: {error}")
@@ -250,7 +250,7 @@ def _detach(folder: Path, number: int) -> None:
     except OSError as error:
         raise Unavailable(
             f"cannot begin a watch with the output directory {folder}: {error.strerror}",
-            hint="name another one with --output-dir, or make room",
+            hint="choose another one with --output-dir, or free some space",
         ) from None
     end = time.monotonic() + _PATIENCE_SECONDS
     while (who := lock.holder(folder, number)) is None or who.pid != child.pid:

@@ -1,9 +1,8 @@
-"""Jobs as steps of a Slurm allocation: Slurm holds each to its memory, gives it its CPUs and GPUs, and accounts for it.
+"""Jobs as steps of a Slurm allocation: Slurm enforces each job's memory, assigns its CPUs and GPUs, and accounts for it.
 
-`srun --exact`, never with `--overlap` where resources count: steps that overlap are not counted by Slurm, and would share
-CPUs and GPUs. A step of one node runs `process`, which tells what the job used and writes its output itself; what
-`srun` prints goes to a file of its own and tells how the step ended (`messages`). Not for asking Slurm anything: what
-must be asked is handed in.
+`srun --exact`, never with `--overlap` where resources count: Slurm does not count overlapping steps, which would share CPUs and
+GPUs. A single-node step runs `process`, which reports the job's use and writes its output itself; `srun` writes to a separate
+file that shows how the step ended (`messages`). This module does not query Slurm; callers pass in functions for that.
 """
 
 from __future__ import annotations
@@ -34,24 +33,24 @@ from torc.workflow.exit_codes import counted
 _MIB = 1 << 20
 _CHUNK = 1 << 16
 _MOST_WORDS = 1 << 16
-#: for the end of a step whose `srun` was asked to end it
+#: how long to wait for a step whose `srun` was asked to end it
 _PATIENCE_SECONDS = 10.0
-#: of wide steps, which count as begun with each try
+#: for multi-node steps, each try of which counts as a start
 _MOST_REFUSED = 5
 _PLACES = "SLURM_NTASKS_PER_NODE"
 
 
 @dataclass(frozen=True, slots=True)
 class StepAllocation:
-    """The allocation that steps are made in. `signal_step` sends SIGTERM to a step: (name of it, its id where that is known)."""
+    """The allocation that contains the steps. `signal_step` sends SIGTERM to a step given its name and, if known, its id."""
 
     srun: str
     job_id: str
-    node: str  # this one
+    node: str  # this node
     nodes: tuple[str, ...]
     signal_step: Callable[[str, str | None], None]
     counts_memory: bool = True
-    counts_only: bool = False  # by number: steps then share what there is
+    counts_only: bool = False  # resources are only counted: steps then share them
     scratch: str | None = None
     tasks_per_node: int = 1
 
@@ -60,7 +59,7 @@ class StepAllocation:
 class _Step:
     name: str
     start: StartAttempt
-    words: str  # path of what srun prints
+    words: str  # path of srun's output
     is_wide: bool
     pid: int = 0
     node: str = ""
@@ -70,34 +69,32 @@ class _Step:
 
 
 class StepLauncher(DirectLauncher):
-    """Starts jobs as steps."""
-
     def __init__(self, allocated: StepAllocation) -> None:
         super().__init__()
         self._of = allocated
         self._folder = tempfile.mkdtemp(prefix="torc-steps-")
         self._fifo = os.path.join(self._folder, "said")
         os.mkfifo(self._fifo, 0o600)
-        # for writing too: it never ends
+        # also open for writing, so that it never reaches end of file
         self._fd = os.open(self._fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._rest = b""
         self._begun: list[int] = []
-        self._refused = 0  # steps that did not come to be, one after the other
+        self._refused = 0  # consecutive steps that could not be created
         self._steps: dict[int, _Step] = {}
         self._asker = ThreadPoolExecutor(1, "torc-scancel")
 
     def fileno(self) -> int:
-        """Return the descriptor that steps speak through."""
+        """Return the descriptor of the pipe that steps write to."""
         return self._fd
 
     def begun(self) -> list[int]:
-        """Take in what steps have said; returns the attempts that have begun."""
+        """Handle the steps' messages; return the keys of attempts that have started."""
         self._take()
         found, self._begun = self._begun, []
         return found
 
     def runs(self, key: int) -> bool:
-        """Return whether an attempt counts as running once `srun` was started: a wide one tells nothing later."""
+        """Return whether an attempt counts as running once `srun` has started: a multi-node step sends no messages."""
         return self._steps[key].is_wide
 
     def _take(self) -> None:
@@ -112,7 +109,7 @@ class StepLauncher(DirectLauncher):
 
     def _note(self, words: list[str]) -> None:
         if len(words) < 3 or words[0] != process.MARK or not words[1].isdigit():
-            return  # what a site prints
+            return  # output of a site's prolog
         step = self._steps.get(int(words[1]))
         match words[2:]:
             case ["began", pid, node, number] if step is not None:
@@ -126,7 +123,7 @@ class StepLauncher(DirectLauncher):
     def prepare(
         self, key: int, start: StartAttempt, argv: list[str], files: Files, environ: Environ
     ) -> PreparedAttempt:
-        """Say what to have started for an attempt."""
+        """Return the process to start for an attempt."""
         assignment, of = start.assignment, self._of
         name = f"torc_j{assignment.job_id}_a{assignment.attempt}"
         words = os.path.join(self._folder, f"{key}.e")
@@ -139,9 +136,12 @@ class StepLauncher(DirectLauncher):
             return PreparedAttempt(argv, Files(self._fifo, words), environ)
         for path in (files.stdout, files.stderr):
             make_folder(Path(path).parent)
-            os.close(open_new(path))  # Slurm would go through a link
+            os.close(open_new(path))  # Slurm would follow a link
         srun += [f"--output={_literal(files.stdout)}", f"--error={_literal(files.stderr)}"]
-        srun += ["--kill-on-bad-exit=1", "--wait=0"]  # a rank may end long before the others, whatever the site says
+        srun += [
+            "--kill-on-bad-exit=1",
+            "--wait=0",
+        ]  # a rank may end long before the others, whatever the site's defaults
         environ = job_environ.shared_by_ranks(environ, assignment, self._tasks_per_node(start))
         plain = assignment.model_copy(update={"recovery_script": None})
         argv = [*srun, *spawner_client.command_line(plain, files)]
@@ -184,9 +184,9 @@ class StepLauncher(DirectLauncher):
         return [f"--nodelist={of.node}"] if len(of.nodes) > 1 else []
 
     def stop(self, spawners: Spawners, key: int, *, for_good: bool) -> None:
-        """End an attempt. SIGTERM to `srun` kills without grace; for grace the step itself is signalled.
+        """End an attempt. SIGTERM to `srun` kills the step without a grace period, so the step itself is signalled.
 
-        What runs here is killed without Slurm, too: where its daemon is dead, nobody else would.
+        Processes on this node are killed directly as well, in case Slurm's daemon is dead.
         """
         self._take()
         step = self._steps.get(key)
@@ -200,7 +200,7 @@ class StepLauncher(DirectLauncher):
             self._asker.submit(self._of.signal_step, step.name, step.number)
 
     def orphaned(self, key: int, pid: int) -> None:
-        """End an attempt whose spawner has died: `srun` itself has Slurm end the step, on whatever node that is."""
+        """End an attempt whose spawner has died: `srun` itself makes Slurm end the step, on any node."""
         self._take()
         step = self._steps.get(key)
         if step is not None and step.pid and step.node == self._of.node:
@@ -215,7 +215,7 @@ class StepLauncher(DirectLauncher):
         super().orphaned(key, pid)
 
     def ending(self, key: int, began: float, event: ProcessEnded) -> AttemptEnding:
-        """Say how an attempt ended: by its own account, and by what `srun` said."""
+        """Return how an attempt ended, from the step's own report and from srun's output."""
         self._take()
         step = self._steps.pop(key)
         words = self._words(step)
@@ -238,21 +238,21 @@ class StepLauncher(DirectLauncher):
         if state == "OUT_OF_MEMORY":
             asked = human_bytes(step.start.assignment.request.memory_bytes)
             code = plain.return_code or event.return_code
-            why = f"Slurm ended it: it used more memory than the {asked} that it asked for"
+            why = f"Slurm ended it: it used more memory than the {asked} that it requested"
             return replace(plain, return_code=code, reason="out_of_memory", detail=why)
         if state is not None and plain.return_code != 0:
             return replace(plain, detail=f"Slurm: {messages.gist(words)}")
         return plain
 
     def _abandoned(self, step: _Step, plain: AttemptEnding) -> AttemptEnding:
-        """Say how a step ended that nobody has told of: `srun` lets go of one on a node that failed, and returns 0.
+        """Return how a step ended that sent no report: `srun` drops a step whose node failed, and returns 0.
 
-        What of it lives on here is ended: nobody else would.
+        Processes of the step that are still alive here are killed.
         """
         if step.pid and step.node == self._of.node:
             spawner.stop(step.pid, for_good=True)
         failed = plain.slurm_state == "NODE_FAIL"
-        why = "its node failed" if failed else "srun ended without a word of how the job did"
+        why = "its node failed" if failed else "srun ended without reporting how the job ended"
         return replace(plain, return_code=plain.return_code or counted(-signal.SIGKILL), detail=why, node_failed=failed)
 
     def _words(self, step: _Step) -> str:
@@ -266,18 +266,18 @@ class StepLauncher(DirectLauncher):
         return data.decode("utf-8", errors="replace")
 
     def dropped(self, key: int) -> None:
-        """Note that an attempt is no more."""
+        """Forget an attempt."""
         self._steps.pop(key, None)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         super().close()
         self._asker.shutdown(wait=False, cancel_futures=True)
         os.close(self._fd)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-#: of jobs that tell nothing: those of several nodes
+#: of jobs that report nothing: multi-node jobs
 _UNKNOWN = Usage()
 
 
@@ -294,10 +294,10 @@ def _as_told(plain: AttemptEnding, figures: tuple[str, ...]) -> AttemptEnding:
         return replace(
             plain, return_code=counted(os.waitstatus_to_exitcode(int(status))), wall_seconds=float(wall), usage=usage
         )
-    except ValueError:  # cut off in the middle
+    except ValueError:  # truncated
         return plain
 
 
 def _literal(path: str) -> str:
-    """Write a path so that `srun` takes it as it is."""
+    """Escape a path so that `srun` takes it literally."""
     return path.replace("%", "%%")

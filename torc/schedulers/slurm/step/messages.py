@@ -1,6 +1,6 @@
-"""What `srun` prints about a step that it started, or could not start. Pure: text in, what it means out.
+"""What `srun` prints about a step that it started or failed to start. Pure text parsing.
 
-Under cgroups a step that ran out of memory makes `srun` return 1, like a program that failed: only its words tell.
+Under cgroups `srun` returns 1 both for a step that ran out of memory and for a program that failed: only its messages differ.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOT_CREATED = re.compile(
     r"unable to contact slurm controller|task launch for .* failed|unable to allocate resources",
     re.IGNORECASE,
 )
-#: what is so now, and may be over soon; or the allocation itself is over
+#: conditions that may pass soon, or that mean the allocation itself is over
 _PASSING = re.compile(
     r"busy|temporarily|timed out|unable to contact|try again|resource temporarily|communication|connection|"
     r"already complet|invalid job id|expired|zero bytes|socket|task launch",
@@ -30,34 +30,34 @@ _PASSING = re.compile(
 )
 _EXIT_CODE = re.compile(r"Exited with exit code (\d+)")
 _NOISE = re.compile(r"^(srun|slurmstepd[^:]*): (error: |info: )?")
-#: of several lines the one that says why
+#: lines that do not state the cause
 _LEAST_TELLING = re.compile(r"retrying|queued and waiting|Job step creation temporarily disabled", re.IGNORECASE)
 _LONGEST = 300
 
 
 def state_of(words: str) -> str | None:
-    """Return Slurm's word for how a step ended, where it was not by itself."""
+    """Return Slurm's state for how a step ended, if it did not end by itself."""
     return next((state for state, pattern in _STATES if pattern.search(words)), None)
 
 
 def was_not_created(words: str) -> bool:
-    """Return whether a step did not come to be."""
+    """Return whether the step could not be created."""
     return bool(_NOT_CREATED.search(words))
 
 
 def exit_code(words: str) -> int | None:
-    """Return the exit code of the first of several tasks that failed: `srun` itself returns that of those that it ended then."""
+    """Return the exit code of the first failed task of several; `srun` itself may return that of a task it then killed."""
     found = _EXIT_CODE.search(words)
     return None if found is None else int(found[1])
 
 
 def may_pass(words: str) -> bool:
-    """Return whether a step that did not come to be may another time."""
+    """Return whether retrying to create the step may succeed."""
     return bool(_PASSING.search(words))
 
 
 def gist(words: str) -> str:
-    """Return the line that says most, without the name of the program."""
+    """Return the most informative line, without the program name."""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     telling = [line for line in lines if not _LEAST_TELLING.search(line)] or lines
-    return _NOISE.sub("", telling[-1])[:_LONGEST] if telling else "srun said nothing"
+    return _NOISE.sub("", telling[-1])[:_LONGEST] if telling else "srun printed nothing"

@@ -1,11 +1,11 @@
-"""What `srun` starts for a job of one node: begins the job in the step, waits for it, and tells the runner what it used. A program.
+"""The program that `srun` starts for a single-node job: starts the job inside the step, waits for it and reports its use.
 
-Standard output is the way to the runner, through `srun` from whatever node: a line when the job has begun, one when it has
-ended. So the job's own output goes straight to its files, and what Slurm has to say is not mixed with it. It keeps SIGTERM to
-itself: the job gets it too, and has its time of grace. Not for jobs of several nodes: `srun` starts those as they are.
+Standard output is the channel to the runner, through `srun` from whichever node: one line when the job has started, one when it
+has ended. So the job's own output goes directly to its files, without Slurm's messages. It survives SIGTERM itself: the job gets
+the signal too, and keeps its grace period. Multi-node jobs do not use it: `srun` starts them directly.
 
-Arguments: key, stdout, stderr, folder for a TMPDIR of the job or nothing, program and its arguments. It imports nothing of Torc
-but `spawner`, and little else: it is in the memory of the step, and each step waits until it has begun.
+Arguments: key, stdout, stderr, base folder for the job's TMPDIR or empty, then the program and its arguments. It imports nothing
+of Torc except `spawner`, and little else: it uses the step's memory, and every step waits for it.
 """
 
 # as in `spawner`
@@ -20,7 +20,7 @@ if __package__:
 else:
     import spawner  # type: ignore[import-not-found, no-redef, unused-ignore]
 
-#: how it is begun: as a module, which is compiled once; its folder and that of `spawner` come before its arguments
+#: imported as a module, so that it is compiled only once; its folder and that of `spawner` precede its arguments
 _FOLDER, _FILE = os.path.split(os.path.abspath(__file__))
 FOLDERS = (_FOLDER, os.path.dirname(os.path.abspath(spawner.__file__)))
 _NAME = _FILE.removesuffix(".py")
@@ -31,10 +31,10 @@ _DEFAULTED = (*_KEPT, signal.SIGPIPE)
 
 
 def main(arguments: list[str]) -> int:
-    """Run a job; returns the code to exit with, as a shell would."""
+    """Run a job; return the exit code that a shell would return."""
     key, stdout, stderr, scratch, *argv = arguments
     asked: list[int] = []
-    spawner.become_subreaper()  # Slurm may know processes by their parents alone
+    spawner.become_subreaper()  # Slurm may identify processes by their parents alone
     for number in _KEPT:
         signal.signal(number, lambda number, frame: asked.append(number))
     environ = dict(os.environ)
@@ -91,7 +91,7 @@ def _spawn(argv: list[str], environ: dict[str, str], stdout: str, stderr: str) -
 
 
 def _outwait(session: int) -> None:
-    """Wait for processes that save their work when the one that began them has ended already."""
+    """Wait for processes that are saving their work after their leader has ended."""
     while (member := spawner.open_member(session)) is not None:
         select.select([member], [], [])
         os.close(member)
@@ -123,6 +123,6 @@ def _tell(*words: object) -> None:
 
 
 def run() -> None:
-    """Be the program, which ends at once: there is nothing to tidy up."""
+    """Run the program and exit immediately: there is nothing to clean up."""
     code = main(sys.argv[1:])
     os._exit(code)
