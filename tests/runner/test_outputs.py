@@ -136,7 +136,10 @@ def test_missing_and_old_outputs_are_told_together(local: Embedded, tmp_path: Pa
         (tmp_path / name).touch()
     one = {"name": "a", "command": "touch f2", "output_files": [f"f{n}" for n in range(4)]}
     result = run_jobs(local, tmp_path, one, fields={"files": files})["a"]
-    assert result.detail == "did not write f3; did not update f0, f1: they have not changed since the start of this attempt"
+    assert (
+        result.detail
+        == "did not write f3; did not update f0, f1: they have not changed since the start of this attempt"
+    )
 
 
 def test_an_output_that_shows_its_change_late_is_waited_for(tmp_path: Path) -> None:
