@@ -44,6 +44,15 @@ def test_what_is_old_goes_and_what_is_young_runs_or_was_interrupted_stays(torc: 
     assert torc.send(request) == []
 
 
+def test_what_became_old_after_it_was_shown_stays(torc: Embedded) -> None:
+    old, young = _make(torc, "a", 40), _make(torc, "b", 10)
+    request = PruneWorkflows(older_than_seconds=30 * DAY, dry_run=True)
+    shown = [workflow.id for workflow in torc.send(request)]
+    _age(torc, young, 30)
+    torc.send(request.model_copy(update={"dry_run": False, "only": shown}))
+    assert (shown, _left(torc)) == ([old], [young])
+
+
 def test_the_newest_of_each_name_can_be_kept(torc: Embedded) -> None:
     numbers = [_make(torc, "nightly", 100 - n) for n in range(4)]
     other = _make(torc, "weekly", 100)

@@ -134,6 +134,9 @@ class PruneWorkflows(Request[list[Workflow]]):
     )
     keep: int = Field(0, ge=0, le=10_000, description="of each name, so many of the newest stay whatever their age")
     archived_only: bool = False
+    only: list[int] | None = Field(
+        None, max_length=1_000_000, description="none but these, such as those that a dry run has shown"
+    )
     dry_run: bool = False
 
 

@@ -19,11 +19,13 @@ def prune_workflows(tx: Tx, request: PruneWorkflows) -> list[Workflow]:
     before = tx.now - request.older_than_seconds
     seen: Counter[str] = Counter()
     chosen = []
+    wanted = None if request.only is None else set(request.only)
     for workflow in workflows_of(tx, workflows.all_newest_first(tx.db)):
         seen[workflow.name] += 1
         is_old = (workflow.ended_at or workflow.updated_at) <= before
         is_kept = seen[workflow.name] <= request.keep or workflow.state in _UNFINISHED
-        if is_old and not is_kept and (workflow.is_archived or not request.archived_only):
+        is_meant = wanted is None or workflow.id in wanted
+        if is_old and not is_kept and is_meant and (workflow.is_archived or not request.archived_only):
             chosen.append(workflow)
     if request.dry_run:
         raise DryRun(chosen)

@@ -151,7 +151,8 @@ def prune(
         if found and not dry_run:
             if not yes and sys.stdin.isatty():
                 confirm(f"delete {len(found)} workflow(s)?")
-            found = opened.send(request.model_copy(update={"dry_run": False}))
+            shown = [workflow.id for workflow in found]
+            found = opened.send(request.model_copy(update={"dry_run": False, "only": shown}))
     columns = [
         *rendering.columns("id", "name", "state"),
         ("last", lambda w: rendering.when(w.ended_at or w.updated_at)),
