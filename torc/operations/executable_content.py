@@ -23,7 +23,7 @@ from torc.spec.executable_content import EXECUTING_SETTINGS, class_in_words, env
 from torc.store import executable, files, spec_rows, user_data
 from torc.store.executable import ExecutableJob
 from torc.store.json_columns import loads
-from torc.store.spec_rows import MentionRow
+from torc.store.spec_rows import MentionRecord
 from torc.workflow.executable_content import (
     ExecutableContent,
     Parts,
@@ -94,7 +94,7 @@ def _jobs(tx: Tx, workflow_id: int, jobs: Sequence[ExecutableJob]) -> list[Shown
     return made
 
 
-def _with_names(command: str, mentions: Iterable[MentionRow], names: Mapping[int, str]) -> str:
+def _with_names(command: str, mentions: Iterable[MentionRecord], names: Mapping[int, str]) -> str:
     for at, number in reversed(list(mentions)):
         command = f"{command[:at]}${{user_data {names[number]}}}{command[at + len(str(number)) :]}"
     return command

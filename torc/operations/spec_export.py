@@ -15,7 +15,7 @@ from torc.spec.plan import JOB_FIELDS, JOB_TEXTS
 from torc.spec.writer import write_spec
 from torc.store import spec_rows
 from torc.store.json_columns import loads
-from torc.store.spec_rows import FileRow, JobRow, UserDataRow
+from torc.store.spec_rows import FileRecord, JobRecord, UserDataRecord
 from torc.units import format_duration, format_memory
 
 
@@ -78,7 +78,7 @@ class _Shared:
         self.waits = spec_rows.prerequisites(*of)
         self.mentions = spec_rows.mentions(*of)
 
-    def job(self, row: JobRow) -> dict[str, Any]:
+    def job(self, row: JobRecord) -> dict[str, Any]:
         """Return a job as a spec writes it."""
         made = {"name": row.name, **row.fields}
         for field in JOB_TEXTS:
@@ -99,13 +99,13 @@ class _Shared:
         made["resource_requirements"] = self.requirement_names[row.requirement_id]
         return made | {field: value for field, value in optional.items() if value}
 
-    def _files_read(self, row: JobRow) -> list[int]:
+    def _files_read(self, row: JobRecord) -> list[int]:
         return [] if row.input_set_id is None else self.files_read.get(row.input_set_id, [])
 
-    def _data_read(self, row: JobRow) -> list[int]:
+    def _data_read(self, row: JobRecord) -> list[int]:
         return [] if row.input_set_id is None else self.data_read.get(row.input_set_id, [])
 
-    def _depends_on(self, row: JobRow) -> list[str]:
+    def _depends_on(self, row: JobRecord) -> list[str]:
         """Name what a job waits for but for what follows from its files and user data."""
         if row.gate_id is None:
             return []
@@ -113,7 +113,7 @@ class _Shared:
         producers |= {self.user_data[number].producer_job_id for number in self._data_read(row)}
         return [job.name for job in self.waits[row.gate_id] if job.id not in producers]
 
-    def _command(self, row: JobRow, field: str) -> str:
+    def _command(self, row: JobRecord, field: str) -> str:
         """Write a command with references in place of ids."""
         command: str = row.fields[field]
         read = set(self._data_read(row))
@@ -124,7 +124,7 @@ class _Shared:
         return command
 
 
-def _written(items: Iterable[FileRow | UserDataRow]) -> dict[int, list[str]]:
+def _written(items: Iterable[FileRecord | UserDataRecord]) -> dict[int, list[str]]:
     """Return the names of what each job writes."""
     found: dict[int, list[str]] = defaultdict(list)
     for item in items:
@@ -133,7 +133,7 @@ def _written(items: Iterable[FileRow | UserDataRow]) -> dict[int, list[str]]:
     return found
 
 
-def _user_data(row: UserDataRow) -> dict[str, Any]:
+def _user_data(row: UserDataRecord) -> dict[str, Any]:
     """Return user data; what a job writes is left open."""
     item: dict[str, Any] = {"name": row.name}
     if row.data is not None and row.producer_job_id is None:

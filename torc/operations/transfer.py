@@ -227,7 +227,8 @@ class _Commands:
         self._new_ids = new_ids
         for table, row in incoming.rows() if incoming.places.get("user_data") else ():
             if table == "mention":
-                self._mentions.setdefault((row[0], row[1]), []).append((row[2], row[3]))
+                job, field, at, user_data = row
+                self._mentions.setdefault((job, field), []).append((at, user_data))
 
     def rewritten(self, job: int, field: str, command: str) -> str:
         """Return a command with new ids. Raises Invalid where it does not mention what it is said to."""

@@ -68,7 +68,7 @@ _LINES = (
 )
 
 
-class AttemptRow(NamedTuple):
+class AttemptSummary(NamedTuple):
     """An attempt in short."""
 
     id: int
@@ -90,13 +90,13 @@ class AttemptRow(NamedTuple):
 
 def short_page(
     db: Connection, dialect: Dialect, workflow_id: int, run_id: int | None, *, after: int, limit: int
-) -> list[AttemptRow]:
+) -> list[AttemptSummary]:
     """Return attempts of a workflow, or of one of its runs, in short and oldest first."""
     values = {"workflow_id": workflow_id, "after": after, "n": limit}
     if run_id is not None:
         values["run_id"] = run_id
     query = _LINES.format(run="" if run_id is None else " AND a.run_id = :run_id")
-    return list(map(AttemptRow._make, dialect.fetch(db, query, values)))
+    return list(map(AttemptSummary._make, dialect.fetch(db, query, values)))
 
 
 # -- recording --------------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ class CommandUsage(NamedTuple):
     wall_seconds: float
 
 
-class AttemptUsage(NamedTuple):
+class StoredUsage(NamedTuple):
     """What an attempt used, under the class that it ran with."""
 
     id: int
@@ -291,7 +291,7 @@ class AttemptName(NamedTuple):
     requirement_id: int
 
 
-class ClassUsage(NamedTuple):
+class CompletedUsage(NamedTuple):
     """What a completed attempt used, under the class that its job has now."""
 
     requirement_id: int
@@ -306,11 +306,11 @@ def latest_usage(db: Connection, dialect: Dialect, rights: Rights | None, limit:
     return list(map(CommandUsage._make, rows))
 
 
-def usage(db: Connection, dialect: Dialect, workflow_id: int, run_id: int | None) -> Iterator[AttemptUsage]:
+def usage(db: Connection, dialect: Dialect, workflow_id: int, run_id: int | None) -> Iterator[StoredUsage]:
     """Return what current attempts of a workflow, or of one of its runs, used, oldest first."""
     values = {"id": workflow_id, **({} if run_id is None else {"run_id": run_id})}
     query = _USAGE.format(run="" if run_id is None else " AND a.run_id = :run_id")
-    return map(AttemptUsage._make, dialect.fetch(db, query, values))
+    return map(StoredUsage._make, dialect.fetch(db, query, values))
 
 
 def names(db: Connection, dialect: Dialect, attempt_ids: Collection[int]) -> list[AttemptName]:
@@ -321,9 +321,9 @@ def names(db: Connection, dialect: Dialect, attempt_ids: Collection[int]) -> lis
     return list(map(AttemptName._make, dialect.fetch(db, query, {"ids": dialect.ids(attempt_ids)})))
 
 
-def completed_usage(db: Connection, dialect: Dialect, workflow_id: int) -> list[ClassUsage]:
+def completed_usage(db: Connection, dialect: Dialect, workflow_id: int) -> list[CompletedUsage]:
     """Return what current attempts used that have completed."""
-    return list(map(ClassUsage._make, dialect.fetch(db, _COMPLETED, {"id": workflow_id})))
+    return list(map(CompletedUsage._make, dialect.fetch(db, _COMPLETED, {"id": workflow_id})))
 
 
 # -- why jobs failed --------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Which ready jobs a runner gets: found through one partial index, flat however many jobs have finished.
 
 For each requirement class that has ready jobs and fits, and each scheduler that they may be bound to, the jobs are read in
-order of priority, as far as they are needed; `core.packing` fills the capacity from the classes merged. Nothing reads a job
-that cannot be given. `store.jobs` marks what was chosen as claimed.
+order of priority, as far as they are needed; `torc.workflow.packing` fills the capacity from the classes merged. Nothing
+reads a job that cannot be given. `torc.store.transitions` marks what was chosen as claimed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from torc.store.dialect import Dialect
 from torc.store.named import OF_SCHEDULERS
+from torc.store.requirements import REQUEST_COLUMNS
 from torc.workflow.packing import Candidate, SortMethod, how_many_fit, may_wait, offer_key, pack_sorted
 from torc.workflow.resources import Capacity, Pool, ResourceRequest
 
@@ -23,14 +24,11 @@ _FIRST = (
     "(SELECT {column} FROM job j WHERE j.workflow_id = :workflow_id AND j.requirement_id = r.id AND j.scheduler_id {bound} "
     "AND state = 'ready' AND due_at IS NULL ORDER BY scheduler_id, order_key, id LIMIT 1)"
 )
-_CLASS = "num_cpus, num_gpus, num_nodes, memory_bytes, runtime_seconds"
 
 
 def _classes(tables: str, bound: str, scheduler: str) -> str:
     first, priority = (_FIRST.format(column=column, bound=bound) for column in ("id", "-order_key"))
-    inner = (
-        f"SELECT r.id, {first} AS first_id, {priority} AS priority, {scheduler} AS scheduler_id, {_CLASS} FROM {tables}"
-    )
+    inner = f"SELECT r.id, {first} AS first_id, {priority} AS priority, {scheduler} AS scheduler_id, {REQUEST_COLUMNS} FROM {tables}"
     return f"SELECT * FROM ({inner}) c WHERE first_id IS NOT NULL"
 
 
@@ -88,7 +86,7 @@ class ClaimRequest(NamedTuple):
         return self.free.nodes[0] if isinstance(self.free, Pool) else self.free
 
 
-class Class(NamedTuple):
+class ReadyClass(NamedTuple):
     """A requirement class with ready jobs."""
 
     id: int
@@ -107,7 +105,10 @@ def choose(db: Connection, dialect: Dialect, workflow_id: int, wanted: ClaimRequ
     if wanted.scheduler is not None or wanted.all_schedulers:
         among = {"scheduler": wanted.scheduler or "", "all_schedulers": wanted.all_schedulers}
         rows += dialect.fetch(db, _BOUND, {"workflow_id": workflow_id, **among})
-    classes = [Class(row[0], row[1], row[2], row[3], ResourceRequest(*row[4:])) for row in rows]
+    classes = [
+        ReadyClass(number, first, priority, scheduler, ResourceRequest(*asked))
+        for number, first, priority, scheduler, *asked in rows
+    ]
     classes = [
         found if wanted.can_hold(found.request) else found._replace(goes_on=True)
         for found in classes
@@ -150,7 +151,7 @@ class _Streams:
     def __init__(self, db: Connection, dialect: Dialect, workflow_id: int, wanted: ClaimRequest) -> None:
         self.db, self.dialect, self.workflow_id, self.wanted = db, dialect, workflow_id, wanted
 
-    def merged(self, classes: Sequence[Class]) -> Iterator[Candidate]:
+    def merged(self, classes: Sequence[ReadyClass]) -> Iterator[Candidate]:
         """Yield the jobs of some classes; of most of many classes, no more than the first job is ever read."""
         if not classes:
             return iter(())
@@ -158,7 +159,7 @@ class _Streams:
             return self._all(classes[0])
         return merge(*map(self._lazily, classes), key=lambda job: offer_key(job, self.wanted.method))
 
-    def _lazily(self, found: Class) -> Iterator[Candidate]:
+    def _lazily(self, found: ReadyClass) -> Iterator[Candidate]:
         if found.goes_on:
             yield from self._all(found)
             return
@@ -167,7 +168,7 @@ class _Streams:
         next(rest)
         yield from rest
 
-    def _all(self, found: Class) -> Iterator[Candidate]:
+    def _all(self, found: ReadyClass) -> Iterator[Candidate]:
         """Yield the jobs of a class, no more than can be needed of it: for so many there is room, or they go ahead."""
         wanted, request = self.wanted, found.request
         most = wanted.limit

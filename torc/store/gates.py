@@ -120,7 +120,7 @@ def behind(db: Connection, dialect: Dialect, gates: Collection[int], state: Stat
 def spoiled_behind(db: Connection, dialect: Dialect, jobs: Collection[int]) -> dict[str, list[int]]:
     """Return the blocked jobs that are to be canceled because of some unsuccessful jobs, by the reason."""
     which = f"p.job_id IN {dialect.id_list}"
-    causes = {row[0]: row for row in dialect.fetch(db, _CAUSES.format(which=which), {"ids": dialect.ids(jobs)})}
+    causes = _causes(db, dialect, which, jobs)
     return _fallen(db, dialect, causes)
 
 
@@ -129,12 +129,25 @@ def spoiled_among(db: Connection, dialect: Dialect, jobs: Collection[int]) -> di
     if not jobs:
         return {}
     which = f"p.gate_id IN (SELECT gate_id FROM job WHERE id IN {dialect.id_list})"
-    causes = {row[0]: row for row in dialect.fetch(db, _CAUSES.format(which=which), {"ids": dialect.ids(jobs)})}
+    causes = _causes(db, dialect, which, jobs)
     return _fallen(db, dialect, causes, set(jobs))
 
 
+class _Cause(NamedTuple):
+    """An unsuccessful job that holds a gate shut, or would."""
+
+    gate_id: int
+    name: str
+    state: str
+
+
+def _causes(db: Connection, dialect: Dialect, which: str, jobs: Collection[int]) -> dict[int, _Cause]:
+    rows = dialect.fetch(db, _CAUSES.format(which=which), {"ids": dialect.ids(jobs)})
+    return {cause.gate_id: cause for cause in map(_Cause._make, rows)}
+
+
 def _fallen(
-    db: Connection, dialect: Dialect, causes: dict[int, tuple[int, str, str]], among: set[int] | None = None
+    db: Connection, dialect: Dialect, causes: dict[int, _Cause], among: set[int] | None = None
 ) -> dict[str, list[int]]:
     """Return the jobs behind the gates of `causes` by the reason: those that are blocked, or those `among` some."""
     found: dict[str, list[int]] = defaultdict(list)
@@ -146,8 +159,9 @@ def _fallen(
     )
     for job, gate in dialect.fetch(db, query, {"ids": dialect.ids(causes)}):
         if among is None or job in among:
-            _, name, state = causes[gate]
-            found[f"prerequisite {name} {'failed' if state == State.FAILED else f'was {state}'}"].append(job)
+            cause = causes[gate]
+            end = "failed" if cause.state == State.FAILED else f"was {cause.state}"
+            found[f"prerequisite {cause.name} {end}"].append(job)
     return found
 
 

@@ -38,7 +38,7 @@ _KEYS: Mapping[GroupBy, str] = {
 }
 
 
-class GraphJob(NamedTuple):
+class JobNode(NamedTuple):
     """A job of a graph."""
 
     id: int
@@ -93,12 +93,12 @@ class GroupBefore(NamedTuple):
     key: str
 
 
-_JOBS = f"SELECT {', '.join(GraphJob._fields)} FROM job WHERE workflow_id = :id ORDER BY id"
+_JOBS = f"SELECT {', '.join(JobNode._fields)} FROM job WHERE workflow_id = :id ORDER BY id"
 
 
-def jobs(db: Connection, dialect: Dialect, workflow_id: int) -> list[GraphJob]:
+def jobs(db: Connection, dialect: Dialect, workflow_id: int) -> list[JobNode]:
     """Return the jobs of a workflow in order of id."""
-    return list(map(GraphJob._make, dialect.fetch(db, _JOBS, {"id": workflow_id})))
+    return list(map(JobNode._make, dialect.fetch(db, _JOBS, {"id": workflow_id})))
 
 
 def gates(db: Connection, dialect: Dialect, workflow_id: int) -> list[int]:

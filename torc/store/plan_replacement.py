@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from torc.spec.plan import Plan
+from torc.store import spec_rows, user_data
 from torc.store.dialect import Dialect
 from torc.store.id_blocks import take_ids
 from torc.store.json_columns import loads
@@ -33,7 +34,6 @@ from torc.store.plan_rows import (
     workflow_fields,
 )
 from torc.store.sliced_storage import Batch, insert
-from torc.store.spec_rows import actions
 from torc.store.workflows import update
 from torc.workflow.states import State
 
@@ -74,21 +74,17 @@ def stored_objects(db: Connection, dialect: Dialect, workflow_id: int) -> Stored
     for number, name, state, gate, inputs, *static in dialect.fetch(db, query, key):
         jobs[name] = StoredJob(number, name, State(state), gate, inputs, dict(zip(_STATIC, static, strict=True)))
     reads: dict[int, set[str]] = defaultdict(set)
-    for what, table in (("file", "file"), ("user data", "user_data")):
-        query = (
-            f"SELECT i.input_set_id, t.name FROM input_{table} i JOIN {table} t ON t.id = i.{table}_id "
-            "WHERE t.workflow_id = :id"
-        )
-        for inputs, name in dialect.fetch(db, query, key):
-            reads[inputs].add(f"{what} {name}")
-    waits: dict[int, set[str]] = defaultdict(set)
-    query = "SELECT p.gate_id, j.name FROM gate_prerequisite p JOIN job j ON j.id = p.job_id WHERE j.workflow_id = :id"
-    for gate, name in dialect.fetch(db, query, key):
-        waits[gate].add(name)
+    file_names = {file.id: file.name for file in spec_rows.files(db, dialect, workflow_id)}
+    data_names = user_data.names(db, dialect, workflow_id)
+    for inputs, ids in spec_rows.inputs(db, dialect, workflow_id, "file").items():
+        reads[inputs] |= {f"file {file_names[number]}" for number in ids}
+    for inputs, ids in spec_rows.inputs(db, dialect, workflow_id, "user_data").items():
+        reads[inputs] |= {f"user data {data_names[number]}" for number in ids}
+    waits = spec_rows.prerequisites(db, dialect, workflow_id)
     return StoredObjects(
         jobs,
         {number: frozenset(names) for number, names in reads.items()},
-        {number: frozenset(names) for number, names in waits.items()},
+        {number: frozenset(job.name for job in before) for number, before in waits.items()},
     )
 
 
@@ -294,7 +290,7 @@ def put_actions(db: Connection, dialect: Dialect, plan: Plan, ids: PlanIds) -> b
             action.persistent,
             {job.id for job in action.jobs},
         )
-        for action in actions(db, dialect, ids.workflow)
+        for action in spec_rows.actions(db, dialect, ids.workflow)
     ]
     if before == wanted:
         return False

@@ -42,7 +42,7 @@ _ACTION_JOBS = (
 
 
 @dataclass(frozen=True, slots=True)
-class JobRow:
+class JobRecord:
     """A job with its fields by name, and the ids of what it refers to."""
 
     id: int
@@ -62,14 +62,14 @@ class NamedJob(NamedTuple):
     name: str
 
 
-class MentionRow(NamedTuple):
+class MentionRecord(NamedTuple):
     """A place where a command holds the id of user data."""
 
     at: int
     user_data_id: int
 
 
-class NamedRow(NamedTuple):
+class NamedRecord(NamedTuple):
     """A failure handler, a Slurm scheduler or a machine for workers."""
 
     id: int
@@ -78,7 +78,7 @@ class NamedRow(NamedTuple):
     fields: dict[str, Any]
 
 
-class FileRow(NamedTuple):
+class FileRecord(NamedTuple):
     """A file."""
 
     id: int
@@ -87,7 +87,7 @@ class FileRow(NamedTuple):
     producer_job_id: int | None
 
 
-class UserDataRow(NamedTuple):
+class UserDataRecord(NamedTuple):
     """User data, with what it holds."""
 
     id: int
@@ -97,7 +97,7 @@ class UserDataRow(NamedTuple):
     producer_job_id: int | None
 
 
-class ActionRow(NamedTuple):
+class ActionRecord(NamedTuple):
     """An action, with the jobs that it waits for."""
 
     id: int
@@ -110,10 +110,10 @@ class ActionRow(NamedTuple):
     jobs: list[NamedJob]
 
 
-def jobs(db: Connection, dialect: Dialect, workflow_id: int) -> list[JobRow]:
+def jobs(db: Connection, dialect: Dialect, workflow_id: int) -> list[JobRecord]:
     """Return the jobs in order of id."""
     return [
-        JobRow(
+        JobRecord(
             number,
             name,
             requirement,
@@ -149,42 +149,42 @@ def inputs(db: Connection, dialect: Dialect, workflow_id: int, table: Table) -> 
     return found
 
 
-def mentions(db: Connection, dialect: Dialect, workflow_id: int) -> dict[tuple[int, str], list[MentionRow]]:
+def mentions(db: Connection, dialect: Dialect, workflow_id: int) -> dict[tuple[int, str], list[MentionRecord]]:
     """Return where commands mention user data, by job and field, in order."""
-    found: dict[tuple[int, str], list[MentionRow]] = defaultdict(list)
+    found: dict[tuple[int, str], list[MentionRecord]] = defaultdict(list)
     for job, field, at, number in dialect.fetch(db, _MENTIONS, {"id": workflow_id}):
-        found[job, field].append(MentionRow(at, number))
+        found[job, field].append(MentionRecord(at, number))
     return found
 
 
-def named(db: Connection, dialect: Dialect, workflow_id: int) -> list[NamedRow]:
+def named(db: Connection, dialect: Dialect, workflow_id: int) -> list[NamedRecord]:
     """Return failure handlers, Slurm schedulers and machines for workers, in order of id."""
     rows: Iterable[Sequence[Any]] = dialect.fetch(db, _NAMED, {"id": workflow_id})
-    return [NamedRow(number, kind, name, loads(fields, {})) for number, kind, name, fields in rows]
+    return [NamedRecord(number, kind, name, loads(fields, {})) for number, kind, name, fields in rows]
 
 
-def files(db: Connection, dialect: Dialect, workflow_id: int) -> list[FileRow]:
+def files(db: Connection, dialect: Dialect, workflow_id: int) -> list[FileRecord]:
     """Return the files in order of id."""
-    return [FileRow(*row) for row in dialect.fetch(db, _FILES, {"id": workflow_id})]
+    return [FileRecord(*row) for row in dialect.fetch(db, _FILES, {"id": workflow_id})]
 
 
-def user_data(db: Connection, dialect: Dialect, workflow_id: int) -> list[UserDataRow]:
+def user_data(db: Connection, dialect: Dialect, workflow_id: int) -> list[UserDataRecord]:
     """Return the user data in order of id."""
     rows = dialect.fetch(db, _USER_DATA, {"id": workflow_id})
     return [
-        UserDataRow(number, name, loads(data), bool(is_ephemeral), producer)
+        UserDataRecord(number, name, loads(data), bool(is_ephemeral), producer)
         for number, name, data, is_ephemeral, producer in rows
     ]
 
 
-def actions(db: Connection, dialect: Dialect, workflow_id: int) -> list[ActionRow]:
+def actions(db: Connection, dialect: Dialect, workflow_id: int) -> list[ActionRecord]:
     """Return the actions in their order."""
     jobs_of: dict[int, list[NamedJob]] = defaultdict(list)
     for action, number, name in dialect.fetch(db, _ACTION_JOBS, {"id": workflow_id}):
         jobs_of[action].append(NamedJob(number, name))
     rows = dialect.fetch(db, _ACTIONS, {"id": workflow_id})
     return [
-        ActionRow(
+        ActionRecord(
             number, at, trigger, kind, loads(commands, []), loads(settings, {}), bool(persistent), jobs_of[number]
         )
         for number, at, trigger, kind, commands, settings, persistent in rows
