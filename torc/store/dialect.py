@@ -334,7 +334,7 @@ _LOCK_ACCOUNT = text("SELECT id FROM account WHERE name = :name FOR NO KEY UPDAT
 @cache
 def _named(sql: str) -> str:
     """Write `:name` as psycopg wants it."""
-    return re.sub(r"(?<![:\w]):([a-z_]+)", r"%(\1)s", sql.replace("%", "%%"))
+    return re.sub(r"(?<![:\w]):([a-z_][a-z0-9_]*)", r"%(\1)s", sql.replace("%", "%%"))
 
 
 def _finish(db: Connection) -> Iterator[Connection]:
