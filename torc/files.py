@@ -144,8 +144,7 @@ def _not_ours(path: str | PathLike[str]) -> OSError:
 @contextlib.contextmanager
 def whole_file(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """Yield a file that takes the place of `path` at the end. `mode` is lessened by the umask. Raises Invalid or Unavailable."""
-    if path.is_dir():
-        raise Invalid(f"{path} is a directory", hint="name a file in it")
+    _require_place(path)
     if not path.parent.is_dir():
         raise Invalid(f"there is no directory {path.parent}", hint="make it, or name another place")
     try:
@@ -164,6 +163,20 @@ def whole_file(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def _require_place(path: Path) -> None:
+    """Refuse what a file must not replace: a folder, a device or a pipe, and whatever the system keeps in /dev and /proc."""
+    if path.is_dir():
+        raise Invalid(f"{path} is a directory", hint="name a file in it")
+    folder = os.path.realpath(path.parent)
+    is_systems = folder.startswith(("/dev/", "/proc/", "/sys/")) and not folder.startswith("/dev/shm/")
+    if (
+        (path.exists() and not path.is_file())
+        or folder in {"/dev", "/proc", "/sys"}
+        or (is_systems and folder != "/dev/shm")
+    ):
+        raise Invalid(f"{path} is no place for a file", hint="name a file in a folder of yours")
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:

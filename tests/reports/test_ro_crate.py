@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,16 @@ def test_a_place_that_is_taken_is_left_alone(embedded: Embedded, tmp_path: Path)
     with pytest.raises(Invalid, match="no directory"):
         write_crate(report, tmp_path / "none/crate", About(), 0)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_the_readme_of_a_crate_shows_what_others_wrote_and_is_nothing_else(embedded: Embedded, tmp_path: Path) -> None:
+    report = study(embedded, tmp_path)
+    evil = "<script>x</script>\x1b]0;title\x07\u202e [a](javascript:b)"
+    changed = report.summary.workflow.model_copy(update={"name": evil, "description": evil})
+    summary = report.summary.model_copy(update={"workflow": changed})
+    write_crate(replace(report, summary=summary), tmp_path / "crate", About(LICENSE), 1000)
+    text = (tmp_path / "crate" / "README.md").read_text()
+    shown = r"\<script\>x\</script\> \[a\]\(javascript:b\)"
+    assert text.startswith(f"# {shown}: run 1\n\n{shown}\n\n")
+    with pytest.raises(Invalid, match="no ORCID"):
+        orcid_of("\u0660\u0660\u0660\u0660-\u0660\u0660\u0660\u0662-\u0661\u0668\u0662\u0665-\u0660\u06697")

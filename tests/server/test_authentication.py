@@ -444,6 +444,24 @@ def test_a_stream_ends_when_its_listener_may_listen_no_more(house: House, monkey
     reading.join(10)
 
 
+def test_a_stream_sends_nothing_that_happens_after_its_token_was_revoked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torc.server.sse, "_LOOK_SECONDS", -1.0)
+    made = house.people.token("rita", "read")
+    stream = urllib3.request(
+        "GET",
+        f"{house.serving.url}{PREFIX}/workflows/{house.people.wf}/events/stream?after=0",
+        headers={"Authorization": f"Bearer {made.token}"},
+        preload_content=False,
+        retries=False,
+    )
+    assert b"workflow_created" in _until(stream, b"workflow_created")
+    house.opened.send(RevokeToken(token_id=made.id))
+    house.opened.send(UpdateWorkflow(workflow_id=house.people.wf, name="too late"))
+    assert b"too late" not in stream.read()
+
+
 def _until(stream: Any, wanted: bytes) -> bytes:
     found = b""
     while wanted not in found:

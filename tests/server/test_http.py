@@ -76,6 +76,16 @@ def test_bad_requests_are_told_what_is_wrong(
     assert said in answer.data.decode()
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "gzip, gzip"])
+def test_bodies_that_are_compressed_are_refused_whatever_they_hold(http: Http, coding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    answer = http("POST", f"{API}/workflows", body=b'{"spec": "name: w", "directory": "/"}', headers=headers)
+    assert answer.status == 415 and "without compression" in answer.json()["hint"]
+    assert (
+        http("POST", f"{API}/workflows", body=b"{", headers={**headers, "Content-Encoding": "Identity"}).status == 400
+    )
+
+
 def test_a_field_of_the_path_cannot_be_another_in_the_body(http: Http, door: Door) -> None:
     first, second = make(door, "a"), make(door, "b")
     answer = http("PATCH", f"{API}/workflows/{first.id}", json={"workflow_id": second.id, "name": "x"})

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -19,7 +20,7 @@ from typing import IO
 from torc.api.data import File
 from torc.errors import Invalid, Unavailable
 from torc.files import whole_file
-from torc.redaction import redact, redact_json
+from torc.redaction import cleaned, redact, redact_json
 from torc.reports.html_report import page
 from torc.reports.report_data import ReportData
 from torc.reports.ro_crate import About, CrateFile, media_type, metadata
@@ -98,11 +99,16 @@ def _contents(report: ReportData, most_bytes: int) -> Iterator[_Content]:
             yield copied
 
 
+def _as_markdown(text: str) -> str:
+    """Write text of others so that Markdown shows it as it is: no tags, no links, nothing that a terminal obeys."""
+    return re.sub(r"[\\`*_{}\[\]<>()#|&~!]", r"\\\g<0>", cleaned(redact(text)))
+
+
 def _readme(report: ReportData) -> str:
     workflow = report.summary.workflow
-    name = redact(workflow.name).replace("\n", " ")
+    name = _as_markdown(workflow.name).replace("\n", " ")
     return (
-        f"# {name}: run {workflow.run_id}\n\n{redact(workflow.description or 'A run of a workflow.')}\n\n"
+        f"# {name}: run {workflow.run_id}\n\n{_as_markdown(workflow.description or 'A run of a workflow.')}\n\n"
         "- `report.html`: how the run went, and where its results come from; open it in a browser.\n"
         "- `workflow.*`: the spec as it was written; `workflow-resolved.yaml`: job by job.\n"
         "- `attempts.csv`: when each job ran, and what it used.\n- `environments/`: what the runners found on their machines.\n"

@@ -32,7 +32,7 @@ _NO_LICENSE = "No license was named: ask the authors before use."
 _LANGUAGE, _AUTHOR, _ACTION = "#torc-spec", "#author", "#run"
 _ENDED = {"completed": "CompletedActionStatus"}
 _MOST_ENVIRONMENT = 200
-_ORCID = re.compile(r"(?:https?://orcid\.org/)?((?:\d{4}-){3}\d{3}[\dXx])/?")
+_ORCID = re.compile(r"(?:https?://orcid\.org/)?((?:[0-9]{4}-){3}[0-9]{3}[0-9Xx])/?")
 
 
 @dataclass(frozen=True, slots=True)

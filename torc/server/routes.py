@@ -210,6 +210,8 @@ def from_query(kind: Kind, connection: HTTPConnection) -> Request[Any]:
 async def read_body(http: HttpRequest, kind: Kind) -> bytes:
     """Read a JSON body. Raises Invalid where it is none, is too large, or does not come."""
     media = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if (coding := http.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        raise problems.WrongMedia(f"the body has the content coding {coding[:40]}", hint="send it without compression")
     parts: list[bytes] = []
     size = 0
     try:

@@ -22,8 +22,8 @@ from torc.workflow.access import Caller
 
 _KEEP_ALIVE_SECONDS = 15.0
 _AT_ONCE = 500
-#: how often it is asked whether a listener may still listen
-_LOOK_SECONDS = 10.0
+#: how long it holds that somebody may listen: nothing is sent to whom it was not asked about since then
+_LOOK_SECONDS = 1.0
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -33,6 +33,7 @@ class EventStreams:
     def __init__(self, answers: RequestExecutor, identity: Authenticator) -> None:
         self._answers, self._identity = answers, identity
         self._asked: dict[tuple[int, int, int], asyncio.Task[bytes]] = {}
+        self._looked: dict[tuple[int, Caller], tuple[float, asyncio.Task[object]]] = {}
         self.num_listeners = 0
 
     async def endpoint(self, http: HttpRequest) -> Response:
@@ -52,28 +53,41 @@ class EventStreams:
         return StreamingResponse(self._follow(workflow_id, after, caller), 200, _HEADERS, "text/event-stream")
 
     async def _follow(self, workflow_id: int, after: int, caller: Caller) -> AsyncIterator[bytes]:
-        waiting, loop = self._answers.waiting, asyncio.get_running_loop()
+        waiting = self._answers.waiting
         self.num_listeners += 1
-        looked = loop.time()
         try:
             yield b"retry: 1000\n\n"
             while True:
-                if loop.time() > looked + _LOOK_SECONDS and not caller.is_owner:
-                    looked = loop.time()  # a token may have been revoked, a workflow be shared no more
-                    await self._answers.answer(GetWorkflow(workflow_id=workflow_id), caller)
                 seen = waiting.generation(workflow_id, in_line=False)
                 block = await self._block(workflow_id, after, seen)
                 if block:
                     after = _last_id(block)
+                    await self._require_access(workflow_id, caller)
                     yield block
                 elif not await waiting.wait(workflow_id, seen, _KEEP_ALIVE_SECONDS, in_line=False):
                     if waiting.is_closed:
                         return
+                    await self._require_access(workflow_id, caller)
                     yield b": still here\n\n"
         except TorcError:
             return  # the workflow was deleted, or the database is away: the listener comes again, and is told
         finally:
             self.num_listeners -= 1
+            self._looked.pop((workflow_id, caller), None)
+
+    async def _require_access(self, workflow_id: int, caller: Caller) -> None:
+        """Raise TorcError for whose token was revoked or has expired, or to whom the workflow is shown no more."""
+        if caller.is_owner:
+            return
+        key, now = (workflow_id, caller), asyncio.get_running_loop().time()
+        at, task = self._looked.get(key, (0.0, None))
+        if task is None or at < now - _LOOK_SECONDS:
+            task = asyncio.create_task(self._look(workflow_id, caller))
+            self._looked[key] = now, task
+        await asyncio.shield(task)
+
+    async def _look(self, workflow_id: int, caller: Caller) -> object:
+        return await self._answers.answer(GetWorkflow(workflow_id=workflow_id), caller)
 
     async def _block(self, workflow_id: int, after: int, seen: int) -> bytes:
         """Return what is new after an event, as it is sent; asked once for all who have seen the same and may."""

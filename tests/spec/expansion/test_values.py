@@ -150,7 +150,21 @@ def compiled(value: Any) -> tuple[Plan | None, list[Diagnostic]]:
 
 @pytest.mark.parametrize(
     "value",
-    ["1:10,", "1:2:3:4", "1:", ":10", "1:10:", "1::10", "1:10 20", "['a','b'", "[1,2", "1,2]", "01:100"],
+    [
+        "1:10,",
+        "1:2:3:4",
+        "1:",
+        ":10",
+        "1:10:",
+        "1::10",
+        "1:10 20",
+        "['a','b'",
+        "[1,2",
+        "1,2]",
+        "01:100",
+        "\u0661:\u0663",
+        "1:\u0663",
+    ],
 )
 def test_what_looks_like_a_broken_range_or_list_is_an_error(value: str) -> None:
     plan, found = compiled(value)

@@ -16,11 +16,11 @@ Value = str | int | float | bool
 Read = Callable[[str], str]
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?"
-_RANGE = re.compile(rf"\s*({_NUMBER})\s*:\s*({_NUMBER})\s*(?::\s*({_NUMBER})\s*)?")
-_INTEGER = re.compile(r"[-+]?\d+")
-_FLOAT = re.compile(_NUMBER)
+_RANGE = re.compile(rf"\s*({_NUMBER})\s*:\s*({_NUMBER})\s*(?::\s*({_NUMBER})\s*)?", re.ASCII)
+_INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
+_FLOAT = re.compile(_NUMBER, re.ASCII)
 _BASED = re.compile(r"[-+]?0(?:[xX][0-9a-fA-F_]+|[oO][0-7_]+|[bB][01_]+)")
-_PADDED = re.compile(r"-?0\d+")
+_PADDED = re.compile(r"-?0\d+", re.ASCII)
 _BROKEN_RANGE = re.compile(r"[-+.\d\seE]*\d[-+.\d\seE]*:[-+.,:;\d\seE]*|:[-+.,:;\d\seE]*\d[-+.,:;\d\seE]*")
 _OTHER_RANGE = re.compile(r"(\d+)\s*(?:-|\.\.+|\bto\b)\s*(\d+)")
 _ITEM = re.compile(
