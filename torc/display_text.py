@@ -1,12 +1,14 @@
 """Text that others wrote, made safe to show: what a terminal would obey becomes a visible form.
 
 For what is shown to a person. Text for reports and assistants, which has no use for such characters, is `cleaned` in
-`torc.redaction`. Imports nothing but `re`: each command needs it.
+`torc.redaction`. Imports little: each command needs it.
 """
 
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from typing import Any
 
 #: control characters but tab and newline, those that turn the direction of writing, and those that are not seen.
 #: Joiners (U+200C, U+200D) stay: words of some scripts, and some emoji, are spelt with them
@@ -27,6 +29,27 @@ def visible(text: str) -> str:
 def visible_line(text: str) -> str:
     """Do so for text that stands in one line, such as a cell of a table: tabs and newlines become spaces."""
     return _IN_A_LINE.sub(lambda match: _SPACES.get(match[0]) or _written(match), text)
+
+
+def display_width(text: str) -> int:
+    """Count the columns that text takes in a terminal: wide characters take two, combining ones none."""
+    return len(text) if text.isascii() else int(_cells().cell_len(text))
+
+
+def fitted(text: str, width: int) -> str:
+    """Cut text to so many columns, or fill it up with spaces."""
+    return text[:width].ljust(width) if text.isascii() else str(_cells().set_cell_size(text, width))
+
+
+def chopped(text: str, width: int) -> list[str]:
+    """Cut text into lines of so many columns at most."""
+    if text.isascii():
+        return [text[at : at + width] for at in range(0, len(text), width)] or [""]
+    return list(_cells().chop_cells(text, width)) or [""]
+
+
+def _cells() -> Any:
+    return import_module("rich.cells")  # few texts are wide
 
 
 def escaped_json(text: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from torc.cli.session import SESSION
 from torc.cli.terminal import print_json, style
-from torc.display_text import visible, visible_line
+from torc.display_text import chopped, display_width, fitted, visible, visible_line
 from torc.units import human_bytes, human_duration
 
 Column = tuple[str, Callable[[Any], Any]]
@@ -82,61 +82,29 @@ def show_one(value: BaseModel, fields: Sequence[Column]) -> None:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, folds: bool = False) -> None:
     """Print a table, cut to the width of the terminal; where it `folds`, the last column goes on in further lines instead."""
     rows = [[visible_line(cell) for cell in row] for row in rows]
-    widths = [max(_width(row[at]) for row in [header, *rows]) for at in range(len(header))]
+    widths = [max(display_width(row[at]) for row in [header, *rows]) for at in range(len(header))]
     if sys.stdout.isatty():
         room = shutil.get_terminal_size().columns
         if folds:
             widths[-1] = min(widths[-1], max(_NARROWEST_FOLD, room - sum(widths[:-1]) - 2 * (len(widths) - 1)))
         while sum(widths) + 2 * (len(widths) - 1) > room and max(widths) > _NARROWEST:
             widths[widths.index(max(widths))] -= 1
-    print("  ".join(bold(_filled(name[:width], width)) for name, width in zip(header, widths, strict=True)).rstrip())
+    print("  ".join(bold(fitted(name, width)) for name, width in zip(header, widths, strict=True)).rstrip())
     shown = [part for row in rows for part in _folded(row, widths[-1])] if folds else rows
     for row in shown:
-        cells = [colored(_filled(_cut(cell, width), width), cell) for cell, width in zip(row, widths, strict=True)]
+        cells = [colored(_cut(cell, width), cell) for cell, width in zip(row, widths, strict=True)]
         print("  ".join(cells).rstrip())
 
 
 def _folded(row: Sequence[str], width: int) -> list[list[str]]:
     lines = textwrap.wrap(row[-1], width) or [""]
-    first, *more = [part for line in lines for part in _parts(line, width)]
+    first, *more = [part for line in lines for part in chopped(line, width)]
     return [[*row[:-1], first], *([*[""] * (len(row) - 1), line] for line in more)]
 
 
-def _parts(line: str, width: int) -> list[str]:
-    """Cut a line of wide characters, which `textwrap` counts as one column each."""
-    parts = []
-    while _width(line) > width:
-        cut = max(1, len(_fitting(line, width)))
-        parts.append(line[:cut])
-        line = line[cut:]
-    return [*parts, line]
-
-
-def _width(cell: str) -> int:
-    """Count the columns that text takes in a terminal."""
-    if cell.isascii():
-        return len(cell)
-    from rich.cells import cell_len
-
-    return cell_len(cell)
-
-
-def _filled(cell: str, width: int) -> str:
-    return cell + " " * (width - _width(cell))
-
-
 def _cut(cell: str, width: int) -> str:
-    return cell if _width(cell) <= width else _fitting(cell, width - 1) + "…"
-
-
-def _fitting(cell: str, width: int) -> str:
-    """Return the longest prefix that fits into a number of terminal columns."""
-    if cell.isascii():
-        return cell[:width]
-    end = min(len(cell), width)
-    while _width(cell[:end]) > width:
-        end -= 1
-    return cell[:end]
+    """Return a cell in just so many columns."""
+    return fitted(cell, width) if display_width(cell) <= width else fitted(cell, width - 1) + "…"
 
 
 def uses_color() -> bool:

@@ -5,10 +5,11 @@ Not an exception: problems are collected, and reported together.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from torc.display_text import display_width
 
 Severity = Literal["error", "warning"]
 #: takes a code of SGR (ECMA-48, 8.3.117) and what is to be shown so
@@ -81,7 +82,7 @@ class Diagnostic:
         cut = 0 if len(line) <= _WIDEST else max(0, min(start - 40, len(line) - _WIDEST))
         shown = "".join(c if c.isprintable() else " " for c in line[cut : cut + _WIDEST])
         before, marked = shown[: start - cut], shown[start - cut : start - cut + span.end_column - span.column]
-        return shown, " " * _width(before), max(1, _width(marked))
+        return shown, " " * display_width(before), max(1, display_width(marked))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the problem for programs."""
@@ -101,8 +102,3 @@ class Diagnostic:
 
 
 _WIDEST = 140
-
-
-def _width(text: str) -> int:
-    """Count the columns that a text takes in a terminal: East Asian wide characters take two, combining ones none."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
