@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -21,6 +21,12 @@ from torc.errors import Invalid, Unavailable
 #: the folder of the logs of jobs: it is never a link, whatever its parent is
 LOG_FOLDER = "job_stdio"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def config_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder of the user's own configuration (XDG Base Directory Specification)."""
+    base = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or Path.home()) / ".config"
+    return Path(base) / "torc"
 
 
 def private_folder(path: Path) -> None:

@@ -81,4 +81,4 @@ def test_a_spec_alone_makes_such_a_workflow_anew(program: Program) -> None:
     assert "3 completed" in program("run", "again.kdl").stdout
     shown = program("workflows", "export", wf, "--spec-only", "-o", "-").stdout
     assert "name: half done" in shown and "depends_on" in shown
-    assert "no format of specs" in program("workflows", "export", wf, "--spec-only", "-o", "x.txt", code=2).stderr
+    assert "not a format of specs" in program("workflows", "export", wf, "--spec-only", "-o", "x.txt", code=2).stderr

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from torc.errors import Conflict, Unavailable
 from torc.files import make_folder, open_to_append, open_trusted
-from torc.runner.hardware import boot_id, start_ticks
+from torc.processes import boot_id, start_ticks
 
 #: who only looks holds the lock for a moment, too
 _PATIENCE_SECONDS = 0.5

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from torc.errors import Forbidden, Invalid
+from torc.files import config_folder
 from torc.units import parse_duration, parse_memory
 
 Value = str | int | bool | list[str] | None
@@ -219,8 +220,7 @@ SETTINGS: dict[str, Setting] = {
 
 def user_file(environ: Mapping[str, str]) -> Path:
     """Return the path of the user's own configuration."""
-    base = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".config")
-    return Path(base) / "torc" / FILE
+    return config_folder(environ) / FILE
 
 
 def load(

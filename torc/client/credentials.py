@@ -12,7 +12,7 @@ from typing import Any
 
 from torc.client.private_files import write_private
 from torc.errors import Forbidden, Invalid, Unavailable
-from torc.files import NotPrivate, read_private
+from torc.files import NotPrivate, config_folder, read_private
 from torc.redaction import redact_url
 from torc.urls import split_url
 
@@ -37,8 +37,7 @@ class Credential:
 
 def file_of(environ: Mapping[str, str]) -> Path:
     """Return where credentials are kept."""
-    base = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".config")
-    return Path(base) / "torc" / FILE
+    return config_folder(environ) / FILE
 
 
 def server_of(url: str) -> str:

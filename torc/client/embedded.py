@@ -12,6 +12,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 from torc.api.base import Request
 from torc.api.events import ListEvents
 from torc.api.runs import EndRunner, Exchange
+from torc.backoff import backoff
 from torc.client.sliced_storage import Kind, SlicedCreation, Step, removal
 from torc.errors import Invalid, NotFound, Unavailable
 from torc.operations.access import admit, admit_kind, subject_of
@@ -164,7 +165,7 @@ class Embedded:
         begin = dialect.begin_load if loads else dialect.begin_write if writes else dialect.begin_read
         actor = self.actor if caller is None else caller.actor
         end = time.monotonic() + PATIENCE_SECONDS
-        pause = _RETRY_SECONDS
+        pauses = backoff(_RETRY_SECONDS, _LONGEST_RETRY_SECONDS)
         while True:
             try:
                 with begin(engine) as db:
@@ -172,13 +173,13 @@ class Embedded:
             except DBAPIError as error:
                 if not dialect.is_transient(error):
                     raise
+                pause = next(pauses)
                 if time.monotonic() + pause > end:
                     raise Unavailable(
                         f"the database cannot be used now: {str(error.orig).strip().splitlines()[0]}",
                         hint="another process may hold it, its disk may be full, or you may only read it; nothing was changed",
                     ) from None
                 time.sleep(pause)
-                pause = min(pause * 2, _LONGEST_RETRY_SECONDS)
 
     def admit(self, kind: type[Request[Any]], path: Mapping[str, Any], caller: Caller) -> None:
         """Refuse a kind of request that the caller may not ask, by its path alone. Raises TorcError, or one of its children."""

@@ -3,67 +3,48 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import gzip
 import hashlib
-import os
+import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from torc.api.base import Torc
 from torc.api.export_format import trailer
 from torc.api.transfer import ExportWorkflow, ImportWorkflow
 from torc.api.workflows import Workflow
 from torc.errors import Conflict, Invalid, NotFound, Unavailable
-from torc.files import open_new
+from torc.files import whole_file
 
 _TRIES = 3
 _LEVEL = 6
 _MOST_BYTES = 1 << 30
+_BLOCK_BYTES = 1 << 20
 
 
 def write_export(torc: Torc, workflow_id: int, output: Path | BinaryIO) -> int:
     """Write a workflow to a file that only its owner can read, whole or not at all; returns the number of rows.
 
-    Raises Conflict when it changes all the time, Unavailable when the file cannot be written.
+    Raises Conflict when it changes all the time, Invalid or Unavailable when the file cannot be written.
     """
-    folder = output.parent if isinstance(output, Path) else None
+    if isinstance(output, Path):
+        with whole_file(output, 0o600) as file:
+            return _write(torc, workflow_id, file)
     try:
-        with tempfile.TemporaryFile(dir=folder) if folder is None else _beside(output) as file:
+        with tempfile.TemporaryFile() as file:
             rows = _write(torc, workflow_id, file)
-            file.flush()
-            if not isinstance(output, Path):
-                file.seek(0)
-                while block := file.read(1 << 20):
-                    output.write(block)
-                output.flush()
+            file.seek(0)
+            shutil.copyfileobj(file, output, _BLOCK_BYTES)
+            output.flush()
             return rows
     except BrokenPipeError:  # whoever read it has enough
         raise
     except OSError as error:
-        name = output if isinstance(output, Path) else "standard output"
-        raise Unavailable(f"cannot write {name}: {error.strerror}", hint="check the folder and its disk") from None
+        raise Unavailable(f"cannot write standard output: {error.strerror}", hint="check its disk") from None
 
 
-@contextlib.contextmanager
-def _beside(path: Path | BinaryIO) -> Iterator[BinaryIO]:
-    """Yield a file that takes its name when all of it is on the disk."""
-    assert isinstance(path, Path)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    file = open(open_new(fresh, os.O_RDWR), "w+b")  # noqa: SIM115
-    try:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-        os.replace(fresh, path)
-    finally:
-        file.close()
-        fresh.unlink(missing_ok=True)
-
-
-def _write(torc: Torc, workflow_id: int, file: BinaryIO) -> int:
+def _write(torc: Torc, workflow_id: int, file: IO[bytes]) -> int:
     for _ in range(_TRIES):
         file.seek(0)
         file.truncate()
@@ -76,7 +57,7 @@ def _write(torc: Torc, workflow_id: int, file: BinaryIO) -> int:
     )
 
 
-def _write_once(torc: Torc, workflow_id: int, file: BinaryIO) -> int | None:
+def _write_once(torc: Torc, workflow_id: int, file: IO[bytes]) -> int | None:
     """Write all pages; None: the workflow has changed between two of them."""
     mark, cursor, rows, digest = None, None, 0, hashlib.sha256()
     # no name and no time in the file: the same workflow gives the same bytes, but for when it was exported

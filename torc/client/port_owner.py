@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import pwd
-import socket
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 from urllib3.connection import HTTPConnection
@@ -15,34 +14,28 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import NewConnectionError
 
 from torc.errors import Invalid
+from torc.tcp_table import LISTEN, hex_address, tcp_sockets
 from torc.urls import LOOPBACK, split_url
 
-_LISTEN = 0x0A
-_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _MAPPED = "0" * 16 + "FFFF0000"  # ::ffff:0:0/96, as the kernel writes it
 #: names that resolve to these here, whatever else they may resolve to
 _NAMED = {"localhost": ("127.0.0.1", "::1")}
 
 
 def listener_uids(host: str, port: int) -> set[int] | None:
-    """Return the users whose processes take connections to an address here (proc(5), /proc/net/tcp).
+    """Return the users whose processes take connections to an address here.
 
     None: the kernel does not say. As in the kernel, a socket of just that address is asked before one of all addresses: who
     listens on the same port of another address gets nothing.
     """
     found: dict[str, set[int]] = {}
     is_known = False
-    for table in _TABLES:
-        try:
-            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
-        except OSError:
-            continue
-        is_known = True
-        for line in lines:
-            fields = line.split()
-            address, _, at = fields[1].rpartition(":")
-            if int(fields[3], 16) == _LISTEN and int(at, 16) == port:
-                found.setdefault(address, set()).add(int(fields[7]))
+    for ipv6 in (False, True):
+        with contextlib.suppress(OSError):
+            for item in tcp_sockets(ipv6=ipv6):
+                if item.state == LISTEN and item.port == port:
+                    found.setdefault(item.address, set()).add(item.uid)
+            is_known = True
     if not is_known:
         return None
     return set[int]().union(*(_first(found, address) for address in _NAMED.get(host, (host,))))
@@ -62,15 +55,10 @@ def _listening_for(host: str) -> Sequence[tuple[str, ...]]:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if isinstance(address, ipaddress.IPv6Address):
-        return (_in_kernel(address.packed),), ("0" * 32,)
-    exact = _in_kernel(address.packed)
+        return (hex_address(address.packed),), ("0" * 32,)
+    exact = hex_address(address.packed)
     # a socket of `::` beside one of `0.0.0.0` is for IPv6 alone
     return (exact, _MAPPED + exact), ("0" * 8,), (_MAPPED + "0" * 8, "0" * 32)
-
-
-def _in_kernel(packed: bytes) -> str:
-    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
-    return "".join(f"{socket.ntohl(int.from_bytes(word, 'big')):08X}" for word in words)
 
 
 def server_uid(url: str) -> int | None:

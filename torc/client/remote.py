@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import random
 import socket
 import ssl
 import threading
@@ -22,6 +21,7 @@ from urllib3.connection import HTTPConnection
 from torc import __version__
 from torc.api.base import Request
 from torc.api.runs import Exchange
+from torc.backoff import backoff
 from torc.client.port_owner import CheckedConnectionPool, ForeignListener
 from torc.errors import BY_CODE, Invalid, TorcError, Unauthorized, Unavailable
 from torc.redaction import redact_url
@@ -114,7 +114,7 @@ class Remote:
         method, url, body = _written(base, request)
         waiting = float(getattr(request, "wait_seconds", 0.0))
         end = time.monotonic() + (0.0 if isinstance(request, Exchange) else self._patience)
-        pause = _FIRST_PAUSE_SECONDS
+        pauses = backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while True:
             try:
                 return self._ask(kind, method, url, body, waiting)
@@ -133,13 +133,11 @@ class Remote:
                     base = self.url
                     method, url, body = _written(base, request)
                     continue
+                pause = next(pauses)
                 if not may_repeat or time.monotonic() + pause > end:
                     raise again.error from None
                 _LOG.info("tries again: %s", again.error.message)
-            time.sleep(
-                pause * random.uniform(0.5, 1.0)
-            )  # so that many that were cut off do not come back at one moment
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            time.sleep(pause)
 
     def close(self) -> None:
         """Give back connections."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from torc.client.private_files import write_private
 from torc.files import read_private
+from torc.processes import boot_id, start_ticks
 from torc.urls import LOOPBACK, split_url
 
 FILE = "server.json"
@@ -41,7 +42,7 @@ class ServerAddress:
     def is_alive(self) -> bool:
         """Return whether it may run still: surely, on this machine; elsewhere, as far as its address can be reached from here."""
         if self.is_here():
-            return process_started(self.pid) == self.process_started
+            return start_ticks(self.pid) == self.process_started
         return (
             self.host != socket.gethostname()
             and (parts := split_url(self.url)) is not None
@@ -54,7 +55,7 @@ def this_process(
 ) -> ServerAddress:
     """Describe the server that this process is."""
     pid = os.getpid()
-    started = process_started(pid)
+    started = start_ticks(pid)
     assert started is not None
     return ServerAddress(
         url, pid, socket.gethostname(), started, boot_id(), version, database, started_at, token, ca_file
@@ -112,20 +113,3 @@ def remove(folder: Path, place: ServerAddress) -> None:
     """Take the file away, if it is still that of this server."""
     if read(folder) == place:
         (folder / FILE).unlink(missing_ok=True)
-
-
-def process_started(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since boot (proc(5), stat, field 22); None: it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in {b"Z", b"X"} else int(fields[19])
-
-
-def boot_id() -> str:
-    """Return what tells one boot of this machine from another."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -13,11 +13,11 @@ from torc.operations.dispatch import Tx, answers
 from torc.operations.row_mapping import classes_of, workflow_row
 from torc.planning.cost import expected_seconds, node_seconds
 from torc.store.json_columns import loads
+from torc.units import HOUR
 from torc.workflow.resources import Capacity, ResourceRequest
 from torc.workflow.states import FINISHED
 
 BEGUN, RECOVERED = "recovery_budget_begun", "workflow_recovered"
-_HOUR = 3600.0
 _BEGINNING = (
     "SELECT id, type, data FROM event WHERE workflow_id = :id "
     "AND type IN ('recovery_budget_begun', 'workflow_reset') ORDER BY id DESC"
@@ -73,7 +73,7 @@ class AttemptPrices:
         seconds = float(request.runtime_seconds)
         if not to_its_limit:
             seconds = expected_seconds(request, *self._completed.get(like, (0, 0.0)))
-        return node_seconds(request, seconds, self.largest) / _HOUR
+        return node_seconds(request, seconds, self.largest) / HOUR
 
 
 def _capacity(fields: Mapping[str, Any]) -> Capacity:
@@ -97,7 +97,7 @@ def spent(tx: Tx, prices: AttemptPrices, automation: str | None) -> api.Spent:
     total = 0.0
     for class_id, runner_id, seconds in tx.dialect.fetch(tx.db, _ATTEMPTS, values):
         total += node_seconds(prices.classes[class_id], seconds, prices.nodes.get(runner_id, prices.largest))
-    return api.Spent(rounds=len(rounds), node_hours=total / _HOUR, since_event=since)
+    return api.Spent(rounds=len(rounds), node_hours=total / HOUR, since_event=since)
 
 
 @answers(api.GetRecoverySpent)

@@ -37,6 +37,7 @@ from torc.spec.compiler import compile_spec, parse_spec
 from torc.spec.executable_content import planned_jobs, templates_of
 from torc.spec.plan import Plan
 from torc.store.json_columns import loads
+from torc.units import HOUR
 from torc.workflow.executable_content import (
     ExecutableContent,
     ReviewDocument,
@@ -84,7 +85,6 @@ _MADE_WITH = (
 )
 _MOST_CHANGES = 6
 _MOST_NAMES = 4
-_HOUR = 3600.0
 _REMEMBERED_SECONDS = 30 * 86_400.0
 _ANEW = "make a new plan: call the tool without plan_token"
 _KINDS: Mapping[str, type[Request[Any]]] = {
@@ -442,7 +442,7 @@ def _left(tx: Tx) -> float | None:
     found = spending.spent(tx)
     if found.limit_seconds is None:
         return None
-    return max(0.0, found.limit_seconds - found.node_seconds - found.reserved_seconds) / _HOUR
+    return max(0.0, found.limit_seconds - found.node_seconds - found.reserved_seconds) / HOUR
 
 
 def _estimate_in_words(request: api.ProposeIntervention, outcome: AppliedPlan, hours: float, left: float | None) -> str:
@@ -598,11 +598,11 @@ def apply(tx: Tx, request: api.ApplyIntervention) -> api.Intervention:
         raise Conflict(f"plan_token: {error.message}", hint=f"nothing was done; {_ANEW}") from None
     if digest_of(outcome.content, [plan, workflow["directory"]]) != row["digest"]:
         raise _stale(tx, workflow, standing)
-    reserved = row["node_hours"] * _HOUR
+    reserved = row["node_hours"] * HOUR
     if plan["starts"] is None and workflow["charged_to"] is not None and reserved:
         more = "UPDATE intervention SET reserved_seconds = coalesce(reserved_seconds, 0) + :more WHERE id = :plan"
         tx.dialect.run(tx.db, more, {"more": reserved, "plan": workflow["charged_to"]})
-    limit = None if request.max_node_hours is None else request.max_node_hours * _HOUR
+    limit = None if request.max_node_hours is None else request.max_node_hours * HOUR
     spending.charge_retries(tx, row["num_retries"], limit)
     tx.db.execute(
         _APPLY,
@@ -680,7 +680,7 @@ def _check_budget(tx: Tx, row: RowMapping, max_retries: int | None, max_node_hou
     if max_retries is not None and row["num_retries"] and found.num_retries + row["num_retries"] > max_retries:
         over.append(f"{found.num_retries} of {max_retries} retries were used")
     if max_node_hours is not None and row["node_hours"] > 0.0:
-        left = max_node_hours - (found.node_seconds + found.reserved_seconds) / _HOUR
+        left = max_node_hours - (found.node_seconds + found.reserved_seconds) / HOUR
         if row["node_hours"] > left:
             over.append(
                 f"it may take {row['node_hours']:.2f} node-hours, and {max(0.0, left):.2f} of {max_node_hours:g} are left"
@@ -702,7 +702,7 @@ def release(tx: Tx, request: api.ReleaseIntervention) -> api.Intervention:
         raise Conflict("the run of this plan has started, so the plan stays applied", hint="wait_for_workflow")
     if spending.is_at_work(tx, workflow["id"]):  # what was begun before goes on, and is charged to this plan
         less = "UPDATE intervention SET reserved_seconds = reserved_seconds - :less WHERE id = :id"
-        tx.dialect.run(tx.db, less, {"less": row["node_hours"] * _HOUR, "id": row["id"]})
+        tx.dialect.run(tx.db, less, {"less": row["node_hours"] * HOUR, "id": row["id"]})
     else:
         tx.db.execute(text("UPDATE workflow SET charged_to = NULL WHERE id = :id"), {"id": workflow["id"]})
         tx.db.execute(text("UPDATE intervention SET reserved_seconds = 0 WHERE id = :id"), {"id": row["id"]})
@@ -729,9 +729,9 @@ def get_spending(tx: Tx, request: api.GetSpending) -> api.Spending:
     found = spending.spent(tx)
     return api.Spending(
         num_retries=found.num_retries,
-        node_hours=found.node_seconds / _HOUR,
-        node_hours_reserved=found.reserved_seconds / _HOUR,
-        max_node_hours=None if found.limit_seconds is None else found.limit_seconds / _HOUR,
+        node_hours=found.node_seconds / HOUR,
+        node_hours_reserved=found.reserved_seconds / HOUR,
+        max_node_hours=None if found.limit_seconds is None else found.limit_seconds / HOUR,
     )
 
 

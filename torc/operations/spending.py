@@ -17,6 +17,7 @@ from torc.operations.transaction import Tx
 from torc.planning.cost import node_seconds
 from torc.store import events, spending
 from torc.store.json_columns import loads
+from torc.units import HOUR
 from torc.workflow.packing import Candidate
 from torc.workflow.resources import Capacity, ResourceRequest
 
@@ -24,7 +25,6 @@ from torc.workflow.resources import Capacity, ResourceRequest
 _PATIENCE_SECONDS = 900.0
 #: a plan that submits allocations may submit the next one so long after it was applied
 _LONGEST_SUBMITTING_SECONDS = 30 * 86_400.0
-_HOUR = 3600.0
 
 
 class BudgetUse(NamedTuple):
@@ -147,4 +147,4 @@ def _tell(tx: Tx, workflow_id: int, room: float) -> None:
     """Say once a run that the budget holds jobs back."""
     begun = events.last_id_of(tx.db, tx.dialect, workflow_id, "run_started")
     if not events.last_id_of(tx.db, tx.dialect, workflow_id, "budget_spent", after=begun):
-        tx.event(workflow_id, "budget_spent", node_hours_left=round(max(0.0, room) / _HOUR, 3))
+        tx.event(workflow_id, "budget_spent", node_hours_left=round(max(0.0, room) / HOUR, 3))

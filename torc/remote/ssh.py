@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import random
 import selectors
 import shutil
 import subprocess
@@ -20,9 +19,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
+from torc.backoff import backoff
 from torc.errors import TorcError, Unavailable
 from torc.remote import ssh_errors
 from torc.ssh_destination import Destination
@@ -36,7 +37,8 @@ _LATER_SECONDS = 5
 #: of a Unix socket's path (unix(7): 108), less what ssh appends while it makes one, and the 40 characters of %C
 _MOST_FOLDER = 107 - 18 - 41
 _SSH_FAILED = 255
-_PAUSES_SECONDS = (0.5, 1.0, 2.0)
+_MOST_RETRIES = 3
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +124,11 @@ class Ssh:
 
         A machine that takes no more connections at the moment is asked again: many go through one jump host at once.
         """
-        for pause in _PAUSES_SECONDS:
+        for pause in islice(backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS), _MOST_RETRIES):
             try:
                 return self._run(to, script, seconds)
             except Unavailable as error:
-                if kind_of(error) != "not_taken" or self._closing.wait(pause * random.uniform(0.5, 1.0)):
+                if kind_of(error) != "not_taken" or self._closing.wait(pause):
                     raise
         return self._run(to, script, seconds)
 

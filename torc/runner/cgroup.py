@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from torc.runner.hardware import start_ticks
+from torc.processes import start_ticks
 
 _LOG = logging.getLogger(__name__)
 _PROC = Path("/proc/self")

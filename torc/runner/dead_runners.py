@@ -22,8 +22,9 @@ from torc.api.runs import EndRunner, GivenUp, ListRunners, Runner
 from torc.errors import Conflict
 from torc.failures.retry import DIED
 from torc.files import open_new, read_trusted
+from torc.processes import pid_namespace, start_ticks
 from torc.runner import job_credentials, journal
-from torc.runner.hardware import ProcessIdentity, mark, pid_namespace, start_ticks
+from torc.runner.hardware import ProcessIdentity, mark
 from torc.runner.orphan_processes import environ_of
 from torc.runner.spawner import parent_of
 

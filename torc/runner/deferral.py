@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Generic, TypeVar
 
+from torc.backoff import longer
 from torc.runner.outputs import missing, not_written, unsettled_seconds
 from torc.runner.state import Exited, StartAttempt
 from torc.workflow.exit_codes import counted
@@ -31,7 +32,7 @@ class _Waiting(Generic[T]):
 
     def look_later(self, now: float) -> None:
         """Schedule the next check, with growing intervals, at the latest at `until`."""
-        self.pause = min(2 * self.pause, _LONGEST_SECONDS)
+        self.pause = longer(self.pause, _LONGEST_SECONDS)
         self.look_at = min(now + self.pause, self.until)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+from torc.processes import boot_id, pid_namespace, start_ticks
 from torc.workflow.resources import Capacity
 
 #: reserved for the system and for the runner, which must survive a job in order to report on it
@@ -48,31 +49,6 @@ def identity() -> ProcessIdentity:
 def mark(pid: int, process_started: str, runner_id: int | None = None) -> str:
     """Return a name for a process, or for one of its runners, that is put into the environment of what it starts."""
     return f"{pid}.{process_started}." + ("" if runner_id is None else f"{runner_id}-")
-
-
-def start_ticks(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot (/proc/PID/stat, field 22); None: it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in {b"Z", b"X"} else int(fields[19])
-
-
-def pid_namespace() -> str:
-    """Return an id that distinguishes the pids of containers on one machine; empty when unknown."""
-    try:
-        return str(os.stat("/proc/self/ns/pid").st_ino)
-    except OSError:
-        return ""
-
-
-def boot_id() -> str:
-    """Return an id that distinguishes one boot of this machine from another."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 def _num_cpus() -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from typing import TypeVar
 
 from torc.api.base import Request, Torc
+from torc.backoff import backoff
 from torc.errors import StoreLost, TorcError, Unauthorized, Unavailable
 from torc.units import human_duration
 
@@ -54,7 +54,7 @@ class StoreWait:
     def __init__(self, limit_seconds: float) -> None:
         self._limit = limit_seconds
         self._began = self._told = time.monotonic()
-        self._pause = _FIRST_PAUSE_SECONDS
+        self._pauses = backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         self._answered_at: float | None = None
         self._is_waiting = False
 
@@ -73,9 +73,7 @@ class StoreWait:
         else:
             now = self._told
         self._is_waiting, self._told = True, now
-        # with many nodes, not all of them ask at one moment
-        time.sleep(min(left, self._pause * random.uniform(0.5, 1.0)))
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        time.sleep(min(left, next(self._pauses)))
 
     def tell_end(self) -> None:
         """Say that the store answers, if it was waited for."""

@@ -7,7 +7,6 @@ now is not looked at again: several followers are no heavier than one.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from torc.api.allocations import Allocation, AllocationObservation, ListAllocations, ObserveAllocations, Observed
 from torc.api.base import Torc
 from torc.api.pagination import items_of
+from torc.backoff import jittered, longer
 from torc.errors import Unavailable
 from torc.planning.allocations import DEFERRED, AllocationState
 from torc.schedulers.base import OpenAllocation, PollResult, Scheduler
@@ -204,8 +204,8 @@ class PollPace:
             self._away_since = now
             self.seconds = self.least
         else:
-            self.seconds = min(max(self.least, self.seconds * 2), _LONGEST_PAUSE)
-        self._due = now + self.seconds * random.uniform(0.7, 1.0)
+            self.seconds = longer(self.seconds, _LONGEST_PAUSE)
+        self._due = now + jittered(self.seconds)
         if is_first:
             _log.warning(
                 "the cluster does not answer; running jobs go on. %s; trying again in %.0f s",

@@ -14,19 +14,17 @@ import pwd
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Protocol
 
 from starlette.requests import HTTPConnection
 
 from torc.errors import Forbidden, Unauthorized
+from torc.tcp_table import ESTABLISHED, hex_address, tcp_sockets
 from torc.workflow.access import Caller
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
-#: include/net/tcp_states.h
-_ESTABLISHED = 1
 LONGEST_SECRET = 4096
 _HINT = (
     "torc finds it below the directory of the server; elsewhere, have TORC_TOKEN_FILE name `.torc/server.json` there, "
@@ -147,29 +145,20 @@ def owner_by_diag(local: tuple[str, int], remote: tuple[str, int]) -> int | None
         return None
     # inet_diag_msg: family, state, timer, retrans, id (48 bytes), expires, rqueue, wqueue, uid, inode
     uid, inode = struct.unpack_from("=II", answer, 16 + 4 + 48 + 12)
-    return int(uid) if answer[16 + 1] == _ESTABLISHED and inode else None
+    return int(uid) if answer[16 + 1] == ESTABLISHED and inode else None
 
 
 def owner_by_table(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
-    """Look a connection up in the table of all of them (proc(5), /proc/net/tcp): slower the more there are."""
-    wanted = [_as_in_table(side) for side in (local, remote)]
+    """Look a connection up in the table of all of them: slower the more there are."""
+    here, there = (f"{hex_address(_packed(address))}:{port:04X}" for address, port in (local, remote))
     try:
-        lines = Path("/proc/net/tcp6" if ":" in local[0] else "/proc/net/tcp").read_text(encoding="ascii").splitlines()
+        for found in tcp_sockets(ipv6=":" in local[0]):
+            if found.local == here and found.remote == there:
+                return found.uid if found.state == ESTABLISHED and found.inode else None
     except OSError:
         return None
-    for line in lines[1:]:
-        fields = line.split()
-        if fields[1:3] == wanted:  # state in hexadecimal, uid, inode
-            return int(fields[7]) if int(fields[3], 16) == _ESTABLISHED and int(fields[9]) else None
     return None
 
 
 def _packed(address: str) -> bytes:
     return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address.partition("%")[0])
-
-
-def _as_in_table(side: tuple[str, int]) -> str:
-    """Write an address as the kernel prints it: words of four bytes in the order of the machine."""
-    packed = _packed(side[0])
-    words = struct.unpack(f"={len(packed) // 4}I", packed)
-    return "".join(f"{word:08X}" for word in words) + f":{side[1]:04X}"

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 #: what stands for memory where nothing is asked for: a bound that nobody has chosen, and that holds no program
 UNASKED_MEMORY_BYTES = 1 << 20
+#: likewise of time
+UNASKED_RUNTIME_SECONDS = 3600
 #: name of the requirement class of jobs that ask for nothing
 DEFAULT_CLASS = "default"
-#: of its time: a job that saves its work and goes on elsewhere begins where so much is left, or so many seconds
+#: a job that saves its work and goes on elsewhere begins where this part of its time is left, or so many seconds
 _LEAST_PART, _LEAST_PART_SECONDS = 0.1, 300.0
 
 
@@ -20,7 +22,7 @@ class ResourceRequest(NamedTuple):
     num_gpus: int = 0
     num_nodes: int = 1
     memory_bytes: int = UNASKED_MEMORY_BYTES
-    runtime_seconds: int = 3600
+    runtime_seconds: int = UNASKED_RUNTIME_SECONDS
 
     @classmethod
     def of(cls, asked: object) -> ResourceRequest:

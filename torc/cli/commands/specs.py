@@ -176,6 +176,8 @@ _PATTERNS = ["*.torc.yaml", "*.torc.yml", "torc/*.yaml", "workflow.yaml"]
 
 
 def _install_vscode(content: dict[str, Any]) -> None:
+    from torc.files import write_whole
+
     folder = Path(".vscode")
     schema_file = folder / "torc-workflow.schema.json"
     settings_file = folder / "settings.json"
@@ -198,9 +200,9 @@ def _install_vscode(content: dict[str, Any]) -> None:
     ours = entries["json.schemas"][0]  # type: ignore[index]
     json_schemas = [item for item in settings.get("json.schemas", []) if item.get("url") != ours["url"]] + [ours]
     folder.mkdir(exist_ok=True)
-    schema_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(schema_file, f"{json.dumps(content, indent=2)}\n".encode())
     merged = {**settings, "yaml.schemas": yaml_schemas, "json.schemas": json_schemas}
-    settings_file.write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")
+    write_whole(settings_file.resolve(), f"{json.dumps(merged, indent=2)}\n".encode())
     rendering.note(
         f"wrote {schema_file} and {settings_file}; a spec anywhere else can name the schema in its first line"
     )

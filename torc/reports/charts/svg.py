@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
+from torc.units import DAY, HOUR, MINUTE
+
 WIDTH = 960
 #: of a letter of the text of charts, on average
 LETTER = 6.3
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _TIME_STEPS = (
     1,
     2,
@@ -18,22 +19,22 @@ _TIME_STEPS = (
     10,
     15,
     30,
-    _MINUTE,
-    2 * _MINUTE,
-    5 * _MINUTE,
-    10 * _MINUTE,
-    15 * _MINUTE,
-    30 * _MINUTE,
-    _HOUR,
-    2 * _HOUR,
-    3 * _HOUR,
-    6 * _HOUR,
-    12 * _HOUR,
-    _DAY,
-    2 * _DAY,
-    7 * _DAY,
-    14 * _DAY,
-    28 * _DAY,
+    MINUTE,
+    2 * MINUTE,
+    5 * MINUTE,
+    10 * MINUTE,
+    15 * MINUTE,
+    30 * MINUTE,
+    HOUR,
+    2 * HOUR,
+    3 * HOUR,
+    6 * HOUR,
+    12 * HOUR,
+    DAY,
+    2 * DAY,
+    7 * DAY,
+    14 * DAY,
+    28 * DAY,
 )
 
 
@@ -142,7 +143,7 @@ def time_steps(high: float, most: int = 8) -> list[float]:
 
 def time_unit(high: float) -> Unit:
     """Return the unit in which times up to `high` seconds read well."""
-    for size, name, least in ((_DAY, "days", 2 * _DAY), (_HOUR, "hours", 2 * _HOUR), (_MINUTE, "minutes", 3 * _MINUTE)):
+    for size, name, least in ((DAY, "days", 2 * DAY), (HOUR, "hours", 2 * HOUR), (MINUTE, "minutes", 3 * MINUTE)):
         if high >= least:
             return Unit(size, name)
     return Unit(1, "seconds") if high >= 1 else Unit(0.001, "milliseconds")

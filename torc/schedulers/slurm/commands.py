@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import re
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from torc.backoff import backoff
 from torc.errors import Invalid, Unavailable
 
 _log = logging.getLogger(__name__)
@@ -91,16 +91,15 @@ def ask(
     else `details["uncertain"]` is true: look by its name whether the job is there.
     """
     end = time.monotonic() + patience
-    pauses = 0
+    pauses = backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
     while True:
         try:
             return _call(list(argv), stdin, timeout)
         except Unavailable as error:
-            pause = min(_FIRST_PAUSE * 2**pauses, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+            pause = next(pauses)
             if not error.details.get("again") or time.monotonic() + pause > end:
                 raise
             _log.info("%s; again in %.1f s", error.message, pause)
-        pauses += 1
         time.sleep(pause)
 
 

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from torc.errors import Invalid, NotFound, TorcError, Unavailable
+from torc.files import config_folder
 from torc.schedulers.base import DescribedCluster
 from torc.schedulers.partitions import Cluster, Partition
 from torc.schedulers.slurm import discovery
@@ -55,8 +56,7 @@ def read_file(path: Path) -> list[Profile]:
 
 def user_folder(environ: Mapping[str, str]) -> Path:
     """Return the folder of the user's own profiles."""
-    config = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or Path.home()) / ".config"
-    return Path(config) / "torc" / "hpc"
+    return config_folder(environ) / "hpc"
 
 
 def named(name: str, environ: Mapping[str, str]) -> Cluster:
