@@ -55,7 +55,7 @@ def test_a_file_goes_through_a_pipe_and_is_never_overwritten_unasked(program: Pr
     assert told["size_bytes"] == (program.directory / "x.torc.gz").stat().st_size and told["rows"] > 3
     header = json.loads(gzip.decompress(before).splitlines()[0])
     assert (header["format"], header["version"], header["workflow"]["name"]) == ("torc-workflow", 4, "half done")
-    assert "no folder" not in program("workflows", "export", wf, "-o", "no/folder/x.gz", code=5).stdout
+    assert "no folder" not in program("workflows", "export", wf, "-o", "no/folder/x.gz", code=2).stdout
     made = program("workflows", "import", "x.torc.gz", "--name", "again", "-f", "json").json
     assert (made["name"], made["directory"]) == ("again", str(program.directory))
 
