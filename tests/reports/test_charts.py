@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from torc.reports.charts.distributions import spreads
 from torc.reports.charts.efficiency import efficiency
-from torc.reports.charts.page import SCRIPT, STYLE, Section, page, picture
+from torc.reports.charts.page import SCRIPT, STYLE, Section, picture
 from torc.reports.charts.profiles import profiles, totals
 from torc.reports.charts.records import ChartedAttempt, Series
 from torc.reports.charts.timeline import MOST_ROWS, STATES, running, timeline
+from torc.reports.plots import page
 from torc.workflow.resources import Capacity, ResourceRequest
 
 GIB = 1 << 30

@@ -30,9 +30,9 @@ from torc.api.runs import ListResults
 from torc.api.workflows import CheckWorkflow, Workflow
 from torc.planning.scheduler_types import ALLOCATION_LOGS, SCHEDULER_TYPES
 from torc.redaction import redact, redact_json
-from torc.reports.html import iso
 from torc.reports.log_files import LogPath, end_of, named, of_attempt
 from torc.reports.log_scan import LogScan
+from torc.reports.numbers import iso
 from torc.reports.report_data import ReportData, secrets_of
 
 FORMAT, VERSION = "torc-bundle", 1

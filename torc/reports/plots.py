@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import resvg_py
+from markupsafe import Markup
 
 from torc.api.attempts import ListAttempts
 from torc.api.base import Torc
@@ -23,11 +24,12 @@ from torc.api.workflows import GetWorkflow
 from torc.errors import Invalid, NotFound, Unavailable
 from torc.reports.charts.distributions import spreads
 from torc.reports.charts.efficiency import Figure, efficiency
-from torc.reports.charts.page import Section, page, picture
+from torc.reports.charts.page import PAGE_STYLE, SCRIPT, STYLE, Section, picture
 from torc.reports.charts.profiles import profiles, totals
 from torc.reports.charts.records import ChartedAttempt, Series
 from torc.reports.charts.timeline import timeline
 from torc.reports.report_data import drawn
+from torc.reports.templates import render
 from torc.runner.time_series import RecordedSeries, SeriesPoint, recorded
 from torc.workflow.resources import Capacity
 
@@ -91,6 +93,19 @@ def rendered(made: Plots, suffix: str, *, dark: bool = False) -> bytes:
             hint="write .svg or .html, and open it elsewhere",
         )
     return bytes(resvg_py.svg_to_bytes(svg_string=drawing, zoom=_ZOOM))
+
+
+def page(title: str, words: str, figures: Sequence[Figure], sections: Sequence[Section]) -> str:
+    """Write one HTML file that needs nothing beside itself."""
+    return render(
+        "plots.html",
+        title=title,
+        words=words,
+        figures=figures,
+        sections=[(section.title, section.words, Markup(section.body)) for section in sections],
+        style=Markup(STYLE + PAGE_STYLE),
+        script=Markup(SCRIPT),
+    )
 
 
 def _fonts() -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""A page that holds charts, and pictures for papers: style, script and frame. Nothing is loaded from anywhere."""
+"""What pages with charts need: style and script; and pictures for papers. Nothing is loaded from anywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torc.reports.charts.efficiency import Figure
-from torc.reports.charts.svg import LETTER, WIDTH, coordinate, escaped, shortened, text
+from torc.reports.charts.svg import LETTER, WIDTH, coordinate, shortened, text
 
 #: name -> (light, dark); states and classes are told apart by colour-blind people too (Okabe and Ito, 2008)
 _COLORS = {
@@ -47,7 +47,7 @@ _DASHED = {"asked": "6 4", "there": "2 3"}
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a page: a heading, a sentence, and a chart (or other HTML)."""
+    """A part of a page: a heading, a sentence, and a chart (SVG)."""
 
     title: str
     words: str
@@ -131,7 +131,7 @@ SCRIPT = """
   });
 })();
 """
-_PAGE_STYLE = (
+PAGE_STYLE = (
     f"body{{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 {_FONT}}}"
     "main{max-width:1040px;margin:0 auto;padding:1.5rem 1.25rem 4rem}h1{font-size:1.5rem;margin:0}"
     "h2{font-size:1.1rem;margin:2.2rem 0 .2rem}"
@@ -143,24 +143,6 @@ _PAGE_STYLE = (
     "border-radius:5px;padding:.25rem .6rem;width:16rem}"
     "@media print{#filter{display:none}}"
 )
-
-
-def page(title: str, words: str, figures: Sequence[Figure], sections: Sequence[Section]) -> str:
-    """Write one HTML file that needs nothing beside itself."""
-    tiles = "".join(
-        f"<div><b>{escaped(each.value)}</b><span>{escaped(each.name)}</span><small>{escaped(each.how)}</small></div>"
-        for each in figures
-    )
-    parts = "".join(
-        f"<section><h2>{escaped(each.title)}</h2><p>{escaped(each.words)}</p>{each.body}</section>" for each in sections
-    )
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escaped(title)}</title>'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<style>{STYLE}{_PAGE_STYLE}</style></head><body><main><h1>{escaped(title)}</h1><p>{escaped(words)}</p>"
-        f'<div class="figures">{tiles}</div><input id="filter" type="search" placeholder="Show only jobs named …" '
-        f'aria-label="Show only jobs whose name contains this">{parts}</main><script>{SCRIPT}</script></body></html>\n'
-    )
 
 
 def picture(title: str, figures: Sequence[Figure], sections: Sequence[Section], *, dark: bool = False) -> str:
