@@ -37,6 +37,7 @@ from torc.api.data import (
     UpdateRequirement,
 )
 from torc.api.events import ListEvents
+from torc.api.jobs import UpdateJob
 from torc.api.workflows import UpdateWorkflow
 from torc.client.embedded import Embedded
 from torc.errors import Conflict, Forbidden, Invalid, NotFound
@@ -418,3 +419,42 @@ def test_a_run_that_did_not_begin_gives_its_plan_back(torc: Torc) -> None:
     finish(torc, wf, "a")
     with pytest.raises(Conflict, match="has started"):
         torc.send(ReleaseIntervention(workflow_id=wf, token=str(plan.token)))
+
+
+def _proposal(wf: int, *operations: dict[str, Any], **fields: Any) -> ProposeIntervention:
+    given = {"workflow_id": wf, "action": "reset_jobs", "client": "editor", "operations": list(operations), **fields}
+    return ProposeIntervention.model_validate(given)
+
+
+@pytest.mark.parametrize("operations", [[], [RESET]], ids=["without requests", "with a request"])
+def test_what_is_shown_is_what_the_workflow_is_when_the_plan_is_kept(
+    store: Embedded, operations: list[dict[str, Any]]
+) -> None:
+    wf = workflow(store, "a")
+    request = _proposal(wf, *operations)
+    drafted = store.prepare(request, None)
+    store.send(UpdateJob(job_id=job(store, wf, "a").id, command="echo changed meanwhile"))
+    plan = store.answer(request, prepared=drafted)
+    assert "echo changed meanwhile" in shown(store, wf, plan) and "echo a" not in shown(store, wf, plan)
+    apply(store, wf, plan.token)
+
+
+def test_a_draft_that_is_still_right_is_kept_as_it_is(store: Embedded) -> None:
+    wf = workflow(store, "a")
+    request = _proposal(wf, RESET)
+    drafted = store.prepare(request, None)
+    assert states(store, wf) == "a:ready" and store.send(ListInterventions(workflow_id=wf)).items == []
+    kept = store.answer(request, prepared=drafted._replace(digest="d" * 64))
+    assert kept.digest == "d" * 64, "nothing was worked out again"
+
+
+def test_a_plan_that_only_starts_a_run_is_worked_out_while_somebody_else_writes(store: Embedded) -> None:
+    wf = workflow(store, "a")
+    with store.store.dialect.begin_write(store.store.engine):
+        drafted = store.prepare(_proposal(wf, starts="run"), None)
+    assert "echo a" in drafted.document.text
+
+
+def test_a_proposal_to_an_impossible_workflow_says_so(torc: Embedded) -> None:
+    with pytest.raises(NotFound):
+        torc.send(_proposal(2**70))

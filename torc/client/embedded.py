@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -16,7 +17,7 @@ from torc.backoff import backoff
 from torc.client.sliced_storage import Kind, SlicedCreation, Step, removal
 from torc.errors import Invalid, NotFound, Unavailable
 from torc.operations.access import admit, admit_kind, subject_of
-from torc.operations.dispatch import DryRun, PreparationBounds, Tx, answer, is_prepared, prepare, removes
+from torc.operations.dispatch import DryRun, PreparationBounds, Tx, answer, draft, is_prepared, prepare, removes
 from torc.operations.sliced_storage import large_load, room_for
 from torc.operations.transaction import Quota, ReservedIds
 from torc.store import sliced_storage
@@ -90,20 +91,14 @@ class Embedded:
             sliced_storage.end(tx.db, ticket.workflow_id)
             return reply
 
-        try:
-            return self.transact(work, caller, writes=request.writes, prepared=prepared, loads=removes(type(request)))
-        except DryRun as dry:  # rolled back
-            reply: R = dry.reply
-            return reply
-        except DataError as error:  # PostgreSQL has no text with NUL in it
-            raise Invalid(
-                f"the database cannot take this {type(request).__name__}: {str(error.orig).splitlines()[0]}",
-                hint="leave out characters that are no text",
-            ) from None
-        except OverflowError:  # SQLite has no integers of more than 64 bits, and only ids have no bound of their own
-            raise NotFound(
-                f"nothing has an id as large as one in this {type(request).__name__}", hint="check the id"
-            ) from None
+        with _made_clear(request):
+            try:
+                return self.transact(
+                    work, caller, writes=request.writes, prepared=prepared, loads=removes(type(request))
+                )
+            except DryRun as dry:  # rolled back
+                reply: R = dry.reply
+                return reply
 
     def storing(self, request: Request[Any], caller: Caller | None, prepared: Any) -> SlicedCreation | None:
         """The transactions of a request that stores too much for one; None: it does not."""
@@ -203,7 +198,19 @@ class Embedded:
             left = self.transact(look, caller, writes=False)
         if first is not None and (left is None or first < left):
             return prepare(request, PreparationBounds(first, is_first=True))
-        return prepare(request, PreparationBounds(left))
+        prepared = prepare(request, PreparationBounds(left))
+
+        def transact(work: Callable[[Tx], Any], *, writes: bool) -> Any:
+            def admitted(tx: Tx) -> Any:
+                return work(tx if caller is None else admit(tx, request))
+
+            with _made_clear(request):
+                try:
+                    return self.transact(admitted, caller, writes=writes)
+                except DryRun as dry:  # rolled back
+                    return dry.reply
+
+        return draft(request, prepared, transact)
 
     def _ask(self, request: Request[Any]) -> Any:
         return self.answer(request)
@@ -230,6 +237,22 @@ class Embedded:
         except DBAPIError:  # it cannot be watched now; whether it can be asked, asking tells
             reply = self._ask(request)
         return reply
+
+
+@contextlib.contextmanager
+def _made_clear(request: Request[Any]) -> Iterator[None]:
+    """Say what a database cannot hold."""
+    try:
+        yield
+    except DataError as error:  # PostgreSQL has no text with NUL in it
+        raise Invalid(
+            f"the database cannot take this {type(request).__name__}: {str(error.orig).splitlines()[0]}",
+            hint="leave out characters that are no text",
+        ) from None
+    except OverflowError:  # SQLite has no integers of more than 64 bits, and only ids have no bound of their own
+        raise NotFound(
+            f"nothing has an id as large as one in this {type(request).__name__}", hint="check the id"
+        ) from None
 
 
 def _run(steps: Iterable[Step]) -> None:

@@ -1,8 +1,11 @@
 """Plans of assistants: shown whole, agreed to once, and done in the same transaction that checks and charges them.
 
-To propose, the requests of the plan are answered inside of a savepoint, what would run afterwards is read from the tables, and
-all of it is undone. To apply, they are answered for good, and the same is read again: only if its digest is the one of what was
-shown does the transaction go through. Not for what is shown how (`torc.workflow.executable_content`), or for sums (`spending`).
+To propose, the requests of the plan are answered, what would run afterwards is read from the tables, and all of it is undone: in
+a transaction of its own, that only reads where the plan has no requests. What is shown is made of it while nobody waits, and
+kept in another transaction, if the workflow still is what it was. To apply, the requests are answered for good, and the same is
+read again: only if its digest is the one of what was shown does the transaction go through.
+
+Not for what is shown how (`torc.workflow.executable_content`), or for sums (`spending`).
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import hmac
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -30,12 +33,20 @@ from torc.operations import spending
 from torc.operations.access import visible as visible_workflows
 from torc.operations.budget import AttemptPrices
 from torc.operations.creation import compile_text
-from torc.operations.dispatch import DryRun, Tx, answer, answers, prepares
-from torc.operations.executable_content import all_jobs, content_of
+from torc.operations.dispatch import DryRun, TransactionRunner, Tx, answer, answers, drafts, prepares
+from torc.operations.executable_content import (
+    StoredContent,
+    StoredJobs,
+    content_of,
+    shown_jobs,
+    stored,
+    stored_jobs,
+)
 from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_of, workflow_row
 from torc.spec.compiler import compile_spec, parse_spec
 from torc.spec.executable_content import planned_jobs, templates_of
 from torc.spec.plan import Plan
+from torc.store import change_plans as plan_rows
 from torc.store.json_columns import loads
 from torc.units import HOUR
 from torc.workflow.executable_content import (
@@ -83,6 +94,8 @@ _MADE_WITH = (
     "WITH RECURSIVE above(id) AS (SELECT :id UNION SELECT t.parent_id FROM token t JOIN above ON t.id = above.id) "
     "SELECT 1 FROM above WHERE id = :proposer"
 )
+#: columns of a workflow that stay as they are for as long as a plan holds
+_HELD = ("version", "run_id")
 _MOST_CHANGES = 6
 _MOST_NAMES = 4
 _REMEMBERED_SECONDS = 30 * 86_400.0
@@ -137,40 +150,48 @@ def _prepared(spec: api.SpecAsWritten, plan: Plan, *, is_edited: bool) -> Prepar
     return PreparedSpecs(plan if is_edited else None, planned_jobs(plan), names)
 
 
-class AppliedPlan(NamedTuple):
-    """What answering the requests of a plan has come to."""
+class PerformedPlan(NamedTuple):
+    """What answering the requests of a plan has come to, as it stood in the tables then."""
 
     results: list[Any]
-    content: ExecutableContent
+    stored: StoredContent | None  # None: nothing of it is shown
+    before: StoredJobs | None  # None: the plan brings in no spec
+    after: StoredJobs
     estimate: float  # node-hours, as jobs took so far
     most: float  # node-hours, if every job runs to its limit
+
+    def content(self, plan: Mapping[str, Any]) -> ExecutableContent:
+        """Return what would run, and what is changed."""
+        content = ExecutableContent((), (), ()) if self.stored is None else content_of(self.stored)
+        changes = [change for result in self.results for change in _changes_in_words(result)]
+        content = content._replace(changes=[*plan["changes"], *changes])
+        if self.before is None:
+            return content
+        before, after = shown_jobs(self.before), shown_jobs(self.after)
+        return content._replace(
+            removed=[job for name, job in before.items() if name not in after],
+            changed=[(job, after[name]) for name, job in before.items() if name in after and after[name] != job],
+        )
 
 
 def _perform(
     tx: Tx, workflow_id: int, plan: Mapping[str, Any], node: Capacity | None, plan_spec: Plan | None
-) -> AppliedPlan:
+) -> PerformedPlan:
     """Answer the requests of a plan, and read what would run afterwards."""
     operations = [api.Operation.model_validate(item) for item in plan["operations"]]
     brings_in = any(item.kind == "ReinitializeWorkflow" and item.fields.get("spec") is not None for item in operations)
-    before = all_jobs(tx, workflow_id) if brings_in else {}
+    before = stored_jobs(tx, workflow_id) if brings_in else None
     unpriced = _priced(tx, workflow_id, node)
     results = [_done(_answer(tx, workflow_id, item, plan_spec)) for item in operations]
     shows = plan["shows"]
-    content = ExecutableContent((), (), ())
+    found = None
     if shows != "nothing":
-        content = content_of(tx, workflow_id, due_only=shows == "due", with_jobs=shows != "ending")
-    changes = [change for result in results for change in _changes_in_words(result)]
-    content = content._replace(changes=[*plan["changes"], *changes])
-    if brings_in:
-        after = all_jobs(tx, workflow_id)
-        content = content._replace(
-            removed=[job for name, job in before.items() if name not in after],
-            changed=[(job, after[name]) for name, job in before.items() if name in after and after[name] != job],
-        )
+        found = stored(tx, workflow_id, due_only=shows == "due", with_jobs=shows != "ending")
+    after = stored_jobs(tx, workflow_id) if brings_in else StoredJobs()
     estimate, most = _priced(tx, workflow_id, node)
     if plan["starts"] is None:  # it begins nothing, but what goes on may take longer
         estimate, most = (max(0.0, new - old) for new, old in zip((estimate, most), unpriced, strict=True))
-    return AppliedPlan(results, content, estimate, most)
+    return PerformedPlan(results, found, before, after, estimate, most)
 
 
 def _answer(tx: Tx, workflow_id: int, item: api.Operation, plan_spec: Plan | None) -> Any:
@@ -313,7 +334,7 @@ def _holding(tx: Tx, workflow: RowMapping, token: str, action: str) -> RowMappin
         )
     _refuse_closed(row, tx.now)
     standing = loads(row["standing"], {})
-    if any(standing[name] != workflow[name] for name in ("version", "run_id")):
+    if any(standing[name] != workflow[name] for name in _HELD):
         raise _stale(tx, workflow, standing)
     return row
 
@@ -343,29 +364,86 @@ def _changes(tx: Tx, workflow: RowMapping, standing: Mapping[str, Any]) -> str:
 # -- propose, read, ask -----------------------------------------------------------------------------------------
 
 
+class ProposedPlan(NamedTuple):
+    """What a proposal comes to, in a workflow that stands as it did."""
+
+    specs: PreparedSpecs
+    plan: dict[str, Any]
+    standing: dict[str, Any]
+    performed: PerformedPlan
+    hours: float
+    digest: str
+    document: ReviewDocument
+
+
+@drafts(api.ProposeIntervention)
+def draft_proposal(
+    request: api.ProposeIntervention, specs: PreparedSpecs | None, transact: TransactionRunner
+) -> ProposedPlan:
+    """Work out what a plan comes to."""
+    specs, plan = specs or PreparedSpecs(), _plan_of(request)
+    seen = transact(lambda tx: _look(tx, request, specs, plan, undoes=True), writes=bool(request.operations))
+    return _proposed(request, specs, plan, seen)
+
+
+class _Seen(NamedTuple):
+    """What was read for a proposal."""
+
+    standing: dict[str, Any]
+    performed: PerformedPlan
+    is_charged: bool
+    left: float | None  # node-hours of the budget
+    by_templates: bool
+    directory: str
+
+
+def _look(
+    tx: Tx, request: api.ProposeIntervention, specs: PreparedSpecs, plan: dict[str, Any], *, undoes: bool
+) -> _Seen:
+    """Read what a proposal needs. `undoes`: raises DryRun with that where anything was written for it."""
+    workflow = workflow_row(tx, request.workflow_id, lock=bool(request.operations))
+    standing, left = _standing(tx, workflow), _left(tx)
+    by_templates = specs.edited is not None or _is_written(tx, request)
+    node = None if request.node is None else _capacity(request.node.model_dump())
+    performed = _perform(tx, workflow["id"], plan, node, specs.edited)
+    is_charged = workflow["charged_to"] is not None
+    seen = _Seen(standing, performed, is_charged, left, by_templates, workflow["directory"])
+    if undoes and request.operations:
+        raise DryRun(seen)
+    return seen
+
+
+def _proposed(
+    request: api.ProposeIntervention, specs: PreparedSpecs, plan: dict[str, Any], seen: _Seen
+) -> ProposedPlan:
+    """Make of it what is shown. In no transaction: it takes seconds for a large workflow."""
+    hours = seen.performed.estimate if request.node_hours is None else request.node_hours
+    if request.starts is None and not seen.is_charged:
+        hours = 0.0  # nothing goes on: what runs later is charged then
+    content = seen.performed.content(plan)
+    digest = digest_of(content, [plan, seen.directory])
+    content = content._replace(estimate=_estimate_in_words(request, seen.performed, hours, seen.left))
+    templates = templates_of(content.jobs, specs.shown_by, specs.names) if seen.by_templates else {}
+    document = document_of(visible(request.summary), content, templates)
+    return ProposedPlan(specs, plan, seen.standing, seen.performed, hours, digest, document)
+
+
 @answers(api.ProposeIntervention)
 def propose(tx: Tx, request: api.ProposeIntervention) -> api.Intervention:
     """Keep a plan."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
-    standing = _standing(tx, workflow)
-    prepared: PreparedSpecs = tx.prepared or PreparedSpecs()
-    plan = _plan_of(request)
-    node = None if request.node is None else _capacity(request.node.model_dump())
-    outcome = _undone(tx, lambda: _perform(tx, workflow["id"], plan, node, prepared.edited))
-    hours = outcome.estimate if request.node_hours is None else request.node_hours
-    if request.starts is None and workflow["charged_to"] is None:
-        hours = 0.0  # nothing goes on: what runs later is charged then
-    left = _left(tx)
-    content = outcome.content._replace(estimate=_estimate_in_words(request, outcome, hours, left))
-    digest = digest_of(outcome.content, [plan, workflow["directory"]])
-    by_templates = prepared.edited is not None or _is_written(tx, request)
-    templates = templates_of(content.jobs, prepared.shown_by, prepared.names) if by_templates else {}
-    document = document_of(visible(request.summary), content, templates)
+    proposed: ProposedPlan = tx.prepared
+    if any(proposed.standing[name] != workflow[name] for name in _HELD):  # changed since: now nobody can
+        with plan_rows.undone(tx.db):
+            seen = _look(tx, request, proposed.specs, proposed.plan, undoes=False)
+        proposed = _proposed(request, proposed.specs, proposed.plan, seen)
     tx.db.execute(_FORGET, {"id": workflow["id"], "before": tx.now - _REMEMBERED_SECONDS})
-    number, token = _keep(tx, request, plan, standing, digest, document.text, hours)
+    document = proposed.document
+    number, token = _keep(tx, request, proposed.plan, proposed.standing, proposed.digest, document.text, proposed.hours)
     shown, is_whole = document.within(request.most_characters, f"`torc plans show {number}`")
     row = _row_of_id(tx, workflow["id"], number)
-    return _intervention(row, token if is_whole else None, document=shown, is_whole=is_whole, results=outcome.results)
+    results = proposed.performed.results
+    return _intervention(row, token if is_whole else None, document=shown, is_whole=is_whole, results=results)
 
 
 def _plan_of(request: api.ProposeIntervention) -> dict[str, Any]:
@@ -394,15 +472,6 @@ def _is_written(tx: Tx, request: api.ProposeIntervention) -> bool:
     found = tx.db.execute(_WRITTEN, {"id": request.workflow_id}).first()
     written = request.spec.text.encode("utf-8", "surrogatepass")
     return found is not None and loads(found[0], {}).get("sha256") == hashlib.sha256(written).hexdigest()
-
-
-def _undone(tx: Tx, work: Callable[[], AppliedPlan]) -> AppliedPlan:
-    """Do something and undo it."""
-    tx.db.execute(text("SAVEPOINT proposed"))
-    done = work()
-    tx.db.execute(text("ROLLBACK TO SAVEPOINT proposed"))
-    tx.db.execute(text("RELEASE SAVEPOINT proposed"))
-    return done
 
 
 def _keep(
@@ -445,7 +514,9 @@ def _left(tx: Tx) -> float | None:
     return max(0.0, found.limit_seconds - found.node_seconds - found.reserved_seconds) / HOUR
 
 
-def _estimate_in_words(request: api.ProposeIntervention, outcome: AppliedPlan, hours: float, left: float | None) -> str:
+def _estimate_in_words(
+    request: api.ProposeIntervention, outcome: PerformedPlan, hours: float, left: float | None
+) -> str:
     if request.node_hours is not None:
         said = f"Asks for {hours:.4g} node-hours of allocations"
     elif request.starts is None and not hours:
@@ -596,7 +667,7 @@ def apply(tx: Tx, request: api.ApplyIntervention) -> api.Intervention:
         outcome = _perform(tx, workflow["id"], _with_files(plan, request), node, prepared.edited)
     except Conflict as error:
         raise Conflict(f"plan_token: {error.message}", hint=f"nothing was done; {_ANEW}") from None
-    if digest_of(outcome.content, [plan, workflow["directory"]]) != row["digest"]:
+    if digest_of(outcome.content(plan), [plan, workflow["directory"]]) != row["digest"]:
         raise _stale(tx, workflow, standing)
     reserved = row["node_hours"] * HOUR
     if plan["starts"] is None and workflow["charged_to"] is not None and reserved:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torc.api.base import Request
 from torc.operations import access, audit
@@ -15,9 +15,12 @@ __all__ = [
     "DryRun",
     "PreparationBounds",
     "TooHeavy",
+    "TransactionRunner",
     "Tx",
     "answer",
     "answers",
+    "draft",
+    "drafts",
     "is_prepared",
     "prepare",
     "prepares",
@@ -91,6 +94,34 @@ def removes(kind: type[Request[Any]]) -> bool:
     """Return whether rows may be left over after a kind of request. Imports what answers it."""
     _handler(kind)
     return kind in _REMOVE
+
+
+class TransactionRunner(Protocol):
+    """Runs something in one transaction; `writes`: it may write, and undo all of it by raising DryRun with the reply."""
+
+    def __call__(self, work: Callable[[Tx], Any], *, writes: bool) -> Any: ...
+
+
+DRAFTS: dict[type[Request[Any]], Callable[[Any, Any, TransactionRunner], Any]] = {}
+
+
+def drafts(kind: type[Q]) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Function decorator: enter what works out an answer in transactions that change nothing, before the one that keeps it.
+
+    It is given what was prepared, and what it returns takes the place of that. Others may change things in between.
+    """
+
+    def enter(draft: Callable[..., R]) -> Callable[..., R]:
+        DRAFTS[kind] = draft
+        return draft
+
+    return enter
+
+
+def draft(request: Request[Any], prepared: Any, transact: TransactionRunner) -> Any:
+    """Work out what can be before the transaction that answers. Raises TorcError, or one of its children."""
+    made = DRAFTS.get(type(request))
+    return prepared if made is None else made(request, prepared, transact)
 
 
 def prepare(request: Request[Any], bounds: PreparationBounds = PreparationBounds()) -> Any:

@@ -1,6 +1,7 @@
 """Reads all that would run of a workflow as it is now: the commands of jobs and everything beside them that is executed.
 
-Names stand in the place of ids, so that what is read before a change is undone is the same as after it was made. What is
+Reading (`stored`) comes apart from making of it what is shown, for that takes longer and needs no transaction. Names stand in the
+place of ids, so that what is read before a change is undone is the same as after it was made. What is
 shown of it, and its digest, are `torc.workflow.executable_content`.
 """
 
@@ -12,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping
 
@@ -22,8 +23,11 @@ from torc.planning.scheduler_types import ROW_KINDS
 from torc.spec.executable_content import EXECUTING_SETTINGS, class_in_words, environment, fields_of, parts_of
 from torc.store import executable, files, spec_rows, user_data
 from torc.store.executable import ExecutableJob
+from torc.store.files import GivenFile
 from torc.store.json_columns import loads
-from torc.store.spec_rows import MentionRecord
+from torc.store.requirements import StoredClass
+from torc.store.spec_rows import ActionRecord, MentionRecord, NamedRecord
+from torc.store.user_data import MentionedData
 from torc.workflow.executable_content import (
     ExecutableContent,
     Parts,
@@ -39,39 +43,79 @@ _WORD = re.compile(r"[^\s'\"`=:;,|&<>(){}\[\]$]+")
 _ENDING = frozenset({"on_workflow_complete", "on_worker_complete"})
 
 
-def content_of(tx: Tx, workflow_id: int, *, due_only: bool = True, with_jobs: bool = True) -> ExecutableContent:
+class StoredJobs(NamedTuple):
+    """What jobs run, as it stands in the tables, and the names of the user data that commands mention by their ids."""
+
+    rows: Sequence[Any] = ()
+    mentions: Mapping[tuple[int, str], Sequence[MentionRecord]] = {}
+    data_names: Mapping[int, str] = {}
+
+
+class StoredContent(NamedTuple):
+    """What would run, as it stands in the tables."""
+
+    workflow: RowMapping
+    jobs: StoredJobs
+    actions: Sequence[ActionRecord]
+    named: Sequence[NamedRecord] = ()
+    files: Sequence[GivenFile] = ()
+    data: Sequence[MentionedData] = ()
+    classes: Mapping[int, StoredClass] = {}
+    with_jobs: bool = True
+
+
+def stored(tx: Tx, workflow_id: int, *, due_only: bool = True, with_jobs: bool = True) -> StoredContent:
     """Read what would run: of the jobs that are due, of all of them, or what the end of a run fires alone."""
     row = workflow_row(tx, workflow_id)
+    actions = spec_rows.actions(tx.db, tx.dialect, workflow_id)
     if not with_jobs:
-        return ExecutableContent((), _actions(tx, workflow_id, ending=True), ())
-    found = executable.jobs(tx.db, tx.dialect, workflow_id, due_only=due_only)
-    jobs = _jobs(tx, workflow_id, found)
-    used = {number for job in found for number in (job.failure_handler_id, job.scheduler_id) if number is not None}
+        return StoredContent(row, StoredJobs(), actions, with_jobs=False)
+    return StoredContent(
+        row,
+        stored_jobs(tx, workflow_id, due_only=due_only),
+        actions,
+        spec_rows.named(tx.db, tx.dialect, workflow_id),
+        files.given(tx.db, tx.dialect, workflow_id),
+        user_data.mentioned(tx.db, tx.dialect, workflow_id),
+        classes_of(tx, workflow_id),
+    )
+
+
+def stored_jobs(tx: Tx, workflow_id: int, *, due_only: bool = False) -> StoredJobs:
+    """Read what jobs run."""
+    mentions = spec_rows.mentions(tx.db, tx.dialect, workflow_id)
+    names = user_data.names(tx.db, tx.dialect, workflow_id) if mentions else {}
+    return StoredJobs(executable.rows_of_jobs(tx.db, tx.dialect, workflow_id, due_only=due_only), mentions, names)
+
+
+def content_of(found: StoredContent) -> ExecutableContent:
+    """Return what would run."""
+    if not found.with_jobs:
+        return ExecutableContent((), _actions(found.actions, ending=True), ())
+    made = executable.jobs(found.jobs.rows)
+    jobs = _jobs(made, found.jobs)
+    used = {number for job in made for number in (job.failure_handler_id, job.scheduler_id) if number is not None}
     shared = [
-        *_actions(tx, workflow_id),
-        *_of_workflow(row),
-        *_named(tx, workflow_id, used),
-        *_scripts(tx, workflow_id, jobs),
-        *_user_data(tx, workflow_id, {job.id for job in found}),
+        *_actions(found.actions),
+        *_of_workflow(found.workflow),
+        *_named(found.named, used),
+        *_scripts(found.files, jobs),
+        *_user_data(found.data, {job.id for job in made}),
     ]
-    classes = classes_of(tx, workflow_id)
-    counts = Counter(job.requirement_id for job in found)
+    counts = Counter(job.requirement_id for job in made)
     asked = [
-        RequestedResources(class_in_words(classes[number].name, classes[number].request), counts[number])
-        for number in sorted(counts, key=lambda number: classes[number].name)
+        RequestedResources(class_in_words(found.classes[number].name, found.classes[number].request), counts[number])
+        for number in sorted(counts, key=lambda number: found.classes[number].name)
     ]
     return ExecutableContent(jobs, shared, asked)
 
 
-def all_jobs(tx: Tx, workflow_id: int) -> dict[str, ShownJob]:
-    """Read every job of a workflow, by name."""
-    found = executable.jobs(tx.db, tx.dialect, workflow_id)
-    return {job.name: job for job in _jobs(tx, workflow_id, found)}
+def shown_jobs(found: StoredJobs) -> dict[str, ShownJob]:
+    """Return what jobs run, by name."""
+    return {job.name: job for job in _jobs(executable.jobs(found.rows), found)}
 
 
-def _jobs(tx: Tx, workflow_id: int, jobs: Sequence[ExecutableJob]) -> list[ShownJob]:
-    mentions = spec_rows.mentions(tx.db, tx.dialect, workflow_id)
-    names = user_data.names(tx.db, tx.dialect, workflow_id) if mentions else {}
+def _jobs(jobs: Sequence[ExecutableJob], found: StoredJobs) -> list[ShownJob]:
     known: dict[Any, Parts] = {}
 
     def env_parts(env: Any) -> Parts:
@@ -83,9 +127,9 @@ def _jobs(tx: Tx, workflow_id: int, jobs: Sequence[ExecutableJob]) -> list[Shown
     made = []
     for job in jobs:
         texts = job.texts
-        if mentions:
+        if found.mentions:
             texts = {
-                field: text and _with_names(text, mentions.get((job.id, field), ()), names)
+                field: text and _with_names(text, found.mentions.get((job.id, field), ()), found.data_names)
                 for field, text in texts.items()
             }
         parts = parts_of(texts, env_parts(job.env))
@@ -100,9 +144,9 @@ def _with_names(command: str, mentions: Iterable[MentionRecord], names: Mapping[
     return command
 
 
-def _actions(tx: Tx, workflow_id: int, *, ending: bool = False) -> list[SharedExecutable]:
+def _actions(actions: Sequence[ActionRecord], *, ending: bool = False) -> list[SharedExecutable]:
     made = []
-    for action in spec_rows.actions(tx.db, tx.dialect, workflow_id):
+    for action in actions:
         trigger = action.trigger_type
         if ending and trigger not in _ENDING:
             continue
@@ -124,19 +168,19 @@ def _of_workflow(row: RowMapping) -> list[SharedExecutable]:
     return made
 
 
-def _named(tx: Tx, workflow_id: int, used: set[int]) -> list[SharedExecutable]:
+def _named(rows: Sequence[NamedRecord], used: set[int]) -> list[SharedExecutable]:
     """Return the failure handlers that jobs have, and the schedulers, which actions name too."""
     nouns = {"failure_handler": "failure handler", **{kind: each.noun for kind, each in ROW_KINDS.items()}}
     return [
         SharedExecutable(f"{nouns[item.kind]} {visible(item.name)}", tuple(fields_of(item.fields)))
-        for item in sorted(spec_rows.named(tx.db, tx.dialect, workflow_id), key=attrgetter("kind", "name"))
+        for item in sorted(rows, key=attrgetter("kind", "name"))
         if item.kind in ROW_KINDS or (item.kind in nouns and item.id in used)
     ]
 
 
-def _scripts(tx: Tx, workflow_id: int, jobs: Sequence[ShownJob]) -> list[SharedExecutable]:
+def _scripts(rows: Sequence[GivenFile], jobs: Sequence[ShownJob]) -> list[SharedExecutable]:
     """Return the files that commands name and no job writes, with what is stored of their content."""
-    known = {file.path: file for file in files.given(tx.db, tx.dialect, workflow_id)}
+    known = {file.path: file for file in rows}
     if not known:
         return []
     named = {word for job in jobs for _, part in job.parts for word in _WORD.findall(part) if word in known}
@@ -150,10 +194,9 @@ def _scripts(tx: Tx, workflow_id: int, jobs: Sequence[ShownJob]) -> list[SharedE
     return [SharedExecutable("files that commands name", tuple(parts))]
 
 
-def _user_data(tx: Tx, workflow_id: int, jobs: set[int]) -> list[SharedExecutable]:
+def _user_data(rows: Sequence[MentionedData], jobs: set[int]) -> list[SharedExecutable]:
     """Return the user data that commands of these jobs name and no job writes: a command can execute it."""
-    mentioned = user_data.mentioned(tx.db, tx.dialect, workflow_id)
-    found = {item.name: item.data for item in mentioned if item.job_id in jobs}
+    found = {item.name: item.data for item in rows if item.job_id in jobs}
     if not found:
         return []
     parts = []
