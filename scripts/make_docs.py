@@ -1,7 +1,7 @@
-"""Write what of the documentation is generated: the command line, the fields of the spec, the diagram of job states, the schema,
+"""Generate parts of the documentation: the command line, the fields of the spec, the diagram of job states, the schema and
 the examples of the REST interface.
 
-`python scripts/make_docs.py` writes; with `--check` it tells what is out of date and exits 1.
+`python scripts/make_docs.py` writes them. With `--check`, it lists what is out of date and exits with 1.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def cli_page() -> str:
     lines = [
         "# The command line",
         "",
-        "A workflow may be named by id, by name (the newest of that name), or left out where the directory has just one",
+        "A workflow is named by its id or its name (the newest with that name). It may be left out if the directory has only one",
         "active workflow. Exit codes: 0 done, 1 the work failed, 2 usage or invalid input, 3 not found, 4 conflict or",
         "forbidden, 5 unavailable, 130 interrupted.",
         "",

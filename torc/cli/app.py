@@ -27,12 +27,12 @@ _MOST_NAME = 34
 
 GLOBAL_HELP = [
     ("--db PATH_OR_URL", "The database: a SQLite file, or postgresql+psycopg://... [env TORC_DB]"),
-    ("--url URL", "The server to talk to. [env TORC_API_URL]"),
-    ("-f, --format table|json", "Tables for people, JSON for programs. [env TORC_FORMAT]"),
-    ("--log-level LEVEL", "What to tell on standard error: error, warning, info or debug. [env TORC_LOG_LEVEL]"),
-    ("--no-color", "Plain text. [env NO_COLOR]"),
+    ("--url URL", "The server to use. [env TORC_API_URL]"),
+    ("-f, --format table|json", "Output format: tables or JSON. [env TORC_FORMAT]"),
+    ("--log-level LEVEL", "Least severe messages to show: error, warning, info or debug. [env TORC_LOG_LEVEL]"),
+    ("--no-color", "Do not use colors. [env NO_COLOR]"),
     ("--version", "Show the version."),
-    ("--help", "Explain a command, with an example."),
+    ("--help", "Show the help of a command, with an example."),
 ]
 
 
@@ -59,7 +59,7 @@ class CommandGroup(TyperGroup):
                 _usage(f"{ctx.command_path} COMMAND [OPTIONS]"),
                 _paragraphs(self.help or ""),
                 *_sections({"Commands": rows}),
-                _footer(f"`{ctx.command_path} COMMAND --help` explains a command with an example."),
+                _footer(f"`{ctx.command_path} COMMAND --help` shows the help of a command, with an example."),
             )
         )
 
@@ -118,7 +118,9 @@ class Lazy(CommandGroup):
             _page(
                 _usage("torc COMMAND [OPTIONS]"),
                 _paragraphs(self.help or ""),
-                _paragraphs("Begin with `torc run SPEC`. `torc COMMAND --help` explains a command with an example."),
+                _paragraphs(
+                    "Begin with `torc run SPEC`. `torc COMMAND --help` shows the help of a command, with an example."
+                ),
                 *_sections(sections, {"Options, before or after the command": GLOBAL_HELP}),
             )
         )

@@ -11,14 +11,20 @@ from torc.api.base import Torc
 from torc.cli.options.amounts import seconds
 
 Automatic = Annotated[
-    bool, typer.Option("--auto-schedule", help="On a cluster, add allocations for jobs that no open one can take.")
+    bool,
+    typer.Option("--auto-schedule", help="On a cluster, add allocations for jobs that no open allocation can take."),
 ]
 Threshold = Annotated[
-    int, typer.Option("--auto-schedule-threshold", min=1, help="When so many jobs are stranded, at once.")
+    int,
+    typer.Option("--auto-schedule-threshold", min=1, help="Add allocations at once if this many jobs are stranded."),
 ]
-Cooldown = Annotated[str, typer.Option("--auto-schedule-cooldown", help="At most once in this time.")]
+Cooldown = Annotated[str, typer.Option("--auto-schedule-cooldown", help="Shortest time between two such additions.")]
 StrandedTimeout = Annotated[
-    str, typer.Option("--auto-schedule-stranded-timeout", help="Fewer jobs, when they are stranded for so long.")
+    str,
+    typer.Option(
+        "--auto-schedule-stranded-timeout",
+        help="Add allocations for fewer jobs after they have been stranded for this long.",
+    ),
 ]
 
 

@@ -13,7 +13,7 @@ from torc.errors import Invalid
 
 Workflow = Annotated[str, typer.Argument(metavar="WORKFLOW", help="Id or name of the workflow.")]
 Name = Annotated[str, typer.Option("--name", help="Unique within the workflow.")]
-OnlyName = Annotated[str | None, typer.Option("--name", help="Only these; * and ? stand for anything.")]
+OnlyName = Annotated[str | None, typer.Option("--name", help="Only names that match this pattern, with * and ?.")]
 Limit = Annotated[int, typer.Option("--limit", min=1)]
 Fields = Annotated[str, typer.Option("--fields", help="A JSON object with the fields of the spec.")]
 #: of what is shown by the fields that a spec gives it

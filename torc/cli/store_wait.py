@@ -20,8 +20,8 @@ ServerWait = Annotated[
     typer.Option(
         "--server-wait",
         metavar="TIME",
-        help="How long to wait at the start for a server or database that does not answer, such as 30m; 0s: not at all. Default: "
-        "10m for what Torc starts, 0s for what is started by hand.",
+        help="How long to wait at startup for a server or database that does not answer, such as 30m; 0s: do not "
+        "wait. Default: 10m for runners that Torc starts, 0s for those started by hand.",
     ),
 ]
 #: a server that is restarted by hand is back within minutes

@@ -15,7 +15,7 @@ from torc.cli.named_objects import Limit, Workflow, checked, done
 from torc.errors import NotFound
 from torc.units import whole_number
 
-access_groups = App("Groups of users that share workflows.")
+access_groups = App("Manage groups of users that share workflows.")
 
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="Name or id.")]
 _GROUPS = [
@@ -27,7 +27,7 @@ _SHARES = [("workflow", rendering.attribute("workflow_id")), *rendering.columns(
 
 @access_groups.command("create")
 def create(name: str, description: Annotated[str | None, typer.Option("--description")] = None) -> None:
-    """Make an access group; you own it, and are its first member.
+    """Create an access group. You are its owner and first member.
 
     Example: torc access-groups create climate
     """
@@ -37,7 +37,7 @@ def create(name: str, description: Annotated[str | None, typer.Option("--descrip
 
 @access_groups.command("list")
 def list_(limit: Limit = 1000) -> None:
-    """List your access groups, or all of them as an administrator.
+    """List your access groups, or as an administrator, all of them.
 
     Example: torc access-groups list
     """
@@ -60,7 +60,7 @@ def get(group: Group) -> None:
 
 @access_groups.command("delete")
 def delete(group: Group) -> None:
-    """Delete an access group; what it shared is shared no more.
+    """Delete an access group. Its workflows are no longer shared with it.
 
     Example: torc access-groups delete climate
     """
@@ -82,7 +82,7 @@ def add_user(group: Group, users: Annotated[list[str], typer.Argument(metavar="U
 
 @access_groups.command("remove-user")
 def remove_user(group: Group, user: str) -> None:
-    """Take a user out of a group of yours, or yourself out of any.
+    """Remove a user from a group of yours, or yourself from any group.
 
     Example: torc access-groups remove-user climate bob
     """
@@ -104,7 +104,7 @@ def add_workflow(
     permission: Annotated[
         str,
         typer.Option(
-            "--permission", help="read, run or write. Who may write can change commands that others then run."
+            "--permission", help="read, run or write. With write, members can change the commands that others run."
         ),
     ] = "read",
 ) -> None:
@@ -120,7 +120,7 @@ def add_workflow(
 
 @access_groups.command("remove-workflow")
 def remove_workflow(group: Group, workflow: Workflow) -> None:
-    """Share a workflow with a group no more.
+    """Stop sharing a workflow with a group.
 
     Example: torc access-groups remove-workflow climate 12
     """
@@ -132,7 +132,7 @@ def remove_workflow(group: Group, workflow: Workflow) -> None:
 
 @access_groups.command("list-workflow-groups")
 def list_workflow_groups(workflow: Workflow) -> None:
-    """List the groups that a workflow is shared with.
+    """List the groups with which a workflow is shared.
 
     Example: torc access-groups list-workflow-groups 12
     """

@@ -24,16 +24,18 @@ _COLUMNS = [
 
 
 def audit(
-    workflow: Annotated[int | None, typer.Option("--workflow", help="Only about this workflow (id).")] = None,
+    workflow: Annotated[int | None, typer.Option("--workflow", help="Only entries about this workflow (id).")] = None,
     actor: Annotated[
-        str | None, typer.Option("--actor", help="Only by these, such as user:alice; * and ? match.")
+        str | None,
+        typer.Option("--actor", help="Only actors that match this pattern, such as user:alice, with * and ?."),
     ] = None,
     action: Annotated[
-        str | None, typer.Option("--action", help="Only such, as in DeleteWorkflow; * and ? match.")
+        str | None,
+        typer.Option("--action", help="Only actions that match this pattern, such as DeleteWorkflow, with * and ?."),
     ] = None,
     limit: Limit = 100,
 ) -> None:
-    """Show who did what from where through a server, newest first. For administrators.
+    """Show who did what through a server, and from where, newest first. Administrators only.
 
     Example: torc audit --action 'Delete*'
     """

@@ -81,9 +81,9 @@ complete -c torc -f -a "(__torc_complete)"
 
 def completion(
     shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish.")],
-    install: Annotated[bool, typer.Option("--install", help="Write it to where the shell looks for it.")] = False,
+    install: Annotated[bool, typer.Option("--install", help="Write the script where the shell looks for it.")] = False,
 ) -> None:
-    """Print the script that lets a shell complete commands, options, workflows and files.
+    """Print a script with which your shell completes commands, options, workflows and files.
 
     Example: torc completion bash --install
     """

@@ -29,7 +29,7 @@ _COLUMNS = [
 
 @compute_nodes.command("list")
 def list_compute_nodes(
-    workflow: Which = None, active: Annotated[bool, typer.Option("--active", help="Only active ones.")] = False
+    workflow: Which = None, active: Annotated[bool, typer.Option("--active", help="Only active runners.")] = False
 ) -> None:
     """List the runners of a workflow, newest first.
 

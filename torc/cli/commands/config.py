@@ -23,14 +23,15 @@ config = App("Show, change and check the configuration.")
 Key = Annotated[
     str, typer.Argument(metavar="KEY", help="A setting, such as run.num_cpus; `torc config show` lists all.")
 ]
-Here = Annotated[bool, typer.Option("--here", help="In .torc/config.toml of this directory, not for all you do.")]
+Here = Annotated[bool, typer.Option("--here", help="Use .torc/config.toml of this directory instead of your own file.")]
 
 
 @config.command()
 def show() -> None:
-    """Show every setting, its value without passwords, and where that comes from.
+    """Show every setting, its value without passwords, and where it is set.
 
-    Later places win: defaults, /etc/torc/config.toml, ~/.config/torc/config.toml, .torc/config.toml, TORC_* variables, options.
+    Later places take precedence: defaults, /etc/torc/config.toml, ~/.config/torc/config.toml, .torc/config.toml,
+    TORC_* variables, options.
 
     Example: torc config show
     """
@@ -55,7 +56,7 @@ def show() -> None:
 
 @config.command()
 def get(key: Key) -> None:
-    """Print the value of one setting as it is, with the password that it may hold.
+    """Print the value of one setting unchanged, including any password in it.
 
     Example: torc config get run.output_dir
     """
@@ -70,11 +71,11 @@ def get(key: Key) -> None:
 def set_(
     key: Key,
     value: Annotated[
-        str, typer.Argument(metavar="VALUE", help="Its value; folders of `trusted` are parted by colons.")
+        str, typer.Argument(metavar="VALUE", help="Its value; separate the folders of `trusted` with colons.")
     ],
     here: Here = False,
 ) -> None:
-    """Set a setting, for all you do or for this directory. Comments and order of the file are kept.
+    """Change a setting, for everything you do or for this directory. Comments and order of the file are kept.
 
     Example: torc config set run.num_cpus 4 --here
     """
@@ -95,7 +96,7 @@ def set_(
 
 @config.command()
 def unset(key: Key, here: Here = False) -> None:
-    """Take a setting out of your file, or out of that of this directory.
+    """Remove a setting from your file, or from that of this directory.
 
     Example: torc config unset run.num_cpus
     """
@@ -110,7 +111,7 @@ def unset(key: Key, here: Here = False) -> None:
 
 @config.command()
 def validate() -> None:
-    """Check all files and variables. Exit code 2 when something is wrong.
+    """Check all files and variables. Exit code 2 if something is wrong.
 
     Example: torc config validate
     """

@@ -20,7 +20,7 @@ _SURE = 0.9
 
 
 def explain(job_id: Annotated[int, typer.Argument(help="Id of the job.")]) -> None:
-    """Say why a job failed, with the evidence; or, of one that does not run, what it waits for.
+    """Show why a job failed, with the evidence, or what a job that does not run is waiting for.
 
     Example: torc jobs explain 12
     """
@@ -69,9 +69,9 @@ def _with_logs(opened: Torc, found: api.Explanation) -> api.Explanation:
 
 def diagnose(
     workflow: Which = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many groups.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many groups.")] = 20,
 ) -> None:
-    """Group the failed jobs of a workflow by what is wrong with them, largest group first.
+    """Group the failed jobs of a workflow by cause, largest group first.
 
     Example: torc workflows diagnose 12
     """

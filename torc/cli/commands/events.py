@@ -16,7 +16,7 @@ from torc.cli.named_objects import Limit
 from torc.cli.session import SESSION
 from torc.cli.terminal import must_be_heard, print_json
 
-events = App("What happened, and who did it.")
+events = App("Show what happened, and who did it.")
 _WAIT_SECONDS = 10.0
 _COLUMNS = [
     ("id", rendering.attribute("id")),
@@ -63,7 +63,7 @@ def get_event(event_id: int) -> None:
 
 @events.command()
 def monitor(workflow: Which = None) -> None:
-    """Print events as they come, until the workflow ends or Ctrl-C.
+    """Print events as they occur, until the workflow ends or you press Ctrl-C.
 
     Example: torc events monitor 3
     """

@@ -21,7 +21,7 @@ from torc.errors import Conflict, Invalid
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="The file to write; - is standard output. Default: NAME-ID.torc.gz."),
+    typer.Option("--output", "-o", help="The file to write, or - for standard output; default: NAME-ID.torc.gz."),
 ]
 
 
@@ -29,11 +29,14 @@ def export(
     workflow: Which = None,
     output: Output = None,
     spec_only: Annotated[
-        bool, typer.Option("--spec-only", help="A spec that makes such a workflow, with nothing of what has run.")
+        bool,
+        typer.Option(
+            "--spec-only", help="Write only a spec that creates the same workflow, without anything that has run."
+        ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file when it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a workflow with everything that is stored about it to one file, for `torc workflows import` elsewhere.
+    """Write a workflow, with everything that is stored about it, to one file for `torc workflows import`.
 
     Example: torc workflows export 12 -o study.torc.gz
     """
@@ -76,16 +79,17 @@ def _export_spec(opened: Torc, number: int, path: Path, to_stdout: bool) -> int:
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="As `torc workflows export` wrote it; - is standard input.")],
-    name: Annotated[str | None, typer.Option("--name", help="Another name for the workflow.")] = None,
+    file: Annotated[Path, typer.Argument(help="A file from `torc workflows export`, or - for standard input.")],
+    name: Annotated[str | None, typer.Option("--name", help="A different name for the workflow.")] = None,
     directory: Annotated[
-        Path | None, typer.Option("--directory", "-C", help="Where its jobs run here, and paths are relative to.")
+        Path | None,
+        typer.Option("--directory", "-C", help="The directory in which its jobs run, and to which paths are relative."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file, and store nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file, but store nothing.")] = False,
 ) -> None:
-    """Store a workflow that was exported: its jobs, results, events and all, or nothing.
+    """Store an exported workflow with its jobs, results and events: all of it, or nothing.
 
-    Read what its jobs run before you run it, as with a script that somebody gives you.
+    Before you run it, read what its jobs run, as for any script from somebody else.
 
     Example: torc workflows import study.torc.gz --directory .
     """

@@ -27,7 +27,7 @@ def list_files(workflow: Which = None, name: OnlyName = None, limit: Limit = 100
 
 @files.command("list-required-existing")
 def list_required_existing(workflow: Which = None, limit: Limit = 1000) -> None:
-    """List files that must be there before the workflow starts: read by jobs, and written by none.
+    """List the files that must exist before the workflow starts: those that jobs read and no job writes.
 
     Example: torc files list-required-existing 3
     """
@@ -68,7 +68,7 @@ def update_file(file_id: int, path: Annotated[str, typer.Option("--path")]) -> N
 
 @files.command("delete")
 def delete_file(file_id: int) -> None:
-    """Delete a file that no job reads or writes; the file on disk stays.
+    """Delete a file that no job reads or writes. The file on disk is kept.
 
     Example: torc files delete 5
     """

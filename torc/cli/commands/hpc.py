@@ -26,23 +26,23 @@ from torc.schedulers.slurm.profile_files import write_profile
 from torc.units import human_duration
 from torc.workflow.resources import ResourceRequest
 
-hpc = App("What clusters offer, which of their partitions fit, and a cluster of your own to try things.")
+hpc = App("Show what clusters offer and which partitions fit, and start a private cluster for experiments.")
 hpc.add_typer(sandbox, name="sandbox")
 Name = Annotated[
     str | None,
-    typer.Argument(metavar="PROFILE", help="A profile, a TOML file with one, or `live`; else the cluster here."),
+    typer.Argument(metavar="PROFILE", help="A profile, a TOML file with one, or `live`; default: this cluster."),
 ]
 Profile = Annotated[
     str | None,
     typer.Option(
-        "--profile", help="A profile, a TOML file with one, or `live`; else the cluster here.", show_default=False
+        "--profile", help="A profile, a TOML file with one, or `live`; default: this cluster.", show_default=False
     ),
 ]
 
 
 @hpc.command("list")
 def list_() -> None:
-    """List the profiles of clusters: built in, of this machine, and your own.
+    """List the profiles of clusters: built-in ones, those of this machine, and your own.
 
     Example: torc hpc list
     """
@@ -66,7 +66,7 @@ def list_() -> None:
 
 @hpc.command()
 def show(name: Name = None) -> None:
-    """Show a cluster with its partitions.
+    """Show a cluster and its partitions.
 
     Example: torc hpc show kestrel
     """
@@ -93,7 +93,7 @@ def show(name: Name = None) -> None:
 
 @hpc.command()
 def detect() -> None:
-    """Tell which cluster this machine belongs to. Exit code 3 where it is none that is known.
+    """Show which cluster this machine belongs to. Exit code 3 if it is not a known cluster.
 
     Example: torc hpc detect
     """
@@ -127,7 +127,7 @@ def detect() -> None:
 
 @hpc.command()
 def partitions(name: Name = None) -> None:
-    """List the partitions of a cluster: what their nodes have, for how long, and for whom.
+    """List the partitions of a cluster: their nodes, limits and permitted users.
 
     Example: torc hpc partitions kestrel
     """
@@ -146,18 +146,18 @@ def match(  # noqa: PLR0913, PLR0917 - options of a command
     memory: Annotated[str, typer.Option("--memory", help="Memory of a job.")] = "1g",
     gpus: Annotated[int, typer.Option("--gpus", min=0, help="GPUs of a job.")] = 0,
     nodes: Annotated[int, typer.Option("--nodes", min=1, help="Nodes of a job.")] = 1,
-    walltime: Annotated[str, typer.Option("--walltime", help="How long it runs: 4h, PT4H, 04:00:00.")] = "1h",
+    walltime: Annotated[str, typer.Option("--walltime", help="Runtime of a job: 4h, PT4H, 04:00:00.")] = "1h",
     partition: Annotated[
-        list[str] | None, typer.Option("--partition", metavar="NAME", help="Only these; repeat.")
+        list[str] | None, typer.Option("--partition", metavar="NAME", help="Only this partition; repeatable.")
     ] = None,
-    account: Annotated[str | None, typer.Option("--account", help="That is to pay.", show_default=False)] = None,
+    account: Annotated[str | None, typer.Option("--account", help="Account to charge.", show_default=False)] = None,
     qos: Annotated[str | None, typer.Option("--qos", help="Quality of service.", show_default=False)] = None,
     constraint: Annotated[
-        str | None, typer.Option("--constraint", help="A feature of nodes.", show_default=False)
+        str | None, typer.Option("--constraint", help="Node feature to require.", show_default=False)
     ] = None,
     gpu_type: GpuType = None,
 ) -> None:
-    """Tell which partitions can run a job, and why the others cannot. Exit code 4 where none can.
+    """Show which partitions can run a job, and why the others cannot. Exit code 4 if none can.
 
     Example: torc hpc match --profile kestrel --cpus 64 --memory 300g --walltime 3d
     """
@@ -205,15 +205,15 @@ def match(  # noqa: PLR0913, PLR0917 - options of a command
 def generate(
     name: Annotated[
         str | None,
-        typer.Option("--name", help="Of the profile; else what Slurm calls the cluster.", show_default=False),
+        typer.Option("--name", help="Name of the profile; default: Slurm's name of the cluster.", show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file to write; else it is printed.", show_default=False)
+        Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.", show_default=False)
     ] = None,
-    save: Annotated[bool, typer.Option("--save", help="Put it where `torc hpc list` finds it.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    save: Annotated[bool, typer.Option("--save", help="Save the profile where `torc hpc list` finds it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a profile of the cluster here, to edit, or to plan for it from elsewhere.
+    """Write a profile of this cluster, to edit it or to plan for the cluster from elsewhere.
 
     Example: torc hpc generate -o mycluster.toml
     """

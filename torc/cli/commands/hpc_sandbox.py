@@ -17,12 +17,12 @@ from torc.cli.session import SESSION
 from torc.errors import Invalid
 from torc.schedulers.slurm.sandbox import cluster
 
-sandbox = App("A real Slurm cluster of virtual nodes on this machine (Debian, Ubuntu), to try workflows.")
+sandbox = App("Run a real Slurm cluster of virtual nodes on this machine (Debian, Ubuntu), to try workflows.")
 Folder = Annotated[
     Path | None,
     typer.Option(
         "--folder",
-        help="Where all of it is kept; else where the shell's SLURM_CONF is, or ~/.local/share/torc/schedulers/slurm-sandbox.",
+        help="Folder of the sandbox; default: that of the shell's SLURM_CONF, or ~/.local/share/torc/schedulers/slurm-sandbox.",
         show_default=False,
     ),
 ]
@@ -31,31 +31,41 @@ Folder = Annotated[
 @sandbox.command()
 def start(  # noqa: PLR0913, PLR0917 - options of a command
     folder: Folder = None,
-    nodes: Annotated[int | None, typer.Option("--nodes", help="Virtual nodes; 3.")] = None,
-    cpus: Annotated[int | None, typer.Option("--cpus", help="CPUs of each, as Slurm is told; 4.")] = None,
-    memory: Annotated[str | None, typer.Option("--memory", help="Memory of each, as Slurm is told; 4000m.")] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", help="GPUs of each, pretended; 2.")] = None,
-    gpu_type: Annotated[str | None, typer.Option("--gpu-type", help="Their type, such as a100.")] = None,
+    nodes: Annotated[int | None, typer.Option("--nodes", help="Number of virtual nodes; default: 3.")] = None,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", help="CPUs per node in Slurm's configuration; default: 4.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", help="Memory per node in Slurm's configuration; default: 4000m.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="Simulated GPUs per node; default: 2.")] = None,
+    gpu_type: Annotated[str | None, typer.Option("--gpu-type", help="Type of the GPUs, such as a100.")] = None,
     node_prefix: Annotated[
         str | None,
-        typer.Option("--node-prefix", help="Nodes are named by it and a number; n. A second sandbox needs another."),
+        typer.Option(
+            "--node-prefix",
+            help="Prefix of the nodes' names, before a number; default: n. A second sandbox needs a different one.",
+        ),
     ] = None,
-    port_base: Annotated[
-        int | None, typer.Option("--port-base", help="The first of its ports; any that are free.")
-    ] = None,
+    port_base: Annotated[int | None, typer.Option("--port-base", help="First port; default: any free ports.")] = None,
     cgroup: Annotated[
         str | None,
-        typer.Option("--cgroup", metavar="auto|on|off", help="Limit memory by cgroups, as clusters do; auto."),
+        typer.Option(
+            "--cgroup",
+            metavar="auto|on|off",
+            help="Whether to limit memory with cgroups, as clusters do; default: auto.",
+        ),
     ] = None,
     accounting: Annotated[
         bool | None,
-        typer.Option("--accounting/--no-accounting", help="With a database, for sacct; or lighter, without."),
+        typer.Option("--accounting/--no-accounting", help="With or without an accounting database (for sacct)."),
     ] = None,
-    no_install: Annotated[bool, typer.Option("--no-install", help="Do not install packages that are missing.")] = False,
+    no_install: Annotated[bool, typer.Option("--no-install", help="Do not install missing packages.")] = False,
 ) -> None:
-    """Start a sandbox; installs Slurm by apt-get where it is missing. Everything is in its folder: nothing in /etc or /var.
+    """Start a sandbox; installs Slurm with apt-get if it is missing.
 
-    One that is there keeps what it was made with, but for the options that are given.
+    All its files are in its folder, none in /etc or /var. An existing sandbox keeps its settings, except for the
+    options that are given.
 
     Example: torc hpc sandbox start && eval "$(torc hpc sandbox env)" && sinfo
     """
@@ -89,7 +99,7 @@ def start(  # noqa: PLR0913, PLR0917 - options of a command
 @sandbox.command()
 def stop(
     folder: Folder = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Also delete all that it has on disk.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Also delete all its files.")] = False,
 ) -> None:
     """Cancel all jobs of the sandbox and stop it.
 
@@ -105,7 +115,7 @@ def stop(
 
 @sandbox.command()
 def status(folder: Folder = None) -> None:
-    """Show the daemons and nodes of the sandbox. Exit code 1 where not all of it runs.
+    """Show the daemons and nodes of the sandbox. Exit code 1 if some of them do not run.
 
     Example: torc hpc sandbox status
     """
@@ -130,7 +140,7 @@ def status(folder: Folder = None) -> None:
 
 @sandbox.command()
 def env(folder: Folder = None) -> None:
-    """Print what makes a shell mean the sandbox when it calls Slurm's commands.
+    """Print the variables that make Slurm's commands in a shell use the sandbox.
 
     Example: eval "$(torc hpc sandbox env)"
     """
@@ -145,10 +155,10 @@ def env(folder: Folder = None) -> None:
 @sandbox.command()
 def node(
     name: Annotated[str, typer.Argument(metavar="NODE", help="A node, such as n2.")],
-    what: Annotated[str, typer.Argument(metavar="start|stop|kill", help="What to do to its daemon.")],
+    what: Annotated[str, typer.Argument(metavar="start|stop|kill", help="What to do with its daemon.")],
     folder: Folder = None,
 ) -> None:
-    """Break a node of the sandbox, or bring it back, to see what becomes of a workflow.
+    """Crash a node of the sandbox, or bring it back, to see how a workflow handles that.
 
     Example: torc hpc sandbox node n2 kill
     """

@@ -31,20 +31,22 @@ def logs(  # noqa: PLR0913, PLR0917 - options of a command
     stderr: Annotated[bool, typer.Option("--stderr", "-e", help="Only standard error.")] = False,
     stdout: Annotated[bool, typer.Option("--stdout", help="Only standard output.")] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as the job writes, to its end, over all its attempts.")
+        bool, typer.Option("--follow", "-f", help="Follow the output until the last attempt of the job ends.")
     ] = False,
-    attempt: Annotated[int | None, typer.Option("--attempt", "-a", min=1, help="Default: the last one.")] = None,
-    tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Only so many of the last lines.")] = None,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", "-a", min=1, help="The attempt; default: the last one.")
+    ] = None,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines, this many.")] = None,
     output_dir: Annotated[
         Path | None,
-        typer.Option("--output-dir", "-o", help="Where the logs are; default: where its runner wrote them."),
+        typer.Option("--output-dir", "-o", help="Folder with the logs; default: where the job's runner wrote them."),
     ] = None,
     raw: Annotated[
         bool,
         typer.Option("--raw", help="Print the bytes unchanged even on a terminal, including escape sequences."),
     ] = False,
 ) -> None:
-    """Print what a job wrote. On a terminal, colors and other escape sequences are removed.
+    """Print the output of a job. On a terminal, colors and other escape sequences are removed.
 
     Example: torc jobs logs 12 --stderr --tail 50
     """

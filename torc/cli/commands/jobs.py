@@ -37,7 +37,9 @@ app.command("logs")(logs)
 def list_(
     workflow: Which = None,
     state: Annotated[State | None, typer.Option("--status", "--state", "-s", help="Only jobs in this state.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Only these; * and ? stand for anything.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Only names that match this pattern, with * and ?.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1)] = 1000,
 ) -> None:
     """List the jobs of a workflow.
@@ -57,7 +59,7 @@ def list_(
 
 @app.command()
 def get(job_id: int) -> None:
-    """Show a job with what it waits for, reads and writes.
+    """Show a job with its dependencies and its input and output files.
 
     Example: torc jobs get 12
     """
@@ -89,10 +91,14 @@ def create(  # noqa: PLR0913, PLR0917
     workflow: Annotated[str, typer.Argument(help="Id or name of the workflow.")],
     name: Annotated[str, typer.Option("--name")],
     command: Annotated[str, typer.Option("--command", "-c")],
-    depends_on: Annotated[list[str] | None, typer.Option("--depends-on", help="Name of a job; repeatable.")] = None,
+    depends_on: Annotated[
+        list[str] | None, typer.Option("--depends-on", help="Name of a job to wait for; repeatable.")
+    ] = None,
     input_file: Annotated[list[str] | None, typer.Option("--input-file", help="Name of a file; repeatable.")] = None,
     output_file: Annotated[list[str] | None, typer.Option("--output-file", help="Name of a file; repeatable.")] = None,
-    requirement: Annotated[str | None, typer.Option("--resource-requirements", help="Name of a class.")] = None,
+    requirement: Annotated[
+        str | None, typer.Option("--resource-requirements", help="Name of a requirement class.")
+    ] = None,
     priority: Annotated[int, typer.Option("--priority", min=0)] = 0,
     env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; repeatable.")] = None,
 ) -> None:
@@ -122,11 +128,15 @@ def update(
     job_id: int,
     command: Annotated[str | None, typer.Option("--command", "-c")] = None,
     priority: Annotated[int | None, typer.Option("--priority", min=0)] = None,
-    requirement: Annotated[str | None, typer.Option("--resource-requirements", help="Name of a class.")] = None,
+    requirement: Annotated[
+        str | None, typer.Option("--resource-requirements", help="Name of a requirement class.")
+    ] = None,
     failure_handler: Annotated[str | None, typer.Option("--failure-handler")] = None,
-    env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; replaces the job's environment.")] = None,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", help="NAME=VALUE; replaces the job's whole environment; repeatable.")
+    ] = None,
 ) -> None:
-    """Change a job that is not running. `torc workflows reinitialize` finds what has to run again.
+    """Change a job that is not running. `torc workflows reinitialize` finds the jobs that must run again.
 
     Example: torc jobs update 12 --command 'python3 train.py --fast'
     """
@@ -153,7 +163,7 @@ def _act(action: api.JobAction, ids: list[int], dry_run: bool) -> None:
 
 @app.command()
 def cancel(job_ids: Ids, dry_run: DryRun = False) -> None:
-    """Cancel jobs, and so those behind them.
+    """Cancel jobs, and with them the jobs that depend on them.
 
     Example: torc jobs cancel 12 13
     """
@@ -180,7 +190,7 @@ def run_again(job_ids: Ids, dry_run: DryRun = False) -> None:
 
 @app.command()
 def disable(job_ids: Ids, dry_run: DryRun = False) -> None:
-    """Take jobs out; those behind them go on as if they had completed.
+    """Disable jobs. Jobs that depend on them run as if they had completed.
 
     Example: torc jobs disable 12
     """
@@ -189,7 +199,7 @@ def disable(job_ids: Ids, dry_run: DryRun = False) -> None:
 
 @app.command()
 def enable(job_ids: Ids, dry_run: DryRun = False) -> None:
-    """Bring disabled jobs back.
+    """Enable disabled jobs again.
 
     Example: torc jobs enable 12
     """

@@ -25,7 +25,7 @@ from torc.errors import Forbidden, Invalid, TorcError, Unauthorized
 from torc.urls import LOOPBACK
 
 Url = Annotated[
-    str | None, typer.Argument(metavar="[URL]", help="The server; default: the one that commands here ask.")
+    str | None, typer.Argument(metavar="[URL]", help="The server; default: the one that commands here use.")
 ]
 _ME = [
     *rendering.columns("user", "user_id"),
@@ -40,22 +40,24 @@ _ME = [
 
 def login(  # noqa: PLR0913, PLR0917 - options of a command
     url: Url = None,
-    user: Annotated[str | None, typer.Option("--user", "-u", help="Default: your name on this machine.")] = None,
-    scope: Annotated[str, typer.Option("--scope", help="What the token may do: read, run, write or admin.")] = "write",
-    expires: Annotated[str, typer.Option("--expires", help="Sign out after so long.")] = "90d",
+    user: Annotated[
+        str | None, typer.Option("--user", "-u", help="Name of the account; default: your name on this machine.")
+    ] = None,
+    scope: Annotated[str, typer.Option("--scope", help="Rights of the token: read, run, write or admin.")] = "write",
+    expires: Annotated[str, typer.Option("--expires", help="Lifetime of the token.")] = "90d",
     password_stdin: PasswordStdin = False,
     token_stdin: Annotated[
         bool, typer.Option("--token-stdin", help="Read a token from standard input instead.")
     ] = False,
     keyring: Annotated[
         bool | None,
-        typer.Option("--keyring/--no-keyring", help="Keep the token in the keyring; default: where there is one."),
+        typer.Option("--keyring/--no-keyring", help="Keep the token in the keyring; default: if there is one."),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Sign in even though others may read the connection.")
+        bool, typer.Option("--insecure", help="Sign in even if others can read the connection.")
     ] = False,
 ) -> None:
-    """Sign in to a server: commands that ask it from now on show the token that it gives.
+    """Sign in to a server. Later commands use the token that it issues.
 
     Example: torc login https://torc.example.org --user alice
     """
@@ -160,7 +162,7 @@ def _server(url: str | None) -> str:
 
 
 def logout(url: Url = None) -> None:
-    """Sign out: the token is revoked and forgotten. Tokens that were made with it, as those of workers, go on.
+    """Sign out: the token is revoked and deleted. Tokens that were created with it, such as those of workers, remain valid.
 
     Example: torc logout https://torc.example.org
     """
@@ -191,7 +193,7 @@ def logout(url: Url = None) -> None:
 
 
 def whoami() -> None:
-    """Show who you are for the server, and what you may do there.
+    """Show who you are on the server, and what you may do there.
 
     Example: torc whoami
     """

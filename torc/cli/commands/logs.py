@@ -23,11 +23,11 @@ from torc.errors import NotFound
 from torc.redaction import cleaned
 from torc.units import human_bytes, whole_number
 
-logs = App("Search logs for what went wrong; pack an archive for a bug report.")
+logs = App("Search logs for failures, or pack an archive for a bug report.")
 _SHOWN_JOBS = 8
 _SHOWN_QUOTES = 4
 OutputDir = Annotated[
-    Path | None, typer.Option("--output-dir", help="Where the logs are; default: where the runners wrote them.")
+    Path | None, typer.Option("--output-dir", help="Folder with the logs; default: where the runners wrote them.")
 ]
 
 
@@ -41,15 +41,15 @@ def analyze(
         ),
     ] = None,
     output_dir: OutputDir = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many groups.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many groups.")] = 20,
     max_jobs: Annotated[
-        int, typer.Option("--max-jobs", min=1, help="Read the logs of so many failed jobs at most.")
+        int, typer.Option("--max-jobs", min=1, help="Read the logs of at most this many failed jobs.")
     ] = 5000,
 ) -> None:
-    """Read the logs of failed jobs, of runners and of Slurm; group what went wrong, and show where it stands.
+    """Search the logs of failed jobs, runners and Slurm for failures, group them, and show file and line.
 
-    Reads the files themselves, so it must run where they are; `torc workflows diagnose` works from anywhere.
-    A folder needs no workflow.
+    Reads the files themselves, so it must run where they are; `torc workflows diagnose` works from anywhere. A folder
+    of logs needs no workflow.
 
     Example: torc logs analyze slurm_logs/
     """
@@ -150,16 +150,20 @@ def _as_json(group: Any) -> dict[str, Any]:
 def bundle(
     workflow: Which = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The archive to write: .tar.gz")
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The archive to write, a .tar.gz file.")
     ] = Path("torc-bundle.tar.gz"),
     output_dir: OutputDir = None,
-    max_jobs: Annotated[int, typer.Option("--max-jobs", min=0, help="Put in the logs of so many jobs at most.")] = 100,
-    max_log_size: Annotated[str, typer.Option("--max-log-size", help="Of each log, so much of its end.")] = "256k",
-    all_jobs: Annotated[bool, typer.Option("--all", help="Also logs of jobs that completed.")] = False,
+    max_jobs: Annotated[
+        int, typer.Option("--max-jobs", min=0, help="Include the logs of at most this many jobs.")
+    ] = 100,
+    max_log_size: Annotated[
+        str, typer.Option("--max-log-size", help="How much to include from the end of each log.")
+    ] = "256k",
+    all_jobs: Annotated[bool, typer.Option("--all", help="Include the logs of completed jobs.")] = False,
 ) -> None:
     """Pack what is needed to find a fault: spec, events, results, diagnosis, logs, versions, configuration.
 
-    What looks like a secret is left out, as are home directories and the user's name in paths. Only you can read the archive.
+    Secrets are left out, and so are home directories and the user's name in paths. Only you can read the archive.
 
     Example: torc logs bundle 3 -o report.tar.gz
     """

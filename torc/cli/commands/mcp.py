@@ -23,12 +23,12 @@ def _alone(context: typer.Context) -> None:
         serve()
 
 
-app = App("Let assistants work with Torc over MCP. Without a command: serve.", alone=_alone)
+app = App("Let assistants use Torc over MCP. Without a command, serve.", alone=_alone)
 
 
 @app.command()
 def serve() -> None:
-    """Serve one assistant on standard input and output: what its configuration starts.
+    """Serve one assistant on standard input and output. The assistant's program starts this.
 
     Example: torc mcp serve
     """

@@ -33,23 +33,26 @@ class Scope(StrEnum):
     PROJECT = "project"
 
 
-ClientOption = Annotated[ClientName, typer.Option("--client", help="The assistant's program.")]
+ClientOption = Annotated[ClientName, typer.Option("--client", help="The assistant to configure.")]
 ScopeOption = Annotated[
-    Scope, typer.Option("--scope", help="user: for you, everywhere; project: for all who work in this directory.")
+    Scope,
+    typer.Option("--scope", help="user: for you, everywhere; project: for everybody who works in this directory."),
 ]
 NoSkill = Annotated[
-    bool, typer.Option("--no-skill", help="Leave the skill out: a text that teaches Torc to assistants.")
+    bool, typer.Option("--no-skill", help="Leave out the skill, a text that teaches assistants to use Torc.")
 ]
-Print = Annotated[bool, typer.Option("--print", help="Show what would be written, and write nothing.")]
+Print = Annotated[bool, typer.Option("--print", help="Show what would be written, but write nothing.")]
 
 
 def install(
     client: ClientOption, scope: ScopeOption = Scope.USER, no_skill: NoSkill = False, print_only: Print = False
 ) -> None:
-    """Enter the MCP server, and a skill that teaches Torc, into the files of an assistant's program.
+    """Add the MCP server, and a skill that teaches Torc, to the configuration of an assistant.
 
-    What stands there stays. A server, database or policy that you want the assistant to work with is best set in the configuration
-    (`torc config`). Example: torc mcp install --client claude-code
+    Existing entries are kept. To choose a server, database or policy for the assistant, use the configuration (`torc
+    config`).
+
+    Example: torc mcp install --client claude-code
     """
     client_config = _client_config()
     known = client_config.CLIENTS[client.value]
@@ -68,7 +71,7 @@ def install(
 def uninstall(
     client: ClientOption, scope: ScopeOption = Scope.USER, no_skill: NoSkill = False, print_only: Print = False
 ) -> None:
-    """Take the MCP server and the skill out of the files of an assistant's program.
+    """Remove the MCP server and the skill from the configuration of an assistant.
 
     Example: torc mcp uninstall --client vscode --scope project
     """

@@ -26,15 +26,16 @@ def plan(
     spec: Annotated[str, typer.Argument(metavar="SPEC_OR_ID", help="A spec, or the id or name of a stored workflow.")],
     graph: Annotated[str | None, typer.Option("--graph", help="Print the graph instead: mermaid, dot or json.")] = None,
     learn: Annotated[
-        bool, typer.Option("--learn", help="Show instead what to ask for, by what earlier jobs like these have used.")
+        bool, typer.Option("--learn", help="Show instead what to request, from what similar jobs have used.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="With --learn: write the spec with these requests.")
+        Path | None,
+        typer.Option("--output", "-o", help="With --learn: write the spec with these requests to this file."),
     ] = None,
-    margin: Annotated[float, typer.Option("--margin", min=1.0, help="With --learn: times what was used.")] = 1.3,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the output when it is there.")] = False,
+    margin: Annotated[float, typer.Option("--margin", min=1.0, help="With --learn: factor on what was used.")] = 1.3,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Show stages, critical path, resource peaks and the expected makespan on this machine.
+    """Show the stages, critical path, resource peaks and expected makespan on this machine.
 
     Example: torc plan sweep.yaml --graph mermaid
     """

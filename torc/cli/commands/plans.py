@@ -17,8 +17,8 @@ from torc.cli.session import SESSION
 from torc.cli.terminal import confirmed
 from torc.errors import Forbidden, NotFound
 
-plans = App("Review the plans of assistants and what they have spent.")
-Plan = Annotated[str, typer.Argument(metavar="PLAN", help="Its number, or its token (plan_...).")]
+plans = App("Review the plans of assistants, and what they have spent.")
+Plan = Annotated[str, typer.Argument(metavar="PLAN", help="Number or token (plan_...) of the plan.")]
 _COLUMNS = [
     *rendering.columns("id", "workflow_id", "action", "client"),
     ("node hours", lambda plan: f"{plan.node_hours:.4g}"),
@@ -35,11 +35,15 @@ _SPENDING = [
 
 
 def approve(
-    plan: Annotated[str | None, typer.Argument(metavar="[PLAN]", help="Its number, or its token (plan_...).")] = None,
+    plan: Annotated[
+        str | None, typer.Argument(metavar="[PLAN]", help="Number or token (plan_...) of the plan.")
+    ] = None,
 ) -> None:
-    """Agree to what an assistant wants to do, after reading all of it; without a plan, list those that wait.
+    """Approve a plan of an assistant, after showing all of it; without a plan, list the open plans.
 
-    A terminal is needed: it is for a person to decide. Example: torc approve 3
+    Needs a terminal, because a person must decide.
+
+    Example: torc approve 3
     """
     if plan is None:
         list_plans()
@@ -73,7 +77,7 @@ def list_plans(
 
 @plans.command("show")
 def show_plan(plan: Plan) -> None:
-    """Show all that a plan would do and run.
+    """Show everything that a plan would do and run.
 
     Example: torc plans show 3
     """
@@ -99,11 +103,13 @@ def decline_plan(
 
 @plans.command("budget")
 def budget(
-    anew: Annotated[bool, typer.Option("--anew", help="Reset the budget: forget what was spent.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Reset the budget, so that nothing counts as spent.")] = False,
 ) -> None:
     """Show what assistants have spent in this store, over all workflows.
 
-    How much they may spend is in the configuration (mcp.max_node_hours). Example: torc plans budget
+    The configuration sets how much they may spend (mcp.max_node_hours).
+
+    Example: torc plans budget
     """
     with torc(create=False) as opened:
         spent = opened.send(api.StartSpendingAnew() if anew else api.GetSpending())

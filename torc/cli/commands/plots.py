@@ -20,17 +20,19 @@ def plot_resources(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write: .html (default), .svg or .png.")
     ] = None,
-    run: Annotated[int | None, typer.Option("--run", "--run-id", help="This run; default: the current one.")] = None,
+    run: Annotated[int | None, typer.Option("--run", "--run-id", help="The run; default: the current one.")] = None,
     job: Annotated[
-        str | None, typer.Option("--job", "-j", help="Only jobs of this name; * stands for anything.")
+        str | None, typer.Option("--job", "-j", help="Only jobs whose name matches this pattern, with *.")
     ] = None,
     output_dir: Annotated[
         Path | None,
-        typer.Option("--output-dir", help="Where runners left their time series; default: as for torc run."),
+        typer.Option("--output-dir", help="Folder with the runners' time series; default: as for `torc run`."),
     ] = None,
-    dark: Annotated[bool, typer.Option("--dark", help="A dark picture; a page follows its reader.")] = False,
+    dark: Annotated[
+        bool, typer.Option("--dark", help="Use dark colors in a picture; a page follows the reader's setting.")
+    ] = False,
 ) -> None:
-    """Plot a run: timeline, CPU and memory over time against the requests, and how they spread in each class.
+    """Plot a run: timeline, CPU and memory over time compared with the requests, and their distribution in each class.
 
     Example: torc plot-resources 3 -o run.png
     """

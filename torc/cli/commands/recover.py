@@ -47,21 +47,21 @@ def _change(old: str, new: str) -> str:
 @grouped
 def recover(  # noqa: PLR0913, PLR0917 - options of a command
     workflow: Which = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, but change nothing.")] = False,
     choice: Choice = Choice(),
     corrections: CorrectionOptions = CorrectionOptions(),
     budget: Budget = Budget(),
     recovery_hook: Hook = None,
     reason: Reason = None,
     output_dir: OutputDir = None,
-    no_run: Annotated[
-        bool, typer.Option("--no-run", help="Mark them to run again, but leave running them to others.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    no_run: Annotated[bool, typer.Option("--no-run", help="Reset the jobs, but do not run them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Give jobs that ran out of memory or time more of it, and run them again with those that a retry helps.
+    """Rerun failed jobs that a retry can help, with more memory or time for those that ran out of it.
 
-    On a terminal, each group is asked about. Example: torc recover 12 --dry-run
+    On a terminal, Torc asks about each group.
+
+    Example: torc recover 12 --dry-run
     """
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)

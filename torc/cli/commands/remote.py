@@ -24,17 +24,17 @@ from torc.errors import Invalid, NotFound
 from torc.units import human_bytes
 from torc.workflow.access import level
 
-app = App("Run workers on other machines over SSH, by your own ssh configuration, keys, agent and jump hosts.")
+app = App("Run workers on other machines over SSH, with your own ssh configuration, keys, agent and jump hosts.")
 
 Workflow = Annotated[str, typer.Argument(metavar="WORKFLOW", help="Id or name of the workflow.")]
 Hosts = Annotated[
-    list[str] | None, typer.Option("--host", metavar="HOST", help="Only this machine of the list; repeat.")
+    list[str] | None, typer.Option("--host", metavar="HOST", help="Only this machine of the list; repeatable.")
 ]
-Parallel = Annotated[int, typer.Option("--parallel", min=1, max=1000, help="Ask this many machines at once.")]
-Timeout = Annotated[str, typer.Option("--timeout", help="Time for each step on a machine, such as 90s or 2m.")]
+Parallel = Annotated[int, typer.Option("--parallel", min=1, max=1000, help="Contact this many machines at once.")]
+Timeout = Annotated[str, typer.Option("--timeout", help="Time limit of each step on a machine, such as 90s or 2m.")]
 SshConfig = Annotated[
     Path | None,
-    typer.Option("--ssh-config", envvar="TORC_SSH_CONFIG", help="Read this file in place of ~/.ssh/config."),
+    typer.Option("--ssh-config", envvar="TORC_SSH_CONFIG", help="Use this file instead of ~/.ssh/config."),
 ]
 
 #: a token of workers holds so long
@@ -62,30 +62,36 @@ def add_workers(  # noqa: PLR0913, PLR0917 - options of a command
     workflow: Workflow,
     hosts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="HOST", help="[user@]host[:port]; options for one alone: 'HOST num_cpus=4'."),
+        typer.Argument(metavar="HOST", help="[user@]host[:port]; options for a single host: 'HOST num_cpus=4'."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="Machines, one a line, with options; # begins a comment.")
+        Path | None, typer.Option("--file", help="File with one machine per line, with options; # begins a comment.")
     ] = None,
-    program: Annotated[str | None, typer.Option("--torc", help="The program there; default: found in PATH.")] = None,
+    program: Annotated[
+        str | None, typer.Option("--torc", help="Path of torc on the machine; default: found in PATH.")
+    ] = None,
     directory: Annotated[
-        str | None, typer.Option("--directory", help="Work there in this; default: the workflow's directory.")
+        str | None, typer.Option("--directory", help="Directory on the machine; default: the workflow's directory.")
     ] = None,
     output_dir: Annotated[
-        str | None, typer.Option("--output-dir", help="Folder for logs there; default: torc_output.")
+        str | None, typer.Option("--output-dir", help="Folder for logs on the machine; default: torc_output.")
     ] = None,
-    num_cpus: Annotated[int | None, typer.Option("--num-cpus", min=1, help="CPUs to use there; default: all.")] = None,
-    memory: Annotated[str | None, typer.Option("--memory", help="Memory to use there, such as 8g.")] = None,
-    num_gpus: Annotated[int | None, typer.Option("--num-gpus", min=0, help="GPUs to use there; default: all.")] = None,
+    num_cpus: Annotated[
+        int | None, typer.Option("--num-cpus", min=1, help="CPUs to use on the machine; default: all.")
+    ] = None,
+    memory: Annotated[str | None, typer.Option("--memory", help="Memory to use on the machine, such as 8g.")] = None,
+    num_gpus: Annotated[
+        int | None, typer.Option("--num-gpus", min=0, help="GPUs to use on the machine; default: all.")
+    ] = None,
     max_parallel_jobs: Annotated[
-        int | None, typer.Option("--max-parallel-jobs", "-j", min=1, help="Run this many at once there.")
+        int | None, typer.Option("--max-parallel-jobs", "-j", min=1, help="Run this many jobs at once on the machine.")
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="Label of these runners; repeat.")
+        list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="Label of these runners; repeatable.")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Change machines that are on the list already.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Change machines that are already on the list.")] = False,
 ) -> None:
-    """Add machines to the list of a workflow; all of them or, where something is wrong, none.
+    """Add machines to the list of a workflow: all of them, or none if one is invalid.
 
     Example: torc remote add-workers 3 node1 me@node2:2222 --num-cpus 8
     """
@@ -155,9 +161,10 @@ def list_workers(workflow: Which = None) -> None:
 
 @app.command("remove-worker")
 def remove_worker(
-    workflow: Workflow, hosts: Annotated[list[str], typer.Argument(metavar="HOST", help="As it is listed.")]
+    workflow: Workflow,
+    hosts: Annotated[list[str], typer.Argument(metavar="HOST", help="The machine, as it is listed.")],
 ) -> None:
-    """Take machines off the list. What runs there goes on: `torc remote stop` ends it first.
+    """Take machines off the list. Workers that run there continue; end them first with `torc remote stop`.
 
     Example: torc remote remove-worker 3 node1
     """
@@ -180,17 +187,18 @@ def run(  # noqa: PLR0913, PLR0917
     host: Hosts = None,
     server_url: Annotated[
         str | None,
-        typer.Option("--server-url", help="The server as those machines reach it; default: as it is reached here."),
+        typer.Option("--server-url", help="URL of the server for those machines; default: the one used here."),
     ] = None,
-    time_limit: Annotated[str | None, typer.Option("--time-limit", help="Workers stop after this time.")] = None,
+    time_limit: Annotated[str | None, typer.Option("--time-limit", help="Stop the workers after this time.")] = None,
     parallel: Parallel = 10,
     timeout: Timeout = "60s",
     ssh_config: SshConfig = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look whether workers could begin.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check whether workers could start.")] = False,
 ) -> None:
-    """Start a worker on each machine of the list. It goes on when the connection ends. Exit code 1 when some did not begin.
+    """Start a worker on each machine of the list.
 
-    Before anything starts: that Torc is there in the same version, finds the directory, and reaches this very workflow.
+    Workers continue when the connection ends. Before anything starts, each machine is checked: it needs Torc in the
+    same version and the directory, and must reach this workflow. Exit code 1 if some workers did not start.
 
     Example: torc remote run 3 --parallel 20
     """
@@ -216,7 +224,7 @@ def status(
     timeout: Timeout = "60s",
     ssh_config: SshConfig = None,
 ) -> None:
-    """Tell how each worker is, by its machine and by the store. Exit code 1 when a machine cannot be asked.
+    """Show the state of each worker, from its machine and from the store. Exit code 1 if a machine cannot be reached.
 
     Example: torc remote status 3
     """
@@ -231,12 +239,14 @@ def status(
 def stop(
     workflow: Which = None,
     host: Hosts = None,
-    grace: Annotated[str, typer.Option("--grace", help="Time for jobs to end, before workers are killed.")] = "30s",
+    grace: Annotated[
+        str, typer.Option("--grace", help="Grace period for jobs to end before workers are killed.")
+    ] = "30s",
     parallel: Parallel = 10,
     timeout: Timeout = "60s",
     ssh_config: SshConfig = None,
 ) -> None:
-    """End workers: SIGTERM, and SIGKILL after a grace. Jobs that had to stop can run again.
+    """End workers with SIGTERM, and with SIGKILL after a grace period. Interrupted jobs can run again.
 
     Example: torc remote stop 3 --grace 2m
     """
@@ -252,14 +262,14 @@ def stop(
 def collect_logs(
     workflow: Which = None,
     output: Annotated[
-        Path, typer.Option("--output-dir", "-o", help="Folder; each machine has one of its own in it.")
+        Path, typer.Option("--output-dir", "-o", help="Folder for the logs, with one subfolder per machine.")
     ] = Path("remote_logs"),
     host: Hosts = None,
     parallel: Parallel = 10,
     timeout: Timeout = "60s",
     ssh_config: SshConfig = None,
 ) -> None:
-    """Bring the logs of workers here. What is here and has not changed there is not fetched again.
+    """Copy the logs of workers here. Files that are here already and have not changed are not copied again.
 
     Example: torc remote collect-logs 3 -o logs
     """

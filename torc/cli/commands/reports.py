@@ -21,18 +21,18 @@ from torc.cli.options.amounts import memory_bytes
 from torc.cli.session import SESSION
 from torc.cli.terminal import print_json
 
-reports = App("Report on a run: tables, a page, an archive for publication.")
+reports = App("Report on a run: tables, an HTML page, an archive for publication.")
 reports.command("check-resource-utilization")(check_resource_utilization)
 _SHOWN_GROUPS, _SHOWN_HOSTS = 8, 6
 Html = Annotated[
     Path | None,
-    typer.Option("--html", "-o", help="Write one HTML page that needs nothing beside itself.", metavar="FILE"),
+    typer.Option("--html", "-o", help="Write a self-contained HTML page.", metavar="FILE"),
 ]
 
 
 @reports.command("summary")
 def report_summary(workflow: Which = None, html: Html = None) -> None:
-    """Sum up the current run: times, rates, failures, efficiency, where the results come from.
+    """Summarize the current run: times, rates, failures, efficiency, provenance.
 
     Example: torc reports summary 3 --html report.html
     """
@@ -53,9 +53,9 @@ def report_summary(workflow: Which = None, html: Html = None) -> None:
 def report_results(
     workflow: Which = None,
     html: Html = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, on the terminal.")] = 10_000,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many on the terminal.")] = 10_000,
 ) -> None:
-    """List the last attempt of each job; the page shows all attempts of the run, beside what the summary tells.
+    """List the last attempt of each job. The HTML page shows the summary and all attempts of the run.
 
     Example: torc reports results 3 --html results.html
     """
@@ -127,21 +127,27 @@ def ro_crate(
     ] = Path("ro-crate.zip"),
     license_: Annotated[
         str | None,
-        typer.Option("--license", metavar="URL", help="Under which others may use it; say one before you publish."),
+        typer.Option(
+            "--license", metavar="URL", help="License under which others may use it; set one before you publish."
+        ),
     ] = None,
     author: Annotated[
-        str | None, typer.Option("--author", help="Whose run it is; default: the user of the workflow.")
+        str | None, typer.Option("--author", help="Author of the run; default: the user of the workflow.")
     ] = None,
     orcid: Annotated[
-        str | None, typer.Option("--orcid", metavar="URL", help="Of the author: https://orcid.org/...")
+        str | None, typer.Option("--orcid", metavar="URL", help="ORCID of the author: https://orcid.org/...")
     ] = None,
     max_file_size: Annotated[
-        str, typer.Option("--max-file-size", help="Inputs and outputs up to this size go in; of others, their hashes.")
+        str,
+        typer.Option(
+            "--max-file-size", help="Include inputs and outputs up to this size; of larger ones, only hashes."
+        ),
     ] = "10m",
 ) -> None:
-    """Write the run as an RO-Crate (Workflow Run Crate 0.5), which archives and journals take.
+    """Write the run as an RO-Crate (Workflow Run Crate 0.5), which archives and journals accept.
 
-    With the spec as written and as resolved, the report, a table of all attempts, environments, and inputs and outputs.
+    It contains the spec as written and as resolved, the report, a table of all attempts, environments, and inputs and
+    outputs.
 
     Example: torc reports ro-crate 3 -o sweep.zip --license https://spdx.org/licenses/CC-BY-4.0
     """

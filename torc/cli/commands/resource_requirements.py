@@ -15,7 +15,7 @@ from torc.cli.options.amounts import memory_bytes, seconds
 from torc.units import format_duration, format_memory, human_duration
 from torc.workflow.resources import UNASKED_MEMORY_BYTES, UNASKED_RUNTIME_SECONDS
 
-requirements = App("Classes of resources that jobs ask for.")
+requirements = App("Classes of resources that jobs request.")
 _COLUMNS = [
     *rendering.columns("id", "name", "num_cpus", "num_gpus", "num_nodes"),
     ("memory", lambda r: rendering.memory(r.memory_bytes)),

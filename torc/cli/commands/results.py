@@ -16,7 +16,7 @@ from torc.cli.named_objects import Limit
 from torc.units import human_bytes
 from torc.workflow.states import State
 
-results = App("How attempts ended, and what they used.")
+results = App("List how attempts ended, and what they used.")
 _COLUMNS = [
     *rendering.columns("id", "job_id", "job_name", "run_id", "attempt", "state", "return_code"),
     ("time", lambda r: rendering.duration(r.wall_seconds)),
@@ -39,13 +39,13 @@ _MEASURED: list[tuple[str, Callable[[Any], Any], Callable[[Any], str]]] = [
 def list_results(
     workflow: Which = None,
     state: Annotated[State | None, typer.Option("--status", "--state", "-s")] = None,
-    job: Annotated[int | None, typer.Option("--job", "-j", help="Only of this job.")] = None,
-    run: Annotated[int | None, typer.Option("--run", help="Only of this run.")] = None,
+    job: Annotated[int | None, typer.Option("--job", "-j", help="Only attempts of this job.")] = None,
+    run: Annotated[int | None, typer.Option("--run", help="Only attempts of this run.")] = None,
     failed_only: Annotated[bool, typer.Option("--failed-only", help="Only attempts that did not complete.")] = False,
     latest: Annotated[bool, typer.Option("--latest", help="Only the last attempt of each job.")] = False,
     limit: Limit = 1000,
 ) -> None:
-    """List how attempts ended, oldest first.
+    """List the results of attempts, oldest first.
 
     Example: torc results list 3 --failed-only
     """

@@ -22,24 +22,25 @@ from torc.workflow.exit_codes import signal_name, signal_of
 from torc.workflow.states import State
 
 MaxJobs = Annotated[
-    int | None, typer.Option("--max-parallel-jobs", "-j", min=1, help="Run this many at once, whatever they ask for.")
+    int | None,
+    typer.Option("--max-parallel-jobs", "-j", min=1, help="Run this many jobs at once, whatever they request."),
 ]
-NumCpus = Annotated[int | None, typer.Option("--num-cpus", min=1, help="CPUs to use; default: all of this machine.")]
-Memory = Annotated[str | None, typer.Option("--memory", help="Memory to use, such as 8g; default: what there is.")]
-NumGpus = Annotated[int | None, typer.Option("--num-gpus", min=0, help="GPUs to use; default: all that are found.")]
+NumCpus = Annotated[int | None, typer.Option("--num-cpus", min=1, help="CPUs to use; default: all.")]
+Memory = Annotated[str | None, typer.Option("--memory", help="Memory to use, such as 8g; default: all.")]
+NumGpus = Annotated[int | None, typer.Option("--num-gpus", min=0, help="GPUs to use; default: all.")]
 OutputDir = Annotated[
     Path | None, typer.Option("--output-dir", "-o", help="Folder for logs; default: torc_output.", show_default=False)
 ]
 TimeLimit = Annotated[str | None, typer.Option("--time-limit", help="Stop after this time, such as 30m or PT8H.")]
 Labels = Annotated[
-    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label of this runner; repeat.")
+    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label of this runner; repeatable.")
 ]
 Directory = Annotated[
-    Path | None, typer.Option("--directory", help="Work here instead of in the directory of the workflow.")
+    Path | None, typer.Option("--directory", help="Run jobs in this directory instead of the workflow's.")
 ]
 _MOST_LEFT = 5
 _MOST_BLOCKING = 3
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the summary.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only the summary.")]
 
 
 def run(  # noqa: PLR0913, PLR0917 - options of a command
@@ -50,16 +51,16 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     num_gpus: NumGpus = None,
     output_dir: OutputDir = None,
     time_limit: TimeLimit = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and do not run it.")] = False,
     fail_fast: Annotated[
         bool | None,
         typer.Option(
-            "--fail-fast/--keep-going", help="Stop at the first failed job, or run all that can run (default)."
+            "--fail-fast/--keep-going", help="Stop at the first failed job, or run every job that can run (default)."
         ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run a spec here, or go on with a stored workflow. Exit code 1 when jobs failed.
+    """Run a spec here, or resume a stored workflow. Exit code 1 if jobs failed.
 
     Example: torc run sweep.yaml --num-cpus 4 --memory 8g
     """
@@ -90,11 +91,11 @@ def worker(  # noqa: PLR0913, PLR0917
     time_limit: TimeLimit = None,
     label: Labels = None,
     directory: Directory = None,
-    over_ssh: Annotated[bool, typer.Option("--over-ssh", help="Begun by `torc remote run`, which says so.")] = False,
+    over_ssh: Annotated[bool, typer.Option("--over-ssh", help="Set by `torc remote run`.")] = False,
     server_wait: ServerWait = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run a further runner for a stored workflow, beside others.
+    """Run an additional runner for a stored workflow.
 
     Example: torc worker 12 --num-cpus 2
     """

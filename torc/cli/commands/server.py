@@ -25,7 +25,7 @@ from torc.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from torc.files import open_to_append
 from torc.urls import LOOPBACK
 
-app = App("Begin, stop and look at a server for this directory.")
+app = App("Start, stop and inspect a server for this directory.")
 _LOG = "server.log"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
@@ -44,17 +44,19 @@ Port = Annotated[
     ),
 ]
 Certificate = Annotated[Path | None, typer.Option("--tls-cert", help="Certificate, as a PEM file: HTTPS.")]
-Key = Annotated[Path | None, typer.Option("--tls-key", help="Its key, where it is not in the same file.")]
+Key = Annotated[Path | None, typer.Option("--tls-key", help="Key of the certificate, if it is not in the same file.")]
 AllowedHost = Annotated[
-    list[str] | None, typer.Option("--allowed-host", help="A further name by which the server may be called; repeat.")
+    list[str] | None, typer.Option("--allowed-host", help="An additional host name for the server; repeatable.")
 ]
 Workers = Annotated[
-    int, typer.Option("--workers", min=1, max=64, help="Processes that answer; more than one on PostgreSQL only.")
+    int,
+    typer.Option("--workers", min=1, max=64, help="Number of server processes; more than one only with PostgreSQL."),
 ]
 Auth = Annotated[
     bool | None,
     typer.Option(
-        "--auth/--no-auth", help="Have everybody sign in; --no-auth answers you alone. Beyond loopback: --auth."
+        "--auth/--no-auth",
+        help="Require everybody to sign in, or answer only you. Default: --auth, except on loopback.",
     ),
 ]
 TokenFile = Annotated[
@@ -69,7 +71,7 @@ MaxJobs = Annotated[
     typer.Option(
         "--max-jobs",
         min=0,
-        help="Most jobs that an account may have stored; 0: no limit. Default: setting server.max_jobs.",
+        help="Most jobs that an account may store; 0: no limit. Default: the setting server.max_jobs.",
     ),
 ]
 MaxCreations = Annotated[
@@ -77,12 +79,14 @@ MaxCreations = Annotated[
     typer.Option(
         "--max-creations",
         min=0,
-        help="Most large workflows that an account may create at a time; 0: no limit. Default: setting server.max_creations.",
+        help="Most large workflows that an account may create at once; 0: no limit. Default: the setting server.max_creations.",
     ),
 ]
 RateLimit = Annotated[
     float,
-    typer.Option("--rate-limit", min=0, help="Calls a second for each user and address; 0: no limit. With --auth."),
+    typer.Option(
+        "--rate-limit", min=0, help="Requests per second for each user and address, with --auth; 0: no limit."
+    ),
 ]
 BackupEvery = Annotated[
     str | None,
@@ -95,7 +99,9 @@ BackupKeep = Annotated[
     int | None,
     typer.Option("--backup-keep", min=1, help="How many copies to keep; default: the setting `backup.keep`, 5."),
 ]
-AccessLog = Annotated[bool, typer.Option("--access-log/--no-access-log", help="Log each call, a JSON object a line.")]
+AccessLog = Annotated[
+    bool, typer.Option("--access-log/--no-access-log", help="Log each request, as one JSON object per line.")
+]
 
 
 @app.command()
@@ -115,7 +121,7 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
     backup_every: BackupEvery = None,
     backup_keep: BackupKeep = None,
 ) -> None:
-    """Answer in the foreground until Ctrl-C. Commands in this directory and below then ask the server.
+    """Run a server in the foreground until Ctrl-C. Commands in this directory and below then use it.
 
     Example: torc server run --port 8080
     """
@@ -321,7 +327,7 @@ def start(  # noqa: PLR0913, PLR0917
     backup_every: BackupEvery = None,
     backup_keep: BackupKeep = None,
 ) -> None:
-    """Begin a server in the background; its log is `.torc/server.log`.
+    """Start a server in the background; its log is `.torc/server.log`.
 
     Example: torc server start
     """
@@ -407,7 +413,7 @@ def _await_ready(process: subprocess.Popen[bytes], folder: Path, log: Path, bega
 
 @app.command()
 def stop() -> None:
-    """End the server of this directory; what it is answering is answered first.
+    """Stop the server of this directory, after it has finished the current requests.
 
     Example: torc server stop
     """
@@ -430,7 +436,7 @@ def stop() -> None:
 
 @app.command()
 def status() -> None:
-    """Tell whether a server runs for this directory, and where. Exit code 3 when none does.
+    """Show whether a server runs for this directory, and where. Exit code 3 if none does.
 
     Example: torc server status
     """
@@ -454,7 +460,7 @@ def backup(
         ),
     ] = None,
 ) -> None:
-    """Copy the database of this directory, or the one of --db, while it is in use. The copy is checked.
+    """Copy the database of this directory, or of --db, while it is in use, and check the copy.
 
     Example: torc server backup -o /backups/torc-monday.db
     """
@@ -483,12 +489,11 @@ def restore(
     file: Annotated[Path, typer.Argument(help="A copy made by `torc server backup` or saved by Torc.")],
     force: Annotated[bool, typer.Option("--force", help="Restore the copy even if the checks find problems.")] = False,
 ) -> None:
-    """Put a copy in the place of the database of this directory, or of the one of --db. What was there is kept.
+    """Replace the database of this directory, or of --db, with a copy; the old database is kept.
 
-    Nobody may use the database meanwhile: stop its server, and let its runners end. Results that runners could not store are
-    taken in when the workflow goes on.
-
-    What was stored after the copy was made is lost: those jobs and actions run again, even actions with at_most_once.
+    Nobody may use the database meanwhile: stop its server, and let its runners end. Results that runners could not
+    store are stored when the workflow continues. Changes after the copy was made are lost: those jobs and actions run
+    again, even actions with at_most_once.
 
     Example: torc server restore .torc/backups/torc.db.backup-20261201-120000
     """

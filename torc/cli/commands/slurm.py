@@ -5,7 +5,7 @@ from __future__ import annotations
 from torc.cli.app import App
 from torc.cli.commands import slurm_accounting, slurm_allocations, slurm_generate, slurm_run_node, submit
 
-app = App("Allocations of workflows on a Slurm cluster: submit, follow, cancel and account for them.")
+app = App("Submit, follow, cancel and account for the allocations of workflows on a Slurm cluster.")
 _TABLES = (
     slurm_generate.COMMANDS,
     submit.COMMANDS,

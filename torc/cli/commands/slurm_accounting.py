@@ -17,16 +17,20 @@ from torc.cli.options.amounts import seconds
 from torc.cli.session import SESSION
 from torc.errors import NotFound
 
-Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
+Which = Annotated[
+    str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the only active workflow here.")
+]
 
 
 def sacct(
     workflow: Which = None,
-    steps: Annotated[bool, typer.Option("--steps", help="Also the steps, one for each job that ran as one.")] = False,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="Include the steps, one for each job that ran as a step.")
+    ] = False,
 ) -> None:
-    """Show what Slurm's accounting says of the allocations of a workflow, in one question.
+    """Show Slurm's accounting data on the allocations of a workflow, in one query.
 
-    The accounting is some seconds late: what is not there yet is no failure.
+    The accounting lags by some seconds, so missing data is not a failure.
 
     Example: torc slurm sacct 3 --steps
     """
@@ -52,7 +56,7 @@ def sacct(
 
 
 def stats(workflow: Which = None) -> None:
-    """Show what the allocations of a workflow made of what they had: waiting, CPU time, memory, how their steps ended.
+    """Show how well the allocations of a workflow were used: waiting time, CPU time, memory, and how their steps ended.
 
     Example: torc slurm stats 3
     """
@@ -82,16 +86,19 @@ def stats(workflow: Which = None) -> None:
 
 def usage(
     workflow: Annotated[
-        str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: all that you can see.")
+        str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: all workflows that you can see.")
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", help="Only allocations asked for in the last: 30d, 12h.", show_default=False),
+        typer.Option(
+            "--since", help="Only allocations requested within this time, such as 30d or 12h.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Show node-hours used and wasted, by workflow and by user. Wasted: a node was there and ran no job.
+    """Show node-hours used and wasted, by workflow and by user.
 
-    The cluster is looked at where allocations have not been seen to end, unless that was done just now.
+    A node-hour is wasted if the node was available and ran no job. Polls the cluster first if allocations are still
+    open, unless that was done just now.
 
     Example: torc slurm usage --since 30d
     """
@@ -135,11 +142,11 @@ def usage(
 def parse_logs(
     workflow: Which = None,
     file: Annotated[
-        list[Path] | None, typer.Option("--file", help="Read this instead; repeat. Needs no workflow.")
+        list[Path] | None, typer.Option("--file", help="Read this file instead; repeatable. No workflow is needed.")
     ] = None,
     output_dir: OutputDir = None,
 ) -> None:
-    """Read what Slurm and the runners wrote in the allocations of a workflow, and say what went wrong.
+    """Search the logs of Slurm and the runners in the allocations of a workflow for failures.
 
     Example: torc slurm parse-logs 3
     """

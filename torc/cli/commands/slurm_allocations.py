@@ -18,7 +18,9 @@ from torc.errors import Invalid, NotFound
 from torc.schedulers.base import Scheduler
 from torc.schedulers.request import AllocationRequest
 
-Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
+Which = Annotated[
+    str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the only active workflow here.")
+]
 
 _NAME = "slurm"
 
@@ -26,18 +28,23 @@ _NAME = "slurm"
 def schedule_nodes(
     workflow: Which = None,
     scheduler: Annotated[
-        str | None, typer.Option("--scheduler", "-s", help="Slurm scheduler of the workflow; default: its only one.")
+        str | None, typer.Option("--scheduler", "-s", help="Slurm scheduler of the workflow; default: the only one.")
     ] = None,
-    num_allocations: Annotated[int, typer.Option("--num-allocations", "-n", min=1, help="Allocations to submit.")] = 1,
+    num_allocations: Annotated[
+        int, typer.Option("--num-allocations", "-n", min=1, help="Number of allocations to submit.")
+    ] = 1,
     max_parallel_jobs: Annotated[
         int | None,
-        typer.Option("--max-parallel-jobs", min=1, help="Limit for each runner; resources are ignored then."),
+        typer.Option(
+            "--max-parallel-jobs", min=1, help="Most jobs at once on each runner, which then ignores resources."
+        ),
     ] = None,
     one_runner: Annotated[
-        bool, typer.Option("--one-runner", help="One runner for all nodes of an allocation, instead of one on each.")
+        bool,
+        typer.Option("--one-runner", help="Start one runner for all nodes of an allocation, instead of one per node."),
     ] = False,
     output_dir: OutputDir = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the batch script and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the batch script, and submit nothing.")] = False,
 ) -> None:
     """Submit allocations of one of the workflow's Slurm schedulers.
 
@@ -96,12 +103,12 @@ def _request(
 
 def list_(
     workflow: Which = None,
-    all_: Annotated[bool, typer.Option("--all", "-a", help="Those that have ended, too.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Show at most so many.")] = 100,
+    all_: Annotated[bool, typer.Option("--all", "-a", help="Include allocations that have ended.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Show at most this many.")] = 100,
 ) -> None:
-    """List the allocations of a workflow: where they stand, why they wait, their place, when they are expected to start.
+    """List the allocations of a workflow: state, reason for waiting, place in the queue, expected start.
 
-    The cluster is looked at, unless that was done just now or it cannot be reached from here.
+    Polls the cluster first, unless that was done just now or it cannot be reached from here.
 
     Example: torc slurm list 3 --all
     """
@@ -119,7 +126,7 @@ def list_(
 def show(
     allocation: Annotated[int, typer.Argument(help="Id of the allocation, as `torc slurm list` shows it.")],
 ) -> None:
-    """Show all that is known of an allocation.
+    """Show everything that is known about an allocation.
 
     Example: torc slurm show 7
     """
@@ -138,10 +145,10 @@ def show(
 
 def sync(
     workflow: Annotated[
-        str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: all that you can see.")
+        str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: all workflows that you can see.")
     ] = None,
 ) -> None:
-    """Look at the cluster now, and take in what it says: jobs whose allocation has ended are told so.
+    """Poll the cluster now, and update the allocations; jobs whose allocation has ended are updated too.
 
     Example: torc slurm sync 3
     """
@@ -168,11 +175,11 @@ def sync(
 def cancel(
     workflow: Which = None,
     allocation: Annotated[
-        list[int] | None, typer.Option("--allocation", "-a", help="Only this one; repeat.", metavar="ID")
+        list[int] | None, typer.Option("--allocation", "-a", help="Only this allocation; repeatable.", metavar="ID")
     ] = None,
-    queued_only: Annotated[bool, typer.Option("--queued-only", help="Leave those that run.")] = False,
+    queued_only: Annotated[bool, typer.Option("--queued-only", help="Do not cancel running allocations.")] = False,
 ) -> None:
-    """Cancel the allocations of a workflow: their jobs are interrupted and can go on in others.
+    """Cancel the allocations of a workflow. Their jobs are interrupted, and can continue in others.
 
     Example: torc slurm cancel 3 --queued-only
     """
@@ -194,15 +201,15 @@ def cancel(
 def autoscale(
     workflow: Which = None,
     max_nodes: Annotated[
-        int, typer.Option("--max-nodes", min=1, help="At most so many nodes, queued ones included.")
+        int, typer.Option("--max-nodes", min=1, help="Most nodes at once, including queued ones.")
     ] = 4,
-    backlog: Annotated[int, typer.Option("--backlog", min=1, help="Add a node for each so many ready jobs.")] = 50,
+    backlog: Annotated[int, typer.Option("--backlog", min=1, help="Add a node for every this many ready jobs.")] = 50,
     scheduler: Annotated[
-        str | None, typer.Option("--scheduler", "-s", help="Ask by this Slurm scheduler only.")
+        str | None, typer.Option("--scheduler", "-s", help="Use only this Slurm scheduler of the workflow.")
     ] = None,
     output_dir: OutputDir = None,
 ) -> None:
-    """Keep submitting allocations while there is ready work that waits, and stop when there is none.
+    """Keep submitting allocations while ready jobs wait, and stop when there are none.
 
     Example: torc slurm autoscale 3 --max-nodes 10 --backlog 100
     """

@@ -24,15 +24,16 @@ def generate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The file to write; its suffix names the format. Default: standard output."
+            "--output", "-o", help="The file to write; its suffix selects the format. Default: standard output."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite it when it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     planning: Planning = Planning(),
 ) -> None:
-    """Plan allocations and write them into the spec, as Slurm schedulers and actions. `torc submit` obeys these.
+    """Plan allocations, and write them into the spec as Slurm schedulers and actions.
 
-    Schedulers and schedule_nodes actions that the spec has are replaced. The plan is shown on standard error.
+    `torc submit` uses them as they are. They replace the schedulers and schedule_nodes actions of the spec. The plan
+    is shown on standard error.
 
     Example: torc slurm generate sweep.yaml --account climate --profile kestrel -o sweep_kestrel.yaml
     """

@@ -27,37 +27,37 @@ from torc.errors import Invalid
 from torc.schedulers.allotment import Allotment
 from torc.schedulers.inside_job import JobEnvironment, NodeOptions, run_in_allocation
 
-Allocation = Annotated[
-    int | None, typer.Option("--allocation", metavar="ID", help="The allocation, as Torc numbers it.")
-]
+Allocation = Annotated[int | None, typer.Option("--allocation", metavar="ID", help="Torc's id of the allocation.")]
 Scheduler = Annotated[
     str | None,
-    typer.Option("--scheduler", help="Take jobs that name this Slurm scheduler, beside those that name none."),
+    typer.Option("--scheduler", help="Take jobs that name this Slurm scheduler, in addition to those that name none."),
 ]
 Pooled = Annotated[
     bool | None,
     typer.Option(
         "--pool/--runner-per-node",
-        help="One runner for all nodes, which starts steps on them, or one for each node. Default: a pool where jobs of "
-        "several nodes fit into the allocation.",
+        help="One runner for all nodes, which starts steps on them, or one runner per node. Default: a pool if "
+        "jobs on several nodes fit into the allocation.",
     ),
 ]
 Execution = Annotated[
     str | None,
-    typer.Option("--execution", metavar="direct|step", help="How to start jobs; default: as the workflow says."),
+    typer.Option("--execution", metavar="direct|step", help="How to start jobs; default: as the workflow sets it."),
 ]
 Scratch = Annotated[
     Path | None,
     typer.Option(
-        "--scratch", help="Folder on local disk in which each attempt gets a TMPDIR of its own; default: SLURM_TMPDIR."
+        "--scratch", help="Folder on a local disk in which each attempt gets its own TMPDIR; default: SLURM_TMPDIR."
     ),
 ]
 TasksPerNode = Annotated[
-    int, typer.Option("--ntasks-per-node", min=1, help="Tasks on each node of jobs of several nodes.")
+    int, typer.Option("--ntasks-per-node", min=1, help="Tasks per node for jobs on several nodes.")
 ]
 OutputWait = Annotated[
     float,
-    typer.Option("--output-wait", min=0, help="Seconds to wait for an output that a shared file system shows late."),
+    typer.Option(
+        "--output-wait", min=0, help="Seconds to wait for an output that appears late on a shared file system."
+    ),
 ]
 
 
@@ -74,9 +74,9 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
     server_wait: ServerWait = None,
     output_dir: OutputDir = None,
 ) -> None:
-    """Run jobs in this allocation until nothing is left or its time is over. The batch scripts of Torc call this with srun.
+    """Run jobs in this allocation until none are left or its time is over. Torc's batch scripts call this with srun.
 
-    Exit code 0, whatever became of the jobs: the store knows. A server or database that does not answer is waited for, then 5.
+    Exit code 0, whatever the results of the jobs; 5 if the server or database still does not answer after a wait.
 
     Example: srun --ntasks-per-node=1 --wait=0 --kill-on-bad-exit=0 --overlap torc slurm run-node 12
     """

@@ -83,7 +83,7 @@ def checked_request(path: str) -> Any:
 
 
 def validate(spec: Spec) -> None:
-    """Check a spec and show every problem with its place. Exit code 2 when there is one.
+    """Check a spec, and show every problem with its location. Exit code 2 if there are problems.
 
     Example: torc validate sweep.yaml
     """
@@ -129,10 +129,10 @@ def create(spec: Spec) -> None:
 
 def convert(
     spec: Spec,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; its suffix names the format.")],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite it when it is there.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; its suffix selects the format.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Turn a spec into another format without losing meaning.
+    """Convert a spec to another format, with the same meaning.
 
     Example: torc convert sweep.yaml -o sweep.kdl
     """
@@ -155,7 +155,7 @@ def convert(
 
 def schema(
     install: Annotated[
-        str | None, typer.Option("--install", help="Set up an editor: vscode writes .vscode/settings.json here.")
+        str | None, typer.Option("--install", help="Set up an editor: `vscode` writes .vscode/settings.json here.")
     ] = None,
 ) -> None:
     """Print the JSON Schema of specs, or set up an editor with it.

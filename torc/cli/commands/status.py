@@ -15,11 +15,13 @@ from torc.cli.connection import torc, workflow_id
 from torc.cli.session import SESSION
 from torc.workflow.states import FINISHED, State
 
-Which = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the active one here.")]
+Which = Annotated[
+    str | None, typer.Argument(metavar="[WORKFLOW]", help="Id or name; default: the only active workflow here.")
+]
 
 
 def status(workflow: Which = None) -> None:
-    """Show how a workflow stands: counts by state, times, what it waits for.
+    """Show the state of a workflow: jobs by state, times, and what it waits for.
 
     Example: torc status 3
     """

@@ -16,22 +16,30 @@ from torc.cli.spec_files import looks_like_spec
 
 Server = Annotated[
     str | None,
-    typer.Option("--server", metavar="URL", help="The server that the nodes ask; default: the one that runs here."),
+    typer.Option(
+        "--server", metavar="URL", help="Server for the nodes; default: the one that runs for this directory."
+    ),
 ]
 StartServer = Annotated[
-    bool, typer.Option("--start-server", help="Start one that the nodes can reach, where none runs.")
+    bool, typer.Option("--start-server", help="Start a server that the nodes can reach, if none runs.")
 ]
 NoServer = Annotated[
     bool,
-    typer.Option("--no-server", help="Let the nodes open the database file directly, on a shared file system."),
+    typer.Option(
+        "--no-server", help="Let the nodes open the database file directly; it must be on a shared file system."
+    ),
 ]
 Estimate = Annotated[
     bool,
-    typer.Option("--estimate/--no-estimate", help="Ask Slurm (sbatch --test-only) whether and when it would start."),
+    typer.Option(
+        "--estimate/--no-estimate", help="Ask Slurm (sbatch --test-only) whether and when the allocations would start."
+    ),
 ]
-NoWatch = Annotated[bool, typer.Option("--no-watch", help="Submit and return, instead of following to the end.")]
+NoWatch = Annotated[
+    bool, typer.Option("--no-watch", help="Submit and return at once, instead of following the workflow.")
+]
 Anyway = Annotated[
-    bool, typer.Option("--anyway", help="Although allocations of the workflow are still queued or running.")
+    bool, typer.Option("--anyway", help="Submit even if allocations of the workflow are still queued or running.")
 ]
 
 
@@ -44,14 +52,16 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
     start_server: StartServer = False,
     no_server: NoServer = False,
     output_dir: OutputDir = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and the batch scripts, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and the batch scripts, and submit nothing.")
+    ] = False,
     estimate: Estimate = True,
     no_watch: NoWatch = False,
     anyway: Anyway = False,
 ) -> None:
-    """Plan allocations for a workflow, submit them to Slurm, and follow. Exit code 1 when jobs failed.
+    """Plan allocations for a workflow, submit them to Slurm, and follow the workflow. Exit code 1 if jobs failed.
 
-    A spec that has schedule_nodes actions of its own is obeyed as it is. Ctrl-C ends the following, not the allocations.
+    A spec with its own schedule_nodes actions is used as it is. Ctrl-C stops following, but not the allocations.
 
     Example: torc submit sweep.yaml --account climate --dry-run
     """
@@ -97,13 +107,14 @@ def regenerate(  # noqa: PLR0913, PLR0917
     start_server: StartServer = False,
     no_server: NoServer = False,
     output_dir: OutputDir = None,
-    submit_them: Annotated[bool, typer.Option("--submit", help="Submit them, and return.")] = False,
+    submit_them: Annotated[bool, typer.Option("--submit", help="Submit the allocations, and return.")] = False,
     estimate: Estimate = True,
     anyway: Anyway = False,
 ) -> None:
-    """Plan allocations for what is left of a workflow, after a recovery or when the time was too short. Without --submit, only show.
+    """Plan allocations for the remaining jobs of a workflow, after a recovery or if the time was too short.
 
-    What was planned before is replaced; schedulers of the spec stay. `torc submit ID` does the same and follows.
+    Without --submit, only shows the plan. It replaces the earlier plan; schedulers of the spec stay. `torc submit ID`
+    does the same, and follows the workflow.
 
     Example: torc slurm regenerate 12 --account climate --submit
     """

@@ -13,7 +13,7 @@ from torc.cli.session import SESSION
 
 
 def sync_status(workflow: Which = None, output_dir: OutputDir = None) -> None:
-    """Find jobs whose runner is gone: its allocation ended, it died on this machine, or it has not been heard of for long.
+    """Find jobs whose runner is lost: its allocation ended, it died on this machine, or it has been silent for too long.
 
     Example: torc workflows sync-status 3
     """

@@ -15,7 +15,7 @@ from torc.cli.options.amounts import seconds
 from torc.cli.session import SESSION
 from torc.workflow.access import LEVELS
 
-tokens = App("What programs show instead of a password.")
+tokens = App("Manage tokens, which programs use instead of a password.")
 _COLUMNS = [
     *rendering.columns("id", "name", "user", "scope"),
     ("workflow", rendering.attribute("workflow_id")),
@@ -28,17 +28,15 @@ _COLUMNS = [
 
 @tokens.command("create")
 def create_token(
-    name: Annotated[str, typer.Argument(help="What it is for.")],
+    name: Annotated[str, typer.Argument(help="Name of the token: what it is for.")],
     scope: Annotated[
-        str, typer.Option("--scope", help=f"One of {', '.join(LEVELS)}: each includes those before.")
+        str, typer.Option("--scope", help=f"One of {', '.join(LEVELS)}; each includes the ones before it.")
     ] = "write",
-    expires: Annotated[
-        str | None, typer.Option("--expires", help="How long it is valid, such as 30d; default: for ever.")
-    ] = None,
-    workflow: Annotated[str | None, typer.Option("--workflow", help="For this workflow alone.")] = None,
-    user: Annotated[str | None, typer.Option("--user", help="For whom; administrators only.")] = None,
+    expires: Annotated[str | None, typer.Option("--expires", help="Lifetime, such as 30d; default: no limit.")] = None,
+    workflow: Annotated[str | None, typer.Option("--workflow", help="Only for this workflow.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Create it for this user; administrators only.")] = None,
 ) -> None:
-    """Make a token. It is shown this once; show it to servers by TORC_TOKEN.
+    """Create a token. It is shown only once; set TORC_TOKEN to it to use it.
 
     Example: torc tokens create nightly --scope run --expires 30d
     """
@@ -56,11 +54,11 @@ def create_token(
 
 @tokens.command("list")
 def list_tokens(
-    user: Annotated[str | None, typer.Option("--user", help="Of whom; administrators only.")] = None,
-    ended: Annotated[bool, typer.Option("--all", help="Revoked and expired ones, too.")] = False,
+    user: Annotated[str | None, typer.Option("--user", help="Only tokens of this user; administrators only.")] = None,
+    ended: Annotated[bool, typer.Option("--all", help="Include revoked and expired tokens.")] = False,
     limit: Limit = 1000,
 ) -> None:
-    """List tokens: your own, or all as an administrator.
+    """List tokens: your own, or as an administrator, all of them.
 
     Example: torc tokens list
     """
@@ -77,9 +75,9 @@ def list_tokens(
 @tokens.command("revoke")
 def revoke_token(
     token_id: int,
-    keep_made: Annotated[bool, typer.Option("--keep-made", help="Let those hold that were made with it.")] = False,
+    keep_made: Annotated[bool, typer.Option("--keep-made", help="Keep the tokens that were created with it.")] = False,
 ) -> None:
-    """Revoke a token and those that were made with it; from then on they open nothing.
+    """Revoke a token and the tokens that were created with it, at once.
 
     Example: torc tokens revoke 7
     """

@@ -13,7 +13,7 @@ from torc.cli.commands.status import Which
 from torc.cli.commands.workflows import json_value
 from torc.cli.named_objects import Limit, Name, OnlyName, Workflow, asked, created, deleted, listed
 
-user_data = App("JSON that jobs pass on.")
+user_data = App("JSON that jobs exchange.")
 _COLUMNS = rendering.columns("id", "name", "data", "is_ephemeral", "producer")
 
 
@@ -40,7 +40,7 @@ def create_user_data(
     workflow: Workflow,
     name: Name,
     data: Annotated[str, typer.Option("--data", help="JSON.")] = "null",
-    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Forget it when the workflow is reset.")] = False,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Clear it when the workflow is reset.")] = False,
 ) -> None:
     """Add user data.
 
@@ -54,7 +54,7 @@ def create_user_data(
 
 @user_data.command("update")
 def update_user_data(user_data_id: int, data: Annotated[str, typer.Option("--data", help="JSON.")]) -> None:
-    """Write user data. Jobs do this to pass something on.
+    """Change user data. Jobs use this to pass on results.
 
     Example: torc user-data update 4 --data '{"best": 0.1}'
     """

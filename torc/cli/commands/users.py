@@ -18,10 +18,10 @@ from torc.cli.secret_input import ask_password
 from torc.errors import Invalid, NotFound
 from torc.units import whole_number
 
-users = App("Accounts of a server.")
+users = App("Manage the accounts of a server.")
 
 PasswordStdin = Annotated[
-    bool, typer.Option("--password-stdin", help="Read the password from standard input, a line of its own.")
+    bool, typer.Option("--password-stdin", help="Read the password from a line of standard input.")
 ]
 Who = Annotated[str, typer.Argument(metavar="USER", help="Name or id.")]
 _USERS = [
@@ -37,11 +37,13 @@ _USERS = [
 @users.command("create")
 def create_user(
     name: str,
-    admin: Annotated[bool, typer.Option("--admin", help="May do everything.")] = False,
-    no_password: Annotated[bool, typer.Option("--no-password", help="Signs in by tokens alone.")] = False,
+    admin: Annotated[bool, typer.Option("--admin", help="An administrator, who may do everything.")] = False,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="An account that signs in only with tokens.")
+    ] = False,
     password_stdin: PasswordStdin = False,
 ) -> None:
-    """Make an account. The password is asked for at the terminal.
+    """Create an account. The password is read from the terminal.
 
     Example: torc users create alice --admin
     """
@@ -53,7 +55,9 @@ def create_user(
 
 @users.command("list")
 def list_users(
-    name: Annotated[str | None, typer.Option("--name", help="Only these; * and ? stand for anything.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Only names that match this pattern, with * and ?.")
+    ] = None,
     limit: Limit = 1000,
 ) -> None:
     """List accounts.
@@ -80,10 +84,10 @@ def get_user(user: Who) -> None:
 @users.command("update")
 def update_user(
     user: Who,
-    admin: Annotated[bool | None, typer.Option("--admin/--no-admin", help="May do everything, or not.")] = None,
-    disable: Annotated[
-        bool | None, typer.Option("--disable/--enable", help="Let nobody in by this account, or again.")
+    admin: Annotated[
+        bool | None, typer.Option("--admin/--no-admin", help="Whether the account is an administrator.")
     ] = None,
+    disable: Annotated[bool | None, typer.Option("--disable/--enable", help="Disable or enable the account.")] = None,
 ) -> None:
     """Change what an account may do.
 
@@ -98,16 +102,17 @@ def update_user(
 
 @users.command("set-password")
 def set_password(
-    user: Annotated[str | None, typer.Argument(metavar="[USER]", help="Whose; default: your own.")] = None,
-    revoke_tokens: Annotated[bool, typer.Option("--revoke-tokens", help="Sign out everywhere.")] = False,
+    user: Annotated[str | None, typer.Argument(metavar="[USER]", help="Name or id; default: yourself.")] = None,
+    revoke_tokens: Annotated[bool, typer.Option("--revoke-tokens", help="Revoke all tokens of the account.")] = False,
     password_stdin: Annotated[
         bool,
         typer.Option(
-            "--password-stdin", help="Read it from standard input; for your own, the old one comes before it."
+            "--password-stdin",
+            help="Read the password from standard input; for your own, the old password comes first.",
         ),
     ] = False,
 ) -> None:
-    """Set a password: your own, or anybody's as an administrator.
+    """Set a password: your own, or as an administrator, anybody's.
 
     Example: torc users set-password
     """
@@ -142,7 +147,7 @@ def _by_password(opened: Torc, user: str, password: str, request: Any) -> None:
 
 @users.command("delete")
 def delete_user(user: Who) -> None:
-    """Delete an account with its tokens. Refused while workflows belong to it.
+    """Delete an account and its tokens. Refused while it owns workflows.
 
     Example: torc users delete alice
     """
@@ -154,10 +159,10 @@ def delete_user(user: Who) -> None:
 
 @users.command("import-htpasswd")
 def import_htpasswd(
-    file: Annotated[Path, typer.Argument(help="As `htpasswd -B` writes it; - is standard input.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Set passwords of users that are there already.")] = False,
+    file: Annotated[Path, typer.Argument(help="A file from `htpasswd -B`, or - for standard input.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Also set the passwords of existing users.")] = False,
 ) -> None:
-    """Make accounts of the lines of an htpasswd file (bcrypt or argon2), all or none.
+    """Create an account for each line of an htpasswd file (bcrypt or argon2): all of them, or none.
 
     Example: torc users import-htpasswd /etc/apache2/htpasswd
     """

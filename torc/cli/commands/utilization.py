@@ -53,11 +53,11 @@ _CLASSES = [
 
 def check_resource_utilization(
     workflow: Which = None,
-    all_: Annotated[bool, typer.Option("--all", help="All classes, with how much of each was used.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Show all classes, and how much they used.")] = False,
     run: Annotated[int | None, typer.Option("--run", "--run-id", help="Only this run.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1)] = 100,
 ) -> None:
-    """Tell which jobs used more than they asked for, and which classes ask for far too much.
+    """List jobs that used more than they requested, and classes that request far too much.
 
     Example: torc reports check-resource-utilization 3 --all
     """
@@ -110,15 +110,13 @@ _CORRECTIONS = [
 
 def correct_resources(
     workflow: Which = None,
-    factor: Annotated[
-        float, typer.Option("--factor", min=1.0, help="Times what 95 of 100 attempts stayed below.")
-    ] = 1.5,
+    factor: Annotated[float, typer.Option("--factor", min=1.0, help="Factor on the 95th percentile of use.")] = 1.5,
     min_attempts: Annotated[
-        int, typer.Option("--min-attempts", min=1, help="That must have completed of a class.")
+        int, typer.Option("--min-attempts", min=1, help="Completed attempts that a class needs before it is changed.")
     ] = 3,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, but change nothing.")] = False,
 ) -> None:
-    """Lower what classes ask for to what their jobs have used at most, with some room.
+    """Lower the requests of classes to what their jobs used, plus a margin.
 
     Example: torc workflows correct-resources 3 --dry-run
     """

@@ -48,7 +48,10 @@ _STOPPED = 130
 def watch(  # noqa: PLR0913, PLR0917 - options of a command
     workflow: Which = None,
     recover: Annotated[
-        bool, typer.Option("--recover", help="Recover what failed, and go on, until done or the budget is spent.")
+        bool,
+        typer.Option(
+            "--recover", help="Recover from failures and continue, until the workflow is done or the budget is spent."
+        ),
     ] = False,
     budget: Budget = Budget(),
     corrections: CorrectionOptions = CorrectionOptions(),
@@ -56,7 +59,7 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
     recovery_hook: Hook = None,
     reason: Reason = None,
     poll_interval: Annotated[
-        str, typer.Option("--poll-interval", help="How often to look when nothing is heard, such as 30s.")
+        str, typer.Option("--poll-interval", help="How often to check if nothing has been reported, such as 30s.")
     ] = "10s",
     auto_schedule: Automatic = False,
     auto_schedule_threshold: Threshold = 5,
@@ -64,11 +67,13 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
     auto_schedule_stranded_timeout: StrandedTimeout = "2h",
     output_dir: OutputDir = None,
     background: Annotated[
-        bool, typer.Option("--background", help="Go on in the background, also when the terminal is closed.")
+        bool, typer.Option("--background", help="Run in the background, even after the terminal is closed.")
     ] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="End the watch of this workflow; what runs is stopped.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="End the watch of this workflow, and stop its running jobs.")
+    ] = False,
 ) -> None:
-    """Follow a workflow to its end, and exit as `torc run` would; with --recover, recover what failed and go on.
+    """Follow a workflow until it ends, and exit with the same code as `torc run`; with --recover, recover from failures.
 
     Example: torc watch 3 --recover --max-retries 5 --max-node-hours 20 --background
     """

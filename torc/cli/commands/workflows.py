@@ -39,9 +39,9 @@ app.command("export")(export)
 app.command("import")(import_)
 app.command("sync-status")(sync_status)
 
-Force = Annotated[bool, typer.Option("--force", help="Even while runners work on it.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Force = Annotated[bool, typer.Option("--force", help="Even if runners are working on it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, but change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 _LIST = [
     ("id", rendering.attribute("id")),
     ("name", rendering.attribute("name")),
@@ -57,9 +57,11 @@ _LIST = [
 
 @app.command("list")
 def list_(
-    name: Annotated[str | None, typer.Option("--name", help="Only these; * and ? stand for anything.")] = None,
-    user: Annotated[str | None, typer.Option("--user", help="Only this user's.")] = None,
-    archived: Annotated[bool, typer.Option("--archived", help="Also archived ones.")] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Only names that match this pattern, with * and ?.")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Only workflows of this user.")] = None,
+    archived: Annotated[bool, typer.Option("--archived", help="Include archived workflows.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1)] = 100,
 ) -> None:
     """List workflows, newest first.
@@ -80,7 +82,7 @@ def list_(
 
 @app.command()
 def get(workflow: Which = None) -> None:
-    """Show all that is stored about a workflow itself.
+    """Show everything that is stored about the workflow itself.
 
     Example: torc workflows get 3
     """
@@ -103,7 +105,7 @@ def get(workflow: Which = None) -> None:
 
 @app.command()
 def cancel(workflow: Which = None) -> None:
-    """Cancel every job that has not finished, and the allocations on a cluster; runners stop their jobs.
+    """Cancel every unfinished job, and the allocations on a cluster. Runners stop their running jobs.
 
     Example: torc workflows cancel 3
     """
@@ -117,7 +119,7 @@ def cancel(workflow: Which = None) -> None:
 
 @app.command()
 def delete(workflow: str, force: Force = False, yes: Yes = False) -> None:
-    """Delete a workflow with everything stored about it. Files of jobs stay.
+    """Delete a workflow and everything stored about it. The files of its jobs are kept.
 
     Example: torc workflows delete 3
     """
@@ -133,14 +135,16 @@ def delete(workflow: str, force: Force = False, yes: Yes = False) -> None:
 @app.command()
 def prune(
     older_than: Annotated[
-        str, typer.Option("--older-than", help="Delete what has been at rest for so long, such as P30D.")
+        str, typer.Option("--older-than", help="Delete workflows that have been inactive for this long, such as P30D.")
     ],
-    keep: Annotated[int, typer.Option("--keep", min=0, help="Of each name, keep so many of the newest.")] = 0,
-    archived_only: Annotated[bool, typer.Option("--archived-only", help="Only what was archived.")] = False,
+    keep: Annotated[
+        int, typer.Option("--keep", min=0, help="Keep this many of the newest workflows of each name.")
+    ] = 0,
+    archived_only: Annotated[bool, typer.Option("--archived-only", help="Only archived workflows.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Delete old workflows with everything stored about them. What runs or was interrupted stays; files of jobs stay.
+    """Delete old workflows and everything stored about them. Running and interrupted workflows are kept, and so are the files of jobs.
 
     Example: torc workflows prune --older-than P30D --keep 3 --dry-run
     """
@@ -163,8 +167,8 @@ def prune(
 
 
 @app.command()
-def archive(workflow: str, undo: Annotated[bool, typer.Option("--undo", help="Bring it back.")] = False) -> None:
-    """Put a workflow out of the way, or bring it back.
+def archive(workflow: str, undo: Annotated[bool, typer.Option("--undo", help="Show it again.")] = False) -> None:
+    """Hide a workflow from lists and default choices, or show it again.
 
     Example: torc workflows archive 3
     """
@@ -176,7 +180,7 @@ def archive(workflow: str, undo: Annotated[bool, typer.Option("--undo", help="Br
 
 @app.command()
 def initialize(workflow: Which = None) -> None:
-    """Make jobs that were added one by one blocked or ready.
+    """Make jobs that were added one by one `blocked` or `ready`.
 
     Example: torc workflows initialize 3
     """
@@ -189,7 +193,7 @@ def initialize(workflow: Which = None) -> None:
 def reset_status(
     workflow: Which = None,
     failed_only: Annotated[
-        bool, typer.Option("--failed-only", help="Only unsuccessful jobs and what is behind them.")
+        bool, typer.Option("--failed-only", help="Only unsuccessful jobs, and the jobs that depend on them.")
     ] = False,
     force: Force = False,
     dry_run: DryRun = False,
@@ -210,10 +214,10 @@ def reset_status(
 def restart(
     workflow: Which = None,
     failed_only: Annotated[
-        bool, typer.Option("--failed-only", help="Only unsuccessful jobs and what is behind them.")
+        bool, typer.Option("--failed-only", help="Only unsuccessful jobs, and the jobs that depend on them.")
     ] = False,
 ) -> None:
-    """Reset jobs and run the workflow again here.
+    """Reset jobs, and run the workflow again here.
 
     Example: torc workflows restart 3 --failed-only
     """
@@ -227,12 +231,12 @@ def restart(
 def reinitialize(
     workflow: Which = None,
     spec: Annotated[
-        str | None, typer.Option("--spec", help="An edited spec: the workflow becomes what it says.")
+        str | None, typer.Option("--spec", help="An edited spec, to which the workflow is changed.")
     ] = None,
     force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Run again only the jobs whose inputs, command, environment or outputs changed, and everything that depends on them.
+    """Reset the jobs whose inputs, command, environment or outputs have changed, and everything that depends on them.
 
     Example: torc workflows reinitialize 3 --dry-run
     """
@@ -287,11 +291,15 @@ def update(  # noqa: PLR0913, PLR0917 - options of a command
     description: Annotated[str | None, typer.Option("--description")] = None,
     project: Annotated[str | None, typer.Option("--project")] = None,
     metadata: Annotated[str | None, typer.Option("--metadata", help="A JSON object.")] = None,
-    env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE; replaces the environment.")] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="FIELD=JSON of the spec's workflow fields.")
+    env: Annotated[
+        list[str] | None, typer.Option("--env", help="NAME=VALUE; replaces the whole environment; repeatable.")
     ] = None,
-    user: Annotated[str | None, typer.Option("--user", help="Give it to somebody else; administrators only.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="FIELD=JSON, for a workflow field of the spec; repeatable.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Give the workflow to another user; administrators only.")
+    ] = None,
 ) -> None:
     """Change fields of a workflow.
 
@@ -350,7 +358,7 @@ def json_object(text: str | None, option: str) -> dict[str, Any] | None:
 
 @app.command("is-complete")
 def is_complete(workflow: Which = None) -> None:
-    """Tell whether nothing is left to run. Exit code 0: yes; 1: no.
+    """Check whether a workflow has nothing left to run. Exit code 0 if so, otherwise 1.
 
     Example: torc workflows is-complete 3
     """
@@ -366,7 +374,7 @@ def is_complete(workflow: Which = None) -> None:
 
 @app.command()
 def check(workflow: Which = None) -> None:
-    """Check every invariant of what is stored about a workflow. Exit code 1 when one is broken.
+    """Check every invariant of the stored state of a workflow. Exit code 1 if one is violated.
 
     Example: torc workflows check 3
     """

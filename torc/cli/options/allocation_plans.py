@@ -15,18 +15,22 @@ from torc.schedulers.base import DescribedCluster, Scheduler
 
 Account = Annotated[
     str | None,
-    typer.Option("--account", "-A", help="Account to charge; default: as set (slurm.account), or Slurm's own."),
+    typer.Option("--account", "-A", help="Account to charge; default: the setting slurm.account, or Slurm's default."),
 ]
 Profile = Annotated[
     str | None,
-    typer.Option("--profile", help="Cluster to plan for: a profile (torc hpc list) or a file; default: the one here."),
+    typer.Option("--profile", help="Cluster to plan for: a profile (torc hpc list) or a file; default: this cluster."),
 ]
 Partitions = Annotated[
     list[str] | None,
-    typer.Option("--partition", "-p", help="Use only this partition; repeat. Default: the smallest that fits."),
+    typer.Option(
+        "--partition",
+        "-p",
+        help="Use only this partition; repeatable. Default: the default partition, or else the smallest that fits.",
+    ),
 ]
 Qos = Annotated[str | None, typer.Option("--qos", help="Quality of service.")]
-Constraint = Annotated[str | None, typer.Option("--constraint", help="Features that nodes must have, as for sbatch.")]
+Constraint = Annotated[str | None, typer.Option("--constraint", help="Node features to require, as for sbatch.")]
 GpuType = Annotated[
     str | None,
     typer.Option("--gpu-type", metavar="TYPE", help="Only GPUs of this type, such as h100 (torc hpc partitions)."),
@@ -36,7 +40,7 @@ GroupBy = Annotated[
     typer.Option(
         "--group-by",
         metavar="resource-requirements|partition",
-        help="Who shares allocations: each class (default), or a partition.",
+        help="Which jobs share allocations: those of a class (default), or all in a partition.",
     ),
 ]
 Strategy = Annotated[
@@ -44,25 +48,26 @@ Strategy = Annotated[
     typer.Option(
         "--walltime-strategy",
         metavar="max-job-runtime|max-partition-time",
-        help="As long as the longest job, on more nodes (default); or as long as the partition allows, on fewer.",
+        help="As long as the longest job, on more nodes (default), or as long as the partition allows, on fewer nodes.",
     ),
 ]
 Multiplier = Annotated[
     float | None,
     typer.Option(
-        "--walltime-multiplier", help="Ask for so many times what the jobs need (1.5): room for what goes slower."
+        "--walltime-multiplier",
+        help="Factor on the time that the jobs need, as a margin for slower runs; default: 1.5.",
     ),
 ]
 Single = Annotated[
     bool | None,
     typer.Option(
         "--single-allocation/--many-allocations",
-        help="All nodes in one allocation, instead of many that start one by one.",
+        help="Request all nodes in one allocation, or many allocations that start one by one (default).",
     ),
 ]
-NumAllocations = Annotated[int | None, typer.Option("--num-allocations", min=1, help="In so many allocations.")]
+NumAllocations = Annotated[int | None, typer.Option("--num-allocations", min=1, help="Number of allocations to use.")]
 MaxNodes = Annotated[
-    int | None, typer.Option("--max-nodes", min=1, help="Use at most so many nodes at once, for longer.")
+    int | None, typer.Option("--max-nodes", min=1, help="Use at most this many nodes at once, for longer.")
 ]
 
 GROUPS = ("resource-requirements", "partition")

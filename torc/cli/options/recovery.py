@@ -8,36 +8,55 @@ from typing import Annotated, Any
 import typer
 
 MemoryMultiplier = Annotated[
-    float, typer.Option("--memory-multiplier", min=1.0, help="Times what was used, or asked for.")
+    float,
+    typer.Option(
+        "--memory-multiplier", min=1.0, help="Factor on the memory that was used or requested, whichever is larger."
+    ),
 ]
-RuntimeMultiplier = Annotated[float, typer.Option("--runtime-multiplier", min=1.0, help="Likewise, of time.")]
-RetryUnknown = Annotated[bool, typer.Option("--retry-unknown", help="Also jobs of which nothing says why they failed.")]
+RuntimeMultiplier = Annotated[
+    float,
+    typer.Option(
+        "--runtime-multiplier", min=1.0, help="Factor on the runtime that was used or requested, whichever is larger."
+    ),
+]
+RetryUnknown = Annotated[bool, typer.Option("--retry-unknown", help="Include jobs that failed for an unknown reason.")]
 Retry = Annotated[
-    list[str] | None, typer.Option("--retry", metavar="CATEGORY", help="Also those of this category; repeat.")
+    list[str] | None,
+    typer.Option("--retry", metavar="CATEGORY", help="Include jobs that failed in this category; repeatable."),
 ]
-MaxAttempts = Annotated[int, typer.Option("--max-attempts", min=1, help="Leave jobs that were tried so often.")]
+MaxAttempts = Annotated[
+    int, typer.Option("--max-attempts", min=1, help="Leave out jobs that have had this many attempts.")
+]
 MaxRetries = Annotated[
     int | None,
     typer.Option(
-        "--max-retries", min=0, show_default=False, help="At most so many recoveries; `torc watch`: 3, else no bound."
+        "--max-retries",
+        min=0,
+        show_default=False,
+        help="Most recoveries of this workflow; default: 3 for `torc watch`, otherwise no limit.",
     ),
 ]
 MaxNodeHours = Annotated[
     float | None,
-    typer.Option("--max-node-hours", min=0.0, help="Leave what would cost more than is left of so many node-hours."),
+    typer.Option(
+        "--max-node-hours", min=0.0, help="Budget in node-hours: groups that do not fit into it are left out."
+    ),
 ]
 NewBudget = Annotated[
-    bool, typer.Option("--new-budget", help="Do not count what earlier recoveries of this workflow have spent.")
+    bool, typer.Option("--new-budget", help="Do not count what earlier recoveries of this workflow spent.")
 ]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="GROUP", help="Only this group: CLASS/CATEGORY, CLASS, or '*/CATEGORY'; repeat."),
+    typer.Option(
+        "--only", metavar="GROUP", help="Only this group: CLASS/CATEGORY, CLASS, or '*/CATEGORY'; repeatable."
+    ),
 ]
-Skip = Annotated[list[str] | None, typer.Option("--skip", metavar="GROUP", help="Not this group; repeat.")]
+Skip = Annotated[list[str] | None, typer.Option("--skip", metavar="GROUP", help="Leave out this group; repeatable.")]
 Hook = Annotated[
-    str | None, typer.Option("--recovery-hook", help="A command to run before: its failure stops the recovery.")
+    str | None,
+    typer.Option("--recovery-hook", help="Command to run before each recovery; if it fails, nothing is changed."),
 ]
-Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the log of the workflow.")]
+Reason = Annotated[str | None, typer.Option("--reason", help="The reason to record in the workflow's event log.")]
 
 
 @dataclass(frozen=True)
