@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from torc.api.base import Torc
 from torc.cli import periodic_backups, rendering
 from torc.cli.app import App
 from torc.cli.commands.mcp import mounted
+from torc.cli.options.groups import grouped
 from torc.cli.session import SESSION, torc_folder
 from torc.client import server_file
 from torc.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
@@ -104,23 +106,46 @@ AccessLog = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class ServerOptions:
+    """How a server is to run: the same for `run`, and for `start`, which has `run` do it in the background."""
+
+    host: Host = "127.0.0.1"
+    port: Port = None
+    tls_cert: Certificate = None
+    tls_key: Key = None
+    allowed_host: AllowedHost = None
+    auth: Auth = None
+    token_file: TokenFile = None
+    rate_limit: RateLimit = 2000.0
+    max_jobs: MaxJobs = None
+    max_creations: MaxCreations = None
+    access_log: AccessLog = True
+    workers: Workers = 1
+    backup_every: BackupEvery = None
+    backup_keep: BackupKeep = None
+
+    def words(self) -> list[str]:
+        """Write what `start` hands on to `run`, beside host, port and authentication, which it checks itself."""
+        given: list[tuple[str, object]] = [
+            ("--tls-cert", self.tls_cert),
+            ("--tls-key", self.tls_key),
+            *(("--allowed-host", name) for name in self.allowed_host or ()),
+            ("--token-file", self.token_file and self.token_file.absolute()),
+            ("--rate-limit", self.rate_limit),
+            ("--max-jobs", self.max_jobs),
+            ("--max-creations", self.max_creations),
+            ("--workers", self.workers),
+            ("--backup-every", self.backup_every),
+            ("--backup-keep", self.backup_keep),
+        ]
+        words = [word for option, value in given if value is not None for word in (option, str(value))]
+        return words if self.access_log else [*words, "--no-access-log"]
+
+
 @app.command()
-def run(  # noqa: PLR0913, PLR0917 - options of a command
-    host: Host = "127.0.0.1",
-    port: Port = None,
-    tls_cert: Certificate = None,
-    tls_key: Key = None,
-    allowed_host: AllowedHost = None,
-    auth: Auth = None,
-    token_file: TokenFile = None,
-    rate_limit: RateLimit = 2000.0,
-    max_jobs: MaxJobs = None,
-    max_creations: MaxCreations = None,
-    access_log: AccessLog = True,
-    workers: Workers = 1,
-    backup_every: BackupEvery = None,
-    backup_keep: BackupKeep = None,
-) -> None:
+@grouped
+def run(options: ServerOptions = ServerOptions()) -> None:
     """Run a server in the foreground until Ctrl-C. Commands in this directory and below then use it.
 
     Example: torc server run --port 8080
@@ -133,38 +158,44 @@ def run(  # noqa: PLR0913, PLR0917 - options of a command
 
     folder = torc_folder()
     database = _database(folder)
-    every = _interval(database, backup_every)
-    auth = _check_beginning(folder, database, host, auth, workers)
-    listen = serve.Listen(host, port or 0, _text(tls_cert), _text(tls_key))
-    authentication = accounts.Authentication(_token(folder, token_file), auth, rate_limit)
-    account_limits = AccountLimits(_most(max_jobs, "server.max_jobs"), _most(max_creations, "server.max_creations"))
+    every = _interval(database, options.backup_every)
+    auth = _check_beginning(folder, database, options.host, options.auth, options.workers)
+    listen = serve.Listen(options.host, options.port or 0, _text(options.tls_cert), _text(options.tls_key))
+    authentication = accounts.Authentication(_token(folder, options.token_file), auth, options.rate_limit)
+    account_limits = AccountLimits(
+        _most(options.max_jobs, "server.max_jobs"), _most(options.max_creations, "server.max_creations")
+    )
     opened = open_database(database)
     if auth:
         _check_accounts(opened)
-    bound = _bind(listen, server_file.last_port(folder) if port is None else None)
+    bound = _bind(listen, server_file.last_port(folder) if options.port is None else None)
     here = server_file.this_process(
         serve.url_of(listen, bound),
         __version__,
         _shown(database),
         time.time(),
-        ca_file=_text(tls_cert),
+        ca_file=_text(options.tls_cert),
         token=authentication.owner_token,
     )
     try:
-        hosts = {*_names(host), *(allowed_host or ())}
-        if workers > 1:
-            work = multiprocess.ProcessWork(database, listen, tuple(hosts), access_log, authentication, account_limits)
-            multiprocess.serve_with(work, workers, bound, on_ready=lambda: _tell(folder, here, token_file))
+        hosts = {*_names(options.host), *(options.allowed_host or ())}
+        if options.workers > 1:
+            work = multiprocess.ProcessWork(
+                database, listen, tuple(hosts), options.access_log, authentication, account_limits
+            )
+            multiprocess.serve_with(
+                work, options.workers, bound, on_ready=lambda: _tell(folder, here, options.token_file)
+            )
         else:
             identity = authentication.identity(opened.store)
-            kept = token_file.absolute() if token_file else folder / server_file.FILE
+            kept = options.token_file.absolute() if options.token_file else folder / server_file.FILE
             mounts = {"/mcp": mounted(identity, {"TORC_API_URL": here.url, "TORC_TOKEN_FILE": str(kept)})}
             application = server_app.app(
                 opened.store, identity, hosts=hosts, account_limits=account_limits, mounts=mounts
             )
-            serve.log_access(wanted=access_log)
-            with periodic_backups.kept(database, every, backup_keep):
-                serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here, token_file))
+            serve.log_access(wanted=options.access_log)
+            with periodic_backups.kept(database, every, options.backup_keep):
+                serve.serve(application, bound, listen, on_ready=lambda: _tell(folder, here, options.token_file))
     finally:
         bound.close()
         server_file.remove(folder, here)
@@ -311,55 +342,19 @@ def _text(path: Path | None) -> str | None:
 
 
 @app.command()
-def start(  # noqa: PLR0913, PLR0917
-    host: Host = "127.0.0.1",
-    port: Port = None,
-    tls_cert: Certificate = None,
-    tls_key: Key = None,
-    allowed_host: AllowedHost = None,
-    auth: Auth = None,
-    token_file: TokenFile = None,
-    rate_limit: RateLimit = 2000.0,
-    max_jobs: MaxJobs = None,
-    max_creations: MaxCreations = None,
-    access_log: AccessLog = True,
-    workers: Workers = 1,
-    backup_every: BackupEvery = None,
-    backup_keep: BackupKeep = None,
-) -> None:
+@grouped
+def start(options: ServerOptions = ServerOptions()) -> None:
     """Start a server in the background; its log is `.torc/server.log`.
 
     Example: torc server start
     """
-    words = [
-        *_tls(tls_cert, tls_key),
-        *_flags(allowed_host, access_log),
-        *(["--token-file", str(token_file.absolute())] if token_file else []),
-        "--rate-limit",
-        str(rate_limit),
-        *(["--max-jobs", str(max_jobs)] if max_jobs is not None else []),
-        *(["--max-creations", str(max_creations)] if max_creations is not None else []),
-        "--workers",
-        str(workers),
-        *(["--backup-every", backup_every] if backup_every else []),
-        *(["--backup-keep", str(backup_keep)] if backup_keep else []),
-    ]
-    _interval(_database(torc_folder()), backup_every)
-    found, log = begin(host, port, auth, workers=workers, words=words)
-    _tell_if_open(host, tls_cert)
+    _interval(_database(torc_folder()), options.backup_every)
+    found, log = begin(options.host, options.port, options.auth, workers=options.workers, words=options.words())
+    _tell_if_open(options.host, options.tls_cert)
     if SESSION.json:
         rendering.show_json(_described(found))
     else:
         print(f"the server runs: {found.url} (pid {found.pid}, log {log})")
-
-
-def _tls(certificate: Path | None, key: Path | None) -> list[str]:
-    return [*(["--tls-cert", str(certificate)] if certificate else []), *(["--tls-key", str(key)] if key else [])]
-
-
-def _flags(allowed_host: list[str] | None, access_log: bool) -> list[str]:
-    names = [word for name in allowed_host or () for word in ("--allowed-host", name)]
-    return names + ([] if access_log else ["--no-access-log"])
 
 
 def begin(
