@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import torc
+from torc.planning.scheduler_types import SCHEDULER_TYPES
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
@@ -32,6 +33,30 @@ def test_the_package_exposes_what_it_says() -> None:
         assert getattr(torc, exported) is not None
     with pytest.raises(AttributeError):
         _ = torc.nothing_of_that_name
+
+
+#: what may know Slurm: its package, its commands and tools, and the records in which a scheduler is entered
+OF_SLURM = ("torc/schedulers/slurm/", "torc/cli/commands/slurm", "torc/cli/commands/hpc", "mcp_server/tools/slurm.py")
+RECORDS = {
+    "torc/planning/scheduler_types.py",
+    "torc/schedulers/registry.py",
+    "torc/spec/model.py",
+    "torc/cli/main.py",
+    "torc/operations/requirements.py",  # the requests about Slurm schedulers alone
+}
+
+
+def test_nothing_outside_of_a_scheduler_decides_by_its_name() -> None:
+    found = []
+    for path in SOURCES:
+        if name(path).startswith(OF_SLURM):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in SCHEDULER_TYPES and name(path) not in RECORDS:
+                found.append(f"{name(path)}:{node.lineno}: ask the registry, or the record of its type")
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torc.schedulers.slurm"):
+                found.append(f"{name(path)}:{node.lineno}: ask through torc.schedulers.base")
+    assert found == []
 
 
 def test_modules_are_run_without_what_lies_in_the_working_directory() -> None:

@@ -37,11 +37,11 @@ def compared(work: Any) -> list[dict[str, Any]]:
     return [planned, found]
 
 
-def show(found: list[dict[str, Any]]) -> None:
-    """Print a comparison in two lines."""
+def show(found: list[dict[str, Any]], label: str) -> None:
+    """Print a comparison in two lines; `label` is what the scheduler is called."""
     for item in found:
         name = "as planned" if item["option"] is None else f"with {item['option']}"
-        print(f"{name}, {_of(item)}: {_when(item)}")
+        print(f"{name}, {_of(item)}: {_when(item, label)}")
 
 
 def _planned(work: Any, options: Any) -> Any:
@@ -82,10 +82,10 @@ def _of(item: dict[str, Any]) -> str:
     return f"{allocations} of {nodes} (at most {item['node_hours']:.1f} node-hours)"
 
 
-def _when(item: dict[str, Any]) -> str:
+def _when(item: dict[str, Any], label: str) -> str:
     if item["refused"] is not None:
-        return f"Slurm would refuse it: {item['refused']}"
+        return f"{label} would refuse it: {item['refused']}"
     what = "the first begins" if item["num_allocations"] > 1 else "it begins"
     if item["starts_at"] is None:
-        return "Slurm does not foresee when"
+        return f"{label} does not foresee when"
     return f"{what} {allocation_plan.when(item['starts_at'])}"

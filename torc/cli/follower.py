@@ -47,10 +47,10 @@ def follow(opened: Torc, number: int, folder: Path) -> int:
             page = opened.send(ListEvents(workflow_id=number, after=after, wait_seconds=wait, limit=10_000))
             after = page.items[-1].id if page.items else after
     except KeyboardInterrupt:
-        say_how_to_come_back(number)
+        say_how_to_come_back(number, scheduler.type.name)
         return INTERRUPTED
     except Unavailable:  # the store: a cluster that is away is waited for
-        say_how_to_come_back(number)
+        say_how_to_come_back(number, scheduler.type.name)
         raise
     code = summarize(opened, number, folder)
     if now.workflow.ended_at is None and not SESSION.json:
@@ -67,12 +67,14 @@ def follow(opened: Torc, number: int, folder: Path) -> int:
     return code
 
 
-def say_how_to_come_back(number: int) -> None:
+def say_how_to_come_back(number: int, scheduler: str) -> None:
     """Say that the allocations go on, and how to see or end them."""
     rendering.note("the allocations go on without you")
     rendering.note(f"  come back:    torc watch {number}")
-    rendering.note(f"  look:         torc status {number}; torc slurm list {number}")
-    rendering.note(f"  end them:     torc slurm cancel {number}; the whole workflow: torc workflows cancel {number}")
+    rendering.note(f"  look:         torc status {number}; torc {scheduler} list {number}")
+    rendering.note(
+        f"  end them:     torc {scheduler} cancel {number}; the whole workflow: torc workflows cancel {number}"
+    )
 
 
 def _is_over(now: Any) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from torc.errors import Forbidden, Invalid
 from torc.files import config_folder
+from torc.planning.scheduler_types import SCHEDULER_TYPES
 from torc.units import parse_duration, parse_memory
 
 Value = str | int | bool | list[str] | None
@@ -179,14 +180,14 @@ SETTINGS: dict[str, Setting] = {
     ),
     "backup.keep": Setting("TORC_BACKUP_KEEP", 5, _whole(1), "How many copies to keep.", True),
     "backup.folder": Setting("TORC_BACKUP_FOLDER", None, _text, "Folder for the copies; default: .torc/backups.", True),
-    "slurm.account": Setting("TORC_SLURM_ACCOUNT", None, _text, "Account to charge for allocations.", True),
-    "slurm.profile": Setting(
-        "TORC_SLURM_PROFILE",
-        None,
-        _text,
-        "Cluster to plan for: a profile, or a file with one; default: the cluster you are on.",
-        True,
-    ),
+    **{
+        f"{name}.{key}": Setting(f"TORC_{name.upper()}_{key.upper()}", None, _text, about, True)
+        for name in SCHEDULER_TYPES
+        for key, about in (
+            ("account", "Account to charge for allocations."),
+            ("profile", "Cluster to plan for: a profile, or a file with one; default: the cluster you are on."),
+        )
+    },
     "server.max_jobs": Setting(
         "TORC_SERVER_MAX_JOBS",
         10_000_000,

@@ -69,10 +69,10 @@ class Submission:
         from torc.cli.commands.specs import checked_spec
         from torc.planning.demand import due_jobs
 
-        self.options = options_of(self.given)
         made, request = checked_spec(path)
         if made.schedulers:
             self._use(made.schedulers[0].type)
+        self.options = options_of(self.given, self.scheduler)
         self.name, self.defaults = made.name, made.settings.get(self.scheduler.type.defaults_field) or {}
         actions = [action for action in made.actions if action.action_type == "schedule_nodes"]
         self.demand = demand_of(made, due_jobs(None, len(made.jobs)))
@@ -91,7 +91,7 @@ class Submission:
         from torc.schedulers.workflow_plans import left_of, names_taken, options_before
 
         self._use(registry.type_of_workflow(opened, number))
-        self.options = options_of(self.given, options_before(opened, number))
+        self.options = options_of(self.given, self.scheduler, options_before(opened, number))
         left = left_of(opened, number)
         self.name, self.demand = left.workflow_name, left.demand
         self.defaults = (
@@ -106,7 +106,8 @@ class Submission:
         if going and not anyway:
             raise Conflict(
                 f"workflow {number} has {len(going)} allocation(s) that are queued or running: they may do what is left",
-                hint=f"follow them (torc watch {number}), end them (torc slurm cancel {number}), or add more: --anyway",
+                hint=f"follow them (torc watch {number}), end them (torc {self.scheduler.type.name} cancel {number}), or add more: "
+                "--anyway",
             )
         is_new = not replan and not self._was_begun(opened, number)
         if is_new and (left.num_schedule_nodes or left.num_schedulers):
@@ -280,7 +281,7 @@ class Submission:
         if SESSION.json:
             rendering.show_json({**self.as_json(), "trade_off": choice, "scripts": found})
         else:
-            compare_allocations.show(choice)
+            compare_allocations.show(choice, self.scheduler.type.label)
             allocation_plan.show_scripts(found)
             rendering.note("\nnothing was submitted (--dry-run)")
 

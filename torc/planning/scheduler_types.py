@@ -19,6 +19,7 @@ class SchedulerType:
     name: SchedulerName
     label: str  # for people
     variables: tuple[str, ...]  # prefixes of what it sets in the environment of jobs
+    job_variable: str  # of these, the one with the id of the job
 
     @property
     def noun(self) -> str:
@@ -53,7 +54,8 @@ class SchedulerType:
 
 #: the first is meant where nothing says which
 SCHEDULER_TYPES: Mapping[str, SchedulerType] = {
-    each.name: each for each in (SchedulerType("slurm", "Slurm", ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_")),)
+    each.name: each
+    for each in (SchedulerType("slurm", "Slurm", ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_"), "SLURM_JOB_ID"),)
 }
 DEFAULT_TYPE = next(iter(SCHEDULER_TYPES.values()))
 ROW_KINDS: Mapping[str, SchedulerType] = {each.row_kind: each for each in SCHEDULER_TYPES.values()}

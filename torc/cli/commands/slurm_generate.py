@@ -37,11 +37,10 @@ def generate(
 
     Example: torc slurm generate sweep.yaml --account climate --profile kestrel -o sweep_kestrel.yaml
     """
-    wanted = options_of(planning.given(account))
-    _generate(spec, output, force, planning, wanted)
+    _generate(spec, output, force, planning, planning.given(account))
 
 
-def _generate(spec: str, output: Path | None, force: bool, planning: Planning, wanted: Any) -> None:
+def _generate(spec: str, output: Path | None, force: bool, planning: Planning, given: dict[str, Any]) -> None:
     from torc.cli.commands.specs import compiled
     from torc.cli.submission import demand_of
     from torc.files import write_whole
@@ -59,6 +58,7 @@ def _generate(spec: str, output: Path | None, force: bool, planning: Planning, w
     if output is not None and output.exists() and not force:
         raise Conflict(f"{output} already exists", hint="use --force to overwrite it")
     scheduler = SlurmBackend()
+    wanted = options_of(given, scheduler)
     cluster, source = planning.cluster(scheduler)
     compiled(spec)
     text, kind, name = read_spec(spec)

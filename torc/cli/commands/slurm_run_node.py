@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from torc.api.base import Torc
-from torc.cli import rendering
 from torc.cli.commands.run import (
     MaxJobs,
     OutputDir,
     output_folder,
-    plot_where_wanted,
-    store_variables,
-    summarize,
-    tell_what_is_left,
 )
-from torc.cli.session import SESSION
-from torc.cli.store_wait import DEFAULT_SECONDS, ServerWait, torc_when_it_answers, wait_seconds
-from torc.errors import Invalid
-from torc.schedulers.allotment import Allotment
-from torc.schedulers.inside_job import JobEnvironment, NodeOptions, run_in_allocation
+from torc.cli.run_node import run_on_node
+from torc.cli.store_wait import ServerWait
+from torc.schedulers.inside_job import NodeOptions
 
 Allocation = Annotated[int | None, typer.Option("--allocation", metavar="ID", help="Torc's id of the allocation.")]
 Scheduler = Annotated[
@@ -80,14 +69,8 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: srun --ntasks-per-node=1 --wait=0 --kill-on-bad-exit=0 --overlap torc slurm run-node 12
     """
-    from torc.cli.allocation_upkeep import scheduling
     from torc.schedulers.slurm.inside_job import SlurmJob
 
-    if execution not in {None, "direct", "step"}:
-        raise Invalid(f"--execution: there is no `{execution}`", hint="direct or step")
-    wait = wait_seconds(server_wait, default=DEFAULT_SECONDS)
-    inside = SlurmJob()
-    allotment = _allotment(inside)
     options = NodeOptions(
         output_dir=output_folder(output_dir),
         allocation_id=allocation,
@@ -99,44 +82,7 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
         tasks_per_node=tasks_per_node,
         see_seconds=output_wait,
     )
-    wait = allotment.at_most(wait, time.time())
-    with torc_when_it_answers(workflow, wait) as (opened, number):
-        options = replace(options, store_variables=store_variables(opened), server_wait_seconds=wait)
-        with scheduling(number, options.output_dir, is_on=allotment.task == 0):
-            outcome: Any = run_in_allocation(opened, number, allotment, options, inside)
-        if outcome is None:
-            rendering.note(f"the runner of {allotment.nodes[0]} has all nodes of this allocation")
-            return
-        if outcome.is_stuck and outcome.runner_id is not None and not SESSION.json:
-            tell_what_is_left(opened, number, outcome.runner_id)
-        if allotment.task == 0 and not SESSION.json:
-            summarize(opened, number, options.output_dir)
-        _plot_after_the_last(opened, number, options.output_dir)
-
-
-def _plot_after_the_last(opened: Torc, number: int, folder: Path) -> None:
-    """Plot the run where its spec asks for it, when it is over and no other runner is left that would."""
-    from torc.api.runs import ListRunners
-    from torc.api.workflows import GetWorkflow
-
-    workflow = opened.send(GetWorkflow(workflow_id=number))
-    is_over = workflow.state in {"completed", "failed"}
-    if is_over and not any(runner.is_active for runner in opened.send(ListRunners(workflow_id=number)).items):
-        plot_where_wanted(opened, workflow, folder)
-
-
-def _allotment(inside: JobEnvironment) -> Allotment:
-    """Read what this allocation gives, and ask Slurm when it ends where no variable says so."""
-    from torc.runner import hardware
-
-    capacity, _ = hardware.node()
-    found = inside.allotment(os.environ, num_cpus=capacity.num_cpus, memory_bytes=hardware.memory_limit())
-    if found is None:
-        raise Invalid(
-            "this is no allocation of Slurm: SLURM_JOB_ID is not set",
-            hint="`torc submit` makes one and calls this in it; `torc run` runs a workflow here",
-        )
-    return found if found.end_time is not None else replace(found, end_time=inside.end_time(found.job_id))
+    run_on_node(SlurmJob(), workflow, options, server_wait)
 
 
 COMMANDS = {"run-node": run_node}

@@ -92,7 +92,9 @@ class Planning:
 
     def cluster(self, scheduler: Scheduler) -> DescribedCluster:
         """Return the cluster to plan for, and say where its description comes from. Raises NotFound or Unavailable."""
-        return scheduler.plan_for(dict(os.environ), self.profile or SESSION.settings.text("slurm.profile"))
+        return scheduler.plan_for(
+            dict(os.environ), self.profile or SESSION.settings.text(f"{scheduler.type.name}.profile")
+        )
 
     def given(self, account: str | None) -> dict[str, Any]:
         """Return what was said of the options of a plan, by the names that a plan has for them. Raises Invalid."""
@@ -107,10 +109,12 @@ def _choose(option: str, given: str | None, choices: tuple[str, ...]) -> None:
         raise Invalid(f"{option} {given} is unknown", hint=f"choose {' or '.join(choices)}")
 
 
-def options_of(given: dict[str, Any], before: AllocationPlanOptions | None = None) -> AllocationPlanOptions:
+def options_of(
+    given: dict[str, Any], scheduler: Scheduler, before: AllocationPlanOptions | None = None
+) -> AllocationPlanOptions:
     """Return the options of a plan: as given, else as chosen for the plan before, else as set."""
     from torc.schedulers.workflow_plans import kept_options
 
     if before is None or before.wishes.account is None:
-        given = {**given, "account": given["account"] or SESSION.settings.text("slurm.account")}
+        given = {**given, "account": given["account"] or SESSION.settings.text(f"{scheduler.type.name}.account")}
     return kept_options(before, given)
