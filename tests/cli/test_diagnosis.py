@@ -121,7 +121,7 @@ def test_who_asks_for_far_too_much_is_told(program: Program) -> None:
     program("run", program.write("much.yaml", spec + jobs), "-q")
     shown = program("reports", "check-resource-utilization", "--all").stdout
     assert "no job used more than it asked for" in shown
-    assert "huge (1 attempt): asks for 2 GiB, used at most" in shown and "asks for 2h 00m, ran at most 1.0s" in shown
+    assert "huge (1 attempt): requests 2 GiB, used at most" in shown and "requests 2h 00m, ran at most 1.0s" in shown
     assert program("reports", "check-resource-utilization", "-f", "json").json["classes"][0]["num_attempts"] == 1
     spec = "name: thrice\nresource_requirements: [{name: huge, memory: 2g, runtime: PT2H}]\n"
     jobs = "jobs: [{name: 'a{i}', command: 'true', resource_requirements: huge, parameters: {i: '1:3'}}]\n"

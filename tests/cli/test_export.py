@@ -60,10 +60,10 @@ def test_a_file_goes_through_a_pipe_and_is_never_overwritten_unasked(program: Pr
     assert (made["name"], made["directory"]) == ("again", str(program.directory))
 
 
-def test_what_is_no_exported_workflow_is_told(program: Program) -> None:
+def test_a_file_that_is_not_an_exported_workflow_is_refused(program: Program) -> None:
     program.write("x.gz", "plain text")
     told = program("workflows", "import", "x.gz", code=2).stderr
-    assert "no exported workflow" in told and "torc create" in told
+    assert "not an exported workflow" in told and "torc create" in told
     assert "there is no file nowhere.gz" in program("workflows", "import", "nowhere.gz", code=3).stderr
     wf = half_done(program)
     program("workflows", "export", wf, "-o", "x.torc.gz")

@@ -13,7 +13,7 @@ def test_a_long_reason_is_folded_on_a_narrow_terminal_and_nothing_of_it_lost(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    reason = "make room or write elsewhere; `quota` and `df -h` tell how much there is"
+    reason = "free some space or write elsewhere; `quota` and `df -h` show how much is left"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     rendering.table(["jobs", "why", "left"], [["2", "disk_full", reason], ["1", "gpu", ""]], folds=True)
     lines = capsys.readouterr().out.splitlines()

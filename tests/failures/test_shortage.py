@@ -16,12 +16,12 @@ MIB = 1 << 20
     [
         ([300, 200], "they used up to 300 MiB of 100 MiB"),
         ([100, 95], "they used up to 100 MiB of 100 MiB, where they were cut off"),
-        ([40, 20], "they used 40 MiB of 100 MiB when they were measured last"),
-        ([0], "they ended before it was measured what they used of 100 MiB"),
+        ([40, 20], "they used 40 MiB of 100 MiB when last measured"),
+        ([0], "they ended before their use of 100 MiB was measured"),
         (
             [100, 99, 30, 0],
-            "2 used up to 100 MiB of 100 MiB, where they were cut off; 1 used 30 MiB of 100 MiB when they were measured last; "
-            "1 ended before it was measured what they used of 100 MiB",
+            "2 used up to 100 MiB of 100 MiB, where they were cut off; 1 used 30 MiB of 100 MiB when last measured; "
+            "1 ended before their use of 100 MiB was measured",
         ),
     ],
 )

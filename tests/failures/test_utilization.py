@@ -16,8 +16,8 @@ ASKED = ResourceRequest(num_cpus=4, memory_bytes=64 * GIB, runtime_seconds=3600)
 def test_who_asked_64_gb_and_used_2_is_told_so() -> None:
     memory, wall, cpus = UsageSpread(GIB, GIB, 2 * GIB), UsageSpread(60, 80, 100), UsageSpread(0.5, 1.0, 1.0)
     assert advice(ASKED, memory, wall, cpus) == [
-        "asks for 64 GiB, used at most 2 GiB",
-        "asks for 1h 00m, ran at most 1m 40s",
+        "requests 64 GiB, used at most 2 GiB",
+        "requests 1h 00m, ran at most 1m 40s",
         "asks for 4 CPUs, kept 1.0 busy",
     ]
     full = UsageSpread(60 * GIB, 60 * GIB, 60 * GIB), UsageSpread(3000, 3000, 3000), UsageSpread(4, 4, 4)

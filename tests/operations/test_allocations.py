@@ -264,9 +264,9 @@ def test_a_job_that_waits_for_an_allocation_says_so_and_why(torc: Embedded) -> N
         f"allocation {allocation.id} (job {allocation.cluster_job_id}) waits in the queue, expected to start in"
         in told()
     )
-    assert "others in the queue come before it (Priority)" in told()
+    assert "other jobs in the queue have priority (Priority)" in told()
     see(torc, allocation, "PENDING", reason="PartitionTimeLimit")
-    assert "more time than its partition gives" in told() and "ask for less" in told()
+    assert "more time than its partition allows" in told() and "request less" in told()
     see(torc, allocation, "RUNNING", nodes=["n1"])
     assert "has begun, and its runners are about to speak" in told()
     see(torc, allocation, "TIMEOUT")

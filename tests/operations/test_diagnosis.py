@@ -81,8 +81,8 @@ def test_figures_are_set_against_what_was_asked_for_and_not_against_a_default(to
     a, b = explain(torc, wf, "a").diagnosis, explain(torc, wf, "b").diagnosis
     assert a is not None and b is not None
     assert a.category == "out_of_memory" and a.confidence > 0.85
-    assert any("1020 MiB used at most, 1 GiB asked for" in figure for figure in a.figures), a.figures
-    assert b.confidence < 0.6 and not any("asked for" in figure for figure in b.figures)
+    assert any("1020 MiB used at most, 1 GiB requested" in figure for figure in a.figures), a.figures
+    assert b.confidence < 0.6 and not any("requested" in figure for figure in b.figures)
 
 
 def test_a_blocked_job_names_those_at_the_far_end(torc: Torc) -> None:

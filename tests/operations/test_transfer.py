@@ -485,13 +485,13 @@ def of_workflow(field: str, value: Any) -> Callable[[list[Any]], None]:
 
 
 DAMAGE: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
-    "another format": (lambda lines: lines[0].update(format="x"), "no exported workflow"),
-    "a later version": (lambda lines: lines[0].update(version=5), "this Torc knows 1 to 4"),
+    "another format": (lambda lines: lines[0].update(format="x"), "not an exported workflow"),
+    "a later version": (lambda lines: lines[0].update(version=5), "this Torc reads versions 1 to 4"),
     "a column before its version": (lambda lines: lines[0].update(version=1), "job are not those of version 1"),
     "no workflow": (lambda lines: lines[0].pop("workflow"), "not those of version 4"),
-    "no header": (lambda lines: lines.pop(0), "no exported workflow"),
+    "no header": (lambda lines: lines.pop(0), "not an exported workflow"),
     "a relative directory": (of_workflow("directory", "../x"), "not absolute"),
-    "a setting that is none": (of_workflow("settings", {"oops": 1}), "oops"),
+    "an unknown setting": (of_workflow("settings", {"oops": 1}), "oops"),
     "a setting that is a field": (of_workflow("settings", {"jobs": []}), "holds what is none"),
     "an environment of lists": (of_workflow("env", {"A": []}), "env"),
     "a count that is negative": (of_workflow("run_id", -1), "`run_id` cannot be -1"),
@@ -595,7 +595,7 @@ def test_a_file_that_unpacks_to_more_than_memory_is_refused_early(torc: Torc) ->
 
 def test_content_is_checked_before_the_transaction(torc: Torc) -> None:
     wrong = base64.b64encode(b"x").decode()
-    with pytest.raises(Invalid, match="no exported workflow"):
+    with pytest.raises(Invalid, match="not an exported workflow"):
         torc.send(ImportWorkflow(content=wrong))
 
 

@@ -30,7 +30,7 @@ def test_classes_and_jobs_are_set_against_what_they_asked_for(torc: Torc) -> Non
     classes = {item.requirement: item for item in found.classes}
     assert set(classes) == {"large", "small", "default"}
     assert (classes["large"].num_attempts, classes["large"].memory.most) == (2, 2 * GIB)
-    assert classes["large"].advice[0] == "asks for 64 GiB, used at most 2 GiB"
+    assert classes["large"].advice[0] == "requests 64 GiB, used at most 2 GiB"
     assert classes["small"].advice == []
     assert [(item.job_name, item.resource, item.used) for item in found.exceeded] == [("d", "memory", 3 * GIB)]
     assert torc.send(CheckUtilization(workflow_id=wf, run_id=1)).num_attempts == 5

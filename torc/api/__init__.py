@@ -1,4 +1,4 @@
-"""The contract between whoever asks and whoever answers: typed requests and replies. No SQL, no HTTP, no clock.
+"""The contract between clients and stores: typed requests and replies. No SQL, no HTTP, no clock.
 
-The package imports none of its modules, so that a command loads what it asks for; `torc.api.registry` has all of them.
+The package does not import its modules, so that a command loads only what it uses; `torc.api.registry` imports all of them.
 """

@@ -11,7 +11,7 @@ from torc.api.users import Label, UserName
 
 Shared = Annotated[
     Literal["read", "run", "write"],
-    Field(description="what members may do; who may write can change the commands that others then run"),
+    Field(description="what members may do; members who can write can change commands that others then run"),
 ]
 
 
@@ -28,14 +28,14 @@ class AccessGroup(Value):
     id: int
     name: str
     description: str | None = None
-    owner: str | None = Field(description="who adds and removes members; absent: administrators alone")
+    owner: str | None = Field(description="who may add and remove members; absent: only administrators")
     members: list[Member]
     created_at: float
 
 
 @request("POST", "/access-groups", access="write")
 class CreateAccessGroup(Request[AccessGroup]):
-    """Make an access group; its maker owns it, and is its first member."""
+    """Create an access group; its creator owns it and becomes its first member."""
 
     name: Label
     description: str | None = Field(None, max_length=10_000)
@@ -59,7 +59,7 @@ class GetAccessGroup(Request[AccessGroup]):
 
 @request("DELETE", "/access-groups/{access_group_id}", access="write")
 class DeleteAccessGroup(Request[None]):
-    """Delete an access group; nothing is shared by it any more."""
+    """Delete an access group, which ends all sharing through it."""
 
     access_group_id: int
 
@@ -74,14 +74,14 @@ class AddMembers(Request[AccessGroup]):
 
 @request("DELETE", "/access-groups/{access_group_id}/members/{user_id}", access="write")
 class RemoveMember(Request[None]):
-    """Take an account out of a group. Everybody may leave."""
+    """Remove an account from a group. Members may remove themselves."""
 
     access_group_id: int
     user_id: int
 
 
 class Share(Value):
-    """A workflow shared by a group."""
+    """A workflow shared with a group."""
 
     workflow_id: int
     access_group_id: int
@@ -107,14 +107,14 @@ class ShareWorkflow(Request[Share]):
 
 @request("DELETE", "/workflows/{workflow_id}/shares/{access_group_id}", access="write")
 class UnshareWorkflow(Request[None]):
-    """Share a workflow with a group no more."""
+    """Stop sharing a workflow with a group."""
 
     workflow_id: int
     access_group_id: int
 
 
 class AuditRecord(Value):
-    """Something that was done, or tried, through a server."""
+    """Something that was done or attempted through a server."""
 
     id: int
     time: float
@@ -128,7 +128,7 @@ class AuditRecord(Value):
 
 @request("GET", "/audit", access="admin")
 class ListAudit(Request[Page[AuditRecord]]):
-    """List who did what from where through a server, newest first. It outlives what it is about."""
+    """List who did what through a server, and from where, newest first. Records outlive what they are about."""
 
     actor: str | None = Field(None, description="exact, or with * and ?, such as user:alice")
     action: str | None = Field(None, description="exact, or with * and ?, such as Delete*")

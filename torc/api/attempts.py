@@ -1,4 +1,4 @@
-"""Attempts as short lines, for charts and reports of many jobs: no ends of logs. In full they are results (`torc.api.runs`)."""
+"""Attempts in short form, for charts and reports of many jobs, without logs. Full results are in `torc.api.runs`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torc.workflow.states import State
 
 
 class AttemptLine(Value):
-    """One execution of a job, ended or going on."""
+    """One execution of a job, ended or running."""
 
     job_id: int
     job_name: str
     attempt: int
     run_id: int
     requirement: str = Field(description="name of the requirement class")
-    state: State = Field(description="what it ended as; running")
+    state: State = Field(description="the state in which it ended, or running")
     return_code: int | None = None
-    why: str | None = Field(None, description="why it did not complete, where more than a return code is known")
+    why: str | None = Field(None, description="why it did not complete, if more than a return code is known")
     runner_id: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
@@ -29,7 +29,7 @@ class AttemptLine(Value):
 
 @request("GET", "/workflows/{workflow_id}/attempts")
 class ListAttempts(Request[Page[AttemptLine]]):
-    """List the attempts of a workflow that have ended, in the order of their end."""
+    """List the ended attempts of a workflow in the order in which they ended."""
 
     workflow_id: int
     run_id: int | None = None

@@ -1,7 +1,7 @@
-"""The contract: a request is a value that knows its reply, and a Torc is anything that answers requests.
+"""The contract: a request is a value that declares its reply type, and a Torc is anything that answers requests.
 
-The table REQUESTS is what HTTP routes, the HTTP client, the OpenAPI document and the authorisation table are made
-from. No SQL and no HTTP in this room.
+HTTP routes, the HTTP client, the OpenAPI document and the authorization table are all derived from the table REQUESTS. No SQL
+and no HTTP here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Q = TypeVar("Q", bound="Request[Any]")
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
-#: bytes that the body of a request may have, by what it holds: fields; lists of jobs, reports or data; a whole workflow
+#: largest request bodies in bytes: simple fields; lists of jobs, reports or data; a whole workflow
 SMALL, MEDIUM, LARGE = 1 << 20, 16 << 20, 64 << 20
 
 
@@ -29,20 +29,20 @@ def _adapter(reply_type: Any) -> TypeAdapter[Any]:
     return TypeAdapter(reply_type)
 
 
-# defer_build: a command uses three of the fifty; building them all costs a tenth of a second at each start
+# defer_build: a command uses three of the fifty; building all of them would cost a tenth of a second at each start
 MODEL = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Value(BaseModel):
-    """What replies are made of."""
+    """The base of everything that replies consist of."""
 
     model_config = MODEL
 
 
 class Request(BaseModel, Generic[R]):
-    """A question or a command.
+    """A query or a command.
 
-    Over HTTP, fields named in `http_path` travel in the path, the others in the query (GET, DELETE) or as JSON.
+    Over HTTP, fields named in `http_path` are sent in the path, the others in the query (GET, DELETE) or as JSON.
     """
 
     model_config = MODEL
@@ -56,16 +56,16 @@ class Request(BaseModel, Generic[R]):
 
     @classmethod
     def reply(cls) -> TypeAdapter[Any]:
-        """Return what validates and writes replies to this kind of request."""
+        """Return the adapter that validates and serializes replies to this kind of request."""
         return _adapter(cls.reply_type)
 
 
 class Page(BaseModel, Generic[T]):
-    """Part of a list. `cursor`, where there is one, asks the same request for what comes next."""
+    """Part of a list. Sending the same request with `cursor`, if present, returns the next part."""
 
     model_config = MODEL
     items: list[T]
-    cursor: str | None = Field(None, description="give it back to get the next page; absent on the last one")
+    cursor: str | None = Field(None, description="send it to get the next page; absent on the last page")
 
 
 REQUESTS: dict[str, type[Request[Any]]] = {}
@@ -74,9 +74,9 @@ REQUESTS: dict[str, type[Request[Any]]] = {}
 def request(
     method: Method, path: str, access: Access = "read", largest_body: int = SMALL, *, takes_long: bool = False
 ) -> Callable[[type[Q]], type[Q]]:
-    """Class decorator: enter a request in the table. All but GET write.
+    """Class decorator: register a request in the table. All except GET write.
 
-    `takes_long`: it may take minutes where there are very many jobs.
+    `takes_long`: it may take minutes if there are very many jobs.
     """
 
     def enter(kind: type[Q]) -> type[Q]:
@@ -93,12 +93,12 @@ def request(
 
 
 class Torc(Protocol):
-    """Whatever answers requests: a database (Embedded) or a server (Remote)."""
+    """Anything that answers requests: a database (Embedded) or a server (Remote)."""
 
     def send(self, request: Request[R], /) -> R:
-        """Answer one request. Raises TorcError, or one of its children."""
+        """Answer a request. Raises TorcError or a subclass."""
         ...
 
     def close(self) -> None:
-        """Give back connections."""
+        """Close connections."""
         ...

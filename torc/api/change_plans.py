@@ -1,8 +1,8 @@
-"""What an assistant proposes to do to a workflow and, once that was agreed to, does: plans, what they cost, who agreed.
+"""What an assistant proposes to do to a workflow and, after approval, does: plans, their cost, and who agreed.
 
-A plan says in requests what would be done. When it is made, they are answered and undone again, and what would run afterwards
-is kept word by word (its document, and a digest of it). Applying it answers them for good, in one transaction with the check
-that the outcome is what was shown, with the budget and with the record. A plan holds once; whoever says no ends it.
+A plan is a list of requests. When it is made, they are executed and rolled back, and what would run afterwards is stored verbatim (its
+document) with a digest. Applying the plan executes them for real, in one transaction with the checks that the outcome is what was
+shown and within the budget, and with the record. A plan can be applied once; declining it ends it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Shows = Literal["due", "all", "ending", "nothing"]
 
 
 class Operation(Value):
-    """A request that a plan consists of."""
+    """One request of a plan."""
 
     kind: OperationKind
     fields: dict[str, Any] = {}
 
 
 class SpecAsWritten(Value):
-    """The spec that a workflow was made from, as GetProvenance gives it: jobs are shown by its templates."""
+    """The spec that a workflow was created from, as in GetProvenance; its templates are used to show jobs in groups."""
 
     text: str
     format: Format | None = None
@@ -41,18 +41,20 @@ class SpecAsWritten(Value):
 
 
 class Intervention(Value):
-    """A plan: what would be done, or was."""
+    """A plan, proposed or applied."""
 
     id: int
     workflow_id: int
-    token: str | None = Field(None, description="to apply it with; told once, to whoever has seen all of the document")
-    action: str = Field(description="what would do it, such as recover_workflow")
-    arguments: dict[str, Any] = Field(description="all that it needs to do it")
+    token: str | None = Field(
+        None, description="needed to apply the plan; revealed once, to a client that has seen the whole document"
+    )
+    action: str = Field(description="the tool that would do it, such as recover_workflow")
+    arguments: dict[str, Any] = Field(description="the arguments of the tool")
     client: str
-    reason: str | None = Field(None, description="that was given when it was applied")
+    reason: str | None = Field(None, description="given when it was applied")
     agreed: Agreed | None = Field(
         None,
-        description="who agreed: the user was asked, the token was shown, the policy allows it, somebody approved it",
+        description="how it was agreed to: the user was asked, the token was presented, the policy allows it, or a person approved it",
     )
     num_retries: int
     node_hours: float
@@ -63,84 +65,84 @@ class Intervention(Value):
     approved_at: float | None = None
     approved_by: str | None = None
     digest: str | None = None
-    num_pages: int = Field(1, description="of the document")
-    document: str | None = Field(None, description="what would be done and run, as far as it was asked for")
-    is_whole: bool = Field(True, description="`document` is all of it")
-    code: str | None = Field(None, description="proves that the end of the document was reached")
-    operations: list[Operation] = Field([], description="the requests that it consists of, where it was asked about")
-    results: list[Any] = Field([], description="what the requests answered, or would")
+    num_pages: int = Field(1, description="pages of the document")
+    document: str | None = Field(None, description="what would be done and run, as much of it as was requested")
+    is_whole: bool = Field(True, description="whether `document` is complete")
+    code: str | None = Field(None, description="proves that the document was read to the end")
+    operations: list[Operation] = Field([], description="the requests of the plan, if asked for")
+    results: list[Any] = Field([], description="the replies to the requests, actual or expected")
 
 
 @request("POST", "/workflows/{workflow_id}/interventions", access="write", takes_long=True)
 class ProposeIntervention(Request[Intervention]):
-    """Keep a plan of what is to be done to a workflow as it is now; nothing is done."""
+    """Store a plan for changing a workflow in its current state; nothing is changed."""
 
     workflow_id: int
     action: str = Field(min_length=1, max_length=64)
     operations: list[Operation] = Field([], max_length=100)
-    starts: Starts | None = Field(None, description="what is begun afterwards: its jobs are charged to the plan")
-    shows: Shows = Field("due", description="which of the commands run because of it")
+    starts: Starts | None = Field(None, description="what is started afterwards: its jobs are charged to the plan")
+    shows: Shows = Field("due", description="which commands would run because of it")
     summary: str = Field("", max_length=2000)
-    changes: list[str] = Field([], description="what changes beside, in words")
+    changes: list[str] = Field([], description="descriptions of other changes")
     arguments: dict[str, Any] = {}
     spec: SpecAsWritten | None = None
     client: str = Field(min_length=1, max_length=64)
     num_retries: int = Field(0, ge=0, le=2**31 - 1, description="counted against the budget")
-    node_hours: float | None = Field(None, ge=0.0, description="that are asked for; left out: worked out from the jobs")
+    node_hours: float | None = Field(None, ge=0.0, description="requested; default: estimated from the jobs")
     node: NodeCapacity | None = Field(None, description="where the jobs would run")
-    most_characters: int = Field(6_000, ge=500, le=1_000_000, description="of the document, in the reply")
+    most_characters: int = Field(6_000, ge=500, le=1_000_000, description="length limit of the document in the reply")
     lifetime_seconds: float = Field(86_400.0, gt=0.0, le=604_800.0)
 
 
 @request("POST", "/workflows/{workflow_id}/interventions/apply", access="write", takes_long=True)
 class ApplyIntervention(Request[Intervention]):
-    """Do what a plan says, once, and record who did it and why.
+    """Apply a plan, once, and record who applied it and why.
 
-    Refused (`conflict`) when the workflow is not as it was when the plan was made, saying what changed; when what would come of
-    it is not what was shown; when it was applied or declined or has expired; and when it would go beyond the budget.
+    Refused (`conflict`) if the workflow has changed since the plan was made, with the changes; if the outcome would differ from what
+    was shown; if the plan was already applied or declined or has expired; and if it would exceed the budget.
     """
 
     workflow_id: int
     token: str
-    action: str = Field(description="that the plan must be for")
+    action: str = Field(description="the action that the plan must be for")
     client: str = Field(min_length=1, max_length=64)
     reason: str = Field(min_length=1, max_length=1000)
     agreed: Agreed = "token"
-    must_be_approved: bool = Field(False, description="where the user was not asked, somebody must have approved it")
-    spec: SpecAsWritten | None = Field(None, description="the edited spec, where the plan brings one in")
-    files: list[FileFact] = Field([], description="how files look now, where the plan depends on it")
-    max_retries: int | None = Field(None, ge=0, description="budget of all assistants; left out: none")
+    must_be_approved: bool = Field(False, description="unless the user was asked, a person must have approved it")
+    spec: SpecAsWritten | None = Field(None, description="the edited spec, if the plan contains one")
+    files: list[FileFact] = Field([], description="the current state of files, if the plan depends on it")
+    max_retries: int | None = Field(None, ge=0, description="budget of all assistants; default: unlimited")
     max_node_hours: float | None = Field(None, ge=0.0)
 
 
 @request("POST", "/workflows/{workflow_id}/interventions/ask", access="write")
 class AskIntervention(Request[Intervention]):
-    """Note that the user is asked about a plan, once: without a yes it ends. Refused when it could not be applied any more."""
+    """Record that the user is being asked about a plan, once: without a yes it ends. Refused if it could no longer be applied."""
 
     workflow_id: int
     token: str
     action: str
     most_characters: int = Field(6_000, ge=500, le=1_000_000)
-    again: bool = Field(False, description="only look: it was noted before")
-    agreed: Agreed | None = Field(None, description="check, too, that the plan could be applied with this agreement")
-    must_be_approved: bool = Field(False, description="as for ApplyIntervention")
+    again: bool = Field(False, description="only read it: this was already recorded")
+    agreed: Agreed | None = Field(None, description="also check that the plan could be applied with this agreement")
+    must_be_approved: bool = Field(False, description="as in ApplyIntervention")
     max_retries: int | None = Field(None, ge=0)
     max_node_hours: float | None = Field(None, ge=0.0)
 
 
 @request("POST", "/workflows/{workflow_id}/interventions/decline", access="write")
 class DeclineIntervention(Request[Intervention]):
-    """End a plan: nobody can apply it any more."""
+    """End a plan, so that it can no longer be applied."""
 
     workflow_id: int
-    token: str | None = Field(None, description="of the plan; or its number")
+    token: str | None = Field(None, description="token of the plan; alternatively give its id")
     intervention_id: int | None = None
     reason: str = Field("declined", min_length=1, max_length=1000)
 
 
 @request("POST", "/workflows/{workflow_id}/interventions/release", access="write")
 class ReleaseIntervention(Request[Intervention]):
-    """Take back that a plan was applied, whose run did not begin: nothing is charged, and the plan holds again."""
+    """Undo the record that a plan was applied because its run did not start: nothing is charged, and it can be applied again."""
 
     workflow_id: int
     token: str
@@ -148,7 +150,7 @@ class ReleaseIntervention(Request[Intervention]):
 
 @request("POST", "/workflows/{workflow_id}/interventions/read", access="write")
 class ReadIntervention(Request[Intervention]):
-    """Read a page of the document of a plan. Who has read them in order gets the token with the last one."""
+    """Read a page of the document of a plan. The last page includes the token if all pages were read in order."""
 
     workflow_id: int
     intervention_id: int
@@ -157,7 +159,7 @@ class ReadIntervention(Request[Intervention]):
 
 @request("GET", "/workflows/{workflow_id}/interventions")
 class ListInterventions(Request[Page[Intervention]]):
-    """List plans and what was applied, newest first."""
+    """List proposed and applied plans, newest first."""
 
     workflow_id: int
     applied_only: bool = False
@@ -175,7 +177,7 @@ class ListOpenInterventions(Request[list[Intervention]]):
 
 @request("GET", "/interventions/find")
 class FindInterventions(Request[list[Intervention]]):
-    """Find a plan of any workflow by its number, or by the SHA-256 of its token."""
+    """Find a plan of any workflow by its id, or by the SHA-256 of its token."""
 
     intervention_id: int | None = None
     token_sha256: str | None = Field(None, max_length=64)
@@ -191,27 +193,27 @@ class GetIntervention(Request[Intervention]):
 
 @request("POST", "/workflows/{workflow_id}/interventions/{intervention_id}/approve", access="write")
 class ApproveIntervention(Request[Intervention]):
-    """Agree to a plan, as a person: not by an assistant, nor with the token that proposed it or one made with that."""
+    """Approve a plan, as a person: not possible for an assistant, nor with the token that proposed it or one derived from that."""
 
     workflow_id: int
     intervention_id: int
-    digest: str = Field(description="of what was read")
+    digest: str = Field(description="of the document that was read")
 
 
 class Spending(Value):
-    """What assistants have spent in this store, over all workflows and sessions, and what is spoken for."""
+    """What assistants have spent in this store, over all workflows and sessions, and what is reserved."""
 
     num_retries: int
     node_hours: float
-    node_hours_reserved: float = Field(0.0, description="by runs that go on, or are about to begin")
-    max_node_hours: float | None = Field(None, description="that the deployment allowed when it was last asked")
+    node_hours_reserved: float = Field(0.0, description="by runs in progress or about to start")
+    max_node_hours: float | None = Field(None, description="the limit of the deployment when it was last reported")
 
 
 @request("GET", "/interventions/spending")
 class GetSpending(Request[Spending]):
-    """Sum up what assistants have cost."""
+    """Return what assistants have spent."""
 
 
 @request("POST", "/interventions/spending/anew", access="admin")
 class StartSpendingAnew(Request[Spending]):
-    """Forget what assistants have spent, as a person."""
+    """Reset the spending of assistants to zero, as a person."""

@@ -1,4 +1,4 @@
-"""What jobs read, write and ask for: files, user data, resource requirements, failure handlers, Slurm schedulers."""
+"""What jobs read, write and request: files, user data, resource requirements, failure handlers, Slurm schedulers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class File(Value):
     name: str
     path: str = Field(description="relative to the workflow's directory, or absolute")
     producer: str | None = Field(
-        None, description="name of the job that writes it; none: it must exist before the start"
+        None, description="name of the job that writes it; absent: it must exist before the start"
     )
     num_consumers: int | None = Field(None, description="jobs that read it (GetFile only)")
-    size_bytes: int | None = Field(None, description="when a run last looked; likewise the hash")
+    size_bytes: int | None = Field(None, description="at the last check by a run; likewise the hash")
     sha256: str | None = None
 
 
@@ -73,13 +73,13 @@ class DeleteFile(Request[None]):
 
 
 class UserData(Value):
-    """A named piece of JSON that jobs pass on."""
+    """A named JSON value that jobs pass on."""
 
     id: int
     workflow_id: int
     name: str
     data: Any = None
-    is_ephemeral: bool = Field(False, description="forgotten when the workflow is reset")
+    is_ephemeral: bool = Field(False, description="cleared when the workflow is reset")
     producer: str | None = None
 
 
@@ -112,7 +112,7 @@ class CreateUserData(Request[UserData]):
 
 @request("PUT", "/user-data/{user_data_id}", access="job", largest_body=MEDIUM)
 class SetUserData(Request[UserData]):
-    """Write user data. Jobs do this to pass something on."""
+    """Set user data. Jobs use this to pass data on."""
 
     user_data_id: int
     data: Any = None
@@ -189,7 +189,7 @@ class DeleteRequirement(Request[None]):
 
 
 class FailureHandler(Value):
-    """Rules for what to do about failed attempts, as in the spec."""
+    """Rules for handling failed attempts, as in the spec."""
 
     id: int
     workflow_id: int
@@ -198,7 +198,7 @@ class FailureHandler(Value):
 
 
 class SlurmScheduler(Value):
-    """A Slurm allocation to ask for, as in the spec."""
+    """The description of a Slurm allocation, as in the spec."""
 
     id: int
     workflow_id: int
@@ -207,7 +207,7 @@ class SlurmScheduler(Value):
 
 
 class WorkflowScheduler(Value):
-    """An allocation to ask for, as the spec of a workflow describes it, of whichever batch scheduler."""
+    """The description of an allocation in a workflow's spec, for any batch scheduler."""
 
     id: int
     workflow_id: int
@@ -218,7 +218,7 @@ class WorkflowScheduler(Value):
 
 @request("GET", "/workflows/{workflow_id}/schedulers")
 class ListSchedulers(Request[Page[WorkflowScheduler]]):
-    """List what a workflow describes of allocations, for all batch schedulers."""
+    """List the allocation descriptions of a workflow, for all batch schedulers."""
 
     workflow_id: int
     limit: int = Field(100, ge=1, le=10_000)
@@ -227,7 +227,7 @@ class ListSchedulers(Request[Page[WorkflowScheduler]]):
 
 @request("PATCH", "/schedulers/{scheduler_id}", access="write")
 class UpdateScheduler(Request[WorkflowScheduler]):
-    """Replace the fields of an allocation that a workflow describes; they are checked as those of a spec."""
+    """Replace the fields of an allocation description; they are validated like those in a spec."""
 
     scheduler_id: int
     fields: dict[str, Any]
@@ -251,7 +251,7 @@ class GetFailureHandler(Request[FailureHandler]):
 
 @request("POST", "/workflows/{workflow_id}/failure-handlers", access="write")
 class CreateFailureHandler(Request[FailureHandler]):
-    """Add a failure handler; its fields are checked as those of a spec."""
+    """Add a failure handler; its fields are validated like those in a spec."""
 
     workflow_id: int
     name: str = Field(min_length=1)
@@ -291,7 +291,7 @@ class GetSlurmScheduler(Request[SlurmScheduler]):
 
 @request("POST", "/workflows/{workflow_id}/slurm-schedulers", access="write")
 class CreateSlurmScheduler(Request[SlurmScheduler]):
-    """Add a Slurm scheduler; its fields are checked as those of a spec."""
+    """Add a Slurm scheduler; its fields are validated like those in a spec."""
 
     workflow_id: int
     name: str = Field(min_length=1)

@@ -10,25 +10,25 @@ from torc.workflow.states import State
 
 
 class Quote(Value):
-    """A line of a log that says something."""
+    """A line of a log that is evidence."""
 
     log: str = Field(description="stderr or stdout")
-    line: int | None = Field(description="its number in the file, from 1, where that is known")
+    line: int | None = Field(description="its number in the file, from 1, if known")
     text: str
 
 
 class Diagnosis(Value):
-    """Why an attempt failed, as far as can be told."""
+    """Why an attempt failed, as far as is known."""
 
     category: Category
-    confidence: float = Field(description="0 to 1: how sure it is")
+    confidence: float = Field(description="0 to 1")
     what: str = Field(description="what happened, in words")
     advice: str = Field(description="what usually helps")
     remedy: Remedy = Field(description="what a retry has to change; none: it would fail again")
-    quotes: list[Quote] = Field([], description="the lines that speak for it, in order")
-    figures: list[str] = Field([], description="exit code or signal, memory and time against what was asked for")
-    program: str = Field("", description="what the command runs")
-    fingerprint: str = Field("", description="the same for failures that are alike: category, program, last error")
+    quotes: list[Quote] = Field([], description="the lines that support it, in order")
+    figures: list[str] = Field([], description="exit code or signal; memory and time compared with the request")
+    program: str = Field("", description="the program that the command runs")
+    fingerprint: str = Field("", description="equal for similar failures (category, program, last error)")
 
 
 class Cause(Value):
@@ -41,7 +41,7 @@ class Cause(Value):
 
 
 class Explanation(Value):
-    """Why a job stands as it does."""
+    """Why a job is in its current state."""
 
     job_id: int
     job_name: str
@@ -50,20 +50,20 @@ class Explanation(Value):
     attempt: int
     summary: str = Field(description="a sentence")
     hint: str | None = Field(None, description="what to do about it")
-    causes: list[Cause] = Field([], description="the first jobs that it waits for, or that it was canceled for")
+    causes: list[Cause] = Field([], description="the first jobs that it waits for, or because of which it was canceled")
     num_causes: int = 0
-    diagnosis: Diagnosis | None = Field(None, description="of the last attempt, when that failed")
+    diagnosis: Diagnosis | None = Field(None, description="of the last attempt, if that failed")
 
 
 @request("GET", "/jobs/{job_id}/explanation")
 class ExplainJob(Request[Explanation]):
-    """Say why a job failed, with the evidence; or, of one that does not run, what it waits for."""
+    """Explain why a job failed, with the evidence, or what a job that does not run is waiting for."""
 
     job_id: int
 
 
 class FailureGroup(Value):
-    """Failures that are alike."""
+    """Similar failures."""
 
     category: Category
     program: str
@@ -71,7 +71,7 @@ class FailureGroup(Value):
     count: int
     remedy: Remedy
     job_ids: list[int] = Field(description="the first `jobs_per_group` of them")
-    sample: Explanation = Field(description="one of them in full: the surest")
+    sample: Explanation = Field(description="one of them in full: the one with the highest confidence")
 
 
 class Diagnoses(Value):
@@ -87,8 +87,8 @@ class Diagnoses(Value):
 
 @request("GET", "/workflows/{workflow_id}/diagnosis", takes_long=True)
 class DiagnoseWorkflow(Request[Diagnoses]):
-    """Group the failed jobs of a workflow by what is wrong with them, largest group first, one explained of each."""
+    """Group the failed jobs of a workflow by cause, largest group first, and explain one of each group."""
 
     workflow_id: int
-    limit: int = Field(50, ge=1, le=1000, description="at most so many groups")
+    limit: int = Field(50, ge=1, le=1000, description="maximum number of groups")
     jobs_per_group: int = Field(20, ge=0, le=10_000)

@@ -1,4 +1,4 @@
-"""The log of everything that happened."""
+"""The event log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torc.api.base import Page, Request, Value, request
 
 
 class Event(Value):
-    """Something that happened. Moves of jobs that happened together are one event: `job_ids` in `data` lists them."""
+    """Something that happened. State changes of several jobs at once are one event: `job_ids` in `data` lists them."""
 
     id: int
     workflow_id: int
@@ -23,14 +23,14 @@ class Event(Value):
 
 @request("GET", "/workflows/{workflow_id}/events")
 class ListEvents(Request[Page[Event]]):
-    """List events of a workflow, oldest first; `after` and `wait_seconds` follow them as they come."""
+    """List events of a workflow, oldest first; `after` and `wait_seconds` follow new events."""
 
     workflow_id: int
     type: str | None = None
     job_id: int | None = None
     after: int | None = Field(None, description="only events with a larger id")
     newest_first: bool = False
-    wait_seconds: float = Field(0.0, ge=0.0, le=60.0, description="wait up to this long when there is none yet")
+    wait_seconds: float = Field(0.0, ge=0.0, le=60.0, description="wait up to this long if there is none yet")
     limit: int = Field(100, ge=1, le=10_000)
     cursor: str | None = None
 

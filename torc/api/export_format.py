@@ -1,9 +1,9 @@
-"""The portable file of one workflow, version 4: what its lines are, and what may stand in them. Not for bytes or databases.
+"""The portable file format of a workflow, version 4: its lines and their valid contents. No bytes, no databases.
 
-JSON lines. The first is a header with the workflow itself. Then, for each table, a line that names it and its columns, and a line
-(a list) for each row; a column of `@table` refers to an `id` of a table before. The last line counts the rows and holds the
-SHA-256 of all lines before it. The columns are fixed here, whatever a database looks like later. A later version may
-only add columns at the end that may be null (`_SINCE`): so files of earlier versions are read too.
+The format is JSON lines. The first is a header with the workflow itself. Then, for each table, a line with its name and columns, and
+a line (a list) for each row; a column of `@table` refers to an `id` of an earlier table. The last line counts the rows and has the
+SHA-256 of all lines before it. The columns are fixed here, independent of the database schema. A later version may only add
+nullable columns at the end (`_SINCE`), so files of earlier versions remain readable.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _LARGEST = 2**63 - 1
 
 
 class Column(NamedTuple):
-    """A column: what it holds, whether it may be null, and the table that it refers to.
+    """A column: its type, whether it may be null, and the table that it refers to.
 
-    `is_soft`: what it refers to may have been deleted since; then it is null.
+    `is_soft`: what it refers to may have been deleted; then it is null.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Column(NamedTuple):
 
 
 def _columns(described: str) -> tuple[Column, ...]:
-    """Read `name:kind` with `?` for nullable, `@table` for references and `~table` for soft ones."""
+    """Parse `name:kind` with `?` for nullable, `@table` for references and `~table` for soft ones."""
     found = []
     for part in described.split():
         name, _, kind = part.partition(":")
@@ -48,9 +48,9 @@ def _columns(described: str) -> tuple[Column, ...]:
     return tuple(found)
 
 
-#: fields of jobs that are as old as this version, or older, are written out below; later ones follow them
+#: job fields up to this version are listed below; later ones are appended
 _WRITTEN_OUT = 4
-#: in the order of the file: what is referred to comes first
+#: in file order: referenced tables come first
 TABLES: dict[str, tuple[Column, ...]] = {
     "requirement": _columns(
         "id:id name:text num_cpus:count num_gpus:count num_nodes:count memory_bytes:count runtime_seconds:count"
@@ -93,9 +93,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "provenance": _columns("kind:text run_id:count runner_id:?~runner hash:text facts:object"),
     "event": _columns("time:float type:text actor:text job_id:?~job data:object"),
 }
-#: kinds of columns that databases keep as JSON
+#: kinds of columns that databases store as JSON
 NESTED = frozenset({"object", "list"})
-#: the version that has brought a column
+#: the version that introduced a column
 _SINCE = {
     ("attempt", "slurm_state"): 2,
     ("attempt", "requirement_id"): 3,
@@ -112,23 +112,22 @@ WORKFLOW = _columns(
 
 
 def header(workflow: Mapping[str, Any], torc: str, exported_at: float) -> str:
-    """Write the first line. `exported_at`: seconds since the epoch."""
+    """Return the first line. `exported_at`: seconds since the epoch."""
     fields = {column.name: workflow[column.name] for column in WORKFLOW}
     return _line({"format": FORMAT, "version": VERSION, "torc": torc, "exported_at": exported_at, "workflow": fields})
 
 
 def table_line(table: str) -> str:
-    """Write the line before the rows of a table."""
+    """Return the line before the rows of a table."""
     return _line({"table": table, "columns": [column.name for column in TABLES[table]]})
 
 
 def row_line(row: Sequence[Any]) -> str:
-    """Write a row."""
     return _line(list(row))
 
 
 def trailer(rows: int, sha256: str) -> str:
-    """Write the last line."""
+    """Return the last line."""
     return _line({"end": True, "rows": rows, "sha256": sha256})
 
 
@@ -137,11 +136,11 @@ def _line(value: Any) -> str:
 
 
 def read_line(line: bytes, number: int) -> Any:
-    """Read a line. Raises Invalid."""
+    """Parse a line. Raises Invalid."""
     try:
         return json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
-        raise damaged(number, "it is no JSON") from None
+        raise damaged(number, "it is not JSON") from None
 
 
 def _refuse(name: str) -> Any:
@@ -149,20 +148,20 @@ def _refuse(name: str) -> Any:
 
 
 def damaged(number: int, what: str) -> Invalid:
-    """Say what is wrong with a line."""
+    """Return the error for a bad line."""
     return Invalid(
-        f"line {number}: {what}", hint="the file is damaged, or was not written by `torc workflows export`", line=number
+        f"line {number}: {what}", hint="the file is damaged or was not written by `torc workflows export`", line=number
     )
 
 
 def read_header(found: Any) -> Mapping[str, Any]:
-    """Check the first line, and give it. Raises Invalid."""
+    """Validate the first line and return it. Raises Invalid."""
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise Invalid("this is no exported workflow", hint="name a file that `torc workflows export` wrote")
+        raise Invalid("this is not an exported workflow", hint="use a file written by `torc workflows export`")
     version = found.get("version")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise Invalid(
-            f"the file is of version {version!r:.20}, and this Torc knows 1 to {VERSION}",
+            f"the file has format version {version!r:.20}, and this Torc reads versions 1 to {VERSION}",
             hint="import it with the Torc that wrote it, or a newer one",
         )
     workflow = found.get("workflow")
@@ -171,12 +170,12 @@ def read_header(found: Any) -> Mapping[str, Any]:
     for column in WORKFLOW:
         check(column, workflow[column.name], 1)
     if not _is_float(found.get("exported_at")) or not _is_text(found.get("torc")):
-        raise damaged(1, "it does not say when and by what it was written")
+        raise damaged(1, "it lacks the time and the version of its writer")
     return found
 
 
 def read_table(found: Any, number: int, before: str | None, version: int) -> str:
-    """Check the line before the rows of a table, and give its name. Raises Invalid."""
+    """Validate the line before the rows of a table and return the table's name. Raises Invalid."""
     names = list(TABLES)
     table = found.get("table")
     if (
@@ -191,17 +190,17 @@ def read_table(found: Any, number: int, before: str | None, version: int) -> str
 
 
 def read_row(row: Any, table: str, number: int, version: int) -> list[Any]:
-    """Check a row, all but what it refers to, and give it with all columns of today. Raises Invalid."""
+    """Validate a row, except for its references, and return it with all current columns. Raises Invalid."""
     columns = columns_of(table, version)
     if not isinstance(row, list) or len(row) != len(columns):
-        raise damaged(number, f"it is no row of {table}")
+        raise damaged(number, f"it is not a row of {table}")
     for column, value in zip(columns, row, strict=True):
         check(column, value, number)
     return completed(row, table)
 
 
 def _today(column: Column, value: Any) -> Any:
-    """Return a value as it is written today: death by a signal was a negative code once."""
+    """Convert a value from older versions: death by a signal used to be a negative code."""
     return counted(value) if column.kind == "exit_code" and value is not None else value
 
 
@@ -211,13 +210,13 @@ def columns_of(table: str, version: int) -> Sequence[Column]:
 
 
 def completed(row: list[Any], table: str) -> list[Any]:
-    """Return a row of any version as it is written today: what it could not say is null."""
+    """Return a row of any version with all current columns: missing ones are null."""
     full = [*row, *[None] * (len(TABLES[table]) - len(row))]
     return [_today(column, value) for column, value in zip(TABLES[table], full, strict=True)]
 
 
 def check(column: Column, value: Any, number: int) -> None:
-    """Check a value. Raises Invalid."""
+    """Validate a value. Raises Invalid."""
     if value is None and column.nullable:
         return
     if value is None or not _KINDS[column.kind](value):
@@ -237,7 +236,7 @@ def _is_float(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """Return whether every database can hold a value: a string without NUL and lone surrogates."""
+    """Return whether every database can store a value: a string without NUL and lone surrogates."""
     return isinstance(value, str) and "\0" not in value and _is_plain(value)
 
 

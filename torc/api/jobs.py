@@ -12,7 +12,7 @@ from torc.workflow.states import State
 
 
 class ClaimedFields(BaseModel):
-    """The fields of a job (`torc.spec.plan.JOB_FIELDS`) that runners are given."""
+    """The fields of a job (`torc.spec.plan.JOB_FIELDS`) that runners need."""
 
     model_config = MODEL
     command: str
@@ -23,7 +23,7 @@ class ClaimedFields(BaseModel):
 
 
 class JobFields(ClaimedFields):
-    """The fields of a job, and the names of what it refers to."""
+    """The fields of a job, and the names of the objects that it refers to."""
 
     priority: int = Field(0, ge=0, le=2**31 - 1)
     failure_handler: str | None = None
@@ -38,18 +38,18 @@ class _Identity(Value):
 
 
 class Job(JobFields, _Identity):
-    """A stored job. Lists leave out the relations (`depends_on` and below); GetJob has them."""
+    """A stored job. Lists omit the relations (`depends_on` and below); GetJob includes them."""
 
     state: State
-    attempt: int = Field(description="number of the current or last attempt, 0 before the first; grows over all runs")
+    attempt: int = Field(description="number of the current or last attempt, 0 before the first; increases across runs")
     requirement_id: int
     requirement_name: str
-    runner_id: int | None = Field(None, description="the runner that holds it, while pending or running")
+    runner_id: int | None = Field(None, description="the runner that holds it while it is pending or running")
     started_at: float | None = Field(None, description="start of the current or last attempt")
-    due_at: float | None = Field(None, description="of a retry that has to wait: nobody gets it before")
+    due_at: float | None = Field(None, description="when a delayed retry may start")
     return_code: int | None = Field(None, description="of the last finished attempt")
-    reason: str | None = Field(None, description="why it is in this state, where the state does not say it")
-    depends_on: list[str] | None = Field(None, description="names of all its prerequisites, whatever declared them")
+    reason: str | None = Field(None, description="why it is in this state, if the state does not tell")
+    depends_on: list[str] | None = Field(None, description="names of all its prerequisites, however they were declared")
     input_files: list[str] | None = None
     output_files: list[str] | None = None
     input_user_data: list[str] | None = None
@@ -62,7 +62,9 @@ class ListJobs(Request[Page[Job]]):
 
     workflow_id: int
     state: State | None = Field(None, description="only jobs in this state")
-    name: str | None = Field(None, description="only the job of this name; with `*` or `?`: all whose names match")
+    name: str | None = Field(
+        None, description="only the job with this name; with `*` or `?`: all jobs whose names match"
+    )
     runner_id: int | None = None
     requirement_id: int | None = Field(None, description="only jobs of this requirement class")
     limit: int = Field(100, ge=1, le=10_000)
@@ -95,9 +97,9 @@ class CreateJob(JobFields, Request[Job]):
 
 @request("PATCH", "/jobs/{job_id}", access="write")
 class UpdateJob(Request[Job]):
-    """Change fields of a job that is not pending or running; those left out stay.
+    """Change fields of a job that is not pending or running; omitted fields keep their values.
 
-    An empty text takes away an invocation script, a failure handler or a scheduler.
+    An empty string removes an invocation script, a failure handler or a scheduler.
     """
 
     job_id: int
@@ -118,11 +120,11 @@ JobAction = Literal["cancel", "reset", "run-again", "disable", "enable"]
 
 @request("POST", "/workflows/{workflow_id}/jobs/act", access="write", largest_body=MEDIUM, takes_long=True)
 class ActOnJobs(Request[Changes]):
-    """Do one thing to many jobs, all or none.
+    """Apply one action to many jobs, all or none.
 
-    cancel: stop and cancel, and so those behind them. reset: start afresh. run-again: reset them and all behind them.
-    disable: take them out of the workflow; those behind them go on as if they had completed. enable: the way back.
-    `conflict` names the first job that cannot take it.
+    cancel: stop and cancel them and the jobs that depend on them. reset: start over. run-again: reset them and all jobs downstream.
+    disable: remove them from the workflow; dependent jobs proceed as if they had completed. enable: undo disable.
+    `conflict` names the first job that does not allow the action.
     """
 
     workflow_id: int

@@ -1,4 +1,4 @@
-"""Lists that come in pages, as one: what follows their cursors. Not for showing a page to somebody who asks for the next."""
+"""Iterate over paged lists by following their cursors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def items_of(torc: Torc, request: Request[Page[T]]) -> Iterator[T]:
-    """Yield the items of all pages of a list, each page asked for when it is needed. `limit` of the request: of a page."""
+    """Yield the items of all pages of a list, fetching each page when needed. `limit` of the request is the page size."""
     while True:
         page = torc.send(request)
         yield from page.items

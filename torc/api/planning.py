@@ -1,4 +1,4 @@
-"""Planning of allocations: what is left of a workflow in sums, and the plan that is kept with it."""
+"""Planning of allocations: the remaining work of a workflow in sums, and the plan stored with it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DemandClass(Value):
 
 
 class DemandCell(Value):
-    """The jobs of one class in one stage; stage 0 waits for nothing that has not finished."""
+    """The jobs of one class in one stage; stage 0 waits for nothing unfinished."""
 
     stage: int
     requirement_id: int
@@ -32,22 +32,22 @@ class DemandCell(Value):
 
 
 class WorkflowDemand(Value):
-    """What is left to do of a workflow, in sums."""
+    """The remaining work of a workflow, in sums."""
 
     workflow_id: int
     workflow_name: str
     mark: str = Field(
-        description="tells the state that this was made from: give it back to have no other one planned for"
+        description="identifies the state that this describes: send it with a plan to reject the plan if the state has changed"
     )
     classes: list[DemandClass]
     cells: list[DemandCell] = Field(description="in order of stage, then class")
-    num_schedulers: int = Field(description="Slurm schedulers that the spec has, beside those that were planned")
-    num_schedule_nodes: int = Field(description="its actions that submit allocations of those")
+    num_schedulers: int = Field(description="Slurm schedulers of the spec, without planned ones")
+    num_schedule_nodes: int = Field(description="actions of the spec that submit allocations for those")
 
 
 @request("GET", "/workflows/{workflow_id}/demand")
 class GetDemand(Request[WorkflowDemand]):
-    """Get what is left to do of a workflow in sums: how many jobs of which class how far from now. Plans are made from it."""
+    """Get the remaining work of a workflow in sums: the number of jobs of each class in each stage. Plans are made from it."""
 
     workflow_id: int
 
@@ -69,68 +69,68 @@ class PathJob(Value):
 
 
 class WorkflowStages(Value):
-    """The jobs of a workflow that have not finished, in sums."""
+    """The unfinished jobs of a workflow, in sums."""
 
     workflow_id: int
     workflow_name: str
     num_finished: int
-    classes: list[DemandClass] = Field(description="those with jobs that have not finished")
-    by_class: dict[int, int] = Field(description="class -> its jobs that have not finished")
+    classes: list[DemandClass] = Field(description="those with unfinished jobs")
+    by_class: dict[int, int] = Field(description="class -> number of its unfinished jobs")
     cells: list[StageCell] | None = Field(
-        description="in order of stage, then class; null: the stages of this workflow are not kept, see its graph"
+        description="in order of stage, then class; null: stages are not stored for this workflow, use its graph"
     )
     path: list[PathJob] = Field(
-        description="a long chain of jobs that wait for each other, not always the longest; empty: too many stages"
+        description="a long chain of dependent jobs, not necessarily the longest; empty: too many stages"
     )
 
 
 @request("GET", "/workflows/{workflow_id}/stages")
 class GetStages(Request[WorkflowStages]):
-    """Get the jobs that have not finished in sums: how many of which class how far from the beginning."""
+    """Get the unfinished jobs in sums: how many of each class, by stage."""
 
     workflow_id: int
 
 
 class EstimatedCost(Value):
-    """What jobs are expected to take."""
+    """The expected cost of jobs."""
 
-    node_hours: float = Field(description="by the share of a node that each asks for")
+    node_hours: float = Field(description="by the share of a node that each requests")
 
 
 @request("POST", "/workflows/{workflow_id}/cost", access="read", largest_body=MEDIUM)
 class EstimateCost(Request[EstimatedCost]):
-    """Estimate what jobs of a workflow will take: as long as their likes took, where enough have completed, else their limit.
+    """Estimate the cost of jobs of a workflow: their time is that of similar jobs if enough have completed, otherwise their limit.
 
-    Recoveries are priced in the same way.
+    The cost of recoveries is estimated in the same way.
     """
 
     workflow_id: int
     job_ids: list[int] | None = Field(
-        None, max_length=100_000, description="these, whatever their states; null: all that have not finished"
+        None, max_length=100_000, description="these jobs, whatever their states; null: all unfinished jobs"
     )
-    node: NodeCapacity | None = Field(None, description="that they run on; null: the largest that was ever there")
+    node: NodeCapacity | None = Field(
+        None, description="the node that they run on; null: the largest node that any runner had"
+    )
 
 
-EstimateCost.writes = False  # a question, too long for a query
+EstimateCost.writes = False  # a query, but too long for a URL
 
 
 class PlannedScheduler(Value):
-    """Allocations of one kind, the jobs that they are for, and those that make them due."""
+    """Allocations of one kind, the jobs that they are for, and the jobs that trigger them."""
 
     name: str
-    fields: dict[str, Any] = Field(description="as a spec has them for a scheduler of this type")
+    fields: dict[str, Any] = Field(description="as in a spec, for a scheduler of this type")
     num_allocations: int = Field(1, ge=1, le=100_000)
-    cells: list[tuple[int, int]] = Field(
-        min_length=1, description="(stage, requirement_id) of the jobs that they are for"
-    )
+    cells: list[tuple[int, int]] = Field(min_length=1, description="(stage, requirement_id) of the jobs to run in them")
     trigger: list[tuple[int, int]] = Field(
-        min_length=1, description="(stage, requirement_id) of the jobs that make them due once they are ready"
+        min_length=1, description="(stage, requirement_id) of the jobs that trigger them once they are ready"
     )
     max_parallel_jobs: int | None = Field(None, ge=1)
 
 
 class StoredPlan(Value):
-    """What a plan became."""
+    """The objects created from a plan."""
 
     num_schedulers: int
     num_actions: int
@@ -139,14 +139,16 @@ class StoredPlan(Value):
 
 @request("PUT", "/workflows/{workflow_id}/allocation-plan", access="write")
 class SetAllocationPlan(Request[StoredPlan]):
-    """Keep a plan of allocations with a workflow: Slurm schedulers, and actions that submit them when their jobs are ready.
+    """Store a plan of allocations with a workflow: schedulers, and actions that submit them when their jobs are ready.
 
-    An earlier plan is replaced; schedulers and actions of the spec stay, but those of its actions that would submit allocations for
-    jobs that are left do not. Refused (`conflict`) when the workflow is not as `mark` says.
+    It replaces an earlier plan. Schedulers and actions of the spec stay, except that those of its actions that would submit allocations
+    for remaining jobs no longer do so. Refused (`conflict`) if the workflow is not in the state of `mark`.
     """
 
     workflow_id: int
     schedulers: list[PlannedScheduler] = Field(min_length=1, max_length=10_000)
-    bind: bool = Field(False, description="only these allocations run these jobs")
+    bind: bool = Field(False, description="these jobs run only in these allocations")
     mark: str | None = None
-    scheduler_type: SchedulerName = Field(DEFAULT_TYPE.name, description="the batch scheduler that is asked for them")
+    scheduler_type: SchedulerName = Field(
+        DEFAULT_TYPE.name, description="the batch scheduler that they are submitted to"
+    )

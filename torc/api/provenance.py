@@ -1,4 +1,4 @@
-"""Where the results of a workflow come from: the spec as it was written, and on what its runners ran."""
+"""Where the results of a workflow come from: the spec as written, and the environments of its runners."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from torc.spec.formats import Format
 
 
 class Environment(Value):
-    """What programs find on a machine, beside the files of the workflow. Values of variables are hashed, never kept."""
+    """The software that programs find on a machine, other than the workflow's files. Values of variables are hashed, never stored."""
 
     torc: str = Field("", description="version of Torc")
-    python: str = Field("", description="version of the Python that Torc ran with")
+    python: str = Field("", description="version of the Python that runs Torc")
     system: str = Field("", description="operating system, its release, and the architecture")
     kernel: str = ""
     variables_sha256: str = Field(
-        "", description="of the variables that jobs inherit, but for those that differ from login to login"
+        "", description="of the variables that jobs inherit, except those that differ between logins"
     )
     modules: list[str] = Field([], description="environment modules that were loaded")
-    packages_of: str | None = Field(None, description="the virtual or conda environment that was active, by its name")
-    packages: dict[str, str] = Field({}, description="packages of it, with their versions")
-    container: str | None = Field(None, description="name of the image, in a container that tells it")
+    packages_of: str | None = Field(None, description="name of the active virtual or conda environment")
+    packages: dict[str, str] = Field({}, description="its packages and their versions")
+    container: str | None = Field(None, description="name of the image, in a container that reveals it")
 
 
 class Surroundings(Value):
-    """What a runner tells of where it runs, when it registers."""
+    """What a runner reports about its environment when it registers."""
 
     environment: Environment = Environment()
     output_dir: str | None = Field(None, description="where its logs are, on its machine")
@@ -34,11 +34,9 @@ class Surroundings(Value):
 
 
 class RecordedEnvironment(Value):
-    """An environment, once for all runners that had the same."""
+    """An environment, stored once for all runners that share it."""
 
-    hash: str = Field(
-        description="first 16 hexadecimal digits of the SHA-256 of its JSON: equal for equal environments"
-    )
+    hash: str = Field(description="first 16 hex digits of the SHA-256 of its JSON")
     environment: Environment
 
 
@@ -56,7 +54,7 @@ class RecordedRunner(Value):
 
 
 class SpecFile(Value):
-    """A file that a spec refers to by `@`."""
+    """A file that a spec references with `@`."""
 
     path: str
     size_bytes: int
@@ -66,11 +64,11 @@ class SpecFile(Value):
 class WrittenSpec(Value):
     """A spec as its author wrote it."""
 
-    name: str = Field(description="its file, as it was named")
+    name: str = Field(description="its file name, as given")
     format: Format | None
     size_bytes: int
     sha256: str
-    text: str | None = Field(description="absent where it was too long to keep")
+    text: str | None = Field(description="absent if it was too long to store")
     files: list[SpecFile] = []
 
 
@@ -78,7 +76,7 @@ class Provenance(Value):
     """Where results come from, as far as it was recorded."""
 
     workflow_id: int
-    spec: WrittenSpec | None = Field(description="absent of workflows from before this was kept")
+    spec: WrittenSpec | None = Field(description="absent for workflows older than this record")
     environments: list[RecordedEnvironment]
     runners: list[RecordedRunner] = Field(description="oldest first, the last `limit`")
     num_runners: int
@@ -86,7 +84,7 @@ class Provenance(Value):
 
 @request("GET", "/workflows/{workflow_id}/provenance")
 class GetProvenance(Request[Provenance]):
-    """Return the spec as it was written, and the environments that runners of the workflow ran in."""
+    """Return the spec as written, and the environments of the workflow's runners."""
 
     workflow_id: int
-    limit: int = Field(1000, ge=0, le=10_000, description="at most so many runners")
+    limit: int = Field(1000, ge=0, le=10_000, description="maximum number of runners")

@@ -1,4 +1,4 @@
-"""All requests: importing this registers them in REQUESTS. For servers, documents and tests."""
+"""All requests: importing this module registers them in REQUESTS. For servers, documents and tests."""
 
 from torc.api import (  # noqa: F401 - each registers its requests
     access_groups,

@@ -1,4 +1,4 @@
-"""Machines on which a workflow has workers over SSH. Not whether anything runs there: `torc.remote` looks."""
+"""Machines on which a workflow has workers over SSH. Whether anything is running there is checked by `torc.remote`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _is_destination(text: str) -> str:
 
 def _is_no_option(text: str) -> str:
     if text.startswith("-"):
-        raise ValueError("it may not begin with `-`")
+        raise ValueError("it must not start with `-`")
     return text
 
 
@@ -30,10 +30,12 @@ LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,255}
 
 
 class NewRemoteWorker(Value):
-    """A machine, and how a runner begins there. What is left out is found out over there."""
+    """A machine, and how a runner starts there. Omitted values are detected on that machine."""
 
-    host: Host = Field(description="[user@]host[:port]; an IPv6 address in brackets; an alias of ssh_config too")
-    torc: FarPath | None = Field(None, description="the program there; default: `torc` in PATH, or ~/.local/bin/torc")
+    host: Host = Field(description="[user@]host[:port]; an IPv6 address in brackets; or an alias of ssh_config")
+    torc: FarPath | None = Field(
+        None, description="path of the program there; default: `torc` in PATH, or ~/.local/bin/torc"
+    )
     directory: FarPath | None = Field(None, description="where jobs run; default: the directory of the workflow")
     output_dir: FarPath | None = Field(None, description="for logs; default: torc_output in that directory")
     num_cpus: int | None = Field(None, ge=1, le=2**31 - 1)
@@ -44,7 +46,7 @@ class NewRemoteWorker(Value):
 
 
 class RemoteWorker(NewRemoteWorker):
-    """A machine that is kept with a workflow."""
+    """A machine stored with a workflow."""
 
     id: int
     workflow_id: int
@@ -62,7 +64,7 @@ class ListRemoteWorkers(Request[Page[RemoteWorker]]):
 
 @request("POST", "/workflows/{workflow_id}/remote-workers", access="write")
 class AddRemoteWorkers(Request[list[RemoteWorker]]):
-    """Add machines: all of them or, when one is there already, none. With `replace`, those that are there are changed."""
+    """Add machines: all of them, or none if one exists already. With `replace`, existing ones are updated."""
 
     workflow_id: int
     workers: list[NewRemoteWorker] = Field(min_length=1, max_length=MOST_WORKERS)
@@ -80,7 +82,7 @@ class AddRemoteWorkers(Request[list[RemoteWorker]]):
 
 @request("DELETE", "/workflows/{workflow_id}/remote-workers/{worker_id}", access="write")
 class RemoveRemoteWorker(Request[None]):
-    """Take a machine off the list. What runs there goes on."""
+    """Remove a machine from the list. What is running there continues."""
 
     workflow_id: int
     worker_id: int

@@ -1,4 +1,4 @@
-"""A workflow out of one store and into another."""
+"""Export a workflow from one store and import it into another."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class ExportPage(Value):
 
     lines: list[str]
     num_rows: int = Field(description="how many of the lines are rows")
-    cursor: str | None = Field(None, description="give it back for the next lines; absent on the last page")
-    mark: str = Field(description="the same on all pages, or the workflow has changed meanwhile: begin again")
+    cursor: str | None = Field(None, description="send it to get the next lines; absent on the last page")
+    mark: str = Field(description="the same on all pages; if it differs, the workflow has changed: start over")
 
 
 @request("GET", "/workflows/{workflow_id}/export", takes_long=True)
 class ExportWorkflow(Request[ExportPage]):
-    """Return everything that is stored about a workflow, page by page, in a form that other stores take in."""
+    """Return everything that is stored about a workflow, page by page, in a form that other stores can import."""
 
     workflow_id: int
-    limit: int = Field(5_000, ge=1, le=50_000, description="at most so many rows")
+    limit: int = Field(5_000, ge=1, le=50_000, description="maximum number of rows")
     cursor: str | None = None
 
 
@@ -38,7 +38,7 @@ class SpecText(Value):
 
 @request("GET", "/workflows/{workflow_id}/spec", takes_long=True)
 class ExportSpec(Request[SpecText]):
-    """Return a spec that makes a workflow like this one, job by job, with nothing of what has run."""
+    """Return a spec that creates a workflow like this one, job by job, without any run history."""
 
     workflow_id: int
     format: Format = Format.YAML
@@ -46,13 +46,13 @@ class ExportSpec(Request[SpecText]):
 
 @request("POST", "/workflows/import", access="write", largest_body=LARGE, takes_long=True)
 class ImportWorkflow(Request[Workflow]):
-    """Store a workflow that was exported, with everything that is known of it, or nothing at all.
+    """Store an exported workflow with everything known about it, or nothing at all.
 
-    What is taken in is checked line by line, and as a whole. Jobs that ran when it was exported run again.
+    The content is validated line by line and as a whole. Jobs that were running when it was exported run again.
     """
 
     content: str = Field(repr=False, description="the file, gzip, as base64")
     encoding: Literal["base64"] = "base64"
     name: str | None = Field(None, min_length=1, description="another name")
     directory: str | None = Field(None, min_length=1, description="another directory: absolute")
-    dry_run: bool = Field(False, description="check all of it, and store nothing")
+    dry_run: bool = Field(False, description="validate everything, but store nothing")

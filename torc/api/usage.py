@@ -1,4 +1,4 @@
-"""Node-hours: what allocations have cost, by workflow and by user."""
+"""Node-hours: the cost of allocations, by workflow and by user."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from torc.api.base import Request, Value, request
 
 
 class Sums(Value):
-    """What some allocations have cost. A node counts from the start of its allocation to the end, whether it worked or not."""
+    """The cost of some allocations. A node counts from the start of its allocation to the end, whether it worked or not."""
 
     num_allocations: int = 0
-    num_active: int = Field(0, description="that have not ended: their nodes count up to when they were last seen")
+    num_active: int = Field(
+        0, description="allocations that have not ended: their nodes count until they were last seen"
+    )
     node_seconds_used: float = 0.0
     node_seconds_wasted: float = Field(
-        0.0, description="of these, those in which a node ran no job; known of allocations that ended"
+        0.0, description="of these, the time in which a node ran no job; known for ended allocations"
     )
-    gpu_node_seconds_used: float = Field(0.0, description="of these, those of nodes with GPUs")
+    gpu_node_seconds_used: float = Field(0.0, description="of these, the time of nodes with GPUs")
 
 
 class WorkflowUsage(Sums):
-    """What the allocations of a workflow have cost."""
+    """The cost of a workflow's allocations."""
 
     workflow_id: int
     name: str
@@ -28,14 +30,14 @@ class WorkflowUsage(Sums):
 
 
 class UserUsage(Sums):
-    """What the allocations of a user's workflows have cost."""
+    """The cost of the allocations of a user's workflows."""
 
     user: str
     num_workflows: int
 
 
 class Usage(Value):
-    """What allocations have cost, the dearest first."""
+    """The cost of allocations, highest first."""
 
     workflows: list[WorkflowUsage]
     users: list[UserUsage]
@@ -44,7 +46,7 @@ class Usage(Value):
 
 @request("GET", "/usage")
 class GetUsage(Request[Usage]):
-    """Sum up what allocations have cost, of a workflow or of all that you can see."""
+    """Return the cost of the allocations of a workflow, or of all visible workflows."""
 
     workflow_id: int | None = None
-    since: float | None = Field(None, description="only allocations that were asked for since then")
+    since: float | None = Field(None, description="only allocations requested since then")

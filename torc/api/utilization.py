@@ -1,4 +1,4 @@
-"""What jobs used, set against what they asked for."""
+"""What jobs used, compared with what they requested."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torc.api.base import Request, Value, request
 
 
 class Spread(Value):
-    """How much the attempts of a class used."""
+    """Distribution of use over the attempts of a class."""
 
     median: float
-    p95: float = Field(description="95 of 100 used no more")
+    p95: float = Field(description="95th percentile")
     most: float
 
 
@@ -28,11 +28,11 @@ class ClassUse(Value):
     memory: Spread = Field(description="peak of each attempt, bytes")
     wall: Spread = Field(description="seconds")
     cpus: Spread = Field(description="CPUs kept busy on average")
-    advice: list[str] = Field([], description="of what it asks for far more than it uses")
+    advice: list[str] = Field([], description="resources of which it requests far more than it uses")
 
 
 class Exceeded(Value):
-    """An attempt that used more than it asked for."""
+    """An attempt that used more than it requested."""
 
     job_id: int
     job_name: str
@@ -44,30 +44,30 @@ class Exceeded(Value):
 
 
 class Utilization(Value):
-    """What a workflow's jobs used and asked for."""
+    """What a workflow's jobs used and requested."""
 
     workflow_id: int
     num_attempts: int
     classes: list[ClassUse] = Field(description="those with the most attempts first")
-    exceeded: list[Exceeded] = Field(description="furthest above what was asked for first, the first `limit`")
+    exceeded: list[Exceeded] = Field(description="largest excess first, the first `limit`")
     num_exceeded: int
 
 
 @request("GET", "/workflows/{workflow_id}/utilization")
 class CheckUtilization(Request[Utilization]):
-    """Set what attempts used against what they asked for: who used more, and which classes ask for far too much."""
+    """Compare what attempts used with what they requested: which used more, and which classes request far too much."""
 
     workflow_id: int
-    run_id: int | None = Field(None, description="only this run; left out: all of them")
+    run_id: int | None = Field(None, description="only this run; default: all runs")
     limit: int = Field(100, ge=0, le=10_000)
 
 
 class Correction(Value):
-    """A requirement class that asks for more than its jobs use."""
+    """A requirement class that requests more than its jobs use."""
 
     requirement_id: int
     requirement: str
-    num_attempts: int = Field(description="that this was learnt from")
+    num_attempts: int = Field(description="number of attempts that this is based on")
     memory_bytes: int
     new_memory_bytes: int
     runtime_seconds: int
@@ -75,7 +75,7 @@ class Correction(Value):
 
 
 class Corrections(Value):
-    """What was lowered or, in a dry run, would be."""
+    """What was reduced or, in a dry run, would be."""
 
     applied: bool
     corrections: list[Correction]
@@ -83,14 +83,13 @@ class Corrections(Value):
 
 @request("POST", "/workflows/{workflow_id}/correct-resources", access="write", takes_long=True)
 class CorrectResources(Request[Corrections]):
-    """Lower what requirement classes ask for to what their jobs have used, with some room.
+    """Reduce the requests of requirement classes to what their jobs have used, plus a margin.
 
-    That is `factor` times what 95 of 100 attempts stayed below, and never less than a tenth more than the most that was used.
-    Only of classes that enough attempts have completed of. Attempts that did not complete teach nothing: they may have been
-    cut off.
+    The new request is `factor` times the 95th percentile, but at least 10 % more than the highest use. Only classes with enough
+    completed attempts are changed. Attempts that did not complete are ignored: they may have been cut off.
     """
 
     workflow_id: int
-    factor: float = Field(1.5, ge=1.0, le=100.0, description="times what 95 of 100 attempts stayed below")
+    factor: float = Field(1.5, ge=1.0, le=100.0, description="factor applied to the 95th percentile")
     min_attempts: int = Field(3, ge=1)
     dry_run: bool = False

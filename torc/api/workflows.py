@@ -1,4 +1,4 @@
-"""Workflows as a whole: create, look at, change, reset, remove."""
+"""Workflows as a whole: create, inspect, change, reset, delete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SortMethod = Literal["none", "gpus_runtime_memory", "gpus_memory_runtime"]
 
 
 class Counts(Value):
-    """How many jobs are in each state; states without jobs are absent."""
+    """The number of jobs in each state; states without jobs are absent."""
 
     by_state: dict[State, int]
 
@@ -35,7 +35,7 @@ class Workflow(Value):
     id: int
     name: str
     state: WorkflowState = Field(
-        description="idle: never run or reset; interrupted: stopped before its end, `torc run ID` goes on; "
+        description="idle: never run or reset; interrupted: stopped before its end, `torc run ID` continues it; "
         "failed: ended, and some jobs did not complete"
     )
     user: str
@@ -43,10 +43,10 @@ class Workflow(Value):
     project: str | None = None
     metadata: dict[str, Any] = {}
     env: dict[str, str] = {}
-    settings: dict[str, Any] = Field({}, description="the remaining workflow fields of the spec")
-    directory: str = Field(description="where it was submitted: paths are relative to it and jobs run in it")
-    run_id: int = Field(description="0 before the first run; grows with each new run (not with a resume)")
-    version: int = Field(description="grows with every change that a person or a tool made (not with progress)")
+    settings: dict[str, Any] = Field({}, description="the other workflow fields of the spec")
+    directory: str = Field(description="where it was submitted: jobs run in it and paths are relative to it")
+    run_id: int = Field(description="0 before the first run; increases with each new run (not with a resume)")
+    version: int = Field(description="increases with every change by a person or a tool (not with progress)")
     is_archived: bool = False
     created_at: float = Field(description="seconds since the epoch, UTC; likewise the other times")
     updated_at: float
@@ -56,7 +56,7 @@ class Workflow(Value):
 
 
 class SourceFile(Value):
-    """A text that a spec refers to, sent along with it."""
+    """A text file that a spec refers to, sent along with it."""
 
     path: str
     text: str
@@ -66,19 +66,19 @@ class SourceFile(Value):
 class CreateWorkflow(Request[Workflow]):
     """Create a workflow from the text of a spec.
 
-    Nothing is stored unless all of it is valid (else `invalid`, with the diagnostics in its details).
+    Stores nothing unless the whole spec is valid (else `invalid`, with the diagnostics in the details).
     """
 
     spec: str
-    format: Format | None = Field(None, description="tried in turn when left out")
+    format: Format | None = Field(None, description="default: detected by trying each")
     name: str = Field("<spec>", description="name of the document in diagnostics, usually its path")
-    files: list[SourceFile] = Field([], description="the `@file`s that the parameters of the spec refer to")
-    directory: str = Field(description="absolute directory that paths are relative to and in which jobs run")
+    files: list[SourceFile] = Field([], description="the `@file`s referenced by the spec's parameters")
+    directory: str = Field(description="absolute directory in which jobs run and to which paths are relative")
     links: dict[str, str] = Field(
         {},
-        description="paths of the spec that lead elsewhere through symbolic links, and where; relative below `directory`",
+        description="paths of the spec that symbolic links lead elsewhere, and where; relative if below `directory`",
     )
-    user: str | None = Field(None, description="owner when the spec names none")
+    user: str | None = Field(None, description="owner if the spec has none")
     max_jobs: int = Field(5_000_000, ge=1)
 
 
@@ -102,16 +102,16 @@ class GetWorkflow(Request[Workflow]):
 
 @request("PATCH", "/workflows/{workflow_id}", access="write")
 class UpdateWorkflow(Request[Workflow]):
-    """Change fields of a workflow; those left out stay."""
+    """Change fields of a workflow; omitted fields keep their values."""
 
     workflow_id: int
     name: str | None = None
-    user: str | None = Field(None, min_length=1, description="give it to somebody else: administrators")
+    user: str | None = Field(None, min_length=1, description="new owner; administrators only")
     description: str | None = None
     project: str | None = None
     metadata: dict[str, Any] | None = None
     env: dict[str, str] | None = None
-    settings: dict[str, Any] | None = Field(None, description="merged into the present ones; a null removes one")
+    settings: dict[str, Any] | None = Field(None, description="merged into the current ones; null removes one")
 
 
 @request("DELETE", "/workflows/{workflow_id}", access="write", takes_long=True)
@@ -124,15 +124,17 @@ class DeleteWorkflow(Request[None]):
 
 @request("POST", "/workflows/prune", access="admin", takes_long=True)
 class PruneWorkflows(Request[list[Workflow]]):
-    """Delete workflows that nothing has happened to for long, all or none. Gives those that were, or would be, deleted.
+    """Delete workflows that have long been inactive, all or none. Returns those that were, or would be, deleted.
 
-    Those with runners at work, or jobs that are not finished while a run has begun, stay.
+    Workflows with active runners, or with unfinished jobs of a started run, are kept.
     """
 
     older_than_seconds: float = Field(
-        ge=0.0, description="since the last run ended or, where there was none, since the last change"
+        ge=0.0, description="since the end of the last run or, without any run, since the last change"
     )
-    keep: int = Field(0, ge=0, le=10_000, description="of each name, so many of the newest stay whatever their age")
+    keep: int = Field(
+        0, ge=0, le=10_000, description="for each name, this many of the newest are kept whatever their age"
+    )
     archived_only: bool = False
     only: list[int] | None = Field(
         None, max_length=1_000_000, description="none but these, such as those that a dry run has shown"
@@ -142,7 +144,7 @@ class PruneWorkflows(Request[list[Workflow]]):
 
 @request("POST", "/workflows/{workflow_id}/archive", access="write")
 class ArchiveWorkflow(Request[Workflow]):
-    """Put a workflow out of the way of lists and default choices, or bring it back."""
+    """Hide a workflow from lists and default choices, or show it again."""
 
     workflow_id: int
     archived: bool = True
@@ -150,13 +152,13 @@ class ArchiveWorkflow(Request[Workflow]):
 
 @request("POST", "/workflows/{workflow_id}/cancel", access="write", takes_long=True)
 class CancelWorkflow(Request[Workflow]):
-    """Cancel every job that has not finished; runners are told to stop theirs."""
+    """Cancel every unfinished job; runners are told to stop theirs."""
 
     workflow_id: int
 
 
 class Change(Value):
-    """What a reset does, or would do, to one job."""
+    """What a reset does, or would do, to a job."""
 
     job_id: int
     job_name: str
@@ -166,7 +168,7 @@ class Change(Value):
 
 
 class Changes(Value):
-    """What was changed (or, in a dry run, would be)."""
+    """What was changed or, in a dry run, would be."""
 
     applied: bool
     run_id: int
@@ -176,14 +178,14 @@ class Changes(Value):
 
 @request("POST", "/workflows/{workflow_id}/initialize", access="write", takes_long=True)
 class InitializeWorkflow(Request[Workflow]):
-    """Look at the prerequisites of uninitialized jobs (added one by one) and make them blocked or ready."""
+    """Evaluate the prerequisites of uninitialized jobs (added one by one) and make them blocked or ready."""
 
     workflow_id: int
 
 
 @request("POST", "/workflows/{workflow_id}/reset", access="write", takes_long=True)
 class ResetWorkflow(Request[Changes]):
-    """Reset job states for a new run: all of them, or the unsuccessful ones with all that is behind them.
+    """Reset job states for a new run: all of them, or the unsuccessful ones and everything downstream.
 
     Refused (`conflict`) while runners work on the workflow, unless forced.
     """
@@ -196,48 +198,48 @@ class ResetWorkflow(Request[Changes]):
 
 
 class FileFact(Value):
-    """What the caller's file system says of a path. Only the caller can see it: the store never looks."""
+    """The state of a path in the caller's file system, which the store cannot see."""
 
     path: str
     exists: bool
     size_bytes: int | None = None
     mtime_ns: int | None = None
-    sha256: str | None = Field(None, description="needed only where size or mtime differ from what was recorded")
+    sha256: str | None = Field(None, description="needed only if size or mtime differ from the recorded values")
 
 
 class ReinitializeReply(Value):
-    """Either what is still to be found out about files, or the changes."""
+    """Either what the caller still has to find out about files, or the changes."""
 
-    needs_files: list[str] = Field([], description="paths of which no facts were given")
-    needs_hash: list[str] = Field([], description="paths whose content has to be hashed to tell")
+    needs_files: list[str] = Field([], description="paths for which no facts were given")
+    needs_hash: list[str] = Field([], description="paths whose contents must be hashed")
     result: Changes | None = None
 
 
 @request("POST", "/workflows/{workflow_id}/reinitialize", access="write", largest_body=LARGE, takes_long=True)
 class ReinitializeWorkflow(Request[ReinitializeReply]):
-    """Let those jobs run again whose inputs changed since their last success, and all that is behind them.
+    """Rerun the jobs whose inputs have changed since their last success, and everything downstream.
 
-    Looks at input files (size and mtime first, then content), commands, environment, user data and missing outputs,
-    each compared with how it was when the job completed. Failed jobs are reset too. With `spec`, the workflow
-    becomes what the edited spec says: jobs are matched by name; new ones are added, those that it no longer has are
-    removed with their results. Nothing is changed while the reply asks for facts of files.
+    Compares input files (size and mtime first, then content), commands, environment, user data and missing outputs with their state
+    when the job completed. Failed jobs are reset too. With `spec`, the workflow is changed to match the edited spec: jobs are
+    matched by name; new jobs are added, and jobs no longer in the spec are removed with their results. Nothing is changed as long as
+    the reply asks for facts about files.
     """
 
     workflow_id: int
-    files: list[FileFact] = Field([], description="what is known of files; the reply says what else is needed")
+    files: list[FileFact] = Field([], description="known facts about files; the reply lists what else is needed")
     spec: str | None = Field(None, description="text of an edited spec")
-    format: Format | None = Field(None, description="of the spec; tried in turn when left out")
+    format: Format | None = Field(None, description="of the spec; default: detected by trying each")
     name: str = Field("<spec>", description="name of the document in diagnostics, usually its path")
-    spec_files: list[SourceFile] = Field([], description="the `@file`s that the parameters of the spec refer to")
-    directory: str | None = Field(None, description="of the workflow, for comparing the paths of the spec")
-    links: dict[str, str] = Field({}, description="as for a new workflow")
+    spec_files: list[SourceFile] = Field([], description="the `@file`s referenced by the spec's parameters")
+    directory: str | None = Field(None, description="the workflow's directory, for comparing the paths of the spec")
+    links: dict[str, str] = Field({}, description="as in CreateWorkflow")
     force: bool = False
     dry_run: bool = False
     limit: int = Field(1000, ge=0, le=100_000)
 
 
 class Problem(Value):
-    """An invariant that does not hold."""
+    """A violated invariant."""
 
     invariant: str
     detail: str
@@ -245,14 +247,14 @@ class Problem(Value):
 
 @request("GET", "/workflows/{workflow_id}/check", takes_long=True)
 class CheckWorkflow(Request[list[Problem]]):
-    """Check every invariant of what is stored about a workflow. An empty list is what you want."""
+    """Check every invariant of what is stored about a workflow. Returns an empty list if all hold."""
 
     workflow_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class GraphJob:
-    """A job as the planner sees it: enough to draw and to simulate. No model: there are hundreds of thousands of them."""
+    """A job as needed for drawing and simulation. Not a pydantic model: there are hundreds of thousands."""
 
     id: int
     name: str
@@ -275,7 +277,7 @@ class GraphRequirement(Value):
 
 
 class Graph(Value):
-    """The jobs of a workflow, their gates and classes, all by index into the lists here."""
+    """The jobs of a workflow with their gates and classes, all as indexes into these lists."""
 
     workflow: Workflow
     jobs: list[GraphJob]
@@ -291,34 +293,34 @@ class GetGraph(Request[Graph]):
 
 
 class Part(Value):
-    """Jobs that do the same, as one node of an outline."""
+    """Similar jobs, shown as one node of an outline."""
 
-    label: str = Field(description="the name of one job, or what the names have in common, with `*` for the rest")
+    label: str = Field(description="the name of the job, or the common part of the names with `*` for the rest")
     stage: int
     num_jobs: int
     states: dict[State, int]
 
 
 class Outline(Value):
-    """A workflow as a graph that can be read: at most some forty parts, whatever the number of jobs."""
+    """A workflow as a readable graph: at most some forty nodes, whatever the number of jobs."""
 
     workflow: Workflow
     parts: list[Part]
-    edges: list[tuple[int, int]] = Field(description="parts by index: the second waits for jobs of the first")
+    edges: list[tuple[int, int]] = Field(description="indexes of parts: the second waits for jobs of the first")
     is_exact: bool = Field(
-        description="false: of a large workflow, edges are those of the first and last job of a part"
+        description="false: in a large workflow, edges are those of the first and last job of a part"
     )
 
 
 @request("GET", "/workflows/{workflow_id}/outline", takes_long=True)
 class OutlineWorkflow(Request[Outline]):
-    """Outline a workflow: jobs that are alike as one, how many of them are in each state, and what waits for what."""
+    """Outline a workflow: similar jobs as one node, with the number of jobs in each state, and the dependencies."""
 
     workflow_id: int
 
 
 class RecordFilesReply(Value):
-    """What was recorded, and what is still needed for telling a touched file from a changed one."""
+    """What was recorded, and which hashes are needed to distinguish a touched file from a changed one."""
 
     recorded: int
     needs_hash: list[str]
@@ -326,11 +328,11 @@ class RecordFilesReply(Value):
 
 @request("POST", "/workflows/{workflow_id}/files/facts", access="run", largest_body=LARGE)
 class RecordFiles(Request[RecordFilesReply]):
-    """Record how files look that jobs read in a run, for a later ReinitializeWorkflow to compare with.
+    """Record the state of files that jobs read in a run, for later comparison by ReinitializeWorkflow.
 
-    What jobs that completed before `since` have seen stays recorded.
+    Records that jobs which completed before `since` depend on are kept.
     """
 
     workflow_id: int
     files: list[FileFact] = Field(max_length=100_000)
-    since: float = Field(description="when this session of the run began, seconds since the epoch")
+    since: float = Field(description="when this session of the run started, in seconds since the epoch")

@@ -1,6 +1,6 @@
-"""The categories of failures: everything that is said of one, and what a retry has to change.
+"""The failure categories: how each is described, and what a retry has to change.
 
-By which messages a category is known is in `log_patterns`; how the evidence is weighed, in `diagnosis`.
+Which messages indicate a category is in `log_patterns`; how evidence is weighed is in `diagnosis`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ Remedy = Literal["more memory", "more time", "again", "none"]
 
 
 class Category(StrEnum):
-    """What was wrong."""
-
-    label: str  # what happened, in words
+    label: str  # what happened
     advice: str  # what usually helps
     remedy: Remedy
     is_explicit: bool  # its messages leave no doubt, whatever else is on the line
@@ -23,69 +21,69 @@ class Category(StrEnum):
     OUT_OF_MEMORY = (
         "out_of_memory",
         "it needed more memory than it was given",
-        "ask for more memory, or work on less at a time",
+        "request more memory, or process less at a time",
         "more memory",
     )
     TIMEOUT = (
         "timeout",
         "it was stopped at a time limit",
-        "ask for more time, or save checkpoints and go on from them",
+        "request more time, or save checkpoints and resume from them",
         "more time",
         True,
     )
     NODE_FAILURE = (
         "node_failure",
-        "the machine under it failed",
-        "run it again; leave out a node that fails more than once",
+        "the machine it ran on failed",
+        "run it again; exclude a node that fails repeatedly",
         "again",
         True,
     )
     PREEMPTED = (
         "preempted",
-        "the cluster took its machine for other jobs",
-        "run it again; checkpoints save what was done",
+        "it was preempted by other jobs of the cluster",
+        "run it again; checkpoints would preserve its progress",
         "again",
         True,
     )
     MISSING_FILE = (
         "missing_file",
-        "a file that it reads, or a program, is not there",
-        "check the path, and which job makes the file",
+        "a file that it reads or a program is missing",
+        "check the path and which job writes the file",
     )
     MISSING_MODULE = (
         "missing_module",
-        "software that it uses is not there",
+        "software that it uses is missing",
         "install it, or load its module or environment in the command",
     )
     PERMISSION = (
         "permission",
-        "it may not do what it tried",
-        "check owners and modes of the files, and the account that it uses",
+        "it lacked a permission",
+        "check the owners and modes of files, and the account that it uses",
     )
     DISK_FULL = (
         "disk_full",
-        "there was no room left for its files",
-        "make room or write elsewhere; `quota` and `df -h` tell how much there is",
+        "the disk was full or a quota was reached",
+        "free some space or write elsewhere; `quota` and `df -h` show how much is left",
     )
     RESOURCE_LIMIT = (
         "resource_limit",
-        "it came to a limit of the system for one process or user",
-        "raise the limit in the command (`ulimit -a` lists them; `ulimit -n 4096` is for open files), or have it hold less at a time",
+        "it reached a system limit for a process or user",
+        "raise the limit in the command (`ulimit -a` lists them; `ulimit -n 4096` is for open files), or use fewer of them at once",
     )
     NETWORK = (
         "network",
         "a server or a connection did not answer",
-        "run it again; have it try several times with a pause",
+        "run it again; let the program retry after a pause",
         "again",
     )
     GPU = (
         "gpu",
-        "the GPU, or what drives it, failed",
-        "check that it gets a GPU (num_gpus), that drivers fit, and that its work fits the GPU's memory",
+        "the GPU or its driver failed",
+        "check that it gets a GPU (num_gpus), that the driver version matches, and that its work fits into GPU memory",
     )
     LICENSE = (
         "license",
-        "there was no license for it",
+        "no license was available",
         "wait for a free one and run it again, or limit how many such jobs run at once",
         "again",
         True,
@@ -93,24 +91,24 @@ class Category(StrEnum):
     SYNTAX_ERROR = (
         "syntax_error",
         "the script, the input or the command line is wrong",
-        "mend it: running it again changes nothing",
+        "correct it: running it again will not help",
     )
     ASSERTION = (
         "assertion",
         "a check of the program itself failed",
-        "look at the input and at what the check said: running it again changes nothing",
+        "look at the input and the message of the check: running it again will not help",
     )
     KILLED_BY_USER = (
         "killed_by_user",
         "somebody stopped it",
-        "run it again when it is wanted",
+        "run it again if it is still needed",
         "none",
         True,
     )
     UNKNOWN = (
         "unknown",
-        "nothing says why",
-        "look at all that it wrote",
+        "the cause is unknown",
+        "look at its complete output",
     )
 
     def __new__(
@@ -123,5 +121,5 @@ class Category(StrEnum):
 
     @property
     def is_retryable(self) -> bool:
-        """Return whether another attempt may succeed although nobody has corrected anything."""
+        """Return whether another attempt may succeed without any correction."""
         return self.remedy != "none"

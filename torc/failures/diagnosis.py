@@ -1,9 +1,9 @@
-"""Why an attempt failed: from the facts known about it to a category with a confidence and the evidence. Messages: `log_patterns`.
+"""Diagnose why an attempt failed: from facts to a category with a confidence and the evidence. Messages are in `log_patterns`.
 
-Three kinds of evidence are weighed. What the runner or the cluster did itself is certain (it killed the job at a limit, the
-node died). What the program printed is as sure as the symptom that it matches; a line that says it is a warning, or that it
-will be tried again, counts for less. How the process ended (exit code, signal, memory and time against what was asked for) is sure
-where the figures speak, and otherwise a guess. Evidence for the same category adds up: 1 - (1 - a)(1 - b).
+Three kinds of evidence are weighed. What the runner or the cluster did is certain (it killed the job at a limit, the node died).
+What the program printed has the weight of the matching symptom; a line that calls itself a warning, or announces a retry, counts
+for less. How the process ended (exit code, signal, memory and time compared with the request) is conclusive where the figures are,
+and otherwise a guess. Evidence for the same category adds up: 1 - (1 - a)(1 - b).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from torc.workflow.resources import ResourceRequest
 
 _MOST_TEXT = 256 * 1024
 _MOST_LINES = 5
-#: characters of a line that are none, from which on it may be binary data
+#: a line with at least this many non-text characters may be binary data
 _MOST_STRANGE = 4
-#: lines that a pattern is tried on, and those that it may give
+#: lines that a pattern is tried on, and matches that it may yield
 _MOST_TRIED, _MOST_GIVEN = 20, 3
 _LONGEST_LINE = 500
-#: a peak from here on of what was asked for means that it was used up: samples and accounting miss the last moment
+#: a peak of at least this share of the request counts as all of it: samples and accounting miss the last moment
 _NEARLY = 0.9
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -40,18 +40,18 @@ _MILD = re.compile(
     r"non-fatal|falling back|trying again|recover(ed|ing)|skipp(ing|ed)|\bINFO\b|\bDEBUG\b",
     re.IGNORECASE,
 )
-#: what launchers and libraries of messages say when another process has ended
+#: what launchers and communication libraries print when another process has ended
 _OF_LAUNCHERS = re.compile(r"btl_tcp|PMIX|PRTE|\borte|prterun|mpirun|mpiexec|hydra|srun: error", re.IGNORECASE)
 _MILDLY = 0.6
-#: of a line that says something else more surely
+#: factor for a line with a stronger other meaning
 _ALSO = 0.3
-#: reasons of runners that stopped an attempt at a limit
+#: reasons for which runners stop an attempt at a limit
 _AT_A_LIMIT = frozenset({"timeout", "out_of_memory"})
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """The end of what an attempt wrote. `first_line` is the number of its first line in the file, where that is known."""
+    """The end of an attempt's output. `first_line` is the number of its first line in the file, if known."""
 
     name: str
     text: str
@@ -60,7 +60,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFacts:
-    """What is known of an attempt. Memory is in bytes, times in seconds; a return code is that of `exit_codes`."""
+    """What is known about an attempt. Memory is in bytes, times in seconds; return codes are those of `exit_codes`."""
 
     ending: str = "failed"  # failed | terminated | canceled
     reason: str | None = None
@@ -76,9 +76,9 @@ class AttemptFacts:
 
 
 def bounds_of(request: ResourceRequest, reason: str | None) -> tuple[int | None, int | None]:
-    """Return the memory and the time that an attempt was held to; None: nobody has chosen a bound.
+    """Return the memory and time limits of an attempt; None where nobody chose one.
 
-    The time that is given where nothing is said counts where it has ended the attempt.
+    The default runtime counts only if it ended the attempt.
     """
     runtime = request.runtime_seconds
     is_chosen = runtime != ResourceRequest().runtime_seconds or reason == "timeout"
@@ -87,7 +87,7 @@ def bounds_of(request: ResourceRequest, reason: str | None) -> tuple[int | None,
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A line that says something, and where it stands."""
+    """A line of a log that is evidence, and where it is."""
 
     log: str
     line: int | None
@@ -96,7 +96,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Why an attempt failed. `figures` are facts in words; `what` and `advice` are sentences for people."""
+    """Why an attempt failed. `figures` are facts in words; `what` and `advice` are sentences for users."""
 
     category: Category
     confidence: float
@@ -110,7 +110,7 @@ class Diagnosis:
 
 
 class _Clue(NamedTuple):
-    """Something that speaks for a category. `at` is the place of the line, later is larger."""
+    """Evidence for a category. `at` is the position of the line, later is larger."""
 
     category: Category
     weight: float
@@ -122,12 +122,12 @@ class _Clue(NamedTuple):
 
 @dataclass(slots=True)
 class _Case:
-    """The clues of a category."""
+    """The evidence for a category."""
 
     clues: list[_Clue] = field(default_factory=list)
 
     def score(self) -> float:
-        """Put the best clue of the figures and the two best of the lines together."""
+        """Combine the best evidence from figures and the two best lines."""
         figures = sorted((clue.weight for clue in self.clues if clue.quote is None), reverse=True)[:1]
         lines = sorted((clue.weight for clue in self.clues if clue.quote is not None), reverse=True)
         # a second line of the same kind is seldom news
@@ -137,9 +137,9 @@ class _Case:
         return 1.0 - doubt
 
 
-@lru_cache(maxsize=512)  # whoever follows a workflow asks about the same failures every few seconds
+@lru_cache(maxsize=512)  # clients that follow a workflow ask about the same failures every few seconds
 def diagnose(facts: AttemptFacts) -> Diagnosis:
-    """Diagnose why an attempt failed. The result holds no secret of a command or a log."""
+    """Diagnose why an attempt failed. The result contains no secrets from commands or logs."""
     facts = replace(
         facts, command=redact(facts.command), detail=facts.detail and redact(facts.detail), logs=_redacted(facts.logs)
     )
@@ -157,7 +157,7 @@ def diagnose(facts: AttemptFacts) -> Diagnosis:
     program = program_of(_REDACTED.sub("[redacted]", facts.command))
     last = quotes[-1].text if quotes else _last_line(facts.logs)
     if facts.reason in _AT_A_LIMIT:
-        last = ""  # what it wrote before it was stopped is no error, and the shell's `Killed` comes or does not
+        last = ""  # output before it was stopped is not an error, and the shell's `Killed` may or may not appear
     return Diagnosis(
         category=category,
         confidence=round(min(case.score(), 0.99 if category is not Category.UNKNOWN else 0.6), 2),
@@ -171,18 +171,18 @@ def diagnose(facts: AttemptFacts) -> Diagnosis:
     )
 
 
-#: with its kind it is two words, of which the second would pass for a program
+#: a placeholder with a kind has two words, and the second would look like a program
 _REDACTED = re.compile(r"\[redacted: [a-z ]{1,30}\]")
 
 
 def _redacted(logs: Sequence[Log]) -> tuple[Log, ...]:
-    """Redact whole logs: of a line alone it cannot be told that it stands in the middle of a key."""
+    """Redact whole logs: a single line does not show that it is in the middle of a key."""
     return tuple(replace(log, text=redact(log.text)) for log in logs)
 
 
 @dataclass(frozen=True, slots=True)
 class LogFinding:
-    """One of the things that logs tell, with the lines that say so."""
+    """One of the problems that logs show, with the lines as evidence."""
 
     category: Category
     confidence: float
@@ -192,7 +192,7 @@ class LogFinding:
 
 
 def tellings(logs: Sequence[Log], least: float = 0.5) -> tuple[LogFinding, ...]:
-    """Return all that logs of many processes tell, the surest first: several things may have gone wrong."""
+    """Return every problem that the logs of many processes show, most certain first."""
     cases: dict[Category, _Case] = {}
     for clue in _of_logs(_redacted(logs)):
         cases.setdefault(clue.category, _Case()).clues.append(clue)
@@ -205,18 +205,18 @@ def tellings(logs: Sequence[Log], least: float = 0.5) -> tuple[LogFinding, ...]:
     return tuple(sorted(sure, key=lambda telling: -telling.confidence))
 
 
-# -- what is certain --------------------------------------------------------------------------------------------
+# -- certain facts ----------------------------------------------------------------------------------------------
 
 _BY_REASON: Mapping[str, tuple[Category, str]] = {
     "timeout": (Category.TIMEOUT, "it was stopped at its time limit"),
-    "out_of_memory": (Category.OUT_OF_MEMORY, "it was stopped for using more memory than it asked for"),
+    "out_of_memory": (Category.OUT_OF_MEMORY, "it was stopped for using more memory than it requested"),
     "runner_lost": (Category.NODE_FAILURE, "its runner was lost"),
     "runner_stopped": (Category.KILLED_BY_USER, "its runner was stopped"),
     "canceled": (Category.KILLED_BY_USER, "it was canceled"),
     "parent_killed": (Category.KILLED_BY_USER, "it was killed with the process that started it"),
     "missing_output": (Category.MISSING_FILE, "it exited with code 0, but did not write all its outputs"),
 }
-#: a headline of its own, where that of the category is of something else
+#: a headline of its own where that of the category would be misleading
 _OWN_WORDS = {
     "missing_output": "it did not write a file that it declares as an output",
     "parent_killed": "it was killed with the process that started it",
@@ -234,12 +234,12 @@ _BY_SLURM: Mapping[str, Category] = {
     "PREEMPTED": Category.PREEMPTED,
     "CANCELLED": Category.KILLED_BY_USER,
 }
-#: what happened to the runner, and why its jobs ended with it
+#: ends that hit the runner, and its jobs with it
 _TAKES_THE_RUNNER = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"})
 
 
 def _certain(facts: AttemptFacts) -> Iterable[_Clue]:
-    """Return what runner and cluster did themselves."""
+    """Yield what the runner and the cluster did themselves."""
     found = _BY_REASON.get(facts.reason or "")
     state = (facts.slurm_state or "").partition(" ")[0].rstrip("+")
     if found is not None:
@@ -258,11 +258,11 @@ def _certain(facts: AttemptFacts) -> Iterable[_Clue]:
 
 
 def _of_ending(facts: AttemptFacts) -> Iterable[_Clue]:
-    """Return what exit code, signal and figures speak for."""
+    """Yield the evidence from exit code, signal and figures."""
     number = signal_of(facts.return_code)
     name = signal_name(number or 0)
     use = _share(facts.peak_memory, facts.memory_request)
-    if use is not None and use >= 1.0 and number != signal.SIGKILL:  # of that, there is more to say below
+    if use is not None and use >= 1.0 and number != signal.SIGKILL:  # in that case there is more to say below
         yield _Clue(Category.OUT_OF_MEMORY, 0.35, _memory(facts))
     if number == signal.SIGKILL:
         if use is not None and use >= _NEARLY:
@@ -276,7 +276,7 @@ def _of_ending(facts: AttemptFacts) -> Iterable[_Clue]:
         yield _Clue(
             Category.TIMEOUT, 0.8 if number in {signal.SIGTERM, signal.SIGKILL, signal.SIGXCPU} else 0.3, _time(facts)
         )
-    if facts.reason == "timeout" and number == signal.SIGXCPU:  # the code of an end at the time limit, not a signal
+    if facts.reason == "timeout" and number == signal.SIGXCPU:  # the code for the time limit, not a signal
         return
     for category, weight, text in _BY_SIGNAL.get(number or 0, ()):
         yield _Clue(
@@ -300,7 +300,7 @@ _BY_SIGNAL: Mapping[int, tuple[tuple[Category, float, str], ...]] = {
     signal.SIGFPE: ((Category.ASSERTION, 0.6, "floating-point exception"),),
     signal.SIGXCPU: ((Category.TIMEOUT, 0.9, "CPU time limit"),),
     signal.SIGXFSZ: ((Category.DISK_FULL, 0.85, "file size limit"),),
-    signal.SIGPIPE: ((Category.UNKNOWN, 0.3, "what read its output had ended"),),
+    signal.SIGPIPE: ((Category.UNKNOWN, 0.3, "the reader of its output had exited"),),
 }
 _BY_CODE: Mapping[int, tuple[tuple[Category, float, str], ...]] = {
     124: ((Category.TIMEOUT, 0.6, "as `timeout` ends"),),
@@ -315,17 +315,17 @@ def _share(part: float | None, whole: float | None) -> float | None:
 
 def _memory(facts: AttemptFacts) -> str:
     assert facts.peak_memory is not None and facts.memory_request is not None
-    return f"{human_bytes(facts.peak_memory)} used at most, {human_bytes(facts.memory_request)} asked for"
+    return f"{human_bytes(facts.peak_memory)} used at most, {human_bytes(facts.memory_request)} requested"
 
 
 def _time(facts: AttemptFacts) -> str:
     assert facts.wall_seconds is not None and facts.runtime_request is not None
-    return f"ran {human_duration(facts.wall_seconds)}, {human_duration(int(facts.runtime_request))} asked for"
+    return f"ran {human_duration(facts.wall_seconds)}, {human_duration(int(facts.runtime_request))} requested"
 
 
 def _figures(facts: AttemptFacts) -> tuple[str, ...]:
     number = signal_of(facts.return_code)
-    if number is not None and number != signal.SIGXCPU:  # 152 is the code of timeouts, too
+    if number is not None and number != signal.SIGXCPU:  # 152 is also the code of timeouts
         return (f"ended by {signal_name(number)}",)
     return () if facts.return_code is None else (f"exit code {facts.return_code}",)
 
@@ -334,13 +334,13 @@ def _figures(facts: AttemptFacts) -> tuple[str, ...]:
 
 
 def _of_logs(logs: Sequence[Log]) -> Iterable[_Clue]:
-    """Return what the lines speak for. A pattern is tried only on lines that hold a needle of its symptom."""
+    """Yield the evidence in the lines. A pattern is tried only on lines that contain a needle of its symptom."""
     for log in logs:
         lines = clean(log.text)
-        lowered_lines = [line.lower() for line in lines]  # a letter may become two
+        lowered_lines = [line.lower() for line in lines]  # lowercasing may turn one letter into two
         lowered, starts = "\n".join(lowered_lines), _starts(lowered_lines)
         clues: list[_Clue] = []
-        tried: set[tuple[int, int]] = set()  # a line may hold several needles of a symptom
+        tried: set[tuple[int, int]] = set()  # a line may contain several needles of a symptom
         for needle, numbers in _by_needle().items():
             if needle in lowered:
                 found = _lines_with(needle, lowered, starts)
@@ -352,7 +352,7 @@ def _of_logs(logs: Sequence[Log]) -> Iterable[_Clue]:
 
 
 def _one_meaning_a_line(clues: Sequence[_Clue]) -> Iterable[_Clue]:
-    """Keep what a line says most surely: a library that cannot be opened is no missing file of the user's."""
+    """Keep the strongest meaning of each line: a library that cannot be opened is not a missing file of the user's."""
     best: dict[int, _Clue] = {}
     for clue in clues:
         if clue.at not in best or clue.weight > best[clue.at].weight:
@@ -363,7 +363,7 @@ def _one_meaning_a_line(clues: Sequence[_Clue]) -> Iterable[_Clue]:
 
 
 def _lines_with(needle: str, lowered: str, starts: Sequence[int]) -> list[int]:
-    """Return the indexes of the lines that hold a needle, the last ones first."""
+    """Return the indexes of the lines that contain a needle, last first."""
     found: list[int] = []
     end = len(lowered)
     while len(found) < _MOST_TRIED and (at := lowered.rfind(needle, 0, end)) >= 0:
@@ -379,7 +379,7 @@ def _matches(log: Log, lines: Sequence[str], candidates: Sequence[int], number: 
         found = pattern.search(lines[at])
         if found is None or _counts_none(lines[at], found):
             continue
-        # of two lines that say as much, the later one tells what ended it
+        # of two lines with equal weight, the later one is closer to what ended the attempt
         weight = symptom.weight * _doubt(symptom, lines[at]) - 0.02 * (1 - (at + 1) / len(lines))
         where = None if log.first_line is None else log.first_line + at
         quote = Quote(log.name, where, lines[at].strip()[:_LONGEST_LINE])
@@ -389,7 +389,7 @@ def _matches(log: Log, lines: Sequence[str], candidates: Sequence[int], number: 
             return
 
 
-#: "0 out of memory", "no timeouts", but not "rank 0 out of memory": there the number is a name
+#: "0 out of memory" and "no timeouts", but not "rank 0 out of memory", where the number is a name
 _NONE_BEFORE = re.compile(
     r"(?:(\w+)[ #:=-]{1,2})?(?<![\w.-])(?:0|no|zero|without|never|not)(?: \w{1,12})? {1,2}$", re.IGNORECASE
 )
@@ -420,7 +420,7 @@ _BEFORE_CHARACTERS = 40
 
 
 def _counts_none(line: str, found: re.Match[str]) -> bool:
-    """Return whether a match is counted as zero or denied (`0 out of memory`, `no timeouts`)."""
+    """Return whether a match is negated or counted as zero (`0 out of memory`, `no timeouts`)."""
     before = _NONE_BEFORE.search(line, max(0, found.start() - _BEFORE_CHARACTERS), found.start())
     if before is not None and (before[1] or "").lower() not in _NUMBERED:
         return True
@@ -428,7 +428,7 @@ def _counts_none(line: str, found: re.Match[str]) -> bool:
 
 
 def _doubt(symptom: Symptom, line: str) -> float:
-    """Give how much of a symptom's weight stays in a line that takes it back, or tells of another process."""
+    """Return how much of a symptom's weight remains in a line that weakens it or is about another process."""
     if symptom.category.is_explicit:
         return 1.0
     return (_MILDLY if _MILD.search(line) else 1.0) * (_MILDLY if _OF_LAUNCHERS.search(line) else 1.0)
@@ -436,7 +436,7 @@ def _doubt(symptom: Symptom, line: str) -> float:
 
 @cache
 def _by_needle() -> dict[str, list[int]]:
-    """Return the numbers of the symptoms by needle: some share one."""
+    """Return the indexes of the symptoms by needle; symptoms may share one."""
     found: dict[str, list[int]] = {}
     for number, symptom in enumerate(SYMPTOMS):
         for needle in symptom.needles.split("|"):
@@ -450,15 +450,15 @@ def _compiled(number: int) -> re.Pattern[str]:
 
 
 def clean(text: str) -> list[str]:
-    """Return the lines of a log without escapes, and of lines that were written over, what was left of them; what is no text
-    is empty: whatever words stand in it, nobody wrote them."""
+    """Return the lines of a log without escape sequences and overwritten text. Lines of binary data are empty: words in them mean
+    nothing."""
     lines = _ESCAPES.sub("", text[-_MOST_TEXT:]).split("\n")
     kept = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
     return [_CONTROL.sub("", line) if _is_text(line) else "" for line in kept]
 
 
 def _is_text(line: str) -> bool:
-    """Tell text, some of it perhaps in another encoding, from binary data."""
+    """Distinguish text, perhaps in another encoding, from binary data."""
     strange = line.count("\ufffd") + len(_CONTROL.findall(line))
     return strange < _MOST_STRANGE or strange * 10 <= len(line)
 
@@ -472,7 +472,7 @@ def _starts(lines: Sequence[str]) -> list[int]:
 
 
 def _quotes(clues: Sequence[_Clue]) -> tuple[Quote, ...]:
-    """Return the lines that say most, in the order in which they stand."""
+    """Return the strongest lines, in log order."""
     best: dict[tuple[str, int], _Clue] = {}
     for clue in sorted(clues, key=lambda clue: -clue.weight):
         if clue.quote is not None:

@@ -1,4 +1,4 @@
-"""What makes failures alike: the program that a command runs, and a line without what differs from job to job."""
+"""What similar failures share: the program that a command runs, and a line without the parts that differ between jobs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LAUNCHERS = {
     "stdbuf",
     "xvfb-run",
 }
-#: what only prepares what is run
+#: commands that only prepare the one that follows
 _PREPARES = {
     "cd",
     "export",
@@ -86,13 +86,13 @@ _NORMAL = (
 
 
 def program_of(command: str) -> str:
-    """Name the program that a command runs: the script of an interpreter, without its folder."""
+    """Return the program that a command runs: an interpreter's script, without its folder."""
     names = [name for segment in _SEGMENTS.split(command) if (name := _program(segment)) is not None]
     return next((name for name in names if name not in _PREPARES), names[0] if names else "")
 
 
 def _program(segment: str) -> str | None:
-    """Name the program of one simple command."""
+    """Return the program of one simple command."""
     interpreter = None
     for word in segment.strip().lstrip("({").split():
         name = word.strip("'\"").rpartition("/")[2]
@@ -111,7 +111,7 @@ def _program(segment: str) -> str | None:
 
 
 def normalised(line: str) -> str:
-    """Return a line without what differs from job to job: numbers, paths, what stands in quotes."""
+    """Return a line without the parts that differ between jobs: numbers, paths, quoted text."""
     for pattern, text in _NORMAL:
         line = pattern.sub(text, line)
     return line.strip()[:200]

@@ -1,9 +1,8 @@
-"""What programs print when they fail, and what it means: the rules of diagnosis, as data. How they are weighed: `diagnosis`.
+"""What programs print when they fail, and what it means: the rules of diagnosis as data. `diagnosis` weighs them.
 
-Each symptom has a pattern for the line, a weight (how sure one can be of the category when nothing else is known; below 0.3 are
-what follows from other failures, such as a launcher that tells of a rank that died), and needles: pieces of text in lower case,
-one of which stands in whatever the pattern matches, so that it is tried on few lines. `scripts/make_needles.py` makes them from
-the patterns.
+Each symptom has a pattern for the line, a weight (how certain the category is if nothing else is known; below 0.3 are consequences
+of other failures, such as a launcher reporting that a rank died), and needles: lower-case pieces of text, one of which occurs in
+whatever the pattern matches, so that it is tried on few lines. `scripts/make_needles.py` derives them from the patterns.
 
 The messages are those of the programs themselves: CPython, PyTorch, the CUDA runtime and NCCL, JVMs, R, Julia, POSIX shells
 (strerror(3)), GCC and Clang, Open MPI, MPICH and Intel MPI, FlexNet, Gurobi, Apptainer, Lmod, slurmstepd and slurmctld, PBS.
@@ -17,7 +16,7 @@ from torc.failures.categories import Category
 
 
 class Symptom(NamedTuple):
-    """A line that tells something. `what` overrides what is said of the category."""
+    """A telling line. `what` overrides the description of the category."""
 
     category: Category
     weight: float
@@ -216,9 +215,9 @@ _TORC = [
     _S(_C.NETWORK, 0.9, ", and not as a torc server does", r"answered \d+, and not as a torc server does", "something other than Torc answers at the URL of the server"),
     _S(_C.NETWORK, 0.9, "the store does not answer: ", r"the store does not answer: ", "the runners lost the server or database of Torc"),
     _S(_C.PERMISSION, 0.9, "the database cannot be used now: ", r"the database cannot be used now: ", "the runners could not use the database of Torc"),
-    _S(_C.MISSING_FILE, 0.9, "error: there is no ", r"error: there is no (workflow|database|runner) ", "the workflow is not where the runners look for it: in another database, or deleted"),
-    _S(_C.MISSING_FILE, 0.9, "cannot work in ", r"cannot work in .{1,300}: no such file", "the directory of the workflow is not there on the node"),
-    _S(_C.PERMISSION, 0.9, "cannot write to the output directory ", r"cannot write to the output directory ", "the output directory of the workflow cannot be written from the node"),
+    _S(_C.MISSING_FILE, 0.9, "error: there is no ", r"error: there is no (workflow|database|runner) ", "the workflow is not in the store that the runners use: another database, or deleted"),
+    _S(_C.MISSING_FILE, 0.9, "cannot work in ", r"cannot work in .{1,300}: no such file", "the directory of the workflow does not exist on the node"),
+    _S(_C.PERMISSION, 0.9, "cannot write to the output directory ", r"cannot write to the output directory ", "the output directory of the workflow is not writable on the node"),
     _S(_C.PERMISSION, 0.95, "has expired|holds no more|is not a token of this server|requires its token|wants to |was revoked", r"this token (is not a token of this server|holds no more|was revoked|has expired)|this server (wants to |requires its token)", "the Torc server did not let the runners in"),
     _S(_C.MISSING_MODULE, 0.95, "no module named |not found", r"no module named '?torc\b|torc: (command )?not found", "Torc is not installed on the node, at the place that the batch script names"),
     _S(_C.MISSING_MODULE, 0.9, "`srun` is not installed on this node", r"`srun` is not installed on this node", "Slurm's commands are not in PATH on the node"),

@@ -1,6 +1,6 @@
-"""What jobs are to ask for: more after they failed for want of it, as much as they use where they asked for far more.
+"""What jobs should request: more after they failed for lack of it, and less where they requested far more than they use.
 
-Not for deciding whether a job is tried again (`retry`).
+Whether a job is retried is decided by `retry`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ def raised(
     peak_memory: int | None = None,
     wall_seconds: float | None = None,
 ) -> ResourceRequest:
-    """Return a request with more memory or time: a factor times what was asked for or, where that is more, what was used.
+    """Return a request with more memory or time: a factor times what was requested or, if that is more, what was used.
 
-    Who asked for too little by far, or for nothing, is so given enough the next time. Memory is rounded up to whole MiB, time to
-    seconds.
+    So a job that requested far too little, or nothing, gets enough the next time. Memory is rounded up to whole MiB, time to seconds.
     """
     memory, runtime = request.memory_bytes, request.runtime_seconds
     if memory_factor is not None:
@@ -49,9 +48,9 @@ def more_time(asked: int, used: float, factor: float) -> int:
 
 
 def fitted(request: ResourceRequest, *, memory_bytes: float, wall_seconds: float, factor: float) -> ResourceRequest:
-    """Return a request that is no more than a factor times what was used at most; what is less already stays.
+    """Return a request of at most a factor times the highest use; smaller values stay as they are.
 
-    Memory is rounded up to 64 MiB and time to minutes: what was measured once is no more exact than that.
+    Memory is rounded up to 64 MiB and time to minutes: single measurements are no more precise than that.
     """
     memory = ceil(memory_bytes * factor / _ROUND_BYTES) * _ROUND_BYTES
     runtime = ceil(wall_seconds * factor / _ROUND_SECONDS) * _ROUND_SECONDS
@@ -61,15 +60,15 @@ def fitted(request: ResourceRequest, *, memory_bytes: float, wall_seconds: float
     )
 
 
-#: jobs that need up to so many times what the least of them needs share a class, as long as there are few classes
+#: jobs whose needs differ by up to this factor share a class, as long as there are few classes
 _RATIOS = (1.5, 2.0, 4.0, 8.0, 32.0)
 _MOST_CLASSES = 4
 
 
 def alike(amounts: Sequence[float]) -> list[list[int]]:
-    """Part jobs by how much each needs, the least first: giants get a class of their own, and nobody gets many times its need.
+    """Group jobs by need, smallest first: giants get a class of their own, and no job gets many times its need.
 
-    Gives indexes. There are few parts: where amounts differ by orders of magnitude, more of them go together.
+    Returns indexes. There are few groups: if needs differ by orders of magnitude, groups get wider.
     """
     ordered = sorted(range(len(amounts)), key=lambda at: (amounts[at], at))
     parts: list[list[int]] = []
@@ -87,7 +86,7 @@ def alike(amounts: Sequence[float]) -> list[list[int]]:
 
 
 def is_chosen(key: str, only: Sequence[str], skip: Sequence[str]) -> bool:
-    """Return whether a group is wanted. A choice names its key, the first parts of it, or a pattern with `*` and `?`."""
+    """Return whether a group is selected. A choice is its key, the first parts of the key, or a pattern with `*` and `?`."""
     return (not only or any(_names(choice, key) for choice in only)) and not any(_names(choice, key) for choice in skip)
 
 

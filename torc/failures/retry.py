@@ -1,7 +1,8 @@
-"""What becomes of a job whose attempt has ended: the event for the table of states.
+"""What happens to a job whose attempt has ended: the event for the state table.
 
-The rules are those of the job's failure handler. Not for finding out why something failed (`diagnosis`, which names the
-category), nor for changing what a job asks for.
+The rules are those of the job's failure handler, tried in order; the first one that matches and has retries left applies. Losing
+a runner is handled apart, because it is not the job's doing: such a job runs again without a rule, but only so often, in case it
+is the job that kills its runner. Categories of failures come from `diagnosis`; requests are changed elsewhere.
 """
 
 from __future__ import annotations
@@ -16,57 +17,56 @@ from torc.workflow.states import Event
 
 Ending = Literal["succeeded", "failed", "terminated", "interrupted", "canceled"]
 
-#: How often a job may lose its runner in one run. A job that kills its runner must not go round for ever.
+#: How often a job may lose its runner in one run. A job that kills its runner must not be retried forever.
 MAX_LOSSES = 3
 DEFAULT_MAX_RETRIES = 3
 RUNNER_LOST = "runner_lost"
 TIMEOUT = "timeout"
-#: how a runner ended whose process was found to be gone by somebody who runs the workflow again
+#: reported for a runner whose process was found dead when somebody ran the workflow again
 DIED = "died"
 RECOVERY_FAILED = "recovery_failed"
-#: a delay grows no further
+#: upper limit of delays
 LONGEST_DELAY_SECONDS = 86400.0
-#: the share of a delay by which it may be longer, so that many jobs that failed together do not come back together
+#: delays may be longer by up to this share, so that many jobs that failed together do not return together
 JITTER = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptOutcome:
-    """How an attempt ended. `return_code` is that of `exit_codes`, None when nothing was started or nobody knows."""
+    """How an attempt ended. `return_code` is that of `exit_codes`; None if nothing was started or it is unknown."""
 
     ending: Ending
     return_code: int | None = None
     reason: str | None = None
-    category: Category | None = None  # of its diagnosis, where there is one
-    slurm_state: str | None = None  # of the step that it was
+    category: Category | None = None  # from its diagnosis, if there is one
+    slurm_state: str | None = None  # of its step
 
     @property
     def is_at_limit(self) -> bool:
-        """Return whether it has saved its work at its limit: a rule may have it go on at once, else the next run does."""
+        """Return whether it saved its work at its limit: a rule may resume it at once, otherwise the next run does."""
         return self.ending == "interrupted" and self.reason == TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRule:
-    """A rule of a failure handler. It matches by any of its conditions."""
+    """A rule of a failure handler. It applies if any of its conditions matches."""
 
     exit_codes: frozenset[int] = frozenset()
     match_all_exit_codes: bool = False
     match_categories: frozenset[str] = frozenset()
     max_retries: int = DEFAULT_MAX_RETRIES
     recovery_script: str | None = None
-    memory_multiplier: float | None = None  # of what the next attempt asks for
+    memory_multiplier: float | None = None  # applied to the request of the next attempt
     runtime_multiplier: float | None = None
     delay_seconds: float = 0.0  # before the next attempt
-    backoff: float = 1.0  # times which, with each retry by this rule
+    backoff: float = 1.0  # factor applied with each retry by this rule
 
     def is_in_vain(self, outcome: AttemptOutcome) -> bool:
-        """Return whether it would have Slurm hold the next attempt to the memory that was not enough for this one."""
+        """Return whether the next attempt would run under the Slurm memory limit that was too small for this one."""
         held = outcome.slurm_state == "OUT_OF_MEMORY" and outcome.reason == "out_of_memory"
         return held and self.memory_multiplier is None and self.recovery_script is None
 
     def matches(self, outcome: AttemptOutcome) -> bool:
-        """Return whether the rule is for this outcome."""
         if self.match_all_exit_codes or outcome.category in self.match_categories:
             return True
         return outcome.return_code in self.exit_codes
@@ -74,16 +74,16 @@ class RetryRule:
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """What happens to the job. `rule` is the index of the rule that it is retried by."""
+    """What happens to the job. `rule` is the index of the rule by which it is retried."""
 
     event: Event
     rule: int | None = None
     recovery_script: str | None = None
-    delay_seconds: float = 0.0  # until the next attempt is due
+    delay_seconds: float = 0.0  # until the next attempt may start
 
 
 def rules_of(fields: Mapping[str, Any]) -> tuple[RetryRule, ...]:
-    """Return the rules of a failure handler from its fields as a spec has them (checked there)."""
+    """Return the rules of a failure handler from its (validated) spec fields."""
     return tuple(
         RetryRule(
             exit_codes=frozenset(map(counted, rule.get("exit_codes") or ())),
@@ -117,10 +117,10 @@ def decide(
 ) -> RetryDecision:
     """Decide what a finished attempt means for its job.
 
-    `used` tells how often the job was retried by each rule (by index) in this run. The first rule that matches and has
-    retries left is taken. Attempts that were stopped at a limit may be retried by a rule too; without one they stay
-    terminated. A step that ran out of memory is not started again with the same memory. No rule is asked after a recovery
-    script failed. `jitter` (0 to 1) spreads retries that would be due at once.
+    `used` counts the job's retries by each rule (by index) in this run. The first rule that matches and has retries left is used.
+    Attempts that were stopped at a limit may also be retried by a rule; otherwise they stay terminated. A step that ran out of
+    memory is not started again with the same memory. After a failed recovery script no rule applies. `jitter` (0 to 1) spreads
+    retries that would start at the same time.
     """
     plain = _PLAIN_EVENTS.get(outcome.ending)
     if plain is not None and not outcome.is_at_limit:
@@ -139,7 +139,7 @@ def decide(
 
 
 def delay_of(rule: RetryRule, num_retries: int, jitter: float) -> float:
-    """Return the seconds before a retry by a rule, after so many by it: never less than the rule says, up to a quarter more."""
+    """Return the delay in seconds before a retry, given the number of retries by this rule so far: up to a quarter more."""
     if rule.delay_seconds <= 0.0:
         return 0.0
     grown, longest = rule.delay_seconds, max(rule.delay_seconds, LONGEST_DELAY_SECONDS)
@@ -151,9 +151,9 @@ def delay_of(rule: RetryRule, num_retries: int, jitter: float) -> float:
 
 
 def decide_lost(losses: int, how: str = "") -> RetryDecision:
-    """Decide about a job whose runner was lost while it held it.
+    """Decide about a job whose runner was lost while it held the job.
 
-    `losses` counts the earlier times in this run but for runners that DIED, and `how` is how this one ended: somebody has
-    run the workflow again after a runner had died, so that each such round is asked for.
+    `losses` counts earlier losses in this run, except to runners that DIED; `how` is how this runner ended. A runner that died is
+    replaced only when somebody runs the workflow again, so those losses need no limit.
     """
     return RetryDecision(Event.RETRIED if how == DIED or losses < MAX_LOSSES else Event.TERMINATED)

@@ -1,7 +1,7 @@
-"""What jobs of one class that ran out of memory or time are given the next time, and the reason for it in words.
+"""What to give jobs of one class that ran out of memory or time, and the reason in words.
 
-Each job is looked at by itself, and those that need about as much go together: a giant does not raise the others. Not for whether
-they are tried again, which is `torc.operations.recovery`.
+Jobs are considered individually and grouped by need, so that a giant does not raise the request of the others. Whether they are
+retried is decided by `torc.operations.recovery`.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Literal, NamedTuple
 from torc.failures.resource_adjustment import alike, more_memory, more_time
 from torc.units import human_bytes, human_duration
 
-#: from this share of what was asked for on, a peak was cut off there: what the job wanted is not known
+#: a peak of at least this share of the request was cut off there: what the job needed is unknown
 _NEARLY = 0.9
 
 
 class ScarceResource(NamedTuple):
-    """Something that jobs run out of, and how one speaks of it."""
+    """A resource that jobs run out of, and how to describe it."""
 
     remedy: Literal["more memory", "more time"]
     field: Literal["memory_bytes", "runtime_seconds"]
-    more: Callable[[int, float, float], int]  # of what was asked for, what was used, and a factor
+    more: Callable[[int, float, float], int]  # given the request, the use, and a factor
     shown: Callable[[float], str]
     why: Callable[[int, Sequence[float]], str]
-    is_largest: str  # said of what nobody has more of
+    is_largest: str  # describes an amount that is the maximum available
     none_is_larger: str
 
 
 class ResourceRaise(NamedTuple):
-    """Jobs that are given the same, by their places in what was handed in."""
+    """Jobs that get the same amount; `members` are their input positions."""
 
     members: list[int]
     amount: int
@@ -39,9 +39,9 @@ class ResourceRaise(NamedTuple):
 def raises(
     scarce: ScarceResource, asked: int, used: Sequence[float], *, factor: float, most: int | None
 ) -> tuple[list[ResourceRaise], list[int]]:
-    """Return what helps jobs that asked for the same and used so much each; then those that nothing helps.
+    """Return the raises that help jobs with equal requests and these uses, and the jobs that nothing helps.
 
-    `most`: what no node or partition has more of; None: nobody knows.
+    `most`: the largest amount that any node or partition has; None if unknown.
     """
     wanted: dict[int, int] = {}
     helpless = []
@@ -64,18 +64,18 @@ def raises(
 
 
 def beyond(scarce: ScarceResource, most: int) -> str:
-    """Say why nothing helps those that would need more than there is."""
+    """Return why nothing helps jobs that would need more than there is."""
     return scarce.none_is_larger.format(scarce.shown(most))
 
 
 def _why_memory(asked: int, peaks: Sequence[float]) -> str:
-    """Say what was measured. Where it does not say the same of all jobs, they are counted."""
+    """Describe what was measured, with counts if it is not the same for all jobs."""
     of = human_bytes(asked)
     kinds = (
         ([peak for peak in peaks if peak > asked], "used up to {} of {}"),
         ([peak for peak in peaks if _NEARLY * asked <= peak <= asked], "used up to {} of {}, where they were cut off"),
-        ([peak for peak in peaks if 0 < peak < _NEARLY * asked], "used {} of {} when they were measured last"),
-        ([peak for peak in peaks if not peak], "ended before it was measured what they used of {1}"),
+        ([peak for peak in peaks if 0 < peak < _NEARLY * asked], "used {} of {} when last measured"),
+        ([peak for peak in peaks if not peak], "ended before their use of {1} was measured"),
     )
     said = [(len(those), words.format(human_bytes(max(those)), of)) for those, words in kinds if those]
     return f"they {said[0][1]}" if len(said) == 1 else "; ".join(f"{number} {words}" for number, words in said)
@@ -92,8 +92,8 @@ MEMORY = ScarceResource(
     human_bytes,
     _why_memory,
     "is as much as the largest node has",
-    "no runner or partition has more memory than they asked for or used (at most {}): "
-    "have them use less, or find a larger node",
+    "no runner or partition has more memory than they requested or used (at most {}): "
+    "reduce their use, or find a larger node",
 )
 TIME = ScarceResource(
     "more time",
@@ -102,5 +102,5 @@ TIME = ScarceResource(
     human_duration,
     _why_time,
     "is the longest that there is",
-    "no partition lets them run longer ({}): save the work and go on from there, or make them smaller",
+    "no partition lets them run longer ({}): save the work and resume from there, or make them smaller",
 )

@@ -1,4 +1,4 @@
-"""What jobs used against what they asked for: too much, or by far too little. Not for changing requests (`resource_adjustment`)."""
+"""Compare what jobs used with what they requested: too much, or far too little. `resource_adjustment` changes requests."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from torc.units import human_bytes, human_duration
 from torc.workflow.resources import ResourceRequest
 
-#: from here on it is worth asking for less: a node holds so many more jobs, a queue has room sooner
+#: below these shares a smaller request is worthwhile: more jobs fit on a node, and a queue starts them sooner
 _LITTLE_MEMORY, _LITTLE_TIME, _LITTLE_CPU = 0.5, 0.25, 0.5
 _LEAST_MEMORY, _LEAST_SECONDS = 256 << 20, 600
-#: a process that does nothing else uses a little more than one CPU: its start is counted, and clocks are coarse
+#: even a single-threaded process uses slightly more than one CPU: its start counts, and clocks are coarse
 _CPU_SLACK = 1.1
 _LEAST_CPU_SECONDS = 1.0
-#: what ran out of memory and had so much of it was stopped at its limit, which its peak does not go beyond
+#: a job that ran out of memory at this share was stopped at its limit, which its peak cannot exceed
 _NEARLY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class UsageSpread:
-    """How much jobs used: the median, what 95 of 100 stayed below, and the most."""
+    """Distribution of use: the median, the 95th percentile and the maximum."""
 
     median: float
     p95: float
@@ -29,8 +29,6 @@ class UsageSpread:
 
 @dataclass(frozen=True, slots=True)
 class AttemptUsage:
-    """What an attempt used."""
-
     memory_bytes: int
     wall_seconds: float
     cpu_seconds: float
@@ -38,19 +36,19 @@ class AttemptUsage:
 
     @property
     def cpus(self) -> float:
-        """Return how many CPUs it kept busy on average."""
+        """Return the average number of busy CPUs."""
         return self.cpu_seconds / self.wall_seconds if self.wall_seconds > 0 else 0.0
 
 
 def spread(values: Sequence[float]) -> UsageSpread:
-    """Sum up values, of which there is at least one. Quantiles are values that occurred (nearest rank)."""
+    """Summarize values, of which there must be at least one. Quantiles use the nearest rank, so they are actual values."""
     ordered = sorted(values)
     last = len(ordered) - 1
     return UsageSpread(ordered[last // 2], ordered[min(last, -(-95 * len(ordered) // 100) - 1)], ordered[last])
 
 
 def exceeded(request: ResourceRequest, used: AttemptUsage) -> list[tuple[str, float, float]]:
-    """Return (resource, asked for, used) of each resource that an attempt used more of than it asked for, or all of it."""
+    """Return (resource, requested, used) for each resource of which an attempt used more than it requested, or all of it."""
     found: list[tuple[str, float, float]] = []
     least = _NEARLY * request.memory_bytes if used.ran_out_of_memory else request.memory_bytes + 1
     if request.asks_memory and used.memory_bytes >= least:
@@ -63,13 +61,13 @@ def exceeded(request: ResourceRequest, used: AttemptUsage) -> list[tuple[str, fl
 
 
 def advice(request: ResourceRequest, memory: UsageSpread, wall: UsageSpread, cpus: UsageSpread) -> list[str]:
-    """Say of which resources a class asks for far more than its jobs use."""
+    """Return the resources of which a class requests far more than its jobs use."""
     found = []
     if request.memory_bytes >= _LEAST_MEMORY and memory.most < _LITTLE_MEMORY * request.memory_bytes:
-        found.append(f"asks for {human_bytes(request.memory_bytes)}, used at most {human_bytes(memory.most)}")
+        found.append(f"requests {human_bytes(request.memory_bytes)}, used at most {human_bytes(memory.most)}")
     if request.runtime_seconds >= _LEAST_SECONDS and wall.most < _LITTLE_TIME * request.runtime_seconds:
         asked, most = human_duration(request.runtime_seconds), human_duration(max(1, int(wall.most)))
-        found.append(f"asks for {asked}, ran at most {most}")
+        found.append(f"requests {asked}, ran at most {most}")
     if request.num_cpus > 1 and cpus.p95 < _LITTLE_CPU * request.num_cpus:
-        found.append(f"asks for {request.num_cpus} CPUs, kept {cpus.p95:.1f} busy")
+        found.append(f"requests {request.num_cpus} CPUs, kept {cpus.p95:.1f} busy")
     return found

@@ -95,7 +95,7 @@ def lines(content: bytes) -> Iterator[tuple[int, bytes]]:
     except (OSError, EOFError, zlib.error) as error:
         if not content.startswith(_GZIP):
             raise Invalid(
-                "the file is no exported workflow",
+                "the file is not an exported workflow",
                 hint="`torc workflows export` writes one; of a spec, `torc create` makes a workflow",
             ) from None
         raise Invalid(

@@ -1,7 +1,7 @@
 """What the end of an allocation means for the jobs that ran in it. Pure.
 
-A cluster tells how the allocation ended, and seldom which job was the reason. What is certain of a job is told of it; where it is
-not, the job is only lost, and due again so often as lost jobs are.
+A cluster reports how the allocation ended, but seldom which job was the cause. What is certain about a job is reported for it;
+otherwise the job only counts as lost and runs again, as often as lost jobs may.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from torc.workflow.exit_codes import OUT_OF_MEMORY
 
 Meaning = Literal["out_of_memory", "timeout", "lost", "interrupted"]
 
-#: ends that are nobody's fault: they may happen to a job as often as they like
+#: ends that are nobody's fault and do not count against a job
 FAULTLESS = frozenset({"PREEMPTED", REQUEUED, "BOOT_FAIL", "RECONFIG_FAIL", FORGOTTEN})
 _AT_LIMIT = frozenset({"TIMEOUT", "DEADLINE"})
-#: ends for which a node, or its way to the controller, is the reason
+#: ends caused by a node or its connection to the controller
 OF_NODES = frozenset({"NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED"})
-#: so much of what was asked for counts as all of it: clocks and polls are coarse
+#: this share of the requested time counts as all of it: clocks and polls are coarse
 _NEARLY_ALL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class InterruptedJob:
-    """A job that ran when its allocation ended. `wall_seconds`: for how long; None: that is not known."""
+    """A job that was running when its allocation ended. `wall_seconds`: for how long; None if unknown."""
 
     wall_seconds: float | None
     runtime_request: float
 
 
 def meaning(cluster_state: str, job: InterruptedJob) -> Meaning:
-    """Return what the end of its allocation means for a job that ran in it."""
+    """Return what the end of an allocation means for a job that was running in it."""
     word = word_of(cluster_state)
     if word == "OUT_OF_MEMORY":
         return "out_of_memory"
@@ -43,15 +43,15 @@ def meaning(cluster_state: str, job: InterruptedJob) -> Meaning:
 
 
 def is_faultless(cluster_state: str | None) -> bool:
-    """Return whether an end may happen to a job as often as it likes."""
+    """Return whether an end does not count against a job."""
     return cluster_state is not None and word_of(cluster_state) in FAULTLESS
 
 
 def told_by_the_end(cluster_state: str, reason: str | None, return_code: int | None) -> bool:
-    """Return whether the end of an allocation says something of an attempt that its runner had reported before.
+    """Return whether the end of an allocation explains an attempt that its runner has already reported.
 
-    The kernel kills the process that is too large; its runner lives and reports the signal, and the allocation is marked at its end.
-    And a runner that Slurm asked to leave stops its jobs: why it had to, the end of the allocation tells.
+    The OOM killer may kill only a job's process; the runner reports the signal, and Slurm marks the allocation when it ends. And when
+    Slurm asks a runner to leave, it stops its jobs; the reason is known only from the end of the allocation.
     """
     word = word_of(cluster_state)
     if word == "OUT_OF_MEMORY" and return_code == OUT_OF_MEMORY:
@@ -59,5 +59,5 @@ def told_by_the_end(cluster_state: str, reason: str | None, return_code: int | N
     return reason == "runner_stopped" and word in _STOPS
 
 
-#: ends that ask runners to leave before
+#: ends before which runners are asked to leave
 _STOPS = frozenset({"CANCELLED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "PREEMPTED", REQUEUED})

@@ -1,10 +1,10 @@
-"""What is known of an allocation, and what an observation of the cluster may change about it. Pure.
+"""What is known of an allocation, and how observations of the cluster change it. Pure.
 
-Two sources speak: the queue (squeue: live, forgets jobs minutes after their end) and the accounting (sacct: late, and for a while
-wrong after the end). A state goes forward only, but for a requeue, and that only the queue may tell. That a source says nothing of
-an allocation means "not yet": `is_forgotten` tells when that has gone on for so long that it is over.
+There are two sources: the queue (squeue: current, but forgets jobs minutes after their end) and the accounting (sacct: delayed, and
+temporarily wrong after the end). A state only moves forward, except for a requeue, which only the queue may report. If a source
+does not mention an allocation, that means "not yet"; `is_forgotten` decides when this has lasted so long that it is over.
 
-Not for what becomes of the jobs in it: `torc.planning.allocation_outcomes`.
+What happens to the jobs in it is decided by `torc.planning.allocation_outcomes`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from typing import Literal
 
 
 class AllocationState(StrEnum):
-    """Where an allocation stands."""
-
-    SUBMITTING = "submitting"  # recorded; the cluster may or may not know of it
+    SUBMITTING = "submitting"  # recorded; the cluster may not know of it yet
     PENDING = "pending"
     RUNNING = "running"
     ENDED = "ended"
@@ -28,7 +26,7 @@ S = AllocationState
 _ORDER = list(AllocationState)
 Source = Literal["queue", "accounting"]
 
-#: the cluster's words; what is not here says nothing about where an allocation stands (REVOKED: it runs on a sibling cluster)
+#: the cluster's states; others do not change an allocation's state (REVOKED: it runs on a sibling cluster)
 PHASES: Mapping[str, AllocationState] = {
     **dict.fromkeys(
         (
@@ -62,25 +60,25 @@ PHASES: Mapping[str, AllocationState] = {
         S.ENDED,
     ),
 }
-#: our own words for ends that no cluster has told
-NOT_SUBMITTED = "NOT_SUBMITTED"  # refused, or given up before the cluster knew of it
-DEFERRED = "DEFERRED"  # the cluster takes no more now: it is asked again, while somebody follows
-FORGOTTEN = "FORGOTTEN"  # the cluster had it, and knows nothing of it any more
+#: Torc's own words for ends that the cluster did not report
+NOT_SUBMITTED = "NOT_SUBMITTED"  # refused, or abandoned before the cluster knew of it
+DEFERRED = "DEFERRED"  # the cluster accepts no more now: submission is retried while somebody follows the workflow
+FORGOTTEN = "FORGOTTEN"  # the cluster had it and no longer knows it
 REQUEUED = "REQUEUED"
-#: a clock's seconds are rounded twice on their way here
+#: start times are rounded to seconds twice on the way
 _SAME_START = 2.0
 _AGAIN_SOONEST, _AGAIN_LATEST = 10.0, 120.0
 _FORGOTTEN_SUBMITTING = 900.0
 _FORGOTTEN_PENDING = 3600.0
 _FORGOTTEN_RUNNING = 900.0
-#: a node that failed once may have old copies of jobs that write on; one that failed twice is not to be trusted
+#: old copies of jobs may still be writing on a node that failed once; one that failed twice is not used again
 _SUSPECT_SECONDS = 1800.0
 _FAILURES_TO_EXCLUDE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one source says of an allocation. Times are seconds since the epoch; None: it does not say."""
+    """What one source reports about an allocation. Times are in seconds since the epoch; None: not reported."""
 
     source: Source
     cluster_state: str
@@ -95,8 +93,6 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class AllocationStatus:
-    """What is known of an allocation."""
-
     state: AllocationState = S.SUBMITTING
     cluster_state: str | None = None
     reason: str | None = None
@@ -110,29 +106,29 @@ class AllocationStatus:
 
 @dataclass(frozen=True, slots=True)
 class AllocationChange:
-    """What an observation has made of it. `requeued`: what ran in it was stopped, and it will begin anew."""
+    """The result of an observation. `requeued`: what was running in it was stopped, and it will start over."""
 
     standing: AllocationStatus
     requeued: bool = False
 
     @property
     def ended(self) -> bool:
-        """Return whether it is over."""
+        """Return whether the allocation is over."""
         return self.standing.state is S.ENDED
 
 
 def word_of(cluster_state: str) -> str:
-    """Return the word of a state as commands print it: `CANCELLED by 1000` and `COMPLETED+` carry more."""
+    """Return the state without the details that commands add: `CANCELLED by 1000`, `COMPLETED+`."""
     return cluster_state.strip().partition(" ")[0].rstrip("+").upper()
 
 
 def phase_of(cluster_state: str) -> AllocationState | None:
-    """Return where the cluster's word puts an allocation; None: it does not say."""
+    """Return the allocation state for a cluster state; None if it implies none."""
     return PHASES.get(word_of(cluster_state))
 
 
 def merged(queue: Observation | None, accounting: Observation | None) -> Observation | None:
-    """Choose what to believe of one poll: the queue, as long as it has something that has not ended."""
+    """Return what to believe of one poll: the queue, as long as it lists an allocation that has not ended."""
     if queue is None or accounting is None:
         return queue or accounting
     if phase_of(queue.cluster_state) in {S.PENDING, S.RUNNING}:
@@ -140,7 +136,7 @@ def merged(queue: Observation | None, accounting: Observation | None) -> Observa
     if phase_of(accounting.cluster_state) is not S.ENDED or word_of(accounting.cluster_state) != word_of(
         queue.cluster_state
     ):
-        return queue  # of a run before, or not written yet
+        return queue  # from an earlier start, or not written yet
     return replace(
         queue,
         reason=accounting.reason or queue.reason,
@@ -152,7 +148,7 @@ def merged(queue: Observation | None, accounting: Observation | None) -> Observa
 
 
 def observe(standing: AllocationStatus, seen: Observation, now: float) -> AllocationChange:
-    """Take in what a source says."""
+    """Apply an observation."""
     phase = phase_of(seen.cluster_state)
     if phase is None or _is_of_an_earlier_start(standing, seen):
         return AllocationChange(standing)
@@ -168,19 +164,19 @@ def observe(standing: AllocationStatus, seen: Observation, now: float) -> Alloca
 
 
 def deferred(standing: AllocationStatus, reason: str) -> AllocationStatus:
-    """Take in that the cluster would not have it now: it stays to be submitted."""
+    """Record that the cluster did not accept the allocation now: it remains to be submitted."""
     if standing.state is not S.SUBMITTING:
         return standing
     return replace(standing, cluster_state=DEFERRED, reason=reason)
 
 
 def again_after_seconds(created_at: float, refused_at: float) -> float:
-    """Return how long to wait after a refusal before asking again: longer, the longer it has gone on."""
+    """Return how long to wait after a refusal before trying again: longer, the longer refusals last."""
     return min(max((refused_at - created_at) * 0.5, _AGAIN_SOONEST), _AGAIN_LATEST)
 
 
 def began(standing: AllocationStatus, node: str | None, now: float) -> AllocationStatus:
-    """Take in that a process lives in it: it runs, whatever the cluster has said so far."""
+    """Record that a process is alive in the allocation: it is running, whatever the cluster has reported so far."""
     if standing.state in {S.RUNNING, S.ENDED}:
         return standing
     nodes = standing.nodes or ((node,) if node else ())
@@ -195,7 +191,7 @@ def began(standing: AllocationStatus, node: str | None, now: float) -> Allocatio
 
 
 def given_up(standing: AllocationStatus, word: str, reason: str, now: float) -> AllocationStatus:
-    """Take in that it is over without a word of the cluster."""
+    """Record that the allocation is over although the cluster has not reported its end."""
     if standing.state is S.ENDED:
         return standing
     return replace(standing, state=S.ENDED, cluster_state=word, reason=reason, ended_at=now, expected_start_at=None)
@@ -204,9 +200,9 @@ def given_up(standing: AllocationStatus, word: str, reason: str, now: float) -> 
 def is_forgotten(
     standing: AllocationStatus, *, known_to_cluster: bool, last_seen_at: float, walltime_seconds: float, now: float
 ) -> bool:
-    """Return whether an allocation that no source has spoken of since `last_seen_at`, though both answered, is over.
+    """Return whether an allocation that no source has mentioned since `last_seen_at`, although both answered, is over.
 
-    The accounting needs seconds, after an outage of its database hours; what runs may do so until its time limit.
+    The accounting is delayed by seconds, or by hours after an outage of its database; a running allocation may run until its limit.
     """
     silent = now - last_seen_at
     if standing.state is S.ENDED:
@@ -219,14 +215,14 @@ def is_forgotten(
 
 
 def node_seconds(started_at: float | None, ended_at: float | None, num_nodes: int, now: float) -> float:
-    """Return what an allocation has taken of its nodes."""
+    """Return the node-seconds that an allocation has used."""
     if started_at is None:
         return 0.0
     return max(0.0, (now if ended_at is None else ended_at) - started_at) * num_nodes
 
 
 def busy_seconds(intervals: Iterable[tuple[float, float]]) -> float:
-    """Return for how long something of some intervals ran: those that overlap count once."""
+    """Return the total length of the union of some intervals."""
     total, until = 0.0, float("-inf")
     for start, end in sorted(intervals):
         if end > until:
@@ -236,7 +232,7 @@ def busy_seconds(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def nodes_to_exclude(failures: Sequence[tuple[str, float]], now: float) -> tuple[str, ...]:
-    """Name the nodes that new allocations should not get, of the failures (node, when) so far."""
+    """Return the nodes that new allocations should avoid, given the failures (node, time) so far."""
     times: dict[str, list[float]] = {}
     for node, when in failures:
         times.setdefault(node, []).append(when)
@@ -262,12 +258,12 @@ def _is_requeue(standing: AllocationStatus, seen: Observation, phase: Allocation
     )
 
 
-#: the first start may have been told by a runner, by the clock of another machine
+#: the first start may have been reported by a runner on a machine with another clock
 _CLOCKS_APART = 60.0
 
 
 def _is_of_an_earlier_start(standing: AllocationStatus, seen: Observation) -> bool:
-    """Return whether the accounting speaks of a run before a requeue."""
+    """Return whether the accounting refers to a run before a requeue."""
     if seen.source == "queue" or standing.restarts == 0 or seen.ended_at is None:
         return False
     return standing.started_at is None or seen.ended_at < standing.started_at - _SAME_START
@@ -289,7 +285,7 @@ def _taken(standing: AllocationStatus, seen: Observation, phase: AllocationState
 
 
 def _refined(standing: AllocationStatus, seen: Observation) -> AllocationStatus:
-    """Fill in what the accounting knows better of an end, or what was not known."""
+    """Fill in what the accounting knows better about an end, or what was unknown."""
     if seen.source == "queue" and seen.exit_code is None:
         return standing
     return replace(

@@ -1,6 +1,6 @@
-"""What a workflow will take before it runs: stages, critical path, resource peaks, hours, the expected makespan.
+"""What a workflow will need, before it runs: stages, critical path, resource peaks, hours, expected makespan.
 
-Everything rests on the runtimes that jobs ask for, which are upper limits in most specs. Not for drawing (`graph_export`).
+All figures depend on the requested runtimes, which are upper limits in most specs.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torc.workflow.resources import Capacity, ResourceRequest
 from torc.workflow.simulation import ResourceUse, Workload, simulate
 from torc.workflow.states import FINISHED, State
 
-#: Simulating more jobs than this takes longer than people want to wait for a plan.
+#: Simulating more jobs than this takes longer than people want to wait.
 MOST_SIMULATED = 250_000
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The jobs that are equally far from the beginning. They do not wait for each other."""
+    """The jobs at the same distance from the start. They do not wait for each other."""
 
     number: int
     num_jobs: int
@@ -32,7 +32,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class UnrunnableClass:
-    """A requirement class that no node can start."""
+    """A requirement class that fits on no node."""
 
     request: int
     num_jobs: int
@@ -41,7 +41,7 @@ class UnrunnableClass:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowAnalysis:
-    """A workflow, looked at before it runs. Finished jobs are left out of every figure."""
+    """The analysis of a workflow. Finished jobs are left out of every figure."""
 
     num_jobs: int
     num_finished: int
@@ -51,7 +51,7 @@ class WorkflowAnalysis:
     cpu_seconds: int
     gpu_seconds: int
     lower_bound_seconds: float  # no schedule on the nodes is shorter
-    makespan_seconds: float | None  # expected on the nodes; None: a job fits nowhere, or there are too many jobs
+    makespan_seconds: float | None  # on the nodes; None: a job fits nowhere, or there are too many jobs
     peak_on_nodes: ResourceUse | None
     misfits: tuple[UnrunnableClass, ...]
 
@@ -107,7 +107,7 @@ def _stages(workload: Workload, todo: Sequence[bool]) -> tuple[Stage, ...]:
 
 
 def _peak(workload: Workload, runtimes: Sequence[float], todo: Sequence[bool]) -> ResourceUse:
-    """Return the largest use of a run that nothing but prerequisites holds up, by sweeping over its starts and ends."""
+    """Return the peak use of a run delayed only by prerequisites, by sweeping over its starts and ends."""
     ends, _ = earliest_ends(workload.graph, runtimes)
     deltas: Counter[tuple[float, int]] = Counter()
     for job, end in enumerate(ends):
@@ -136,7 +136,7 @@ def _work(workload: Workload, counts: Counter[int]) -> tuple[int, int]:
 def _area_bound(
     workload: Workload, nodes: Sequence[Capacity], counts: Counter[int], max_parallel_jobs: int | None
 ) -> float:
-    """Return the time that the nodes need at least to supply all CPU, memory and GPU seconds that are asked for."""
+    """Return the least time in which the nodes can supply all requested CPU, memory and GPU seconds."""
     asked = [(count, workload.requests[number]) for number, count in counts.items()]
     if max_parallel_jobs is not None:
         return sum(count * request.runtime_seconds for count, request in asked) / max_parallel_jobs
@@ -152,7 +152,7 @@ def _area_bound(
 def misfits(
     requests: Sequence[ResourceRequest], nodes: Sequence[Capacity], counts: Counter[int]
 ) -> tuple[UnrunnableClass, ...]:
-    """Return the classes that no nodes can start, of those that have jobs."""
+    """Return the classes with jobs that fit on no node."""
     found = []
     for number, count in sorted(counts.items()):
         request = requests[number]

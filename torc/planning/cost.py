@@ -1,4 +1,4 @@
-"""What attempts cost, in node-seconds: the time that they take of a node, by the share of it that they ask for."""
+"""The cost of attempts in node-seconds: their time multiplied by the share of a node that they request."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 from torc.workflow.packing import how_many_fit
 from torc.workflow.resources import Capacity, ResourceRequest
 
-#: so many completed attempts tell how long others of their class will take
+#: this many completed attempts predict how long others of their class will take
 ENOUGH_ATTEMPTS = 3
 
 
 def node_seconds(request: ResourceRequest, seconds: float, node: Capacity | None) -> float:
-    """Return the node-seconds of an attempt: all of its nodes where it asks for several, else the share that it takes of one.
+    """Return the node-seconds of an attempt: all of its nodes if it requests several, otherwise its share of one.
 
-    Nobody else can use the rest of a node on which no second job like it fits. Where no node is known, it is one node.
+    If no second such job fits next to it, nobody else can use the rest of the node. If the node is unknown, it counts as one node.
     """
     if request.num_nodes > 1:
         return request.num_nodes * seconds
@@ -23,7 +23,7 @@ def node_seconds(request: ResourceRequest, seconds: float, node: Capacity | None
 
 
 def expected_seconds(request: ResourceRequest, num_completed: int, longest_seconds: float) -> float:
-    """Return how long an attempt is expected to take at most: as its likes did, where enough have completed, else its limit."""
+    """Return an upper estimate of an attempt's runtime: that of similar attempts if enough have completed, otherwise its limit."""
     if num_completed < ENOUGH_ATTEMPTS:
         return float(request.runtime_seconds)
     return min(longest_seconds, float(request.runtime_seconds))

@@ -1,7 +1,7 @@
-"""What is left to do of a workflow, in sums: how many jobs of which class, and how far from now.
+"""The remaining work of a workflow, in sums: how many jobs of each class, in which stage.
 
-Plans of allocations are made from this, so that their cost does not grow with the number of jobs. Not for the plans
-themselves (`torc.schedulers.allocation_planning`).
+Allocation plans are made from this, so that their cost does not grow with the number of jobs. The plans themselves are in
+`torc.schedulers.allocation_planning`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torc.workflow.graph import Graph
 from torc.workflow.resources import ResourceRequest
 from torc.workflow.states import FINISHED, State
 
-#: what is over, or will not run unless somebody makes it due again
+#: finished, or will not run unless somebody resets it
 _NOT_DUE = FINISHED | {State.PENDING_FAILED}
 
 
 class DemandCell(NamedTuple):
     """The jobs of one class in one stage. They do not wait for each other."""
 
-    stage: int  # 0: nothing that is not finished is waited for
+    stage: int  # 0: waits for nothing unfinished
     requirement: int  # index of the class
     num_jobs: int
 
 
 class Demand(NamedTuple):
-    """What is left to do. Cells stand in order of stage, then class."""
+    """The remaining work. Cells are ordered by stage, then class."""
 
     names: tuple[str, ...]  # of the classes
     requests: tuple[ResourceRequest, ...]
@@ -35,19 +35,18 @@ class Demand(NamedTuple):
 
     @property
     def num_jobs(self) -> int:
-        """Count the jobs that are left."""
         return sum(cell.num_jobs for cell in self.cells)
 
 
 class DemandPart(NamedTuple):
-    """Jobs that make some allocations due once all of them are ready."""
+    """Jobs for which allocations are requested once all of them are ready."""
 
     jobs: tuple[int, ...]
     num_allocations: int
 
 
 def due_jobs(states: Sequence[State] | None, num_jobs: int) -> Sequence[bool]:
-    """Tell of each job whether it is to run yet. None: all of them."""
+    """Return for each job whether it still has to run; with None, all do."""
     return [True] * num_jobs if states is None else [state not in _NOT_DUE for state in states]
 
 
@@ -66,9 +65,9 @@ def jobs_in(cells: Collection[tuple[int, int]], stage: Sequence[int], requiremen
 
 
 def parts(graph: Graph, jobs: Sequence[int], num_allocations: int, most_parts: int) -> list[DemandPart]:
-    """Spread allocations over jobs that become ready bit by bit, so that each is asked for when there is work for it.
+    """Divide allocations among jobs that become ready at different times, so that each is requested when there is work for it.
 
-    Jobs with the same prerequisites become ready together: one of them stands for all. Where all jobs do, there is one part.
+    Jobs with the same prerequisites become ready together, so one stands for all. If that is true of all jobs, there is one part.
     """
     by_gate: defaultdict[int | None, list[int]] = defaultdict(list)
     for job in jobs:
@@ -78,7 +77,7 @@ def parts(graph: Graph, jobs: Sequence[int], num_allocations: int, most_parts: i
     made, at, seen = [], 0, 0
     for number in range(1, wanted + 1):
         chosen: list[int] = []
-        # each part takes the gates up to its share of the jobs, and at least one, and leaves one for each that follows
+        # each part takes gates up to its share of the jobs, at least one, and leaves one for each following part
         while at < len(first) - (wanted - number) and (
             not chosen or seen + first[at][1] <= len(jobs) * number / wanted
         ):

@@ -1,7 +1,7 @@
-"""What a large workflow will take, estimated from sums of stages and classes instead of a simulation (`analysis`).
+"""What a large workflow will need, estimated from sums over stages and classes instead of a simulation (`analysis`).
 
-The lower figure is a bound. The upper one is what a schedule takes that there is, and no bound of what runners do: they begin jobs
-as they become ready, which may take longer (R. L. Graham, "Bounds on multiprocessing timing anomalies", 1969).
+The lower figure is a bound. The upper figure is the length of a feasible schedule, but not a bound for runners: they start jobs as
+they become ready, which may take longer (R. L. Graham, "Bounds on multiprocessing timing anomalies", 1969).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torc.workflow.simulation import ResourceUse
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is known of a workload, in seconds. Runtimes are those that jobs ask for."""
+    """Estimates for a workload, in seconds, based on the requested runtimes."""
 
-    longest_path_seconds: int  # no chain of jobs takes more
+    longest_path_seconds: int  # no chain of jobs takes longer
     lower_seconds: float  # no schedule on the node is shorter
-    upper_seconds: float | None  # a schedule that runs stage after stage, class after class; None: a class does not fit
+    upper_seconds: float | None  # runs stage after stage, class after class; None: a class does not fit
     peak: ResourceUse  # of the largest stage, when all of it runs at once
     cpu_seconds: int
     gpu_seconds: int
@@ -30,7 +30,7 @@ class Estimate:
 def estimate(
     requests: Sequence[ResourceRequest], cells: Sequence[DemandCell], path_seconds: float, node: Capacity
 ) -> Estimate:
-    """Estimate a workload on one node. `path_seconds`: what some chain of its jobs takes."""
+    """Estimate a workload on one node. `path_seconds`: the length of some chain of its jobs."""
     cpu = gpu = memory = 0
     longest: dict[int, int] = {}
     uses: dict[int, ResourceUse] = {}

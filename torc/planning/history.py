@@ -1,4 +1,4 @@
-"""What attempts that completed teach about what their likes need: the same command, but for numbers, else the same program."""
+"""Predict what jobs need from completed attempts with the same command (ignoring numbers) or else the same program."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torc.failures.fingerprint import program_of
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(\.\d+)?([eE][+-]?\d+)?")
 _SPACE = re.compile(r"\s+")
 _LONGEST_SHAPE = 2000
-#: an interpreter with a script in the command line is no program: two of them have nothing in common
+#: an interpreter with an inline script does not count as a program: two of them have nothing in common
 _INLINE = (" -c", " -e")
 _ROUND_BYTES, _ROUND_SECONDS = 64 << 20, 60
 _QUANTILE = 0.95
-#: nobody is given less than this times the most that was used
+#: the request is at least this multiple of the highest use
 _LEAST_MARGIN = 1.1
 
 Match = Literal["command", "program"]
 
 
 class UsageSample(NamedTuple):
-    """What an attempt that completed used."""
+    """What a completed attempt used."""
 
     command: str
     memory_bytes: int
@@ -33,7 +33,7 @@ class UsageSample(NamedTuple):
 
 
 class LearnedRequest(NamedTuple):
-    """What to ask for, and what it was learnt from. Bytes and seconds."""
+    """What to request, and on what evidence. In bytes and seconds."""
 
     memory_bytes: int
     runtime_seconds: int
@@ -44,19 +44,19 @@ class LearnedRequest(NamedTuple):
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return the value that a share of some values stays below: one that occurred (nearest rank). There is at least one."""
+    """Return the quantile of some values by nearest rank, so that it is one of them. There must be at least one."""
     ordered = sorted(values)
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
 def needed(values: Sequence[float], margin: float) -> float:
-    """Return what to ask for from what was used: a margin above the 95% quantile, and a little above the most."""
+    """Return what to request, given what was used: a margin above the 95th percentile, and a little above the maximum."""
     return max(quantile(values, _QUANTILE) * margin, max(values) * _LEAST_MARGIN)
 
 
 @lru_cache(maxsize=65536)
 def shape_of(command: str) -> str:
-    """Return a command without what differs between the members of a sweep: its numbers."""
+    """Return a command without its numbers, in which the members of a sweep differ."""
     return _SPACE.sub(" ", _NUMBER.sub("#", command[: 4 * _LONGEST_SHAPE])).strip()[:_LONGEST_SHAPE]
 
 
@@ -67,7 +67,7 @@ def _program(command: str) -> str:
 
 
 class History:
-    """What completed attempts used, by the shapes of their commands and by their programs."""
+    """What completed attempts used, by the shapes of their commands and by program."""
 
     def __init__(self, samples: Iterable[UsageSample], most_each: int = 10_000) -> None:
         self._by_shape: dict[str, list[UsageSample]] = defaultdict(list)
@@ -81,7 +81,7 @@ class History:
                     known[key].append(sample)
 
     def learn(self, command: str, margin: float, min_samples: int) -> LearnedRequest | None:
-        """Return what a command should ask for; None: too few of its likes have completed."""
+        """Return what a command should request; None if too few similar attempts have completed."""
         for matched, samples in (
             ("command", self._by_shape.get(shape_of(command), [])),
             ("program", self._by_program.get(_program(command), [])),
@@ -105,7 +105,7 @@ def _learnt(samples: Sequence[UsageSample], margin: float, matched: Match) -> Le
 
 
 def together(learnt: Sequence[LearnedRequest]) -> LearnedRequest:
-    """Return what is enough for all of several commands, of which there is at least one."""
+    """Return what suffices for all of several commands (at least one)."""
     matched: Match = "program" if any(item.matched == "program" for item in learnt) else "command"
     return LearnedRequest(
         max(item.memory_bytes for item in learnt),

@@ -1,8 +1,8 @@
-"""How many nodes jobs need for how long: nodes are packed over time, with jobs after and beside one another.
+"""How many nodes jobs need, and for how long: nodes are packed over time, with jobs in sequence and side by side.
 
-A node is filled with lanes: a lane is room for one job of a class and takes jobs one after the other. Equal nodes are counted,
-not listed: the cost grows with the number of classes, not with that of jobs. Deterministic. Not for what may run now, which is
-`packing`.
+A node is filled with lanes: a lane has room for one job of a class and runs jobs one after another. Equal nodes are counted, not
+listed, so the cost grows with the number of classes, not of jobs. Deterministic. What may start right now is decided by
+`torc.workflow.packing`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Counts = Mapping[int, int]  # class -> jobs
 
 @dataclass(frozen=True, slots=True)
 class NodeLanes:
-    """Equal lanes of a node: each takes the same jobs one after the other."""
+    """Equal lanes of a node: each runs the same jobs one after another."""
 
     room: ResourceRequest
     times: int
@@ -28,7 +28,7 @@ class NodeLanes:
 
 @dataclass(frozen=True, slots=True)
 class NodeLoad:
-    """What one node is given."""
+    """The work of one node."""
 
     lanes: tuple[NodeLanes, ...]
 
@@ -38,7 +38,6 @@ class NodeLoad:
         return max(lane.seconds for lane in self.lanes)
 
     def counts(self) -> dict[int, int]:
-        """Count the jobs of each class."""
         found: dict[int, int] = {}
         for lane in self.lanes:
             for number, jobs in lane.jobs:
@@ -46,7 +45,7 @@ class NodeLoad:
         return found
 
     def peak(self) -> Capacity:
-        """Return what is in use when all lanes are."""
+        """Return what is in use when all lanes are busy."""
         return Capacity(
             sum(lane.room.num_cpus * lane.times for lane in self.lanes),
             sum(lane.room.memory_bytes * lane.times for lane in self.lanes),
@@ -56,13 +55,12 @@ class NodeLoad:
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Nodes and what each is given: (load, how many nodes with it)."""
+    """The nodes, grouped by equal work: (load, number of nodes)."""
 
     loads: tuple[tuple[NodeLoad, int], ...]
 
     @property
     def num_nodes(self) -> int:
-        """Count the nodes."""
         return sum(times for _, times in self.loads)
 
     @property
@@ -71,7 +69,7 @@ class Packing:
         return max((load.seconds for load, _ in self.loads), default=0)
 
     def peak(self) -> Capacity:
-        """Return what a node must have for the largest of each."""
+        """Return the maximum of each resource over the nodes."""
         peaks = [load.peak() for load, _ in self.loads]
         return Capacity(
             max(peak.num_cpus for peak in peaks),
@@ -81,9 +79,9 @@ class Packing:
 
 
 def pack_nodes(requests: Sequence[ResourceRequest], counts: Counts, node: Capacity, seconds: int) -> Packing:
-    """Pack jobs on equal nodes that are there for some time. Each class must fit a node and the time.
+    """Pack jobs onto equal nodes that are available for some time. Each class must fit a node and the time.
 
-    `num_nodes` of requests is not looked at: what is packed is one of the nodes that such jobs run on, all alike.
+    `num_nodes` of requests is ignored: for multi-node jobs, one of their nodes is packed, and all are alike.
     """
     order = _largest_first(requests, counts, node)
     left = {number: counts[number] for number in order}
@@ -103,7 +101,7 @@ def pack_nodes(requests: Sequence[ResourceRequest], counts: Counts, node: Capaci
 def shortest(
     requests: Sequence[ResourceRequest], counts: Counts, node: Capacity, most_nodes: int, between: tuple[int, int]
 ) -> Packing:
-    """Pack jobs on at most so many nodes in the least time found; where even the most time does not do, in the most time."""
+    """Pack jobs onto at most `most_nodes` nodes in the shortest time found; if even the longest does not suffice, in that."""
     low, high = between
     best = pack_nodes(requests, counts, node, high)
     if best.num_nodes > most_nodes:
@@ -120,7 +118,7 @@ def shortest(
 
 
 def _largest_first(requests: Sequence[ResourceRequest], counts: Counts, node: Capacity) -> list[int]:
-    """Order classes by the share of a node that they take, then by time: the small ones fill the gaps of the large."""
+    """Order classes by the share of a node that they take, then by time, so that small jobs fill the gaps left by large ones."""
 
     def share(number: int) -> tuple[float, int, int]:
         request = requests[number]
@@ -137,7 +135,7 @@ def _largest_first(requests: Sequence[ResourceRequest], counts: Counts, node: Ca
 def _fill(
     requests: Sequence[ResourceRequest], order: Sequence[int], left: Counts, node: Capacity, seconds: int
 ) -> NodeLoad:
-    """Fill one node from what is left."""
+    """Fill one node with remaining jobs."""
     remaining, free, lanes = dict(left), node, list[NodeLanes]()
     for number in order:
         request = requests[number]._replace(num_nodes=1)

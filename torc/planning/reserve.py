@@ -1,6 +1,6 @@
-"""What the runner of an allocation keeps for itself, so that it outlives the job that it must report on.
+"""What the runner of an allocation reserves for itself, so that it outlives a job that it must report on.
 
-Planners ask for it beside what the jobs need, and runners in allocations leave it alone: the same rule on both sides, so that
+Planners request it in addition to what jobs need, and runners in allocations leave it unused: both apply the same rule, so that
 what was planned fits.
 """
 
@@ -8,29 +8,29 @@ from __future__ import annotations
 
 from math import ceil
 
-#: of the memory of a node, between these two
+#: share of a node's memory, within these bounds
 _SHARE = 0.03
 LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES = 128 << 20, 512 << 20
 #: from the start of an allocation to its first job, and from the last job's end to that of the allocation
 START_SECONDS, END_SECONDS = 60, 60
-#: a job that saves its work begins where a tenth of its time is left, or this
+#: a job that saves its work starts if a tenth of its time is left, or this much
 _WORTH_SECONDS = 300
-#: before the end, Slurm's warning comes so early at most; after it no further job starts
+#: Slurm's warning comes at most this long before the end; no job starts after it
 LAST_START_SECONDS = 180
 
 
 def memory_headroom(total_bytes: int) -> int:
-    """Return the memory that a runner keeps of what its node gives it."""
+    """Return the memory that a runner reserves on its node."""
     return min(MOST_MEMORY_BYTES, max(LEAST_MEMORY_BYTES, ceil(total_bytes * _SHARE)))
 
 
 def memory_for_jobs(total_bytes: int) -> int:
-    """Return the memory that is left for jobs of what a node gives."""
+    """Return the memory of a node that is left for jobs."""
     return max(0, total_bytes - memory_headroom(total_bytes))
 
 
 def memory_with_headroom(jobs_bytes: int) -> int:
-    """Return the least memory to ask of a node for jobs that need so much together."""
+    """Return the least node memory to request for jobs that need `jobs_bytes` together."""
     total = jobs_bytes + memory_headroom(jobs_bytes)
     while memory_for_jobs(total) < jobs_bytes:
         total += jobs_bytes - memory_for_jobs(total)
@@ -43,5 +43,5 @@ def least_time_for(runtime_seconds: int, *, saves_work: bool) -> int:
 
 
 def time_for_jobs(walltime_seconds: int) -> int:
-    """Return the time of an allocation in which jobs can run."""
+    """Return how long jobs can run in an allocation."""
     return max(0, walltime_seconds - START_SECONDS - END_SECONDS)

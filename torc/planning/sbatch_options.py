@@ -1,6 +1,6 @@
-"""Options of sbatch that users write (`slurm_defaults`, `extra` of a scheduler): how they read, and which Torc cannot have. Pure.
+"""The sbatch options that users write (`slurm_defaults`, `extra` of a scheduler): parsing, and which ones Torc refuses. Pure.
 
-What is not named here is handed on as it is: Slurm knows its options. docs/slurm.md has this table for users.
+Options not listed here are passed on unchanged. docs/slurm.md has this table for users.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from torc import hostlist
 
-#: they would break what Torc relies on: option -> why, and what to write instead
+#: would break what Torc relies on: option -> why, and what to write instead
 REFUSED: Mapping[str, str] = {
-    "array": "each task of an array would be an allocation that Torc does not know; use num_allocations of the action",
+    "array": "each task of an array would be an allocation unknown to Torc; use num_allocations of the action",
     "wrap": "Torc writes the script of an allocation",
     "test-only": "nothing would be submitted; use torc submit --dry-run",
     "wait": "sbatch would return only when the allocation ends; use torc watch",
@@ -25,17 +25,17 @@ REFUSED: Mapping[str, str] = {
     "uid": "the allocation would be another user's",
     "gid": "the allocation would be another group's",
 }
-#: Torc has its own, and says so: option -> why
+#: set by Torc itself, which warns about it: option -> why
 LEFT_OUT: Mapping[str, str] = {
     "signal": "Slurm has to warn the runners before the end; for a job that saves its work, set supports_termination",
-    "requeue": "Torc asks for another allocation itself, and must be able to tell the two apart",
+    "requeue": "Torc requests another allocation itself, and must be able to tell the two apart",
     "job-name": "Torc finds its allocations by their names",
     "output": "the log goes to the output directory of the workflow",
     "error": "the log goes to the output directory of the workflow",
     "open-mode": "the log goes to the output directory of the workflow",
     "input": "the script of an allocation reads nothing",
     "chdir": "jobs run in the directory of the workflow",
-    "parsable": "it is set",
+    "parsable": "Torc sets it",
     "quiet": "Torc shows Slurm's warnings",
 }
 _SHORT: Mapping[str, str] = {
@@ -95,9 +95,9 @@ _ALONE = frozenset(
         "wait",
     }
 )
-#: a value of these stands behind `=` only
+#: values of these options are given only with `=`
 _MAYBE = frozenset({"exclusive", "get-user-env", "nice", "no-kill", "oversubscribe", "propagate", "share"})
-#: getopt takes the beginning of a name for the name
+#: getopt accepts unique prefixes of names
 _LONG = tuple(
     sorted(
         {
@@ -117,14 +117,14 @@ _LONG = tuple(
 
 
 class SbatchOption(NamedTuple):
-    """An option by its long name. `value`: None for one that stands alone."""
+    """An option by its long name. `value` is None for an option without one."""
 
     name: str
     value: str | None = None
 
 
 def read(text: str) -> list[SbatchOption]:
-    """Read options as sbatch does. Raises ValueError for what it would not take."""
+    """Parse options like sbatch. Raises ValueError for what it would reject."""
     words = shlex.split(text)
     found: list[SbatchOption] = []
     while words:
@@ -145,12 +145,12 @@ def read(text: str) -> list[SbatchOption]:
         elif word.startswith("-") and len(word) > 1:
             found += _short(word[1:], words)
         else:
-            raise ValueError(f"`{word}` is no option")
+            raise ValueError(f"`{word}` is not an option")
     return found
 
 
 def _short(letters: str, words: list[str]) -> list[SbatchOption]:
-    """Read `-HQ`, `-xn1` or `-x n1`; takes the value from the words that follow."""
+    """Parse `-HQ`, `-xn1` or `-x n1`; may consume the value from the following words."""
     found: list[SbatchOption] = []
     while letters:
         name, letters = _SHORT.get(letters[0], letters[0]), letters[1:]
@@ -171,14 +171,14 @@ def _whole(written: str) -> str:
 
 
 def problem_of(option: str) -> str | None:
-    """Say why an option cannot be had; None: it can."""
+    """Return why an option is refused; None if it is allowed."""
     name = option.replace("_", "-")
     why = REFUSED.get(name)
     return None if why is None else f"`{name}` cannot be set: {why}"
 
 
 def problem_in(text: str) -> str | None:
-    """Say why options cannot be had as they are written; None: they can."""
+    """Return why these options are refused; None if they are allowed."""
     try:
         return next((problem for option in read(text) if (problem := problem_of(option.name)) is not None), None)
     except ValueError as error:
@@ -186,7 +186,7 @@ def problem_in(text: str) -> str | None:
 
 
 def excluded(options: Iterable[SbatchOption]) -> tuple[str, ...]:
-    """Return the nodes that options exclude, each by name. Raises ValueError for a file of them."""
+    """Return the nodes that options exclude. Raises ValueError for a file of nodes."""
     nodes: dict[str, None] = {}
     for option in options:
         if option.name == "exclude" and option.value:

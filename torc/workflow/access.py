@@ -1,9 +1,9 @@
-"""Who may do what: one pure function, and the names that it decides about.
+"""Access rules: one pure function, and the types that it decides about.
 
-Rights are ordered: each of read, job, run, write and admin includes those before it; `job` is what a job needs of its own workflow:
-to look at it, and to write user data. What somebody may do to a workflow is the least of
-two rights: the one that the token carries (`Rights.scope`) and the one that they hold to the workflow (owner, or by an access group).
-Not for finding these out: `torc.operations.access` asks the database.
+Levels are ordered: read, job, run, write, admin each include those before them; `job` is what a job needs of its own workflow: to
+read it, and to write user data. What a caller may do to a workflow is the lesser of two levels: the one that the token carries
+(`Rights.scope`) and the one that the account has on the workflow (as its owner or through an access group). Looking these up in
+the database is done by `torc.operations.access`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Literal
 
 Access = Literal["read", "job", "run", "write", "admin"]
 LEVELS: tuple[Access, ...] = ("read", "job", "run", "write", "admin")
-#: what a group may be given to a workflow, by the numbers that are stored
+#: levels that an access group can have on a workflow; the database stores their indexes
 SHARED: tuple[Access, ...] = ("read", "run", "write")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks over the network: `actor` is what the log of events says, `address` where from.
+    """Who sends a request over the network: `actor` appears in the event log, `address` is where it comes from.
 
     Without an account it is the owner of the database, who may do everything, or a job of a runner.
     """
@@ -29,55 +29,51 @@ class Caller:
     address: str
     account_id: int | None = None
     token_id: int | None = None  # None: signed in by password
-    runner_id: int | None = None  # a job of this runner calls
+    runner_id: int | None = None  # sent by a job of this runner
 
     @property
     def is_owner(self) -> bool:
-        """Return whether it is the owner of the database."""
         return self.account_id is None and self.runner_id is None
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What an account may do with the token that it shows, or a job of a runner (`account_id` is 0: no account has that)."""
+    """What an account may do with the token that it presents, or a job of a runner (`account_id` 0, which no account has)."""
 
     user: str
     account_id: int
     is_admin: bool
     scope: Access
-    workflow_id: int | None = None  # the token is for this workflow alone
+    workflow_id: int | None = None  # the token is valid for this workflow only
     token_id: int | None = None
     expires_at: float | None = None
 
     @property
     def sees_all(self) -> bool:
-        """Return whether these are the rights of an administrator, with a token that says so too."""
+        """Return whether these are the rights of an administrator whose token is not restricted."""
         return self.is_admin and self.scope == "admin"
 
 
 class AccessDecision(Enum):
-    """What is answered to a request."""
-
     ALLOWED = "allowed"
-    HIDDEN = "hidden"  # as if it were not there
+    HIDDEN = "hidden"  # answered as if it did not exist
     REFUSED = "refused"
 
 
 def level(access: Access) -> int:
-    """Return the place of a right in their order."""
+    """Return the rank of a level."""
     return LEVELS.index(access)
 
 
 def includes(held: Access | None, needed: Access) -> bool:
-    """Return whether one right includes another."""
     return held is not None and level(held) >= level(needed)
 
 
 def decide(needed: Access, rights: Rights, workflow: tuple[int, Access | None] | None) -> AccessDecision:
-    """Decide about a request that needs a right.
+    """Decide about a request that needs a level.
 
-    `workflow`: the one that it is about, and the right that the account holds to it (None: none, its existence is hidden);
-    None where it is about no workflow.
+    `workflow`: the id of the workflow that it concerns and the account's level on it (None: no access, so its existence is hidden);
+    None if it concerns no workflow.
     """
     if workflow is not None:
         number, held = workflow

@@ -1,10 +1,10 @@
-"""What somebody has to see before they agree to a change: everything that would run, whole, and a digest of just that.
+"""What a person must review before agreeing to a change: everything that would run, in full, and a digest of exactly that.
 
-Jobs are put together only where they are expansions of one template of the spec, or the same to the letter. Of the jobs of a
-template the text is shown with numbered places, `{{1}}`, where it differs, and every value of each place; text that looks the same
-has a brace written out. Nothing is cut: what is rare
-comes first, and what a change takes away comes before all. Every line that others wrote stands behind a bar, so that no text
-can look like a line of the document itself. Not for reading the store (`torc.operations.executable_content`) or for who agreed.
+Jobs are grouped only if they are expansions of one template of the spec or identical. For the jobs of a template, the text is
+shown with numbered placeholders, `{{1}}`, where it differs, and with every value of each placeholder; text that merely looks like
+a placeholder has a brace escaped. Nothing is truncated: rare items come first, and removals come before everything else. Every
+line written by others is prefixed with a bar, so that no text can imitate a line of the document itself. Reading the store is
+done by `torc.operations.executable_content`; agreements are recorded elsewhere.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-#: of what is a job or a thing beside jobs: (what it is, such as `command` or `env PATH`, text)
+#: (label such as `command` or `env PATH`, text) for a job or a shared item
 Parts = tuple[tuple[str, str], ...]
 
 PAGE_CHARACTERS = 6_000
-#: variables that make programs run code, or other code than they seem to run
+#: variables that make programs run code, or code other than it seems
 EXECUTING = frozenset(
     {
         "BASH_ENV",
@@ -102,7 +102,7 @@ _EXECUTING_FORMS = re.compile(
     r"(?:BASH_FUNC_.*|GIT_CONFIG.*|GIT_.*_COMMAND|DYLD_.*|LD_.*|SINGULARITYENV_.*|APPTAINERENV_.*)\Z"
 )
 _TOKEN = re.compile(r"[0-9]+|[A-Za-z_]+|\s+|.", re.DOTALL)
-#: the part of a token that may go on beyond the end of a text
+#: the part of a token that may continue beyond the end of a text
 _INSIDE_AT_END = re.compile(r"(?:(?<![0-9])[0-9]++|(?<![A-Za-z_])[A-Za-z_]++|(?<!\s)\s++)\Z")
 _INSIDE_AT_START = re.compile(r"\A(?:[0-9]+|[A-Za-z_]+|\s+)")
 _WHOLE = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z")
@@ -112,45 +112,45 @@ _MOST_COMPARED = 50
 
 
 class ShownJob(NamedTuple):
-    """A job that would run, or that a change takes away."""
+    """A job that would run, or that a change removes."""
 
     name: str
     parts: Parts
 
 
 class SharedExecutable(NamedTuple):
-    """Something executable beside the jobs: an action, a failure handler, the environment of the workflow."""
+    """Something executable other than a job: an action, a failure handler, the workflow's environment."""
 
     title: str
     parts: Parts
 
 
 class RequestedResources(NamedTuple):
-    """What so many of the jobs ask for."""
+    """What a number of jobs request."""
 
     what: str
     num_jobs: int
 
 
 class ExecutableContent(NamedTuple):
-    """All that would run as a consequence of a change, and what the change does to jobs."""
+    """Everything that would run as a consequence of a change, and what the change does to jobs."""
 
     jobs: Sequence[ShownJob]
     shared: Sequence[SharedExecutable]
     asked: Sequence[RequestedResources]
     removed: Sequence[ShownJob] = ()
     changed: Sequence[tuple[ShownJob, ShownJob]] = ()  # before, after
-    changes: Sequence[str] = ()  # in words, one each
+    changes: Sequence[str] = ()  # one description each
     estimate: str = ""
 
 
 def executes(variable: str) -> bool:
-    """Return whether a variable of the environment can make a program run code that is not in its command."""
+    """Return whether an environment variable can make a program run code that is not in its command."""
     return variable in EXECUTING or _EXECUTING_FORMS.match(variable) is not None
 
 
 def digest_of(content: ExecutableContent, bound_to: Iterable[object]) -> str:
-    """Return the SHA-256 of all of the content, and of what else a plan is bound to."""
+    """Return the SHA-256 of the whole content and of everything else that a plan is bound to."""
     total = hashlib.sha256()
     for kind, items in (
         ("bound", bound_to),
@@ -166,14 +166,14 @@ def digest_of(content: ExecutableContent, bound_to: Iterable[object]) -> str:
 
 
 class ShownKind(NamedTuple):
-    """Jobs that are shown as one, or a thing beside the jobs."""
+    """Jobs shown as one item, or a shared item."""
 
     num_jobs: int
     lines: Sequence[str]
 
 
 class ReviewDocument(NamedTuple):
-    """What is shown: lines before the kinds, the kinds with the rarest first, and lines after them."""
+    """The text to review: lines before the items, the items starting with the rarest, and lines after them."""
 
     head: Sequence[str]
     kinds: Sequence[ShownKind]
@@ -181,13 +181,12 @@ class ReviewDocument(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Return all of it."""
         return "\n".join([*self.head, *(line for kind in self.kinds for line in kind.lines), *self.tail]) + "\n"
 
     def within(self, most: int, where: str) -> tuple[str, bool]:
-        """Return all of it, or as many of the kinds as fit and how many more there are; and whether it is all.
+        """Return the whole text, or as many items as fit and the number of the rest; and whether it is complete.
 
-        `where` says where the rest is: `torc plans show 3`.
+        `where` names the command that shows the rest, such as `torc plans show 3`.
         """
         whole = self.text
         if len(whole) <= most:
@@ -212,7 +211,7 @@ class ReviewDocument(NamedTuple):
 
 
 def document_of(summary: str, content: ExecutableContent, template_of: Mapping[str, str]) -> ReviewDocument:
-    """Write what somebody has to see. `template_of`: of jobs that are just what a template expands to, the template."""
+    """Compose the text to review. `template_of`: maps jobs that are exactly what a template expands to to that template."""
     head = [summary]
     if content.changes:
         head += ["", f"Changes ({len(content.changes):,}):", *(_barred(line) for line in content.changes)]
@@ -223,7 +222,7 @@ def document_of(summary: str, content: ExecutableContent, template_of: Mapping[s
     kinds = kinds_of(content.jobs, template_of)
     beside = [ShownKind(0, [f"* {item.title}", *_lines(item.parts)]) for item in content.shared]
     if not kinds and not beside:
-        return ReviewDocument([*head, "", "Nothing would run because of this alone."], [], _tail(content))
+        return ReviewDocument([*head, "", "Nothing would run as a result of this alone."], [], _tail(content))
     said = f"Would run: {_jobs(len(content.jobs))} of {len(kinds):,} kind{'' if len(kinds) == 1 else 's'}, the rarest first"
     if beside:
         said += f"; before them, {len(beside):,} thing{'' if len(beside) == 1 else 's'} that run or rule beside them"
@@ -232,7 +231,7 @@ def document_of(summary: str, content: ExecutableContent, template_of: Mapping[s
 
 
 def _differences(changed: Sequence[tuple[ShownJob, ShownJob]], template_of: Mapping[str, str]) -> list[str]:
-    """Show what runs otherwise: job by job, or of very many the kinds before and the kinds after."""
+    """Show jobs whose executable content changes: each job or, if there are very many, the kinds before and after."""
     if not changed:
         return []
     lines = ["", f"Changes what {_jobs(len(changed))} run{'s' if len(changed) == 1 else ''}:"]
@@ -251,7 +250,7 @@ def _tail(content: ExecutableContent) -> list[str]:
 
 
 def kinds_of(jobs: Sequence[ShownJob], template_of: Mapping[str, str]) -> list[ShownKind]:
-    """Put jobs together that are of one template, or the same to the letter; the rarest first."""
+    """Group jobs of the same template and identical jobs; the rarest group comes first."""
     of_template: dict[str, list[ShownJob]] = defaultdict(list)
     alike: dict[Parts, list[ShownJob]] = defaultdict(list)
     for job in jobs:
@@ -273,7 +272,7 @@ def _same(members: Sequence[ShownJob]) -> ShownKind:
 
 
 def _of_template(template: str, members: Sequence[ShownJob]) -> Iterator[ShownKind]:
-    """Show the jobs of a template by the forms that their texts have, with every value of each place."""
+    """Show the jobs of a template by the shapes of their texts, with every value of each placeholder."""
     by_what: dict[tuple[str, ...], list[ShownJob]] = defaultdict(list)
     for job in members:
         by_what[tuple(what for what, _ in job.parts)].append(job)
@@ -303,7 +302,7 @@ def _tokens(text: str, first: str, last: str) -> list[str]:
 
 
 def _common_ends(texts: Sequence[str]) -> tuple[str, str]:
-    """Return what all texts begin and end with, up to where a token begins: to read only what is between is most of the time."""
+    """Return the common prefix and suffix of all texts, cut at token boundaries: tokenizing only the middle saves most of the time."""
     first = _common(min(texts), max(texts))
     room = min(map(len, texts)) - len(first)
     backwards = [text[: -room - 1 : -1] for text in texts] if room else [""]
@@ -319,7 +318,7 @@ def _common(one: str, other: str) -> str:
 
 
 def _with_places(rows: Sequence[Sequence[str]], first: int) -> tuple[str, list[str]]:
-    """Return a text with numbered places where rows of tokens differ, and the values of each place."""
+    """Return a text with numbered placeholders where rows of tokens differ, and the values of each placeholder."""
     text, same = list[str](), list[str]()
     shown, known = list[str](), dict[tuple[str, ...], int]()
     for column in zip(*rows, strict=True):
@@ -335,7 +334,7 @@ def _with_places(rows: Sequence[Sequence[str]], first: int) -> tuple[str, list[s
 
 
 def _beside_places(text: str, before: Sequence[str], *, is_last: bool) -> str:
-    """Write out the braces of a text that would make it look like a place, alone or together with one beside it."""
+    """Escape braces that would make a text look like a placeholder, alone or together with one next to it."""
     text = _without_places(text)
     if before and text.startswith("}"):
         text = f"\\x7d{text[1:]}"
@@ -343,12 +342,12 @@ def _beside_places(text: str, before: Sequence[str], *, is_last: bool) -> str:
 
 
 def _without_places(text: str) -> str:
-    """Write out a brace of what looks like a place and is none: a command may hold `{{1}}` itself."""
+    """Escape a brace in text that looks like a placeholder but is not: a command may contain `{{1}}` itself."""
     return _LIKE_A_PLACE.sub(r"\\x7b", text)
 
 
 def _values(column: Sequence[str]) -> str:
-    """Show every value: whole numbers that follow each other as a range, which says no less."""
+    """Show every value; consecutive integers are shown as a range, which is just as exact."""
     distinct = list(dict.fromkeys(column))
     if len(distinct) > _MOST_IN_SHORT and all(_WHOLE.match(value) for value in distinct):
         numbers = sorted(map(int, distinct))
@@ -392,12 +391,12 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f"
     "\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\ufff0-\ufffb\uffa0\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-#: letters of these alphabets look like Latin ones; so do forms of ASCII that are wide, or for mathematics
+#: letters of these alphabets resemble Latin ones, as do full-width and mathematical forms of ASCII
 _ALIKE = "\u0370-\u058f\u13a0-\u13ff\u1c80-\u1c8f\u1f00-\u1fff\u2de0-\u2dff\ua4d0-\ua4ff\ua640-\ua69f\uab70-\uabbf"
 _FORMS_OF_ASCII = re.compile(
     "[\u02b9-\u02df\u2010-\u2015\u2024\u2039\u203a\u2044\u2212\u2215\u2216\u2223\u2236\ua789\uff01-\uff5e\U0001d400-\U0001d7ff]"
 )
-#: a word, taken apart: what it begins with of other alphabets, and the rest
+#: a word, split into leading letters of other alphabets and the rest
 _WORD = re.compile(f"(?<![A-Za-z0-9_{_ALIKE}])([{_ALIKE}]*+)([A-Za-z0-9_][A-Za-z0-9_{_ALIKE}]*+)")
 _LATIN_IN_LOOK = re.compile(
     "(?<![^\\W_])[\u0391\u0392\u0395-\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bd\u03bf\u03c1\u03f2\u03f3"
@@ -406,14 +405,14 @@ _LATIN_IN_LOOK = re.compile(
 )
 _OTHER_LETTERS = re.compile(f"[{_ALIKE}]")
 _BLANKS = re.compile(r"(?<![ \t])[ \t]{3,}+(?=\S)")
-#: so wide a gap, in a line or before it, pushes what follows out of sight
+#: gaps as wide as these, within a line or before it, push the text out of sight
 _WIDEST_GAP, _WIDEST_INDENT = 24, 80
 
 
 def visible(text: str, *, in_line: bool = False) -> str:
-    """Write out what would not be seen, would change how the rest looks, or looks like something else.
+    """Escape what would be invisible, would change how other text looks, or resembles something else.
 
-    That is: control characters, directions, odd spaces, letters of other alphabets in words that look Latin, long gaps.
+    That is: control characters, text directions, unusual spaces, foreign letters in words that look Latin, and wide gaps.
     """
     shown = _UNSEEN.sub(_written, text)
     if not shown.isascii():
@@ -425,7 +424,7 @@ def visible(text: str, *, in_line: bool = False) -> str:
 
 
 def _mixed_written(word: re.Match[str]) -> str:
-    """Write out the letters of other alphabets in a word that has Latin ones or digits, too: each text is read once."""
+    """Escape the letters of other alphabets in a word that also contains Latin letters or digits; linear in its length."""
     first, rest = word.groups()
     begins = first if rest[0].isdigit() else _OTHER_LETTERS.sub(_written, first)
     return begins + _OTHER_LETTERS.sub(_written, rest)
@@ -441,7 +440,7 @@ def _written(found: re.Match[str]) -> str:
 
 
 def pages_of(document: str) -> list[str]:
-    """Cut a document into pages between lines, or inside of a line that is longer than a page. Together they are all of it."""
+    """Split a document into pages between lines, or within a line longer than a page. Together they are the whole document."""
     pages: list[str] = []
     for line in document.splitlines(keepends=True):
         for start in range(0, len(line), PAGE_CHARACTERS):
@@ -454,10 +453,10 @@ def pages_of(document: str) -> list[str]:
 
 
 _REDACTED = re.compile(r"\[redacted: [a-z ]+\]")
-#: what no secret needs, and code does
+#: characters that secrets do not need but code does
 _CODE = re.compile(r"[\s$`;|&<>(){}\\!*?\"']")
 _LONGEST_SECRET = 256
-#: what gets a variable where a command stands, and lines that run what is in variables wherever they stand
+#: variables used as commands, and lines that execute the content of variables
 _COMMAND = re.compile(
     r"(?:^|[;&|({`!]|(?<!\w)(?:then|do|else|elif|if|while|until|time)(?=[ \t]))[ \t]*+[\"']?\$\{?([A-Za-z_][A-Za-z0-9_]*)"
 )
@@ -474,7 +473,7 @@ def without_secrets(text: str, redact: Callable[[str], str]) -> str:
 
 
 def _executed(line: str) -> list[str]:
-    """Return the variables of which a line may execute the value."""
+    """Return the variables whose values a line may execute."""
     if "$" not in line:
         return []
     return (_VARIABLE if _RUNS_TEXT.search(line) else _COMMAND).findall(line)

@@ -1,27 +1,30 @@
-"""Prerequisites as gates: each distinct set of prerequisite jobs once, so that M jobs before N jobs cost M + N.
+"""Prerequisites as gates: each distinct set of prerequisite jobs is stored once, so a barrier of M jobs before N jobs costs M + N.
 
-Not for opening gates: that is `progress` in memory and `torc.store.gates` on rows.
+A job has at most one gate. A gate counts the members that have not finished yet. It opens when the count reaches zero, and all jobs
+that wait for it become ready together; a member that must run again is counted on again and shuts it. With plain edges the same
+barrier would cost M * N, both in storage and with each finished job. Counting is done by `progress` in memory and by
+`torc.store.gates` in the database; this module only finds the distinct sets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-#: Sets larger than this are recognised by identity first. Smaller ones are looked up faster than remembered.
+#: Larger sets are first compared by identity. Smaller ones are faster to look up than to remember.
 _WORTH_REMEMBERING = 16
 
 
 def build_gates(prerequisites: Iterable[Collection[int]]) -> tuple[list[tuple[int, ...]], list[int | None]]:
-    """Return (gates, gate of each job) from the prerequisites of each job, in order of jobs.
+    """Return (gates, gate of each job) from the prerequisites of each job, in job order.
 
     A gate is a sorted tuple of distinct job indexes, never empty; a job without prerequisites has gate None. Gates are
-    numbered by the first job that waits for them. Jobs that share one tuple or frozenset object are recognised without
-    looking into it: 1,000 jobs that share one tuple of 1,000 take 2,000 steps.
+    numbered by the first job that waits for them. A tuple or frozenset shared by many jobs is examined only once: 1,000 jobs
+    that share one tuple of 1,000 take 2,000 steps.
     """
     gates: list[tuple[int, ...]] = []
     gate_of: list[int | None] = []
     by_members: dict[tuple[int, ...], int] = {}
-    # The object is kept beside its gate: while it lives, nothing else can have its id. Only what cannot change is kept.
+    # The object is kept with its gate, because its id cannot be reused while it lives. Only immutable objects are kept.
     by_identity: dict[int, tuple[Collection[int], int]] = {}
     for members in prerequisites:
         if not members:

@@ -1,8 +1,8 @@
-"""Who waits for whom: order, stages, cycles, the critical path, what lies behind a job.
+"""The dependency graph: order, stages, cycles, the critical path, and what is upstream or downstream of a job.
 
-Everything here walks gates (distinct prerequisite sets, see `gates`), never single edges, and costs time in the number
+Everything here walks gates (distinct prerequisite sets, see `gates`), never single edges, and takes time linear in the number
 of jobs and gate members: a barrier of M jobs before N jobs is M + N steps. Nothing recurses. Jobs and gates are
-indexes. Not for states: `progress` holds those.
+indexes. Job states are in `progress`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from torc.errors import Invalid
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Jobs and gates, indexed both ways. Made by `graph_of`."""
+    """Jobs and gates, indexed in both directions. Created by `graph_of`."""
 
     gates: Sequence[tuple[int, ...]]  # the prerequisites of each gate
     gate_of: Sequence[int | None]  # the gate that each job waits for
-    _held: array[int]  # gates that a job holds shut, job after job
+    _held: array[int]  # gates that each job is a member of, concatenated
     _held_from: array[int]
-    _waiters: array[int]  # jobs that wait for a gate, gate after gate
+    _waiters: array[int]  # jobs that wait for each gate, concatenated
     _waiters_from: array[int]
 
     def __len__(self) -> int:
         return len(self.gate_of)
 
     def gates_held_by(self, job: int) -> Sequence[int]:
-        """Return the gates that the job is a prerequisite of."""
+        """Return the gates that have the job as a member."""
         return self._held[self._held_from[job] : self._held_from[job + 1]]
 
     def waiters(self, gate: int) -> Sequence[int]:
-        """Return the jobs that wait for the gate, in order."""
         return self._waiters[self._waiters_from[gate] : self._waiters_from[gate + 1]]
 
     def prerequisites(self, job: int) -> tuple[int, ...]:
@@ -45,7 +44,7 @@ class Graph:
 
 
 def graph_of(gates: Sequence[tuple[int, ...]], gate_of: Sequence[int | None]) -> Graph:
-    """Index gates (each without duplicates) and the gate of each job both ways."""
+    """Index gates (without duplicate members) and the gate of each job in both directions."""
     num_jobs, num_gates = len(gate_of), len(gates)
     held_from = _starts(num_jobs, chain.from_iterable(gates))
     held = array("q", bytes(8 * held_from[-1]))
@@ -65,7 +64,7 @@ def graph_of(gates: Sequence[tuple[int, ...]], gate_of: Sequence[int | None]) ->
 
 
 def _starts(size: int, values: Iterable[int]) -> array[int]:
-    """Count values below `size`, and give where each one's run starts in a flat list, with the total at the end."""
+    """Count values below `size`; return where each value's run starts in a flat list, and the total at the end."""
     counts = array("q", bytes(8 * (size + 1)))
     for value in values:
         counts[value + 1] += 1
@@ -73,10 +72,10 @@ def _starts(size: int, values: Iterable[int]) -> array[int]:
 
 
 def partial_order(graph: Graph) -> list[int]:
-    """Return jobs so that each stands behind its prerequisites. Jobs in a cycle, or behind one, are left out."""
+    """Return the jobs with each after its prerequisites. Jobs in or behind a cycle are left out."""
     remaining = [len(members) for members in graph.gates]
     order = [job for job, gate in enumerate(graph.gate_of) if gate is None]
-    for job in order:  # grows as it goes
+    for job in order:  # grows during the loop
         for gate in graph.gates_held_by(job):
             remaining[gate] -= 1
             if not remaining[gate]:
@@ -85,7 +84,7 @@ def partial_order(graph: Graph) -> list[int]:
 
 
 def topological_order(graph: Graph) -> list[int]:
-    """Return all jobs so that each stands behind its prerequisites. Raises Invalid when there is a cycle."""
+    """Return all jobs with each after its prerequisites. Raises Invalid when there is a cycle."""
     order = partial_order(graph)
     if len(order) < len(graph):
         path = find_cycle(graph, order) or ()
@@ -98,10 +97,10 @@ def topological_order(graph: Graph) -> list[int]:
 
 
 def find_cycle(graph: Graph, order: Sequence[int] | None = None) -> tuple[int, ...] | None:
-    """Return a cycle as a path: each job is a prerequisite of the next, and the last one is the first. None: no cycle.
+    """Return a cycle as a path: each job is a prerequisite of the next, and the last is the first. None: no cycle.
 
-    Of the cycles through the job found first a shortest one is given, begun at its smallest job. `order` saves the
-    work when the caller has `partial_order(graph)` at hand.
+    Returns a shortest cycle through the first job found, starting at its smallest job. `order` saves work if the caller
+    already has `partial_order(graph)`.
     """
     if order is None:
         order = partial_order(graph)
@@ -110,7 +109,7 @@ def find_cycle(graph: Graph, order: Sequence[int] | None = None) -> tuple[int, .
     stuck = bytearray(b"\1") * len(graph)
     for job in order:
         stuck[job] = 0
-    # Every stuck job has a stuck prerequisite: walking upwards must come back to where it was before.
+    # Every stuck job has a stuck prerequisite, so walking upstream must eventually repeat a job.
     job, seen = stuck.index(1), set[int]()
     while job not in seen:
         seen.add(job)
@@ -143,7 +142,7 @@ def _shortest_way_back(graph: Graph, start: int, stuck: bytearray) -> list[int]:
 
 
 def cycle_text(path: Sequence[int], names: Sequence[str], *, most: int = 12) -> str:
-    """Write a cycle for people: `a -> b -> a`. Of a long one the middle is left out."""
+    """Format a cycle: `a -> b -> a`, abbreviated in the middle if it is long."""
     shown = [names[job] for job in path]
     if len(shown) > most:
         half = most // 2
@@ -152,9 +151,9 @@ def cycle_text(path: Sequence[int], names: Sequence[str], *, most: int = 12) -> 
 
 
 def stages(graph: Graph, due: Sequence[bool] | None = None) -> list[int]:
-    """Return the stage of each job: 0 without prerequisites, else one more than the last of them. Raises Invalid.
+    """Return the stage of each job: 0 without prerequisites, otherwise one more than the highest among them. Raises Invalid.
 
-    `due`: of jobs that are not, the stage is -1, and nothing waits for them. None: all are.
+    `due`: jobs that are not due have stage -1, and nothing waits for them. None: all are due.
     """
     stage = [-1] * len(graph)
     gate_stage: list[int | None] = [None] * len(graph.gates)
@@ -173,8 +172,8 @@ def stages(graph: Graph, due: Sequence[bool] | None = None) -> list[int]:
 
 
 def gate_stages(gates: Sequence[Sequence[int]], gate_of: Sequence[int | None]) -> list[int]:
-    """Return the stage of the jobs behind each gate, as `stages` does. There must be no cycle."""
-    stage = [0] * len(gates)  # 0: not known yet
+    """Return the stage of the jobs behind each gate, like `stages`. The graph must be acyclic."""
+    stage = [0] * len(gates)  # 0: unknown
     for first in range(len(gates)):
         path = [] if stage[first] else [first]
         while path:
@@ -198,7 +197,7 @@ class CriticalPath:
 
 
 def earliest_ends(graph: Graph, runtimes: Sequence[float]) -> tuple[list[float], list[int | None]]:
-    """Give when each job ends if nothing but its prerequisites holds it up, and the last to end of each gate's members.
+    """Return when each job ends if only its prerequisites delay it, and for each gate the member that ends last.
 
     Times are in seconds since the start. Raises Invalid when there is a cycle.
     """
@@ -217,9 +216,9 @@ def earliest_ends(graph: Graph, runtimes: Sequence[float]) -> tuple[list[float],
 
 
 def critical_path(graph: Graph, runtimes: Sequence[float]) -> CriticalPath:
-    """Return the chain that takes longest: no schedule on whatever machine ends earlier. Runtimes are in seconds.
+    """Return the longest chain: no schedule on any machine ends earlier. Runtimes are in seconds.
 
-    Of several longest chains the one through the smaller indexes is given. Raises Invalid when there is a cycle.
+    Ties are resolved in favor of smaller indexes. Raises Invalid when there is a cycle.
     """
     end, last = earliest_ends(graph, runtimes)
     if not end:
@@ -235,13 +234,13 @@ def critical_path(graph: Graph, runtimes: Sequence[float]) -> CriticalPath:
 
 
 def downstream(graph: Graph, jobs: Iterable[int]) -> list[int]:
-    """Return the jobs and all that wait for them, directly or not, in the order in which they are met, each once."""
+    """Return the jobs and all that depend on them, directly or indirectly, each once, in the order found."""
     found = list(dict.fromkeys(jobs))
     met = bytearray(len(graph))
     for job in found:
         met[job] = 1
     passed = bytearray(len(graph.gates))
-    for job in found:  # grows as it goes
+    for job in found:  # grows during the loop
         for gate in graph.gates_held_by(job):
             if passed[gate]:
                 continue
@@ -254,13 +253,13 @@ def downstream(graph: Graph, jobs: Iterable[int]) -> list[int]:
 
 
 def upstream(graph: Graph, jobs: Iterable[int]) -> list[int]:
-    """Return the jobs and all that they wait for, directly or not, in the order in which they are met, each once."""
+    """Return the jobs and all that they depend on, directly or indirectly, each once, in the order found."""
     found = list(dict.fromkeys(jobs))
     met = bytearray(len(graph))
     for job in found:
         met[job] = 1
     passed = bytearray(len(graph.gates))
-    for job in found:  # grows as it goes
+    for job in found:  # grows during the loop
         gate = graph.gate_of[job]
         if gate is None or passed[gate]:
             continue

@@ -1,8 +1,8 @@
-"""A workflow as a drawing that can be read: Mermaid, Graphviz or JSON text.
+"""A workflow as a readable drawing: Mermaid, Graphviz or JSON text.
 
-A drawing of a thousand nodes says nothing. Where there are too many jobs, those that do the same become one node:
-first those whose names differ by numbers alone (`train_*`, 1,000 jobs), then those whose names begin alike, and at last
-whole stages, several in one if need be. Not for laying anything out.
+A drawing with a thousand nodes is useless. If there are too many jobs, similar ones are merged into one node: first those whose
+names differ only by numbers (`train_*`, 1,000 jobs), then those whose names start alike, and finally whole stages, several
+of them if necessary. Layout is left to the program that renders the text.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _MERMAID_SPECIAL = re.compile(r'[#"<>&`\\]')
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One job, or several that do the same."""
+    """One job, or several similar ones."""
 
-    label: str  # without the count
+    label: str  # without the job count
     jobs: tuple[int, ...]
-    stage: int  # of the first of them
-    detail: str  # what they ask for, or the like; "": nothing to say
+    stage: int  # of the first job
+    detail: str  # resource requests or the like; empty: none
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The jobs of `target` wait for jobs of `source`: each for `fewest` to `most` of them."""
+    """Jobs of `target` wait for jobs of `source`: each for `fewest` to `most` of them."""
 
-    source: int  # Drawing.nodes
+    source: int  # index into Drawing.nodes
     target: int
     fewest: int
     most: int
@@ -44,7 +44,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Nodes in an order in which they can run, and edges from prerequisite to dependent."""
+    """Nodes in topological order, and edges from prerequisite to dependent."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
@@ -53,8 +53,8 @@ class Drawing:
 def draw(graph: Graph, names: Sequence[str], details: Sequence[str] = (), *, most_nodes: int = MOST_NODES) -> Drawing:
     """Draw a graph with at most `most_nodes` nodes.
 
-    `details` gives a short text for each job, and jobs with different ones share no node but that of a stage. Raises
-    Invalid when jobs wait for each other in a cycle.
+    `details` is a short text for each job; jobs with different texts are merged only by stage. Raises Invalid when jobs wait for
+    each other in a cycle.
     """
     order, stage = topological_order(graph), stages(graph)
     if len(order) <= most_nodes:
@@ -73,18 +73,18 @@ def draw(graph: Graph, names: Sequence[str], details: Sequence[str] = (), *, mos
 
 
 def numbers_starred(name: str) -> str:
-    """Return a name with a star for each number in it: jobs of a sweep share it."""
+    """Return a name with each number replaced by a star, which the jobs of a sweep share."""
     return _NUMBERS.sub("*", name)
 
 
 def first_word(name: str) -> str:
-    """Return how a name begins."""
+    """Return the first word of a name."""
     match = _FIRST_WORD.match(name)
     return numbers_starred(match[0]) if match else name
 
 
 def _group_alike(graph: Graph, order: Sequence[int], kinds: Sequence[Hashable]) -> list[list[int]]:
-    """Put jobs together that are of one kind and wait for the same groups, in an order in which they can run."""
+    """Group jobs that are of one kind and wait for the same groups, in topological order."""
     groups: dict[Hashable, list[int]] = {}
     group_of: dict[int, Hashable] = {}
     numbers: dict[Hashable, int] = {}
@@ -128,7 +128,7 @@ def _edges(graph: Graph, group_of: Sequence[int]) -> tuple[Edge, ...]:
             counts[group_of[job]] = counts.get(group_of[job], 0) + 1
         for target in {group_of[job] for job in graph.waiters(gate)}:
             for source, count in counts.items():
-                if source == target:  # stages that share a node
+                if source == target:  # merged stages
                     continue
                 fewest, most = widths.get((source, target), (count, count))
                 widths[source, target] = min(fewest, count), max(most, count)
@@ -136,7 +136,7 @@ def _edges(graph: Graph, group_of: Sequence[int]) -> tuple[Edge, ...]:
 
 
 def common_name(names: Sequence[str]) -> str:
-    """Return what the names have in common, with a star for what they have not."""
+    """Return the common part of the names, with a star for the rest."""
     if len(names) == 1:
         return names[0]
     patterns = {numbers_starred(name) for name in names}
@@ -152,14 +152,14 @@ def _title(node: Node) -> str:
 
 
 def _width(drawing: Drawing, edge: Edge) -> str:
-    """Say how many of the source each job of the target waits for; nothing where that is all of them."""
+    """Return how many jobs of the source each job of the target waits for; empty if all."""
     if edge.fewest == len(drawing.nodes[edge.source].jobs):
         return ""
     return f"{edge.most:,} each" if edge.fewest == edge.most else f"{edge.fewest:,} to {edge.most:,} each"
 
 
 def mermaid(drawing: Drawing) -> str:
-    """Write a Mermaid flowchart (https://mermaid.js.org/syntax/flowchart.html), entities for special characters."""
+    """Return a Mermaid flowchart (https://mermaid.js.org/syntax/flowchart.html), with entities for special characters."""
     lines = ["flowchart TD"]
     for number, node in enumerate(drawing.nodes):
         detail = f"<br/>{_mermaid_text(node.detail)}" if node.detail else ""
@@ -176,7 +176,7 @@ def _mermaid_text(text: str) -> str:
 
 
 def dot(drawing: Drawing, name: str = "workflow") -> str:
-    """Write a Graphviz graph (https://graphviz.org/doc/info/lang.html)."""
+    """Return a Graphviz graph (https://graphviz.org/doc/info/lang.html)."""
     lines = [f"digraph {_dot_text(name)} {{", "    node [shape=box];"]
     for number, node in enumerate(drawing.nodes):
         label = f"{_title(node)}\n{node.detail}" if node.detail else _title(node)
@@ -193,12 +193,12 @@ def _dot_text(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Show control characters, line ends among them, as the escapes that people know."""
+    """Show control characters, including newlines, as escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def as_json(drawing: Drawing, names: Sequence[str]) -> str:
-    """Write nodes and edges as JSON, with the names of all jobs of each node."""
+    """Return nodes and edges as JSON, with the names of all jobs of each node."""
     nodes: list[dict[str, Any]] = [
         {
             "id": f"n{number}",

@@ -14,12 +14,12 @@ class WorkflowFlags(Protocol):
 
 
 def start_block(workflow: WorkflowFlags) -> StartBlock | None:
-    """Return what keeps every job of a workflow from starting; None: nothing does."""
+    """Return what keeps all jobs of a workflow from starting, or None."""
     if workflow["is_archived"]:
         return "archived"
     return "canceled" if workflow["is_canceled"] else None
 
 
 def may_start_jobs(workflow: WorkflowFlags) -> bool:
-    """Return whether runners may be given jobs of a workflow, and allocations be asked for."""
+    """Return whether runners may receive jobs of a workflow and allocations may be requested for it."""
     return start_block(workflow) is None

@@ -1,7 +1,9 @@
-"""Which of the ready jobs a node is given, and in which order jobs are offered.
+"""Which ready jobs a node gets, and in which order jobs are offered.
 
-Greedy in the order of offering: what does not fit is passed over, and smaller jobs behind it may still start. Not for
-claiming, which is `torc.store.claims`.
+Greedy in offering order: jobs are taken by priority, then by size (according to the sort method), then by id. A job that does
+not fit is passed over, and smaller jobs after it may still start, so that a node never idles for the sake of order. The exception
+is a multi-node job that a pool of nodes could hold: small jobs would starve it, so it reserves the nodes that will be free first,
+and jobs after it get the others. Claiming in the database is done by `torc.store.claims`.
 """
 
 from __future__ import annotations
@@ -17,21 +19,20 @@ SortKey = tuple[int, int, int]
 
 
 class Candidate(NamedTuple):
-    """A ready job on offer. The id is whatever the caller knows the job by."""
+    """A ready job on offer. `id` is the caller's identifier."""
 
     id: int
     request: ResourceRequest
     priority: int = 0
-    goes_on: bool = False  # it saves its work and goes on elsewhere: its time need not fit
+    goes_on: bool = False  # it saves its work and can resume elsewhere, so its runtime need not fit
 
     @property
     def needs(self) -> ResourceRequest:
-        """Return what must fit."""
         return self.request.untimed if self.goes_on else self.request
 
 
 def sort_key(request: ResourceRequest, method: SortMethod) -> SortKey:
-    """Return what requests are ordered by within a priority, ascending: the largest first, or all alike for `none`."""
+    """Return the sort key of a request within a priority, ascending: largest first, or equal for all with `none`."""
     if method == "gpus_runtime_memory":
         return -request.num_gpus, -request.runtime_seconds, -request.memory_bytes
     if method == "gpus_memory_runtime":
@@ -40,7 +41,7 @@ def sort_key(request: ResourceRequest, method: SortMethod) -> SortKey:
 
 
 def offer_key(candidate: Candidate, method: SortMethod = "none") -> tuple[int, SortKey, int]:
-    """Return what candidates are offered by, ascending: highest priority, then `sort_key`, then lowest id."""
+    """Return the sort key of a candidate, ascending: highest priority, then `sort_key`, then lowest id."""
     return -candidate.priority, sort_key(candidate.request, method), candidate.id
 
 
@@ -53,7 +54,7 @@ def pack(
     ignore_resources: bool = False,
     total: Capacity | Pool | None = None,
 ) -> list[Candidate]:
-    """Choose at most `limit` candidates, in any order, that fit into the capacity together.
+    """Choose at most `limit` candidates, given in any order, that fit into the capacity together.
 
     With `ignore_resources` (--max-parallel-jobs) only the number counts.
     """
@@ -69,13 +70,13 @@ def pack_sorted(
     ignore_resources: bool = False,
     total: Capacity | Pool | None = None,
 ) -> list[Candidate]:
-    """Choose like `pack` from candidates in order of offering; takes no more of them than it needs to.
+    """Choose like `pack`, from candidates in offering order; consumes no more of them than necessary.
 
-    With the `total` of several nodes, the first job of several nodes that does not fit now keeps the nodes that it waits
-    for: those behind it get the others.
+    With the `total` of a pool, the first multi-node job that does not fit now reserves the nodes that it waits for: jobs after it
+    get the others.
     """
     chosen: list[Candidate] = []
-    too_large: set[ResourceRequest] = set()  # room only shrinks: what does not fit once does not fit later
+    too_large: set[ResourceRequest] = set()  # capacity only shrinks: what does not fit once never fits later
     if limit <= 0 or (capacity.is_full and not ignore_resources):
         return chosen
     for candidate in candidates:
@@ -97,19 +98,19 @@ def pack_sorted(
 
 
 def may_wait(request: ResourceRequest, total: Capacity | Pool) -> bool:
-    """Return whether a job needs several nodes at once and these will do: it would starve behind small ones that pass it."""
+    """Return whether a job needs several nodes at once and the pool has enough: small jobs that pass it would starve it."""
     return isinstance(total, Pool) and request.num_nodes > 1 and total.fits(request)
 
 
 def _reserved(capacity: Capacity | Pool, request: ResourceRequest, total: Capacity | Pool | None) -> Capacity | Pool:
-    """Return what is left for others beside a request that does not fit now."""
+    """Return what remains for other jobs next to a request that does not fit now."""
     if isinstance(capacity, Pool) and isinstance(total, Pool) and may_wait(request, total):
         return capacity.reserved_for(request, total)
     return capacity
 
 
 def how_many_fit(request: ResourceRequest, capacity: Capacity | Pool) -> int:
-    """Return how many jobs with this request can run side by side on a node, or on several; of several nodes each, at most so many."""
+    """Return how many jobs with this request can run concurrently on a node or pool; an upper bound for multi-node jobs."""
     if isinstance(capacity, Pool):
         return sum(how_many_fit(request._replace(num_nodes=1), node) for node in capacity.nodes) // request.num_nodes
     if not capacity.fits(request):
@@ -123,9 +124,9 @@ def how_many_fit(request: ResourceRequest, capacity: Capacity | Pool) -> int:
 
 
 def never_fits(request: ResourceRequest, capacity: Capacity | Pool, *, goes_on: bool = False) -> str | None:
-    """Say why a node, or several, with this whole capacity can never start the request; None: it can.
+    """Return why a node or pool with this whole capacity can never start the request; None if it can.
 
-    A job that saves its work and goes on elsewhere (`goes_on`) may begin where it cannot end.
+    A job that saves its work and resumes elsewhere (`goes_on`) may start where it cannot finish.
     """
     if goes_on and isinstance(capacity, Capacity) and capacity.lasts_partly_for(request):
         request = request.untimed

@@ -1,8 +1,8 @@
-"""Where all jobs of a workflow stand, in memory, moved by the table of `states` and nothing else.
+"""The states of all jobs of a workflow in memory, changed only by the transition table in `states`.
 
-A move of one job spreads: a finished job is counted off the gates that it holds shut, a gate that is counted down
-opens, a job behind an unsuccessful one is canceled at once, and so on until nothing moves. What the store does with
-sets of rows must end where a Progress ends. Not for time or resources, which `simulation` adds.
+Moves propagate: a finished job is counted off its gates, a gate whose count reaches zero opens, a job behind an unsuccessful one
+is canceled at once, and so on until nothing moves. What the store does with sets of rows must give the same result as Progress.
+Time and resources are added by `simulation`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torc.workflow.states import FINISHED, SATISFIED, Effect, Event, State, tran
 
 
 class JobMove(NamedTuple):
-    """One job that moved."""
+    """A state change of one job."""
 
     job: int
     event: Event
@@ -25,7 +25,7 @@ class JobMove(NamedTuple):
 
 
 class Progress:
-    """The states of all jobs, and of their gates."""
+    """The states of all jobs and of their gates."""
 
     def __init__(
         self,
@@ -34,18 +34,18 @@ class Progress:
         states: Sequence[State] | None = None,
         interrupted: Collection[int] = (),
     ) -> None:
-        """Begin a workflow, or go on from `states`; uninitialized jobs become blocked or ready.
+        """Start a workflow, or continue from `states`; uninitialized jobs become blocked or ready.
 
-        `cancels` tells of each job whether it is canceled when a prerequisite ends unsuccessfully
-        (cancel_on_blocking_job_failure). `interrupted` names the terminated jobs that are to be continued.
+        `cancels` says for each job whether it is canceled when a prerequisite ends unsuccessfully
+        (cancel_on_blocking_job_failure). `interrupted` are the terminated jobs that will be resumed.
         """
         self.graph = graph
         self.cancels = cancels
         self.states = [State.UNINITIALIZED] * len(graph) if states is None else list(states)
-        #: counted off the gates that the job holds shut
+        #: counted off the gates that the job is a member of
         self.counted = bytearray(state in FINISHED and job not in interrupted for job, state in enumerate(self.states))
-        self.remaining = list[int]()  # members of each gate that are not counted off
-        self.spoiled = list[int]()  # members of each gate that are counted off and did not succeed
+        self.remaining = list[int]()  # members of each gate that are not counted off yet
+        self.spoiled = list[int]()  # members of each gate that are counted off but did not succeed
         for gate in range(len(graph.gates)):
             remaining, spoiled = self._count(gate)
             self.remaining.append(remaining)
@@ -57,7 +57,7 @@ class Progress:
         return len(self.graph.gates[gate]) - len(off), sum(self.states[job] not in SATISFIED for job in off)
 
     def initialize(self) -> list[JobMove]:
-        """Make uninitialized jobs blocked, ready, or canceled where a prerequisite was unsuccessful already."""
+        """Make uninitialized jobs blocked, ready, or canceled if a prerequisite was already unsuccessful."""
         moved: list[JobMove] = []
         fallen: list[int] = []
         for job, state in enumerate(self.states):
@@ -71,7 +71,6 @@ class Progress:
         return moved
 
     def is_open(self, job: int) -> bool:
-        """Return whether all prerequisites of the job are counted off."""
         gate = self.graph.gate_of[job]
         return gate is None or not self.remaining[gate]
 
@@ -80,9 +79,9 @@ class Progress:
         return gate is not None and self.cancels[job] and self.spoiled[gate] > 0
 
     def apply(self, event: Event, jobs: Iterable[int]) -> list[JobMove]:
-        """Apply an event to some jobs, all or none, and all that follows from it. Returns every move in order.
+        """Apply an event to some jobs, all or none, and everything that follows from it. Returns every move in order.
 
-        Raises Conflict when one of them cannot take it. To reset jobs, call `reset`, which finds their events.
+        Raises Conflict when one of them does not accept the event. To reset jobs, call `reset`, which chooses their events.
         """
         asked = list(dict.fromkeys(jobs))
         for job in asked:
@@ -94,16 +93,16 @@ class Progress:
     def _check(self, job: int, event: Event) -> None:
         transition(self.states[job], event)
         if event is Event.RESUMED and self.counted[job]:
-            raise Conflict("a job that was terminated for good cannot be resumed", hint="reset it", job=job)
+            raise Conflict("a terminated job that was not interrupted cannot be resumed", hint="reset it", job=job)
         if event in _FOLLOWS:
-            raise Conflict(f"{event} follows from other moves, and cannot be asked for", job=job)
+            raise Conflict(f"{event} follows from other moves and cannot be requested", job=job)
 
     def _spread(self, moved: list[JobMove], queue: deque[tuple[int, Event]]) -> None:
         while queue:
             job, event = queue.popleft()
             before = self.states[job]
             if event in _SPREADING and before is not State.BLOCKED:
-                continue  # moved by something before it in the queue
+                continue  # already moved by something earlier in the queue
             effects = self._move(moved, job, event)
             if Effect.COUNT_OFF in effects:
                 queue.extend(self._count_off(job, before))
@@ -111,7 +110,7 @@ class Progress:
                 queue.extend(self._second_thoughts(job))
 
     def _second_thoughts(self, job: int) -> list[tuple[int, Event]]:
-        """Return what must follow when a job is due again: a prerequisite may have been reset while it was under way."""
+        """Return the events that must follow when a job may run again: a prerequisite may have been reset while it was running."""
         if self.states[job] is State.READY and (not self.is_open(job) or self._is_spoiled(job)):
             return [(job, Event.RESET_BLOCKED)]
         if self.states[job] is State.BLOCKED and self._is_spoiled(job):
@@ -125,7 +124,7 @@ class Progress:
         return effects
 
     def _count_off(self, job: int, before: State) -> list[tuple[int, Event]]:
-        """Count a finished job off its gates, once, and give the events of those behind it."""
+        """Count a finished job off its gates, once, and return the events for the jobs behind it."""
         was_counted, self.counted[job] = bool(self.counted[job]), 1
         spoils = int(self.states[job] not in SATISFIED) - int(was_counted and before not in SATISFIED)
         events: list[tuple[int, Event]] = []
@@ -147,11 +146,11 @@ class Progress:
         ]
 
     def reset(self, jobs: Iterable[int]) -> list[JobMove]:
-        """Make finished jobs due again, all or none; give every move in order.
+        """Return finished jobs to ready or blocked, all or none; return every move in order.
 
-        They become ready or blocked as their gates say, after all of them are counted on again. Ready jobs whose gates
-        were shut by that are blocked again. A job behind a prerequisite that stays unsuccessful is canceled again.
-        Jobs behind them that have finished stay so: the caller chooses how far a reset goes (`graph.downstream`).
+        Their new states depend on their gates after all of them are counted on again. Ready jobs whose gates were shut by this are
+        blocked again. A job behind a prerequisite that stays unsuccessful is canceled again. Finished jobs behind them stay
+        finished: the caller chooses how far a reset goes (`graph.downstream`).
         """
         asked = [job for job in dict.fromkeys(jobs) if self.states[job] is not State.BLOCKED]
         for job in asked:
@@ -169,7 +168,7 @@ class Progress:
         return moved
 
     def _count_on(self, job: int) -> Sequence[int]:
-        """Let a job hold its gates shut again, and give those that were open."""
+        """Count a job on again at its gates, and return those that were open."""
         if not self.counted[job]:
             return ()
         self.counted[job] = 0
@@ -184,7 +183,7 @@ class Progress:
         return all(self.counted)
 
     def problems(self) -> list[str]:
-        """List every invariant that does not hold: empty, unless something here is wrong."""
+        """Return every violated invariant; empty if there is no bug."""
         found = []
         for job, state in enumerate(self.states):
             counted = bool(self.counted[job])
@@ -201,10 +200,10 @@ class Progress:
         for gate in range(len(self.graph.gates)):
             kept, right = (self.remaining[gate], self.spoiled[gate]), self._count(gate)
             if kept != right:
-                found.append(f"gate {gate} keeps (remaining, spoiled) {kept}, counted anew they are {right}")
+                found.append(f"gate {gate} keeps (remaining, spoiled) {kept}, but should be {right}")
         return found
 
 
-#: These come from other jobs' moves, and only blocked jobs take them.
+#: These result from other jobs' moves, and only blocked jobs accept them.
 _SPREADING = frozenset({Event.PREREQUISITE_FAILED, Event.GATE_OPENED})
 _FOLLOWS = _SPREADING | {Event.INITIALIZED, Event.RESET_BLOCKED, Event.RESET_READY}

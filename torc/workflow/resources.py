@@ -1,22 +1,22 @@
-"""What a job asks for, what a node has, and whether the one fits into the other."""
+"""Resource requests and capacities, and whether one fits into the other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-#: what stands for memory where nothing is asked for: a bound that nobody has chosen, and that holds no program
+#: assumed memory of a job that requests none: too small to limit any program, so it is never enforced
 UNASKED_MEMORY_BYTES = 1 << 20
-#: likewise of time
+#: likewise for the runtime
 UNASKED_RUNTIME_SECONDS = 3600
 #: name of the requirement class of jobs that ask for nothing
 DEFAULT_CLASS = "default"
-#: a job that saves its work and goes on elsewhere begins where this part of its time is left, or so many seconds
+#: a job that saves its work may start where this share of its runtime is left, or this many seconds
 _LEAST_PART, _LEAST_PART_SECONDS = 0.1, 300.0
 
 
 class ResourceRequest(NamedTuple):
-    """What one attempt needs. Values of this type are the requirement classes that jobs share."""
+    """What one attempt needs. Its distinct values are the requirement classes that jobs share."""
 
     num_cpus: int = 1
     num_gpus: int = 0
@@ -26,23 +26,22 @@ class ResourceRequest(NamedTuple):
 
     @classmethod
     def of(cls, asked: object) -> ResourceRequest:
-        """Take it from a value that has these fields among others."""
+        """Return the request from an object that has these attributes."""
         return cls(*(getattr(asked, field) for field in cls._fields))
 
     @property
     def asks_memory(self) -> bool:
-        """Return whether memory was asked for."""
         return self.memory_bytes > UNASKED_MEMORY_BYTES
 
     @property
     def untimed(self) -> ResourceRequest:
-        """Return what must fit where time does not count: of jobs that save their work and go on elsewhere, say."""
+        """Return the request without its runtime, for jobs that save their work and resume elsewhere, for example."""
         return self._replace(runtime_seconds=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What is free on a node. `runtime_seconds` is the time until it goes away (None: it stays)."""
+    """What is free on a node. `runtime_seconds` is the time until it ends (None: unlimited)."""
 
     num_cpus: int
     memory_bytes: int
@@ -50,7 +49,6 @@ class Capacity:
     runtime_seconds: float | None = None
 
     def fits(self, request: ResourceRequest) -> bool:
-        """Return whether the request can start here now."""
         return (
             request.num_cpus <= self.num_cpus
             and request.memory_bytes <= self.memory_bytes
@@ -60,26 +58,26 @@ class Capacity:
         )
 
     def lasts_for(self, request: ResourceRequest) -> bool:
-        """Return whether the request can end before this goes away."""
+        """Return whether the request can finish before the node's time ends."""
         return self.runtime_seconds is None or request.runtime_seconds <= self.runtime_seconds
 
     def lasts_partly_for(self, request: ResourceRequest) -> bool:
-        """Return whether a job that saves its work can get on here, though it may not end."""
+        """Return whether a job that saves its work can make progress here, even if it may not finish."""
         least = min(_LEAST_PART_SECONDS, _LEAST_PART * request.runtime_seconds)
         return self.runtime_seconds is None or least <= self.runtime_seconds
 
     @property
     def is_full(self) -> bool:
-        """Return whether no request at all can fit: each asks for a CPU and some memory."""
+        """Return whether nothing can fit: every request needs a CPU and some memory."""
         return self.num_cpus < 1 or self.memory_bytes < 1
 
     @property
     def slots(self) -> int:
-        """Return how many jobs can run here at most."""
+        """Return the highest number of jobs that can run here at once."""
         return self.num_cpus
 
     def take(self, request: ResourceRequest) -> Capacity:
-        """Return what is left after the request. The caller has asked `fits` before."""
+        """Return what is left after the request, which must fit."""
         return Capacity(
             self.num_cpus - request.num_cpus,
             self.memory_bytes - request.memory_bytes,
@@ -88,7 +86,7 @@ class Capacity:
         )
 
     def give_back(self, request: ResourceRequest) -> Capacity:
-        """Return what is free once the request has ended."""
+        """Return what is free after the request has ended."""
         return Capacity(
             self.num_cpus + request.num_cpus,
             self.memory_bytes + request.memory_bytes,
@@ -99,12 +97,12 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What is free on several nodes that one runner has: a job gets one of them, or as many as it asks for."""
+    """What is free on the nodes of one runner: a job gets one of them, or as many as it requests."""
 
     nodes: tuple[Capacity, ...]
 
     def place(self, request: ResourceRequest) -> tuple[int, ...] | None:
-        """Choose the nodes for a request: of those that fit the fullest, so that whole nodes stay; None: it does not fit."""
+        """Choose the nodes for a request: the fullest that fit, to keep whole nodes free; None if it does not fit."""
         of_each = request._replace(num_nodes=1)
         fitting = [at for at, node in enumerate(self.nodes) if node.fits(of_each)]
         if len(fitting) < request.num_nodes:
@@ -113,13 +111,12 @@ class Pool:
         return tuple(sorted(fitting[: request.num_nodes]))
 
     def fits(self, request: ResourceRequest) -> bool:
-        """Return whether the request can start here now."""
         return self.place(request) is not None
 
     def reserved_for(self, request: ResourceRequest, total: Pool) -> Pool:
-        """Return what is left for others while a request of several nodes waits: not the nodes that will be free for it first.
+        """Return what remains for other jobs while a multi-node request waits: all but the nodes that will be free first.
 
-        These are the emptiest ones: what is not given stays free, so they are so the next time too.
+        Those are the emptiest nodes: as they receive no other jobs, they stay the emptiest.
         """
         of_each = request._replace(num_nodes=1)
         able = [at for at, node in enumerate(total.nodes) if node.fits(of_each)]
@@ -131,16 +128,15 @@ class Pool:
 
     @property
     def is_full(self) -> bool:
-        """Return whether no request at all can fit."""
         return all(node.is_full for node in self.nodes)
 
     @property
     def slots(self) -> int:
-        """Return how many jobs can run here at most."""
+        """Return the highest number of jobs that can run here at once."""
         return sum(node.num_cpus for node in self.nodes)
 
     def take(self, request: ResourceRequest) -> Pool:
-        """Return what is left after the request. The caller has asked `fits` before."""
+        """Return what is left after the request, which must fit."""
         return self.take_at(request, self.place(request) or ())
 
     def take_at(self, request: ResourceRequest, places: tuple[int, ...]) -> Pool:
@@ -148,5 +144,5 @@ class Pool:
         return Pool(tuple(node.take(request) if at in places else node for at, node in enumerate(self.nodes)))
 
     def give_back_at(self, request: ResourceRequest, places: tuple[int, ...]) -> Pool:
-        """Return what is free once the request has ended on these nodes."""
+        """Return what is free after the request has ended on these nodes."""
         return Pool(tuple(node.give_back(request) if at in places else node for at, node in enumerate(self.nodes)))

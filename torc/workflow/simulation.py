@@ -1,7 +1,7 @@
-"""A workflow run in memory: the same table of states, on given nodes, with given runtimes and endings.
+"""A simulated run of a workflow: the same state table, on given nodes, with given runtimes and outcomes.
 
-For expected makespans and peaks, for what-if questions, and for tests, where a simulated and a stored run must agree.
-Event-driven: time jumps from one end of a job to the next. Not for predicting a queue's waiting times.
+For expected makespans and peaks, what-if questions, and tests that compare a simulated with a stored run. Event-driven: time
+jumps from one job end to the next. Queue waiting times are not predicted.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torc.workflow.progress import Progress
 from torc.workflow.resources import Capacity, ResourceRequest
 from torc.workflow.states import Event, State
 
-#: After so many needs that fit nowhere, it is worth asking whether anything can fit.
+#: After this many requests that fit nowhere, check whether anything can fit.
 _LOOK_ROUND = 32
 
 UNLIMITED = Capacity(num_cpus=1 << 62, memory_bytes=1 << 62, num_gpus=1 << 62)
 
-#: (job, number of the attempt from 1) -> (seconds that it takes, how it ends)
+#: (job, attempt number from 1) -> (runtime in seconds, outcome)
 Endings = Callable[[int, int], tuple[float, Event]]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """All that is known of the jobs of a workflow, by index."""
+    """The jobs of a workflow, by index."""
 
     graph: Graph
     requests: Sequence[ResourceRequest]  # the requirement classes
@@ -39,13 +39,12 @@ class Workload:
     method: SortMethod = "none"
 
     def request(self, job: int) -> ResourceRequest:
-        """Return what the job asks for."""
         return self.requests[self.request_of[job]]
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceUse:
-    """What runs at one moment, or at most."""
+    """What is running at one moment, or at the peak."""
 
     num_jobs: int = 0
     num_cpus: int = 0
@@ -53,7 +52,7 @@ class ResourceUse:
     num_gpus: int = 0
 
     def plus(self, request: ResourceRequest, times: int = 1) -> ResourceUse:
-        """Return the use with one more such job (`times` = 1) or one less (-1)."""
+        """Return the use with one more such job (`times` = 1) or one fewer (-1)."""
         nodes = times * request.num_nodes
         return ResourceUse(
             self.num_jobs + times,
@@ -63,7 +62,7 @@ class ResourceUse:
         )
 
     def maximum(self, other: ResourceUse) -> ResourceUse:
-        """Return the larger of each."""
+        """Return the larger value of each."""
         return ResourceUse(
             max(self.num_jobs, other.num_jobs),
             max(self.num_cpus, other.num_cpus),
@@ -74,20 +73,20 @@ class ResourceUse:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """How a simulated run went. Times are seconds since its start."""
+    """The result of a simulated run. Times are in seconds since its start."""
 
     makespan_seconds: float
     states: Sequence[State]
-    starts: Sequence[float]  # of the last attempt of each job; -1 where there was none
+    starts: Sequence[float]  # of each job's last attempt; -1 if it never started
     ends: Sequence[float]
     attempts: Sequence[int]
     peak: ResourceUse
-    unplaced: tuple[int, ...]  # jobs that were ready and for which no node had room to the end
+    unplaced: tuple[int, ...]  # jobs that stayed ready because no node ever had room
 
 
 @dataclass(slots=True)
 class _Node:
-    """A node and what is free on it."""
+    """A node and its free capacity."""
 
     free: Capacity
     leaves_at: float = inf
@@ -101,18 +100,18 @@ class _Node:
 
 @dataclass(slots=True)
 class _Queue:
-    """The ready jobs that need the same room."""
+    """The ready jobs that need the same resources."""
 
     request: ResourceRequest  # on each of the nodes
     num_nodes: int
     jobs: list[tuple[int, SortKey, int]] = field(default_factory=list)  # a heap of (-priority, key, job)
-    #: Nodes before this one had no room for such jobs when the first `seen` of the frees had happened.
+    #: Nodes before this one had no room for such jobs after the first `seen` entries of `frees`.
     first_node: int = 0
     seen: int = 0
 
 
 class _Run:
-    """One simulation under way."""
+    """A simulation in progress."""
 
     def __init__(self, workload: Workload, nodes: Sequence[Capacity], slots: int | None, board: Progress) -> None:
         self.workload = workload
@@ -126,20 +125,20 @@ class _Run:
         self.keys = [sort_key(request, workload.method) for request in workload.requests]
         self.queues: list[_Queue] = []
         self.queue_of = self._make_queues()  # the queue of each class
-        #: a heap of (-priority, key, job, queue) of the next job of each queue; those that are no longer next are stale
+        #: heap of (-priority, key, job, queue) for the first job of each queue; entries that are no longer first are stale
         self.heads: list[tuple[int, SortKey, int, int]] = []
-        #: heaps of (amount, queue) of all queues with jobs, and stale ones: CPUs, memory, GPUs
+        #: heaps of (amount, queue) for all queues with jobs, including stale entries: CPUs, memory, GPUs
         self.smallest: tuple[list[tuple[int, int]], ...] = ([], [], [])
-        self.frees: list[int] = []  # the first node on which a job ended, moment after moment
+        self.frees: list[int] = []  # for each moment, the first node on which a job ended
         self.places: dict[int, list[int]] = {}  # running job -> its nodes
-        self.running: list[tuple[float, int, Event]] = []  # a heap of (end, job, how)
+        self.running: list[tuple[float, int, Event]] = []  # heap of (end, job, outcome)
         self.use = self.peak = ResourceUse()
         self.starts = array("d", [-1.0]) * len(workload.graph)
         self.ends = array("d", [-1.0]) * len(workload.graph)
         self.attempts = array("q", [0]) * len(workload.graph)
 
     def _make_queues(self) -> list[int]:
-        """Make a queue for each distinct need of room. Time counts only where some node leaves."""
+        """Create a queue for each distinct request. Runtime counts only if some node has limited time."""
         times_count = any(node.leaves_at < inf for node in self.nodes)
         numbers: dict[ResourceRequest, int] = {}
         queue_of = []
@@ -166,7 +165,7 @@ class _Run:
         heapq.heappush(self.heads, (*self.queues[number].jobs[0], number))
 
     def start_what_fits(self, now: float, endings: Endings) -> None:
-        """Start jobs in the order of offering (`packing.offer_key`), passing over those that nothing has room for."""
+        """Start jobs in offering order (`packing.offer_key`), passing over those that fit nowhere."""
         passed_over: list[tuple[int, SortKey, int, int]] = []
         while self.heads and len(self.places) < self.slots:
             head = heapq.heappop(self.heads)
@@ -188,7 +187,7 @@ class _Run:
             heapq.heappush(self.heads, head)
 
     def _may_have_room(self, now: float) -> bool:
-        """Return whether some node could take a job that asks for the least of each that any ready job asks for."""
+        """Return whether some node could take a job that requests the minimum of each resource over all ready jobs."""
         least = []
         for heap in self.smallest:
             while heap and not self.queues[heap[0][1]].jobs:
@@ -231,7 +230,7 @@ class _Run:
         self.board.apply(Event.STARTED, (job,))
 
     def end_next(self) -> float:
-        """End all jobs that end at the next moment, and give that moment."""
+        """End all jobs that end at the next moment, and return that time."""
         self.peak = self.peak.maximum(self.use)
         now = self.running[0][0]
         freed = len(self.nodes)
@@ -262,12 +261,12 @@ def simulate(
     max_parallel_jobs: int | None = None,
     states: Sequence[State] | None = None,
 ) -> Simulation:
-    """Run a workload to its end.
+    """Simulate a workload to its end.
 
-    `nodes` None: everything that is ready runs at once. `ending` None: each job takes the runtime that it asks for, and
-    succeeds. With `max_parallel_jobs` resources are ignored. `states` None: from the beginning; jobs that a runner
-    holds in given states begin again. A node takes no job that asks for more time than the node has left, and
-    interrupts what still runs when it leaves. Never ends when `ending` retries a job for ever.
+    `nodes` None: everything that is ready runs at once. `ending` None: each job takes its requested runtime and succeeds.
+    With `max_parallel_jobs`, resources are ignored. `states` None: from the beginning; jobs that a runner holds in the given
+    states start again. A node takes no job that requests more time than the node has left, and interrupts running jobs when its
+    time ends. Never returns if `ending` retries a job forever.
     """
     if nodes is None:
         nodes = (UNLIMITED,) * max((request.num_nodes for request in workload.requests), default=1)

@@ -1,9 +1,8 @@
 """Which finished jobs must run again because something that their results depend on has changed, and why.
 
-A result depends on the command, the invocation script, the environment, the user data and the files that the job read;
-and its output files must be there. Resources, priorities and names do not count. Files are compared by size and time
-first, and by content only where those leave doubt, so that a touch alone reruns nothing. Not for looking at files:
-what is known of them comes in as facts.
+A result depends on the command, the invocation script, the environment, the user data and the files that the job read, and its
+output files must exist. Resources, priorities and names do not count. Files are compared by size and time first, and by content
+only in doubt, so that a mere `touch` reruns nothing. File observations are passed in; this module reads no files.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from typing import Any, NamedTuple
 from torc.workflow.graph import Graph
 from torc.workflow.states import UNSUCCESSFUL, State
 
-_DIGITS = 16  # of a hash: 64 bits tell versions of one command apart
+_DIGITS = 16  # hex digits of a hash: 64 bits suffice to distinguish versions of one command
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _MOST_NAMED = 8  # user data beyond this many are hashed together
 
 
 class FileObservation(NamedTuple):
-    """What is known of a file: now, or when the run last looked. `exists` false: nothing is there."""
+    """What is known of a file, now or at the last run. `exists` False: nothing is there."""
 
     exists: bool
     size_bytes: int | None = None
@@ -37,17 +36,17 @@ MISSING = FileObservation(exists=False)
 def to_record(
     recorded: FileObservation | None, now: FileObservation, *, in_use: bool
 ) -> tuple[FileObservation | None, bool]:
-    """Decide what to record of a file that was looked at after a run: (the new record or None, its hash is needed).
+    """Decide what to record about a file after a run: (the new record or None, whether its hash is needed).
 
-    While `in_use`, results that depend on the former content are kept: the record stays, so that the change is noticed
-    later. It takes a new time and a missing hash when the content is certainly the same.
+    While `in_use`, results that depend on the old content are kept: the record stays, so that the change is noticed later. A new
+    time and a missing hash are added if the content is certainly the same.
     """
     if not now.exists:
         return None, False
     looks_same = recorded is not None and recorded[:3] == now[:3]
     if recorded is not None and in_use and not looks_same:
         if recorded.sha256 is None or recorded.size_bytes != now.size_bytes:
-            return None, False  # it is another one, or nobody can tell
+            return None, False  # changed, or unknown
         return (now if now.sha256 == recorded.sha256 else None), now.sha256 is None
     digest = now.sha256 or (recorded.sha256 if recorded is not None and looks_same else None)
     new = now._replace(sha256=digest)
@@ -56,7 +55,7 @@ def to_record(
 
 @dataclass(frozen=True, slots=True)
 class TrackedFile:
-    """A file of the workflow: what was recorded of it when the run last looked (None: never), and what is there now."""
+    """A file of the workflow: what the last run recorded about it (None: nothing), and its current state."""
 
     path: str
     recorded: FileObservation | None
@@ -65,23 +64,23 @@ class TrackedFile:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """What is known of all jobs, by index."""
+    """What is known about all jobs, by index."""
 
     names: Sequence[str]
     states: Sequence[State]
-    recorded: Sequence[str | None]  # fingerprints of the last success; None: nothing has changed since
-    current: Sequence[str]  # fingerprints of now
+    recorded: Sequence[str | None]  # fingerprints of the last success; None: unchanged since
+    current: Sequence[str]  # current fingerprints
     input_set_of: Sequence[int | None]  # index into `input_sets`
     input_sets: Sequence[Sequence[int]]  # the files of each set
     outputs: Sequence[Sequence[int]]  # the files that each job writes
-    also: Sequence[str | None] = ()  # what else is known to have changed about each job; empty: nothing about any
+    also: Sequence[str | None] = ()  # other known changes to each job; empty: none to any
 
 
 @dataclass(frozen=True, slots=True)
 class Reruns:
-    """The jobs that must run again, each with the reason, in order of jobs.
+    """The jobs that must run again, each with the reason, in job order.
 
-    While `needs_hash` names paths, their contents have to be known before the answer is right.
+    While `needs_hash` is not empty, the contents of those files must be hashed before the answer is final.
     """
 
     reasons: Mapping[int, str]
@@ -94,9 +93,9 @@ _USER_DATA = "user data"
 
 
 def fingerprint(executed: Mapping[str, Any], user_data: Mapping[str, Any]) -> str:
-    """Return a text that changes exactly when one of these does, and from which `fingerprint_changes` tells which.
+    """Return a text that changes exactly when one of these does; `fingerprint_changes` then tells which.
 
-    `executed` holds the fields of a job that say what it executes, the workflow's variables beneath its own in `env`;
+    `executed` has the fields of a job that determine what it runs, with the workflow's variables merged into `env`;
     `user_data` is what the job reads, by name.
     """
     hashes = {name: _hash(data) for name, data in user_data.items()}
@@ -107,10 +106,10 @@ def fingerprint(executed: Mapping[str, Any], user_data: Mapping[str, Any]) -> st
 
 
 def attempt_fingerprint(name: str, executed: Mapping[str, Any], user_data: str | None) -> str:
-    """Return the fingerprint of what one attempt runs, which tells its result from one of a job that was edited since.
+    """Return the fingerprint of what one attempt runs, to reject its result if the job has been edited since.
 
-    The name counts, for a store that was restored may give the number of a job to another one. `user_data` is what
-    `hash_of_texts` gave for what the job reads.
+    The name is included because a restored store may assign a job id to another job. `user_data` is the `hash_of_texts` of what the
+    job reads.
     """
     parts = _executed(executed)
     parts["job"] = _hash(name)
@@ -126,7 +125,7 @@ def _executed(executed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hash_of_texts(texts: Mapping[str, str | None]) -> str:
-    """Return a hash of named texts that are kept as they are."""
+    """Return a hash of named texts."""
     return _hash({name: None if text is None else _hash(text) for name, text in texts.items()})
 
 
@@ -135,7 +134,7 @@ def _hash(value: object) -> str:
 
 
 def fingerprint_changes(recorded: str, current: str) -> tuple[str, ...]:
-    """Say what differs between two fingerprints: `command changed`, `user data x changed`. Empty: nothing."""
+    """Return what differs between two fingerprints: `command changed`, `user data x changed`. Empty: nothing."""
     if recorded == current:
         return ()
     old, new = json.loads(recorded), json.loads(current)
@@ -152,7 +151,7 @@ def fingerprint_changes(recorded: str, current: str) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _Files:
-    """Judges files, each once, and collects those whose contents it has to know."""
+    """Compares files, each once, and collects those that must be hashed."""
 
     files: Sequence[TrackedFile]
     hash_of: Callable[[str], str | None]
@@ -160,7 +159,7 @@ class _Files:
     needs_hash: dict[str, None] = field(default_factory=dict)
 
     def verdict(self, index: int) -> str | None:
-        """Say what happened to an input file, or None when it is as it was."""
+        """Return what happened to an input file, or None if it is unchanged."""
         if index not in self.verdicts:
             self.verdicts[index] = self._judge(self.files[index])
         return self.verdicts[index]
@@ -186,10 +185,9 @@ def find_reruns(
 ) -> Reruns:
     """Find the jobs that must run again.
 
-    Unsuccessful jobs run again in any case, disabled ones never, unfinished ones are due anyway and are not named; all
-    that completed behind a job that runs (again) runs again. `hash_of(path)` gives the SHA-256 of a file's content now,
-    as hex digits, or None when the caller cannot tell yet; it is asked once a file, and only where size and time leave
-    doubt.
+    Unsuccessful jobs always run again, disabled ones never; unfinished ones run anyway and are not listed; everything that completed
+    downstream of a job that runs (again) runs again. `hash_of(path)` returns the SHA-256 of a file's current content in hex, or None
+    if it is not known yet; it is called at most once per file, and only if size and time leave doubt.
     """
     judge = _Files(files, hash_of)
     input_reasons = [_input_reason(judge, members) for members in jobs.input_sets]
@@ -236,9 +234,9 @@ def _own_reason(
 
 
 def _add_downstream(graph: Graph, jobs: JobFacts, reasons: dict[int, str], runs: list[int]) -> None:
-    """Add what completed behind the jobs that run. Takes each gate once."""
+    """Add completed jobs downstream of jobs that run. Visits each gate once."""
     passed = bytearray(len(graph.gates))
-    for job in runs:  # grows as it goes
+    for job in runs:  # grows during the loop
         for gate in graph.gates_held_by(job):
             if passed[gate]:
                 continue

@@ -1,7 +1,7 @@
-"""The life of a job, as one table.
+"""The life cycle of a job, as one table.
 
-Read by `transition()` (one job: the simulator and the property tests), by `moves()` (sets of jobs: the store's
-UPDATEs) and by the documentation, whose diagram is drawn from it. Nothing else decides a state.
+The table is used by `transition()` (one job: the simulator and the property tests), by `moves()` (sets of jobs: the store's
+UPDATEs) and by the documentation, whose diagram is generated from it. Nothing else decides a state.
 """
 
 from __future__ import annotations
@@ -12,48 +12,44 @@ from torc.errors import Conflict
 
 
 class State(StrEnum):
-    """Where a job stands."""
-
-    UNINITIALIZED = "uninitialized"  # stored, its prerequisites not yet looked at
+    UNINITIALIZED = "uninitialized"  # stored; its prerequisites have not been checked yet
     BLOCKED = "blocked"  # waits for its gate
     READY = "ready"  # may be claimed
     PENDING = "pending"  # claimed by a runner, not started
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
-    CANCELED = "canceled"  # by a person, or because a prerequisite was not completed
-    TERMINATED = "terminated"  # stopped from outside: a limit, or its runner had to leave
-    PENDING_FAILED = "pending_failed"  # failed, and waits for somebody to decide what to do about it
-    DISABLED = "disabled"  # taken out of the workflow; counts as completed for those behind it
+    CANCELED = "canceled"  # by a person, or because a prerequisite did not complete
+    TERMINATED = "terminated"  # stopped from outside: at a limit, or because its runner had to leave
+    PENDING_FAILED = "pending_failed"  # failed, and waits for a decision
+    DISABLED = "disabled"  # removed from the workflow; counts as completed for its dependents
 
 
 class Event(StrEnum):
-    """What can happen to a job."""
-
     INITIALIZED = "initialized"  # its gate is shut
     GATE_OPENED = "gate_opened"
     PREREQUISITE_FAILED = "prerequisite_failed"
     CLAIMED = "claimed"
-    RELEASED = "released"  # claimed, given back without being started
+    RELEASED = "released"  # claimed, then given back without being started
     STARTED = "started"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     AWAITED_DECISION = "awaited_decision"  # failed, with use_pending_failed
-    RETRIED = "retried"  # this attempt ended badly, and another one is due
+    RETRIED = "retried"  # the attempt failed, and another one will follow
     TERMINATED = "terminated"  # stopped at a limit
-    INTERRUPTED = "interrupted"  # its runner was told to stop; to be continued
+    INTERRUPTED = "interrupted"  # its runner was told to stop; the job will be resumed
     CANCELED = "canceled"
     DISABLED = "disabled"
-    RESUMED = "resumed"  # an interrupted job is due again
-    RESET_BLOCKED = "reset_blocked"  # start afresh; its gate is shut
-    RESET_READY = "reset_ready"  # start afresh; its gate is open
+    RESUMED = "resumed"  # an interrupted job may run again
+    RESET_BLOCKED = "reset_blocked"  # start over; its gate is shut
+    RESET_READY = "reset_ready"  # start over; its gate is open
 
 
 class Effect(StrEnum):
-    """What a move of one job means for others. Effects drive the next set of moves, until nothing moves."""
+    """What a job's move means for others. Effects cause the next moves, until nothing moves."""
 
-    COUNT_OFF = "count_off"  # finished: count it off every gate that it holds shut
-    COUNT_ON = "count_on"  # no longer finished: it holds its gates shut again
+    COUNT_OFF = "count_off"  # finished: count it off every gate that it is a member of
+    COUNT_ON = "count_on"  # no longer finished: count it on again, which shuts those gates
     STOP_ATTEMPT = "stop_attempt"  # a runner must be told to stop the attempt
 
 
@@ -62,11 +58,18 @@ _OFF = (Effect.COUNT_OFF,)
 _ON = (Effect.COUNT_ON,)
 _STOP_OFF = (Effect.STOP_ATTEMPT, Effect.COUNT_OFF)
 
-#: (state, event) -> (new state, effects). A pair that is not here cannot happen.
+#: (state, event) -> (new state, effects). A pair that is not listed cannot happen.
 #:
-#: A finish may arrive for a PENDING job: a runner reports the start and the end of a short job in one message.
-#: INTERRUPTED leaves a job TERMINATED without counting it off: those behind it wait for its continuation, and RESUMED
-#: is for such jobs only. Counting is idempotent: each job knows whether it was counted off.
+#: A job is UNINITIALIZED when stored, then BLOCKED until its gate opens (at once without prerequisites), then READY. A runner claims
+#: it (PENDING) and starts it (RUNNING). An attempt that ends moves the job to COMPLETED, FAILED or TERMINATED, back to READY if a rule
+#: retries it, or to PENDING_FAILED if a person is to decide.
+#:
+#: A job that reaches a finished state is counted off the gates that it is a member of, and its dependents either become ready or, if
+#: it was unsuccessful and they are not to run in that case, are canceled. A reset reverses this: the job is counted on again. Counting
+#: is idempotent, because each job knows whether it was counted off.
+#:
+#: PENDING jobs can finish because a runner reports the start and the end of a short job in one message. INTERRUPTED leaves a job
+#: TERMINATED without counting it off, so that its dependents wait until it has resumed and finished; RESUMED is for such jobs only.
 TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = {
     (S.UNINITIALIZED, E.INITIALIZED): (S.BLOCKED, ()),
     (S.UNINITIALIZED, E.GATE_OPENED): (S.READY, ()),
@@ -116,15 +119,15 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = {
     },
 }
 
-#: Nothing more will happen to a job in these by itself.
+#: A job in one of these states does not change by itself.
 FINISHED = frozenset({S.COMPLETED, S.FAILED, S.CANCELED, S.TERMINATED, S.DISABLED})
-#: A runner holds a job in these.
+#: A runner holds the job.
 HELD = frozenset({S.PENDING, S.RUNNING})
-#: Those behind a job in these may go on.
+#: Dependents may run.
 SATISFIED = frozenset({S.COMPLETED, S.DISABLED})
-#: A job in these failed itself, however that was noticed; what was canceled for it did not.
+#: The job itself failed, however that was noticed; a job canceled because of it did not.
 ENDED_BADLY = (S.FAILED, S.TERMINATED, S.PENDING_FAILED)
-#: A person, or a rule, has to look at a job in these.
+#: A person or a rule has to deal with the job.
 UNSUCCESSFUL = frozenset({S.FAILED, S.CANCELED, S.TERMINATED, S.PENDING_FAILED})
 
 
@@ -137,12 +140,12 @@ def transition(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
 
 
 def moves(event: Event) -> dict[State, tuple[State, tuple[Effect, ...]]]:
-    """Return {from: (to, effects)} of an event: what a set-based UPDATE may touch."""
+    """Return {from: (to, effects)} for an event: what a set-based UPDATE may change."""
     return {source: target for (source, e), target in TRANSITIONS.items() if e is event}
 
 
 def states_mermaid() -> str:
-    """Draw the table as a Mermaid state diagram, one arrow for all events between the same two states."""
+    """Return the table as a Mermaid state diagram, with one arrow for all events between the same two states."""
     events: dict[tuple[State, State], list[str]] = {}
     for (source, event), (target, _) in TRANSITIONS.items():
         events.setdefault((source, target), []).append(event.value)

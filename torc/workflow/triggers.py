@@ -1,7 +1,7 @@
-"""Which actions are due, each exactly once: once a run, or once for each worker of a run.
+"""Which actions are triggered, each exactly once: once per run, or once for each worker of a run.
 
-Exactly once is the key (action, run, occasion): whoever writes a firing under a key that exists has nothing to do. Not
-for carrying actions out.
+Exactly-once delivery relies on the key (action, run, occasion): a firing whose key already exists is not stored again. Running
+actions is done elsewhere.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from torc.workflow.states import State
 
 
 class Trigger(StrEnum):
-    """When an action is due."""
-
     WORKFLOW_START = "on_workflow_start"
     WORKFLOW_COMPLETE = "on_workflow_complete"
-    JOBS_READY = "on_jobs_ready"  # all its jobs have been ready in this run
-    JOBS_COMPLETE = "on_jobs_complete"  # all its jobs have finished in this run, well or not
+    JOBS_READY = "on_jobs_ready"  # all its jobs have been ready at some point in this run
+    JOBS_COMPLETE = "on_jobs_complete"  # all its jobs have finished in this run, successfully or not
     WORKER_START = "on_worker_start"
     WORKER_COMPLETE = "on_worker_complete"
 
@@ -30,15 +28,15 @@ _NOT_YET_READY = frozenset({State.UNINITIALIZED, State.BLOCKED})
 
 
 def occasion(trigger: Trigger, runner_id: int | None = None) -> str:
-    """Return what tells the firings of an action in one run apart: each worker, or nothing."""
+    """Return what distinguishes the firings of an action in one run: the worker, or nothing."""
     return f"runner:{runner_id}" if trigger in OF_WORKERS else ""
 
 
 def has_reached(trigger: Trigger, state: State, *, counted: bool) -> bool:
-    """Return whether a job in this state has come as far as an action that lists it waits for.
+    """Return whether a job in this state satisfies the condition of an action that lists it.
 
-    `counted`: it is counted off its gates, so it has finished; an interrupted job has not. A job that finished without
-    ever being ready (canceled, disabled) is not waited for: the rest of the action's jobs would wait for nothing.
+    `counted`: it is counted off its gates, so it has finished; an interrupted job has not. A job that finished without ever being
+    ready (canceled, disabled) is not waited for: otherwise the action would never fire.
     """
     if trigger is Trigger.JOBS_READY:
         return state not in _NOT_YET_READY
@@ -47,17 +45,15 @@ def has_reached(trigger: Trigger, state: State, *, counted: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WaitingAction:
-    """An action that waits for jobs."""
-
     trigger: Trigger
     jobs: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class ActionProgress:
-    """Which jobs of each action have come far enough in this run, and which actions have fired in it.
+    """Which jobs of each action have met its condition in this run, and which actions have fired.
 
-    What was reached stays reached: a job that is retried was ready, and fires nothing a second time.
+    A condition once met stays met: a job that is retried was already ready, and triggers nothing again.
     """
 
     reached: tuple[frozenset[int], ...]
@@ -65,14 +61,14 @@ class ActionProgress:
 
 
 def begin(watches: Sequence[WaitingAction]) -> ActionProgress:
-    """Return the progress at the beginning of a run."""
+    """Return the progress at the start of a run."""
     return ActionProgress(tuple(frozenset() for _ in watches))
 
 
 def advance(
     watches: Sequence[WaitingAction], progress: ActionProgress, moved: Collection[tuple[int, State, bool]]
 ) -> tuple[ActionProgress, tuple[int, ...]]:
-    """Take in moves of jobs (job, new state, counted) and give the new progress and the actions that are now due."""
+    """Apply moves of jobs (job, new state, counted); return the new progress and the actions to fire."""
     reached, due = list(progress.reached), list[int]()
     for index, watch in enumerate(watches):
         reached[index] = reached[index] | _come_far(watch, moved)

@@ -183,7 +183,7 @@ def test_nodes_that_users_exclude_stay_excluded_beside_those_that_failed() -> No
         ("--mem-per-cpu=1G", (), "`mem` of the scheduler"),
         ("--nice=5 : -p gpu", (), "heterogeneous"),
         ("--comment='open", (), "extra"),
-        ("hostname", (), "is no option"),
+        ("hostname", (), "is not an option"),
     ],
 )
 def test_options_that_would_break_torc_are_refused(
