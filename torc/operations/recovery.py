@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import text
-
 from torc.api import recovery as api
 from torc.errors import Conflict
 from torc.failures.categories import Category
@@ -21,10 +19,11 @@ from torc.operations.reset import downstream, make_due, states_of
 from torc.operations.row_mapping import workflow_row
 from torc.operations.runs import end_lost, expire_leases
 from torc.operations.workflows import refuse_while_running
+from torc.planning.budget import Budget
+from torc.store import costs, demand
 from torc.workflow.states import State
 
 _MOST_IDS = 100
-_MARK = text("SELECT coalesce(max(id), 0) FROM attempt WHERE workflow_id = :id")
 _LeftOut = defaultdict[tuple[Category, str], list[FailedAttempt]]
 _NOT_CHOSEN = "not chosen"
 
@@ -33,7 +32,7 @@ _NOT_CHOSEN = "not chosen"
 def recover_workflow(tx: Tx, request: api.RecoverWorkflow) -> api.Recovery:
     """Recover a workflow."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
-    mark = f"{workflow['version']}.{tx.db.execute(_MARK, {'id': workflow['id']}).scalar_one()}"
+    mark = f"{workflow['version']}.{costs.last_attempt(tx.db, tx.dialect, workflow['id'])}"
     expire_leases(tx, workflow)  # of runners that nobody else asks about any more
     end_lost(tx, workflow, request.lost_runners)
     refuse_while_running(tx, workflow["id"], "recovered", force=False)
@@ -106,7 +105,7 @@ class _Round:
                     chosen.append((key, remedy))
                 else:
                     self.left[category, _NOT_CHOSEN] += remedy.members
-        if request.max_retries is not None and self.spent.rounds >= request.max_retries:
+        if not Budget(max_retries=request.max_retries).allows_retries(self.spent.rounds):
             for _, remedy in chosen:
                 reason = (
                     f"the budget of {request.max_retries} recover{'y' if request.max_retries == 1 else 'ies'} is spent"
@@ -139,7 +138,7 @@ class _Round:
     def _within_budget(self, chosen: Sequence[tuple[str, Remedy]]) -> list[_Chosen]:
         """Take what the budget of node-hours has room for, the cheapest first. What is given is in the order of `chosen`."""
         priced = [(key, remedy, *self._price(remedy)) for key, remedy in chosen]
-        room = None if self.request.max_node_hours is None else self.request.max_node_hours - self.spent.node_hours
+        room = Budget(max_node_hours=self.request.max_node_hours).node_hours_left(self.spent.node_hours)
         taken: dict[str, _Chosen] = {}
         for key, remedy, due, cost in sorted(priced, key=lambda item: (item[3], item[0])):
             if room is not None and cost > room:
@@ -160,9 +159,10 @@ class _Round:
         each = self.prices.node_hours(remedy.new, like, to_its_limit=remedy.action == "more time")
         cost = len(own) * each
         if behind := due - own:
-            query = f"SELECT requirement_id, count(*) FROM job WHERE id IN {self.tx.dialect.id_list} GROUP BY requirement_id"
-            rows = self.tx.dialect.fetch(self.tx.db, query, {"ids": self.tx.dialect.ids(behind)})
-            cost += sum(n * self.prices.node_hours(self.prices.classes[number], number) for number, n in rows)
+            numbers = demand.num_by_requirement(self.tx.db, self.tx.dialect, self.request.workflow_id, behind)
+            cost += sum(
+                n * self.prices.node_hours(self.prices.classes[number], number) for number, n in numbers.items()
+            )
         return due, cost
 
 
@@ -193,11 +193,7 @@ def _give(tx: Tx, workflow_id: int, remedy: Remedy, proposal: api.Proposal, requ
     if new == old:
         return
     number, name = class_for(tx, workflow_id, new, proposal.requirement)
-    tx.dialect.run_many(
-        tx.db,
-        "UPDATE job SET requirement_id = :class WHERE id = :id",
-        [{"class": number, "id": member.row["id"]} for member in remedy.members],
-    )
+    demand.set_requirement(tx.db, tx.dialect, [member.row["id"] for member in remedy.members], number)
     tx.event(
         workflow_id,
         "resources_raised",

@@ -16,10 +16,9 @@ from sqlalchemy import RowMapping
 from torc.operations.transaction import Tx
 from torc.planning.cost import node_seconds
 from torc.store import events, spending
-from torc.store.json_columns import loads
 from torc.units import HOUR
 from torc.workflow.packing import Candidate
-from torc.workflow.resources import Capacity, ResourceRequest
+from torc.workflow.resources import Capacity
 
 #: so long after a plan was applied, what it was to begin may still not have spoken
 _PATIENCE_SECONDS = 900.0
@@ -72,13 +71,9 @@ def _reserved(tx: Tx, but: int | None) -> float:
 def held_seconds(tx: Tx, workflow_id: int) -> float:
     """Return the node-seconds of what the runners of a workflow hold, if all of it ran to its limits."""
     held = spending.held_jobs(tx.db, tx.dialect, workflow_id)
-    return sum((jobs.number * _price(jobs.capacity, jobs.request, jobs.request.runtime_seconds) for jobs in held), 0.0)
-
-
-def _price(capacity: object, request: ResourceRequest, seconds: float) -> float:
-    fields = loads(capacity, {})
-    node = Capacity(fields["num_cpus"], fields["memory_bytes"], fields.get("num_gpus", 0)) if fields else None
-    return node_seconds(request, seconds, node)
+    return sum(
+        (jobs.number * node_seconds(jobs.request, float(jobs.request.runtime_seconds), jobs.node) for jobs in held), 0.0
+    )
 
 
 def is_at_work(tx: Tx, workflow_id: int) -> bool:
@@ -94,7 +89,7 @@ def settle(tx: Tx, workflow_id: int, plan: int) -> None:
     attempts = spending.ended_attempts(tx.db, tx.dialect, workflow_id, found.charged_attempt)
     if not attempts:
         return
-    seconds = sum(_price(attempt.capacity, attempt.request, attempt.wall_seconds) for attempt in attempts)
+    seconds = sum(node_seconds(attempt.request, attempt.wall_seconds, attempt.node) for attempt in attempts)
     spending.add_seconds(tx.db, tx.dialect, seconds)
     spending.note_use(tx.db, tx.dialect, plan, seconds, attempts[-1].id)
 
@@ -107,7 +102,7 @@ def end_charge(tx: Tx, workflow: RowMapping, *, run_is_over: bool = False) -> No
     # the next allocation may be asked for later
     waits = (
         found is not None
-        and loads(found.arguments, {}).get("starts") == "submit"
+        and found.arguments.get("starts") == "submit"
         and not run_is_over
         and tx.now - found.applied_at < _LONGEST_SUBMITTING_SECONDS
     )

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, text
 from torc.store import rows
 from torc.store.dialect import Dialect
 from torc.store.json_columns import loads
+from torc.workflow.resources import Capacity
 
 _NEWEST = 2**62
 _ACTIVE = text("SELECT * FROM runner WHERE workflow_id = :id AND is_active ORDER BY id")
@@ -107,10 +108,10 @@ def renew_leases(db: Connection, lease_expires_at: float, workflow_id: int | Non
         db.execute(text(f"{_RENEW} AND workflow_id = :id"), {**values, "id": workflow_id})
 
 
-def capacities(db: Connection, dialect: Dialect, workflow_id: int) -> dict[int, Mapping[str, Any]]:
+def capacities(db: Connection, dialect: Dialect, workflow_id: int) -> dict[int, Capacity]:
     """Return what the nodes of all runners of a workflow hold, by runner."""
     found = dialect.fetch(db, "SELECT id, capacity FROM runner WHERE workflow_id = :id", {"id": workflow_id})
-    return {number: loads(capacity, {}) for number, capacity in found}
+    return {number: Capacity.of_node(loads(capacity)) for number, capacity in found}
 
 
 def end(db: Connection, runner_id: int, now: float, reason: str) -> None:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, text
 
 from torc.store.dialect import Dialect
-from torc.workflow.resources import ResourceRequest
+from torc.store.json_columns import loads
+from torc.workflow.resources import Capacity, ResourceRequest
 
 _NAME = "assistants"
 _MAKE = text(
@@ -70,28 +71,28 @@ class ChargedWorkflow(NamedTuple):
 
 
 class HeldJobs(NamedTuple):
-    """How many jobs with a request a runner holds. `capacity` is the JSON of its node."""
+    """How many jobs with a request a runner holds on its node."""
 
     number: int
-    capacity: str | Mapping[str, Any]
+    node: Capacity
     request: ResourceRequest
 
 
 class EndedAttempt(NamedTuple):
-    """An attempt that has ended, with what its job asked for. `capacity` is the JSON of its node, if that is known."""
+    """An attempt that has ended, with what its job asked for. `node`: where it ran, if that is known."""
 
     id: int
     wall_seconds: float
-    capacity: str | Mapping[str, Any] | None
+    node: Capacity | None
     request: ResourceRequest
 
 
 class PlanCharge(NamedTuple):
-    """The last attempt that was charged to a plan, when it was applied, and the JSON of what it does."""
+    """The last attempt that was charged to a plan, when it was applied, and what it does."""
 
     charged_attempt: int
     applied_at: float
-    arguments: str | Mapping[str, Any]
+    arguments: Mapping[str, Any]
 
 
 def totals(db: Connection, dialect: Dialect) -> SpendingTotals:
@@ -130,19 +131,23 @@ def charged_workflows(db: Connection, dialect: Dialect) -> list[ChargedWorkflow]
 def held_jobs(db: Connection, dialect: Dialect, workflow_id: int) -> list[HeldJobs]:
     """Return what the runners of a workflow hold."""
     rows = dialect.fetch(db, _HELD, {"id": workflow_id})
-    return [HeldJobs(row[0], row[1], ResourceRequest(*row[2:])) for row in rows]
+    return [HeldJobs(row[0], Capacity.of_node(loads(row[1])), ResourceRequest(*row[2:])) for row in rows]
 
 
 def ended_attempts(db: Connection, dialect: Dialect, workflow_id: int, after: int) -> list[EndedAttempt]:
     """Return the attempts of a workflow behind one, in the order of their ids."""
     rows = dialect.fetch(db, _ATTEMPTS, {"id": workflow_id, "after": after})
-    return [EndedAttempt(row[0], row[1], row[2], ResourceRequest(*row[3:])) for row in rows]
+    return [EndedAttempt(row[0], row[1], _node(row[2]), ResourceRequest(*row[3:])) for row in rows]
+
+
+def _node(capacity: Any) -> Capacity | None:
+    return None if capacity is None else Capacity.of_node(loads(capacity))
 
 
 def charge(db: Connection, dialect: Dialect, plan_id: int) -> PlanCharge | None:
     """Return how far a plan was charged."""
     found = dialect.fetch(db, _CHARGE, {"plan": plan_id})
-    return PlanCharge(*found[0]) if found else None
+    return PlanCharge(found[0][0], found[0][1], loads(found[0][2], {})) if found else None
 
 
 def note_use(db: Connection, dialect: Dialect, plan_id: int, node_seconds: float, last_attempt: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 #: assumed memory of a job that requests none: too small to limit any program, so it is never enforced
 UNASKED_MEMORY_BYTES = 1 << 20
@@ -47,6 +48,11 @@ class Capacity:
     memory_bytes: int
     num_gpus: int = 0
     runtime_seconds: float | None = None
+
+    @classmethod
+    def of_node(cls, fields: Mapping[str, Any]) -> Capacity:
+        """Return what a whole node holds, from the data of a `NodeCapacity`."""
+        return cls(fields["num_cpus"], fields["memory_bytes"], fields.get("num_gpus", 0))
 
     def fits(self, request: ResourceRequest) -> bool:
         return (
