@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,25 @@ def test_what_is_generated_is_up_to_date() -> None:
         [sys.executable, str(ROOT / "scripts/make_docs.py"), "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+STATEMENT = re.compile(
+    r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|SAVEPOINT|ROLLBACK TO|RELEASE SAVEPOINT)\s+[\w\"({]"
+)
+
+
+def test_sql_is_in_the_store() -> None:
+    found = []
+    for path in SOURCES:
+        if name(path).startswith("torc/store/") or name(path) == "torc/runner/time_series.py":  # a database of its own
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and STATEMENT.match(node.value):
+                found.append(f"{name(path)}:{node.lineno}: {node.value[:60]}")
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node.module == "sqlalchemy"
+                and "text" in {a.name for a in node.names}
+            ):
+                found.append(f"{name(path)}:{node.lineno}: imports text")
+    assert found == []

@@ -5,7 +5,6 @@ Everything is asked of the database in the transaction of the request: what was 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -124,12 +123,6 @@ def held_to(tx: Tx, number: int, subject: AccessSubject = SUBJECTS[0]) -> tuple[
     if found.user == tx.rights.user:
         return found.workflow_id, "write"
     return found.workflow_id, None if found.shared_level is None else SHARED[found.shared_level]
-
-
-def visible(tx: Tx) -> tuple[Sequence[str], dict[str, Any]]:
-    """Return the conditions on rows of `workflow` that leave what the caller may see, and their parameters."""
-    conditions = access_rows.visible(tx.rights)
-    return ([str(conditions)] if conditions else []), conditions.values
 
 
 def require_visible(tx: Tx, workflow_id: int) -> None:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 
 from torc.api import change_plans as api
 from torc.api.base import Page, Request
@@ -30,7 +30,6 @@ from torc.api.recovery import RecoverWorkflow
 from torc.api.workflows import CancelWorkflow, ReinitializeReply, ReinitializeWorkflow, ResetWorkflow
 from torc.errors import Conflict, Forbidden, Invalid, NotFound
 from torc.operations import spending
-from torc.operations.access import visible as visible_workflows
 from torc.operations.budget import AttemptPrices
 from torc.operations.creation import compile_text
 from torc.operations.dispatch import DryRun, TransactionRunner, Tx, answer, answers, drafts, prepares
@@ -43,10 +42,16 @@ from torc.operations.executable_content import (
     stored_jobs,
 )
 from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_of, workflow_row
+from torc.planning.budget import Budget
 from torc.spec.compiler import compile_spec, parse_spec
 from torc.spec.executable_content import planned_jobs, templates_of
 from torc.spec.plan import Plan
 from torc.store import change_plans as plan_rows
+from torc.store import costs, demand, events, provenance
+from torc.store import rows as stored_rows
+from torc.store import spending as spending_rows
+from torc.store import tokens as token_rows
+from torc.store.change_plans import PlanFilter
 from torc.store.json_columns import loads
 from torc.units import HOUR
 from torc.workflow.executable_content import (
@@ -59,44 +64,11 @@ from torc.workflow.executable_content import (
     visible,
 )
 from torc.workflow.resources import Capacity
-from torc.workflow.states import FINISHED
 
-_INSERT = text(
-    """INSERT INTO intervention (workflow_id, token_hash, action, arguments, standing, client, num_retries, node_hours,
-    proposed_at, expires_at, digest, document, pages_read, token_id) VALUES (:workflow_id, :token_hash, :action, :arguments,
-    :standing, :client, :num_retries, :node_hours, :now, :expires_at, :digest, :document, 0, :token_id)"""
-)
-_OF_TOKEN = text("SELECT * FROM intervention WHERE workflow_id = :id AND token_hash = :hash")
-_OF_ID = text("SELECT * FROM intervention WHERE workflow_id = :id AND id = :number")
-_APPLY = text(
-    "UPDATE intervention SET applied_at = :now, reason = :reason, agreed = :agreed, client = :client, "
-    "reserved_seconds = :reserved, used_seconds = 0, charged_attempt = :attempt WHERE id = :id"
-)
-_HOLDS_AGAIN = text(
-    "UPDATE intervention SET applied_at = NULL, asked_at = NULL, agreed = NULL, standing = :standing WHERE id = :id"
-)
-_BEGUN = (
-    "SELECT 1 FROM runner WHERE workflow_id = :id AND started_at >= :at UNION ALL "
-    "SELECT 1 FROM allocation WHERE workflow_id = :id AND created_at >= :at LIMIT 1"
-)
-_OPEN = "applied_at IS NULL AND declined_at IS NULL AND expires_at > :now"
-#: what was shown of plans that were never done is not kept for ever
-_FORGET = text("DELETE FROM intervention WHERE workflow_id = :id AND applied_at IS NULL AND expires_at < :before")
-_LAST = text("SELECT coalesce(max(id), 0) FROM event WHERE workflow_id = :id")
-_SINCE = text("SELECT type, actor FROM event WHERE workflow_id = :id AND id > :after ORDER BY id LIMIT 10000")
-_WRITTEN = text("SELECT facts FROM provenance WHERE workflow_id = :id AND kind = 'spec' ORDER BY id DESC LIMIT 1")
-_ATTEMPTS = text("SELECT coalesce(max(id), 0) FROM attempt WHERE workflow_id = :id")
-_UNFINISHED = (
-    "SELECT requirement_id, count(*) FROM job WHERE workflow_id = :id "
-    f"AND state NOT IN ({', '.join(repr(state.value) for state in sorted(FINISHED))}) GROUP BY requirement_id"
-)
-_MADE_WITH = (
-    "WITH RECURSIVE above(id) AS (SELECT :id UNION SELECT t.parent_id FROM token t JOIN above ON t.id = above.id) "
-    "SELECT 1 FROM above WHERE id = :proposer"
-)
 #: columns of a workflow that stay as they are for as long as a plan holds
 _HELD = ("version", "run_id")
 _MOST_CHANGES = 6
+_MOST_EVENTS = 10_000
 _MOST_NAMES = 4
 _REMEMBERED_SECONDS = 30 * 86_400.0
 _ANEW = "make a new plan: call the tool without plan_token"
@@ -206,9 +178,8 @@ def _answer(tx: Tx, workflow_id: int, item: api.Operation, plan_spec: Plan | Non
         where = ".".join(map(str, ("operations", kind.__name__, *first["loc"])))
         raise Invalid(f"`{where}`: {first['msg']}", hint="give each operation the fields of its request") from None
     if isinstance(made, UpdateRequirement):
-        query = "SELECT workflow_id FROM requirement WHERE id = :id"
-        found = tx.dialect.fetch(tx.db, query, {"id": made.requirement_id})
-        if not found or found[0][0] != workflow_id:
+        owner = stored_rows.workflow_of(tx.db, "requirement", made.requirement_id)
+        if owner != workflow_id:
             raise NotFound(f"workflow {workflow_id} has no such class", hint="list its classes")
     try:
         reply = answer(replace(tx, prepared=plan_spec), made)
@@ -257,7 +228,7 @@ def _priced(tx: Tx, workflow_id: int, node: Capacity | None) -> tuple[float, flo
     """Estimate the node-hours of what is left: as jobs took so far, and to their limits."""
     prices = AttemptPrices(tx, workflow_id, node)
     expected = most = 0.0
-    for number, count in tx.dialect.fetch(tx.db, _UNFINISHED, {"id": workflow_id}):
+    for number, count in demand.num_unfinished(tx.db, tx.dialect, workflow_id).items():
         request = prices.classes[number]
         expected += count * prices.node_hours(request, number)
         most += count * prices.node_hours(request, number, to_its_limit=True)
@@ -292,20 +263,20 @@ def _standing(tx: Tx, workflow: RowMapping) -> dict[str, Any]:
         "version": workflow["version"],
         "run_id": workflow["run_id"],
         "counts": {state.value: count for state, count in sorted(found.counts.by_state.items())},
-        "event": tx.db.execute(_LAST, {"id": workflow["id"]}).scalar_one(),
+        "event": events.last_id(tx.db, tx.dialect, workflow["id"]),
     }
 
 
 def _row(tx: Tx, workflow_id: int, token: str) -> RowMapping:
     shown = _hash(token)
-    row = tx.db.execute(_OF_TOKEN, {"id": workflow_id, "hash": shown}).mappings().first()
+    row = plan_rows.of_token(tx.db, workflow_id, shown)
     if row is None or not hmac.compare_digest(row["token_hash"], shown):
         raise NotFound(f"plan_token: workflow {workflow_id} has no plan with this token", hint=_ANEW)
     return row
 
 
 def _row_of_id(tx: Tx, workflow_id: int, number: int) -> RowMapping:
-    row = tx.db.execute(_OF_ID, {"id": workflow_id, "number": number}).mappings().first()
+    row = plan_rows.get(tx.db, workflow_id, number)
     if row is None:
         raise NotFound(
             f"workflow {workflow_id} has no plan {number}", hint="`torc plans list` shows those that are open"
@@ -355,8 +326,8 @@ def _changes(tx: Tx, workflow: RowMapping, standing: Mapping[str, Any]) -> str:
             said.append(f"{before.get(state, 0)} -> {after.get(state, 0)} {state}")
     if standing["run_id"] != now["run_id"]:
         said.append(f"run {standing['run_id']} -> {now['run_id']}")
-    events = tx.db.execute(_SINCE, {"id": workflow["id"], "after": standing["event"]})
-    done = Counter(f"{kind} by {actor}" for kind, actor in events)
+    since = events.after(tx.db, workflow["id"], standing["event"], _MOST_EVENTS)
+    done = Counter(f"{row['type']} by {row['actor']}" for row in since)
     said += [f"{what}{f' ({count} times)' if count > 1 else ''}" for what, count in done.most_common(_MOST_CHANGES)]
     return ", ".join(said) or "what would run or change differs from what was shown"
 
@@ -404,7 +375,7 @@ def _look(
     workflow = workflow_row(tx, request.workflow_id, lock=bool(request.operations))
     standing, left = _standing(tx, workflow), _left(tx)
     by_templates = specs.edited is not None or _is_written(tx, request)
-    node = None if request.node is None else _capacity(request.node.model_dump())
+    node = None if request.node is None else Capacity.of_node(request.node.model_dump())
     performed = _perform(tx, workflow["id"], plan, node, specs.edited)
     is_charged = workflow["charged_to"] is not None
     seen = _Seen(standing, performed, is_charged, left, by_templates, workflow["directory"])
@@ -437,7 +408,7 @@ def propose(tx: Tx, request: api.ProposeIntervention) -> api.Intervention:
         with plan_rows.undone(tx.db):
             seen = _look(tx, request, proposed.specs, proposed.plan, undoes=False)
         proposed = _proposed(request, proposed.specs, proposed.plan, seen)
-    tx.db.execute(_FORGET, {"id": workflow["id"], "before": tx.now - _REMEMBERED_SECONDS})
+    plan_rows.forget_unapplied(tx.db, workflow["id"], tx.now - _REMEMBERED_SECONDS)
     document = proposed.document
     number, token = _keep(tx, request, proposed.plan, proposed.standing, proposed.digest, document.text, proposed.hours)
     shown, is_whole = document.within(request.most_characters, f"`torc plans show {number}`")
@@ -469,9 +440,9 @@ def _is_written(tx: Tx, request: api.ProposeIntervention) -> bool:
     """Return whether the spec that came along is the one that the workflow was made from: no other puts jobs together."""
     if request.spec is None:
         return False
-    found = tx.db.execute(_WRITTEN, {"id": request.workflow_id}).first()
+    found = provenance.last_spec(tx.db, request.workflow_id)
     written = request.spec.text.encode("utf-8", "surrogatepass")
-    return found is not None and loads(found[0], {}).get("sha256") == hashlib.sha256(written).hexdigest()
+    return found is not None and found.get("sha256") == hashlib.sha256(written).hexdigest()
 
 
 def _keep(
@@ -489,22 +460,18 @@ def _keep(
         "token_hash": _hash(token),
         "action": request.action,
         "client": request.client,
-        "arguments": json.dumps(plan),
-        "standing": json.dumps(standing),
+        "arguments": plan,
+        "standing": standing,
         "num_retries": request.num_retries,
         "node_hours": round(hours, 6),
-        "now": tx.now,
+        "proposed_at": tx.now,
         "expires_at": tx.now + request.lifetime_seconds,
         "digest": digest,
         "document": document,
         "token_id": None if tx.caller is None else tx.caller.token_id,
     }
-    tx.db.execute(_INSERT, values)
+    plan_rows.insert(tx.db, values)
     return int(_row(tx, request.workflow_id, token)["id"]), token
-
-
-def _capacity(fields: Mapping[str, Any]) -> Capacity:
-    return Capacity(fields["num_cpus"], fields["memory_bytes"], fields.get("num_gpus", 0))
 
 
 def _left(tx: Tx) -> float | None:
@@ -542,11 +509,11 @@ def read(tx: Tx, request: api.ReadIntervention) -> api.Intervention:
         )
     read_now = max(row["pages_read"] or 0, request.page)
     token = None
-    values = {"id": row["id"], "pages": read_now, "hash": row["token_hash"]}
+    token_hash = row["token_hash"]
     if request.page == len(pages):
         token = _new_token()
-        values["hash"] = _hash(token)
-    tx.db.execute(text("UPDATE intervention SET pages_read = :pages, token_hash = :hash WHERE id = :id"), values)
+        token_hash = _hash(token)
+    plan_rows.update(tx.db, row["id"], pages_read=read_now, token_hash=token_hash)
     return _intervention(row, token, document=pages[request.page - 1], is_whole=len(pages) == 1)
 
 
@@ -564,7 +531,7 @@ def ask(tx: Tx, request: api.AskIntervention) -> api.Intervention:
                 "plan_token: the user was asked about this plan and did not agree: it cannot be applied", hint=_ANEW
             )
         _check_budget(tx, row, request.max_retries, request.max_node_hours)
-        tx.db.execute(text("UPDATE intervention SET asked_at = :now WHERE id = :id"), {"now": tx.now, "id": row["id"]})
+        plan_rows.update(tx.db, row["id"], asked_at=tx.now)
     shown, is_whole = _first_of(row, request.most_characters)
     operations = loads(row["arguments"], {})["operations"]
     return _intervention(
@@ -600,7 +567,7 @@ def decline(tx: Tx, request: api.DeclineIntervention) -> api.Intervention:
     else:
         row = _row_of_id(tx, request.workflow_id, request.intervention_id or 0)
     _refuse_closed(row, tx.now)
-    tx.db.execute(text("UPDATE intervention SET declined_at = :now WHERE id = :id"), {"now": tx.now, "id": row["id"]})
+    plan_rows.update(tx.db, row["id"], declined_at=tx.now)
     tx.event(
         request.workflow_id,
         "intervention_declined",
@@ -616,8 +583,7 @@ def _is_of_proposer(tx: Tx, row: RowMapping) -> bool:
     """Return whether the caller shows the token that proposed a plan, or one that was made with it."""
     if row["token_id"] is None or tx.caller is None or tx.caller.token_id is None:
         return False
-    values = {"id": tx.caller.token_id, "proposer": row["token_id"]}
-    return bool(tx.dialect.fetch(tx.db, _MADE_WITH, values))
+    return token_rows.is_derived(tx.db, tx.dialect, tx.caller.token_id, row["token_id"])
 
 
 @answers(api.ApproveIntervention)
@@ -637,8 +603,7 @@ def approve(tx: Tx, request: api.ApproveIntervention) -> api.Intervention:
         raise Conflict(
             "the plan differs from the one that was shown", hint=f"look at it again: torc plans show {row['id']}"
         )
-    values = {"now": tx.now, "by": tx.actor, "id": row["id"]}
-    tx.db.execute(text("UPDATE intervention SET approved_at = :now, approved_by = :by WHERE id = :id"), values)
+    plan_rows.update(tx.db, row["id"], approved_at=tx.now, approved_by=tx.actor)
     tx.event(
         request.workflow_id,
         "intervention_approved",
@@ -662,7 +627,7 @@ def apply(tx: Tx, request: api.ApplyIntervention) -> api.Intervention:
     standing = loads(row["standing"], {})
     _check_budget(tx, row, request.max_retries, request.max_node_hours)
     prepared: PreparedSpecs = tx.prepared or PreparedSpecs()
-    node = None if plan["node"] is None else _capacity(plan["node"])
+    node = None if plan["node"] is None else Capacity.of_node(plan["node"])
     try:
         outcome = _perform(tx, workflow["id"], _with_files(plan, request), node, prepared.edited)
     except Conflict as error:
@@ -671,21 +636,19 @@ def apply(tx: Tx, request: api.ApplyIntervention) -> api.Intervention:
         raise _stale(tx, workflow, standing)
     reserved = row["node_hours"] * HOUR
     if plan["starts"] is None and workflow["charged_to"] is not None and reserved:
-        more = "UPDATE intervention SET reserved_seconds = coalesce(reserved_seconds, 0) + :more WHERE id = :plan"
-        tx.dialect.run(tx.db, more, {"more": reserved, "plan": workflow["charged_to"]})
+        plan_rows.reserve(tx.db, tx.dialect, workflow["charged_to"], reserved)
     limit = None if request.max_node_hours is None else request.max_node_hours * HOUR
     spending.charge_retries(tx, row["num_retries"], limit)
-    tx.db.execute(
-        _APPLY,
-        {
-            "now": tx.now,
-            "reason": request.reason,
-            "agreed": agreed,
-            "client": request.client,
-            "id": row["id"],
-            "reserved": reserved if plan["starts"] is not None else 0.0,
-            "attempt": tx.db.execute(_ATTEMPTS, {"id": workflow["id"]}).scalar_one(),
-        },
+    plan_rows.update(
+        tx.db,
+        row["id"],
+        applied_at=tx.now,
+        reason=request.reason,
+        agreed=agreed,
+        client=request.client,
+        reserved_seconds=reserved if plan["starts"] is not None else 0.0,
+        used_seconds=0,
+        charged_attempt=costs.last_attempt(tx.db, tx.dialect, workflow["id"]),
     )
     if plan["starts"] is not None:
         _charge(tx, workflow, row["id"])
@@ -735,27 +698,23 @@ def _charge(tx: Tx, workflow: RowMapping, plan: int) -> None:
     now = workflow_row(tx, workflow["id"])["charged_to"]
     if now is not None and now != plan:
         spending.settle(tx, workflow["id"], now)
-        keep = (
-            "UPDATE intervention SET reserved_seconds = reserved_seconds + (SELECT CASE WHEN o.reserved_seconds > o.used_seconds "
-            "THEN o.reserved_seconds - o.used_seconds ELSE 0 END FROM intervention o WHERE o.id = :old) WHERE id = :plan"
-        )
-        tx.dialect.run(tx.db, keep, {"old": now, "plan": plan})
-    tx.dialect.run(tx.db, "UPDATE workflow SET charged_to = :plan WHERE id = :id", {"plan": plan, "id": workflow["id"]})
+        plan_rows.take_over(tx.db, tx.dialect, plan, now)
+    spending_rows.charge_to(tx.db, tx.dialect, workflow["id"], plan)
 
 
 def _check_budget(tx: Tx, row: RowMapping, max_retries: int | None, max_node_hours: float | None) -> None:
     """Refuse what goes beyond the budget. Raises Conflict."""
     spending.lock(tx)
     found = spending.spent(tx)
+    budget = Budget(max_retries, max_node_hours)
     over = []
-    if max_retries is not None and row["num_retries"] and found.num_retries + row["num_retries"] > max_retries:
+    if row["num_retries"] and not budget.allows_retries(found.num_retries, row["num_retries"]):
         over.append(f"{found.num_retries} of {max_retries} retries were used")
-    if max_node_hours is not None and row["node_hours"] > 0.0:
-        left = max_node_hours - (found.node_seconds + found.reserved_seconds) / HOUR
-        if row["node_hours"] > left:
-            over.append(
-                f"it may take {row['node_hours']:.2f} node-hours, and {max(0.0, left):.2f} of {max_node_hours:g} are left"
-            )
+    left = budget.node_hours_left((found.node_seconds + found.reserved_seconds) / HOUR)
+    if left is not None and 0.0 < row["node_hours"] > left:
+        over.append(
+            f"it may take {row['node_hours']:.2f} node-hours, and {max(0.0, left):.2f} of {max_node_hours:g} are left"
+        )
     if over:
         raise Conflict(
             f"this plan exceeds the budget of assistants: {'; '.join(over)}",
@@ -768,17 +727,17 @@ def release(tx: Tx, request: api.ReleaseIntervention) -> api.Intervention:
     """Take back that a run was begun which did not begin."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     row = _row(tx, workflow["id"], request.token)
-    since = {"id": workflow["id"], "at": row["applied_at"]}
-    if row["applied_at"] is None or workflow["charged_to"] != row["id"] or tx.dialect.fetch(tx.db, _BEGUN, since):
+    is_charged = row["applied_at"] is not None and workflow["charged_to"] == row["id"]
+    if not is_charged or plan_rows.has_begun(tx.db, tx.dialect, workflow["id"], row["applied_at"]):
         raise Conflict("the run of this plan has started, so the plan stays applied", hint="wait_for_workflow")
     if spending.is_at_work(tx, workflow["id"]):  # what was begun before goes on, and is charged to this plan
-        less = "UPDATE intervention SET reserved_seconds = reserved_seconds - :less WHERE id = :id"
-        tx.dialect.run(tx.db, less, {"less": row["node_hours"] * HOUR, "id": row["id"]})
+        plan_rows.reserve(tx.db, tx.dialect, row["id"], -row["node_hours"] * HOUR)
     else:
-        tx.db.execute(text("UPDATE workflow SET charged_to = NULL WHERE id = :id"), {"id": workflow["id"]})
-        tx.db.execute(text("UPDATE intervention SET reserved_seconds = 0 WHERE id = :id"), {"id": row["id"]})
+        spending_rows.charge_to(tx.db, tx.dialect, workflow["id"], None)
+        plan_rows.update(tx.db, row["id"], reserved_seconds=0)
         if not loads(row["arguments"], {})["operations"]:
-            tx.db.execute(_HOLDS_AGAIN, {"id": row["id"], "standing": json.dumps(_standing(tx, workflow))})
+            standing = _standing(tx, workflow)
+            plan_rows.update(tx.db, row["id"], applied_at=None, asked_at=None, agreed=None, standing=standing)
     tx.event(workflow["id"], "intervention_released", action=row["action"], intervention_id=row["id"])
     return _intervention(_row(tx, workflow["id"], request.token))
 
@@ -820,10 +779,9 @@ def list_interventions(tx: Tx, request: api.ListInterventions) -> Page[api.Inter
     """List plans, newest first."""
     workflow_row(tx, request.workflow_id)
     key = decode_cursor(request.cursor)
-    only = " AND applied_at IS NOT NULL" if request.applied_only else f" AND {_OPEN}" if request.open_only else ""
-    query = text(f"SELECT * FROM intervention WHERE workflow_id = :id AND id < :before{only} ORDER BY id DESC LIMIT :n")
-    values = {"id": request.workflow_id, "before": key[0] if key else 2**62, "n": request.limit + 1}
-    rows = tx.db.execute(query, values | ({"now": tx.now} if request.open_only else {})).mappings().all()
+    wanted = PlanFilter(request.applied_only, tx.now if request.open_only else None)
+    before = key[0] if key else None
+    rows = plan_rows.newest(tx.db, request.workflow_id, wanted, before=before, limit=request.limit + 1)
     items = [_intervention(row) for row in rows[: request.limit]]
     return Page(items=items, cursor=encode_cursor(items[-1].id) if len(rows) > request.limit else None)
 
@@ -831,20 +789,11 @@ def list_interventions(tx: Tx, request: api.ListInterventions) -> Page[api.Inter
 @answers(api.ListOpenInterventions)
 def list_open(tx: Tx, request: api.ListOpenInterventions) -> list[api.Intervention]:
     """List open plans of all workflows."""
-    return _among_visible(tx, _OPEN, {"now": tx.now}, request.limit)
+    return [_intervention(row) for row in plan_rows.open_of_all(tx.db, tx.rights, tx.now, request.limit)]
 
 
 @answers(api.FindInterventions)
 def find(tx: Tx, request: api.FindInterventions) -> list[api.Intervention]:
     """Find a plan of any workflow."""
-    values = {"number": request.intervention_id or 0, "hash": request.token_sha256 or ""}
-    return _among_visible(tx, "(id = :number OR token_hash = :hash)", values, 1)
-
-
-def _among_visible(tx: Tx, condition: str, values: dict[str, Any], most: int) -> list[api.Intervention]:
-    """Find plans, newest first, of the workflows that the caller may see."""
-    seen, more = visible_workflows(tx)
-    among = f"workflow_id IN (SELECT id FROM workflow WHERE {' AND '.join(seen)})" if seen else "true"
-    query = text(f"SELECT * FROM intervention WHERE {condition} AND {among} ORDER BY id DESC LIMIT :n")
-    rows = tx.db.execute(query, {**values, **more, "n": most}).mappings().all()
-    return [_intervention(row) for row in rows]
+    found = plan_rows.find(tx.db, tx.rights, request.intervention_id or 0, request.token_sha256 or "")
+    return [_intervention(row) for row in found]

@@ -15,12 +15,12 @@ from torc.operations.diagnosis import failed_jobs
 from torc.operations.dispatch import DryRun, Tx, answers
 from torc.operations.failure_handlers import class_for
 from torc.operations.remedies import FailedAttempt, Remedy, ResourceLimits
-from torc.operations.reset import downstream, make_due, states_of
+from torc.operations.reset import make_due
 from torc.operations.row_mapping import workflow_row
 from torc.operations.runs import end_lost, expire_leases
 from torc.operations.workflows import refuse_while_running
 from torc.planning.budget import Budget
-from torc.store import costs, demand
+from torc.store import costs, demand, gates, jobs
 from torc.workflow.states import State
 
 _MOST_IDS = 100
@@ -152,8 +152,8 @@ class _Round:
     def _price(self, remedy: Remedy) -> tuple[set[int], float]:
         """Return the jobs that are due with a remedy, and what all of them would cost in node-hours."""
         own = {member.row["id"] for member in remedy.members}
-        reached = downstream(self.tx, own)
-        self.before |= states_of(self.tx, reached)
+        reached = gates.downstream(self.tx.db, self.tx.dialect, own)
+        self.before |= jobs.states_of(self.tx.db, self.tx.dialect, reached)
         due = {job for job in reached if job in own or self.before[job] is State.CANCELED}
         like = remedy.members[0].row["requirement_id"]
         each = self.prices.node_hours(remedy.new, like, to_its_limit=remedy.action == "more time")

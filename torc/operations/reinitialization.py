@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from torc.api.workflows import Changes, GetGraph, ReinitializeReply, ReinitializeWorkflow
 from torc.operations.creation import compile_text
@@ -11,18 +12,18 @@ from torc.operations.dispatch import DryRun, PreparationBounds, Tx, answers, pre
 from torc.operations.graph import get_graph
 from torc.operations.input_hashes import changed_fingerprints
 from torc.operations.provenance import record_spec
-from torc.operations.reset import all_states, changes_of, make_due
+from torc.operations.reset import changes_of, make_due
 from torc.operations.row_mapping import workflow_row
 from torc.operations.sliced_storage import check_quota
 from torc.operations.spec_replacement import ReplacedJobs, amend, settle
 from torc.operations.workflows import refuse_while_running
 from torc.spec.expansion.paths import placing
 from torc.spec.plan import Plan
-from torc.store import workflows
+from torc.store import files, inputs, workflows
+from torc.store import jobs as job_rows
 from torc.store.transitions import Transitions
 from torc.workflow.graph import graph_of
 from torc.workflow.staleness import FileObservation, JobFacts, TrackedFile, find_reruns
-from torc.workflow.states import State
 
 
 @prepares(ReinitializeWorkflow, bounded=True)
@@ -52,11 +53,11 @@ def reinitialize_workflow(tx: Tx, request: ReinitializeWorkflow) -> Reinitialize
         check_quota(tx, row["user"], len(plan.jobs) - workflows.num_jobs(tx.db, row["id"]))
         amended = amend(tx, row, plan)
         record_spec(tx, row["id"], request.spec, request.name, request.format, request.spec_files)
-    tracked, file_at = _tracked(tx, row["id"], facts)
-    needed = _unknown((file.path for file in tracked), facts)
+    known = _known_files(tx, row["id"], facts)
+    needed = _unknown((file.path for file in known.tracked), facts)
     if needed:
         raise DryRun(ReinitializeReply(needs_files=needed))
-    reasons, needs_hash = _find(tx, row["id"], tracked, file_at, {} if amended is None else amended.reasons)
+    reasons, needs_hash = _find(tx, row["id"], known, {} if amended is None else amended.reasons)
     if needs_hash:
         raise DryRun(ReinitializeReply(needs_hash=list(needs_hash)))
     changes = _apply(tx, row["id"], reasons, amended, request)
@@ -72,7 +73,7 @@ def _unknown(paths: Iterable[str], facts: Mapping[str, FileObservation]) -> list
 def _apply(
     tx: Tx, workflow_id: int, reasons: Mapping[int, str], amended: ReplacedJobs | None, request: ReinitializeWorkflow
 ) -> Changes:
-    before = all_states(tx, workflow_id)
+    before = job_rows.states(tx.db, tx.dialect, workflow_id)
     added = [] if amended is None else amended.added
     removed = [] if amended is None else amended.removed
     if reasons or added or (amended is not None and amended.new_actions):
@@ -90,33 +91,31 @@ def _apply(
     return changes
 
 
-def _tracked(
-    tx: Tx, workflow_id: int, facts: Mapping[str, FileObservation]
-) -> tuple[list[TrackedFile], dict[int, int]]:
-    rows = tx.dialect.fetch(
-        tx.db,
-        "SELECT id, path, size_bytes, mtime_ns, sha256 FROM file WHERE workflow_id = :id ORDER BY id",
-        {"id": workflow_id},
-    )
-    tracked = [
-        TrackedFile(
-            path,
-            None if size is None else FileObservation(True, size, mtime, digest),
-            facts.get(path, FileObservation(False)),
-        )
-        for _, path, size, mtime, digest in rows
-    ]
-    return tracked, {row[0]: at for at, row in enumerate(rows)}
+class _KnownFiles(NamedTuple):
+    """The files of a workflow as they were and are, their places among these by id, and the places of what each job writes."""
+
+    tracked: list[TrackedFile]
+    at: dict[int, int]
+    written: Mapping[int, Sequence[int]]
+
+
+def _known_files(tx: Tx, workflow_id: int, facts: Mapping[str, FileObservation]) -> _KnownFiles:
+    found = files.observed(tx.db, tx.dialect, workflow_id)
+    tracked = [TrackedFile(file.path, file.observation, facts.get(file.path, FileObservation(False))) for file in found]
+    written: dict[int, list[int]] = defaultdict(list)
+    for at, file in enumerate(found):
+        if file.producer_job_id is not None:
+            written[file.producer_job_id].append(at)
+    return _KnownFiles(tracked, {file.id: at for at, file in enumerate(found)}, written)
 
 
 def _find(
-    tx: Tx, workflow_id: int, tracked: Sequence[TrackedFile], file_at: Mapping[int, int], also: Mapping[int, str]
+    tx: Tx, workflow_id: int, known: _KnownFiles, also: Mapping[int, str]
 ) -> tuple[dict[int, str], tuple[str, ...]]:
     """Return the jobs that must run again with the reasons, and paths whose hashes are needed first."""
     graph = get_graph(tx, GetGraph(workflow_id=workflow_id))
     prints = changed_fingerprints(tx, workflow_id)
-    sets, set_of = _input_sets(tx, workflow_id, file_at)
-    written = _written(tx, workflow_id, file_at)
+    sets, set_of = _input_sets(tx, workflow_id, known.at)
     ids = [job.id for job in graph.jobs]
     jobs = JobFacts(
         names=[job.name for job in graph.jobs],
@@ -125,32 +124,19 @@ def _find(
         current=[prints[job][1] if job in prints else "" for job in ids],
         input_set_of=[set_of.get(job) for job in ids],
         input_sets=sets,
-        outputs=[written.get(job, ()) for job in ids],
+        outputs=[known.written.get(job, ()) for job in ids],
         also=[also.get(job) for job in ids] if also else (),
     )
     links = graph_of([tuple(gate) for gate in graph.gates], [job.gate for job in graph.jobs])
-    found = find_reruns(links, jobs, tracked)
+    found = find_reruns(links, jobs, known.tracked)
     return {ids[at]: reason for at, reason in found.reasons.items()}, found.needs_hash
 
 
 def _input_sets(tx: Tx, workflow_id: int, file_at: Mapping[int, int]) -> tuple[list[list[int]], dict[int, int]]:
     """Return the files of each input set, and the index of the set of each job that completed and has one."""
     members: dict[int, list[int]] = defaultdict(list)
-    read = (
-        "SELECT i.input_set_id, i.file_id FROM input_file i JOIN input_set s ON s.id = i.input_set_id "
-        "WHERE s.workflow_id = :id ORDER BY i.input_set_id, i.file_id"
-    )
-    for input_set, file in tx.dialect.fetch(tx.db, read, {"id": workflow_id}):
-        members[input_set].append(file_at[file])
+    for member in inputs.set_files(tx.db, tx.dialect, workflow_id):
+        members[member.input_set_id].append(file_at[member.file_id])
     set_at = {number: at for at, number in enumerate(members)}
-    of_jobs = "SELECT id, input_set_id FROM job WHERE workflow_id = :id AND state = :state"
-    rows = tx.dialect.fetch(tx.db, of_jobs, {"id": workflow_id, "state": State.COMPLETED.value})
-    return list(members.values()), {job: set_at[number] for job, number in rows if number in set_at}
-
-
-def _written(tx: Tx, workflow_id: int, file_at: Mapping[int, int]) -> dict[int, list[int]]:
-    written: dict[int, list[int]] = defaultdict(list)
-    query = "SELECT id, producer_job_id FROM file WHERE workflow_id = :id AND producer_job_id IS NOT NULL"
-    for file, job in tx.dialect.fetch(tx.db, query, {"id": workflow_id}):
-        written[job].append(file_at[file])
-    return written
+    sets = inputs.sets_of_completed_jobs(tx.db, tx.dialect, workflow_id)
+    return list(members.values()), {job: set_at[number] for job, number in sets.items() if number in set_at}

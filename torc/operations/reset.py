@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import text
-
 from torc.api.jobs import ActOnJobs
 from torc.api.workflows import CancelWorkflow, Change, Changes, InitializeWorkflow, ResetWorkflow, Workflow
 from torc.errors import Conflict, NotFound
@@ -14,34 +12,21 @@ from torc.operations.input_hashes import keep_fingerprints
 from torc.operations.row_mapping import grow_version, workflow_of, workflow_row
 from torc.operations.runs import end_runners
 from torc.operations.workflows import refuse_while_running
+from torc.store import attempts, gates, user_data
+from torc.store import jobs as job_rows
 from torc.store import runners as runner_rows
-from torc.store import user_data
+from torc.store import workflows as workflow_rows
 from torc.store.transitions import JobStatus, Transitions
 from torc.workflow.states import FINISHED, HELD, UNSUCCESSFUL, Event, State, moves
-
-
-def downstream(tx: Tx, ids: Collection[int]) -> set[int]:
-    """Return the jobs behind some jobs, those themselves included, one layer of gates at a time."""
-    found, layer = set(ids), set(ids)
-    query = text(
-        "SELECT DISTINCT j.id FROM job j JOIN gate_prerequisite p ON p.gate_id = j.gate_id "
-        f"WHERE p.job_id IN {tx.dialect.id_list}"
-    )
-    while layer:
-        behind = {row[0] for row in tx.db.execute(query, {"ids": tx.dialect.ids(layer)})}
-        layer = behind - found
-        found |= layer
-    return found
 
 
 def changes_of(
     tx: Tx, workflow_id: int, before: Mapping[int, State], reasons: Mapping[int, str], limit: int, *, applied: bool
 ) -> Changes:
     """Compare the states of jobs with what they were."""
-    now = all_states(tx, workflow_id)
+    now = job_rows.states(tx.db, tx.dialect, workflow_id)
     changed = sorted(job for job, state in before.items() if job in now and (now[job] is not state or job in reasons))
-    query = f"SELECT id, name FROM job WHERE id IN {tx.dialect.id_list}"
-    names = {row[0]: row[1] for row in tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(changed[:limit])})}
+    names = job_rows.names(tx.db, tx.dialect, changed[:limit])
     run_id = workflow_row(tx, workflow_id)["run_id"]
     return Changes(
         applied=applied,
@@ -60,26 +45,13 @@ def changes_of(
     )
 
 
-def all_states(tx: Tx, workflow_id: int) -> dict[int, State]:
-    """Return the state of every job."""
-    named = {state.value: state for state in State}
-    rows = tx.dialect.fetch(tx.db, "SELECT id, state FROM job WHERE workflow_id = :id", {"id": workflow_id})
-    return {number: named[state] for number, state in rows}
-
-
-def states_of(tx: Tx, ids: Collection[int]) -> dict[int, State]:
-    """Return the state of each of some jobs."""
-    query = f"SELECT id, state FROM job WHERE id IN {tx.dialect.id_list}"
-    return {number: State(state) for number, state in tx.dialect.fetch(tx.db, query, {"ids": tx.dialect.ids(ids)})}
-
-
 @answers(ResetWorkflow)
 def reset_workflow(tx: Tx, request: ResetWorkflow) -> Changes:
     """Reset all jobs, or the unsuccessful ones with what is behind them."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     if not request.force:
         refuse_while_running(tx, row["id"], "reset")
-    before = all_states(tx, row["id"])
+    before = job_rows.states(tx.db, tx.dialect, row["id"])
     end_runners(tx, row, "the workflow was reset")
     if request.failed_only:
         roots = [job for job, state in before.items() if state in UNSUCCESSFUL]
@@ -97,7 +69,9 @@ def reset_workflow(tx: Tx, request: ResetWorkflow) -> Changes:
 def _behind(tx: Tx, roots: Collection[int], before: Mapping[int, State]) -> set[int]:
     """Return jobs and those behind them, but for those behind them that somebody took out."""
     asked = set(roots)
-    return {job for job in downstream(tx, roots) if job in asked or before[job] is not State.DISABLED}
+    return {
+        job for job in gates.downstream(tx.db, tx.dialect, roots) if job in asked or before[job] is not State.DISABLED
+    }
 
 
 def reset_jobs(
@@ -126,7 +100,6 @@ def make_due(
     that hold some of these lose all that they hold.
     """
     workflow = workflow_row(tx, workflow_id)
-    among = {"ids": tx.dialect.ids(chosen)}
     end_runners(tx, workflow, "jobs that it ran were reset", holding=[job for job in chosen if before[job] in HELD])
     moves = Transitions(tx.db, tx.dialect, workflow_id)
     if len(chosen) == moves.num_enabled() and all(before[job] is not State.DISABLED for job in chosen):
@@ -136,12 +109,9 @@ def make_due(
     moves.finish(tx.now, tx.actor)
     goes_on = bool(workflow["is_begun"]) and runner_rows.num_active(tx.db, workflow_id) > 0
     if goes_on:
-        outdated = f"UPDATE attempt SET is_current = false WHERE run_id = :run_id AND job_id IN {tx.dialect.id_list}"
-        tx.db.execute(text(outdated), {**among, "run_id": workflow["run_id"]})
-    tx.db.execute(
-        text("UPDATE workflow SET is_begun = :goes_on, is_canceled = false, ended_at = NULL WHERE id = :id"),
-        {"id": workflow_id, "goes_on": goes_on},
-    )
+        attempts.outdate(tx.db, tx.dialect, workflow["run_id"], chosen)
+    changes = {"is_begun": goes_on, "is_canceled": False, "ended_at": None}
+    workflow_rows.update(tx.db, workflow_id, changes)
     grow_version(tx, workflow_id)
     forgotten = user_data.ephemeral(tx.db, tx.dialect, workflow_id, None if forget_all else chosen)
     if forgotten:
@@ -153,9 +123,8 @@ def make_due(
 def initialize_workflow(tx: Tx, request: InitializeWorkflow) -> Workflow:
     """Make uninitialized jobs blocked or ready."""
     row = workflow_row(tx, request.workflow_id, lock=True)
-    found = text("SELECT id FROM job WHERE workflow_id = :id AND state = 'uninitialized'")
     moved = Transitions(tx.db, tx.dialect, row["id"])
-    moved.initialize([job[0] for job in tx.db.execute(found, {"id": row["id"]})])
+    moved.initialize(list(job_rows.states(tx.db, tx.dialect, row["id"], State.UNINITIALIZED)))
     moved.finish(tx.now, tx.actor)
     return workflow_of(tx, row)
 
@@ -168,13 +137,9 @@ def cancel_workflow(tx: Tx, request: CancelWorkflow) -> Workflow:
     canceled = moved.cancel_all(reason=f"canceled by {tx.actor}")
     moved.finish(tx.now, tx.actor, has_job_actions=bool(row["has_job_actions"]))
     if canceled:
-        tx.db.execute(
-            text(
-                "UPDATE workflow SET is_canceled = true, version = version + 1, updated_at = :now, "
-                "ended_at = coalesce(ended_at, :now) WHERE id = :id"
-            ),
-            {"now": tx.now, "id": row["id"]},
-        )
+        ended_at = tx.now if row["ended_at"] is None else row["ended_at"]
+        workflow_rows.update(tx.db, row["id"], {"is_canceled": True, "ended_at": ended_at})
+        grow_version(tx, row["id"])
         tx.event(row["id"], "workflow_canceled", num_jobs=len(canceled))
     return workflow_of(tx, workflow_row(tx, row["id"]))
 
@@ -188,7 +153,7 @@ def act_on_jobs(tx: Tx, request: ActOnJobs) -> Changes:
     row = workflow_row(tx, request.workflow_id, lock=True)
     moved = Transitions(tx.db, tx.dialect, row["id"])
     jobs = moved.now(request.job_ids)
-    before = all_states(tx, row["id"])
+    before = job_rows.states(tx.db, tx.dialect, row["id"])
     for job_id in request.job_ids:
         if job_id not in jobs or job_id not in before:
             raise NotFound(f"workflow {row['id']} has no job {job_id}", hint=f"torc jobs list {row['id']}")

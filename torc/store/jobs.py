@@ -108,6 +108,12 @@ def name_of(db: Connection, job_id: int) -> str:
     return str(db.execute(_NAME, {"id": job_id}).scalar_one())
 
 
+def names(db: Connection, dialect: Dialect, ids: Collection[int]) -> dict[int, str]:
+    """Return the names of some jobs, by id."""
+    query = f"SELECT id, name FROM job WHERE id IN {dialect.id_list}"
+    return dict(dialect.fetch(db, query, {"ids": dialect.ids(ids)}))
+
+
 def command_of(db: Connection, dialect: Dialect, job_id: int) -> str:
     """Return the command of a job."""
     return str(dialect.fetch(db, "SELECT command FROM job WHERE id = :id", {"id": job_id})[0][0])
