@@ -769,7 +769,7 @@ def get_spending(tx: Tx, request: api.GetSpending) -> api.Spending:
 def start_anew(tx: Tx, request: api.StartSpendingAnew) -> api.Spending:
     """Forget what assistants have spent."""
     if not tx.actor.startswith("user:"):
-        raise Forbidden("only people can raise budgets, not assistants", hint="run `torc plans budget --anew`")
+        raise Forbidden("only people can raise budgets, not assistants", hint="run `torc plans budget --reset`")
     spending.start_anew(tx)
     return get_spending(tx, api.GetSpending())
 

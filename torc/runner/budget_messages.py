@@ -19,6 +19,6 @@ def held_back(torc: Torc, workflow_id: int) -> str | None:
     left = max(0.0, (now.max_node_hours or 0.0) - now.node_hours - now.node_hours_reserved)
     return (
         f"running to their limits they would exceed the budget for assistants, of which {left:.4g} node-hours are left. "
-        "A person can raise it ([mcp] max_node_hours), reset it (torc plans budget --anew), or run the remaining jobs "
+        "A person can raise it ([mcp] max_node_hours), reset it (torc plans budget --reset), or run the remaining jobs "
         f"(torc run {workflow_id})"
     )

@@ -103,7 +103,7 @@ def decline_plan(
 
 @plans.command("budget")
 def budget(
-    anew: Annotated[bool, typer.Option("--anew", help="Reset the budget, so that nothing counts as spent.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Reset the budget, so that nothing counts as spent.")] = False,
 ) -> None:
     """Show what assistants have spent in this store, over all workflows.
 
@@ -112,7 +112,7 @@ def budget(
     Example: torc plans budget
     """
     with torc(create=False) as opened:
-        spent = opened.send(api.StartSpendingAnew() if anew else api.GetSpending())
+        spent = opened.send(api.StartSpendingAnew() if reset else api.GetSpending())
     rendering.show_one(spent, _SPENDING)
 
 
