@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.running import wait_until
 from torc.client import backup
-from torc.errors import Unavailable
+from torc.errors import Forbidden, Unavailable
 from torc.store.engine import open_store
 
 
@@ -55,3 +55,18 @@ def test_copies_that_nobody_asked_for_leave_the_database_its_room(
     with backup.kept(str(database), 3600.0, 5):
         pass
     assert len(list(tmp_path.glob("backups/torc.db.backup-auto-*"))) == 1, "the next one is not due yet"
+
+
+def test_a_copy_that_others_could_have_written_is_restored_only_by_force(tmp_path: Path) -> None:
+    database, copy = tmp_path / "torc.db", tmp_path / "copy.db"
+    open_store(database).close()
+    backup.back_up(str(database), copy)
+    copy.chmod(0o666)
+    with pytest.raises(Forbidden, match="would run as you"):
+        backup.restore(str(database), copy)
+    copy.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(copy, 65534, -1)
+        with pytest.raises(Forbidden, match="not yours"):
+            backup.restore(str(database), copy)
+    assert backup.restore(str(database), copy, force=True).workflows == 0

@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from torc.api.workflows import CheckWorkflow, ListWorkflows
 from torc.client.embedded import Embedded
-from torc.errors import Conflict, Invalid, NotFound, StoreLost, TorcError, Unavailable
+from torc.errors import Conflict, Forbidden, Invalid, NotFound, StoreLost, TorcError, Unavailable
 from torc.store import schema_version
 from torc.store.engine import open_store
 from torc.store.file_guard import copies, damage, what_to_do
@@ -99,8 +100,8 @@ def _refuse_postgres(database: str) -> None:
 def restore(database: str, source: Path, *, force: bool = False) -> Restored:
     """Put a copy in the place of a SQLite database, which is kept under another name.
 
-    Nobody may use the database meanwhile. `force` takes a copy in which invariants do not hold. Raises NotFound, Conflict or
-    Unavailable; nothing has changed then.
+    Nobody may use the database meanwhile. `force` takes a copy in which invariants do not hold, or of somebody else. Raises
+    NotFound, Forbidden, Conflict or Unavailable; nothing has changed then.
     """
     _refuse_postgres(database)
     target = path_of(database)
@@ -108,6 +109,12 @@ def restore(database: str, source: Path, *, force: bool = False) -> Restored:
         raise NotFound(f"there is no file {source}", hint="name a copy that `torc server backup` made")
     if target.exists() and os.path.samefile(source, target):
         raise Invalid(f"{source} is the database itself", hint="name a copy of it")
+    info = source.stat()
+    if not force and (info.st_uid not in {os.geteuid(), 0} or info.st_mode & stat.S_IWOTH):
+        raise Forbidden(
+            f"{source} is not yours, or everybody can change it: the commands in it would run as you",
+            hint="look at it first (torc --db FILE workflows list), then add --force",
+        )
     with _alone(target):
         return _restore(target, source, force=force)
 

@@ -482,7 +482,12 @@ def _target(database: str, output: Path | None) -> Path:
 @app.command()
 def restore(
     file: Annotated[Path, typer.Argument(help="A copy made by `torc server backup` or saved by Torc.")],
-    force: Annotated[bool, typer.Option("--force", help="Restore the copy even if the checks find problems.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Restore the copy even if the checks find problems, or others could have written it."
+        ),
+    ] = False,
 ) -> None:
     """Replace the database of this directory, or of --db, with a copy; the old database is kept.
 
