@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,24 @@ def test_a_password_that_a_url_cannot_hold_is_not_listed_either(program: Program
     for form in ("table", "json"):
         shown = program("config", "show", "-f", form, TORC_DB=url).stdout
         assert "hun" not in shown and "ter2" not in shown and "[redacted: credentials]@db/x" in shown
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (os.mkfifo, "not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+        (lambda path: path.mkdir(), "cannot read"),
+        (lambda path: path.write_text("a = " + "[" * 10_000), "is not TOML"),
+        (lambda path: path.write_text("a." * 50_000 + "b = 1"), "no configuration"),
+        (lambda path: (path.write_text(""), path.chmod(0o666)), "every user can change"),
+    ],
+)
+def test_what_cannot_be_a_configuration_is_refused_at_once(
+    program: Program, make: Callable[[Path], object], told: str
+) -> None:
+    path = _user_file(program)
+    path.parent.mkdir(parents=True)
+    make(path)
+    refused = program("config", "show", code=None)
+    assert refused.code in {2, 4} and told in refused.stderr

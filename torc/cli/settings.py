@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from torc.units import parse_duration, parse_memory
 
 Value = str | int | bool | list[str] | None
 FILE = "config.toml"
+#: of characters: the time that TOML takes grows with the square of the length of a key
+_LARGEST_FILE = 16 << 10
 SYSTEM = Path("/etc/torc") / FILE
 FORMATS = ("table", "json")
 MCP_POLICIES = ("read-only", "propose", "approve", "auto-within-budget")
@@ -245,24 +248,38 @@ def load(
 
 
 def read_file(path: Path, *, of_place: bool = False) -> Layer | None:
-    """Read a configuration file; None if it does not exist. Raises Invalid, with what is wrong and where."""
+    """Read a configuration file; None if it does not exist. Raises Invalid, with what is wrong and where, or Forbidden."""
     try:
-        info = path.stat()
-        text = path.read_text(encoding="utf-8")
+        # O_NONBLOCK: nobody may ever write into a pipe
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, encoding="utf-8") as file:
+            info = os.fstat(fd)
+            _check_file(path, info, of_place=of_place)
+            text = file.read(_LARGEST_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"cannot read {path}: {error}", hint="fix it or move it away") from None
+    if len(text) > _LARGEST_FILE:
+        raise Invalid(f"{path} is larger than {_LARGEST_FILE >> 10} KiB: that is no configuration", hint="move it away")
+    return Layer(str(path), read_text(text, str(path), of_place=of_place))
+
+
+def _check_file(path: Path, info: os.stat_result, *, of_place: bool) -> None:
+    """Refuse what nobody configures by, and what somebody else may have written. Raises Invalid or Forbidden."""
+    if not stat.S_ISREG(info.st_mode):
+        raise Invalid(f"{path} is not a regular file", hint="move it away")
     if info.st_uid not in (os.geteuid(), 0):
         raise Forbidden(f"{path} belongs to another user", hint="move it away, or change its owner")
-    return Layer(str(path), read_text(text, str(path), of_place=of_place))
+    if info.st_mode & stat.S_IWOTH and not of_place:  # a file of a place sets nothing that others could gain by
+        raise Forbidden(f"every user can change {path}", hint=f"look at it, then: chmod o-w {path}")
 
 
 def read_text(text: str, name: str, *, of_place: bool = False) -> dict[str, Value]:
     """Parse the text of a configuration file. Raises Invalid, with every problem and its line."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise Invalid(f"{name} is not TOML: {error}", hint="`torc config show` lists all settings") from None
     found: dict[str, Value] = {}
     problems: list[str] = []

@@ -97,7 +97,7 @@ def read_profiles(text: str, origin: str) -> list[Profile]:
     """Read the profiles of a file. Raises Invalid, with the place of what is wrong."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise Invalid(f"{origin} is no TOML: {error}") from None
     found = []
     for name, value in document.items():
