@@ -79,7 +79,7 @@ def _raise_request(tx: Tx, workflow_id: int, item: Finished, asked: StoredClass,
     if new == old:
         return
     number, name = class_for(tx, workflow_id, new, asked.name)
-    jobs.set_requirement(tx.db, tx.dialect, item.job_id, number)
+    jobs.set_requirement(tx.db, tx.dialect, [item.job_id], number)
     tx.event(
         workflow_id,
         "job_resources_raised",

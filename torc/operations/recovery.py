@@ -193,7 +193,7 @@ def _give(tx: Tx, workflow_id: int, remedy: Remedy, proposal: api.Proposal, requ
     if new == old:
         return
     number, name = class_for(tx, workflow_id, new, proposal.requirement)
-    demand.set_requirement(tx.db, tx.dialect, [member.row["id"] for member in remedy.members], number)
+    jobs.set_requirement(tx.db, tx.dialect, [member.row["id"] for member in remedy.members], number)
     tx.event(
         workflow_id,
         "resources_raised",

@@ -58,9 +58,3 @@ def num_by_requirement(
     # the plus keeps databases from reading all jobs of the workflow
     query = _COUNT.format(which=f"+workflow_id = :id AND id IN {dialect.id_list}")
     return dict(dialect.fetch(db, query, {"id": workflow_id, "ids": dialect.ids(job_ids)}))
-
-
-def set_requirement(db: Connection, dialect: Dialect, job_ids: Collection[int], requirement_id: int) -> None:
-    """Give jobs another requirement class."""
-    query = f"UPDATE job SET requirement_id = :requirement WHERE id IN {dialect.id_list}"
-    dialect.run(db, query, {"requirement": requirement_id, "ids": dialect.ids(job_ids)})

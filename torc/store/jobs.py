@@ -252,9 +252,10 @@ def release_canceled(db: Connection, dialect: Dialect, runner_id: int, attempts:
         dialect.run_many(db, _RELEASE_CANCELED, rows)
 
 
-def set_requirement(db: Connection, dialect: Dialect, job_id: int, requirement_id: int) -> None:
-    """Give a job another requirement class."""
-    dialect.run(db, "UPDATE job SET requirement_id = :class WHERE id = :id", {"class": requirement_id, "id": job_id})
+def set_requirement(db: Connection, dialect: Dialect, ids: Collection[int], requirement_id: int) -> None:
+    """Give jobs another requirement class."""
+    query = f"UPDATE job SET requirement_id = :class WHERE id IN {dialect.id_list}"
+    dialect.run(db, query, {"class": requirement_id, "ids": dialect.ids(ids)})
 
 
 def forget_mentions(db: Connection, job_id: int, field: str) -> None:
