@@ -432,5 +432,5 @@ class WorkflowSpec(Part):
         None, description="Start no new job when a worker has less time left than this."
     )
     enforce_memory: bool = Field(False, description="Kill jobs that use more memory than they requested.")
-    pin_cpus: bool = Field(False, description="Bind each job to as many CPUs of its own as it requests.")
+    pin_cpus: bool = Field(False, description="Bind each job to its own CPUs, as many as it requests.")
     execution: Literal["direct", "step"] = Field("direct", description="How jobs start inside Slurm allocations.")
