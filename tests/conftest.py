@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,36 +29,62 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda number, frame: None)
 
-#: packages and modules whose tests start no program: those are the fast ones
-_QUICK = {
-    "architecture",
-    "client",
-    "failures",
-    "operations",
-    "planning",
-    "runner/test_deferral.py",
-    "runner/test_lines.py",
-    "runner/test_reactor.py",
-    "schedulers/slurm/step/test_messages.py",
-    "schedulers/test_allocation_planning.py",
-    "schedulers/slurm/test_output_parser.py",
-    "schedulers/slurm/test_refusals.py",
-    "spec",
-    "store",
-    "workflow",
-}
+#: fixtures that start programs or need another database; a test that takes one of them is left out of the fast run
+_SLOW_FIXTURES = {"browser", "net", "postgres_store", "processes", "program", "slurm"}
+_STARTS_PROGRAM = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
+#: the fast test that runs, which may start no program
+_fast_test: pytest.Item | None = None
+
+
+def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
+    if event in _STARTS_PROGRAM and _fast_test is not None:
+        raise AssertionError(
+            f"{_fast_test.nodeid} starts a program ({arguments[0]!r}): let it use the fixture `processes`"
+        )
+
+
+sys.addaudithook(_refuse_programs)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave what starts programs out of the fast run; begin with what needs the cluster, which one process does alone."""
+    """Mark as slow what takes a slow fixture; begin with what needs the cluster, which one process does alone."""
     for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        if len(place.parts) > 1 and not {place.parts[0], str(place)} & _QUICK:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & _SLOW_FIXTURES:
             item.add_marker(pytest.mark.slow)
-        if "slurm" in getattr(item, "fixturenames", ()):
+        if "slurm" in fixtures:
             item.add_marker(pytest.mark.xdist_group("slurm"))
     items.sort(key=lambda item: "slurm" not in getattr(item, "fixturenames", ()))
+
+
+@contextlib.contextmanager
+def _held_to_no_programs(item: pytest.Item) -> Iterator[None]:
+    if item.get_closest_marker("slow") is None:
+        _fast_tests.append(item.nodeid)
+    try:
+        yield
+    finally:
+        _fast_tests.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Hold the fixtures of fast tests to starting no program."""
+    with _held_to_no_programs(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Hold fast tests to starting no program."""
+    with _held_to_no_programs(item):
+        yield
+
+
+@pytest.fixture
+def processes() -> None:
+    """Say that a test starts programs."""
 
 
 @pytest.fixture(scope="session")

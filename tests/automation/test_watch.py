@@ -29,6 +29,8 @@ from torc.client.embedded import Embedded
 from torc.errors import Conflict
 from torc.runner.local_run import RunOptions
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 FLAKY = 'echo x >> {name}.tries; [ $(wc -l < {name}.tries) -gt {good} ] || {{ echo "Connection refused" >&2; exit 1; }}'
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks.__main__ import MEASURES
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 ROOT = Path(__file__).parents[2]
 MISSED_OR_MET = (0, 1)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.examples.cases import EXAMPLES, text
 from tests.examples.test_examples import torc
 from torc.api.events import ListEvents
 from torc.client.connect import connect
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 #: job -> category, and what its explanation must mention
 DIAGNOSES = {

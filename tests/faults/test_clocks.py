@@ -12,6 +12,8 @@ from torc.client.embedded import Embedded
 from torc.runner import local_run as local_runner
 from torc.runner.context import RunnerContext
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 _YEAR = 365 * 86400.0
 
 

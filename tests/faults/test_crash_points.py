@@ -11,6 +11,8 @@ from tests.faults.crash_points import sample
 from tests.faults.crash_scenarios import SCENARIOS
 from tests.support.running import ROOT
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.running import kill_with_spawner, results, run, start_process, states, store, wait_until
 from torc.api.jobs import ListJobs
 from torc.api.runs import ListResults
 from torc.client.embedded import Embedded
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 HANDLER = [{"name": "later", "rules": [{"exit_codes": [3], "max_retries": 2, "delay_seconds": 1.5, "backoff": 1.0}]}]
 

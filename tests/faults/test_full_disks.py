@@ -19,6 +19,8 @@ from torc.errors import TorcError, Unavailable
 from torc.runner.local_run import RunOptions, run_here
 from torc.store.engine import open_store
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 _BYTES = 8 << 20
 _USE_ALL_FILES = "cd $SMALL; i=0; while [ $i -lt 100 ]; do (: > f$i) 2>/dev/null; i=$((i+1)); done"
 

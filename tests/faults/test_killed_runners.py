@@ -30,6 +30,8 @@ from torc.runner import dead_runners
 from torc.runner.dead_runners import Sessions
 from torc.runner.exchange_policy import REPORTS_AT_ONCE
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 #: says so when another copy of it runs; a lock ends with its holder, however that ended
 JOB = (
     "exec 9> lock_$TORC_JOB_NAME; flock -n 9 || echo $TORC_JOB_NAME >> overlaps; "

@@ -14,6 +14,8 @@ from torc.api.events import ListEvents
 from torc.api.runs import EndRunner, Exchange, ExchangeReply, NodeCapacity, RegisterRunner, StartRun
 from torc.client.embedded import Embedded
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 NODE = NodeCapacity(num_cpus=1, memory_bytes=1 << 30)
 
 

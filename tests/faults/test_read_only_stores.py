@@ -19,6 +19,8 @@ from torc.client.embedded import Embedded
 from torc.errors import Unavailable
 from torc.store.engine import open_store
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 SPEC = """
 name: study
 resource_monitor: {enabled: true, granularity: time_series}

@@ -17,6 +17,8 @@ import pytest
 from tests.support.program import Program
 from tests.support.running import is_alive, wait_until
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Program]:

@@ -30,6 +30,8 @@ from torc.client.server_file import read
 from torc.errors import Unavailable
 from torc.runner.local_run import RunOptions, run_here
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -17,6 +17,8 @@ import pytest
 from tests.support.program import Program
 from tests.support.running import is_alive, wait_until
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 #: each says when it begins and ends, and waits for a file that is called as it is
 WAITING = "echo {name} >> began; until [ -e go_{name} ]; do sleep 0.02; done; echo {name} >> ended"
 

@@ -27,6 +27,8 @@ from torc.client.remote import Remote
 from torc.runner.local_run import RunOptions, run_here
 from torc.store.engine import open_store
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 ROOM = NodeCapacity(num_cpus=4, memory_bytes=1 << 40)
 
 

@@ -12,6 +12,8 @@ from tests.support.running import is_alive, results, run, spawners, start_proces
 from torc.api.runs import EndRunner, ListResults
 from torc.client.embedded import Embedded
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 BEGIN = {
     "plainly": "echo $$ > pid; exec sleep 1000",
     "without environment and session": "env -i setsid /bin/sh -c 'echo $$ > pid; exec sleep 1000' & wait",

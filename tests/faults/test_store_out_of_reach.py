@@ -19,6 +19,8 @@ from torc.client import embedded
 from torc.client.embedded import Embedded
 from torc.errors import Unavailable
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 R = TypeVar("R")
 
 

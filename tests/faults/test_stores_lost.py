@@ -18,6 +18,8 @@ import urllib3
 from tests.support.program import Program
 from tests.support.running import is_alive, wait_until
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 NUM_JOBS = 12
 
 

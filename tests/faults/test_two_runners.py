@@ -6,9 +6,13 @@ import signal
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.support.running import run, start_process, states, store, wait_until
 from torc.api.runs import ListResults
 from torc.client.embedded import Embedded
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 MARK = "echo $TORC_JOB_NAME >> ran"
 

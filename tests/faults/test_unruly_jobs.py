@@ -17,6 +17,8 @@ from torc.client.embedded import Embedded
 from torc.errors import Invalid, Unavailable
 from torc.runner.reactor import MOST_DEATHS
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 SPAWN = {
     "in its group": "sleep 1000 & echo $! > pid",
     "in a group of its own": "set -m; sleep 1000 & echo $! > pid",

@@ -12,6 +12,8 @@ from torc.api.workflows import ReinitializeWorkflow
 from torc.client.embedded import Embedded
 from torc.runner.file_status import look_at, reinitialize, with_hash
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 CHANGES = {
     "a file in it": lambda folder: (folder / "deep" / "x").write_text("changed\n"),
     "a file of the same size": lambda folder: (folder / "deep" / "x").write_text("NEW\n"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.runner.harness import Reactor, job
 from torc.runner.state import AttemptOver, Kill, Leave, Tick, Warned
+
+pytestmark = pytest.mark.usefixtures("processes")
 
 
 def test_a_warning_brings_the_end_nearer_and_never_puts_it_off() -> None:

@@ -29,6 +29,8 @@ from torc.errors import Conflict, Invalid, Unavailable
 from torc.runner.context import RunnerView
 from torc.runner.local_run import RunOptions, run_here
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 
 def test_a_workflow_runs_to_its_end_in_order_on_each_database(torc: Embedded, tmp_path: Path) -> None:
     jobs = [{"name": "first", "command": "echo 1 >> order"}]

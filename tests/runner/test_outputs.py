@@ -15,6 +15,8 @@ from torc.runner.deferral import DeferredEnds
 from torc.runner.outputs import looks, not_written, unsettled_seconds
 from torc.runner.state import StartAttempt
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 FILES = {"files": [{"name": "o", "path": "made"}]}
 
 

@@ -25,6 +25,8 @@ from torc.runner import dead_runners, journal, time_series
 from torc.runner.spawner_client import Files, ProcessEnded, ProcessStarted, SpawnerClient, StartFailed
 from torc.runner.state import PendingReports
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 STRANGER = 54321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play two users")
 

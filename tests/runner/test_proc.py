@@ -28,6 +28,8 @@ from torc.runner.proc import ProcessTrees, proportional_bytes
 from torc.runner.time_series import recorded
 from torc.workflow.resources import ResourceRequest
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 MIB = 1 << 20
 HOLD = "import sys; x = b'x' * (40 << 20); open(sys.argv[1], 'w').close(); sys.stdin.read()"
 NAME = (7, 1)

@@ -17,6 +17,8 @@ from torc.client.embedded import Embedded
 from torc.runner import shell
 from torc.spec.expansion.names import quoted
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 COMMANDS = {
     "both_streams": ("{ sleep 0.1; echo out; echo err >&2; } &> both.log; wc -l < both.log", "2"),
     "brace": ("for i in {1..3}; do echo -n $i; done", "123"),

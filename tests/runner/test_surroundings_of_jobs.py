@@ -16,6 +16,8 @@ from torc.runner.launcher import DirectLauncher
 from torc.runner.state import StartAttempt
 from torc.workflow.resources import ResourceRequest
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 TWO = [{"name": "two", "num_cpus": 2, "memory": "10m", "runtime": "PT5M"}]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 
 from torc.api.workflows import CheckWorkflow, ListWorkflows
@@ -12,7 +13,8 @@ from torc.client.embedded import Embedded
 from torc.store.account_schema import AccountRow
 from torc.store.engine import Store, open_store
 
-DATABASES = ("sqlite", "postgresql")
+#: PostgreSQL is a program to start
+DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.slow))
 
 
 def sqlite_template(directory: Path) -> Path:
