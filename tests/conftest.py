@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.examples import examples
 from tests.support.postgres import start_postgres
 from tests.support.serving import Door
 from tests.support.stores import DATABASES, check_all, empty_postgres, open_sqlite, sqlite_template
@@ -19,7 +20,7 @@ from torc.client.embedded import Embedded
 from torc.store.engine import Store, open_store
 
 # the same examples in every run: a failure is always of the change at hand. TORC_TEST_RANDOM=1 looks for new ones
-settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("same", derandomize=True, deadline=None, max_examples=examples(100))
 settings.load_profile("default" if os.environ.get("TORC_TEST_RANDOM") else "same")
 
 
@@ -32,15 +33,13 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 #: fixtures that start programs or need another database; a test that takes one of them is left out of the fast run
 _SLOW_FIXTURES = {"browser", "net", "postgres_store", "processes", "program", "slurm"}
 _STARTS_PROGRAM = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
-#: the fast test that runs, which may start no program
-_fast_test: pytest.Item | None = None
+#: the fast test that is running, if any: it may start no program
+_fast_tests: list[str] = []
 
 
 def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
-    if event in _STARTS_PROGRAM and _fast_test is not None:
-        raise AssertionError(
-            f"{_fast_test.nodeid} starts a program ({arguments[0]!r}): let it use the fixture `processes`"
-        )
+    if _fast_tests and event in _STARTS_PROGRAM:
+        raise AssertionError(f"{_fast_tests[0]} starts a program {arguments[:1]}: add the fixture `processes` to it")
 
 
 sys.addaudithook(_refuse_programs)

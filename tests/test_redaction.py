@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.failures import Case, cases
+from tests.support.examples import examples
 from torc.redaction import cleaned, redact, redact_json, says_secret
 
 A40 = "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3hJ5kL7n"
@@ -271,14 +272,14 @@ PIECES = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.one_of(PIECES, st.text(max_size=60)))
 def test_once_is_enough(text: str) -> None:
     once = redact(text)
     assert redact(once) == once
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     st.text(alphabet=st.sampled_from("ab\n\r\x1b[]m0;\x07\x00\t é\u202e\x9b\ud800"), max_size=80), st.integers(0, 90)
 )

@@ -74,6 +74,7 @@ def test_modules_are_run_without_what_lies_in_the_working_directory() -> None:
 HEAVY = {"sqlmodel", "sqlalchemy", "httpx", "mcp", "starlette", "textual", "alembic", "re2"}
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["schema"], ["validate", "SPEC"]], ids=lambda a: a[0])
 def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     spec = str(ROOT / "examples/yaml/hello.yaml")
@@ -91,6 +92,7 @@ def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
+@pytest.mark.usefixtures("processes")
 def test_what_is_generated_is_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts/make_docs.py"), "--check"], capture_output=True, text=True, check=False

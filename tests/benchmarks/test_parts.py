@@ -35,6 +35,7 @@ def test_the_table_says_plainly_which_targets_were_missed() -> None:
     assert second.endswith("NO")
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_account_of_a_command_is_the_kernels(tmp_path: Path) -> None:
     busy = [sys.executable, "-c", "block = bytearray(b'x') * (300 << 20); sum(range(10**6))"]
     account = processes.run(busy, tmp_path)
@@ -43,6 +44,7 @@ def test_the_account_of_a_command_is_the_kernels(tmp_path: Path) -> None:
     assert account.wall_seconds > 0
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
     with pytest.raises(processes.CommandFailed, match="ended with 3:\nbroken"):
         processes.run(["sh", "-c", "echo broken; exit 3"], tmp_path)

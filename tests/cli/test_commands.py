@@ -430,6 +430,7 @@ def test_an_argument_that_is_no_text_is_refused(program: Program, arguments: tup
     assert r"is not UTF-8 text: a\udcff" in done.stderr
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize(
     ("variable", "url"),
     [
@@ -448,6 +449,7 @@ def test_a_url_that_is_none_is_an_error_without_its_password(tmp_path: Path, var
     assert "hidden" not in done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize("token", ["hidden\nX-Other: 1", "hid\udcffden", "hidd\u00e9n", "hid den", "hidden\x1b[2J"])
 def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(tmp_path: Path, token: str) -> None:
     done = Program(tmp_path)("workflows", "list", code=2, TORC_API_URL="http://127.0.0.1:1", TORC_TOKEN=token)
@@ -455,6 +457,7 @@ def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(tmp_path: Path
     assert "hid" not in done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("processes")
 def test_digits_that_are_no_number_are_a_name(tmp_path: Path) -> None:
     program = Program(tmp_path)
     (tmp_path / "w.yaml").write_text('name: "2024"\njobs: [{name: a, command: "true"}]\n')

@@ -19,6 +19,8 @@ from tests.support.running import wait_until
 from tests.support.stores import empty_postgres
 from torc.store.engine import Store
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 PASSWORD = "correct horse battery\n"
 ONE = "name: one\njobs: [{name: a, command: 'echo done'}]\n"
 

@@ -36,6 +36,7 @@ def _was_sent(port: int, process: subprocess.Popen[str]) -> int:
     return int(process.stdout.readline())
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize("is_own", [True, False])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1"])
 def test_who_took_the_port_of_a_server_that_died_is_sent_nothing(

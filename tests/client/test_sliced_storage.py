@@ -171,6 +171,7 @@ Embedded(open_store(Path(sys.argv[1])), "user:x").send(CreateWorkflow(spec=sys.a
 """
 
 
+@pytest.mark.usefixtures("processes")
 def test_what_a_killed_process_left_is_not_seen_and_goes_with_the_next_creation(torc: Embedded, tmp_path: Path) -> None:
     spec = LARGE.replace(f"1:{N}", f"1:{5 * N}")
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / "torc.db"), spec])

@@ -30,6 +30,7 @@ def torc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.usefixtures("processes")
 @one_of_each
 def test_an_example_is_valid_without_a_warning(case: Case, tmp_path: Path) -> None:
     done = torc(tmp_path, "validate", str(EXAMPLES / case.path))
@@ -37,6 +38,7 @@ def test_an_example_is_valid_without_a_warning(case: Case, tmp_path: Path) -> No
     assert "warning" not in (done.stdout + done.stderr).lower()
 
 
+@pytest.mark.usefixtures("processes")
 @one_of_each
 def test_an_example_can_be_planned(case: Case, tmp_path: Path) -> None:
     done = torc(tmp_path, "plan", str(EXAMPLES / case.path))
@@ -47,6 +49,7 @@ def test_an_example_can_be_planned(case: Case, tmp_path: Path) -> None:
     assert json.loads(graph.stdout)
 
 
+@pytest.mark.usefixtures("processes")
 @one_of_each
 def test_an_example_runs_and_leaves_behind_what_it_declares(case: Case, tmp_path: Path) -> None:
     done = torc(tmp_path, "run", str(EXAMPLES / case.path), *case.options)

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.failures import Case, cases
+from tests.support.examples import examples
 from torc.failures.categories import Category
 from torc.failures.diagnosis import AttemptFacts, Log, clean, diagnose
 from torc.failures.fingerprint import normalised, program_of
@@ -49,7 +50,7 @@ def test_every_symptom_can_be_found() -> None:
 
 
 @pytest.mark.parametrize("symptom", SYMPTOMS, ids=lambda symptom: symptom.pattern[:40])
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(data=st.data())
 def test_a_needle_stands_in_whatever_a_pattern_matches(symptom: Symptom, data: st.DataObject) -> None:
     text = data.draw(st.from_regex(re.compile(symptom.pattern, re.ASCII)))

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.faults.simulation import simulate
+from tests.support.examples import examples
 from tests.support.stores import open_sqlite
 
 
 @pytest.mark.parametrize("first", range(0, 300, 50))
 def test_no_history_breaks_what_must_hold(sqlite_file: Path, tmp_path: Path, first: int) -> None:
     torc = open_sqlite(sqlite_file, tmp_path)
-    for seed in range(first, first + 50):
+    for seed in range(first, first + examples(50)):
         simulate(seed, torc)
     torc.close()
 

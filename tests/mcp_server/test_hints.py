@@ -22,6 +22,8 @@ from torc.api.runs import ListRunners, RegisterRunner, StartRun
 from torc.client.embedded import Embedded
 from torc.runner import hardware
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 SPEC = """name: study
 jobs:
   - {name: bad, command: "exit 3"}

@@ -20,6 +20,8 @@ from torc.api.runs import EndRunner
 from torc.api.workflows import Workflow
 from torc.client.embedded import Embedded
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 MOST_OF_LIST, MOST_OF_REPLY = 12_000, 4_000
 NUM_JOBS = 3000
 

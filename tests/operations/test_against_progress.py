@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.graphs import acyclic_prerequisites, plain_graph
 from tests.support.workflows import ended, exchange, runner
 from torc.api.jobs import ActOnJobs, ListJobs
@@ -194,7 +195,7 @@ STEPS = {
 }
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prerequisites=acyclic_prerequisites(4, 10), seed=st.integers(0, 2**32))
 def test_the_store_moves_as_the_board_does(torc: Embedded, prerequisites: list[list[int]], seed: int) -> None:
     pick = random.Random(seed)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.workflows import get, jobs, workflow
 from torc.api import data as api
 from torc.api.events import ListEvents
@@ -135,7 +136,7 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(60))
 @given(JSON)
 def test_any_json_is_kept(torc: Embedded, wf: int, value: Any) -> None:
     number = user_data(torc, wf)["u"].id

@@ -7,6 +7,8 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pytest
+
 from tests.support.workflows import finish, get, run_all, states, workflow
 from torc.api.registry import REQUESTS
 from torc.client.embedded import Embedded
@@ -25,6 +27,7 @@ def test_every_request_is_answered_where_it_is_looked_for() -> None:
     }
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_command_imports_what_it_asks_for_alone(tmp_path: Path) -> None:
     program = (
         "import sys; from torc.client.connect import connect; from torc.api.workflows import ListWorkflows; "

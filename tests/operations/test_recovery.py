@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.graphs import acyclic_prerequisites
 from tests.support.stores import open_sqlite
 from tests.support.workflows import NODE, create, ended, exchange, get, jobs, run_all, runner, states, workflow
@@ -222,7 +223,7 @@ def test_a_caller_who_knows_the_cluster_may_raise_the_bounds(torc: Torc) -> None
     assert left[0].category == "timeout" and "no partition lets them run longer" in left[0].reason
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(prerequisites=acyclic_prerequisites(1, 9), seed=st.integers(0, 10**6))
 def test_any_failed_workflow_is_whole_after_a_recovery(
     prerequisites: list[list[int]], seed: int, sqlite_file: Any, tmp_path_factory: pytest.TempPathFactory

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from tests.examples.cases import CASES, EXAMPLES
 from tests.operations.test_workflows import FULL, FULL_JOBS
+from tests.support.examples import examples
 from tests.support.graphs import acyclic_prerequisites
 from tests.support.stores import DATABASES, check_all, empty_postgres, open_sqlite
 from tests.support.workflows import (
@@ -227,7 +228,7 @@ HOSTILE: list[Any] = [
 ]
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_stands_in_a_file_is_refused_or_can_be_shown_and_exported(
     local: Embedded, data: st.DataObject
@@ -400,7 +401,7 @@ def test_a_workflow_that_changes_between_two_pages_is_written_anew_and_then_give
         exported(Restless(10**9), wf)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(prerequisites=acyclic_prerequisites(1, 8), seed=st.integers(0, 10**6), limit=st.integers(1, 30))
 def test_any_state_of_any_workflow_arrives(
     prerequisites: list[list[int]], seed: int, limit: int, sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory

@@ -154,6 +154,7 @@ def test_a_workflow_without_machines_and_a_missing_configuration_are_told(progra
     assert "--timeout" in program("remote", "status", wf, "--timeout", "soon", code=2).stderr
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_database_that_only_this_machine_has_is_refused_with_the_way_out(tmp_path: Path) -> None:
     program = Program(tmp_path)
     wf = program("create", program.write("w.yaml", "name: w\njobs: [{name: a, command: 'true'}]\n"), "-f", "json").json[

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from torc.reports.charts.distributions import spreads
 from torc.reports.charts.efficiency import efficiency
 from torc.reports.charts.page import SCRIPT, STYLE, Section, picture
@@ -44,7 +45,7 @@ def elements(text: str, tag: str, look: str = "") -> list[ElementTree.Element]:
     return [each for each in root.iter(SVG + tag) if look in each.get("class", "")]
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     st.lists(
         st.tuples(

@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.workflows import claim, create, ended, exchange, runner, spec
 from torc.api.allocations import NewAllocation, RecordAllocations
 from torc.api.runs import EndRunner, Usage
@@ -130,6 +132,7 @@ def test_a_run_that_has_not_begun_has_a_page_too(embedded: Embedded, tmp_path: P
     assert "nothing has run yet" in words and "No job has failed" in words
 
 
+@pytest.mark.usefixtures("processes")
 def test_ten_thousand_jobs_make_a_page_of_a_few_megabytes(embedded: Embedded, tmp_path: Path) -> None:
     names = [f"train_model_with_a_long_name_{number:05}" for number in range(10_000)]
     document = spec(" ".join(names), resource_requirements=[{"name": "small", "memory": "1g"}])

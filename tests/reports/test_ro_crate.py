@@ -56,6 +56,7 @@ def entities(text: str) -> dict[str, Any]:
     return {entity["@id"]: entity for entity in json.loads(text)["@graph"]}
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_crate_is_valid_and_says_what_there_is(embedded: Embedded, tmp_path: Path) -> None:
     report = study(embedded, tmp_path, failing={"b": "MemoryError\n"})
     crate = tmp_path / "crate"

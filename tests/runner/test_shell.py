@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.running import run, run_jobs, store
 from torc.client.embedded import Embedded
 from torc.runner import shell
@@ -153,7 +154,7 @@ def test_a_program_that_no_kernel_starts_is_left_to_bash(tmp_path: Path) -> None
 WORDS = st.text("abcxyzAZ09_./@%+,:=-", min_size=1, max_size=12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(first=st.sampled_from(["true", "printenv", "env", "basename", "expr"]), rest=st.lists(WORDS, max_size=3))
 def test_what_is_left_to_dash_means_the_same_to_bash(first: str, rest: list[str]) -> None:
     command = " ".join([first, *rest])
@@ -181,7 +182,7 @@ PLACES = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(path=PATHS, place=st.sampled_from(PLACES))
 def test_a_path_arrives_as_it_is_wherever_bash_has_quotes_open(path: str, place: str) -> None:
     if "$(" in place:

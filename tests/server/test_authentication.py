@@ -273,6 +273,7 @@ def _sign_in(house: House, user: str, password: str, address: str) -> urllib3.Ba
         return pool.request("POST", f"{PREFIX}/tokens", headers=headers, json={"name": "x"})
 
 
+@pytest.mark.usefixtures("processes")
 def test_tokens_are_looked_up_while_passwords_wait_and_who_asks_beyond_is_told_to_come_again(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +301,7 @@ def test_tokens_are_looked_up_while_passwords_wait_and_who_asks_beyond_is_told_t
     )
 
 
+@pytest.mark.usefixtures("processes")
 def test_who_guesses_from_many_addresses_locks_nobody_out(house: House) -> None:
     guesses = [_sign_in(house, "ada", "wrong", f"127.5.{number}.1").status for number in range(22)]
     assert set(guesses) == {401}, "each is the first from its region"

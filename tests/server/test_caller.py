@@ -64,6 +64,7 @@ def test_each_end_of_a_connection_is_told_with_its_user(
             assert ask((here[0], 1), there) is None
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize("ask", WAYS)
 def test_the_connection_of_another_user_is_told_apart(listening: socket.socket, ask: Callable[..., int | None]) -> None:
@@ -76,6 +77,7 @@ def test_the_connection_of_another_user_is_told_apart(listening: socket.socket, 
             process.communicate(b"")
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize("ask", WAYS)
 @pytest.mark.parametrize("leaving", ["s.close()", "s.shutdown(socket.SHUT_WR)", "sys.exit()"])
@@ -203,6 +205,7 @@ def _as_nobody(house: House, requests: list[bytes], leaving: str) -> list[str]:
 LEAVING = {"closed": "s.close()", "reset": "s.setsockopt(1, 13, b'\\1\\0\\0\\0\\0\\0\\0\\0'); s.close()"}
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize("leaving", LEAVING.values(), ids=LEAVING.keys())
 def test_who_asks_and_hangs_up_at_once_is_answered_nowhere_even_with_a_stolen_token(house: House, leaving: str) -> None:
@@ -222,6 +225,7 @@ def test_who_asks_and_hangs_up_at_once_is_answered_nowhere_even_with_a_stolen_to
     assert _rows(house) == before
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_another_user_of_the_machine_is_refused_everywhere_even_with_a_stolen_token(house: House) -> None:
     house.begin()

@@ -188,6 +188,7 @@ def test_a_connection_that_sends_nonsense_or_nothing_keeps_nobody_waiting(http: 
         connection.close()
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_head_that_does_not_arrive_in_time_closes_the_connection(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
     host, port = door.url.removeprefix("http://").split(":")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from tests.support.examples import examples
 from tests.support.serving import Door
 from tests.support.stores import check_all, open_sqlite
 from tests.support.workflows import finish, make
@@ -47,7 +47,7 @@ CHECKS = [
     negative_data_rejection,
     unsupported_method,
 ]
-EXAMPLES = int(os.environ.get("TORC_TEST_EXAMPLES", "60"))
+EXAMPLES = examples(60)
 
 
 def test_every_request_is_an_operation_of_the_document() -> None:
@@ -94,6 +94,7 @@ def filled(sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     opened.close()
 
 
+@pytest.mark.usefixtures("processes")
 @DOCUMENT.parametrize()
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_generated_requests_are_answered_as_the_document_says(case: schemathesis.Case, filled: Door) -> None:

@@ -10,6 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from torc.spec.compiler import ExpansionLimits, compile_spec
 from torc.spec.expansion.paths import placing
 
@@ -229,7 +230,7 @@ TEXT_OF = {"f.csv": "a,b\n1,\n2,x\n", "f.txt": "p\n\nq\n"}
 
 @pytest.mark.parametrize("format", WRITERS)
 @settings(
-    max_examples=250,
+    max_examples=examples(250),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from tests.support.examples import examples
 from torc.spec.compiler import compile_spec, parse_spec
 from torc.spec.formats import Format
 from torc.spec.model import WorkflowSpec
@@ -77,7 +78,7 @@ texts = st.one_of(
 
 
 @pytest.mark.parametrize("format", [*FORMATS, None])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=texts)
 def test_any_text_gives_a_plan_or_diagnostics_and_never_raises(format: Any, text: str) -> None:
     plan, found = compile_spec(text, format=format)
@@ -107,7 +108,7 @@ def test_an_alias_bomb_is_refused() -> None:
 values = st.lists(st.integers(-50, 50), min_size=1, max_size=4, unique=True)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(a=values, b=values)
 def test_product_expands_in_the_order_written_the_last_fastest(a: list[int], b: list[int]) -> None:
     document = {
@@ -121,7 +122,7 @@ def test_product_expands_in_the_order_written_the_last_fastest(a: list[int], b: 
     assert [job.command for job in plan.jobs] == [f"run {y} {x} {{{x}}} ${{a}} {{c}}" for x, y in product(a, b)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(a=values, data=st.data())
 def test_zip_takes_values_together(a: list[int], data: st.DataObject) -> None:
     b = data.draw(st.lists(st.integers(), min_size=len(a), max_size=len(a)))
@@ -134,7 +135,7 @@ def test_zip_takes_values_together(a: list[int], data: st.DataObject) -> None:
     assert [job.command for job in plan.jobs] == [f"run {x} {y}" for x, y in zip(a, b, strict=True)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(a=values, b=values)
 def test_a_parameter_outside_the_name_is_gathered(a: list[int], b: list[int]) -> None:
     document = {
@@ -156,7 +157,7 @@ def test_a_parameter_outside_the_name_is_gathered(a: list[int], b: list[int]) ->
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(start=st.integers(-100, 100), count=st.integers(1, 30), step=st.integers(1, 9), places=st.integers(1, 3))
 def test_float_ranges_have_the_values_that_people_write(start: int, count: int, step: int, places: int) -> None:
     scale = 10**places
@@ -172,7 +173,7 @@ def test_float_ranges_have_the_values_that_people_write(start: int, count: int, 
 # -- dependencies -----------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9))), min_size=1, max_size=10))
 def test_jobs_wait_for_those_that_write_what_they_read(reads: list[tuple[set[int], set[int]]]) -> None:
     """Job n writes file n and data n; it reads of those that jobs before it write."""
@@ -312,7 +313,11 @@ def documents(wrong: bool) -> st.SearchStrategy[Any]:
     )
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+@settings(
+    max_examples=examples(600),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
+)
 @given(documents(wrong=True))
 def test_the_schema_and_the_model_accept_and_reject_the_same(document: Any) -> None:
     try:
@@ -326,7 +331,11 @@ def test_the_schema_and_the_model_accept_and_reject_the_same(document: Any) -> N
 # -- writing ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+@settings(
+    max_examples=examples(200),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
+)
 @given(document=documents(wrong=False), format=st.sampled_from(FORMATS))
 def test_a_spec_means_the_same_in_every_format(document: Any, format: Any) -> None:
     spec = WorkflowSpec.model_validate(document)
@@ -340,7 +349,7 @@ def test_a_spec_means_the_same_in_every_format(document: Any, format: Any) -> No
 LINES = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=40).filter(str.strip)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(command=LINES, format=st.sampled_from(FORMATS))
 def test_a_command_survives_every_format_to_the_letter(command: str, format: Any) -> None:
     spec = WorkflowSpec.model_validate({"name": "x", "jobs": [{"name": "a", "command": command}]})

@@ -15,6 +15,7 @@ from torc.store.engine import network_file_system, open_store
 _OPEN = "import sys; from torc.store.engine import open_store; open_store(sys.argv[1]).close()"
 
 
+@pytest.mark.usefixtures("processes")
 def test_eight_processes_may_open_a_new_database_at_once(tmp_path: Path) -> None:
     path = str(tmp_path / "a.db")
     started = [
@@ -72,6 +73,7 @@ def test_a_store_is_durable_and_lets_others_read(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_database_that_is_up_to_date_is_opened_without_the_models(tmp_path: Path) -> None:
     open_store(tmp_path / "a.db").close()
     code = f"{_OPEN}; print(sorted({{'sqlmodel', 'alembic', 'torc.store.schema'}} & set(sys.modules)))"

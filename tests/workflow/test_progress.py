@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.examples import examples
 from tests.support.graphs import NamedGraph, acyclic_prerequisites, graph_from, plain_graph
 from torc.errors import Conflict
 from torc.workflow.graph import Graph, downstream
@@ -236,7 +237,7 @@ class Boards(RuleBasedStateMachine):
 
 
 TestBoards = Boards.TestCase
-TestBoards.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestBoards.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 
 
 @given(acyclic_prerequisites(), st.data())

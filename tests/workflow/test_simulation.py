@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.graphs import acyclic_prerequisites, graph_from, plain_graph
 from torc.workflow.graph import Graph, critical_path
 from torc.workflow.packing import Candidate, offer_key
@@ -212,7 +213,7 @@ def test_jobs_start_when_and_in_the_order_that_plain_packing_would_start_them(
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=examples(20))
 def test_many_classes_that_fit_nowhere_hide_none_that_fits(data: st.DataObject) -> None:
     memory = data.draw(st.lists(st.integers(1, 200), min_size=80, max_size=120, unique=True))
     gpus = [data.draw(st.integers(0, 2)) for _ in memory]

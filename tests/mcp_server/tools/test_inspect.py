@@ -10,6 +10,8 @@ import pytest
 from tests.mcp_server.client import ERAS, ask, refused, session, unquoted
 from tests.support.program import Program
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 SPEC = """name: sweep
 jobs:
   - name: good

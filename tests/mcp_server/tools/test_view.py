@@ -151,6 +151,7 @@ def test_the_page_draws_results_as_text_and_follows_what_runs(program: Program, 
     assert (seen["strange"], seen["title"], evil["strange"], evil["title"]) == (0, "Workflow", 0, "Workflow")
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_page_bears_results_that_are_not_what_it_expects(tmp_path: Path) -> None:
     strange = {"parts": [None, {"label": 3}], "edges": [[0, 9], 7], "jobs": [], "failures": "x", "name": {"a": 1}}
     seen = rendered(tmp_path, {"content": [], "structuredContent": strange})

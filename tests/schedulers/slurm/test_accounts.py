@@ -58,6 +58,7 @@ def test_after_an_allocation_its_costs_and_logs_are_told(slurm: Slurm, tmp_path:
         program("server", "stop")
 
 
+@pytest.mark.usefixtures("processes")
 def test_logs_tell_all_that_went_wrong_and_hide_secrets(tmp_path: Path) -> None:
     folder = tmp_path / "torc_output"
     folder.mkdir()

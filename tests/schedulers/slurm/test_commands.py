@@ -25,6 +25,8 @@ from torc.schedulers.slurm.backend import SlurmBackend as OnCluster
 from torc.schedulers.slurm.request import SlurmRequest
 from torc.schedulers.submission import new_allocation, submit_recorded
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 LONG = 120.0  # patience that no test uses up
 
 

@@ -108,6 +108,7 @@ def test_own_profiles_win_and_mistakes_in_them_are_named(tmp_path: Path) -> None
         assert said in f"{error.value.message} {error.value.hint}"
 
 
+@pytest.mark.usefixtures("processes")
 def test_without_slurm_a_profile_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="no cluster is here"):

@@ -63,6 +63,7 @@ def test_the_command_line_tells_how_it_is_and_how_to_reach_it(slurm: Slurm, tmp_
     assert "runs with other settings" in again.stderr
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_small_one(tmp_path: Path) -> None:
     program = Program(tmp_path)
     options = ("--nodes", 1, "--gpus", 0, "--no-accounting", "--node-prefix", f"u{'abcdefghij'[os.getpid() % 10]}x")

@@ -123,6 +123,7 @@ def test_what_users_wrote_is_never_read_by_a_shell(name: str, scheduler: str, pa
     )
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_shell_takes_the_script_as_it_is_meant() -> None:
     facts = ScriptFacts(1, 2, "mark", ("torc",), "/", EVIL, {"TORC_API_URL": EVIL})
     script = render(SlurmRequest(EVIL, 600, scheduler=EVIL), facts)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from torc.runner.symbolic_links import links_of
 from torc.spec.compiler import compile_spec
 from torc.spec.diagnostics import Diagnostic
@@ -157,7 +158,7 @@ def test_symbolic_links_are_followed_by_whoever_sees_them(tmp_path: Path) -> Non
 SEGMENTS = st.lists(st.sampled_from(["a", "b", ".", "..", "", "c d"]), min_size=1, max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(segments=SEGMENTS, absolute=st.booleans())
 def test_a_place_is_what_the_system_makes_of_a_path_without_links(segments: list[str], absolute: bool) -> None:
     path = ("/nowhere/here/" if absolute else "") + "/".join(segments)
@@ -175,7 +176,7 @@ def test_a_place_is_what_the_system_makes_of_a_path_without_links(segments: list
 PATHS = st.lists(st.sampled_from(["a", "b", "a/x", "a/y", "./a", "b/../a/x", "a/x/z", "b/"]), max_size=2, unique=True)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.tuples(PATHS, PATHS), min_size=1, max_size=5))
 def test_every_reader_waits_for_every_writer_of_the_same_place(jobs: list[tuple[list[str], list[str]]]) -> None:
     plan, found = compiled({f"j{n}": job for n, job in enumerate(jobs)})

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from torc.spec.compiler import compile_spec
 from torc.spec.diagnostics import Diagnostic
 from torc.spec.plan import Plan
@@ -102,7 +103,7 @@ EXPANSIONS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(EXPANSIONS, min_size=1, max_size=4))
 def test_every_parameter_expansion_of_the_shell_passes(expansions: list[str]) -> None:
     command = "echo " + " ".join(expansions)
@@ -125,7 +126,7 @@ def _mangled(text: str, kind: str, at: int, letter: str) -> str:
     return text[:at] + letter + text[at + 1 :]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(
     kind=st.sampled_from(["files", "user_data"]),
     direction=st.sampled_from(["input", "output"]),
@@ -148,7 +149,7 @@ def test_a_reference_with_one_wrong_letter_never_reaches_the_shell(
         assert {problem.code for problem in found} == {"bad_reference"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(
         st.sampled_from(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from torc.spec.compiler import compile_spec, parse_spec
 from torc.spec.diagnostics import Diagnostic
 from torc.spec.plan import Plan
@@ -127,7 +128,7 @@ def test_converting_keeps_values(format: Any) -> None:
     assert names(write_spec(spec, format), format) == names(text, "yaml")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(
         st.from_regex(r"[-+]?(0|[1-9][0-9]{0,4})(\.[0-9]{0,4})?([eE][-+]?[0-9]{1,2})?", fullmatch=True),
