@@ -30,8 +30,8 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda number, frame: None)
 
-#: fixtures that start programs or need another database; a test that takes one of them is left out of the fast run
-_SLOW_FIXTURES = {"browser", "net", "postgres_store", "processes", "program", "slurm"}
+#: fixtures that start programs, need another database or take many seconds; a test that uses one is left out of the fast run
+_SLOW_FIXTURES = {"browser", "large", "net", "postgres_store", "processes", "program", "slurm"}
 _STARTS_PROGRAM = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
 #: the fast test that is running, if any: it may start no program
 _fast_tests: list[str] = []
@@ -83,7 +83,12 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture
 def processes() -> None:
-    """Say that a test starts programs."""
+    """Declare that a test starts programs."""
+
+
+@pytest.fixture
+def large() -> None:
+    """Declare that a test takes megabytes of text or tens of thousands of jobs."""
 
 
 @pytest.fixture(scope="session")

@@ -110,6 +110,7 @@ def seconds(reader: Callable[[str], object], text: str) -> float:
     return min(times)
 
 
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("unit", UNITS)
 def test_four_times_the_text_takes_no_sixteen_times_as_long(unit: str) -> None:
     for reader in READERS:
@@ -117,12 +118,14 @@ def test_four_times_the_text_takes_no_sixteen_times_as_long(unit: str) -> None:
         assert seconds(reader, unit * number * 4) < 10 * seconds(reader, unit * number) + 0.05, reader.__name__
 
 
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("unit", ["(", "(a", "(a)", "{", "/*", '"', "r#", "a ", "\\", "\\\n", "/-", "=", "1", "-"])
 def test_four_times_a_kdl_text_takes_no_sixteen_times_as_long(unit: str) -> None:
     number = 6_000 // len(unit)
     assert seconds(as_kdl, unit * number * 4) < 10 * seconds(as_kdl, unit * number) + 0.05
 
 
+@pytest.mark.usefixtures("large")
 def test_names_that_are_all_alike_are_not_compared_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
     ratio = difflib.SequenceMatcher.ratio

@@ -297,6 +297,7 @@ def test_text_is_cut_at_the_border_of_a_line() -> None:
     assert cleaned("x" * 100, 40).endswith("x" * 12)
 
 
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize(
     "unit",
     [

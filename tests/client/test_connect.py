@@ -71,7 +71,7 @@ def test_a_directory_of_somebody_else_above_is_passed_over_and_said(tmp_path: Pa
     torc = connect(cwd=below, environ={})
     assert (below / ".torc" / "torc.db").exists()
     assert not list(planted.iterdir())
-    assert any(str(planted) in note and "somebody else" in note for note in torc.notes)  # type: ignore[attr-defined]
+    assert any(str(planted) in note and "another user" in note for note in torc.notes)  # type: ignore[attr-defined]
     torc.close()
 
 
@@ -80,7 +80,7 @@ def test_a_directory_of_somebody_else_right_here_is_refused(tmp_path: Path) -> N
     planted = tmp_path / ".torc"
     planted.mkdir()
     os.chown(planted, 12345, 12345)
-    with pytest.raises(Forbidden, match="somebody else"):
+    with pytest.raises(Forbidden, match="another user"):
         connect(cwd=tmp_path, environ={})
 
 

@@ -51,6 +51,7 @@ def test_who_took_the_port_of_a_server_that_died_is_sent_nothing(
     assert _was_sent(port, process) == 0
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize("shown", ["TORC_TOKEN", "TORC_TOKEN_FILE"])
 def test_tokens_of_jobs_and_of_the_environment_are_kept_from_strangers_too(
     squatter: tuple[int, subprocess.Popen[str]], shown: str, tmp_path: Path
@@ -89,6 +90,7 @@ def test_a_server_of_ones_own_is_asked() -> None:
         assert server_uid(f"http://127.0.0.1:{port}") is None
 
 
+@pytest.mark.usefixtures("processes")
 def test_who_listens_on_the_same_port_of_another_address_stops_nobody() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mine:
         port = mine.getsockname()[1]

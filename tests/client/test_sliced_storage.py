@@ -35,6 +35,8 @@ from torc.store.engine import Store
 from torc.store.export_rows import BY_REFERENCE
 from torc.store.sliced_storage import SLICE, Batch, sliced
 
+pytestmark = pytest.mark.usefixtures("large")
+
 N = SLICE
 LARGE = f"""
 name: large

@@ -245,6 +245,7 @@ def test_a_job_that_is_not_what_its_template_expands_to_is_shown_on_its_own(stor
     assert "echo 31337" in document
 
 
+@pytest.mark.usefixtures("large")
 def test_without_a_spec_every_text_is_shown_to_the_last_of_many_kinds(torc: Torc) -> None:
     jobs = [{"name": f"j{at}", "command": f"step-{at} --run"} for at in range(900)]
     wf = create(torc, {"name": "w", "jobs": jobs}).id

@@ -94,6 +94,7 @@ def test_gpus_are_those_that_are_visible_by_index_or_name(
     assert hardware.gpu_names() == names
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize(
     ("script", "names"), [("echo 0; echo 1", ("0", "1")), ("echo No devices were found", ()), ("exit 9", ())]
 )
@@ -108,6 +109,7 @@ def test_else_gpus_are_what_nvidia_smi_lists(
     assert hardware.gpu_names() == names
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_process_is_told_from_a_later_one_with_its_number() -> None:
     me = hardware.identity()
     assert me.pid == os.getpid()

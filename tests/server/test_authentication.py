@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,10 +16,10 @@ import urllib3
 from sqlalchemy import text
 
 import torc.server.sse
-from tests.support.accounts import PASSWORD, People, gather
+from tests.support.accounts import PASSWORD, People
 from tests.support.running import wait_until
 from tests.support.serving import Serving, start
-from tests.support.stores import check_all, open_sqlite
+from tests.support.stores import check_all
 from torc.api.access_groups import ListAudit
 from torc.api.jobs import ListJobs
 from torc.api.registry import REQUESTS
@@ -69,10 +68,9 @@ class House:
 
 
 @pytest.fixture
-def house(sqlite_file: Path, tmp_path: Path) -> Iterator[House]:
+def house(store_with_people: tuple[Embedded, People]) -> Iterator[House]:
     """Return a server that wants to know who calls."""
-    opened = open_sqlite(sqlite_file, tmp_path)
-    people = gather(opened)
+    opened, people = store_with_people
     serving = start(opened.store, Accounts(opened.store, owner_token=OWNER))
     yield House(people, serving, opened)
     serving.stop()
@@ -310,9 +308,8 @@ def test_who_guesses_from_many_addresses_locks_nobody_out(house: House) -> None:
     assert _sign_in(house, "ada", PASSWORD, "127.6.0.1").status == 201
 
 
-def test_each_caller_may_ask_so_many_times_a_second(sqlite_file: Path, tmp_path: Path) -> None:
-    opened = open_sqlite(sqlite_file, tmp_path)
-    people = gather(opened)
+def test_each_caller_may_ask_so_many_times_a_second(store_with_people: tuple[Embedded, People]) -> None:
+    opened, people = store_with_people
     serving = start(opened.store, Accounts(opened.store, owner_token=OWNER, calls_per_second=1.0))
     asking = [f"Bearer {people.token('ada').token}"] * 8 + [f"Bearer {people.token('eve').token}", f"Bearer {OWNER}"]
     statuses = [

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.server.conftest import Http
-from tests.support.accounts import People, gather
+from tests.support.accounts import People
 from tests.support.serving import Door
-from tests.support.stores import open_sqlite
 from torc.api.base import LARGE, MEDIUM, SMALL
 from torc.api.registry import REQUESTS
+from torc.client.embedded import Embedded
 from torc.errors import Invalid
 from torc.server.authentication import Accounts
 from torc.server.json_limits import check_structure
@@ -24,10 +23,9 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-def people(sqlite_file: Path, tmp_path: Path) -> Iterator[tuple[People, Door]]:
+def people(store_with_people: tuple[Embedded, People]) -> Iterator[tuple[People, Door]]:
     """People with accounts, and a server that authenticates callers."""
-    opened = open_sqlite(sqlite_file, tmp_path)
-    gathered = gather(opened)
+    opened, gathered = store_with_people
     door = Door(opened.store, Accounts(opened.store, owner_token="x" * 43))
     yield gathered, door
     door.close()
@@ -146,6 +144,7 @@ def test_what_stands_in_strings_does_not_count(text: bytes) -> None:
     check_structure(text)
 
 
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize(
     "text",
     [b"[" * 65, b'"' + b"\\\\" * 300_000 + b'"' + b"[" * 65, b"[" + b"1," * 2_000_001, b'["a",' * 65],

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from tests.server.conftest import Http
-from tests.support.accounts import People, gather
+from tests.support.accounts import People
 from tests.support.serving import Door
-from tests.support.stores import check_all, open_sqlite
+from tests.support.stores import check_all
 from tests.support.workflows import exchange, runner, workflow
 from torc.api.jobs import CreateJob, ListJobs
 from torc.api.workflows import CreateWorkflow, DeleteWorkflow, GetWorkflow, ListWorkflows, ReinitializeWorkflow
+from torc.client.embedded import Embedded
 from torc.client.remote import Remote
 from torc.errors import Forbidden, Invalid, Unavailable
 from torc.server.authentication import Accounts
 from torc.server.concurrency import AccountLimits
 from torc.store.engine import Store
+
+pytestmark = pytest.mark.usefixtures("large")
 
 
 def large(num_jobs: int) -> CreateWorkflow:
@@ -71,10 +73,9 @@ def test_a_runner_of_another_workflow_is_answered_while_what_was_deleted_is_remo
 
 
 @pytest.fixture
-def people(sqlite_file: Path, tmp_path: Path) -> Iterator[tuple[People, Door]]:
+def people(store_with_people: tuple[Embedded, People]) -> Iterator[tuple[People, Door]]:
     """Return people with accounts, and a server on which each may have 25,000 jobs and make one large workflow at a time."""
-    opened = open_sqlite(sqlite_file, tmp_path)
-    gathered = gather(opened)
+    opened, gathered = store_with_people
     door = Door(opened.store, Accounts(opened.store, owner_token="x" * 43), account_limits=AccountLimits(25_000, 1))
     yield gathered, door
     door.close()

@@ -221,6 +221,7 @@ def test_a_stream_of_nothing_is_refused(door: Door, http: Http) -> None:
     assert http("GET", f"/api/v1/workflows/{number}/events/stream", headers={"Last-Event-ID": "x"}).status == 422
 
 
+@pytest.mark.usefixtures("large")
 def test_runners_are_answered_while_a_large_spec_is_compiled(door: Door, pool: ThreadPoolExecutor) -> None:
     number = make(door, "a b").id
     door.send(StartRun(workflow_id=number))

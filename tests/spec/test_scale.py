@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from torc.spec.compiler import ExpansionLimits, compile_spec
 
 
@@ -34,6 +36,7 @@ def test_jobs_of_a_template_share_what_is_equal() -> None:
     assert len({id(job.env) for job in plan.jobs}) == 1
 
 
+@pytest.mark.usefixtures("large")
 def test_an_expansion_that_is_too_large_is_refused_before_it_is_made() -> None:
     text = 'name: s\njobs: [{name: "j_{a}_{b}", command: c, parameters: {a: "1:1000000", b: "1:1000000"}}]'
     plan, found = compile_spec(text, format="yaml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
+from tests.support.stores import DATABASES
 from torc.client.embedded import Embedded
 from torc.operations.transaction import Tx
 from torc.store.conditions import Conditions
@@ -19,7 +20,7 @@ def test_conditions_must_all_hold_and_without_any_all_rows_meet_them() -> None:
     assert (bool(conditions), str(conditions), conditions.values) == (True, "a > :a AND b IS NULL", {"a": 1})
 
 
-@pytest.mark.parametrize("torc", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("torc", DATABASES, indirect=True)
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [

@@ -171,6 +171,7 @@ def test_downstream_and_upstream_are_the_closure(prerequisites: list[list[int]],
     assert sorted(upstream(graph, roots)) == sorted({*roots, *(a for a, b in behind if b in roots)})
 
 
+@pytest.mark.usefixtures("large")
 def test_a_chain_of_100_000_jobs_needs_no_recursion() -> None:
     count = 100_000
     graph = plain_graph([[]] + [[job] for job in range(count - 1)])
