@@ -113,10 +113,4 @@ def test_sql_is_in_the_store() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and STATEMENT.match(node.value):
                 found.append(f"{name(path)}:{node.lineno}: {node.value[:60]}")
-            if (
-                isinstance(node, ast.ImportFrom)
-                and node.module == "sqlalchemy"
-                and "text" in {a.name for a in node.names}
-            ):
-                found.append(f"{name(path)}:{node.lineno}: imports text")
     assert found == []

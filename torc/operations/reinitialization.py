@@ -19,7 +19,7 @@ from torc.operations.spec_replacement import ReplacedJobs, amend, settle
 from torc.operations.workflows import refuse_while_running
 from torc.spec.expansion.paths import placing
 from torc.spec.plan import Plan
-from torc.store import files, inputs, workflows
+from torc.store import files, inputs, spec_rows, workflows
 from torc.store import jobs as job_rows
 from torc.store.transitions import Transitions
 from torc.workflow.graph import graph_of
@@ -134,9 +134,8 @@ def _find(
 
 def _input_sets(tx: Tx, workflow_id: int, file_at: Mapping[int, int]) -> tuple[list[list[int]], dict[int, int]]:
     """Return the files of each input set, and the index of the set of each job that completed and has one."""
-    members: dict[int, list[int]] = defaultdict(list)
-    for member in inputs.set_files(tx.db, tx.dialect, workflow_id):
-        members[member.input_set_id].append(file_at[member.file_id])
+    found = spec_rows.inputs(tx.db, tx.dialect, workflow_id, "file")
+    members = {input_set: [file_at[number] for number in numbers] for input_set, numbers in found.items()}
     set_at = {number: at for at, number in enumerate(members)}
     sets = inputs.sets_of_completed_jobs(tx.db, tx.dialect, workflow_id)
     return list(members.values()), {job: set_at[number] for job, number in sets.items() if number in set_at}

@@ -77,25 +77,9 @@ def first_user(db: Connection, dialect: Dialect, table: Table, number: int) -> s
     return None
 
 
-class SetFile(NamedTuple):
-    """A file of an input set."""
-
-    input_set_id: int
-    file_id: int
-
-
-_SET_FILES = (
-    "SELECT i.input_set_id, i.file_id FROM input_file i JOIN input_set s ON s.id = i.input_set_id "
-    "WHERE s.workflow_id = :id ORDER BY i.input_set_id, i.file_id"
-)
 _SETS_OF_COMPLETED = (
     "SELECT id, input_set_id FROM job WHERE workflow_id = :id AND state = 'completed' AND input_set_id IS NOT NULL"
 )
-
-
-def set_files(db: Connection, dialect: Dialect, workflow_id: int) -> list[SetFile]:
-    """Return the files of all input sets of a workflow, by set."""
-    return list(map(SetFile._make, dialect.fetch(db, _SET_FILES, {"id": workflow_id})))
 
 
 def sets_of_completed_jobs(db: Connection, dialect: Dialect, workflow_id: int) -> dict[int, int]:
