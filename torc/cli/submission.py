@@ -50,17 +50,15 @@ class Submission:
     cluster: Cluster = field(init=False)
     source: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._describe()
-
-    def _describe(self) -> None:
-        self.cluster, self.source = self.planning.cluster(self.scheduler)
-
     def _use(self, name: str) -> None:
-        """Ask the scheduler that the workflow names, where it is not the one here."""
-        if name != self.scheduler.type.name:
-            self.scheduler = registry.scheduler(name)
-            self._describe()
+        """Plan for the cluster of a scheduler: the one that the workflow names, or the one here."""
+        self.scheduler = registry.scheduler(name)
+        if Capability.DISCOVERY not in self.scheduler.capabilities:
+            raise Invalid(
+                f"Torc cannot ask {self.scheduler.type.label} what the cluster has, so it cannot plan allocations for it",
+                hint=f"submit those that the spec describes by hand: torc {name} schedule-nodes",
+            )
+        self.cluster, self.source = self.planning.cluster(self.scheduler)
 
     # -- looking and planning -----------------------------------------------------------------------------------
 
@@ -70,8 +68,7 @@ class Submission:
         from torc.planning.demand import due_jobs
 
         made, request = checked_spec(path)
-        if made.schedulers:
-            self._use(made.schedulers[0].type)
+        self._use(made.schedulers[0].type if made.schedulers else registry.here())
         self.options = options_of(self.given, self.scheduler)
         self.name, self.defaults = made.name, made.settings.get(self.scheduler.type.defaults_field) or {}
         actions = [action for action in made.actions if action.action_type == "schedule_nodes"]
