@@ -12,12 +12,13 @@ from torc.cli.session import SESSION, torc_folder
 from torc.client import server_file
 from torc.client.connect import shared_file_system, user_name
 from torc.errors import Invalid, TorcError
+from torc.schedulers.base import Capability, Scheduler
 from torc.urls import LOOPBACK
 
 _HOW = "--start-server starts one that they can reach; --server URL names one; --no-server where they share the database's folder"
 
 
-def choose_server(named: str | None, start: bool, *, without: bool = False) -> str:
+def choose_server(named: str | None, start: bool, scheduler: Scheduler, *, without: bool = False) -> str:
     """Have this command use a server that the nodes can reach, and say which. Raises Invalid where there is none.
 
     Without one, the nodes open the database file themselves, where it is on a file system that they share.
@@ -28,39 +29,39 @@ def choose_server(named: str | None, start: bool, *, without: bool = False) -> s
             raise Invalid(
                 "--no-server cannot be combined with --server or --start-server", hint="leave one of them out"
             )
-        return _database_alone(db)
+        return _database_alone(db, scheduler)
     url = named or url
     if url is not None:
-        _check(url, "--server" if named else "as set")
+        _check(url, "--server" if named else "as set", scheduler)
         _use(url)
         return f"server: {url}"
     if db is not None and "://" in db and "sqlite" not in db.partition("://")[0]:
         return "no server: the nodes use the database directly"
     found = server_file.read(torc_folder())
     if found is not None and found.is_alive():
-        if start and not _reaches(found.url):
+        if start and not _reaches(found.url, scheduler):
             raise Invalid(
                 f"the server that runs here, {found.url}, cannot be reached from the nodes",
                 hint="end it first: torc server stop",
             )
-        _check(found.url, "it runs here")
+        _check(found.url, "it runs here", scheduler)
         _use(found.url)
         return f"server: {found.url} (it runs on {found.host}, for this directory)"
-    here = nodes_are_here()
+    here = nodes_are_here(scheduler)
     if not (start or here):
         if shared_file_system(_database(db)) is not None:
-            return _database_alone(db)
+            return _database_alone(db, scheduler)
         raise Invalid("the nodes need a server to ask for jobs, and none runs for this directory", hint=_HOW)
     return f"server: {_start(here)} (started now; `torc server stop` ends it when all is done)"
 
 
-def _database_alone(db: str | None) -> str:
+def _database_alone(db: str | None, scheduler: Scheduler) -> str:
     """Have the nodes open the database, and say so. Raises Invalid where they could not: SQLite's locks end with the machine."""
     if db is not None and "://" in db and "sqlite" not in db.partition("://")[0]:
         return "no server: the nodes use the database directly"
     path = _database(db)
     shared = shared_file_system(path)
-    if shared is None and not nodes_are_here():
+    if shared is None and not nodes_are_here(scheduler):
         raise Invalid(
             f"{path} is on a file system that is not known to be shared with the nodes",
             hint=f"put the database on one (--db /shared/torc.db), or use a server: {_HOW}",
@@ -95,25 +96,21 @@ def _use(url: str) -> None:
     SESSION.load()
 
 
-def _check(url: str, whose: str) -> None:
-    if not _reaches(url):
+def _check(url: str, whose: str, scheduler: Scheduler) -> None:
+    if not _reaches(url, scheduler):
         raise Invalid(f"the nodes cannot reach {url} ({whose}): that is this machine alone", hint=_HOW)
 
 
-def _reaches(url: str) -> bool:
-    return (urlsplit(url).hostname or "") not in LOOPBACK or nodes_are_here()
+def _reaches(url: str, scheduler: Scheduler) -> bool:
+    return (urlsplit(url).hostname or "") not in LOOPBACK or nodes_are_here(scheduler)
 
 
-def nodes_are_here() -> bool:
+def nodes_are_here(scheduler: Scheduler) -> bool:
     """Return whether all nodes of the cluster are this machine, as in a sandbox."""
-    from torc.schedulers.base import Capability
-    from torc.schedulers.registry import scheduler
-
-    asked = scheduler()
-    if Capability.DISCOVERY not in asked.capabilities:
+    if Capability.DISCOVERY not in scheduler.capabilities:
         return False
     try:
-        nodes = asked.node_addresses()
+        nodes = scheduler.node_addresses()
     except TorcError:
         return False
     mine = LOOPBACK | {socket.gethostname(), socket.getfqdn()}

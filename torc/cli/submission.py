@@ -56,7 +56,7 @@ class Submission:
         if Capability.DISCOVERY not in self.scheduler.capabilities:
             raise Invalid(
                 f"Torc cannot ask {self.scheduler.type.label} what the cluster has, so it cannot plan allocations for it",
-                hint=f"submit those that the spec describes by hand: torc {name} schedule-nodes",
+                hint="ask for an allocation yourself, and run the workflow in it: torc run",
             )
         self.cluster, self.source = self.planning.cluster(self.scheduler)
 

@@ -13,6 +13,7 @@ from torc.cli.options.allocation_plans import Account, Planning
 from torc.cli.options.groups import grouped
 from torc.cli.session import SESSION
 from torc.cli.spec_files import looks_like_spec
+from torc.schedulers.base import Scheduler
 
 Server = Annotated[
     str | None,
@@ -75,7 +76,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
         if dry_run:
             work.dry_run_spec()
             return
-    said = None if dry_run else _server(server, start_server, no_server)
+    said = None if dry_run else _server(work.scheduler, server, start_server, no_server)
     with torc(create=request is not None) as opened:
         if request is None:
             number = workflow_id(opened, spec)
@@ -92,10 +93,10 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
         raise typer.Exit(work.follow(opened, number, made, wait=not no_watch))
 
 
-def _server(server: str | None, start: bool, without: bool) -> str:
+def _server(scheduler: Scheduler, server: str | None, start: bool, without: bool) -> str:
     from torc.cli.server_for_nodes import choose_server
 
-    return choose_server(server, start, without=without)
+    return choose_server(server, start, scheduler, without=without)
 
 
 @grouped
@@ -123,7 +124,7 @@ def regenerate(  # noqa: PLR0913, PLR0917
     given = planning.given(account)
     work = Submission(planning, given, output_dir, with_estimate=estimate, server=server)
     if submit_them:
-        rendering.note(_server(server, start_server, no_server))
+        rendering.note(_server(work.scheduler, server, start_server, no_server))
     with torc(create=False) as opened:
         number = workflow_id(opened, workflow)
         work.look_at_stored(opened, number, anyway=anyway or not submit_them, replan=True)
