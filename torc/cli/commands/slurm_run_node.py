@@ -12,9 +12,7 @@ from torc.cli.commands.run import (
     OutputDir,
     output_folder,
 )
-from torc.cli.run_node import run_on_node
 from torc.cli.store_wait import ServerWait
-from torc.schedulers.inside_job import NodeOptions
 
 Allocation = Annotated[int | None, typer.Option("--allocation", metavar="ID", help="Torc's id of the allocation.")]
 Scheduler = Annotated[
@@ -69,6 +67,8 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: srun --ntasks-per-node=1 --wait=0 --kill-on-bad-exit=0 --overlap torc slurm run-node 12
     """
+    from torc.cli.run_node import run_on_node
+    from torc.schedulers.inside_job import NodeOptions
     from torc.schedulers.slurm.inside_job import SlurmJob
 
     options = NodeOptions(
