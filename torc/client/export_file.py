@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import shutil
@@ -87,7 +88,8 @@ def send_import(
 def read_file(path: Path | BinaryIO) -> bytes:
     """Read a file that was exported. Raises Invalid or NotFound."""
     try:
-        content = path.read_bytes() if isinstance(path, Path) else path.read(_MOST_BYTES + 1)
+        with path.open("rb") if isinstance(path, Path) else contextlib.nullcontext(path) as file:
+            content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise NotFound(f"there is no file {path}", hint="name a file that `torc workflows export` wrote") from None
     except OSError as error:
