@@ -145,6 +145,35 @@ def test_a_run_does_not_say_that_it_is_completed_where_nobody_else_can_read_what
     assert program("workflows", "check", 1).stdout == "nothing is wrong\n"
 
 
+def _has_said(program: Program, text: str) -> bool:
+    return any(text in path.read_text() for path in program.directory.glob("torc_output/**/*.log"))
+
+
+@pytest.mark.parametrize("spoil", [_damage])
+def test_a_run_notices_soon_that_its_database_was_spoiled_though_it_has_all_of_it_in_memory(
+    program: Program, spoil: Callable[[Path], None]
+) -> None:
+    _create(program)
+    copy = program("server", "backup", "-f", "json").json["path"]
+    run = program.start("run", "1", "-q", "-j", "3")  # with room left, it asks for more now and then
+    try:
+        wait_until(lambda: _is_up(program), "two jobs run")
+        spoil(_database(program))
+        wait_until(lambda: _has_said(program, "no more jobs will start"), "it says so while its jobs run")
+        (program.directory / "go").touch()
+        out, err = run.communicate(timeout=60)
+    finally:
+        run.kill()
+        run.communicate()
+    assert run.returncode == 5, out + err
+    assert "torc server restore" in err and "undelivered_" in err and "completed" not in out
+    assert _ran(program) == {"j0": 1, "j1": 1}, "what ran was let end, and nothing more was started"
+    program("server", "restore", copy)
+    assert f"{NUM_JOBS} completed" in program("run", 1, "-q", "-j", "2").stdout
+    assert _ran(program) == {f"j{n}": 1 for n in range(NUM_JOBS)}, "everything ran once"
+    assert not list(program.directory.glob("torc_output/undelivered_*"))
+
+
 def test_a_run_notices_at_once_that_its_database_was_cut_off_though_it_has_all_of_it_in_memory(
     program: Program,
 ) -> None:

@@ -1,7 +1,7 @@
 """Notices that a SQLite database was deleted, moved, replaced or cut off while it is open.
 
 SQLite itself goes on with what it has open: commits succeed and nobody will ever see them. Two calls of stat(2) after each
-transaction tell. Not for damage inside the file: `damage` finds that in what SQLite says.
+transaction tell, and every few seconds a look at what is in the files (`file_pages`). Other damage SQLite says itself (`damage`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from urllib.parse import quote
 from sqlalchemy.exc import DBAPIError
 
 from torc.errors import StoreLost
+from torc.store.file_pages import DatabasePages
 from torc.store.sqlite_copy import BESIDE, Damaged, copy
 
 #: the header of a database file
@@ -42,6 +43,7 @@ class FileGuard:
         self._id = info.st_dev, info.st_ino
         self._size = info.st_size
         self._wal_id: tuple[int, int] | None = None
+        self._pages = DatabasePages(path, self._damage_inside)
         self.lost: StoreLost | None = None  # once it was noticed, that is final
         self.rescued: Path | None = None
 
@@ -69,7 +71,11 @@ class FileGuard:
             if _has_deleted(self._wal):
                 return "has lost its log (the file beside it that ends in -wal)"
             self._wal_id = wal_id
-        return None
+        return self._pages.damage()
+
+    def _damage_inside(self) -> str | None:
+        error = damaged_inside(self.path)
+        return None if error is None else damage(error)
 
     def is_other(self) -> bool:
         """Return whether what has the name now is another file than the one that was opened."""
