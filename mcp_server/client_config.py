@@ -22,7 +22,6 @@ from torc.errors import Conflict, Unavailable
 from torc.files import write_whole
 
 NAME = "torc"
-SCOPES = ("user", "project")
 _SKILL = Path(__file__).parent / "skill"
 _OURS = f"name: {NAME}\n"  # in the first lines of a skill of ours
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_server.context import AssistantPolicy, ToolContext
-from mcp_server.server import Server
+from mcp_server.server import TorcMcpServer
 from torc.api.base import Torc
 from torc.client.connect import user_name
 
@@ -34,7 +34,7 @@ def serve(
         return ToolContext(torc, policy, client, user, output_dir=output_dir, place=place)
 
     try:
-        Server(make_context).run("stdio")
+        TorcMcpServer(make_context).run("stdio")
     finally:
         for torc in opened.values():
             torc.close()

@@ -76,7 +76,7 @@ def spec_tables() -> str:
     lines: list[str] = []
     for title, part in [("Workflow", schema), *schema["$defs"].items()]:
         lines += [
-            f"### {title}",
+            f"### {title.removesuffix('Spec')}",
             "",
             part.get("description", "") if title != "Workflow" else "The document itself.",
             "",
@@ -106,7 +106,7 @@ def _cell(text: str) -> str:
 
 def _type(field: dict[str, Any]) -> str:
     if "$ref" in field:
-        name = field["$ref"].rsplit("/", 1)[1]
+        name = field["$ref"].rsplit("/", 1)[1].removesuffix("Spec")
         return f"[{name}](#{name.lower()})"
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])

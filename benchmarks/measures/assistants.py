@@ -19,7 +19,7 @@ from benchmarks.sizes import Sizes
 from benchmarks.store import Conversation
 from mcp_server.context import ToolContext
 from mcp_server.formatting import BYTES_PER_TOKEN
-from mcp_server.server import Server
+from mcp_server.server import TorcMcpServer
 from torc.client.connect import connect
 from torc.spec.compiler import compile_spec
 
@@ -42,7 +42,7 @@ def measure(sizes: Sizes, folder: Path) -> list[Row]:
     _make(database, sizes.assistant_jobs, folder)
     torc = connect(db=str(database), actor="assistant:benchmark")
     try:
-        return rows + anyio.run(_ask_all, Server(lambda _client, _request: ToolContext(torc)), sizes)
+        return rows + anyio.run(_ask_all, TorcMcpServer(lambda _client, _request: ToolContext(torc)), sizes)
     finally:
         torc.close()
 
@@ -132,7 +132,7 @@ def _spec(jobs: int, program: str = "train") -> dict[str, Any]:
     }
 
 
-async def _ask_all(server: Server, sizes: Sizes) -> list[Row]:
+async def _ask_all(server: TorcMcpServer, sizes: Sizes) -> list[Row]:
     rows = []
     async with Client(server) as client:
         tools = (await client.list_tools()).tools

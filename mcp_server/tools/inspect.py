@@ -112,7 +112,7 @@ def status_of(workflow: Workflow) -> StatusReport:
     )
 
 
-class AttemptLine(Reply):
+class AttemptEntry(Reply):
     """How an attempt ended."""
 
     job_id: int
@@ -126,9 +126,9 @@ class AttemptLine(Reply):
     ended: str | None = None
 
 
-def attempt_line(result: Result) -> AttemptLine:
+def attempt_line(result: Result) -> AttemptEntry:
     """Show how an attempt ended, in a line."""
-    return AttemptLine(
+    return AttemptEntry(
         job_id=result.job_id,
         job=plain(result.job_name, 80),
         attempt=result.attempt,
@@ -150,7 +150,7 @@ class Summary(Reply):
     peak_memory: str
     attempts: int
     retries: int
-    failed: list[AttemptLine] = Field(description="the first ones")
+    failed: list[AttemptEntry] = Field(description="the first ones")
     num_failed: int
     waiting_behind: dict[str, int] = Field(description="unfinished jobs behind each of these")
     next: str
@@ -245,7 +245,7 @@ class JobDetails(JobLine):
     output_files: list[str] | None = None
     failure_handler: str | None = None
     scheduler: str | None = None
-    attempts: list[AttemptLine] = Field(description="the last ones, oldest first")
+    attempts: list[AttemptEntry] = Field(description="the last ones, oldest first")
     next: str
 
 
@@ -284,7 +284,7 @@ def _names(names: list[str] | None) -> list[str] | None:
 class Results(Reply):
     """How attempts ended, oldest first."""
 
-    results: list[AttemptLine]
+    results: list[AttemptEntry]
     cursor: str | None = None
 
 

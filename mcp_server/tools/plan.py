@@ -25,7 +25,7 @@ from torc.client.workloads import NamedWorkload, of_plan, of_stored
 from torc.errors import Invalid
 from torc.failures.resource_adjustment import fitted, raised
 from torc.planning.analysis import WorkflowAnalysis, analyze, misfits
-from torc.planning.demand import DemandCell
+from torc.planning.demand import StageDemand
 from torc.planning.estimate import estimate
 from torc.planning.history import LearnedRequest, shape_of, together
 from torc.runner.hardware import node
@@ -136,10 +136,10 @@ def _estimated(found: WorkflowStages, kept: list[StageCell]) -> ExecutionPlan:
     here, _ = node()
     index = {item.requirement_id: at for at, item in enumerate(found.classes)}
     requests = [ResourceRequest.of(item) for item in found.classes]
-    cells = [DemandCell(cell.stage, index[cell.requirement_id], cell.num_jobs) for cell in kept]
+    cells = [StageDemand(cell.stage, index[cell.requirement_id], cell.num_jobs) for cell in kept]
     path_seconds = sum(job.runtime_seconds for job in found.path)
     told = estimate(requests, cells, path_seconds, here)
-    by_stage: dict[int, list[DemandCell]] = {}
+    by_stage: dict[int, list[StageDemand]] = {}
     for cell in cells:
         by_stage.setdefault(cell.stage, []).append(cell)
     names = [plain(item.name, 60) for item in found.classes]
@@ -171,7 +171,7 @@ def _estimated(found: WorkflowStages, kept: list[StageCell]) -> ExecutionPlan:
     )
 
 
-def _stage(cells: list[DemandCell], requests: list[ResourceRequest], names: list[str]) -> StageEstimate:
+def _stage(cells: list[StageDemand], requests: list[ResourceRequest], names: list[str]) -> StageEstimate:
     use = ResourceUse()
     for cell in cells:
         use = use.plus(requests[cell.requirement], cell.num_jobs)

@@ -19,7 +19,7 @@ from mcp_server.context import context, find_workflow, require_here, require_idl
 from mcp_server.formatting import Reply, plain
 from mcp_server.registry import tool
 from mcp_server.spec_input import Spec, SpecPath
-from mcp_server.tools.inspect import AttemptLine, StatusReport, WorkflowId, attempt_line, status_of
+from mcp_server.tools.inspect import AttemptEntry, StatusReport, WorkflowId, attempt_line, status_of
 from torc.api.allocations import ListAllocations
 from torc.api.base import Request
 from torc.api.change_plans import DeclineIntervention, Intervention, SpecAsWritten
@@ -184,7 +184,7 @@ class WaitResult(Reply):
     status: StatusReport
     ended: bool
     waited: str
-    first_failures: list[AttemptLine] | None = None
+    first_failures: list[AttemptEntry] | None = None
     next: str
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mcp_server.context import ToolContext
 from mcp_server.formatting import BYTES_PER_TOKEN
-from mcp_server.server import Server
+from mcp_server.server import TorcMcpServer
 from tests.mcp_server.client import ask
 from tests.support.stores import open_sqlite
 from tests.support.workflows import create, ended, exchange, get, run_all, runner
@@ -104,7 +104,7 @@ def test_no_reply_is_too_long_on_a_large_workflow_and_pages_lose_nothing(large: 
     async def talk() -> None:
         from mcp.client import Client
 
-        async with Client(Server(lambda _client, _request: ToolContext(large))) as client:
+        async with Client(TorcMcpServer(lambda _client, _request: ToolContext(large))) as client:
             listed = [
                 tool.model_dump(mode="json", by_alias=True, exclude_none=True)
                 for tool in (await client.list_tools()).tools

@@ -14,7 +14,7 @@ from mcp.client import Client
 from mcp.types import PromptReference, ResourceTemplateReference
 
 from mcp_server.context import AssistantPolicy, ToolContext
-from mcp_server.server import Server
+from mcp_server.server import TorcMcpServer
 from tests.mcp_server.client import ERAS, ask, refused, session
 from tests.support.program import Program
 from tests.support.running import wait_until
@@ -44,7 +44,7 @@ def opened(sqlite_file: Path, tmp_path: Path) -> Iterator[Embedded]:
 async def talking(opened: Embedded, directory: Path, policy: AssistantPolicy | None = None) -> AsyncIterator[Client]:
     """Connect to a server in this process."""
     here = ToolContext(opened, policy or AssistantPolicy(), directory=directory)
-    async with Client(Server(lambda _client, _request: here)) as client:
+    async with Client(TorcMcpServer(lambda _client, _request: here)) as client:
         yield client
 
 

@@ -23,14 +23,14 @@ from torc.client.embedded import Embedded
 from torc.errors import Conflict
 from torc.failures.retry import MAX_LOSSES
 from torc.workflow.progress import Progress
-from torc.workflow.states import FINISHED, HELD, Event, State
+from torc.workflow.states import FINISHED, HELD, JobEvent, State
 
-OUTCOMES: dict[Outcome, Event] = {
-    "succeeded": Event.SUCCEEDED,
-    "failed": Event.FAILED,
-    "terminated": Event.TERMINATED,
-    "interrupted": Event.INTERRUPTED,
-    "canceled": Event.CANCELED,
+OUTCOMES: dict[Outcome, JobEvent] = {
+    "succeeded": JobEvent.SUCCEEDED,
+    "failed": JobEvent.FAILED,
+    "terminated": JobEvent.TERMINATED,
+    "interrupted": JobEvent.INTERRUPTED,
+    "canceled": JobEvent.CANCELED,
 }
 
 
@@ -77,13 +77,13 @@ class Twins:
             at: JobAttempt(job_id=item.job_id, attempt=item.attempt)
             for at, item in zip(given, reply.assignments, strict=True)
         }
-        self.board.apply(Event.CLAIMED, given)
+        self.board.apply(JobEvent.CLAIMED, given)
 
     def start(self, pick: random.Random) -> None:
         started = some(pick, self.held(State.PENDING))
         items = [Started(job_id=self.of(at).job_id, attempt=self.of(at).attempt, started_at=1.0) for at in started]
         exchange(self.torc, self.wf, self.runner, started=items)
-        self.board.apply(Event.STARTED, started)
+        self.board.apply(JobEvent.STARTED, started)
 
     def end(self, pick: random.Random) -> None:
         chosen = some(pick, self.held(*HELD, State.CANCELED))
@@ -99,14 +99,14 @@ class Twins:
     def release(self, pick: random.Random) -> None:
         chosen = some(pick, self.held(State.PENDING))
         exchange(self.torc, self.wf, self.runner, released=[self.attempts.pop(at) for at in chosen])
-        self.board.apply(Event.RELEASED, chosen)
+        self.board.apply(JobEvent.RELEASED, chosen)
 
     def repeat(self, pick: random.Random) -> None:
         again = some(pick, self.reports[-8:])
         exchange(self.torc, self.wf, self.runner, finished=[*again, *again])
 
     def act(self, pick: random.Random) -> None:
-        action, event = pick.choice([("cancel", Event.CANCELED), ("disable", Event.DISABLED)])
+        action, event = pick.choice([("cancel", JobEvent.CANCELED), ("disable", JobEvent.DISABLED)])
         jobs = pick.sample(range(len(self.ids)), pick.randint(1, 2))
         self.both(lambda: self.board.apply(event, jobs), action, jobs)
 
@@ -141,7 +141,7 @@ class Twins:
     def resume(self) -> None:
         states = self.board.states
         self.board.apply(
-            Event.RESUMED,
+            JobEvent.RESUMED,
             [at for at, state in enumerate(states) if state is State.TERMINATED and not self.board.counted[at]],
         )
 
@@ -150,13 +150,13 @@ class Twins:
         open_ones = [
             at for at, state in enumerate(self.board.states) if state not in FINISHED or not self.board.counted[at]
         ]
-        self.board.apply(Event.CANCELED, open_ones)
+        self.board.apply(JobEvent.CANCELED, open_ones)
 
     def reset_all(self, pick: random.Random) -> None:
         """Reset the whole workflow under its runner, which loses what it holds."""
         self.torc.send(ResetWorkflow(workflow_id=self.wf, force=True))
-        self.board.apply(Event.RELEASED, self.held(State.PENDING))
-        self.board.apply(Event.RETRIED, self.held(State.RUNNING))
+        self.board.apply(JobEvent.RELEASED, self.held(State.PENDING))
+        self.board.apply(JobEvent.RETRIED, self.held(State.RUNNING))
         self.board.reset([at for at, state in enumerate(self.board.states) if state is not State.DISABLED])
         self.compare()
         self.attempts.clear()
@@ -166,10 +166,10 @@ class Twins:
     def die(self, pick: random.Random) -> None:
         """Lose the runner: what it only held is free again, what it ran is retried, but for the fourth time."""
         self.torc.send(EndRunner(workflow_id=self.wf, runner_id=self.runner, reason="died"))
-        self.board.apply(Event.RELEASED, self.held(State.PENDING))
+        self.board.apply(JobEvent.RELEASED, self.held(State.PENDING))
         for at in self.held(State.RUNNING):
             self.losses[at] += 1
-            self.board.apply(Event.RETRIED if self.losses[at] <= MAX_LOSSES else Event.TERMINATED, [at])
+            self.board.apply(JobEvent.RETRIED if self.losses[at] <= MAX_LOSSES else JobEvent.TERMINATED, [at])
         self.attempts.clear()
         self.runner = runner(self.torc, self.wf)
         self.resume()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc.planning.demand import DemandCell, due_jobs, jobs_in, parts, sums
+from torc.planning.demand import StageDemand, due_jobs, jobs_in, parts, sums
 from torc.workflow.graph import graph_of, stages
 from torc.workflow.states import State
 
@@ -22,7 +22,12 @@ def test_stages_count_from_what_is_left() -> None:
 
 def test_jobs_are_counted_by_stage_and_class() -> None:
     stage, classes = [0, 0, 1, 1, -1, 2], [0, 1, 1, 1, 1, 0]
-    assert sums(stage, classes) == (DemandCell(0, 0, 1), DemandCell(0, 1, 1), DemandCell(1, 1, 2), DemandCell(2, 0, 1))
+    assert sums(stage, classes) == (
+        StageDemand(0, 0, 1),
+        StageDemand(0, 1, 1),
+        StageDemand(1, 1, 2),
+        StageDemand(2, 0, 1),
+    )
     assert jobs_in([(1, 1), (2, 0)], stage, classes) == [2, 3, 5]
 
 

@@ -22,7 +22,7 @@ from torc import files
 from torc.automation import lock
 from torc.reports import log_files
 from torc.runner import dead_runners, journal, time_series
-from torc.runner.spawner_client import Files, ProcessEnded, ProcessStarted, SpawnerClient, StartFailed
+from torc.runner.spawner_client import OutputFiles, ProcessEnded, ProcessStarted, SpawnerClient, StartFailed
 from torc.runner.state import PendingReports
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -57,7 +57,7 @@ def spawner() -> Iterator[SpawnerClient]:
 
 def run(spawner: SpawnerClient, folder: Path, *names: str, key: int = 1) -> ProcessEnded | StartFailed:
     out, err = (str(folder / "job_stdio" / name) for name in names)
-    spawner.start(key, ["/bin/sh", "-c", "echo out; echo err >&2"], Files(out, err), {}, place=key)
+    spawner.start(key, ["/bin/sh", "-c", "echo out; echo err >&2"], OutputFiles(out, err), {}, place=key)
     while True:
         for event in spawner.events():
             if not isinstance(event, ProcessStarted):
@@ -100,7 +100,9 @@ def test_a_pipe_and_a_device_are_written_to_as_they_are(spawner: SpawnerClient, 
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
-    for key, paths in enumerate([Files(str(pipe), str(tmp_path / "e")), Files("/dev/null", str(tmp_path / "e"))]):
+    for key, paths in enumerate(
+        [OutputFiles(str(pipe), str(tmp_path / "e")), OutputFiles("/dev/null", str(tmp_path / "e"))]
+    ):
         spawner.start(key, ["/bin/sh", "-c", "echo out; echo err >&2"], paths, {}, place=key)
         while not any(isinstance(event, ProcessEnded) for event in spawner.events()):
             pass

@@ -89,7 +89,7 @@ def test_pinned_jobs_have_cpus_of_their_own(local: Embedded, tmp_path: Path) -> 
 
 def test_cpus_are_given_back_and_a_job_that_finds_too_few_may_use_all() -> None:
     direct = DirectLauncher(pinned=(2, 3, 5))
-    files = spawner_client.Files("o", "e")
+    files = spawner_client.OutputFiles("o", "e")
 
     def bound(key: int, number: int) -> str | None:
         argv = direct.prepare(key, _start(num_cpus=number), ["/bin/true"], files, {}).argv

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torc.errors import Invalid
-from torc.planning.demand import Demand, DemandCell
+from torc.planning.demand import Demand, StageDemand
 from torc.planning.reserve import memory_for_jobs, time_for_jobs
 from torc.schedulers.allocation_planning import AllocationPlan, AllocationPlanOptions, PlannedAllocation, plan
 from torc.schedulers.partition_choice import PartitionWishes, problems_of
@@ -31,7 +31,7 @@ CLUSTER = Cluster("c", "Cluster C", (DEBUG, GPU, BIG, STANDARD, SHORT))
 def demand(*classes: tuple[ResourceRequest, dict[int, int]]) -> Demand:
     """Make a demand of classes with their jobs by stage."""
     cells = [
-        DemandCell(stage, at, jobs) for at, (_, by_stage) in enumerate(classes) for stage, jobs in by_stage.items()
+        StageDemand(stage, at, jobs) for at, (_, by_stage) in enumerate(classes) for stage, jobs in by_stage.items()
     ]
     names = tuple(f"class_{at}" for at in range(len(classes)))
     return Demand(names, tuple(request for request, _ in classes), tuple(sorted(cells)))
@@ -70,7 +70,7 @@ OPTIONS = st.builds(
 @given(DEMANDS, OPTIONS)
 def test_what_is_planned_runs_and_keeps_to_the_limits(wanted: Demand, options: AllocationPlanOptions) -> None:
     made = plan(wanted, CLUSTER, options)
-    placed: Counter[DemandCell] = Counter()
+    placed: Counter[StageDemand] = Counter()
     for planned in made.allocations:
         partition = CLUSTER.partition(planned.partition)
         assert partition is not None

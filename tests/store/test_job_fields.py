@@ -34,7 +34,7 @@ def test_a_field_is_a_column_that_may_be_null_as_it_says(field: JobField) -> Non
 
 @by_field
 def test_a_field_has_one_default_in_specs_plans_and_requests(field: JobField) -> None:
-    for kind in (model.Job, Job, CreateJob):
+    for kind in (model.JobSpec, Job, CreateJob):
         described = kind.model_fields[field.name]
         if not described.is_required():
             assert described.get_default(call_default_factory=True) == field.default

@@ -9,13 +9,13 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from torc.workflow.gates import build_gates
-from torc.workflow.graph import Graph, graph_of
+from torc.workflow.graph import JobGraph, graph_of
 
 
 class NamedGraph(NamedTuple):
     """A graph with the names of its jobs, in order of their indexes."""
 
-    graph: Graph
+    graph: JobGraph
     names: tuple[str, ...]
 
     def jobs(self, names: str) -> list[int]:
@@ -42,7 +42,7 @@ def graph_from(text: str) -> NamedGraph:
     return NamedGraph(plain_graph([[names.index(other) for other in waits[name]] for name in names]), names)
 
 
-def plain_graph(prerequisites: Sequence[Sequence[int]]) -> Graph:
+def plain_graph(prerequisites: Sequence[Sequence[int]]) -> JobGraph:
     """Return the graph of the prerequisites of each job."""
     return graph_of(*build_gates([tuple(members) for members in prerequisites]))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.graphs import NamedGraph, acyclic_prerequisites, graph_from, plain_graph
 from torc.errors import Invalid
-from torc.workflow.graph import Graph
+from torc.workflow.graph import JobGraph
 from torc.workflow.graph_export import Drawing, Edge, as_json, dot, draw, mermaid
 
 
@@ -92,7 +92,7 @@ def test_a_cycle_cannot_be_drawn() -> None:
 def test_each_job_is_drawn_once_and_edges_show_each_dependency_in_an_order_that_can_run(
     prerequisites: list[list[int]], most_nodes: int, data: st.DataObject
 ) -> None:
-    graph: Graph = plain_graph(prerequisites)
+    graph: JobGraph = plain_graph(prerequisites)
     names = [data.draw(st.sampled_from(("a", "b_", "c"))) + str(job) for job in range(len(graph))]
     drawing: Drawing = draw(graph, names, most_nodes=most_nodes)
     assert len(drawing.nodes) <= most_nodes

@@ -12,11 +12,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.support.examples import examples
 from tests.support.graphs import NamedGraph, acyclic_prerequisites, graph_from, plain_graph
 from torc.errors import Conflict
-from torc.workflow.graph import Graph, downstream
+from torc.workflow.graph import JobGraph, downstream
 from torc.workflow.progress import Progress
-from torc.workflow.states import FINISHED, SATISFIED, TRANSITIONS, Event, State
+from torc.workflow.states import FINISHED, SATISFIED, TRANSITIONS, JobEvent, State
 
-ENDINGS = (Event.SUCCEEDED, Event.FAILED, Event.AWAITED_DECISION, Event.RETRIED, Event.TERMINATED, Event.INTERRUPTED)
+ENDINGS = (
+    JobEvent.SUCCEEDED,
+    JobEvent.FAILED,
+    JobEvent.AWAITED_DECISION,
+    JobEvent.RETRIED,
+    JobEvent.TERMINATED,
+    JobEvent.INTERRUPTED,
+)
 
 
 class Wf:
@@ -29,13 +36,13 @@ class Wf:
         states = [State.DISABLED if name in disabled.split() else State.UNINITIALIZED for name in names]
         self.board = Progress(self.named.graph, cancels, states)
 
-    def run(self, names: str, event: Event = Event.SUCCEEDED) -> Wf:
+    def run(self, names: str, event: JobEvent = JobEvent.SUCCEEDED) -> Wf:
         """Claim, start and end jobs."""
-        for step in (Event.CLAIMED, Event.STARTED, event):
+        for step in (JobEvent.CLAIMED, JobEvent.STARTED, event):
             self.apply(step, names)
         return self
 
-    def apply(self, event: Event, names: str) -> str:
+    def apply(self, event: JobEvent, names: str) -> str:
         """Apply an event, and give the moves as `name:state ...`."""
         moved = self.board.apply(event, self.named.jobs(names))
         assert self.board.problems() == []
@@ -63,62 +70,62 @@ def test_a_gate_opens_when_its_last_prerequisite_is_finished() -> None:
 
 
 def test_an_unsuccessful_prerequisite_cancels_at_once_and_that_spreads() -> None:
-    wf = Wf("a b -> c -> d").run("a", Event.FAILED)
+    wf = Wf("a b -> c -> d").run("a", JobEvent.FAILED)
     assert wf.states() == "a:failed b:ready c:canceled d:canceled"
-    assert wf.run("b").board.is_finished()
+    assert all(wf.run("b").board.counted)
 
 
 def test_a_job_that_does_not_mind_waits_for_all_prerequisites_and_runs() -> None:
-    wf = Wf("a b -> c", stays="c").run("a", Event.FAILED)
+    wf = Wf("a b -> c", stays="c").run("a", JobEvent.FAILED)
     assert wf.states() == "a:failed b:ready c:blocked"
     assert wf.run("b").states() == "a:failed b:completed c:ready"
 
 
 def test_behind_one_gate_some_are_canceled_and_some_go_on() -> None:
     wf = Wf("a -> b c", stays="c")
-    wf.apply(Event.CLAIMED, "a")
-    assert wf.apply(Event.FAILED, "a") == "a:failed b:canceled c:ready"
+    wf.apply(JobEvent.CLAIMED, "a")
+    assert wf.apply(JobEvent.FAILED, "a") == "a:failed b:canceled c:ready"
 
 
 def test_an_interrupted_job_keeps_those_behind_it_waiting_until_it_is_resumed() -> None:
-    wf = Wf("a -> b").run("a", Event.INTERRUPTED)
+    wf = Wf("a -> b").run("a", JobEvent.INTERRUPTED)
     assert wf.states() == "a:terminated b:blocked"
-    assert wf.apply(Event.RESUMED, "a") == "a:ready"
+    assert wf.apply(JobEvent.RESUMED, "a") == "a:ready"
     assert wf.run("a").states() == "a:completed b:ready"
 
 
 def test_a_job_that_was_terminated_for_good_cannot_be_resumed() -> None:
-    wf = Wf("a -> b").run("a", Event.TERMINATED)
+    wf = Wf("a -> b").run("a", JobEvent.TERMINATED)
     assert wf.states() == "a:terminated b:canceled"
     with pytest.raises(Conflict, match="resumed"):
-        wf.apply(Event.RESUMED, "a")
+        wf.apply(JobEvent.RESUMED, "a")
 
 
 def test_a_canceled_interrupted_job_cancels_those_behind_it() -> None:
-    wf = Wf("a -> b").run("a", Event.INTERRUPTED)
-    assert wf.apply(Event.CANCELED, "a") == "a:canceled b:canceled"
+    wf = Wf("a -> b").run("a", JobEvent.INTERRUPTED)
+    assert wf.apply(JobEvent.CANCELED, "a") == "a:canceled b:canceled"
 
 
 def test_a_disabled_job_counts_as_completed() -> None:
     assert Wf("a -> b", disabled="a").states() == "a:disabled b:ready"
-    assert Wf("a -> b -> c").apply(Event.DISABLED, "a b") == "a:disabled b:disabled c:ready"
+    assert Wf("a -> b -> c").apply(JobEvent.DISABLED, "a b") == "a:disabled b:disabled c:ready"
 
 
 def test_a_failure_that_awaits_a_decision_holds_its_gates_shut() -> None:
-    wf = Wf("a -> b").run("a", Event.AWAITED_DECISION)
+    wf = Wf("a -> b").run("a", JobEvent.AWAITED_DECISION)
     assert wf.states() == "a:pending_failed b:blocked"
-    assert wf.apply(Event.FAILED, "a") == "a:failed b:canceled"
+    assert wf.apply(JobEvent.FAILED, "a") == "a:failed b:canceled"
 
 
 def test_an_event_that_one_job_cannot_take_moves_none() -> None:
     wf = Wf("a -> b")
     with pytest.raises(Conflict):
-        wf.apply(Event.CLAIMED, "a b")
+        wf.apply(JobEvent.CLAIMED, "a b")
     assert wf.states() == "a:ready b:blocked"
 
 
-@pytest.mark.parametrize("event", [Event.GATE_OPENED, Event.PREREQUISITE_FAILED])
-def test_what_follows_from_other_moves_cannot_be_asked_for(event: Event) -> None:
+@pytest.mark.parametrize("event", [JobEvent.GATE_OPENED, JobEvent.PREREQUISITE_FAILED])
+def test_what_follows_from_other_moves_cannot_be_asked_for(event: JobEvent) -> None:
     with pytest.raises(Conflict, match="follows"):
         Wf("a -> b").apply(event, "b")
 
@@ -130,36 +137,36 @@ def test_a_reset_makes_jobs_due_in_the_order_of_their_gates() -> None:
 
 
 def test_a_reset_behind_a_failure_that_stays_is_canceled_again() -> None:
-    wf = Wf("a -> b -> c").run("a", Event.FAILED)
+    wf = Wf("a -> b -> c").run("a", JobEvent.FAILED)
     assert wf.reset("b c").states() == "a:failed b:canceled c:canceled"
     assert wf.reset("a b c").states() == "a:ready b:blocked c:blocked"
 
 
 def test_a_disabled_failure_spoils_nothing_any_more() -> None:
-    wf = Wf("a -> b").run("a", Event.FAILED)
-    wf.apply(Event.DISABLED, "a")
+    wf = Wf("a -> b").run("a", JobEvent.FAILED)
+    wf.apply(JobEvent.DISABLED, "a")
     assert wf.reset("b").states() == "a:disabled b:ready"
 
 
 def test_a_job_that_is_due_again_waits_for_a_prerequisite_that_was_reset_meanwhile() -> None:
-    wf = Wf("a -> b").run("a").run("b", Event.INTERRUPTED).reset("a")
-    assert wf.apply(Event.RESUMED, "b") == "b:ready b:blocked"
+    wf = Wf("a -> b").run("a").run("b", JobEvent.INTERRUPTED).reset("a")
+    assert wf.apply(JobEvent.RESUMED, "b") == "b:ready b:blocked"
     assert wf.run("a").states() == "a:completed b:ready"
-    wf.apply(Event.CLAIMED, "b")
-    wf.reset("a").run("a", Event.FAILED)
-    assert wf.apply(Event.RETRIED, "b") == "b:ready b:blocked b:canceled"
+    wf.apply(JobEvent.CLAIMED, "b")
+    wf.reset("a").run("a", JobEvent.FAILED)
+    assert wf.apply(JobEvent.RETRIED, "b") == "b:ready b:blocked b:canceled"
 
 
 def test_a_running_job_cannot_be_reset() -> None:
     wf = Wf("a b")
-    wf.apply(Event.CLAIMED, "a")
+    wf.apply(JobEvent.CLAIMED, "a")
     wf.run("b")
     with pytest.raises(Conflict):
         wf.reset("b a")
     assert wf.states() == "a:pending b:completed"
 
 
-def _all_that_wait_should(board: Progress, graph: Graph) -> bool:
+def _all_that_wait_should(board: Progress, graph: JobGraph) -> bool:
     """Return what must hold of each job that waits, by looking at all its prerequisites."""
     for job, state in enumerate(board.states):
         before = graph.prerequisites(job)
@@ -194,17 +201,20 @@ class Boards(RuleBasedStateMachine):
     @rule(data=st.data(), started=st.booleans())
     def claim(self, data: st.DataObject, started: bool) -> None:
         jobs = self._some(data, self._jobs(State.READY))
-        self.board.apply(Event.CLAIMED, jobs)
+        self.board.apply(JobEvent.CLAIMED, jobs)
         if started:
-            self.board.apply(Event.STARTED, jobs)
+            self.board.apply(JobEvent.STARTED, jobs)
 
     @precondition(lambda self: self._jobs(State.PENDING, State.RUNNING))
     @rule(data=st.data(), event=st.sampled_from(ENDINGS))
-    def end(self, data: st.DataObject, event: Event) -> None:
+    def end(self, data: st.DataObject, event: JobEvent) -> None:
         self.board.apply(event, self._some(data, self._jobs(State.PENDING, State.RUNNING)))
 
-    @rule(data=st.data(), event=st.sampled_from((Event.CANCELED, Event.DISABLED, Event.RESUMED, Event.RETRIED)))
-    def decide(self, data: st.DataObject, event: Event) -> None:
+    @rule(
+        data=st.data(),
+        event=st.sampled_from((JobEvent.CANCELED, JobEvent.DISABLED, JobEvent.RESUMED, JobEvent.RETRIED)),
+    )
+    def decide(self, data: st.DataObject, event: JobEvent) -> None:
         jobs = self._some(data, range(len(self.board.states)))
         before = list(self.board.states)
         try:
@@ -212,7 +222,7 @@ class Boards(RuleBasedStateMachine):
         except Conflict:
             assert self.board.states == before
             assert any(
-                (before[job], event) not in TRANSITIONS or (event is Event.RESUMED and self.board.counted[job])
+                (before[job], event) not in TRANSITIONS or (event is JobEvent.RESUMED and self.board.counted[job])
                 for job in jobs
             )
 
@@ -252,7 +262,7 @@ def test_a_board_that_goes_on_from_states_is_the_board_that_was_left(
         if not ready:
             break
         job = data.draw(st.sampled_from(ready))
-        board.apply(Event.CLAIMED, (job,))
+        board.apply(JobEvent.CLAIMED, (job,))
         board.apply(data.draw(st.sampled_from(ENDINGS)), (job,))
     interrupted = [
         job for job, state in enumerate(board.states) if state is State.TERMINATED and not board.counted[job]
@@ -266,7 +276,7 @@ def test_a_thousand_failures_before_a_thousand_jobs_look_at_each_waiter_once() -
     size = 1000
     graph = plain_graph([[]] * size + [list(range(size))] * size)
     board = Progress(graph, [True] * (2 * size))
-    board.apply(Event.CLAIMED, range(size))
-    moved = board.apply(Event.FAILED, range(size))
+    board.apply(JobEvent.CLAIMED, range(size))
+    moved = board.apply(JobEvent.FAILED, range(size))
     assert len(moved) == 2 * size
     assert set(board.states) == {State.FAILED, State.CANCELED}

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from tests.support.graphs import acyclic_prerequisites, graph_from, plain_graph
-from torc.workflow.graph import Graph, critical_path
+from torc.workflow.graph import JobGraph, critical_path
 from torc.workflow.packing import Candidate, offer_key
 from torc.workflow.progress import Progress
 from torc.workflow.resources import Capacity, ResourceRequest
 from torc.workflow.simulation import ResourceUse, Simulation, Workload, simulate
-from torc.workflow.states import Event, State
+from torc.workflow.states import JobEvent, State
 
 GIB = 1 << 30
 
 
-def workload(graph: Graph, *requests: ResourceRequest, of: Sequence[int] | None = None) -> Workload:
+def workload(graph: JobGraph, *requests: ResourceRequest, of: Sequence[int] | None = None) -> Workload:
     """Return jobs of one class each in turn, or as `of` says, all with priority 0 and canceled by failures."""
     classes = requests or (ResourceRequest(runtime_seconds=10),)
     count = len(graph)
@@ -86,7 +86,7 @@ def test_a_node_that_leaves_takes_no_job_that_would_outlive_it() -> None:
 def test_a_job_that_overruns_its_node_is_interrupted_when_the_node_leaves() -> None:
     graph, _ = graph_from("a -> b")
     leaving = Capacity(1, GIB, runtime_seconds=25)
-    result = simulate(workload(graph), [leaving], ending=lambda job, attempt: (100.0, Event.SUCCEEDED))
+    result = simulate(workload(graph), [leaving], ending=lambda job, attempt: (100.0, JobEvent.SUCCEEDED))
     assert result.states == [State.TERMINATED, State.BLOCKED]
     assert (result.makespan_seconds, list(result.ends)) == (25, [25, -1])
 
@@ -94,8 +94,8 @@ def test_a_job_that_overruns_its_node_is_interrupted_when_the_node_leaves() -> N
 def test_a_retried_job_runs_again_and_its_attempts_are_counted() -> None:
     graph, _ = graph_from("a -> b")
 
-    def ending(job: int, attempt: int) -> tuple[float, Event]:
-        return 1.0, Event.RETRIED if job == 0 and attempt < 3 else Event.SUCCEEDED
+    def ending(job: int, attempt: int) -> tuple[float, JobEvent]:
+        return 1.0, JobEvent.RETRIED if job == 0 and attempt < 3 else JobEvent.SUCCEEDED
 
     result = simulate(workload(graph), [node(1)], ending=ending)
     assert list(result.attempts) == [3, 1]
@@ -128,7 +128,14 @@ requests_strategy = st.builds(
 )
 nodes_strategy = st.lists(st.builds(Capacity, st.integers(1, 6), st.integers(1, 6), st.integers(0, 3)), max_size=4)
 events_strategy = st.sampled_from(
-    (Event.SUCCEEDED, Event.FAILED, Event.TERMINATED, Event.INTERRUPTED, Event.AWAITED_DECISION, Event.CANCELED)
+    (
+        JobEvent.SUCCEEDED,
+        JobEvent.FAILED,
+        JobEvent.TERMINATED,
+        JobEvent.INTERRUPTED,
+        JobEvent.AWAITED_DECISION,
+        JobEvent.CANCELED,
+    )
 )
 
 
@@ -241,7 +248,7 @@ def test_final_states_depend_on_endings_alone_not_on_order(load: Workload, data:
     board = Progress(load.graph, load.cancels)
     while ready := [job for job, state in enumerate(board.states) if state is State.READY]:
         job = data.draw(st.sampled_from(ready))
-        board.apply(Event.CLAIMED, (job,))
+        board.apply(JobEvent.CLAIMED, (job,))
         board.apply(endings[job][1], (job,))
     assert result.states == board.states
     assert result.unplaced == ()

@@ -14,18 +14,18 @@ from torc.workflow.states import (
     TRANSITIONS,
     UNSUCCESSFUL,
     Effect,
-    Event,
+    JobEvent,
     State,
     moves,
     states_mermaid,
     transition,
 )
 
-PAIRS = [(state, event) for state in State for event in Event]
+PAIRS = [(state, event) for state in State for event in JobEvent]
 
 
 @pytest.mark.parametrize(("state", "event"), PAIRS)
-def test_a_pair_is_in_the_table_or_a_conflict_that_names_both(state: State, event: Event) -> None:
+def test_a_pair_is_in_the_table_or_a_conflict_that_names_both(state: State, event: JobEvent) -> None:
     if (state, event) in TRANSITIONS:
         assert transition(state, event) == TRANSITIONS[state, event]
         assert moves(event)[state] == TRANSITIONS[state, event]
@@ -39,17 +39,17 @@ def test_a_pair_is_in_the_table_or_a_conflict_that_names_both(state: State, even
 
 
 @pytest.mark.parametrize(("state", "event"), list(TRANSITIONS))
-def test_a_move_counts_off_when_it_finishes_a_job_and_on_when_it_takes_that_back(state: State, event: Event) -> None:
+def test_a_move_counts_off_when_it_finishes_a_job_and_on_when_it_takes_that_back(state: State, event: JobEvent) -> None:
     target, effects = TRANSITIONS[state, event]
-    continued = event in (Event.INTERRUPTED, Event.RESUMED)  # neither was it finished, nor is it begun afresh
+    continued = event in (JobEvent.INTERRUPTED, JobEvent.RESUMED)  # neither was it finished, nor is it begun afresh
     assert (Effect.COUNT_OFF in effects) == (target in FINISHED and not continued)
     assert (Effect.COUNT_ON in effects) == (state in FINISHED and target not in FINISHED and not continued)
 
 
 @pytest.mark.parametrize(("state", "event"), list(TRANSITIONS))
-def test_an_attempt_is_stopped_exactly_when_a_held_job_is_canceled(state: State, event: Event) -> None:
+def test_an_attempt_is_stopped_exactly_when_a_held_job_is_canceled(state: State, event: JobEvent) -> None:
     effects = TRANSITIONS[state, event][1]
-    assert (Effect.STOP_ATTEMPT in effects) == (state in HELD and event is Event.CANCELED)
+    assert (Effect.STOP_ATTEMPT in effects) == (state in HELD and event is JobEvent.CANCELED)
 
 
 def test_every_state_is_reached_and_can_be_left() -> None:
@@ -58,12 +58,12 @@ def test_every_state_is_reached_and_can_be_left() -> None:
 
 
 def test_every_event_can_happen() -> None:
-    assert {event for _, event in TRANSITIONS} == set(Event)
+    assert {event for _, event in TRANSITIONS} == set(JobEvent)
 
 
 def test_a_runner_gets_a_job_only_by_a_claim_of_a_ready_one() -> None:
     into_hands = {key for key, (target, _) in TRANSITIONS.items() if target in HELD and key[0] not in HELD}
-    assert into_hands == {(State.READY, Event.CLAIMED)}
+    assert into_hands == {(State.READY, JobEvent.CLAIMED)}
 
 
 def test_each_kind_of_state_is_a_set_of_states_that_fit() -> None:

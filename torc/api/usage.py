@@ -36,7 +36,7 @@ class UserUsage(Sums):
     num_workflows: int
 
 
-class Usage(Value):
+class AllocationUsage(Value):
     """The cost of allocations, highest first."""
 
     workflows: list[WorkflowUsage]
@@ -45,7 +45,7 @@ class Usage(Value):
 
 
 @request("GET", "/usage")
-class GetUsage(Request[Usage]):
+class GetUsage(Request[AllocationUsage]):
     """Return the cost of the allocations of a workflow, or of all visible workflows."""
 
     workflow_id: int | None = None

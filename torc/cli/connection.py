@@ -49,7 +49,7 @@ def open_torc(actor: str | None = None, *, create: bool = True) -> Torc:
     return connect(url, db, actor=actor, create=create, trusted=trusted(), environ=shown)
 
 
-class Server(Torc, Protocol):
+class ServerTorc(Torc, Protocol):
     """A Torc that asks a server."""
 
     url: str
@@ -62,9 +62,9 @@ class Server(Torc, Protocol):
         """Return what asks the same server with another token or password."""
 
 
-def server_of(opened: Torc) -> Server | None:
+def server_of(opened: Torc) -> ServerTorc | None:
     """Return the Torc if it asks a server; None: it answers from a database."""
-    return None if hasattr(opened, "store") else cast(Server, opened)
+    return None if hasattr(opened, "store") else cast(ServerTorc, opened)
 
 
 def database_of(opened: Torc) -> Any:

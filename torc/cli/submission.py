@@ -30,7 +30,7 @@ class PlannedInSpec(NamedTuple):
 
 
 @dataclass(slots=True)
-class Submission:
+class WorkflowSubmission:
     """One workflow on its way to a cluster."""
 
     planning: Planning

@@ -86,7 +86,7 @@ def bounds_of(request: ResourceRequest, reason: str | None) -> tuple[int | None,
 
 
 @dataclass(frozen=True, slots=True)
-class Quote:
+class LogQuote:
     """A line of a log that is evidence, and where it is."""
 
     log: str
@@ -95,7 +95,7 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class FailureDiagnosis:
     """Why an attempt failed. `figures` are facts in words; `what` and `advice` are sentences for users."""
 
     category: Category
@@ -103,7 +103,7 @@ class Diagnosis:
     what: str
     advice: str
     remedy: Remedy
-    quotes: tuple[Quote, ...] = ()
+    quotes: tuple[LogQuote, ...] = ()
     figures: tuple[str, ...] = ()
     program: str = ""
     fingerprint: str = ""
@@ -115,7 +115,7 @@ class _Clue(NamedTuple):
     category: Category
     weight: float
     figure: str | None = None
-    quote: Quote | None = None
+    quote: LogQuote | None = None
     at: int = 0
     what: str | None = None
 
@@ -138,7 +138,7 @@ class _Case:
 
 
 @lru_cache(maxsize=512)  # clients that follow a workflow ask about the same failures every few seconds
-def diagnose(facts: AttemptFacts) -> Diagnosis:
+def diagnose(facts: AttemptFacts) -> FailureDiagnosis:
     """Diagnose why an attempt failed. The result contains no secrets from commands or logs."""
     facts = replace(
         facts, command=redact(facts.command), detail=facts.detail and redact(facts.detail), logs=_redacted(facts.logs)
@@ -158,7 +158,7 @@ def diagnose(facts: AttemptFacts) -> Diagnosis:
     last = quotes[-1].text if quotes else _last_line(facts.logs)
     if facts.reason in _AT_A_LIMIT:
         last = ""  # output before it was stopped is not an error, and the shell's `Killed` may or may not appear
-    return Diagnosis(
+    return FailureDiagnosis(
         category=category,
         confidence=round(min(case.score(), 0.99 if category is not Category.UNKNOWN else 0.6), 2),
         what=own or category.label,
@@ -188,7 +188,7 @@ class LogFinding:
     confidence: float
     what: str
     advice: str
-    quotes: tuple[Quote, ...]
+    quotes: tuple[LogQuote, ...]
 
 
 def tellings(logs: Sequence[Log], least: float = 0.5) -> tuple[LogFinding, ...]:
@@ -382,7 +382,7 @@ def _matches(log: Log, lines: Sequence[str], candidates: Sequence[int], number: 
         # of two lines with equal weight, the later one is closer to what ended the attempt
         weight = symptom.weight * _doubt(symptom, lines[at]) - 0.02 * (1 - (at + 1) / len(lines))
         where = None if log.first_line is None else log.first_line + at
-        quote = Quote(log.name, where, lines[at].strip()[:_LONGEST_LINE])
+        quote = LogQuote(log.name, where, lines[at].strip()[:_LONGEST_LINE])
         yield _Clue(symptom.category, max(weight, 0.01), None, quote, at, symptom.what)
         given += 1
         if given == _MOST_GIVEN:
@@ -471,7 +471,7 @@ def _starts(lines: Sequence[str]) -> list[int]:
     return starts
 
 
-def _quotes(clues: Sequence[_Clue]) -> tuple[Quote, ...]:
+def _quotes(clues: Sequence[_Clue]) -> tuple[LogQuote, ...]:
     """Return the strongest lines, in log order."""
     best: dict[tuple[str, int], _Clue] = {}
     for clue in sorted(clues, key=lambda clue: -clue.weight):

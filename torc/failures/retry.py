@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torc.failures.categories import Category
 from torc.workflow.exit_codes import counted
-from torc.workflow.states import Event
+from torc.workflow.states import JobEvent
 
 Ending = Literal["succeeded", "failed", "terminated", "interrupted", "canceled"]
 
@@ -76,7 +76,7 @@ class RetryRule:
 class RetryDecision:
     """What happens to the job. `rule` is the index of the rule by which it is retried."""
 
-    event: Event
+    event: JobEvent
     rule: int | None = None
     recovery_script: str | None = None
     delay_seconds: float = 0.0  # until the next attempt may start
@@ -101,9 +101,9 @@ def rules_of(fields: Mapping[str, Any]) -> tuple[RetryRule, ...]:
 
 
 _PLAIN_EVENTS = {
-    "succeeded": Event.SUCCEEDED,
-    "interrupted": Event.INTERRUPTED,
-    "canceled": Event.CANCELED,
+    "succeeded": JobEvent.SUCCEEDED,
+    "interrupted": JobEvent.INTERRUPTED,
+    "canceled": JobEvent.CANCELED,
 }
 
 
@@ -130,12 +130,12 @@ def decide(
         for index, rule in enumerate(rules):
             if rule.matches(outcome) and not rule.is_in_vain(outcome) and counts.get(index, 0) < rule.max_retries:
                 delay = delay_of(rule, counts.get(index, 0), jitter)
-                return RetryDecision(Event.RETRIED, index, rule.recovery_script, delay)
+                return RetryDecision(JobEvent.RETRIED, index, rule.recovery_script, delay)
     if outcome.is_at_limit:
-        return RetryDecision(Event.INTERRUPTED)
+        return RetryDecision(JobEvent.INTERRUPTED)
     if outcome.ending == "terminated":
-        return RetryDecision(Event.TERMINATED)
-    return RetryDecision(Event.AWAITED_DECISION if use_pending_failed else Event.FAILED)
+        return RetryDecision(JobEvent.TERMINATED)
+    return RetryDecision(JobEvent.AWAITED_DECISION if use_pending_failed else JobEvent.FAILED)
 
 
 def delay_of(rule: RetryRule, num_retries: int, jitter: float) -> float:
@@ -156,4 +156,4 @@ def decide_lost(losses: int, how: str = "") -> RetryDecision:
     `losses` counts earlier losses in this run, except to runners that DIED; `how` is how this runner ended. A runner that died is
     replaced only when somebody runs the workflow again, so those losses need no limit.
     """
-    return RetryDecision(Event.RETRIED if how == DIED or losses < MAX_LOSSES else Event.TERMINATED)
+    return RetryDecision(JobEvent.RETRIED if how == DIED or losses < MAX_LOSSES else JobEvent.TERMINATED)

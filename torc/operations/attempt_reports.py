@@ -15,7 +15,7 @@ from torc.operations.dispatch import Tx
 from torc.operations.failure_handlers import handle
 from torc.store import attempts, jobs
 from torc.store.transitions import AttemptEnd, JobStatus, Transitions
-from torc.workflow.states import HELD, Event, State
+from torc.workflow.states import HELD, JobEvent, State
 
 #: what of the usage has a column of its own
 _COLUMNS = {"user_cpu_seconds", "system_cpu_seconds", "peak_memory_bytes"}
@@ -71,7 +71,7 @@ def _give_back(reports: ReportContext, ids: Sequence[int]) -> None:
     Their attempts did not begin, so that the next one has their number: jobs tell by theirs whether they go on with
     something. Not for what a runner merely does not know of: it may have ended, and a store that crashed forgotten it.
     """
-    reports.moves.apply(Event.RELEASED, ids)
+    reports.moves.apply(JobEvent.RELEASED, ids)
     jobs.take_back_attempts(reports.tx.db, reports.tx.dialect, ids)
 
 
@@ -94,14 +94,14 @@ def take_finished(
 ) -> tuple[int, int]:
     """Apply ends of attempts of `ours`, and record the others; returns how many succeeded and how many did not."""
     rows: list[dict[str, Any]] = []
-    ends: dict[Event, dict[int, AttemptEnd]] = defaultdict(dict)
+    ends: dict[JobEvent, dict[int, AttemptEnd]] = defaultdict(dict)
     stopped: list[Finished] = []
     completed = failed = 0
     for item in finished:
         job = known.get(item.job_id)
         if job is None or not 1 <= item.attempt <= job.attempt:
             continue  # deleted meanwhile, or never given to anybody
-        decision = RetryDecision(Event.CANCELED)
+        decision = RetryDecision(JobEvent.CANCELED)
         is_current = _is_at(ours, item, HELD)
         if is_current:
             wait = bool(reports.settings.get("use_pending_failed"))
@@ -124,7 +124,7 @@ def take_finished(
 
 def _end(item: Finished, decision: RetryDecision, now: float) -> AttemptEnd:
     recovery = None
-    if decision.event is Event.RETRIED:
+    if decision.event is JobEvent.RETRIED:
         recovery = json.dumps({"script": decision.recovery_script, "return_code": item.return_code})
     due_at = now + decision.delay_seconds if decision.delay_seconds else None
     return AttemptEnd(item.return_code, item.detail or item.reason, item.started_at, recovery, due_at)

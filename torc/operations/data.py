@@ -64,7 +64,7 @@ def get_file(tx: Tx, request: api.GetFile) -> api.File:
 @answers(api.CreateFile)
 def create_file(tx: Tx, request: api.CreateFile) -> api.File:
     """Add a file."""
-    checked(model.File, name=request.name, path=request.path)
+    checked(model.FileSpec, name=request.name, path=request.path)
     number = insert_part(tx, FILE, request.workflow_id, request.name, {"path": request.path})
     return get_file(tx, api.GetFile(file_id=number))
 
@@ -73,7 +73,7 @@ def create_file(tx: Tx, request: api.CreateFile) -> api.File:
 def update_file(tx: Tx, request: api.UpdateFile) -> api.File:
     """Change a file's path. What was known of the former one is forgotten."""
     row = locked_part(tx, FILE, request.file_id)
-    checked(model.File, name=row["name"], path=request.path)
+    checked(model.FileSpec, name=row["name"], path=request.path)
     if request.path != row["path"]:
         forget = {"size_bytes": None, "mtime_ns": None, "sha256": None}
         update_part(tx, FILE, row, {"path": request.path, **forget})

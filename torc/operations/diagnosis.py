@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 from torc.api import diagnosis as api
 from torc.api.runs import NodeCapacity
 from torc.errors import NotFound
-from torc.failures.diagnosis import AttemptFacts, Diagnosis, Log, bounds_of, diagnose
+from torc.failures.diagnosis import AttemptFacts, FailureDiagnosis, Log, bounds_of, diagnose
 from torc.operations.dispatch import Tx, answers
 from torc.operations.pending_reasons import Queued, last_end, queued_for
 from torc.operations.row_mapping import capacity_of, request_of, workflow_row
@@ -103,7 +103,7 @@ def facts_of(job: RowMapping) -> AttemptFacts:
     )
 
 
-def _told(found: Diagnosis) -> api.Diagnosis:
+def _told(found: FailureDiagnosis) -> api.Diagnosis:
     quotes = [api.Quote(log=quote.log, line=quote.line, text=quote.text) for quote in found.quotes]
     return api.Diagnosis(
         category=found.category,
@@ -122,7 +122,7 @@ def _told(found: Diagnosis) -> api.Diagnosis:
 def diagnose_workflow(tx: Tx, request: api.DiagnoseWorkflow) -> api.Diagnoses:
     """Group failed jobs."""
     workflow_id = workflow_row(tx, request.workflow_id)["id"]
-    groups: dict[str, list[tuple[RowMapping, Diagnosis]]] = defaultdict(list)
+    groups: dict[str, list[tuple[RowMapping, FailureDiagnosis]]] = defaultdict(list)
     for job, found in failed_jobs(tx, workflow_id):
         groups[found.fingerprint].append((job, found))
     ordered = sorted(groups.values(), key=lambda members: (-len(members), members[0][0]["id"]))
@@ -137,9 +137,9 @@ def diagnose_workflow(tx: Tx, request: api.DiagnoseWorkflow) -> api.Diagnoses:
     )
 
 
-def failed_jobs(tx: Tx, workflow_id: int) -> Iterator[tuple[RowMapping, Diagnosis]]:
+def failed_jobs(tx: Tx, workflow_id: int) -> Iterator[tuple[RowMapping, FailureDiagnosis]]:
     """Yield the failed jobs of a workflow, each with its last attempt and why that failed."""
-    known: dict[AttemptFacts, Diagnosis] = {}
+    known: dict[AttemptFacts, FailureDiagnosis] = {}
     for job in attempts.failed_jobs(tx.db, workflow_id):
         facts = facts_of(job)
         found = known.get(facts)
@@ -148,7 +148,7 @@ def failed_jobs(tx: Tx, workflow_id: int) -> Iterator[tuple[RowMapping, Diagnosi
         yield job, found
 
 
-def _group(workflow_id: int, members: Sequence[tuple[RowMapping, Diagnosis]], most: int) -> api.FailureGroup:
+def _group(workflow_id: int, members: Sequence[tuple[RowMapping, FailureDiagnosis]], most: int) -> api.FailureGroup:
     job, found = max(members, key=lambda member: member[1].confidence)
     return api.FailureGroup(
         category=found.category,

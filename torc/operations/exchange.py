@@ -33,7 +33,7 @@ from torc.workflow.exit_codes import counted
 from torc.workflow.lifecycle import may_start_jobs
 from torc.workflow.packing import Candidate
 from torc.workflow.resources import Pool
-from torc.workflow.states import Event, State
+from torc.workflow.states import JobEvent, State
 
 _MOST_INPUTS = 100
 #: nothing more happens to jobs in these by itself
@@ -144,7 +144,7 @@ def _take_back(context: ReportContext, held: Sequence[JobAttempt]) -> None:
     unknown_jobs = [
         job for job in runners.given_jobs(tx.db, tx.dialect, request.runner_id) if (job.id, job.attempt) not in known
     ]
-    context.moves.apply(Event.RELEASED, [job.id for job in unknown_jobs if job.state == State.PENDING])
+    context.moves.apply(JobEvent.RELEASED, [job.id for job in unknown_jobs if job.state == State.PENDING])
     forgotten = [job.id for job in unknown_jobs if job.state == State.RUNNING]
     if forgotten:
         lose(
@@ -165,7 +165,7 @@ def _take_up_interrupted(context: ReportContext) -> bool:
         return False
     if State.TERMINATED not in workflows.counts_of(tx.db, tx.dialect, context.workflow["id"]):
         return False
-    return bool(context.moves.apply(Event.RESUMED, context.moves.interrupted()))
+    return bool(context.moves.apply(JobEvent.RESUMED, context.moves.interrupted()))
 
 
 def _is_stuck(context: ReportContext, counts: Mapping[State, int], something_happens: bool) -> bool:

@@ -15,7 +15,7 @@ from torc.store import attempts, jobs, named, requirements
 from torc.store.requirements import StoredClass
 from torc.store.transitions import JobStatus
 from torc.workflow.resources import ResourceRequest
-from torc.workflow.states import Event
+from torc.workflow.states import JobEvent
 
 
 def handle(tx: Tx, workflow: RowMapping, item: Finished, job: JobStatus, *, use_pending_failed: bool) -> RetryDecision:
@@ -34,7 +34,7 @@ def handle(tx: Tx, workflow: RowMapping, item: Finished, job: JobStatus, *, use_
     outcome = AttemptOutcome(item.outcome, item.return_code, item.reason, category, item.slurm_state)
     jitter = crc32(f"{job.id}.{item.attempt}".encode()) / 2**32  # spread over jobs, and the same for a repeated report
     decision = decide(outcome, rules, used, use_pending_failed=use_pending_failed, jitter=jitter)
-    if decision.event is Event.RETRIED and decision.rule is not None:
+    if decision.event is JobEvent.RETRIED and decision.rule is not None:
         _raise_request(tx, workflow["id"], item, asked, rules[decision.rule])
     return decision
 

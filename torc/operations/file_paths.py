@@ -15,7 +15,7 @@ from torc.store import files, gates, inputs, jobs, runners
 _ELSEWHERE = "name a path of its own, or bring in an edited spec: torc workflows reinitialize {} --spec SPEC"
 
 
-class _Files:
+class _StoredFiles:
     """The files of a workflow, by place. Files are indexes here, jobs are ids."""
 
     def __init__(self, tx: Tx, workflow: RowMapping, read: Collection[int] = ()) -> None:
@@ -40,7 +40,7 @@ def writers_of(tx: Tx, workflow: RowMapping, file_ids: Sequence[int], job_id: in
     """Return the jobs that write what a new job reads, whose outputs are stored already."""
     if not file_ids:
         return set()
-    found = _Files(tx, workflow, file_ids)
+    found = _StoredFiles(tx, workflow, file_ids)
     wanted = set(file_ids)
     read = [at for at, number in enumerate(found.ids) if number in wanted]
     return {job for at in read for job in found.written.writers(at, job_id)}
@@ -53,7 +53,7 @@ def check_places(tx: Tx, workflow: RowMapping, file_ids: Collection[int]) -> Non
     """
     if not file_ids:
         return
-    found = _Files(tx, workflow)
+    found = _StoredFiles(tx, workflow)
     changed = {at for at, number in enumerate(found.ids) if number in set(file_ids)}
     writers = {found.producer[at] for at in changed if at in found.producer}
     behind: dict[int, set[int]] = {}
@@ -89,7 +89,7 @@ def check_places(tx: Tx, workflow: RowMapping, file_ids: Collection[int]) -> Non
 
 
 def _check_writers(
-    tx: Tx, workflow: RowMapping, found: _Files, changed: set[int], waits: Callable[[int, int], bool]
+    tx: Tx, workflow: RowMapping, found: _StoredFiles, changed: set[int], waits: Callable[[int, int], bool]
 ) -> None:
     """Raise Conflict where two jobs write the same file, or one inside what the other writes without waiting for it."""
     places = {found.places[at] for at in changed if at in found.producer}
@@ -114,7 +114,7 @@ def _check_writers(
             )
 
 
-def _readers(tx: Tx, found: _Files, at: Collection[int]) -> list[tuple[int, int]]:
+def _readers(tx: Tx, found: _StoredFiles, at: Collection[int]) -> list[tuple[int, int]]:
     """Return (job, file) of those who read some files."""
     at_of = {found.ids[index]: index for index in at}
     return [(reader.job_id, at_of[reader.number]) for reader in inputs.readers(tx.db, tx.dialect, "file", at_of)]

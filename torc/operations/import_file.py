@@ -48,8 +48,8 @@ _NAMES = {
 }
 _EVENT_TYPE = re.compile(r"[a-z_]{1,60}")
 _FIRING_STATES = {"due", "taken", "running", "done", "failed"}
-_HANDLERS: dict[str, type[model.Part]] = {
-    "failure_handler": model.FailureHandler,
+_HANDLERS: dict[str, type[model.SpecPart]] = {
+    "failure_handler": model.FailureHandlerSpec,
     **{kind: model.SCHEDULER_MODELS[each.name] for kind, each in ROW_KINDS.items()},
 }
 
@@ -105,7 +105,7 @@ def lines(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 def read_file(content: bytes, bounds: PreparationBounds = PreparationBounds()) -> Incoming:
     """Read and check a file. Raises Invalid, with the line; Forbidden for more jobs than there may be; TooHeavy."""
-    reader = _Reader()
+    reader = _LineReader()
     for number, line in lines(content):
         reader.take(number, line)
         if bounds.is_first and reader.num_rows > (bounds.max_jobs or 0):
@@ -120,7 +120,7 @@ def read_file(content: bytes, bounds: PreparationBounds = PreparationBounds()) -
     return Incoming(content, reader.header, reader.places, reader.num_rows)
 
 
-class _Reader:
+class _LineReader:
     """Takes line after line."""
 
     def __init__(self) -> None:
@@ -230,17 +230,17 @@ def _runner(fields: Mapping[str, Any]) -> None:
 
 
 def _job(fields: Mapping[str, Any]) -> None:
-    checked(model.Job, name=fields["name"], **fields_of(fields))
+    checked(model.JobSpec, name=fields["name"], **fields_of(fields))
     if fields["order_key"] != -fields["priority"] or isinstance(fields["recovery"], list):
         raise ValueError("its order or what is to recover it is wrong")
 
 
 def _file(fields: Mapping[str, Any]) -> None:
-    checked(model.File, name=fields["name"], path=fields["path"])
+    checked(model.FileSpec, name=fields["name"], path=fields["path"])
 
 
 def _user_data(fields: Mapping[str, Any]) -> None:
-    checked(model.File, name=fields["name"], path="x")
+    checked(model.FileSpec, name=fields["name"], path="x")
 
 
 def _mention(fields: Mapping[str, Any]) -> None:
@@ -262,7 +262,7 @@ def _firing(fields: Mapping[str, Any]) -> None:
 def _attempt(fields: Mapping[str, Any]) -> None:
     Usage.model_validate(fields["usage"] or {})
     if fields["reason"] is not None:
-        checked(model.File, name=fields["reason"], path="x")
+        checked(model.FileSpec, name=fields["reason"], path="x")
 
 
 def _provenance(fields: Mapping[str, Any]) -> None:

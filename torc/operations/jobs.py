@@ -147,7 +147,7 @@ def _check_fields(request: CreateJob | UpdateJob, name: str = "x") -> None:
     """Check what a job of a spec must be, too. Raises Invalid."""
     given = request.model_dump(include=_SPEC_FIELDS & request.model_fields_set, exclude_none=True)
     given = {key: value for key, value in given.items() if value != "" or key in {"name", "command"}}
-    checked(model.Job, **{"name": name, "command": "x", **given})
+    checked(model.JobSpec, **{"name": name, "command": "x", **given})
     texts = [given.get("command"), given.get("invocation_script"), *(given.get("env") or {}).values()]
     for found in (found for text_ in texts if text_ for found in find_misplaced(text_)):
         raise Invalid(

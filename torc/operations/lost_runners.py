@@ -18,7 +18,7 @@ from torc.store import attempts, jobs, requirements
 from torc.store.json_columns import loads
 from torc.store.transitions import AttemptEnd, JobStatus, Transitions
 from torc.workflow.exit_codes import reported
-from torc.workflow.states import Event, State
+from torc.workflow.states import JobEvent, State
 
 
 class RunnerLoss(NamedTuple):
@@ -31,7 +31,7 @@ class RunnerLoss(NamedTuple):
 class _Told(NamedTuple):
     """What becomes of a job, and what its attempt says."""
 
-    event: Event
+    event: JobEvent
     end: AttemptEnd
     reason: str
     detail: str | None = None
@@ -42,7 +42,7 @@ def lose(
     tx: Tx, workflow: RowMapping, runner_id: int, held: Mapping[int, JobStatus], moves: Transitions, how: RunnerLoss
 ) -> None:
     """Give up those of the jobs that run: their runner, or its memory of them, is no more."""
-    ends: dict[Event, dict[int, AttemptEnd]] = defaultdict(dict)
+    ends: dict[JobEvent, dict[int, AttemptEnd]] = defaultdict(dict)
     for job in held.values():
         if job.state is State.RUNNING:
             told = _told(tx, workflow, job, how)
@@ -75,7 +75,7 @@ def _told(tx: Tx, workflow: RowMapping, job: JobStatus, how: RunnerLoss) -> _Tol
         how.cluster_state, InterruptedJob(wall, requirements.of_job(tx.db, tx.dialect, job.id).request.runtime_seconds)
     )
     if what == "interrupted":
-        return _Told(Event.INTERRUPTED, AttemptEnd(reason="runner_stopped"), "runner_stopped")
+        return _Told(JobEvent.INTERRUPTED, AttemptEnd(reason="runner_stopped"), "runner_stopped")
     if what == "lost":
         return _lost(tx, workflow, job, how)
     detail = f"its allocation ended: {how.cluster_state}"
@@ -94,7 +94,7 @@ def _told(tx: Tx, workflow: RowMapping, job: JobStatus, how: RunnerLoss) -> _Tol
     settings = loads(workflow["settings"], {})
     decision = handle(tx, workflow, item, job, use_pending_failed=bool(settings.get("use_pending_failed")))
     recovery = None
-    if decision.event is Event.RETRIED:
+    if decision.event is JobEvent.RETRIED:
         recovery = json.dumps({"script": decision.recovery_script, "return_code": item.return_code})
     due_at = tx.now + decision.delay_seconds if decision.delay_seconds else None
     return _Told(
@@ -105,4 +105,4 @@ def _told(tx: Tx, workflow: RowMapping, job: JobStatus, how: RunnerLoss) -> _Tol
 def _lost(tx: Tx, workflow: RowMapping, job: JobStatus, how: RunnerLoss) -> _Told:
     losses = attempts.num_losses(tx.db, job.id, workflow["run_id"], DIED, FAULTLESS)
     event = decide_lost(losses, DIED if is_faultless(how.cluster_state) else how.reason).event
-    return _Told(event, AttemptEnd(reason=RUNNER_LOST if event is Event.TERMINATED else None), RUNNER_LOST)
+    return _Told(event, AttemptEnd(reason=RUNNER_LOST if event is JobEvent.TERMINATED else None), RUNNER_LOST)

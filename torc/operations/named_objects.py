@@ -56,7 +56,7 @@ def page_of(
 def insert_part(tx: Tx, kind: ObjectKind, workflow_id: int, name: str, values: Mapping[str, Any]) -> int:
     """Add an object and return its id. Raises Invalid for a name that no spec could have, Conflict for one that is taken."""
     workflow_row(tx, workflow_id, lock=True)
-    checked(model.File, name=name, path="x")
+    checked(model.FileSpec, name=name, path="x")
     taken = rows.id_of(tx.db, kind.table, workflow_id, name, kind.kind)
     if taken is not None:
         raise Conflict(
@@ -100,7 +100,7 @@ def _changed(tx: Tx, workflow_id: int, kind: ObjectKind, what: str, number: int,
     tx.event(workflow_id, f"{kind.kind or kind.table}_{what}", id=number, name=name)
 
 
-def checked(kind: type[model.Part], **fields: Any) -> None:
+def checked(kind: type[model.SpecPart], **fields: Any) -> None:
     """Check fields as those of a spec. Raises Invalid."""
     try:
         kind.model_validate(fields)

@@ -29,18 +29,18 @@ from torc.spec import model
 from torc.store import actions, demand, gates, named, workflows
 from torc.store.id_blocks import take_ids
 from torc.store.json_columns import loads
-from torc.workflow.graph import Graph, graph_of, stages
+from torc.workflow.graph import JobGraph, graph_of, stages
 from torc.workflow.states import State
 
 #: more actions than this for one kind of allocations help nobody: each submits several of them then
 _MOST_PARTS = 20
 
 
-class _Left(NamedTuple):
+class _RemainingJobs(NamedTuple):
     """The jobs of a workflow by index, and how far each is from now."""
 
     ids: Sequence[int]
-    graph: Graph
+    graph: JobGraph
     stage: Sequence[int]  # -1: nothing is to be done
     requirement_of: Sequence[int]  # ids of classes
 
@@ -67,7 +67,7 @@ def get_demand(tx: Tx, request: GetDemand) -> WorkflowDemand:
     )
 
 
-def _left(tx: Tx, workflow_id: int) -> _Left:
+def _left(tx: Tx, workflow_id: int) -> _RemainingJobs:
     jobs = demand.jobs(tx.db, tx.dialect, workflow_id)
     job_at = {job.id: at for at, job in enumerate(jobs)}
     gate_at: dict[int, int] = {}
@@ -81,10 +81,10 @@ def _left(tx: Tx, workflow_id: int) -> _Left:
     graph = graph_of([tuple(gate) for gate in prerequisites], behind)
     # an interrupted job is terminated and not counted off: it goes on
     due = [not job.counted and job.state != State.PENDING_FAILED.value for job in jobs]
-    return _Left([job.id for job in jobs], graph, stages(graph, due), [job.requirement_id for job in jobs])
+    return _RemainingJobs([job.id for job in jobs], graph, stages(graph, due), [job.requirement_id for job in jobs])
 
 
-def _cells(left: _Left) -> list[DemandCell]:
+def _cells(left: _RemainingJobs) -> list[DemandCell]:
     return [
         DemandCell(stage=cell.stage, requirement_id=cell.requirement, num_jobs=cell.num_jobs)
         for cell in sums(left.stage, left.requirement_of)
@@ -169,7 +169,7 @@ def _check(request: SetAllocationPlan) -> None:
         checked(model.SCHEDULER_MODELS[request.scheduler_type], name=scheduler.name, **scheduler.fields)
 
 
-def _drop_earlier(tx: Tx, row: RowMapping, left: _Left) -> None:
+def _drop_earlier(tx: Tx, row: RowMapping, left: _RemainingJobs) -> None:
     """Take away an earlier plan, and keep actions of the spec from submitting allocations for jobs that are planned for now.
 
     Jobs that are left are bound to nothing then: the allocations that they named may be over.

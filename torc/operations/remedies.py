@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping
 
 from torc.api.recovery import RecoverWorkflow
 from torc.failures.categories import Category
-from torc.failures.diagnosis import Diagnosis
+from torc.failures.diagnosis import FailureDiagnosis
 from torc.failures.shortage import MEMORY, TIME, ScarceResource, beyond, raises
 from torc.operations.row_mapping import request_of
 from torc.workflow.resources import Capacity, ResourceRequest
@@ -26,7 +26,7 @@ class FailedAttempt(NamedTuple):
     """A job that failed, why, and what it used."""
 
     row: RowMapping
-    found: Diagnosis
+    found: FailureDiagnosis
 
     @property
     def asked(self) -> ResourceRequest:

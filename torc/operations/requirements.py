@@ -89,7 +89,7 @@ def _jobs_with(tx: Tx, column: jobs.Reference) -> Callable[[RowMapping], str | N
 # -- failure handlers and Slurm schedulers ----------------------------------------------------------------------
 
 
-def _fields(kind: type[model.Part], name: str, fields: Mapping[str, Any]) -> dict[str, str]:
+def _fields(kind: type[model.SpecPart], name: str, fields: Mapping[str, Any]) -> dict[str, str]:
     checked(kind, **{**fields, "name": name})
     return {"fields": json.dumps({key: value for key, value in fields.items() if key != "name"})}
 
@@ -122,7 +122,7 @@ def get_failure_handler(tx: Tx, request: api.GetFailureHandler) -> api.FailureHa
 @answers(api.CreateFailureHandler)
 def create_failure_handler(tx: Tx, request: api.CreateFailureHandler) -> api.FailureHandler:
     """Add a failure handler."""
-    fields = _fields(model.FailureHandler, request.name, request.fields)
+    fields = _fields(model.FailureHandlerSpec, request.name, request.fields)
     number = insert_part(tx, HANDLER, request.workflow_id, request.name, fields)
     return get_failure_handler(tx, api.GetFailureHandler(failure_handler_id=number))
 
@@ -131,7 +131,7 @@ def create_failure_handler(tx: Tx, request: api.CreateFailureHandler) -> api.Fai
 def update_failure_handler(tx: Tx, request: api.UpdateFailureHandler) -> api.FailureHandler:
     """Replace the fields of a failure handler."""
     row = locked_part(tx, HANDLER, request.failure_handler_id)
-    update_part(tx, HANDLER, row, _fields(model.FailureHandler, row["name"], request.fields))
+    update_part(tx, HANDLER, row, _fields(model.FailureHandlerSpec, row["name"], request.fields))
     return get_failure_handler(tx, api.GetFailureHandler(failure_handler_id=row["id"]))
 
 
@@ -185,7 +185,7 @@ def get_slurm_scheduler(tx: Tx, request: api.GetSlurmScheduler) -> api.SlurmSche
 @answers(api.CreateSlurmScheduler)
 def create_slurm_scheduler(tx: Tx, request: api.CreateSlurmScheduler) -> api.SlurmScheduler:
     """Add a Slurm scheduler."""
-    fields = _fields(model.SlurmScheduler, request.name, request.fields)
+    fields = _fields(model.SlurmSchedulerSpec, request.name, request.fields)
     number = insert_part(tx, SLURM, request.workflow_id, request.name, fields)
     return get_slurm_scheduler(tx, api.GetSlurmScheduler(slurm_scheduler_id=number))
 
@@ -194,7 +194,7 @@ def create_slurm_scheduler(tx: Tx, request: api.CreateSlurmScheduler) -> api.Slu
 def update_slurm_scheduler(tx: Tx, request: api.UpdateSlurmScheduler) -> api.SlurmScheduler:
     """Replace the fields of a Slurm scheduler."""
     row = locked_part(tx, SLURM, request.slurm_scheduler_id)
-    update_part(tx, SLURM, row, _fields(model.SlurmScheduler, row["name"], request.fields))
+    update_part(tx, SLURM, row, _fields(model.SlurmSchedulerSpec, row["name"], request.fields))
     return get_slurm_scheduler(tx, api.GetSlurmScheduler(slurm_scheduler_id=row["id"]))
 
 

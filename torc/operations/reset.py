@@ -17,7 +17,7 @@ from torc.store import jobs as job_rows
 from torc.store import runners as runner_rows
 from torc.store import workflows as workflow_rows
 from torc.store.transitions import JobStatus, Transitions
-from torc.workflow.states import FINISHED, HELD, UNSUCCESSFUL, Event, State, moves
+from torc.workflow.states import FINISHED, HELD, UNSUCCESSFUL, JobEvent, State, moves
 
 
 def changes_of(
@@ -144,7 +144,7 @@ def cancel_workflow(tx: Tx, request: CancelWorkflow) -> Workflow:
     return workflow_of(tx, workflow_row(tx, row["id"]))
 
 
-_ACTIONS = {"cancel": Event.CANCELED, "disable": Event.DISABLED}
+_ACTIONS = {"cancel": JobEvent.CANCELED, "disable": JobEvent.DISABLED}
 
 
 @answers(ActOnJobs)
@@ -177,7 +177,7 @@ def act_on_jobs(tx: Tx, request: ActOnJobs) -> Changes:
     return reset_jobs(tx, row["id"], chosen, before, reasons, request)
 
 
-def _refuse_unable(ids: Sequence[int], jobs: Mapping[int, JobStatus], event: Event, action: str) -> None:
+def _refuse_unable(ids: Sequence[int], jobs: Mapping[int, JobStatus], event: JobEvent, action: str) -> None:
     for job_id in ids:
         if jobs[job_id].state not in moves(event):
             raise Conflict(f"job {job_id} is {jobs[job_id].state}: it cannot {action}", hint="nothing was changed")

@@ -110,13 +110,6 @@ def id_range(tx: Tx, table: str, workflow_id: int, cursor: str | None) -> tuple[
     return workflows.id_range(tx.db, tx.dialect, table, workflow_id)
 
 
-def name_condition(tx: Tx, column: str, name: str) -> tuple[str, dict[str, str]]:
-    """Return the condition that a column has a name, or matches one with `*` or `?`, and its parameters."""
-    if "*" in name or "?" in name:
-        return tx.dialect.matches(column), {"pattern": tx.dialect.pattern(name)}
-    return f"{column} = :name", {"name": name}
-
-
 def request_of(row: RowMapping) -> ResourceRequest:
     """Return what a row asks for that has the columns of a requirement among others."""
     return ResourceRequest(*(row[field] for field in ResourceRequest._fields))

@@ -37,7 +37,7 @@ from torc.store.id_blocks import take_ids
 from torc.store.json_columns import loads
 from torc.store.transitions import Transitions
 from torc.workflow.lifecycle import start_block
-from torc.workflow.states import Event, State
+from torc.workflow.states import JobEvent, State
 
 #: a runner that does not renew its lease for so long has lost its jobs
 LEASE_SECONDS = 60.0
@@ -67,7 +67,7 @@ def start_run(tx: Tx, request: StartRun) -> Workflow:
     if row["charged_to"] is not None:
         forget_old_charge(tx, row)
     moves = Transitions(tx.db, tx.dialect, row["id"])
-    moves.apply(Event.RESUMED, moves.interrupted())
+    moves.apply(JobEvent.RESUMED, moves.interrupted())
     moves.finish(tx.now, tx.actor, has_job_actions=bool(row["has_job_actions"]))
     states = workflow_rows.job_counts(tx.db, tx.dialect, [row["id"]])[row["id"]]
     is_ready, is_left = State.READY in states, State.READY in states or State.BLOCKED in states
@@ -134,7 +134,7 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str, *, cl
     """
     moves = Transitions(tx.db, tx.dialect, workflow["id"])
     held = moves.now(runner_rows.held_jobs(tx.db, runner["id"]))
-    moves.apply(Event.RELEASED, [job.id for job in held.values() if job.state is State.PENDING])
+    moves.apply(JobEvent.RELEASED, [job.id for job in held.values() if job.state is State.PENDING])
     lose(tx, workflow, runner["id"], held, moves, RunnerLoss(reason, cluster_state))
     runner_rows.end(tx.db, runner["id"], tx.now, reason)
     release_firings(tx, workflow["id"], runner["id"])

@@ -20,7 +20,7 @@ from torc.spec.plan import Plan
 from torc.store import jobs, plan_replacement
 from torc.store.plan_replacement import StoredObjects
 from torc.store.transitions import Transitions
-from torc.workflow.states import Event, State
+from torc.workflow.states import JobEvent, State
 
 
 class ReplacedJobs(NamedTuple):
@@ -120,8 +120,8 @@ def settle(tx: Tx, workflow_id: int, added: Sequence[int]) -> None:
     moves.initialize(added)
     unfinished = jobs.states(tx.db, tx.dialect, workflow_id, State.READY, State.BLOCKED)
     moves.apply(
-        Event.RESET_BLOCKED, moves.shut_among([job for job, state in unfinished.items() if state is State.READY])
+        JobEvent.RESET_BLOCKED, moves.shut_among([job for job, state in unfinished.items() if state is State.READY])
     )
     moves.cancel_spoiled([job for job, state in unfinished.items() if state is State.BLOCKED])
-    moves.apply(Event.GATE_OPENED, jobs.blocked_behind_nothing(tx.db, tx.dialect, workflow_id))
+    moves.apply(JobEvent.GATE_OPENED, jobs.blocked_behind_nothing(tx.db, tx.dialect, workflow_id))
     moves.finish(tx.now, tx.actor)

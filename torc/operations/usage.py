@@ -11,7 +11,7 @@ from torc.store import allocations
 
 
 @answers(api.GetUsage)
-def get_usage(tx: Tx, request: api.GetUsage) -> api.Usage:
+def get_usage(tx: Tx, request: api.GetUsage) -> api.AllocationUsage:
     """Sum up what allocations have cost."""
     if request.workflow_id is not None:
         require_visible(tx, request.workflow_id)
@@ -24,7 +24,7 @@ def get_usage(tx: Tx, request: api.GetUsage) -> api.Usage:
         api.UserUsage(user=user, num_workflows=len(own), **_sum(own).model_dump()) for user, own in by_user.items()
     ]
     users.sort(key=lambda usage: (-usage.node_seconds_used, usage.user))
-    return api.Usage(workflows=found, users=users, total=_sum(found))
+    return api.AllocationUsage(workflows=found, users=users, total=_sum(found))
 
 
 def _sum(of: Iterable[api.WorkflowUsage]) -> api.Sums:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from torc.workflow.graph import Graph
+from torc.workflow.graph import JobGraph
 from torc.workflow.resources import ResourceRequest
 from torc.workflow.states import FINISHED, State
 
@@ -18,7 +18,7 @@ from torc.workflow.states import FINISHED, State
 _NOT_DUE = FINISHED | {State.PENDING_FAILED}
 
 
-class DemandCell(NamedTuple):
+class StageDemand(NamedTuple):
     """The jobs of one class in one stage. They do not wait for each other."""
 
     stage: int  # 0: waits for nothing unfinished
@@ -31,7 +31,7 @@ class Demand(NamedTuple):
 
     names: tuple[str, ...]  # of the classes
     requests: tuple[ResourceRequest, ...]
-    cells: tuple[DemandCell, ...]
+    cells: tuple[StageDemand, ...]
 
     @property
     def num_jobs(self) -> int:
@@ -50,12 +50,12 @@ def due_jobs(states: Sequence[State] | None, num_jobs: int) -> Sequence[bool]:
     return [True] * num_jobs if states is None else [state not in _NOT_DUE for state in states]
 
 
-def sums(stage: Iterable[int], requirement_of: Iterable[int]) -> tuple[DemandCell, ...]:
+def sums(stage: Iterable[int], requirement_of: Iterable[int]) -> tuple[StageDemand, ...]:
     """Count jobs by stage and class."""
     counts: defaultdict[tuple[int, int], int] = defaultdict(int)
     for key in zip(stage, requirement_of, strict=True):
         counts[key] += 1
-    return tuple(DemandCell(*key, count) for key, count in sorted(counts.items()) if key[0] >= 0)
+    return tuple(StageDemand(*key, count) for key, count in sorted(counts.items()) if key[0] >= 0)
 
 
 def jobs_in(cells: Collection[tuple[int, int]], stage: Sequence[int], requirement_of: Sequence[int]) -> list[int]:
@@ -64,7 +64,7 @@ def jobs_in(cells: Collection[tuple[int, int]], stage: Sequence[int], requiremen
     return [job for job, key in enumerate(zip(stage, requirement_of, strict=True)) if key in wanted]
 
 
-def parts(graph: Graph, jobs: Sequence[int], num_allocations: int, most_parts: int) -> list[DemandPart]:
+def parts(graph: JobGraph, jobs: Sequence[int], num_allocations: int, most_parts: int) -> list[DemandPart]:
     """Divide allocations among jobs that become ready at different times, so that each is requested when there is work for it.
 
     Jobs with the same prerequisites become ready together, so one stands for all. If that is true of all jobs, there is one part.

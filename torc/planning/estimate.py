@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torc.planning.demand import DemandCell
+from torc.planning.demand import StageDemand
 from torc.workflow.packing import how_many_fit
 from torc.workflow.resources import Capacity, ResourceRequest
 from torc.workflow.simulation import ResourceUse
@@ -28,7 +28,7 @@ class Estimate:
 
 
 def estimate(
-    requests: Sequence[ResourceRequest], cells: Sequence[DemandCell], path_seconds: float, node: Capacity
+    requests: Sequence[ResourceRequest], cells: Sequence[StageDemand], path_seconds: float, node: Capacity
 ) -> Estimate:
     """Estimate a workload on one node. `path_seconds`: the length of some chain of its jobs."""
     cpu = gpu = memory = 0

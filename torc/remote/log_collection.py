@@ -49,7 +49,7 @@ class Collected(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _ListedFile:
     """A file over there."""
 
     name: str
@@ -108,7 +108,7 @@ def _collect(worker: RemoteWorker, workflow: Workflow, reach: RemoteAccess, fold
     )
 
 
-def _listed(listing: bytes) -> list[_File]:
+def _listed(listing: bytes) -> list[_ListedFile]:
     """Read what `find` told; names that could lead elsewhere are passed over, and so are lines that are cut off."""
     found = []
     for line in listing.split(b"\0")[:-1]:
@@ -116,7 +116,7 @@ def _listed(listing: bytes) -> list[_File]:
         with contextlib.suppress(ValueError):
             size, time, name = parts
             if _is_safe(name):
-                found.append(_File(name, int(size), _nanoseconds(time)))
+                found.append(_ListedFile(name, int(size), _nanoseconds(time)))
     return found
 
 
@@ -130,7 +130,7 @@ def _nanoseconds(text: str) -> int:
     return int(seconds) * 10**9 + int(fraction.ljust(9, "0")[:9])
 
 
-def _is_here(path: Path, file: _File) -> bool:
+def _is_here(path: Path, file: _ListedFile) -> bool:
     """Return whether a file is here as it is there; some file systems keep times to the microsecond only."""
     try:
         info = path.lstat()

@@ -18,7 +18,7 @@ from torc.api.pagination import items_of
 from torc.api.runs import ListResults, Result
 from torc.api.workflows import Workflow
 from torc.failures.categories import Category
-from torc.failures.diagnosis import AttemptFacts, Diagnosis, Log, bounds_of, diagnose
+from torc.failures.diagnosis import AttemptFacts, FailureDiagnosis, Log, bounds_of, diagnose
 from torc.planning.scheduler_types import ALLOCATION_LOGS, SCHEDULER_TYPES
 from torc.reports.log_files import LogPath, end_of, named, of_attempt, walk
 from torc.workflow.resources import ResourceRequest
@@ -35,7 +35,7 @@ class Finding:
 
     what: str  # job 12 (train_3), attempt 1; or the kind of log
     job_id: int | None
-    diagnosis: Diagnosis
+    diagnosis: FailureDiagnosis
     files: tuple[Path, ...]
 
 
@@ -107,11 +107,11 @@ def _of_other(log: LogPath, folder: Path) -> Finding | None:
     return Finding(what, None, found, (log.path,)) if _is_sure(found) else None
 
 
-def _is_sure(found: Diagnosis) -> bool:
+def _is_sure(found: FailureDiagnosis) -> bool:
     return bool(found.quotes) and found.category is not Category.UNKNOWN and found.confidence >= _SURE
 
 
-def _diagnosed(facts: AttemptFacts, logs: Sequence[LogPath], folder: Path) -> Diagnosis:
+def _diagnosed(facts: AttemptFacts, logs: Sequence[LogPath], folder: Path) -> FailureDiagnosis:
     ends = []
     for log in sorted(logs, key=lambda log: not log.is_error):
         end = end_of(log.path)

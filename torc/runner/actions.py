@@ -23,10 +23,10 @@ class ActionRun:
         self._is_stopped = False
         self._commands = list(enumerate(action.commands))
         self._stem = f"{output_dir}/job_stdio/action_wf{workflow_id}_a{action.action_id}_r{run_id}_f{action.firing_id}"
-        self._files = spawner_client.Files("", "")
+        self._files = spawner_client.OutputFiles("", "")
         self._command = ""
 
-    def next(self) -> tuple[list[str], spawner_client.Files] | None:
+    def next(self) -> tuple[list[str], spawner_client.OutputFiles] | None:
         """Return the next program to start and its output files; None when nothing is left or a command failed."""
         if self.return_code or not self._commands:
             return None
@@ -35,7 +35,7 @@ class ActionRun:
             return None
         number, self._command = self._commands.pop(0)
         self.environ = {b"TORC_ACTION_KEY": f"{self._idempotency_key}-{number}".encode()}
-        self._files = spawner_client.Files(f"{self._stem}_{number}.o", f"{self._stem}_{number}.e")
+        self._files = spawner_client.OutputFiles(f"{self._stem}_{number}.o", f"{self._stem}_{number}.e")
         try:
             return spawner_client.shell(self._command, self._files), self._files
         except (OSError, ValueError) as error:

@@ -37,7 +37,7 @@ class CgroupUsage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Names:
+class _VersionNames:
     """The file names and keys of one cgroup version."""
 
     peak: str
@@ -47,14 +47,14 @@ class _Names:
     more_limits: tuple[tuple[str, str], ...]  # also written where they exist; {} stands for the limit itself
 
 
-_V2 = _Names(
+_V2 = _VersionNames(
     "memory.peak",
     "memory.max",
     "memory.events",
     ("anon", "shmem"),
     (("memory.swap.max", "0"), ("memory.oom.group", "1")),
 )
-_V1 = _Names(
+_V1 = _VersionNames(
     "memory.max_usage_in_bytes",
     "memory.limit_in_bytes",
     "memory.oom_control",
@@ -66,7 +66,7 @@ _V1 = _Names(
 class Cgroup:
     """The group of one attempt."""
 
-    def __init__(self, path: Path, names: _Names, limit_bytes: int | None) -> None:
+    def __init__(self, path: Path, names: _VersionNames, limit_bytes: int | None) -> None:
         self.path, self.limit_bytes = path, limit_bytes
         self._names = names
 
@@ -99,7 +99,7 @@ class Cgroup:
 class Groups:
     """Creates and removes groups below the group of this process."""
 
-    def __init__(self, root: Path, names: _Names, mark: str, home: Path | None = None) -> None:
+    def __init__(self, root: Path, names: _VersionNames, mark: str, home: Path | None = None) -> None:
         self.root = root
         self._names, self._mark, self._home = names, mark, home
         self._ended: list[Cgroup] = []

@@ -15,7 +15,7 @@ from typing import Any
 from torc.api.runs import Reason, Usage
 from torc.errors import Invalid
 from torc.runner import spawner
-from torc.runner.spawner_client import Environ, Files, ProcessEnded, Spawners
+from torc.runner.spawner_client import Environ, OutputFiles, ProcessEnded, Spawners
 from torc.runner.state import StartAttempt
 
 
@@ -24,7 +24,7 @@ class PreparedAttempt:
     """The process to start for an attempt."""
 
     argv: list[str]
-    files: Files
+    files: OutputFiles
     environ: Environ
 
 
@@ -84,7 +84,7 @@ class DirectLauncher:
         return True
 
     def prepare(
-        self, key: int, start: StartAttempt, argv: list[str], files: Files, environ: Environ
+        self, key: int, start: StartAttempt, argv: list[str], files: OutputFiles, environ: Environ
     ) -> PreparedAttempt:
         """Return the process to start for an attempt. Raises OSError, like `spawner_client.command_line`."""
         num_cpus = start.assignment.request.num_cpus

@@ -18,7 +18,7 @@ _LOGGER = logging.getLogger("torc.runner")
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 
 
-class _Lines(logging.Formatter):
+class _LineFormatter(logging.Formatter):
     """Indents continuation lines, so that a name with a newline cannot pass for another record. Times are UTC."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class LogFile(logging.StreamHandler[TextIO]):
         file = open(open_to_append(path), "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - `close` does
         super().__init__(file)
         self._path = path
-        self.setFormatter(_Lines())
+        self.setFormatter(_LineFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, to a new file if the old one was deleted."""

@@ -79,8 +79,8 @@ _SWITCH_SECONDS = 0.0005
 @dataclass(slots=True)
 class _Attempt:
     effect: StartAttempt
-    files: spawner_client.Files
-    started_with: spawner_client.Files  # where the process writes that is started for it
+    files: spawner_client.OutputFiles
+    started_with: spawner_client.OutputFiles  # where the process writes that is started for it
     key: int  # identifies it to the spawner
     place: int
     begun: float  # on the monotonic clock
@@ -336,7 +336,7 @@ class Loop:
         if died:
             self._end_orphans(orphans)
 
-    def _bury(self, died: list[spawner_client.SpawnerDied]) -> list[_Orphan]:
+    def _bury(self, died: list[spawner_client.SpawnerExited]) -> list[_Orphan]:
         """Remove dead spawners; return what they had been told to start and had not seen end."""
         found: list[_Orphan] = []
         for each in died:

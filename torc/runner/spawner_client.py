@@ -60,7 +60,7 @@ _MADE_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class OutputFiles:
     """The output files of an attempt."""
 
     stdout: str
@@ -104,7 +104,7 @@ class SpawnerGone(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class SpawnerDied:
+class SpawnerExited:
     """A spawner has exited by itself: everything it had started has become a child of this process and must be ended."""
 
     client: SpawnerClient
@@ -148,7 +148,7 @@ class SpawnerClient:
         return self._socket.fileno()
 
     def start(
-        self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int, keeps: bool = False
+        self, key: int, argv: list[str], files: OutputFiles, environ: Environ, *, place: int, keeps: bool = False
     ) -> None:
         """Start a program in the directory that was current when this was created; `environ` extends the base environment.
 
@@ -283,7 +283,7 @@ class Spawners:
         return self._epoll.fileno()
 
     def start(
-        self, key: int, argv: list[str], files: Files, environ: Environ, *, place: int, keeps: bool = False
+        self, key: int, argv: list[str], files: OutputFiles, environ: Environ, *, place: int, keeps: bool = False
     ) -> None:
         """Start a program; see `SpawnerClient.start`."""
         if place not in self._keys:
@@ -303,7 +303,7 @@ class Spawners:
         if key in self._of_key:
             self._of_key[key][0].withdraw(key)
 
-    def events(self) -> tuple[list[ProcessStarted | StartFailed | ProcessEnded], list[SpawnerDied]]:
+    def events(self) -> tuple[list[ProcessStarted | StartFailed | ProcessEnded], list[SpawnerExited]]:
         """Return what has happened, and which spawners are gone: call `bury` for those."""
         found: list[ProcessStarted | StartFailed | ProcessEnded] = []
         gone: list[SpawnerClient] = []
@@ -320,7 +320,7 @@ class Spawners:
             self._all.remove(each)
             how, said = each.bury()
             found += said
-            died.append(SpawnerDied(each, how))
+            died.append(SpawnerExited(each, how))
         for event in found:
             if not isinstance(event, ProcessStarted):
                 chosen, place = self._of_key.pop(event.key)
@@ -332,7 +332,7 @@ class Spawners:
                     self._let_go(chosen)
         return found, died
 
-    def bury(self, died: SpawnerDied) -> list[list[int]]:
+    def bury(self, died: SpawnerExited) -> list[list[int]]:
         """Forget a spawner; return its keys by place in starting order: the first of each may have started."""
         places = [place for place, (chosen, _) in self._keys.items() if chosen is died.client]
         found = [list(self._keys.pop(place)[1]) for place in places]
@@ -393,7 +393,7 @@ def _event(message: tuple[object, ...]) -> ProcessStarted | StartFailed | Proces
     raise Unavailable(f"the process that starts jobs says {message!r:.200}", hint="report this: it is a fault of Torc")
 
 
-def have_begun(files: Files) -> bool:
+def have_begun(files: OutputFiles) -> bool:
     """Return whether a spawner that died without reporting may have started what writes to these files: it creates them first."""
     return os.path.lexists(files.stderr)
 
@@ -412,13 +412,13 @@ def reap(pid: int) -> Usage:
     return Usage()
 
 
-def files_of(output_dir: str, workflow_id: int, run_id: int, job_id: int, attempt: int) -> Files:
+def files_of(output_dir: str, workflow_id: int, run_id: int, job_id: int, attempt: int) -> OutputFiles:
     """Return the paths of an attempt's output files."""
     stem = f"{output_dir}/job_stdio/job_wf{workflow_id}_j{job_id}_r{run_id}_a{attempt}"
-    return Files(stem + ".o", stem + ".e")
+    return OutputFiles(stem + ".o", stem + ".e")
 
 
-def command_line(assignment: Assignment, files: Files, path: str | None = None) -> list[str]:
+def command_line(assignment: Assignment, files: OutputFiles, path: str | None = None) -> list[str]:
     """Return the command of an attempt. Raises OSError if a file that it needs cannot be written, ValueError for invalid text.
 
     `path` is the attempt's PATH, given only if bash would read nothing from its environment.
@@ -431,7 +431,7 @@ def command_line(assignment: Assignment, files: Files, path: str | None = None) 
     return recovering(assignment.recovery_script, shell(command, files)[-1], files)
 
 
-def as_arguments(command: str, files: Files) -> str:
+def as_arguments(command: str, files: OutputFiles) -> str:
     """Format a command as the arguments of an invocation script, so that `"$@"` in it runs the whole command.
 
     Plain words stay as they are, for scripts that look at their arguments. Anything else (several commands, variables,
@@ -443,7 +443,7 @@ def as_arguments(command: str, files: Files) -> str:
     return shlex.join(shell(command, files))
 
 
-def recovering(script: str, command: str, files: Files) -> list[str]:
+def recovering(script: str, command: str, files: OutputFiles) -> list[str]:
     """Return a command that runs a recovery script and, if it succeeds, a shell command. Raises like `command_line`."""
     mark = recovery_mark(files)
     with contextlib.suppress(FileNotFoundError):
@@ -452,7 +452,7 @@ def recovering(script: str, command: str, files: Files) -> list[str]:
     return [shells.program(), "-c", _RECOVER, shells.program(), script, command, mark]
 
 
-def shell(command: str, files: Files, path: str | None = None) -> list[str]:
+def shell(command: str, files: OutputFiles, path: str | None = None) -> list[str]:
     """Return a command that runs a shell command. Raises OSError and ValueError, like `command_line`."""
     program = shells.program() if path is None else shells.for_command(command, path)
     return [program, "-c", _short(command, files.stdout.removesuffix(".o") + ".sh")]
@@ -469,12 +469,12 @@ def _short(command: str, script: str) -> str:
     return f"exec {shells.program()} {shlex.quote(script)}"
 
 
-def recovery_mark(files: Files) -> str:
+def recovery_mark(files: OutputFiles) -> str:
     """Return the path of the file whose existence marks a failed recovery script."""
     return files.stderr + ".recovery_failed"
 
 
-def tails(files: Files) -> LogTails:
+def tails(files: OutputFiles) -> LogTails:
     """Return the last lines of an attempt's output."""
     stderr, stderr_line = _tail(files.stderr)
     stdout, stdout_line = (None, None) if files.stdout == files.stderr else _tail(files.stdout)

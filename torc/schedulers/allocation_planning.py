@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from torc.errors import Invalid
-from torc.planning.demand import Demand, DemandCell
+from torc.planning.demand import Demand, StageDemand
 from torc.planning.node_packing import Packing, pack_nodes, shortest
 from torc.planning.reserve import END_SECONDS, LAST_START_SECONDS, START_SECONDS
 from torc.schedulers.partition_choice import (
@@ -57,7 +57,7 @@ class PlannedAllocation:
 
     name: str
     partition: str
-    cells: tuple[DemandCell, ...]
+    cells: tuple[StageDemand, ...]
     num_allocations: int
     num_nodes: int  # of each allocation
     walltime_seconds: int
@@ -127,7 +127,7 @@ class _Segment:
     """Stages of a group that run in the same allocations, one after the other."""
 
     group: _Group
-    cells: list[DemandCell]
+    cells: list[StageDemand]
     packings: list[Packing] = field(default_factory=list)  # of each stage
     notes: list[str] = field(default_factory=list)
 
@@ -151,7 +151,7 @@ def plan(
     _check(options, cluster)
     groups, refused = _groups(demand, cluster, options)
     segments = [segment for group in groups for segment in _segments(demand, group, options)]
-    names = _Names(taken)
+    names = _SchedulerNames(taken)
     made = [_planned(demand, segment, options, names) for segment in segments]
     return AllocationPlan(tuple(sorted(made, key=lambda planned: (planned.stage, planned.name))), refused)
 
@@ -198,7 +198,7 @@ def _segments(demand: Demand, group: _Group, options: AllocationPlanOptions) -> 
     Nodes that have work already go on with the next stage without a second wait in the queue; where a stage needs more nodes,
     they are asked for when it begins, instead of idling until then.
     """
-    stages: dict[int, list[DemandCell]] = {}
+    stages: dict[int, list[StageDemand]] = {}
     for cell in demand.cells:
         if cell.requirement in group.classes:
             stages.setdefault(cell.stage, []).append(cell)
@@ -265,11 +265,11 @@ def _pack(demand: Demand, segment: _Segment, options: AllocationPlanOptions) -> 
     return shortest(demand.requests, counts, node, max(packing.num_nodes, at_least), (longest, wanted))
 
 
-def _longest(demand: Demand, cells: Sequence[DemandCell]) -> int:
+def _longest(demand: Demand, cells: Sequence[StageDemand]) -> int:
     return max(demand.requests[cell.requirement].runtime_seconds for cell in cells)
 
 
-class _Names:
+class _SchedulerNames:
     """Gives each scheduler a name of its own."""
 
     def __init__(self, taken: Collection[str]) -> None:
@@ -284,7 +284,9 @@ class _Names:
         return name
 
 
-def _planned(demand: Demand, segment: _Segment, options: AllocationPlanOptions, names: _Names) -> PlannedAllocation:
+def _planned(
+    demand: Demand, segment: _Segment, options: AllocationPlanOptions, names: _SchedulerNames
+) -> PlannedAllocation:
     group, partition = segment.group, segment.group.partition
     stage = segment.cells[0].stage
     num_allocations, units, notes = _spread(segment, options)
@@ -409,7 +411,7 @@ def _limit(num_cpus: int, memory_bytes: int, num_gpus: int, node: Capacity) -> s
     return min(room, key=lambda text: room[text])
 
 
-def _by_class(cells: Sequence[DemandCell]) -> Mapping[int, int]:
+def _by_class(cells: Sequence[StageDemand]) -> Mapping[int, int]:
     found: dict[int, int] = {}
     for cell in cells:
         found[cell.requirement] = found.get(cell.requirement, 0) + cell.num_jobs

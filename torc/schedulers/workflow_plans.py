@@ -10,7 +10,7 @@ from torc.api.base import Torc
 from torc.api.data import ListSchedulers, WorkflowScheduler
 from torc.api.pagination import items_of
 from torc.api.planning import GetDemand, PlannedScheduler, SetAllocationPlan, StoredPlan
-from torc.planning.demand import Demand, DemandCell
+from torc.planning.demand import Demand, StageDemand
 from torc.schedulers.allocation_planning import AllocationPlan, AllocationPlanOptions, plan
 from torc.schedulers.base import Scheduler
 from torc.schedulers.partition_choice import PartitionWishes
@@ -41,7 +41,7 @@ def left_of(torc: Torc, workflow_id: int) -> RemainingWork:
     demand = Demand(
         names=tuple(each.name for each in found.classes),
         requests=tuple(ResourceRequest.of(each) for each in found.classes),
-        cells=tuple(DemandCell(cell.stage, at[cell.requirement_id], cell.num_jobs) for cell in found.cells),
+        cells=tuple(StageDemand(cell.stage, at[cell.requirement_id], cell.num_jobs) for cell in found.cells),
     )
     return RemainingWork(
         found.workflow_id,

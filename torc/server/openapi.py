@@ -264,8 +264,3 @@ def _error(status: int) -> dict[str, Any]:
     }
     content = {"schema": {"$ref": "#/components/schemas/ErrorDocument"}, "example": example}
     return {"description": _ERRORS[status], "content": {MEDIA_TYPE: content}}
-
-
-def names_of(document_: dict[str, Any]) -> list[str]:
-    """Name all operations of a document."""
-    return [operation["operationId"] for path in document_["paths"].values() for operation in path.values()]

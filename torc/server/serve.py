@@ -36,7 +36,7 @@ class Listen:
     key: str | None = None
 
 
-class _Server(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     """Lets those who wait for a change go when a signal comes: uvicorn waits for all answers before it ends the application."""
 
     def __init__(self, config: uvicorn.Config, application: Starlette, on_ready: Callable[[], None]) -> None:
@@ -125,7 +125,7 @@ def server(application: Starlette, listen: Listen, on_ready: Callable[[], None])
         raise Invalid(
             f"cannot use the certificate {listen.certificate}: {error}", hint="name PEM files that this user can read"
         ) from None
-    return _Server(config, application, on_ready)
+    return _UvicornServer(config, application, on_ready)
 
 
 def _raise_limit_of_files() -> None:

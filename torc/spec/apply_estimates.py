@@ -13,7 +13,7 @@ from typing import NamedTuple
 from torc.failures.fingerprint import program_of
 from torc.failures.resource_adjustment import alike
 from torc.planning.history import LearnedRequest, together
-from torc.spec.model import Job, NamedResourceRequirements, ResourceRequirements, WorkflowSpec
+from torc.spec.model import JobSpec, NamedResourceRequirements, ResourceRequirements, WorkflowSpec
 
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _MEBIBYTE = 1 << 20
@@ -66,7 +66,7 @@ def _by_class(spec: WorkflowSpec) -> list[tuple[str | None, list[int]]]:
 
 
 def _new_class(
-    spec: WorkflowSpec, old_name: str | None, name: str, job: Job, fields: Mapping[str, str]
+    spec: WorkflowSpec, old_name: str | None, name: str, job: JobSpec, fields: Mapping[str, str]
 ) -> NamedResourceRequirements:
     base: ResourceRequirements | None = None
     if isinstance(job.resource_requirements, ResourceRequirements):
@@ -77,7 +77,7 @@ def _new_class(
     return NamedResourceRequirements.model_validate({"name": name, **kept, **fields})
 
 
-def _free(old_name: str | None, job: Job, taken: Set[str]) -> str:
+def _free(old_name: str | None, job: JobSpec, taken: Set[str]) -> str:
     """Return a name for a class that no class has."""
     program = (
         _NO_NAME.sub("_", program_of(job.command).rpartition(".")[0] or program_of(job.command)).strip("_") or "jobs"

@@ -18,7 +18,6 @@ Path = tuple[str | int, ...]
 Locate = Callable[[Path, bool], Span | None]
 
 MAX_DEPTH = 64
-MAX_CHARACTERS = 256 << 20
 #: Problems beyond these are counted, not described: nobody reads them, and each costs a search for its place.
 MAX_PROBLEMS = 500
 #: Characters of a line that a diagnostic carries around its place.

@@ -44,7 +44,7 @@ def _no_constant(text: str) -> float:
 
 def read_json(text: str, name: str) -> Document:
     """Read one JSON document."""
-    places = _Places(text)
+    places = _JsonPlaces(text)
     document = Document(name, text, locate=places.locate)
 
     def real(number: str) -> float:
@@ -66,7 +66,7 @@ def read_json(text: str, name: str) -> Document:
 
 def read_json5(text: str, name: str) -> Document:
     """Read one JSON5 document."""
-    places = _Places(text)
+    places = _JsonPlaces(text)
     document = Document(name, text, locate=places.locate)
     document.may_differ = True
     try:
@@ -99,7 +99,7 @@ def _num_keys(data: Any) -> int:
     return count
 
 
-def _report_twice(document: Document, places: _Places) -> None:
+def _report_twice(document: Document, places: _JsonPlaces) -> None:
     for path, position, width in places.twice():
         span = document.lines.span(position, width)
         document.report("duplicate_key", f"`{path[-1]}` is given twice here", path, span=span)
@@ -124,7 +124,7 @@ def bounded(document: Document) -> Document:
     return document
 
 
-class _Places:
+class _JsonPlaces:
     """Where keys and values stand; found on first use by scanning tokens, tolerantly."""
 
     def __init__(self, text: str) -> None:

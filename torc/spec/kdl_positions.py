@@ -44,7 +44,7 @@ class KdlNode:
     children: list[KdlNode] = field(default_factory=list)
 
 
-class _Token(NamedTuple):
+class _KdlToken(NamedTuple):
     kind: str
     text: str
     start: int
@@ -60,9 +60,9 @@ def places(text: str) -> list[KdlNode]:
     stack = [root]
     current: KdlNode | None = None
     dropped = ""  # what a slashdash takes away: "node", "children" or "value"
-    key: _Token | None = None  # of a property, until its value comes
+    key: _KdlToken | None = None  # of a property, until its value comes
     tokens = [token for token in _tokens(text) if token.kind not in {"space", "continuation", "type", "comment"}]
-    tokens.append(_Token("newline", "", len(text)))
+    tokens.append(_KdlToken("newline", "", len(text)))
     for token, after in pairwise(tokens):
         if token.kind == "newline":
             current, dropped, key = None, "" if current else dropped, None
@@ -86,7 +86,7 @@ def places(text: str) -> list[KdlNode]:
     return root.children
 
 
-def _value(node: KdlNode, key: _Token | None, token: _Token, *, is_dropped: bool) -> None:
+def _value(node: KdlNode, key: _KdlToken | None, token: _KdlToken, *, is_dropped: bool) -> None:
     if is_dropped:
         return
     if key is None:
@@ -137,7 +137,7 @@ def open_braces(text: str) -> int:
     return depth
 
 
-def _is_closed(token: _Token) -> bool:
+def _is_closed(token: _KdlToken) -> bool:
     text = token.text
     if token.kind == "string":
         quote = '"""' if text.startswith('"""') else '"'
@@ -148,13 +148,13 @@ def _is_closed(token: _Token) -> bool:
     return not text.startswith("/*") or token.kind != "comment" or text.endswith("*/")
 
 
-def _tokens(text: str) -> Iterator[_Token]:
+def _tokens(text: str) -> Iterator[_KdlToken]:
     at = 0
     while (match := _TOKEN.match(text, at)) is not None:
         kind, token = match.lastgroup or "odd", match[0]
         if token == "/*" and kind == "comment":
             token = text[at : _comment_end(text, at)]
-        yield _Token("raw" if kind == "hashes" else kind, token, at)
+        yield _KdlToken("raw" if kind == "hashes" else kind, token, at)
         at += len(token)
 
 

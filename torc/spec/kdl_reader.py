@@ -81,7 +81,7 @@ def read_kdl(text: str, name: str) -> Document:
     if _too_deep(nodes):
         document.report("too_deep", f"this is nested more than {MAX_DEPTH} deep")
         return document
-    builder = _Builder(None)
+    builder = _KdlBuilder(None)
     data = builder.top(nodes)
     locator.nodes = nodes
     for code, message, where in builder.problems:
@@ -131,7 +131,7 @@ def _could_begin(text: str) -> bool:
     return False
 
 
-class _Builder:
+class _KdlBuilder:
     """Makes data of nodes; with `origins`, notes where each part came from."""
 
     def __init__(self, origins: dict[Path, Origin] | None) -> None:
@@ -262,7 +262,7 @@ class _Locator:
         """Find a path."""
         if self._origins is None:
             self._origins = {}
-            _Builder(self._origins).top(self.nodes)
+            _KdlBuilder(self._origins).top(self.nodes)
         origin = self._origins.get(path)
         return None if origin is None else self.place(origin, key=key)
 

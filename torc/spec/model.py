@@ -97,7 +97,7 @@ _NONE: dict[str, Any] = {"default": []}
 _EMPTY: dict[str, Any] = {"default": {}}
 
 
-class Part(BaseModel):
+class SpecPart(BaseModel):
     """What the parts of a spec have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -116,7 +116,7 @@ class Part(BaseModel):
         return data
 
 
-class Parameterized(Part):
+class Parameterized(SpecPart):
     """A part that parameters can multiply or gather."""
 
     parameters: Parameters = Field(
@@ -133,7 +133,7 @@ class Parameterized(Part):
     )
 
 
-class ResourceRequirements(Part):
+class ResourceRequirements(SpecPart):
     """The resources that a job needs."""
 
     name: Name | None = Field(None, description="Name by which jobs refer to it.")
@@ -158,7 +158,7 @@ class NamedResourceRequirements(ResourceRequirements):
     name: Name = Field(description="Name by which jobs refer to it.")
 
 
-class Job(Parameterized):
+class JobSpec(Parameterized):
     """A command to run, with its resources and dependencies."""
 
     name: Name = Field(description="Unique name; a parameter in it multiplies the job.", examples=["train_{lr}"])
@@ -231,7 +231,7 @@ class Job(Parameterized):
     )
 
 
-class File(Parameterized):
+class FileSpec(Parameterized):
     """A file that jobs read or write."""
 
     name: Name = Field(description="Unique name.")
@@ -241,7 +241,7 @@ class File(Parameterized):
     )
 
 
-class UserData(Parameterized):
+class UserDataSpec(Parameterized):
     """A named piece of JSON that jobs exchange."""
 
     name: Name = Field(description="Unique name.")
@@ -249,7 +249,7 @@ class UserData(Parameterized):
     is_ephemeral: bool = Field(False, description="Clear it when the workflow is reset.")
 
 
-class Rule(Part):
+class Rule(SpecPart):
     """What to do about certain failures."""
 
     exit_codes: list[ExitCode] = Field(
@@ -269,14 +269,14 @@ class Rule(Part):
     backoff: float | None = Field(None, ge=1, description="Factor by which the delay grows with each retry.")
 
 
-class FailureHandler(Part):
+class FailureHandlerSpec(SpecPart):
     """Rules for failed attempts; the first that matches and has retries left is applied."""
 
     name: Name = Field(description="Name by which jobs refer to it.")
     rules: list[Rule] = Field(min_length=1, description="The rules, in the order in which they are tried.")
 
 
-class PlanOptions(Part):
+class PlanOptions(SpecPart):
     """The options of a plan of allocations, besides account, QOS and constraint."""
 
     partitions: list[Text] = Field([], description="Partitions to use.")
@@ -293,7 +293,7 @@ class PlanOptions(Part):
     max_nodes: Positive | None = Field(None, description="Most nodes at once.")
 
 
-class SchedulerPart(Part):
+class SchedulerPart(SpecPart):
     """An allocation to request, whatever the batch scheduler."""
 
     def problems(self) -> list[tuple[str, str]]:
@@ -301,7 +301,7 @@ class SchedulerPart(Part):
         return []
 
 
-class SlurmScheduler(SchedulerPart):
+class SlurmSchedulerSpec(SchedulerPart):
     """A Slurm allocation to request."""
 
     name: Name = Field(description="Name by which jobs and actions refer to it.")
@@ -335,10 +335,10 @@ class SlurmScheduler(SchedulerPart):
 
 
 #: by the type of scheduler; specs list them in `{type}_schedulers`
-SCHEDULER_MODELS: Mapping[str, type[SchedulerPart]] = {"slurm": SlurmScheduler}
+SCHEDULER_MODELS: Mapping[str, type[SchedulerPart]] = {"slurm": SlurmSchedulerSpec}
 
 
-class Action(Part):
+class Action(SpecPart):
     """Something to do when an event occurs."""
 
     trigger_type: Literal[
@@ -373,7 +373,7 @@ class Action(Part):
     )
 
 
-class ResourceMonitor(Part):
+class ResourceMonitor(SpecPart):
     """How the use of resources is measured."""
 
     enabled: bool = Field(True, description="Whether to measure at all.")
@@ -387,11 +387,11 @@ class ResourceMonitor(Part):
     )
 
 
-class WorkflowSpec(Part):
+class WorkflowSpec(SpecPart):
     """A whole workflow."""
 
     name: Name = Field(description="Name of the workflow.")
-    jobs: list[Job] = Field(min_length=1, description="What to run.")
+    jobs: list[JobSpec] = Field(min_length=1, description="What to run.")
     user: Text | None = Field(None, description="Owner; default: the user who creates the workflow.")
     description: Text | None = Field(None, description="What it is for.")
     project: Text | None = Field(None, description="Project it belongs to.")
@@ -400,11 +400,11 @@ class WorkflowSpec(Part):
     )
     env: Env = Field({}, description="Environment variables of all jobs.")
     parameters: Parameters = Field({}, description="Parameters that objects use through `use_parameters`.")
-    files: list[File] = Field([], description="Files that jobs read and write.")
-    user_data: list[UserData] = Field([], description="JSON that jobs exchange.")
+    files: list[FileSpec] = Field([], description="Files that jobs read and write.")
+    user_data: list[UserDataSpec] = Field([], description="JSON that jobs exchange.")
     resource_requirements: list[NamedResourceRequirements] = Field([], description="Classes of resources.")
-    failure_handlers: list[FailureHandler] = Field([], description="What to do about failed attempts.")
-    slurm_schedulers: list[SlurmScheduler] = Field([], description="Slurm allocations.")
+    failure_handlers: list[FailureHandlerSpec] = Field([], description="What to do about failed attempts.")
+    slurm_schedulers: list[SlurmSchedulerSpec] = Field([], description="Slurm allocations.")
     slurm_defaults: dict[SbatchOption, Scalar | None] = Field(
         {},
         description="Long sbatch options for all allocations, except those that Torc sets.",

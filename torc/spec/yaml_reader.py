@@ -45,9 +45,9 @@ class _Hopeless(Exception):
 
 def read_yaml(text: str, name: str) -> Document:
     """Read one YAML document."""
-    places = _Places(text)
+    places = _YamlPlaces(text)
     document = Document(name, text, locate=places.locate)
-    builder = _Builder(document)
+    builder = _YamlBuilder(document)
     try:
         for event in yaml.parse(text, Loader=_Loader):
             builder.take(event)
@@ -94,7 +94,7 @@ class _Open:
     merged: dict[str, Any] = field(default_factory=dict)
 
 
-class _Builder:
+class _YamlBuilder:
     """Makes plain data of events."""
 
     def __init__(self, document: Document) -> None:
@@ -245,7 +245,7 @@ def _span(lines: Lines, node: Any) -> Span:
     return lines.span(node.start_mark.index, node.end_mark.index - node.start_mark.index)
 
 
-class _Places:
+class _YamlPlaces:
     """Finds places in a composed document. Composing recurses: it is done only for a text that has been read."""
 
     def __init__(self, text: str) -> None:

@@ -133,7 +133,7 @@ def spoiled_among(db: Connection, dialect: Dialect, jobs: Collection[int]) -> di
     return _fallen(db, dialect, causes, set(jobs))
 
 
-class _Cause(NamedTuple):
+class _Obstacle(NamedTuple):
     """An unsuccessful job that holds a gate shut, or would."""
 
     gate_id: int
@@ -141,13 +141,13 @@ class _Cause(NamedTuple):
     state: str
 
 
-def _causes(db: Connection, dialect: Dialect, which: str, jobs: Collection[int]) -> dict[int, _Cause]:
+def _causes(db: Connection, dialect: Dialect, which: str, jobs: Collection[int]) -> dict[int, _Obstacle]:
     rows = dialect.fetch(db, _CAUSES.format(which=which), {"ids": dialect.ids(jobs)})
-    return {cause.gate_id: cause for cause in map(_Cause._make, rows)}
+    return {cause.gate_id: cause for cause in map(_Obstacle._make, rows)}
 
 
 def _fallen(
-    db: Connection, dialect: Dialect, causes: dict[int, _Cause], among: set[int] | None = None
+    db: Connection, dialect: Dialect, causes: dict[int, _Obstacle], among: set[int] | None = None
 ) -> dict[str, list[int]]:
     """Return the jobs behind the gates of `causes` by the reason: those that are blocked, or those `among` some."""
     found: dict[str, list[int]] = defaultdict(list)

@@ -21,28 +21,28 @@ from torc.store.dialect import Dialect
 from torc.store.events import add_events, of_jobs
 from torc.store.job_fields import CLAIMED_FIELDS, claimed_fields
 from torc.store.json_columns import loads
-from torc.workflow.states import HELD, SATISFIED, Effect, Event, State, moves, transition
+from torc.workflow.states import HELD, SATISFIED, Effect, JobEvent, State, moves, transition
 
 #: what the log calls the moves; those that are not here follow from others and are not logged
 _LOGGED = {
-    Event.STARTED: "jobs_started",
-    Event.SUCCEEDED: "jobs_completed",
-    Event.FAILED: "jobs_failed",
-    Event.AWAITED_DECISION: "jobs_pending_failed",
-    Event.RETRIED: "jobs_retried",
-    Event.RELEASED: "jobs_released",
-    Event.TERMINATED: "jobs_terminated",
-    Event.INTERRUPTED: "jobs_interrupted",
-    Event.CANCELED: "jobs_canceled",
-    Event.PREREQUISITE_FAILED: "jobs_canceled",
-    Event.DISABLED: "jobs_disabled",
-    Event.RESUMED: "jobs_resumed",
-    Event.RESET_READY: "jobs_reset",
-    Event.RESET_BLOCKED: "jobs_reset",
+    JobEvent.STARTED: "jobs_started",
+    JobEvent.SUCCEEDED: "jobs_completed",
+    JobEvent.FAILED: "jobs_failed",
+    JobEvent.AWAITED_DECISION: "jobs_pending_failed",
+    JobEvent.RETRIED: "jobs_retried",
+    JobEvent.RELEASED: "jobs_released",
+    JobEvent.TERMINATED: "jobs_terminated",
+    JobEvent.INTERRUPTED: "jobs_interrupted",
+    JobEvent.CANCELED: "jobs_canceled",
+    JobEvent.PREREQUISITE_FAILED: "jobs_canceled",
+    JobEvent.DISABLED: "jobs_disabled",
+    JobEvent.RESUMED: "jobs_resumed",
+    JobEvent.RESET_READY: "jobs_reset",
+    JobEvent.RESET_BLOCKED: "jobs_reset",
 }
 #: these make a job due again although a prerequisite may have been reset while it was under way
-_DUE_AGAIN = frozenset({Event.RETRIED, Event.RELEASED, Event.RESUMED})
-_READY_NOW = (Event.GATE_OPENED, Event.RESET_READY, *_DUE_AGAIN)
+_DUE_AGAIN = frozenset({JobEvent.RETRIED, JobEvent.RELEASED, JobEvent.RESUMED})
+_READY_NOW = (JobEvent.GATE_OPENED, JobEvent.RESET_READY, *_DUE_AGAIN)
 
 #: making a State of each of 300,000 texts takes longer than reading them
 _STATES = {state.value: state for state in State}
@@ -152,7 +152,7 @@ class Transitions:
 
     def __init__(self, db: Connection, dialect: Dialect, workflow_id: int) -> None:
         self.db, self.dialect, self.workflow_id = db, dialect, workflow_id
-        self.moved: dict[Event, list[int]] = defaultdict(list)
+        self.moved: dict[JobEvent, list[int]] = defaultdict(list)
         self._counts: Counter[State] = Counter()
 
     # -- asking -------------------------------------------------------------------------------------------------
@@ -176,14 +176,14 @@ class Transitions:
 
     # -- moving -------------------------------------------------------------------------------------------------
 
-    def apply(self, event: Event, ids: Collection[int], *, reason: str | None = None) -> list[int]:
+    def apply(self, event: JobEvent, ids: Collection[int], *, reason: str | None = None) -> list[int]:
         """Move those of the jobs that may take the event, and what follows from it. Returns the ids that moved."""
         if not ids:
             return []
         legal = _legal(event)
         groups: dict[tuple[State, bool], list[int]] = defaultdict(list)
         for job in self.now(ids).values():
-            if job.state in legal and not (event is Event.RESUMED and job.counted):
+            if job.state in legal and not (event is JobEvent.RESUMED and job.counted):
                 groups[job.state, job.counted].append(job.id)
         newly = [
             job for (state, counted), at in groups.items() for job in self._move(event, state, at, reason, counted)
@@ -193,7 +193,7 @@ class Transitions:
         return moved
 
     def _move(
-        self, event: Event, source: State, ids: Sequence[int], reason: str | None = None, counted: bool = False
+        self, event: JobEvent, source: State, ids: Sequence[int], reason: str | None = None, counted: bool = False
     ) -> Sequence[int]:
         """Move jobs that are all in the same state; returns those that have to be counted off for it."""
         if not ids:
@@ -217,12 +217,12 @@ class Transitions:
         self._note(event, source, target, ids)
         return ids if off and not counted else ()
 
-    def _note(self, event: Event, source: State, target: State, ids: Collection[int]) -> None:
+    def _note(self, event: JobEvent, source: State, target: State, ids: Collection[int]) -> None:
         self._counts[source] -= len(ids)
         self._counts[target] += len(ids)
         self.moved[event] += ids
 
-    def end(self, event: Event, ends: Mapping[int, AttemptEnd], jobs: Mapping[int, JobStatus]) -> None:
+    def end(self, event: JobEvent, ends: Mapping[int, AttemptEnd], jobs: Mapping[int, JobStatus]) -> None:
         """Move jobs whose attempts ended; each must be able to take the event. What follows is spread."""
         rows: list[dict[str, Any]] = []
         newly: list[int] = []
@@ -253,15 +253,15 @@ class Transitions:
         """Move pending jobs to running."""
         rows = []
         for job_id, at in started.items():
-            target, _ = transition(jobs[job_id].state, Event.STARTED)
-            self._note(Event.STARTED, jobs[job_id].state, target, (job_id,))
+            target, _ = transition(jobs[job_id].state, JobEvent.STARTED)
+            self._note(JobEvent.STARTED, jobs[job_id].state, target, (job_id,))
             rows.append({"id": job_id, "state": target.value, "started_at": at})
         if rows:
             self.dialect.run_many(self.db, _START, rows)
 
     def claim(self, ids: Sequence[int], runner_id: int) -> dict[int, ClaimedJob]:
         """Give ready jobs to a runner; each begins a new attempt."""
-        target, _ = transition(State.READY, Event.CLAIMED)
+        target, _ = transition(State.READY, JobEvent.CLAIMED)
         rows = self.dialect.fetch(
             self.db,
             "UPDATE job SET state = :state, runner_id = :runner_id, attempt = attempt + 1, started_at = NULL, "
@@ -274,7 +274,7 @@ class Transitions:
             )
             for number, name, attempt, has_outputs, inputs, recovery, *values in rows
         }
-        self._note(Event.CLAIMED, State.READY, target, list(claimed))
+        self._note(JobEvent.CLAIMED, State.READY, target, list(claimed))
         return claimed
 
     def wake_due(self, now: float) -> float | None:
@@ -295,7 +295,7 @@ class Transitions:
         whole = self._whole()
         if whole is None:
             return []
-        legal = _legal(Event.CANCELED)
+        legal = _legal(JobEvent.CANCELED)
         groups: dict[State, list[int]] = defaultdict(list)
         for job_id, state in self.dialect.fetch(self.db, _UNCOUNTED, whole):
             groups[_STATES[state]].append(job_id)
@@ -306,8 +306,8 @@ class Transitions:
         self.dialect.run(self.db, _CANCEL_ALL.format(stopped=stopped), values)
         gates.open_all(self.db, self.dialect, self.workflow_id)
         for state, ids in groups.items():
-            target, _ = transition(state, Event.CANCELED)
-            self._note(Event.CANCELED, state, target, ids)
+            target, _ = transition(state, JobEvent.CANCELED)
+            self._note(JobEvent.CANCELED, state, target, ids)
         return [job for ids in groups.values() for job in ids]
 
     def _whole(self) -> dict[str, int] | None:
@@ -317,7 +317,7 @@ class Transitions:
 
     # -- what follows -------------------------------------------------------------------------------------------
 
-    def _spread(self, event: Event, ids: Sequence[int], newly_counted: Sequence[int]) -> None:
+    def _spread(self, event: JobEvent, ids: Sequence[int], newly_counted: Sequence[int]) -> None:
         """Let everything follow from a move of `ids`: layer by layer, so that a chain may be as long as it likes."""
         if event in _DUE_AGAIN:
             self._second_thoughts(ids)
@@ -332,14 +332,14 @@ class Transitions:
                 if fallen:
                     layers.append((fallen, False))
             opened = gates.count_off(self.db, self.dialect, off)
-            self._move(Event.GATE_OPENED, State.BLOCKED, gates.behind(self.db, self.dialect, opened, State.BLOCKED))
+            self._move(JobEvent.GATE_OPENED, State.BLOCKED, gates.behind(self.db, self.dialect, opened, State.BLOCKED))
 
     def _fall(self, by_reason: Mapping[str, Sequence[int]]) -> list[int]:
         """Cancel blocked jobs because of a prerequisite; returns those that have to be counted off for it."""
         return [
             job
             for reason, ids in by_reason.items()
-            for job in self._move(Event.PREREQUISITE_FAILED, State.BLOCKED, ids, reason)
+            for job in self._move(JobEvent.PREREQUISITE_FAILED, State.BLOCKED, ids, reason)
         ]
 
     def _second_thoughts(self, ids: Sequence[int]) -> None:
@@ -347,7 +347,7 @@ class Transitions:
         if not ids:
             return
         spoiled = [job for at in gates.spoiled_among(self.db, self.dialect, ids).values() for job in at]
-        self.apply(Event.RESET_BLOCKED, {*self.shut_among(ids), *spoiled})
+        self.apply(JobEvent.RESET_BLOCKED, {*self.shut_among(ids), *spoiled})
         self.cancel_spoiled(spoiled)
 
     def shut_among(self, ids: Collection[int]) -> list[int]:
@@ -361,7 +361,7 @@ class Transitions:
     def cancel_spoiled(self, ids: Collection[int]) -> None:
         """Cancel those of some blocked jobs that have an unsuccessful prerequisite and do not go on without it."""
         for reason, spoiled in gates.spoiled_among(self.db, self.dialect, ids).items():
-            self.apply(Event.PREREQUISITE_FAILED, spoiled, reason=reason)
+            self.apply(JobEvent.PREREQUISITE_FAILED, spoiled, reason=reason)
 
     # -- new jobs -----------------------------------------------------------------------------------------------
 
@@ -373,8 +373,8 @@ class Transitions:
         """Make uninitialized jobs blocked, ready, or canceled where a prerequisite was unsuccessful already."""
         jobs = [job for job in self.now(ids).values() if job.state is State.UNINITIALIZED]
         ready, waiting = self._parted(jobs)
-        self._move(Event.GATE_OPENED, State.UNINITIALIZED, [job.id for job in ready])
-        self._move(Event.INITIALIZED, State.UNINITIALIZED, [job.id for job in waiting])
+        self._move(JobEvent.GATE_OPENED, State.UNINITIALIZED, [job.id for job in ready])
+        self._move(JobEvent.INITIALIZED, State.UNINITIALIZED, [job.id for job in waiting])
         self.cancel_spoiled([job.id for job in waiting])
 
     def _parted(self, jobs: Sequence[JobStatus]) -> tuple[list[JobStatus], list[JobStatus]]:
@@ -400,16 +400,16 @@ class Transitions:
         for job in due:
             if job.runner_id is not None:
                 raise _held_still(job.id)
-            transition(job.state, Event.RESET_BLOCKED)
+            transition(job.state, JobEvent.RESET_BLOCKED)
         counted = [job.id for job in due if job.counted]
         self._uncount(counted)
         shut = gates.count_on(self.db, self.dialect, counted)
         ready, waiting = self._parted(due)
         self._hurry([job.id for job in ready if job.state is State.READY])
-        self._back(Event.RESET_READY, [job for job in ready if job.state is not State.READY], reason)
-        self._back(Event.RESET_BLOCKED, waiting, reason)
+        self._back(JobEvent.RESET_READY, [job for job in ready if job.state is not State.READY], reason)
+        self._back(JobEvent.RESET_BLOCKED, waiting, reason)
         behind = gates.behind(self.db, self.dialect, shut, State.READY)
-        self._move(Event.RESET_BLOCKED, State.READY, behind)
+        self._move(JobEvent.RESET_BLOCKED, State.READY, behind)
         self.close_lost([*(job.id for job in due), *behind])
         self.cancel_spoiled([job.id for job in waiting])
 
@@ -426,7 +426,7 @@ class Transitions:
             found[_STATES[state]].append((job_id, gate_id))
         disabled = [job_id for job_id, _ in found.pop(State.DISABLED, ())]
         for state in found:
-            transition(state, Event.RESET_BLOCKED)
+            transition(state, JobEvent.RESET_BLOCKED)
         opened = gates.shut_all(self.db, self.dialect, self.workflow_id, disabled)
         self.dialect.run(self.db, _CLOSE_ALL, {**whole, "why": _OUTDATED})
         self.dialect.run(
@@ -438,8 +438,8 @@ class Transitions:
             ready = [job_id for job_id, gate_id in jobs if gate_id is None or gate_id in opened]
             waiting = [job_id for job_id, gate_id in jobs if gate_id is not None and gate_id not in opened]
             if state is not State.READY:
-                self._note(Event.RESET_READY, state, State.READY, ready)
-            self._note(Event.RESET_BLOCKED, state, State.BLOCKED, waiting)
+                self._note(JobEvent.RESET_READY, state, State.READY, ready)
+            self._note(JobEvent.RESET_BLOCKED, state, State.BLOCKED, waiting)
 
     def close_lost(self, ids: Collection[int]) -> None:
         """Let results of attempts that were lost with their runners count no more: what was to run has changed since."""
@@ -460,7 +460,7 @@ class Transitions:
             update = f"UPDATE job SET due_at = NULL WHERE id IN {self.dialect.id_list} AND due_at IS NOT NULL"
             self.dialect.run(self.db, update, {"ids": self.dialect.ids(ids)})
 
-    def _back(self, event: Event, jobs: Iterable[JobStatus], reason: str | None) -> None:
+    def _back(self, event: JobEvent, jobs: Iterable[JobStatus], reason: str | None) -> None:
         groups: dict[State, list[int]] = defaultdict(list)
         for job in jobs:
             groups[job.state].append(job.id)
@@ -516,10 +516,10 @@ def _held_still(job_id: int) -> Conflict:
 
 
 @cache
-def _legal(event: Event) -> Mapping[State, tuple[State, tuple[Effect, ...]]]:
+def _legal(event: JobEvent) -> Mapping[State, tuple[State, tuple[Effect, ...]]]:
     return moves(event)
 
 
 @cache
-def _ends(event: Event) -> bool:
+def _ends(event: JobEvent) -> bool:
     return any(Effect.COUNT_OFF in effects for _, effects in moves(event).values())

@@ -17,7 +17,7 @@ from torc.errors import Invalid
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class JobGraph:
     """Jobs and gates, indexed in both directions. Created by `graph_of`."""
 
     gates: Sequence[tuple[int, ...]]  # the prerequisites of each gate
@@ -43,7 +43,7 @@ class Graph:
         return () if gate is None else self.gates[gate]
 
 
-def graph_of(gates: Sequence[tuple[int, ...]], gate_of: Sequence[int | None]) -> Graph:
+def graph_of(gates: Sequence[tuple[int, ...]], gate_of: Sequence[int | None]) -> JobGraph:
     """Index gates (without duplicate members) and the gate of each job in both directions."""
     num_jobs, num_gates = len(gate_of), len(gates)
     held_from = _starts(num_jobs, chain.from_iterable(gates))
@@ -60,7 +60,7 @@ def graph_of(gates: Sequence[tuple[int, ...]], gate_of: Sequence[int | None]) ->
         if gate is not None:
             waiters[at[gate]] = job
             at[gate] += 1
-    return Graph(gates, gate_of, held, held_from, waiters, waiters_from)
+    return JobGraph(gates, gate_of, held, held_from, waiters, waiters_from)
 
 
 def _starts(size: int, values: Iterable[int]) -> array[int]:
@@ -71,7 +71,7 @@ def _starts(size: int, values: Iterable[int]) -> array[int]:
     return array("q", accumulate(counts))
 
 
-def partial_order(graph: Graph) -> list[int]:
+def partial_order(graph: JobGraph) -> list[int]:
     """Return the jobs with each after its prerequisites. Jobs in or behind a cycle are left out."""
     remaining = [len(members) for members in graph.gates]
     order = [job for job, gate in enumerate(graph.gate_of) if gate is None]
@@ -83,7 +83,7 @@ def partial_order(graph: Graph) -> list[int]:
     return order
 
 
-def topological_order(graph: Graph) -> list[int]:
+def topological_order(graph: JobGraph) -> list[int]:
     """Return all jobs with each after its prerequisites. Raises Invalid when there is a cycle."""
     order = partial_order(graph)
     if len(order) < len(graph):
@@ -96,7 +96,7 @@ def topological_order(graph: Graph) -> list[int]:
     return order
 
 
-def find_cycle(graph: Graph, order: Sequence[int] | None = None) -> tuple[int, ...] | None:
+def find_cycle(graph: JobGraph, order: Sequence[int] | None = None) -> tuple[int, ...] | None:
     """Return a cycle as a path: each job is a prerequisite of the next, and the last is the first. None: no cycle.
 
     Returns a shortest cycle through the first job found, starting at its smallest job. `order` saves work if the caller
@@ -119,7 +119,7 @@ def find_cycle(graph: Graph, order: Sequence[int] | None = None) -> tuple[int, .
     return (*path[smallest:], *path[:smallest], path[smallest])
 
 
-def _shortest_way_back(graph: Graph, start: int, stuck: bytearray) -> list[int]:
+def _shortest_way_back(graph: JobGraph, start: int, stuck: bytearray) -> list[int]:
     """Return the jobs of a shortest cycle through `start`, which is known to be on one."""
     came_from: dict[int, int] = {}
     passed: set[int] = set()
@@ -150,7 +150,7 @@ def cycle_text(path: Sequence[int], names: Sequence[str], *, most: int = 12) -> 
     return " -> ".join(shown)
 
 
-def stages(graph: Graph, due: Sequence[bool] | None = None) -> list[int]:
+def stages(graph: JobGraph, due: Sequence[bool] | None = None) -> list[int]:
     """Return the stage of each job: 0 without prerequisites, otherwise one more than the highest among them. Raises Invalid.
 
     `due`: jobs that are not due have stage -1, and nothing waits for them. None: all are due.
@@ -196,7 +196,7 @@ class CriticalPath:
     jobs: tuple[int, ...]
 
 
-def earliest_ends(graph: Graph, runtimes: Sequence[float]) -> tuple[list[float], list[int | None]]:
+def earliest_ends(graph: JobGraph, runtimes: Sequence[float]) -> tuple[list[float], list[int | None]]:
     """Return when each job ends if only its prerequisites delay it, and for each gate the member that ends last.
 
     Times are in seconds since the start. Raises Invalid when there is a cycle.
@@ -215,7 +215,7 @@ def earliest_ends(graph: Graph, runtimes: Sequence[float]) -> tuple[list[float],
     return end, last
 
 
-def critical_path(graph: Graph, runtimes: Sequence[float]) -> CriticalPath:
+def critical_path(graph: JobGraph, runtimes: Sequence[float]) -> CriticalPath:
     """Return the longest chain: no schedule on any machine ends earlier. Runtimes are in seconds.
 
     Ties are resolved in favor of smaller indexes. Raises Invalid when there is a cycle.
@@ -233,7 +233,7 @@ def critical_path(graph: Graph, runtimes: Sequence[float]) -> CriticalPath:
     return CriticalPath(end[final], tuple(reversed(path)))
 
 
-def downstream(graph: Graph, jobs: Iterable[int]) -> list[int]:
+def downstream(graph: JobGraph, jobs: Iterable[int]) -> list[int]:
     """Return the jobs and all that depend on them, directly or indirectly, each once, in the order found."""
     found = list(dict.fromkeys(jobs))
     met = bytearray(len(graph))
@@ -252,7 +252,7 @@ def downstream(graph: Graph, jobs: Iterable[int]) -> list[int]:
     return found
 
 
-def upstream(graph: Graph, jobs: Iterable[int]) -> list[int]:
+def upstream(graph: JobGraph, jobs: Iterable[int]) -> list[int]:
     """Return the jobs and all that they depend on, directly or indirectly, each once, in the order found."""
     found = list(dict.fromkeys(jobs))
     met = bytearray(len(graph))

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torc.workflow.graph import Graph, stages, topological_order
+from torc.workflow.graph import JobGraph, stages, topological_order
 
 MOST_NODES = 40
 
@@ -50,7 +50,9 @@ class Drawing:
     edges: tuple[Edge, ...]
 
 
-def draw(graph: Graph, names: Sequence[str], details: Sequence[str] = (), *, most_nodes: int = MOST_NODES) -> Drawing:
+def draw(
+    graph: JobGraph, names: Sequence[str], details: Sequence[str] = (), *, most_nodes: int = MOST_NODES
+) -> Drawing:
     """Draw a graph with at most `most_nodes` nodes.
 
     `details` is a short text for each job; jobs with different texts are merged only by stage. Raises Invalid when jobs wait for
@@ -83,7 +85,7 @@ def first_word(name: str) -> str:
     return numbers_starred(match[0]) if match else name
 
 
-def _group_alike(graph: Graph, order: Sequence[int], kinds: Sequence[Hashable]) -> list[list[int]]:
+def _group_alike(graph: JobGraph, order: Sequence[int], kinds: Sequence[Hashable]) -> list[list[int]]:
     """Group jobs that are of one kind and wait for the same groups, in topological order."""
     groups: dict[Hashable, list[int]] = {}
     group_of: dict[int, Hashable] = {}
@@ -104,7 +106,7 @@ def _group_alike(graph: Graph, order: Sequence[int], kinds: Sequence[Hashable]) 
 
 
 def _grouped(
-    graph: Graph, names: Sequence[str], details: Sequence[str], stage: Sequence[int], groups: Sequence[Sequence[int]]
+    graph: JobGraph, names: Sequence[str], details: Sequence[str], stage: Sequence[int], groups: Sequence[Sequence[int]]
 ) -> Drawing:
     nodes = []
     group_of = [0] * len(graph)
@@ -120,7 +122,7 @@ def _grouped(
     return Drawing(tuple(nodes), _edges(graph, group_of))
 
 
-def _edges(graph: Graph, group_of: Sequence[int]) -> tuple[Edge, ...]:
+def _edges(graph: JobGraph, group_of: Sequence[int]) -> tuple[Edge, ...]:
     widths: dict[tuple[int, int], tuple[int, int]] = {}
     for gate, members in enumerate(graph.gates):
         counts: dict[int, int] = {}

@@ -12,15 +12,15 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from torc.errors import Conflict
-from torc.workflow.graph import Graph
-from torc.workflow.states import FINISHED, SATISFIED, Effect, Event, State, transition
+from torc.workflow.graph import JobGraph
+from torc.workflow.states import FINISHED, SATISFIED, Effect, JobEvent, State, transition
 
 
 class JobMove(NamedTuple):
     """A state change of one job."""
 
     job: int
-    event: Event
+    event: JobEvent
     state: State
 
 
@@ -29,7 +29,7 @@ class Progress:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: JobGraph,
         cancels: Sequence[bool],
         states: Sequence[State] | None = None,
         interrupted: Collection[int] = (),
@@ -62,12 +62,12 @@ class Progress:
         fallen: list[int] = []
         for job, state in enumerate(self.states):
             if state is State.UNINITIALIZED:
-                event = Event.GATE_OPENED if self.is_open(job) else Event.INITIALIZED
+                event = JobEvent.GATE_OPENED if self.is_open(job) else JobEvent.INITIALIZED
                 if self._is_spoiled(job):
-                    event = Event.INITIALIZED
+                    event = JobEvent.INITIALIZED
                     fallen.append(job)
                 self._move(moved, job, event)
-        self._spread(moved, deque((job, Event.PREREQUISITE_FAILED) for job in fallen))
+        self._spread(moved, deque((job, JobEvent.PREREQUISITE_FAILED) for job in fallen))
         return moved
 
     def is_open(self, job: int) -> bool:
@@ -78,7 +78,7 @@ class Progress:
         gate = self.graph.gate_of[job]
         return gate is not None and self.cancels[job] and self.spoiled[gate] > 0
 
-    def apply(self, event: Event, jobs: Iterable[int]) -> list[JobMove]:
+    def apply(self, event: JobEvent, jobs: Iterable[int]) -> list[JobMove]:
         """Apply an event to some jobs, all or none, and everything that follows from it. Returns every move in order.
 
         Raises Conflict when one of them does not accept the event. To reset jobs, call `reset`, which chooses their events.
@@ -90,14 +90,14 @@ class Progress:
         self._spread(moved, deque((job, event) for job in asked))
         return moved
 
-    def _check(self, job: int, event: Event) -> None:
+    def _check(self, job: int, event: JobEvent) -> None:
         transition(self.states[job], event)
-        if event is Event.RESUMED and self.counted[job]:
+        if event is JobEvent.RESUMED and self.counted[job]:
             raise Conflict("a terminated job that was not interrupted cannot be resumed", hint="reset it", job=job)
         if event in _FOLLOWS:
             raise Conflict(f"{event} follows from other moves and cannot be requested", job=job)
 
-    def _spread(self, moved: list[JobMove], queue: deque[tuple[int, Event]]) -> None:
+    def _spread(self, moved: list[JobMove], queue: deque[tuple[int, JobEvent]]) -> None:
         while queue:
             job, event = queue.popleft()
             before = self.states[job]
@@ -109,36 +109,36 @@ class Progress:
             elif self.states[job] in (State.READY, State.BLOCKED):
                 queue.extend(self._second_thoughts(job))
 
-    def _second_thoughts(self, job: int) -> list[tuple[int, Event]]:
+    def _second_thoughts(self, job: int) -> list[tuple[int, JobEvent]]:
         """Return the events that must follow when a job may run again: a prerequisite may have been reset while it was running."""
         if self.states[job] is State.READY and (not self.is_open(job) or self._is_spoiled(job)):
-            return [(job, Event.RESET_BLOCKED)]
+            return [(job, JobEvent.RESET_BLOCKED)]
         if self.states[job] is State.BLOCKED and self._is_spoiled(job):
-            return [(job, Event.PREREQUISITE_FAILED)]
+            return [(job, JobEvent.PREREQUISITE_FAILED)]
         return []
 
-    def _move(self, moved: list[JobMove], job: int, event: Event) -> tuple[Effect, ...]:
+    def _move(self, moved: list[JobMove], job: int, event: JobEvent) -> tuple[Effect, ...]:
         state, effects = transition(self.states[job], event)
         self.states[job] = state
         moved.append(JobMove(job, event, state))
         return effects
 
-    def _count_off(self, job: int, before: State) -> list[tuple[int, Event]]:
+    def _count_off(self, job: int, before: State) -> list[tuple[int, JobEvent]]:
         """Count a finished job off its gates, once, and return the events for the jobs behind it."""
         was_counted, self.counted[job] = bool(self.counted[job]), 1
         spoils = int(self.states[job] not in SATISFIED) - int(was_counted and before not in SATISFIED)
-        events: list[tuple[int, Event]] = []
+        events: list[tuple[int, JobEvent]] = []
         for gate in self.graph.gates_held_by(job):
             self.remaining[gate] -= not was_counted
             self.spoiled[gate] += spoils
             if spoils > 0 and self.spoiled[gate] == spoils:
-                events += self._blocked_behind(gate, Event.PREREQUISITE_FAILED)
+                events += self._blocked_behind(gate, JobEvent.PREREQUISITE_FAILED)
             if not was_counted and not self.remaining[gate]:
-                events += self._blocked_behind(gate, Event.GATE_OPENED)
+                events += self._blocked_behind(gate, JobEvent.GATE_OPENED)
         return events
 
-    def _blocked_behind(self, gate: int, event: Event) -> list[tuple[int, Event]]:
-        falling = event is Event.PREREQUISITE_FAILED
+    def _blocked_behind(self, gate: int, event: JobEvent) -> list[tuple[int, JobEvent]]:
+        falling = event is JobEvent.PREREQUISITE_FAILED
         return [
             (job, event)
             for job in self.graph.waiters(gate)
@@ -154,16 +154,16 @@ class Progress:
         """
         asked = [job for job in dict.fromkeys(jobs) if self.states[job] is not State.BLOCKED]
         for job in asked:
-            transition(self.states[job], Event.RESET_BLOCKED)
+            transition(self.states[job], JobEvent.RESET_BLOCKED)
         shut = {gate for job in asked for gate in self._count_on(job)}
         moved: list[JobMove] = []
         for job in asked:
             ready = self.is_open(job) and not self._is_spoiled(job)
             if self.states[job] is not State.READY or not ready:
-                self._move(moved, job, Event.RESET_READY if ready else Event.RESET_BLOCKED)
+                self._move(moved, job, JobEvent.RESET_READY if ready else JobEvent.RESET_BLOCKED)
         shut_out = (job for gate in sorted(shut) for job in self.graph.waiters(gate))
-        follows = deque((job, Event.RESET_BLOCKED) for job in shut_out if self.states[job] is State.READY)
-        follows.extend((job, Event.PREREQUISITE_FAILED) for job in asked if self._is_spoiled(job))
+        follows = deque((job, JobEvent.RESET_BLOCKED) for job in shut_out if self.states[job] is State.READY)
+        follows.extend((job, JobEvent.PREREQUISITE_FAILED) for job in asked if self._is_spoiled(job))
         self._spread(moved, follows)
         return moved
 
@@ -177,10 +177,6 @@ class Progress:
             self.remaining[gate] += 1
             self.spoiled[gate] -= self.states[job] not in SATISFIED
         return gates
-
-    def is_finished(self) -> bool:
-        """Return whether every job is counted off, so that nothing is left to do in this run."""
-        return all(self.counted)
 
     def problems(self) -> list[str]:
         """Return every violated invariant; empty if there is no bug."""
@@ -205,5 +201,5 @@ class Progress:
 
 
 #: These result from other jobs' moves, and only blocked jobs accept them.
-_SPREADING = frozenset({Event.PREREQUISITE_FAILED, Event.GATE_OPENED})
-_FOLLOWS = _SPREADING | {Event.INITIALIZED, Event.RESET_BLOCKED, Event.RESET_READY}
+_SPREADING = frozenset({JobEvent.PREREQUISITE_FAILED, JobEvent.GATE_OPENED})
+_FOLLOWS = _SPREADING | {JobEvent.INITIALIZED, JobEvent.RESET_BLOCKED, JobEvent.RESET_READY}

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from torc.workflow.graph import Graph
+from torc.workflow.graph import JobGraph
 from torc.workflow.packing import SortKey, SortMethod, sort_key
 from torc.workflow.progress import Progress
 from torc.workflow.resources import Capacity, ResourceRequest
-from torc.workflow.states import Event, State
+from torc.workflow.states import JobEvent, State
 
 #: After this many requests that fit nowhere, check whether anything can fit.
 _LOOK_ROUND = 32
@@ -24,14 +24,14 @@ _LOOK_ROUND = 32
 UNLIMITED = Capacity(num_cpus=1 << 62, memory_bytes=1 << 62, num_gpus=1 << 62)
 
 #: (job, attempt number from 1) -> (runtime in seconds, outcome)
-Endings = Callable[[int, int], tuple[float, Event]]
+Endings = Callable[[int, int], tuple[float, JobEvent]]
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """The jobs of a workflow, by index."""
 
-    graph: Graph
+    graph: JobGraph
     requests: Sequence[ResourceRequest]  # the requirement classes
     request_of: Sequence[int]  # the class of each job
     priorities: Sequence[int]
@@ -85,7 +85,7 @@ class Simulation:
 
 
 @dataclass(slots=True)
-class _Node:
+class _SimulatedNode:
     """A node and its free capacity."""
 
     free: Capacity
@@ -119,7 +119,9 @@ class _Run:
         self.slots = inf if slots is None else slots
         self.ignores_resources = slots is not None
         self.nodes = [
-            _Node(replace(node, runtime_seconds=None), inf if node.runtime_seconds is None else node.runtime_seconds)
+            _SimulatedNode(
+                replace(node, runtime_seconds=None), inf if node.runtime_seconds is None else node.runtime_seconds
+            )
             for node in nodes
         ]
         self.keys = [sort_key(request, workload.method) for request in workload.requests]
@@ -131,7 +133,7 @@ class _Run:
         self.smallest: tuple[list[tuple[int, int]], ...] = ([], [], [])
         self.frees: list[int] = []  # for each moment, the first node on which a job ended
         self.places: dict[int, list[int]] = {}  # running job -> its nodes
-        self.running: list[tuple[float, int, Event]] = []  # heap of (end, job, outcome)
+        self.running: list[tuple[float, int, JobEvent]] = []  # heap of (end, job, outcome)
         self.use = self.peak = ResourceUse()
         self.starts = array("d", [-1.0]) * len(workload.graph)
         self.ends = array("d", [-1.0]) * len(workload.graph)
@@ -221,13 +223,13 @@ class _Run:
             node = self.nodes[at]
             node.free = node.free.take(self.workload.request(job))
             if end > node.leaves_at:
-                end, event = node.leaves_at, Event.INTERRUPTED
+                end, event = node.leaves_at, JobEvent.INTERRUPTED
         self.places[job] = place
         self.starts[job] = now
         heapq.heappush(self.running, (end, job, event))
         self.use = self.use.plus(self.workload.request(job))
-        self.board.apply(Event.CLAIMED, (job,))
-        self.board.apply(Event.STARTED, (job,))
+        self.board.apply(JobEvent.CLAIMED, (job,))
+        self.board.apply(JobEvent.STARTED, (job,))
 
     def end_next(self) -> float:
         """End all jobs that end at the next moment, and return that time."""
@@ -273,8 +275,8 @@ def simulate(
     if ending is None:
         ending = _as_requested(workload)
     board = Progress(workload.graph, workload.cancels, states)
-    board.apply(Event.RELEASED, [job for job, state in enumerate(board.states) if state is State.PENDING])
-    board.apply(Event.RETRIED, [job for job, state in enumerate(board.states) if state is State.RUNNING])
+    board.apply(JobEvent.RELEASED, [job for job, state in enumerate(board.states) if state is State.PENDING])
+    board.apply(JobEvent.RETRIED, [job for job, state in enumerate(board.states) if state is State.RUNNING])
     run = _Run(workload, nodes, max_parallel_jobs, board)
     for job, state in enumerate(board.states):
         if state is State.READY:
@@ -296,7 +298,7 @@ def simulate(
 
 
 def _as_requested(workload: Workload) -> Endings:
-    def ending(job: int, attempt: int) -> tuple[float, Event]:
-        return float(workload.request(job).runtime_seconds), Event.SUCCEEDED
+    def ending(job: int, attempt: int) -> tuple[float, JobEvent]:
+        return float(workload.request(job).runtime_seconds), JobEvent.SUCCEEDED
 
     return ending

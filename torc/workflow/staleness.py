@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from torc.workflow.graph import Graph
+from torc.workflow.graph import JobGraph
 from torc.workflow.states import UNSUCCESSFUL, State
 
 _DIGITS = 16  # hex digits of a hash: 64 bits suffice to distinguish versions of one command
@@ -150,7 +150,7 @@ def fingerprint_changes(recorded: str, current: str) -> tuple[str, ...]:
 
 
 @dataclass(slots=True)
-class _Files:
+class _FileJudge:
     """Compares files, each once, and collects those that must be hashed."""
 
     files: Sequence[TrackedFile]
@@ -181,7 +181,10 @@ class _Files:
 
 
 def find_reruns(
-    graph: Graph, jobs: JobFacts, files: Sequence[TrackedFile], hash_of: Callable[[str], str | None] = lambda path: None
+    graph: JobGraph,
+    jobs: JobFacts,
+    files: Sequence[TrackedFile],
+    hash_of: Callable[[str], str | None] = lambda path: None,
 ) -> Reruns:
     """Find the jobs that must run again.
 
@@ -189,7 +192,7 @@ def find_reruns(
     downstream of a job that runs (again) runs again. `hash_of(path)` returns the SHA-256 of a file's current content in hex, or None
     if it is not known yet; it is called at most once per file, and only if size and time leave doubt.
     """
-    judge = _Files(files, hash_of)
+    judge = _FileJudge(files, hash_of)
     input_reasons = [_input_reason(judge, members) for members in jobs.input_sets]
     reasons: dict[int, str] = {}
     runs: list[int] = []
@@ -206,7 +209,7 @@ def find_reruns(
     return Reruns(dict(sorted(reasons.items())), tuple(judge.needs_hash))
 
 
-def _input_reason(judge: _Files, members: Sequence[int]) -> str | None:
+def _input_reason(judge: _FileJudge, members: Sequence[int]) -> str | None:
     changed = [(judge.files[index].path, verdict) for index in members if (verdict := judge.verdict(index))]
     if not changed:
         return None
@@ -233,7 +236,7 @@ def _own_reason(
     return "; ".join(reasons) or None
 
 
-def _add_downstream(graph: Graph, jobs: JobFacts, reasons: dict[int, str], runs: list[int]) -> None:
+def _add_downstream(graph: JobGraph, jobs: JobFacts, reasons: dict[int, str], runs: list[int]) -> None:
     """Add completed jobs downstream of jobs that run. Visits each gate once."""
     passed = bytearray(len(graph.gates))
     for job in runs:  # grows during the loop

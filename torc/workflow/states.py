@@ -25,7 +25,7 @@ class State(StrEnum):
     DISABLED = "disabled"  # removed from the workflow; counts as completed for its dependents
 
 
-class Event(StrEnum):
+class JobEvent(StrEnum):
     INITIALIZED = "initialized"  # its gate is shut
     GATE_OPENED = "gate_opened"
     PREREQUISITE_FAILED = "prerequisite_failed"
@@ -53,7 +53,7 @@ class Effect(StrEnum):
     STOP_ATTEMPT = "stop_attempt"  # a runner must be told to stop the attempt
 
 
-S, E = State, Event
+S, E = State, JobEvent
 _OFF = (Effect.COUNT_OFF,)
 _ON = (Effect.COUNT_ON,)
 _STOP_OFF = (Effect.STOP_ATTEMPT, Effect.COUNT_OFF)
@@ -70,7 +70,7 @@ _STOP_OFF = (Effect.STOP_ATTEMPT, Effect.COUNT_OFF)
 #:
 #: PENDING jobs can finish because a runner reports the start and the end of a short job in one message. INTERRUPTED leaves a job
 #: TERMINATED without counting it off, so that its dependents wait until it has resumed and finished; RESUMED is for such jobs only.
-TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = {
+TRANSITIONS: dict[tuple[State, JobEvent], tuple[State, tuple[Effect, ...]]] = {
     (S.UNINITIALIZED, E.INITIALIZED): (S.BLOCKED, ()),
     (S.UNINITIALIZED, E.GATE_OPENED): (S.READY, ()),
     (S.UNINITIALIZED, E.CANCELED): (S.CANCELED, _OFF),
@@ -131,7 +131,7 @@ ENDED_BADLY = (S.FAILED, S.TERMINATED, S.PENDING_FAILED)
 UNSUCCESSFUL = frozenset({S.FAILED, S.CANCELED, S.TERMINATED, S.PENDING_FAILED})
 
 
-def transition(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
+def transition(state: State, event: JobEvent) -> tuple[State, tuple[Effect, ...]]:
     """Apply an event to one job. Raises Conflict when the table has no such row."""
     try:
         return TRANSITIONS[state, event]
@@ -139,7 +139,7 @@ def transition(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
         raise Conflict(f"a {state} job cannot be {event}", state=state, event=event) from None
 
 
-def moves(event: Event) -> dict[State, tuple[State, tuple[Effect, ...]]]:
+def moves(event: JobEvent) -> dict[State, tuple[State, tuple[Effect, ...]]]:
     """Return {from: (to, effects)} for an event: what a set-based UPDATE may change."""
     return {source: target for (source, e), target in TRANSITIONS.items() if e is event}
 

@@ -22,7 +22,6 @@ class Trigger(StrEnum):
     WORKER_COMPLETE = "on_worker_complete"
 
 
-OF_JOBS = frozenset({Trigger.JOBS_READY, Trigger.JOBS_COMPLETE})
 OF_WORKERS = frozenset({Trigger.WORKER_START, Trigger.WORKER_COMPLETE})
 _NOT_YET_READY = frozenset({State.UNINITIALIZED, State.BLOCKED})
 

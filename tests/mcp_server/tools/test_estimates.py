@@ -9,7 +9,7 @@ import anyio
 from mcp.client import Client
 
 from mcp_server.context import ToolContext
-from mcp_server.server import Server
+from mcp_server.server import TorcMcpServer
 from tests.mcp_server.client import ask, refused
 from tests.support.stores import open_sqlite
 from tests.support.workflows import create, ended, exchange, runner
@@ -41,7 +41,7 @@ def test_resources_are_suggested_from_all_workflows_that_ran_before(sqlite_file:
     strange = workflow(opened, "python3 other.py", [])
 
     async def talk() -> None:
-        async with Client(Server(lambda _client, _request: ToolContext(opened))) as client:
+        async with Client(TorcMcpServer(lambda _client, _request: ToolContext(opened))) as client:
             (found,) = (await ask(client, "suggest_resources", workflow_id=new))["classes"]
             assert (found["attempts"], found["learnt_from"]) == (0, 3)
             assert (found["memory"], found["suggested_memory"]) == ("1 GiB", "192 MiB")

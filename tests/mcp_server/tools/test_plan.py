@@ -9,7 +9,7 @@ import pytest
 from mcp.client import Client
 
 from mcp_server.context import ToolContext
-from mcp_server.server import Server
+from mcp_server.server import TorcMcpServer
 from mcp_server.tools import plan
 from tests.mcp_server.client import ask
 from tests.support.stores import open_sqlite
@@ -27,7 +27,7 @@ def test_an_estimate_agrees_with_the_simulation_where_both_are_exact(
     finish(opened, wf, "a")
 
     async def talk() -> None:
-        async with Client(Server(lambda _client, _request: ToolContext(opened))) as client:
+        async with Client(TorcMcpServer(lambda _client, _request: ToolContext(opened))) as client:
             exact = await ask(client, "get_execution_plan", workflow_id=wf)
             monkeypatch.setattr(plan, "MOST_SIMULATED", 1)
             told = await ask(client, "get_execution_plan", workflow_id=wf)

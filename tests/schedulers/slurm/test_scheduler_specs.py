@@ -16,7 +16,7 @@ from torc.schedulers.resubmission import WaitingGroup, corrected
 from torc.schedulers.slurm.fields import walltime_text
 from torc.schedulers.slurm.scheduler_specs import fields_of, memory_bytes, request_of, walltime_seconds
 from torc.schedulers.slurm.script import left_out
-from torc.spec.model import SlurmScheduler
+from torc.spec.model import SlurmSchedulerSpec
 
 GIB = 1 << 30
 
@@ -26,7 +26,7 @@ def test_what_is_planned_comes_back_as_it_was() -> None:
     made = plan(demand((request(cpus=4, gpus=1, gib=8), {0: 6})), CLUSTER, options)
     (planned,) = made.allocations
     fields = fields_of(planned, CLUSTER, options)
-    SlurmScheduler.model_validate({"name": planned.name, **fields})
+    SlurmSchedulerSpec.model_validate({"name": planned.name, **fields})
     assert fields["mem"] == "33280M"  # four jobs of 8 GiB, and 3 % for the runner, but at most 512 MiB
     asked = request_of(planned.name, fields, job_name="wf1")
     assert asked.walltime_seconds == planned.walltime_seconds

@@ -54,7 +54,7 @@ def logs(  # noqa: PLR0913, PLR0917 - options of a command
         raise Invalid("only standard error, and only standard output: that is nothing", hint="leave one of them out")
     wanted = ".o" if stdout else ".e" if stderr else ".o.e"
     with torc(create=False) as opened:
-        reader = _Reader(opened, job_id, wanted, tail, output_dir, _Printer(raw=raw or not sys.stdout.isatty()))
+        reader = _LogPrinter(opened, job_id, wanted, tail, output_dir, _Printer(raw=raw or not sys.stdout.isatty()))
         job = opened.send(GetJob(job_id=job_id))
         if follow:
             reader.follow(job, attempt)
@@ -97,7 +97,7 @@ class _Printer:
             sys.stdout.write(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-class _Reader:
+class _LogPrinter:
     """Prints the logs of a job."""
 
     def __init__(

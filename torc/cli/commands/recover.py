@@ -18,7 +18,7 @@ from torc.cli.commands.status import Which
 from torc.cli.connection import torc, workflow_id
 from torc.cli.named_objects import checked
 from torc.cli.options.groups import grouped
-from torc.cli.options.recovery import Budget, Choice, CorrectionOptions, Hook, Reason, fields_of
+from torc.cli.options.recovery import BudgetOptions, Choice, CorrectionOptions, Hook, Reason, fields_of
 from torc.cli.session import SESSION
 from torc.cli.terminal import confirmed
 from torc.errors import Conflict
@@ -50,7 +50,7 @@ def recover(  # noqa: PLR0913, PLR0917 - options of a command
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, but change nothing.")] = False,
     choice: Choice = Choice(),
     corrections: CorrectionOptions = CorrectionOptions(),
-    budget: Budget = Budget(),
+    budget: BudgetOptions = BudgetOptions(),
     recovery_hook: Hook = None,
     reason: Reason = None,
     output_dir: OutputDir = None,

@@ -12,7 +12,7 @@ import typer
 
 from torc.api.base import Torc
 from torc.cli import rendering
-from torc.cli.connection import Server, database_of, server_of, torc, workflow_id
+from torc.cli.connection import ServerTorc, database_of, server_of, torc, workflow_id
 from torc.cli.options.amounts import memory_bytes, seconds
 from torc.cli.session import SESSION
 from torc.cli.spec_files import looks_like_spec
@@ -217,7 +217,7 @@ def store_variables(opened: Torc) -> dict[str, str]:
     return {"TORC_DB": place}
 
 
-def server_variables(server: Server) -> dict[str, str]:
+def server_variables(server: ServerTorc) -> dict[str, str]:
     """Return the variables with which processes elsewhere find the same server, even after it restarts at another address."""
     file = {"TORC_SERVER_FILE": server.server_file} if server.server_file else {}
     user = SESSION.settings.text("server_user")

@@ -66,10 +66,10 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: torc submit sweep.yaml --account climate --dry-run
     """
-    from torc.cli.submission import Submission
+    from torc.cli.submission import WorkflowSubmission
 
     given = planning.given(account)
-    work = Submission(planning, given, output_dir, with_estimate=estimate, server=server)
+    work = WorkflowSubmission(planning, given, output_dir, with_estimate=estimate, server=server)
     request = None
     if looks_like_spec(spec):
         request = work.look_at_spec(spec, quiet=dry_run)
@@ -119,10 +119,10 @@ def regenerate(  # noqa: PLR0913, PLR0917
 
     Example: torc slurm regenerate 12 --account climate --submit
     """
-    from torc.cli.submission import Submission
+    from torc.cli.submission import WorkflowSubmission
 
     given = planning.given(account)
-    work = Submission(planning, given, output_dir, with_estimate=estimate, server=server)
+    work = WorkflowSubmission(planning, given, output_dir, with_estimate=estimate, server=server)
     if submit_them:
         rendering.note(_server(work.scheduler, server, start_server, no_server))
     with torc(create=False) as opened:

@@ -31,7 +31,7 @@ from torc.cli.commands.status import Which
 from torc.cli.connection import torc, workflow_id
 from torc.cli.options.amounts import seconds
 from torc.cli.options.groups import grouped
-from torc.cli.options.recovery import Budget, Choice, CorrectionOptions, Hook, Reason, fields_of, given
+from torc.cli.options.recovery import BudgetOptions, Choice, CorrectionOptions, Hook, Reason, fields_of, given
 from torc.cli.session import SESSION
 from torc.errors import Conflict, Forbidden, Invalid, NotFound, TorcError, Unavailable
 
@@ -53,7 +53,7 @@ def watch(  # noqa: PLR0913, PLR0917 - options of a command
             "--recover", help="Recover from failures and continue, until the workflow is done or the budget is spent."
         ),
     ] = False,
-    budget: Budget = Budget(),
+    budget: BudgetOptions = BudgetOptions(),
     corrections: CorrectionOptions = CorrectionOptions(),
     choice: Choice = Choice(),
     recovery_hook: Hook = None,

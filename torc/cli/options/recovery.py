@@ -71,7 +71,7 @@ class CorrectionOptions:
 
 
 @dataclass(frozen=True)
-class Budget:
+class BudgetOptions:
     """What may be spent."""
 
     max_retries: MaxRetries = None
@@ -87,7 +87,7 @@ class Choice:
     skip: Skip = None
 
 
-def given(*groups: Choice | CorrectionOptions | Budget) -> list[str]:
+def given(*groups: Choice | CorrectionOptions | BudgetOptions) -> list[str]:
     """Name the options that were given."""
     return [
         f"--{field.name.replace('_', '-')}"
@@ -97,7 +97,7 @@ def given(*groups: Choice | CorrectionOptions | Budget) -> list[str]:
     ]
 
 
-def fields_of(choice: Choice, corrections: CorrectionOptions, budget: Budget) -> dict[str, Any]:
+def fields_of(choice: Choice, corrections: CorrectionOptions, budget: BudgetOptions) -> dict[str, Any]:
     """Return what was said, for a request; what was not is left to the request's defaults."""
     return {
         name: value

@@ -20,7 +20,7 @@ _LEAST_HIGH, _MOST_HIGH = 1.2, 2.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class _SpreadColumn:
     name: str
     used: Callable[[ChartedAttempt], float]
     asked: Callable[[ChartedAttempt], float]
@@ -28,9 +28,9 @@ class _Column:
 
 
 _COLUMNS = (
-    _Column("peak memory", lambda a: a.peak_memory_bytes, lambda a: a.request.memory_bytes, human_bytes),
-    _Column("runtime", lambda a: a.seconds, lambda a: a.request.runtime_seconds, human_duration),
-    _Column(
+    _SpreadColumn("peak memory", lambda a: a.peak_memory_bytes, lambda a: a.request.memory_bytes, human_bytes),
+    _SpreadColumn("runtime", lambda a: a.seconds, lambda a: a.request.runtime_seconds, human_duration),
+    _SpreadColumn(
         "CPUs busy on average",
         lambda a: a.cpu_seconds / a.seconds if a.seconds > 0 else 0.0,
         lambda a: a.request.num_cpus,
@@ -64,15 +64,15 @@ def spreads(attempts: Sequence[ChartedAttempt], *, width: int = WIDTH) -> str:
     return svg(width, bottom + 52, drawn, "what jobs used against what they asked for")
 
 
-def _asks(attempt: ChartedAttempt, column: _Column) -> bool:
+def _asks(attempt: ChartedAttempt, column: _SpreadColumn) -> bool:
     return column.asked(attempt) > (UNASKED_MEMORY_BYTES if column.name == "peak memory" else 0)
 
 
-def _shares(members: Sequence[ChartedAttempt], column: _Column) -> list[float]:
+def _shares(members: Sequence[ChartedAttempt], column: _SpreadColumn) -> list[float]:
     return [column.used(each) / column.asked(each) for each in members if _asks(each, column)]
 
 
-def _high(attempts: Sequence[ChartedAttempt], column: _Column) -> float:
+def _high(attempts: Sequence[ChartedAttempt], column: _SpreadColumn) -> float:
     return min(_MOST_HIGH, max(_LEAST_HIGH, 1.05 * max(_shares(attempts, column), default=0.0)))
 
 
@@ -91,7 +91,7 @@ def _frame(scale: Scale, bottom: float, name: str) -> list[str]:
     return drawn
 
 
-def _cell(members: Sequence[ChartedAttempt], column: _Column, scale: Scale, top: float) -> list[str]:
+def _cell(members: Sequence[ChartedAttempt], column: _SpreadColumn, scale: Scale, top: float) -> list[str]:
     used = sorted(column.used(each) for each in members)
     middle, most = used[(len(used) - 1) // 2], used[-1]
     known = [each for each in members if _asks(each, column)]
@@ -108,7 +108,7 @@ def _cell(members: Sequence[ChartedAttempt], column: _Column, scale: Scale, top:
     return drawn
 
 
-def _dots(members: Sequence[ChartedAttempt], column: _Column, scale: Scale, top: float) -> list[str]:
+def _dots(members: Sequence[ChartedAttempt], column: _SpreadColumn, scale: Scale, top: float) -> list[str]:
     drawn = []
     for number, each in enumerate(members):
         x = scale(min(column.used(each) / column.asked(each), scale.high))
@@ -117,7 +117,7 @@ def _dots(members: Sequence[ChartedAttempt], column: _Column, scale: Scale, top:
     return drawn
 
 
-def _hill(members: Sequence[ChartedAttempt], column: _Column, scale: Scale, top: float) -> list[str]:
+def _hill(members: Sequence[ChartedAttempt], column: _SpreadColumn, scale: Scale, top: float) -> list[str]:
     counts = [0] * _BINS
     for share in _shares(members, column):
         counts[min(_BINS - 1, int(share / scale.high * _BINS))] += 1

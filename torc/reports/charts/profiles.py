@@ -45,7 +45,7 @@ _ROOM = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class _ProfileColumn:
     name: str
     values: Callable[[Series], Sequence[float]]
     asked: Callable[[Series], float]
@@ -53,10 +53,10 @@ class _Column:
     say: Callable[[float], str]
 
 
-_CPU = _Column("CPUs busy", lambda s: s.cpus, lambda s: s.request.num_cpus, lambda _: Unit(1, ""), figure)
-_MEMORY = _Column("memory", lambda s: s.memory_bytes, lambda s: s.request.memory_bytes, memory_unit, human_bytes)
-_GPU = _Column("GPUs busy", lambda s: s.gpus, lambda s: s.request.num_gpus, lambda _: Unit(1, ""), figure)
-_GPU_MEMORY = _Column("GPU memory", lambda s: s.gpu_memory_bytes, lambda _: 0, memory_unit, human_bytes)
+_CPU = _ProfileColumn("CPUs busy", lambda s: s.cpus, lambda s: s.request.num_cpus, lambda _: Unit(1, ""), figure)
+_MEMORY = _ProfileColumn("memory", lambda s: s.memory_bytes, lambda s: s.request.memory_bytes, memory_unit, human_bytes)
+_GPU = _ProfileColumn("GPUs busy", lambda s: s.gpus, lambda s: s.request.num_gpus, lambda _: Unit(1, ""), figure)
+_GPU_MEMORY = _ProfileColumn("GPU memory", lambda s: s.gpu_memory_bytes, lambda _: 0, memory_unit, human_bytes)
 
 
 def profiles(series: Sequence[Series], *, width: int = WIDTH) -> str:
@@ -111,7 +111,7 @@ def _nothing(width: int) -> str:
     return svg(width, 40, [text(width / 2, 24, words, look="label", anchor="middle")], "use of resources")
 
 
-def _panel(members: Sequence[Series], column: _Column, ends: tuple[float, float], top: float) -> list[str]:
+def _panel(members: Sequence[Series], column: _ProfileColumn, ends: tuple[float, float], top: float) -> list[str]:
     end = max(each.times[-1] for each in members) or 1.0
     scale = Scale(0, end, *ends)
     observed = max((max(column.values(each), default=0.0) for each in members), default=0.0)
@@ -137,7 +137,7 @@ def _panel(members: Sequence[Series], column: _Column, ends: tuple[float, float]
     return drawn
 
 
-def _lines(members: Sequence[Series], column: _Column, scale: Scale, height: Scale) -> list[str]:
+def _lines(members: Sequence[Series], column: _ProfileColumn, scale: Scale, height: Scale) -> list[str]:
     drawn = []
     for number, each in enumerate(members):
         values = column.values(each)
@@ -153,7 +153,7 @@ def _lines(members: Sequence[Series], column: _Column, scale: Scale, height: Sca
     return drawn
 
 
-def _bands(members: Sequence[Series], column: _Column, scale: Scale, height: Scale) -> list[str]:
+def _bands(members: Sequence[Series], column: _ProfileColumn, scale: Scale, height: Scale) -> list[str]:
     every = -(-len(members) // _MOST_SUMMED)
     highest = max(members, key=lambda each: max(column.values(each), default=0.0))  # `most` must not miss it
     chosen = [*members[::every], *([highest] if every > 1 else [])]
@@ -184,7 +184,7 @@ def _value(times: Sequence[float], values: Sequence[float], at: float) -> float:
     return values[min(bisect_left(times, at), len(values) - 1)] if values else 0.0
 
 
-def _total(series: Sequence[Series], column: _Column, limit: float, scale: Scale, top: float) -> list[str]:
+def _total(series: Sequence[Series], column: _ProfileColumn, limit: float, scale: Scale, top: float) -> list[str]:
     bins = int(scale.end - scale.start) // 2
     used, asked = [0.0] * bins, [0.0] * bins
     width = scale.high / bins

@@ -43,7 +43,7 @@ class _Nodes(_Strict):
     features: list[str] = []
 
 
-class _Partition(_Strict):
+class _PartitionFields(_Strict):
     name: str = Field(min_length=1, max_length=200)
     cpus_per_node: int = Field(ge=1, le=_LONGEST_PART)
     memory_mb: int = Field(ge=1, le=2**40)
@@ -68,7 +68,7 @@ class _Partition(_Strict):
     other_nodes: list[_Nodes] = []
 
 
-class _Profile(_Strict):
+class _ProfileFields(_Strict):
     display_name: str | None = None
     detect_env: dict[str, str] = {}
     detect_cluster: str | None = None
@@ -76,7 +76,7 @@ class _Profile(_Strict):
     charge_factor_gpu: float | None = Field(None, ge=0)
     gpu_option: Literal["gres", "gpus"] = "gres"
     default_account: str | None = None
-    partitions: list[_Partition] = Field(min_length=1)
+    partitions: list[_PartitionFields] = Field(min_length=1)
 
 
 class Profile(_Strict):
@@ -102,7 +102,7 @@ def read_profiles(text: str, origin: str) -> list[Profile]:
     found = []
     for name, value in document.items():
         try:
-            read = _Profile.model_validate(value)
+            read = _ProfileFields.model_validate(value)
         except ValidationError as error:
             raise _complaint(error, name, origin) from None
         names = [partition.name for partition in read.partitions]
@@ -137,7 +137,7 @@ def _complaint(error: ValidationError, name: str, origin: str) -> Invalid:
     where = ".".join(str(part) for part in (name, *first["loc"]))
     hint = None
     if first["type"] == "extra_forbidden":
-        model: type[_Strict] = _Partition if "partitions" in first["loc"] else _Profile
+        model: type[_Strict] = _PartitionFields if "partitions" in first["loc"] else _ProfileFields
         model = _Nodes if "other_nodes" in first["loc"][:-1] else model
         near = difflib.get_close_matches(str(first["loc"][-1]), model.model_fields, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(model.model_fields)}"
@@ -145,7 +145,7 @@ def _complaint(error: ValidationError, name: str, origin: str) -> Invalid:
     return Invalid(f"{origin}: {where}: {first['msg']}", hint=hint)
 
 
-def _partition(read: _Partition) -> Partition:
+def _partition(read: _PartitionFields) -> Partition:
     return Partition(
         name=read.name,
         num_nodes=read.num_nodes if read.num_nodes is not None else read.max_nodes or UNKNOWN_NODES,

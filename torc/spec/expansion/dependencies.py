@@ -15,7 +15,7 @@ from torc.spec.expansion.objects import Builder, ObjectTemplate
 from torc.spec.expansion.paths import WrittenPaths, written
 from torc.spec.plan import InputSet
 from torc.workflow.gates import build_gates
-from torc.workflow.graph import Graph, cycle_text, downstream, find_cycle, graph_of
+from torc.workflow.graph import JobGraph, cycle_text, downstream, find_cycle, graph_of
 
 
 class TemplateNeeds(Protocol):
@@ -108,7 +108,7 @@ def _report_clash(
 
 
 def _report_nested(
-    builder: Builder, templates: Sequence[TemplateNeeds], files: WrittenPaths, graph: Graph, paths: Sequence[str]
+    builder: Builder, templates: Sequence[TemplateNeeds], files: WrittenPaths, graph: JobGraph, paths: Sequence[str]
 ) -> bool:
     """Report what is written inside a folder that another job writes, unless one of the two waits for the other."""
     behind: dict[int, set[int]] = {}

@@ -18,7 +18,7 @@ from torc.spec.expansion.dependencies import Dependencies, connect
 from torc.spec.expansion.names import Indexes, Names, NoReference, References, UnknownName, distinct, merged
 from torc.spec.expansion.objects import Builder, ObjectTemplate
 from torc.spec.expansion.templates import Combination, Template, gathered_items
-from torc.spec.model import Job
+from torc.spec.model import JobSpec
 from torc.spec.plan import JOB_SETTINGS, InputSet, Plan, PlannedFile, PlannedJob, PlannedRequirement
 from torc.workflow.resources import DEFAULT_CLASS, ResourceRequest
 
@@ -146,7 +146,7 @@ class _Jobs:
         self._characters_left = builder.limits.max_expanded_characters
         self._num_jobs = 0
 
-    def add(self, shape: ObjectTemplate, item: Job) -> None:
+    def add(self, shape: ObjectTemplate, item: JobSpec) -> None:
         """Fill a template. Problems are reported once, with an example."""
         builder, path = self.builder, shape.path
         count, first = shape.size, self._num_jobs
@@ -209,7 +209,7 @@ class _Jobs:
 
     # -- columns ------------------------------------------------------------------------------------------------
 
-    def _env_column(self, shape: ObjectTemplate, item: Job) -> Iterable[Mapping[str, str]]:
+    def _env_column(self, shape: ObjectTemplate, item: JobSpec) -> Iterable[Mapping[str, str]]:
         for key, text in item.env.items():
             self.builder.refuse_references(text, (*shape.path, "env", key))
         templates = [self.builder.compiled(shape, text, (*shape.path, "env", key)) for key, text in item.env.items()]
@@ -223,7 +223,7 @@ class _Jobs:
             for row in zip(*columns, strict=True)
         )
 
-    def _relation(self, shape: ObjectTemplate, item: Job, relation: _Relation) -> Iterable[Indexes]:
+    def _relation(self, shape: ObjectTemplate, item: JobSpec, relation: _Relation) -> Iterable[Indexes]:
         parts: list[Iterable[Indexes]] = []
         for key, by_regex in ((relation.listed, False), (relation.regexes, True)):
             texts: list[str] = getattr(item, key)
@@ -282,7 +282,7 @@ class _Jobs:
     def _named(self, names: Names, name: str | None, path: Path) -> int | None:
         return None if name is None else self.builder.lookup(names, name, path)
 
-    def _requirement(self, item: Job, path: Path) -> int:
+    def _requirement(self, item: JobSpec, path: Path) -> int:
         builder, wanted = self.builder, item.resource_requirements
         if isinstance(wanted, str):
             return builder.lookup(builder.requirements, wanted, (*path, "resource_requirements")) or 0

@@ -172,10 +172,6 @@ class Sandbox:
         """End slurmctld: commands hang and then fail, jobs run on."""
         self._do("controller-stop")
 
-    def kill_controller(self) -> None:
-        """End slurmctld as a crash would: what it was told in the last seconds, it has forgotten."""
-        self._do("controller-kill")
-
     def _known(self, name: str) -> str:
         if name not in self.nodes:
             raise NotFound(f"the sandbox has no node `{name}`", hint=f"it has {', '.join(self.nodes)}")

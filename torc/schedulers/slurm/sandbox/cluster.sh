@@ -3,7 +3,7 @@
 # some virtual nodes. Started by torc.schedulers.slurm.sandbox, which sets the variables below; each may be set by hand too.
 #
 #   cluster.sh start | stop | status | clean
-#   cluster.sh node-start N | node-stop N | node-kill N | controller-start | controller-stop | controller-kill
+#   cluster.sh node-start N | node-stop N | node-kill N | controller-start | controller-stop
 #
 # All that it writes (keys, configuration, database, spool, logs, pids) is in its folder: nothing in /etc, /var or /run.
 # So it gets along with another Slurm on the same machine, and with other sandboxes of other node names and ports.
@@ -370,6 +370,5 @@ case "${1:-}" in
   node-kill) is_node "$2"; p=$(pid_node "$2") && kill -KILL "$p" && wait_for 5 is_gone "$p"; true ;;
   controller-start) start_ctld ;;
   controller-stop) p=$(pid_ctld) && end_pid slurmctld "$p" 20; true ;;
-  controller-kill) p=$(pid_ctld) && kill -KILL "$p" && wait_for 5 is_gone "$p"; true ;;
   *) sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'; exit 2 ;;
 esac

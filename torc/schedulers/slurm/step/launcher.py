@@ -24,7 +24,7 @@ from torc.api.runs import Usage
 from torc.files import make_folder, open_new
 from torc.runner import job_environ, spawner, spawner_client
 from torc.runner.launcher import AttemptEnding, DirectLauncher, PreparedAttempt
-from torc.runner.spawner_client import Environ, Files, ProcessEnded, Spawners
+from torc.runner.spawner_client import Environ, OutputFiles, ProcessEnded, Spawners
 from torc.runner.state import StartAttempt
 from torc.schedulers.slurm.step import messages, process
 from torc.units import human_bytes
@@ -121,7 +121,7 @@ class StepLauncher(DirectLauncher):
                 step.failed = tuple(why)
 
     def prepare(
-        self, key: int, start: StartAttempt, argv: list[str], files: Files, environ: Environ
+        self, key: int, start: StartAttempt, argv: list[str], files: OutputFiles, environ: Environ
     ) -> PreparedAttempt:
         """Return the process to start for an attempt."""
         assignment, of = start.assignment, self._of
@@ -133,7 +133,7 @@ class StepLauncher(DirectLauncher):
         if not is_wide:
             program = [sys.executable, "-I", "-S", "-c", process.PROGRAM, *process.FOLDERS]
             argv = [*srun, *program, str(key), files.stdout, files.stderr, of.scratch or "", *argv]
-            return PreparedAttempt(argv, Files(self._fifo, words), environ)
+            return PreparedAttempt(argv, OutputFiles(self._fifo, words), environ)
         for path in (files.stdout, files.stderr):
             make_folder(Path(path).parent)
             os.close(open_new(path))  # Slurm would follow a link
@@ -147,7 +147,7 @@ class StepLauncher(DirectLauncher):
         argv = [*srun, *spawner_client.command_line(plain, files)]
         if assignment.recovery_script:  # once, not on each node
             argv = spawner_client.recovering(assignment.recovery_script, shlex.join(argv), files)
-        return PreparedAttempt(argv, Files("/dev/null", words), environ)
+        return PreparedAttempt(argv, OutputFiles("/dev/null", words), environ)
 
     def _tasks_per_node(self, start: StartAttempt) -> int:
         """Return the number of ranks on each node."""
