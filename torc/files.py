@@ -20,6 +20,8 @@ from torc.errors import Invalid, Unavailable
 
 #: the folder of the logs of jobs: it is never a link, whatever its parent is
 LOG_FOLDER = "job_stdio"
+#: of a spec, and of each file with parameters: what a server takes as one request
+LARGEST_TEXT = 64 << 20
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -103,6 +105,15 @@ def read_private(path: str | PathLike[str], at_most: int = 64 << 10) -> str:
         if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
             raise NotPrivate(errno.EPERM, "other users have access to it, or own it", os.fspath(path))
         return file.read(at_most)
+
+
+def read_text(path: str | PathLike[str], at_most: int = LARGEST_TEXT) -> str:
+    """Return a file's text, which may come from a pipe. Raises OSError (EFBIG for more than `at_most` bytes) and UnicodeDecodeError."""
+    with open(path, "rb") as file:
+        content = file.read(at_most + 1)
+    if len(content) > at_most:
+        raise OSError(errno.EFBIG, f"larger than {at_most >> 20} MiB", os.fspath(path))
+    return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def open_log(path: str | PathLike[str]) -> BinaryIO:

@@ -150,7 +150,7 @@ def test_the_log_level_decides_what_is_told(program: Program) -> None:
     spec = program.write("one.yaml", ONE)
     assert "began job" not in program("run", spec).stderr
     informed = program("run", spec, "--log-level", "info").stderr
-    assert "INFO: runner 2 works with" in informed and "began job" not in informed
+    assert "INFO: runner 2 uses" in informed and "began job" not in informed
     debugged = program("run", spec, TORC_LOG_LEVEL="debug").stderr
     assert "DEBUG: began job 3, attempt 1: pid" in debugged
     assert "DEBUG: ended job 3, attempt 1: return code 0" in debugged
@@ -162,7 +162,7 @@ def test_a_runner_keeps_a_log_beside_those_of_its_jobs(program: Program) -> None
     program("run", spec, code=1)
     (log,) = (program.directory / "torc_output").glob("job_runner_*_wf1_r1.log")
     text = log.read_text()
-    assert "INFO runner 1 works with" in text
+    assert "INFO runner 1 uses" in text
     assert "INFO ended job 1, attempt 1: return code 3" in text
     assert "INFO runner 1 leaves: 0 jobs completed, 1 failed" in text
 

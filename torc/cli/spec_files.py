@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
 
+from torc import files
 from torc.errors import Invalid, NotFound
 from torc.spec.formats import SUFFIXES, Format, format_of
 
@@ -15,7 +17,7 @@ def read_spec(path: str) -> tuple[str, Format | None, str]:
     if path == "-":
         return sys.stdin.read(), None, "<stdin>"
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = files.read_text(path)
     except FileNotFoundError:
         raise NotFound(
             f"there is no file {path}{_near(Path(path))}",
@@ -26,7 +28,8 @@ def read_spec(path: str) -> tuple[str, Format | None, str]:
     except UnicodeDecodeError as error:
         raise Invalid(f"{path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from None
     except OSError as error:
-        raise Invalid(f"cannot read {path}: {error.strerror}", hint="check its permissions") from None
+        hint = "name a spec file" if error.errno == errno.EFBIG else "check its permissions"
+        raise Invalid(f"cannot read {path}: {error.strerror}", hint=hint) from None
     return text, format_of(path), path
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from torc.cli import rendering
+from torc import files
 from torc.cli.connection import torc
 from torc.cli.session import SESSION
 from torc.cli.spec_files import read_spec
@@ -27,7 +28,7 @@ def reader_beside(name: str) -> Callable[[str], str]:
     base = Path.cwd() if name == "<stdin>" else Path(name).parent
 
     def read(path: str) -> str:
-        return (base / path).read_text(encoding="utf-8")
+        return files.read_text(base / path)
 
     return read
 
