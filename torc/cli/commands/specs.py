@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from torc.cli import rendering
 from torc import files
+from torc.cli import rendering
 from torc.cli.connection import torc
 from torc.cli.session import SESSION
 from torc.cli.spec_files import read_spec
