@@ -148,12 +148,12 @@ def test_a_folder_that_torc_makes_is_for_its_owner_alone(program: Program) -> No
 
 def test_the_log_level_decides_what_is_told(program: Program) -> None:
     spec = program.write("one.yaml", ONE)
-    assert "started job" not in program("run", spec).stderr
+    assert "1 started: pid" not in program("run", spec).stderr
     informed = program("run", spec, "--log-level", "info").stderr
-    assert "INFO: runner 2 uses" in informed and "started job" not in informed
+    assert "INFO: runner 2 uses" in informed and "1 started: pid" not in informed
     debugged = program("run", spec, TORC_LOG_LEVEL="debug").stderr
-    assert "DEBUG: started job 3, attempt 1: pid" in debugged
-    assert "DEBUG: ended job 3, attempt 1: return code 0" in debugged
+    assert "DEBUG: job 3, attempt 1 started: pid" in debugged
+    assert "DEBUG: job 3, attempt 1 ended: return code 0" in debugged
     assert "choose one of" in program("run", spec, "--log-level", "loud", code=2).stderr
 
 
@@ -163,7 +163,7 @@ def test_a_runner_keeps_a_log_beside_those_of_its_jobs(program: Program) -> None
     (log,) = (program.directory / "torc_output").glob("job_runner_*_wf1_r1.log")
     text = log.read_text()
     assert "INFO runner 1 uses" in text
-    assert "INFO ended job 1, attempt 1: return code 3" in text
+    assert "INFO job 1, attempt 1 ended: return code 3" in text
     assert "INFO runner 1 is leaving: 0 jobs completed, 1 failed" in text
 
 
