@@ -1,4 +1,4 @@
-"""The MCP server: what a person can do with Torc, for assistants. It builds requests and renders replies; it holds no rule.
+"""The MCP server: what a person can do with Torc, for assistants. It builds requests and formats replies; it contains no rules.
 
-Nothing here is imported by the command line, but by `torc mcp` and, where it is mounted, by `torc server`.
+The command line does not import this package, except for `torc mcp` and, where it is mounted, `torc server`.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 def main() -> None:
     """Serve one client on standard input and output."""
-    program: Any = importlib.import_module("torc.cli.main")  # the face beside this one: it reads the configuration
+    program: Any = importlib.import_module("torc.cli.main")  # imported late: it reads the configuration
     sys.exit(program.run(["mcp", "serve", *sys.argv[1:]]))
 
 

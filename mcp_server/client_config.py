@@ -1,8 +1,8 @@
-"""The files in which clients look for MCP servers and skills, and how ours are entered there without breaking what is there.
+"""The files in which clients look for MCP servers and skills, and how Torc is added without damaging their other content.
 
 Formats: Claude Code `.mcp.json` and `~/.claude.json` (docs.claude.com, "MCP"), VS Code `mcp.json` (code.visualstudio.com, "MCP
 configuration reference"), Copilot CLI `mcp-config.json` (docs.github.com, "Adding MCP servers"), Cursor `mcp.json`
-(docs.cursor.com, "MCP"). Not for the server itself.
+(docs.cursor.com, "MCP").
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from torc.files import write_whole
 
 NAME = "torc"
 _SKILL = Path(__file__).parent / "skill"
-_OURS = f"name: {NAME}\n"  # in the first lines of a skill of ours
+_OURS = f"name: {NAME}\n"  # in the first lines of our skill
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client: where it looks, per scope (user: below the home, project: below the working directory), and what it reads."""
+    """A client: where it looks, by scope (user: below the home, project: below the working directory), and its format."""
 
     name: str
     title: str
-    key: str  # under which servers stand in its files
+    key: str  # the key of the servers in its files
     files: Mapping[str, str]
     skills: Mapping[str, str]
-    more: Mapping[str, Any]  # that it wants in an entry beside command and arguments
-    home: tuple[str, str] | None = None  # a variable that names another folder for some of them: (variable, folder)
+    more: Mapping[str, Any]  # required in an entry in addition to command and arguments
+    home: tuple[str, str] | None = None  # a variable that relocates some of them: (variable, default folder)
 
 
 CLIENTS: dict[str, Client] = {
@@ -83,7 +83,7 @@ CLIENTS: dict[str, Client] = {
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """What was done, or would be, to a file. `text` is what it holds then; None: it is not there then."""
+    """What was done, or would be done, to a file. `text` is its new content; None: it is removed."""
 
     path: Path
     did: str  # written | unchanged | removed
@@ -91,12 +91,12 @@ class FileChange:
 
 
 def place(client: Client, scope: str, relative: str, cwd: Path, environ: Mapping[str, str]) -> Path:
-    """Return the place of a file or folder of a client."""
+    """Return the path of a client's file or folder."""
     if scope == "project":
         return cwd / relative
     if client.home is not None and (named := environ.get(client.home[0])):
         folder = client.home[1]
-        if relative == f"{folder}.json":  # Claude Code keeps it inside of the folder that the variable names
+        if relative == f"{folder}.json":  # Claude Code keeps it inside the folder given by the variable
             return Path(named) / relative
         if relative.startswith(f"{folder}/"):
             return Path(named) / relative.removeprefix(f"{folder}/")
@@ -104,14 +104,14 @@ def place(client: Client, scope: str, relative: str, cwd: Path, environ: Mapping
 
 
 def entered(client: Client, path: Path, command: Sequence[str], environ: Mapping[str, str]) -> FileChange:
-    """Return a client's file with our server in it; what else stands there stays, in its order. Raises Conflict.
+    """Return a client's file with our server added; other content and its order are preserved. Raises Conflict.
 
-    `environ`: what the server is to be given. An entry of ours that is there keeps what its owner has added.
+    `environ`: the environment for the server. An existing entry of ours keeps what its owner has added.
     """
     document, before = _read(path, client)
     servers = document.setdefault(client.key, {})
     if not isinstance(servers, dict):
-        raise Conflict(f"{path}: `{client.key}` is no object", hint=f"mend the file; {_by_hand(client.name)}")
+        raise Conflict(f"{path}: `{client.key}` is not an object", hint=f"correct the file; {_by_hand(client.name)}")
     old = servers.get(NAME)
     entry = dict(old) if isinstance(old, dict) else {}
     entry |= {**client.more, "command": command[0], "args": list(command[1:])}
@@ -125,7 +125,7 @@ def entered(client: Client, path: Path, command: Sequence[str], environ: Mapping
 
 
 def taken_out(client: Client, path: Path) -> FileChange:
-    """Return a client's file without our server; a project's file that holds nothing else goes. Raises Conflict."""
+    """Return a client's file without our server; a project file with nothing else is removed. Raises Conflict."""
     document, before = _read(path, client)
     servers = document.get(client.key)
     if not isinstance(servers, dict) or NAME not in servers:
@@ -148,22 +148,22 @@ def _read(path: Path, client: Client) -> tuple[dict[str, Any], str | None]:
     try:
         document = json.loads(text)
     except ValueError as error:
-        problem, hint = f"is no JSON: {error}", "mend it first, nothing was changed; "
+        problem, hint = f"is not JSON: {error}", "correct it first; nothing was changed; "
         with contextlib.suppress(pyjson5.Json5Exception):
             pyjson5.decode(text)
             problem, hint = "has comments or trailing commas, which would be lost", ""
         raise Conflict(f"{path} {problem}", hint=hint + _by_hand(client.name)) from None
     if not isinstance(document, dict):
-        raise Conflict(f"{path} holds no object", hint=f"mend it first; {_by_hand(client.name)}")
+        raise Conflict(f"{path} does not contain an object", hint=f"correct it first; {_by_hand(client.name)}")
     return document, text
 
 
 def _by_hand(name: str) -> str:
-    return f"`torc mcp install --client {name} --print` shows what to enter by hand"
+    return f"`torc mcp install --client {name} --print` shows what to add by hand"
 
 
 def _written(document: Mapping[str, Any], before: str | None) -> str:
-    """Write a document as the file was written: with its indentation."""
+    """Serialize a document with the indentation that the file already has."""
     indent: int | str = 2
     for line in (before or "").splitlines()[1:]:
         if (space := line[: len(line) - len(line.lstrip())]) != "":
@@ -173,7 +173,7 @@ def _written(document: Mapping[str, Any], before: str | None) -> str:
 
 
 def carry_out(change: FileChange, mode: int) -> None:
-    """Do a change: whole or not at all; links are followed, a file's mode stays, `mode` is for new ones. Raises Unavailable."""
+    """Write a change atomically; links are followed, existing modes are kept, `mode` is for new files. Raises Unavailable."""
     path = Path(os.path.realpath(change.path))
     try:
         if change.did == "removed":
@@ -198,12 +198,12 @@ def _replace(path: Path, text: str, mode: int) -> None:
 
 
 def skill_files() -> dict[str, str]:
-    """Return the files of the skill: path below its folder -> text."""
+    """Return the files of the skill: relative path -> text."""
     return {str(path.relative_to(_SKILL)): path.read_text(encoding="utf-8") for path in sorted(_SKILL.rglob("*.md"))}
 
 
 def skill_entered(folder: Path) -> list[FileChange]:
-    """Return what puts the skill into a folder of skills. Raises Conflict where a skill of somebody else has its name."""
+    """Return the changes that install the skill into a folder of skills. Raises Conflict if another skill has its name."""
     _require_ours(folder / NAME)
     changes = []
     for name, text in skill_files().items():
@@ -214,14 +214,14 @@ def skill_entered(folder: Path) -> list[FileChange]:
 
 
 def skill_taken_out(folder: Path) -> list[FileChange]:
-    """Return what takes the skill out of a folder of skills; files that are not ours stay."""
+    """Return the changes that remove the skill from a folder of skills; files that are not ours stay."""
     _require_ours(folder / NAME)
     paths = [folder / NAME / name for name in skill_files()]
     return [FileChange(path, "removed", None) for path in paths if path.is_file()]
 
 
 def tidy(folder: Path) -> None:
-    """Remove the folders of the skill that are empty."""
+    """Remove empty folders of the skill."""
     for empty in (folder / NAME / "references", folder / NAME):
         with contextlib.suppress(OSError):
             empty.rmdir()
@@ -230,4 +230,4 @@ def tidy(folder: Path) -> None:
 def _require_ours(folder: Path) -> None:
     main = folder / "SKILL.md"
     if main.is_file() and _OURS not in main.read_text(encoding="utf-8", errors="replace")[:500]:
-        raise Conflict(f"{folder} holds a skill of somebody else", hint="rename it, or leave ours out with --no-skill")
+        raise Conflict(f"{folder} contains another skill of that name", hint="rename it, or use --no-skill")

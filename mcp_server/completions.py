@@ -1,4 +1,4 @@
-"""Completions: ids and names of workflows and jobs, for the arguments of prompts and of resource templates."""
+"""Completions: ids and names of workflows and jobs, for arguments of prompts and resource templates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST = 100
 
 
 async def complete(_ctx: Any, params: CompleteRequestParams) -> CompleteResult:
-    """Offer values for an argument."""
+    """Return values for an argument."""
     offers = {
         "workflow_id": workflow_offers,
         "job_id": job_offers,
@@ -35,7 +35,7 @@ async def complete(_ctx: Any, params: CompleteRequestParams) -> CompleteResult:
 
 
 def workflow_offers() -> list[str]:
-    """Return ids and names of workflows, newest first; no name that cannot be shown as it is."""
+    """Return ids and names of workflows, newest first, without names that cannot be shown unchanged."""
     found = context().torc.send(ListWorkflows(limit=200)).items
     return list(
         dict.fromkeys(
@@ -45,7 +45,7 @@ def workflow_offers() -> list[str]:
 
 
 def job_offers() -> list[str]:
-    """Return ids of jobs of the newest workflow: failed ones first."""
+    """Return ids of jobs in the newest workflow, failed ones first."""
     torc = context().torc
     found = torc.send(ListWorkflows(limit=1)).items
     if not found:

@@ -1,8 +1,8 @@
-"""Propose, then apply: how every tool that spends node-hours, stops or throws away work goes about it.
+"""Propose, then apply: the procedure of every tool that spends node-hours, or stops or discards work.
 
-Without a token a tool says what would change and run, and what it costs, and gives a token; with the token it does that, once, if
-the outcome is what was shown, the user agrees (where the client can ask), and the budget allows it. What a plan is, and all
-that is checked, is in `torc.operations.change_plans`: here it is put into words and asked.
+Without a token, a tool returns what would change and run and what it costs, with a token. Called with the token, it does that, once,
+if the outcome is what was shown, the user agrees (where the client can ask), and the budget allows it. Plans and all checks are in
+`torc.operations.change_plans`; this module words them and asks the user.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from torc.workflow.executable_content import without_secrets
 
 PlanToken = Annotated[
     str | None,
-    Field(description="of the plan to apply, as it was made; left out: make the plan"),
+    Field(description="token of the plan to apply; default: make a plan"),
 ]
-Reason = Annotated[str | None, Field(max_length=1000, description="why; needed with plan_token")]
+Reason = Annotated[str | None, Field(max_length=1000, description="required with plan_token")]
 _MOST_CHANGES = 25
 _MOST_OF_CHANGES = 4_000
 _MOST_CHARACTERS = 5_000
 
 
 class PlanChange(Reply):
-    """One thing that would change, or did."""
+    """One thing that would change, or did change."""
 
     what: str
     old: str | None = None
@@ -60,7 +60,7 @@ class PlanChange(Reply):
 
 
 class Cost(Reply):
-    """What it counts as, and what is left of the budget before it."""
+    """The cost, and what is left of the budget before it."""
 
     node_hours: float
     retries: int
@@ -69,29 +69,29 @@ class Cost(Reply):
 
 
 class PlanOutcome(Reply):
-    """A plan, or what was done."""
+    """A plan, or its result."""
 
     applied: bool
     summary: str
     changes: list[PlanChange]
     num_changes: int
-    shown: Quoted | None = Field(None, description="the changes and everything that would run; show it to the user")
+    shown: Quoted | None = Field(None, description="the changes and everything that would run: show this to the user")
     cost: Cost | None = None
     plan_id: int | None = None
     plan_token: str | None = None
     expires: str | None = None
-    log: str | None = None  # of the process that was begun
+    log: str | None = None  # of the process that was started
     next: str
 
 
 class Confirmation(BaseModel):
-    """What the user is asked."""
+    """The question to the user."""
 
     go_ahead: bool = Field(description="Do it?")
 
 
 class CodedConfirmation(Confirmation):
-    """What the user is asked about a plan that is too long for a question."""
+    """The question to the user about a plan that is too long to be included."""
 
     code: str = Field(
         description="the code at the end of the output of `torc plans show`, which proves that the whole plan was read"
@@ -99,7 +99,7 @@ class CodedConfirmation(Confirmation):
 
 
 class DraftPlan(BaseModel):
-    """A plan before it is kept."""
+    """A plan before it is stored."""
 
     summary: str
     operations: list[Operation] = []
@@ -112,7 +112,7 @@ class DraftPlan(BaseModel):
     retries: int = 0
 
 
-#: shows what the requests of a plan would answer: changes, and how many there are
+#: formats the replies to a plan's requests: changes, and their number
 ShowResults = Callable[[list[Any]], tuple[list[PlanChange], int]]
 
 
@@ -123,14 +123,14 @@ def operation(request: Request[Any]) -> Operation:
 
 
 def propose(action: str, workflow_id: int, made: DraftPlan, show: ShowResults | None = None) -> PlanOutcome:
-    """Keep a plan, and show it with its token. Raises Forbidden where the deployment is read-only."""
+    """Store a plan and return what to show, with its token. Raises Forbidden if the deployment is read-only."""
     return proposed(action, workflow_id, made, show)[0]
 
 
 def proposed(
     action: str, workflow_id: int, made: DraftPlan, show: ShowResults | None = None
 ) -> tuple[PlanOutcome, Intervention]:
-    """Keep a plan, and give it with what is shown of it. Raises Forbidden where the deployment is read-only."""
+    """Store a plan and return it together with what to show. Raises Forbidden if the deployment is read-only."""
     policy = require_writes()
     here = context()
     words = [_in_words(change) for change in made.changes]
@@ -187,8 +187,8 @@ def _cost(kept: Intervention, policy: AssistantPolicy) -> Cost:
 def _next(action: str, workflow_id: int, kept: Intervention, policy: AssistantPolicy) -> str:
     if kept.token is None:
         return (
-            f"This is not all of it. read_plan(workflow_id={workflow_id}, plan_id={kept.id}, page=1) and so on shows the "
-            f"{kept.num_pages} pages; the last one gives the plan_token. Nothing has been done yet."
+            f"This is incomplete. read_plan(workflow_id={workflow_id}, plan_id={kept.id}, page=1) and so on shows the "
+            f"{kept.num_pages} pages; the last page includes the plan_token. Nothing has been done yet."
         )
     asks = {
         "auto-within-budget": "",
@@ -199,7 +199,7 @@ def _next(action: str, workflow_id: int, kept: Intervention, policy: AssistantPo
 
 
 def whole(text: str, source: str) -> Quoted:
-    """Mark what a plan shows as data. Nothing in it is cut, and nothing that could be code is taken for a secret."""
+    """Mark what a plan shows as data. Nothing is truncated, and nothing that could be code is redacted as a secret."""
     mark, shown = present_mark(), without_secrets(text, redact)
     cut = (
         None
@@ -210,7 +210,7 @@ def whole(text: str, source: str) -> Quoted:
 
 
 def _as_written(workflow_id: int) -> SpecAsWritten | None:
-    """Get the spec that a workflow was made from, as far as it is kept."""
+    """Return the spec from which a workflow was created, as far as it is stored."""
     spec = context().torc.send(GetProvenance(workflow_id=workflow_id, limit=1)).spec
     if spec is None or spec.text is None:
         return None
@@ -228,7 +228,7 @@ class PlanPage(Reply):
 
 @tool("Read a plan", "adds", idempotent=True)
 def read_plan(workflow_id: int, plan_id: int, page: Annotated[int, Field(ge=1)] = 1) -> PlanPage:
-    """Read a plan that is too long for one reply, page by page and in order. The last page gives its plan_token."""
+    """Read a plan that is too long for one reply, page by page and in order. The last page includes its plan_token."""
     require_writes()
     found = context().torc.send(ReadIntervention(workflow_id=workflow_id, intervention_id=plan_id, page=page))
     following = f"call {found.action} with plan_token and reason, when the user agrees"
@@ -243,7 +243,7 @@ def read_plan(workflow_id: int, plan_id: int, page: Annotated[int, Field(ge=1)] 
 
 
 def asking(action: str) -> Callable[..., Any]:
-    """Make what asks the user before a plan is applied, where the client can and the deployment wants it."""
+    """Return the resolver that asks the user before a plan is applied, if the client can and the policy requires it."""
 
     def ask(
         ctx: Context[Any, Any], workflow_id: int | str, plan_token: str | None, reason: str | None
@@ -282,7 +282,7 @@ def _asked(action: str, workflow_id: int | str, token: str, *, again: bool) -> I
 def _check_reason(reason: str | None) -> None:
     if not reason or not reason.strip():
         raise Invalid(
-            "reason: is needed with plan_token: it goes into the record of the workflow",
+            "reason: is required with plan_token: it is recorded with the workflow",
             hint="reason='the user agreed to retry the jobs that ran out of memory'",
         )
 
@@ -296,16 +296,16 @@ def apply(
     *,
     before: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Intervention:
-    """Do what a plan says, and give it with what its requests answered. Raises Forbidden, Conflict or Invalid.
+    """Apply a plan and return it with the replies to its requests. Raises Forbidden, Conflict or Invalid.
 
-    `before` is called once the user has agreed to a plan that holds, and gives what else the plan needs (`files`, `spec`).
+    `before` is called after the user has agreed to a valid plan, and returns what else the plan needs (`files`, `spec`).
     """
     policy = require_writes()
     _check_reason(reason)
     here = context()
     by = _agreement(action, workflow_id, token, agreed)
     more: Mapping[str, Any] = {}
-    if before is not None:  # it may end processes: not for a token that is none, or that does not suffice
+    if before is not None:  # it may end processes, so not for an invalid or insufficient token
         here.torc.send(
             AskIntervention(
                 workflow_id=workflow_id,
@@ -336,7 +336,7 @@ def apply(
 
 
 def stored(workflow_id: int, token: str, action: str) -> Intervention:
-    """Look at a plan that is about to be applied."""
+    """Return a plan that is about to be applied."""
     return context().torc.send(AskIntervention(workflow_id=workflow_id, token=token, action=action, again=True))
 
 
@@ -366,9 +366,9 @@ def _declined(workflow_id: int, token: str, what: str) -> Forbidden:
 
 
 def begun(workflow_id: int, token: str, begin: Callable[[], tuple[PlanOutcome, bool]]) -> PlanOutcome:
-    """Begin what a plan that was applied begins. If it did not begin, nothing is charged, and a plan that did nothing else holds again.
+    """Start what an applied plan starts. If it does not start, nothing is charged; a plan that did nothing else can be applied again.
 
-    Raises Conflict with what it said, or what `begin` raises.
+    Raises Conflict with its output, or what `begin` raises.
     """
     try:
         outcome, has_ended = begin()
@@ -392,7 +392,7 @@ def _release(workflow_id: int, token: str) -> Intervention | None:
 
 
 def done(summary: str, following: str, changes: Sequence[PlanChange] = (), log: str | None = None) -> PlanOutcome:
-    """Show what was done."""
+    """Describe what was done."""
     return PlanOutcome(
         applied=True,
         summary=summary,
@@ -404,7 +404,7 @@ def done(summary: str, following: str, changes: Sequence[PlanChange] = (), log: 
 
 
 def of_jobs(results: Sequence[Mapping[str, Any]]) -> tuple[list[PlanChange], int]:
-    """Show what requests did to jobs, and how many there are."""
+    """Describe what requests did to jobs, and to how many."""
     changes = [
         PlanChange(
             what=f"job {change['job_id']} ({plain(change['job_name'], 60)})",

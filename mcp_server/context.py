@@ -1,7 +1,7 @@
-"""What a tool works with while it answers one message: the Torc, on whose behalf, and what the deployment allows.
+"""What a tool needs to answer one message: the Torc, the user, and the deployment's policy.
 
-Each message gets a context before its tool runs (`open_context`); tools ask for it with `context()`. Not for who may do what in the
-store: the Torc of the context decides that.
+Each message gets a context before its tool runs (`open_context`); tools call `context()`. Access to the store is decided by the Torc
+in the context.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LONGEST_CLIENT = 60
 
 @dataclass(frozen=True, slots=True)
 class AssistantPolicy:
-    """What the deployment lets assistants do. The budget is for all of them together, over all workflows and sessions."""
+    """What the deployment lets assistants do. The budget is shared by all of them, across workflows and sessions."""
 
     name: PolicyName = "propose"
     max_retries: int = 100
@@ -35,30 +35,30 @@ class AssistantPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """One message's Torc and circumstances.
+    """The Torc and the circumstances of one message.
 
-    `is_here`: the files and processes of this machine are the caller's own, so logs may be read and runs begun on it.
-    `place`: the variables by which a process that is begun finds the same store.
+    `is_here`: the files and processes of this machine are the caller's own, so logs may be read and runs may be started here.
+    `place`: the environment variables with which a started process finds the same store.
     """
 
     torc: Torc
     policy: AssistantPolicy = AssistantPolicy()
     client: str = "unknown client"
-    user: str | None = None  # whom what is created belongs to, where the Torc does not know
+    user: str | None = None  # owner of what is created, if the Torc does not know
     is_here: bool = True
     output_dir: Path = Path("torc_output")
     directory: Path = field(default_factory=Path.cwd)
     place: Mapping[str, str] = field(default_factory=dict)
 
 
-#: makes the context of a message: of which client, and by which HTTP request where there is one
+#: creates the context of a message, given the client and, if any, the HTTP request
 MakeContext = Callable[[str, Any], ToolContext]
 
 _CURRENT: ContextVar[Callable[[], ToolContext]] = ContextVar("context")
 
 
 def open_context(opener: Callable[[], ToolContext]) -> Token[Callable[[], ToolContext]]:
-    """Set how the context of this message is opened: when something first asks for it."""
+    """Set how to open the context of this message, which happens on first use."""
     opened: list[ToolContext] = []
 
     def once() -> ToolContext:
@@ -70,23 +70,23 @@ def open_context(opener: Callable[[], ToolContext]) -> Token[Callable[[], ToolCo
 
 
 def close_context(token: Token[Callable[[], ToolContext]]) -> None:
-    """Close the context of a message that was answered."""
+    """Close the context of an answered message."""
     _CURRENT.reset(token)
 
 
 def context() -> ToolContext:
-    """Return the context of the message that is being answered."""
+    """Return the context of the current message."""
     return _CURRENT.get()()
 
 
 def client_name(told: str) -> str:
-    """Return the name of a client as it may stand in the log: it is the client's own claim."""
+    """Return the name of a client for the log: it is only the client's own claim."""
     plain = re.sub(r"[^A-Za-z0-9._ -]+", "", told).strip()
     return plain[:_LONGEST_CLIENT] or "unknown client"
 
 
 def find_workflow(named: int | str) -> Workflow:
-    """Find a workflow by id, or the newest of a name. Raises NotFound, with the nearest names."""
+    """Find a workflow by id, or the newest with a name. Raises NotFound, with the nearest names."""
     torc = context().torc
     found = named_workflow(torc, named)
     if found is not None:
@@ -97,26 +97,26 @@ def find_workflow(named: int | str) -> Workflow:
     near = difflib.get_close_matches(named, names, 3, 0.4) or names[:3]
     raise NotFound(
         f"workflow_id: there is no workflow called {named!r}",
-        hint=f"nearest: {', '.join(near)}; list_workflows shows all" if near else "create_workflow makes one",
+        hint=f"nearest: {', '.join(near)}; list_workflows shows all" if near else "create_workflow creates one",
     )
 
 
 def require_here(what: str) -> None:
-    """Refuse what is for the owner of this machine's files and processes alone. Raises Forbidden."""
+    """Refuse what only the owner of this machine's files and processes may do. Raises Forbidden."""
     if not context().is_here:
         raise Forbidden(
-            f"{what} is for the owner of the machine that this server runs on",
-            hint="ask the user to run `torc` with --url on a machine of theirs",
+            f"{what} is only for the owner of the machine that this server runs on",
+            hint="ask the user to run `torc` with --url on their own machine",
         )
 
 
 def require_writes() -> AssistantPolicy:
-    """Refuse changes where the deployment does not want any. Raises Forbidden."""
+    """Refuse changes if the deployment is read-only. Raises Forbidden."""
     policy = context().policy
     if policy.name == "read-only":
         raise Forbidden(
             "this deployment is read-only for assistants: nothing was changed",
-            hint="only a person can change that, by `[mcp] policy` in the configuration; tell the user what you would do",
+            hint="only a person can change that (`[mcp] policy` in the configuration); tell the user what you would do",
         )
     return policy
 

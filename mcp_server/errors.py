@@ -1,4 +1,4 @@
-"""Errors as a model can act on them: which field, what was expected, the nearest valid value, an example.
+"""Errors that a model can act on: the field, what was expected, the nearest valid value, and an example.
 
 The only place where errors are rendered for MCP.
 """
@@ -21,7 +21,7 @@ _MOST_PROBLEMS = 8
 
 
 def of_error(error: TorcError) -> str:
-    """Write an error: what happened, what to do, and of a spec each problem with its place."""
+    """Format an error: what happened, what to do, and for a spec each problem with its location."""
     lines = [f"{error.code}: {plain(error.message, 1500)}"]
     if error.hint:
         lines.append(f"what to do: {plain(_by_tools(error.hint), 800)}")
@@ -34,7 +34,7 @@ def of_error(error: TorcError) -> str:
     return "\n".join(lines)
 
 
-#: commands that hints name, and the tools that do the same
+#: commands in hints, and the tools that correspond to them
 _TOOLS = {
     "torc workflows list": "list_workflows",
     "torc jobs list": "list_jobs_by_status",
@@ -52,7 +52,7 @@ _COMMAND = re.compile(f"`({'|'.join(_TOOLS)})([^`]*)`")
 
 
 def _by_tools(hint: str) -> str:
-    """Name tools where a hint names commands of a shell."""
+    """Replace shell commands in a hint by tools."""
     return _COMMAND.sub(lambda found: _TOOLS[found[1]], hint)
 
 
@@ -68,7 +68,7 @@ def _problem(item: Any) -> str:
 
 
 def of_arguments(tool: str, error: ValidationError, schema: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Write what is wrong with the arguments of a call."""
+    """Describe what is wrong with the arguments of a call."""
     lines = [f"invalid arguments for {tool}; nothing was done."]
     seen: set[str] = set()
     for problem in error.errors():
@@ -82,7 +82,7 @@ def of_arguments(tool: str, error: ValidationError, schema: Mapping[str, Any], g
 
 
 def _inner(problem: Any, field: Mapping[str, Any], given: Any) -> tuple[str, Mapping[str, Any], Any]:
-    """Find what is wrong inside of an argument: its place, its schema, and what was given there."""
+    """Find the error inside an argument: its location, its schema, and the given value."""
     place, part, value = str(next(iter(problem["loc"]), "")), field, given
     for step in problem["loc"][1:]:
         if isinstance(step, int) and isinstance(value, list) and step < len(value):
@@ -106,7 +106,7 @@ def _expected(problem: Any, field: Mapping[str, Any], given: Any) -> str:
 
 
 def of_unknown_arguments(tool: str, unknown: Sequence[str], schema: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Write which arguments a tool does not have."""
+    """List the arguments that a tool does not have."""
     names = list(schema.get("properties", {}))
     lines = [f"invalid arguments for {tool}; nothing was done."]
     for name in unknown:
@@ -116,19 +116,19 @@ def of_unknown_arguments(tool: str, unknown: Sequence[str], schema: Mapping[str,
 
 
 def of_unknown_tool(name: str, tools: Iterable[str]) -> str:
-    """Write that there is no such tool, and which is meant."""
+    """Describe an unknown tool, with the nearest name."""
     near = nearest(name, list(tools))
     return f"there is no tool {plain(name, 60)!r}" + (f"; did you mean {near!r}?" if near else "")
 
 
 def nearest(given: str, choices: Sequence[str]) -> str | None:
-    """Return the valid value that is most like what was given."""
+    """Return the valid value most similar to the given one."""
     found = difflib.get_close_matches(given.lower(), choices, 1, 0.5)
     return found[0] if found else None
 
 
 def allowed(field: Mapping[str, Any]) -> list[str]:
-    """Return the values that a field may have, where they are listed."""
+    """Return the allowed values of a field, if they are listed."""
     for part in (field, field.get("items", {}), *field.get("anyOf", ())):
         if "enum" in part:
             return [str(value) for value in part["enum"]]
@@ -136,7 +136,7 @@ def allowed(field: Mapping[str, Any]) -> list[str]:
 
 
 def example(schema: Mapping[str, Any], given: Mapping[str, Any], wrong: Collection[str] = ()) -> str:
-    """Write a call that would be valid: what must be given and what was wrong, as far as can be told with what was given."""
+    """Return a valid example call with the required and the invalid arguments, using given values where possible."""
     properties, shown = schema.get("properties", {}), {}
     required = schema.get("required", [])
     for name in [*required, *(name for name in properties if name in wrong and name not in required)]:

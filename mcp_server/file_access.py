@@ -1,7 +1,7 @@
-"""Files that a model names: below the directory of this server, never through a link, never in a hidden folder.
+"""Files named by a model: below the server's directory, never through a link, never in a hidden folder.
 
-Each folder on the way is opened from the one before it without following links, so that what was checked is what is used.
-What is written is a spec, over nothing but a spec.
+Each folder on the way is opened relative to its parent without following links, so that what was checked is what is used. Only specs
+are written, and only specs are overwritten.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mcp_server.context import context, require_here
 from mcp_server.formatting import plain
 from torc.errors import Conflict, Forbidden, Invalid, NotFound
 
-#: a spec is text that people write; `@file`s of parameters are larger
+#: larger than any spec that a person writes, and than most `@file`s of parameters
 MOST_BYTES = 64 << 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -25,30 +25,30 @@ _GIVE_TEXT = "give the text of the spec as `spec`"
 
 
 def below(path: str) -> tuple[Path, tuple[str, ...]]:
-    """Return the directory of this server and the steps from there to a path. Raises Invalid or Forbidden."""
+    """Return the server's directory and the path components below it. Raises Invalid or Forbidden."""
     require_here("reading and writing files")
     base = context().directory.resolve()
     found = Path(os.path.normpath(base / path))
     if "\0" in path or not found.is_relative_to(base):
-        raise Invalid(f"{plain(path)} is not below {base}", hint="name a path relative to that directory")
+        raise Invalid(f"{plain(path)} is not below {base}", hint="use a path relative to that directory")
     steps = found.relative_to(base).parts
     if hidden := next((step for step in steps if step.startswith(".")), None):
         raise Forbidden(
             f"{plain(path)} is hidden ({plain(hidden, 60)}): assistants cannot read or write hidden files here",
-            hint="name a file whose path has no part that begins with a dot",
+            hint="use a file whose path has no component that starts with a dot",
         )
     return base, steps
 
 
 def folder(path: str) -> Path:
-    """Return a folder below the directory of this server that no link leads to. Raises Invalid, Forbidden or NotFound."""
+    """Return a folder below the server's directory that is not reached through a link. Raises Invalid, Forbidden or NotFound."""
     base, steps = below(path)
     with _opened(base, steps, path):
         return base.joinpath(*steps)
 
 
 def read(path: str) -> str:
-    """Read a text below the directory of this server. Raises NotFound, Invalid or Forbidden."""
+    """Read a text file below the server's directory. Raises NotFound, Invalid or Forbidden."""
     base, steps = below(path)
     if not steps:
         raise Invalid(f"{plain(path)} is a folder", hint=_GIVE_TEXT)
@@ -57,14 +57,14 @@ def read(path: str) -> str:
 
 
 def write(path: str, text: str, *, overwrite: bool, is_ours: Callable[[str], bool]) -> str:
-    """Write a file, at once, and return its path from the directory of this server.
+    """Write a file atomically and return its path relative to the server's directory.
 
-    An existing file is replaced only with `overwrite`, and only where it is a plain file of which `is_ours` says so.
+    An existing file is replaced only with `overwrite`, and only if it is a regular file accepted by `is_ours`.
     Raises Invalid, Conflict or Forbidden.
     """
     base, steps = below(path)
     if not steps:
-        raise Invalid(f"save_as: {plain(path)} is a folder", hint="name a file")
+        raise Invalid(f"save_as: {plain(path)} is a folder", hint="use a file name")
     with _opened(base, steps[:-1], path, make=True) as at:
         name, fresh = steps[-1], f".{steps[-1]}.{secrets.token_hex(6)}"
         seen = _seen(name, at)
@@ -77,7 +77,7 @@ def write(path: str, text: str, *, overwrite: bool, is_ours: Callable[[str], boo
                 file.flush()
                 os.fsync(made)
             if seen is None:
-                os.link(fresh, name, src_dir_fd=at, dst_dir_fd=at)  # fails where somebody was faster
+                os.link(fresh, name, src_dir_fd=at, dst_dir_fd=at)  # fails if the file has been created meanwhile
             elif _seen(name, at) != seen:
                 raise FileExistsError
             else:
@@ -86,7 +86,7 @@ def write(path: str, text: str, *, overwrite: bool, is_ours: Callable[[str], boo
             raise Conflict(f"save_as: {plain(path)} was changed just now", hint="look at it, then try again") from None
         except (OSError, UnicodeEncodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "the text contains invalid characters"
-            raise Invalid(f"save_as: cannot write {plain(path)}: {why}", hint="name another file") from None
+            raise Invalid(f"save_as: cannot write {plain(path)}: {why}", hint="choose another file") from None
         finally:
             with suppress(OSError):
                 os.unlink(fresh, dir_fd=at)
@@ -97,18 +97,18 @@ def _check_old(
     path: str, name: str, at: int, seen: tuple[int, ...], *, overwrite: bool, is_ours: Callable[[str], bool]
 ) -> None:
     if not stat.S_ISREG(seen[0]):
-        raise Forbidden(f"save_as: {plain(path)} is not a regular file and was not changed", hint="name another file")
+        raise Forbidden(f"save_as: {plain(path)} is not a regular file and was not changed", hint="choose another file")
     if not overwrite:
         raise Conflict(f"save_as: {plain(path)} already exists", hint="ask the user; overwrite=true replaces a spec")
     if not is_ours(_text(_open(name, at, path), path)):
         raise Forbidden(
             f"save_as: {plain(path)} is not a spec; only a valid spec can be replaced",
-            hint="name another file, or ask the user",
+            hint="choose another file, or ask the user",
         )
 
 
 def _seen(name: str, at: int) -> tuple[int, ...] | None:
-    """Return what tells a file from another one in its place; None: there is none."""
+    """Return what identifies a file's current version; None if there is none."""
     try:
         found = os.stat(name, dir_fd=at, follow_symlinks=False)
     except FileNotFoundError:
@@ -118,7 +118,7 @@ def _seen(name: str, at: int) -> tuple[int, ...] | None:
 
 @contextmanager
 def _opened(base: Path, steps: tuple[str, ...], path: str, *, make: bool = False) -> Iterator[int]:
-    """Open a folder step by step. Raises NotFound or Invalid."""
+    """Open a folder component by component. Raises NotFound or Invalid."""
     at = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for step in steps:
@@ -149,12 +149,12 @@ def _open(name: str, at: int, path: str) -> int:
 def _not_opened(path: str, error: OSError) -> Invalid:
     return Invalid(
         f"cannot open {plain(path)}: {error.strerror}; links are not followed, and only regular files are opened",
-        hint="name a regular file below the server's directory",
+        hint="use a regular file below the server's directory",
     )
 
 
 def _text(opened: int, path: str) -> str:
-    """Read a file that was opened. Raises Invalid."""
+    """Read an open file. Raises Invalid."""
     with open(opened, "rb") as file:
         told = os.fstat(opened)
         if not stat.S_ISREG(told.st_mode) or told.st_size > MOST_BYTES:

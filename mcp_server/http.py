@@ -1,7 +1,7 @@
-"""The MCP server inside `torc server`, as streamable HTTP: everybody shows a token there, and has the rights that it carries.
+"""The MCP server inside `torc server`, as streamable HTTP: every client sends a token and has its rights.
 
-What is expensive to import is imported when somebody calls first. Whoever is not the owner of the server's process can neither
-run anything on its machine nor read files there.
+Expensive modules are imported with the first call. Only the owner of the server's process can run anything on its machine or read
+files there.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ _MOST_SESSIONS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class InProcessTorc:
-    """A Torc that asks the server around it, on behalf of a caller. For threads, not for the event loop."""
+    """A Torc that sends requests to the surrounding server on behalf of a caller. For threads, not for the event loop."""
 
     answers: RequestExecutor
     caller: Caller
     loop: asyncio.AbstractEventLoop
 
     def send(self, request: Request[R], /) -> R:
-        """Answer one request. Raises TorcError, or one of its children."""
+        """Answer a request. Raises TorcError or a subclass."""
         asked = asyncio.run_coroutine_threadsafe(self.answers.answer(request, self.caller), self.loop)
         reply: R = asked.result()[0]
         return reply
 
     def close(self) -> None:
-        """Leave the server as it is."""
+        """Do nothing: the server keeps running."""
 
 
 class HttpMount:
-    """What answers at /mcp. It finds out who calls, and lets nobody into a session of somebody else.
+    """The application at /mcp. It identifies callers, and lets nobody into another caller's session.
 
-    `place`: the variables by which what is begun on this machine finds this server, and the file with its token.
+    `place`: the environment variables with which processes started on this machine find this server, and the file with its token.
     """
 
     def __init__(
@@ -73,14 +73,13 @@ class HttpMount:
 
     @asynccontextmanager
     async def live(self) -> AsyncIterator[None]:
-        """Be there for callers, while the server lives."""
+        """Run for the lifetime of the server."""
         yield
         self._ending.set()
         if self._living is not None:
             await self._living
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one call."""
         request = HttpRequest(scope)
         scope["torc.kind"] = "mcp"
         try:
@@ -99,7 +98,7 @@ class HttpMount:
     def _check_session(self, request: HttpRequest, caller: Caller) -> None:
         shown = request.headers.get(_SESSION.decode())
         if shown is not None and self._owners.get(shown.encode()) not in {None, _who(caller)}:
-            raise NotFound("there is no such session", hint="begin a new one")
+            raise NotFound("there is no such session", hint="start a new one")
 
     async def _note_session(self, caller: Caller, send: Any, message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -122,14 +121,14 @@ class HttpMount:
     def _make(self) -> Any:
         server: Any = importlib.import_module("mcp_server.server")
         security: Any = importlib.import_module("mcp.server.transport_security")
-        # who may call under which name was decided before this is reached
+        # host names were already checked
         settings = security.TransportSecuritySettings(enable_dns_rebinding_protection=False)
         return server.Server(self._make_context).streamable_http_app(
             streamable_http_path=PATH, transport_security=settings
         )
 
     async def _keep(self, application: Any, ready: asyncio.Event) -> None:
-        """Hold the sessions, in one task from beginning to end."""
+        """Hold the sessions, in a single task from start to end."""
         async with application.router.lifespan_context(application):
             ready.set()
             await self._ending.wait()
@@ -153,7 +152,7 @@ class HttpMount:
 
 
 class _Call:
-    """A call whose caller is looked at again before the end of its body: one who is another by then is refused."""
+    """A call whose caller is checked again before the end of its body; a different caller is rejected."""
 
     def __init__(self, identity: Authenticator, request: HttpRequest, receive: Any, send: Any) -> None:
         self._identity, self._request = identity, request
@@ -161,7 +160,7 @@ class _Call:
         self._is_refused = False
 
     async def receive(self) -> Any:
-        """Hand on the body; the application is told that a caller who is refused is gone."""
+        """Pass on the body; if the caller is rejected, tell the application that the client has disconnected."""
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
             try:
@@ -173,7 +172,7 @@ class _Call:
         return message
 
     async def send(self, message: Any) -> None:
-        """Hand on the answer, unless the caller was answered already."""
+        """Pass on the response, unless the caller was already answered."""
         if not self._is_refused:
             await self._send(message)
 
@@ -183,5 +182,5 @@ def _who(caller: Caller) -> tuple[Any, ...]:
 
 
 def _owner(caller: Caller) -> str | None:
-    """Give whom what the owner of the server creates belongs to; accounts are known to the store."""
+    """Return the owner for what the server's owner creates; accounts are known to the store."""
     return caller.actor.partition(":")[2] or None if caller.is_owner else None

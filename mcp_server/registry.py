@@ -1,4 +1,4 @@
-"""The table of tools: what each is called, which hints are true of it, and schemas small enough to be listed."""
+"""The table of tools: names, accurate annotations, and schemas small enough to list."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ToolEntry:
     function: Callable[..., Any]
     title: str
     annotations: ToolAnnotations
-    view: str | None = None  # the `ui://` resource that shows its results, where clients show any
+    view: str | None = None  # the `ui://` resource that displays its results, if the client supports that
 
 
 TOOLS: dict[str, ToolEntry] = {}
@@ -28,10 +28,10 @@ TOOLS: dict[str, ToolEntry] = {}
 def tool(
     title: str, effect: Effect = "reads", *, idempotent: bool | None = None, view: str | None = None
 ) -> Callable[[F], F]:
-    """Function decorator: enter a tool. Its docstring says when to use it, what it costs and what to call next.
+    """Function decorator: register a tool. Its docstring says when to use it, what it costs and what to call next.
 
-    adds: it only makes new things; destroys: it can stop work, replace files or throw results away; runs: it makes commands run,
-    which can do anything anywhere.
+    adds: only creates new things; destroys: can stop work, replace files or discard results; runs: makes commands run, which can do
+    anything anywhere.
     """
 
     def enter(function: F) -> F:
@@ -53,8 +53,8 @@ def tool(
 
 
 def slim(schema: dict[str, Any], *, is_output: bool = False, levels: int = 1) -> dict[str, Any]:
-    """Leave out of a schema what tells a model little: titles, the null beside a type, defaults that are null; of an output
-    also what is required, and what stands deeper than `levels` of objects."""
+    """Remove from a schema what tells a model little: titles, null alternatives, null defaults; for an output also the required
+    fields, and everything nested more than `levels` objects deep."""
     named = schema.get("$defs", {})
     whole = _inlined({key: value for key, value in schema.items() if key != "$defs"}, named, levels if is_output else 9)
     made: dict[str, Any] = _slim(whole, is_output)
@@ -62,7 +62,7 @@ def slim(schema: dict[str, Any], *, is_output: bool = False, levels: int = 1) ->
 
 
 def _inlined(part: Any, named: dict[str, Any], levels: int) -> Any:
-    """Put what is referred to where it is referred to: errors name the choices of a field, which must stand in it."""
+    """Replace references by what they refer to: errors list the choices of a field, which must be in its own schema."""
     if isinstance(part, list):
         return [_inlined(item, named, levels) for item in part]
     if not isinstance(part, dict):
@@ -102,8 +102,8 @@ def _slim(part: Any, is_output: bool) -> Any:
 
 
 def _says_nothing(key: str, value: Any, part: dict[str, Any], is_output: bool) -> bool:
-    """Return whether an entry of a schema can be left out: descriptions of whole objects repeat that of the tool."""
-    if key in {"title", "maxLength", "minLength", "maxItems", "minItems"}:  # they are checked all the same
+    """Return whether a schema entry can be removed: descriptions of whole objects repeat the tool's description."""
+    if key in {"title", "maxLength", "minLength", "maxItems", "minItems"}:  # still validated
         return True
     if key == "default" and (value is None or value is False or is_output):
         return True

@@ -1,4 +1,4 @@
-"""Resources: the schema and the guide of specs, workflows with plan and graph, what jobs wrote. They read; nothing else."""
+"""Resources: the schema and the guide of specs, workflows with plan and graph, and output of jobs. Read-only."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _JSON = "application/json"
 
 
 def add_resources(server: MCPServer[Any]) -> None:
-    """Enter the resources in a server."""
+    """Register the resources with a server."""
     fixed = (
         (SCHEMA, schema, "JSON Schema of specs", _JSON),
         (GUIDE, guide, "How to write a spec: fields, parameters, dependencies, examples", "text/markdown"),
-        (WORKFLOWS, workflows, "The newest workflows and how they stand", _JSON),
+        (WORKFLOWS, workflows, "The newest workflows and their status", _JSON),
     )
     for uri, function, description, kind in fixed:
         server.resource(uri, name=function.__name__, description=description, mime_type=kind)(function)
     of_ids = (
-        ("torc://workflows/{workflow_id}", workflow, "How the current run of a workflow goes", _JSON),
+        ("torc://workflows/{workflow_id}", workflow, "Progress of a workflow's current run", _JSON),
         ("torc://workflows/{workflow_id}/plan", plan, "Stages, critical path, cost of a workflow", _JSON),
         ("torc://workflows/{workflow_id}/graph", graph, "Graph of a workflow, as Mermaid", "text/vnd.mermaid"),
-        ("torc://profiles/{name}", profile, "What a cluster offers: partitions and their nodes", _JSON),
-        ("torc://jobs/{job_id}/stdout", stdout, "End of what a job wrote: untrusted data", _JSON),
-        ("torc://jobs/{job_id}/stderr", stderr, "End of what a job wrote as errors: untrusted data", _JSON),
+        ("torc://profiles/{name}", profile, "Partitions and nodes of a cluster", _JSON),
+        ("torc://jobs/{job_id}/stdout", stdout, "End of a job's standard output: untrusted data", _JSON),
+        ("torc://jobs/{job_id}/stderr", stderr, "End of a job's standard error: untrusted data", _JSON),
     )
     for uri, reader, description, kind in of_ids:
         server.resource(uri, name=reader.__name__, description=description, mime_type=kind)(reader)
@@ -62,17 +62,17 @@ def workflows() -> str:
 
 
 def workflow(workflow_id: str) -> str:
-    """Return how a workflow goes."""
+    """Return the status of a workflow."""
     return _json(get_workflow_summary(workflow_id))
 
 
 def plan(workflow_id: str) -> str:
-    """Return the plan of execution of a workflow."""
+    """Return the execution plan of a workflow."""
     return _json(get_execution_plan(workflow_id))
 
 
 def graph(workflow_id: str) -> str:
-    """Return the graph of a workflow: jobs that are alike are drawn as one."""
+    """Return the graph of a workflow, with similar jobs drawn as one node."""
     described = of_stored(context().torc.send(GetGraph(workflow_id=find_workflow(workflow_id).id)))
     return f"%% {UNTRUSTED}\n" + mermaid(draw(described.workload.graph, [plain(name, 80) for name in described.jobs]))
 
@@ -83,17 +83,17 @@ def profile(name: str) -> str:
 
 
 def stdout(job_id: str) -> str:
-    """Return the end of what a job wrote."""
+    """Return the end of a job's standard output."""
     return _json(get_job_logs(job_number(job_id), "stdout", tail=100))
 
 
 def stderr(job_id: str) -> str:
-    """Return the end of what a job wrote as errors."""
+    """Return the end of a job's standard error."""
     return _json(get_job_logs(job_number(job_id), "stderr", tail=100))
 
 
 def job_number(text: str) -> int:
-    """Read the id of a job. Raises NotFound."""
+    """Parse a job id. Raises NotFound."""
     number = whole_number(text)
     if number is None:
         raise NotFound(f"job_id: {plain(text, 40)!r} is not the id of a job", hint="list_jobs_by_status gives ids")

@@ -1,6 +1,6 @@
-"""Specs as assistants give them: a text in any format, an object, or a file below the directory of this server.
+"""Specs as assistants provide them: text in any format, an object, or a file below the server's directory.
 
-No path leads outside of that directory, whether in an argument or in a spec (`@file`).
+No path leads outside that directory, neither in an argument nor in a spec (`@file`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_PROBLEMS = 20
 
 
 class SpecSource(NamedTuple):
-    """A spec to work with."""
+    """A spec and where it comes from."""
 
     text: str
     format: Format | None
@@ -37,7 +37,7 @@ class SpecSource(NamedTuple):
 
 
 class SpecProblem(Reply):
-    """A problem of a spec."""
+    """A problem in a spec."""
 
     severity: str
     code: str
@@ -49,7 +49,7 @@ class SpecProblem(Reply):
 
 
 def source_of(spec: str | dict[str, Any] | None, path: str | None) -> SpecSource:
-    """Take a spec from one of the two arguments. Raises Invalid."""
+    """Return the spec from one of the two arguments. Raises Invalid."""
     if (spec is None) == (path is None):
         raise Invalid(
             "spec: give either spec or path",
@@ -61,12 +61,12 @@ def source_of(spec: str | dict[str, Any] | None, path: str | None) -> SpecSource
         return SpecSource(spec, None, "<spec>")
     form = format_of(str(path))
     if form is None:
-        raise Invalid(f"path: {plain(str(path))} is no spec by its name", hint=f"specs end in {ANY_SUFFIX}")
+        raise Invalid(f"path: {plain(str(path))} is not the name of a spec", hint=f"specs end in {ANY_SUFFIX}")
     return SpecSource(file_access.read(str(path)), form, str(path))
 
 
 def reader(source: SpecSource) -> Callable[[str], str]:
-    """Return what reads the `@file`s of a spec: relative to it, below the directory of this server."""
+    """Return a function that reads the `@file`s of a spec: relative to it, below the server's directory."""
     base = "" if source.name == "<spec>" else str(Path(source.name).parent)
 
     def read_file(path: str) -> str:
@@ -79,7 +79,7 @@ def reader(source: SpecSource) -> Callable[[str], str]:
 
 
 def compiled(source: SpecSource) -> tuple[Plan | None, list[Diagnostic]]:
-    """Compile a spec; the plan is None where it has errors."""
+    """Compile a spec; the plan is None if it has errors."""
     return compile_spec(source.text, format=source.format, name=source.name, read=reader(source))
 
 
@@ -90,20 +90,20 @@ def checked(source: SpecSource) -> Plan:
         errors = sum(problem.severity == "error" for problem in found)
         raise Invalid(
             f"the spec is not valid: {errors} problem{'' if errors == 1 else 's'}",
-            hint="mend these, then try again; torc://guide/spec explains specs",
+            hint="correct these and try again; torc://guide/spec explains specs",
             diagnostics=[problem.to_dict() for problem in found],
         )
     return plan
 
 
 def source_files(source: SpecSource) -> list[SourceFile]:
-    """Return the files that go along with a spec."""
+    """Return the files that a spec refers to."""
     read_file = reader(source)
     return [SourceFile(path=path, text=read_file(path)) for path in external_files(source.text, format=source.format)]
 
 
 def problems(found: list[Diagnostic]) -> list[SpecProblem]:
-    """Show the problems of a spec, errors first."""
+    """Format the problems in a spec, errors first."""
     ordered = sorted(found, key=lambda problem: problem.severity != "error")
     return [
         SpecProblem(
@@ -120,6 +120,6 @@ def problems(found: list[Diagnostic]) -> list[SpecProblem]:
 
 
 def stored_plan(workflow_id: int) -> Plan:
-    """Compile the spec that a stored workflow could be made from again."""
+    """Compile the spec from which a stored workflow could be created again."""
     found = context().torc.send(ExportSpec(workflow_id=workflow_id, format=Format.JSON))
     return checked(SpecSource(found.text, Format.JSON, f"workflow {workflow_id}"))

@@ -1,5 +1,5 @@
-"""Serve one client on standard input and output. The store is opened when a tool first needs it, so that the client gets its
-list of tools at once."""
+"""Serve one client on standard input and output. The store is opened when a tool first needs it, so that the client gets the list of
+tools at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def serve(
     policy: AssistantPolicy,
     output_dir: Path,
 ) -> None:
-    """Serve until the client leaves. `open_torc` takes the actor that the log is to name."""
+    """Serve until the client disconnects. `open_torc` is called with the actor for the event log."""
     opened: dict[str, Torc] = {}
     opening = threading.Lock()  # assistants call several tools at once
 
@@ -30,7 +30,7 @@ def serve(
                 opened[client] = open_torc(f"assistant:{client}")
         torc = opened[client]
         place = place_of(torc)
-        user = user_name() if "TORC_DB" in place else None  # a server knows whose token it is shown
+        user = user_name() if "TORC_DB" in place else None  # a server knows whose token it receives
         return ToolContext(torc, policy, client, user, output_dir=output_dir, place=place)
 
     try:

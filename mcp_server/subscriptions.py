@@ -1,6 +1,6 @@
-"""Tells clients when a resource that they subscribed to has changed, in both eras of the protocol.
+"""Notifies clients of changes to resources that they have subscribed to, in both versions of the protocol.
 
-Looks once a second, for as long as somebody is subscribed, at what the subscriber may see.
+Polls once a second, as long as there are subscribers, what the subscriber may see.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Look = Callable[[], Any]
 
 
 def _look_at(uri: str, here: ToolContext) -> Look | None:
-    """Return what looks at a resource: equal answers mean that it has not changed. None: it never changes. Raises NotFound."""
+    """Return a function that describes a resource: equal results mean no change. None: it never changes. Raises NotFound."""
     if uri == WORKFLOWS:
         return lambda: [_shape(each) for each in here.torc.send(ListWorkflows(limit=50)).items]
     kind, _, rest = uri.removeprefix("torc://").partition("/")
@@ -58,25 +58,25 @@ def _job_shape(here: ToolContext, job_id: int) -> Any:
 
 
 class WatchedResources:
-    """Resources that somebody subscribed to, as they looked last."""
+    """Subscribed resources with their last known states."""
 
     def __init__(self, looks: dict[str, Look], seen: dict[str, Any]) -> None:
         self._looks, self._seen = looks, seen
 
     async def tell_changes(self, tell: Tell) -> None:
-        """Tell of resources that change, until canceled or the client is gone."""
+        """Report changes of resources, until canceled or the client is gone."""
         try:
             while self._seen:
                 await anyio.sleep(_LOOK_SECONDS)
                 for uri in list(self._seen):
                     await self._look(uri, tell)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            _LOG.info("%s: watched no more, the client is gone", ", ".join(self._seen))
+            _LOG.info("%s: no longer watched: the client is gone", ", ".join(self._seen))
 
     async def _look(self, uri: str, tell: Tell) -> None:
         try:
             found = await anyio.to_thread.run_sync(self._looks[uri])
-        except TorcError as error:  # it is gone, or the store is away: the next look tells
+        except TorcError as error:  # it is gone, or the store is unreachable: the next poll will tell
             _LOG.info("cannot look at %s: %s", uri, error.message)
             return
         if found != self._seen[uri]:
@@ -85,7 +85,7 @@ class WatchedResources:
 
 
 async def begin_to_watch(here: ToolContext, uris: Iterable[str]) -> WatchedResources:
-    """Look at resources as they are now. Raises MCPError for one that is not there."""
+    """Record the current state of resources. Raises MCPError if one does not exist."""
     looks: dict[str, Look] = {}
     seen: dict[str, Any] = {}
     for uri in list(uris)[:_MOST_URIS]:
@@ -101,7 +101,7 @@ async def begin_to_watch(here: ToolContext, uris: Iterable[str]) -> WatchedResou
 
 @asynccontextmanager
 async def while_listening(bus: SubscriptionBus, params: Any) -> AsyncIterator[None]:
-    """Watch what a `subscriptions/listen` asks for, for as long as it lasts."""
+    """Watch what a `subscriptions/listen` requests, as long as it lasts."""
     wanted = ((params or {}).get("notifications") or {}).get("resourceSubscriptions") or []
 
     async def tell(uri: str) -> None:
@@ -115,20 +115,20 @@ async def while_listening(bus: SubscriptionBus, params: Any) -> AsyncIterator[No
 
 
 class OlderSubscriptions:
-    """`resources/subscribe` and `resources/unsubscribe` of clients that speak the protocol before 2026."""
+    """`resources/subscribe` and `resources/unsubscribe` for clients of protocol versions before 2026."""
 
     def __init__(self) -> None:
         self._watched: dict[tuple[int, str], anyio.CancelScope] = {}
 
     async def subscribe(self, ctx: Any, params: SubscribeRequestParams) -> EmptyResult:
-        """Begin to watch a resource for a session."""
+        """Start to watch a resource for a session."""
         tasks: TaskGroup = ctx.lifespan_context
         watched = await begin_to_watch(context(), [str(params.uri)])
         tasks.start_soon(self._watch, ctx.session, str(params.uri), watched)
         return EmptyResult()
 
     async def unsubscribe(self, ctx: Any, params: UnsubscribeRequestParams) -> EmptyResult:
-        """Watch it no more."""
+        """Stop watching a resource."""
         scope = self._watched.pop((id(ctx.session), str(params.uri)), None)
         if scope is not None:
             scope.cancel()

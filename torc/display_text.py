@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe to show: what a terminal would obey becomes a visible form.
+"""Makes text written by others safe to show: characters that a terminal would interpret become visible escapes.
 
 For what is shown to a person. Text for reports and assistants, which has no use for such characters, is `cleaned` in
 `torc.redaction`. Imports little: each command needs it.
@@ -10,8 +10,8 @@ import re
 from importlib import import_module
 from typing import Any
 
-#: control characters but tab and newline, those that turn the direction of writing, and those that are not seen.
-#: Joiners (U+200C, U+200D) stay: words of some scripts, and some emoji, are spelt with them
+#: control characters other than tab and newline, characters that change the text direction, and invisible ones. Joiners (U+200C,
+#: U+200D) stay: some scripts and emoji need them
 INVISIBLE = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e0fff"
@@ -22,12 +22,12 @@ _SPACES = {"\t": " ", "\n": " "}
 
 
 def visible(text: str) -> str:
-    """Write `^[` for ESC, `\\x9b` for CSI, `\\u202e` for what turns the direction; tabs and newlines stay."""
+    """Escape `^[` for ESC, `\\x9b` for CSI, `\\u202e` for a direction override; tabs and newlines stay."""
     return _INVISIBLE.sub(_written, text)
 
 
 def visible_line(text: str) -> str:
-    """Do so for text that stands in one line, such as a cell of a table: tabs and newlines become spaces."""
+    """Like `visible`, for text on a single line, such as a table cell: tabs and newlines become spaces."""
     return _IN_A_LINE.sub(lambda match: _SPACES.get(match[0]) or _written(match), text)
 
 
@@ -53,7 +53,7 @@ def _cells() -> Any:
 
 
 def escaped_json(text: str) -> str:
-    """Escape such characters in JSON, where they can stand only within strings."""
+    """Escape such characters in JSON, where they can occur only within strings."""
     return _INVISIBLE.sub(lambda match: _json_escape(ord(match[0])), text)
 
 
@@ -61,7 +61,7 @@ def _written(match: re.Match[str]) -> str:
     number = ord(match[0])
     if number < 0x20 or number == 0x7F:
         return f"^{chr(number ^ 0x40)}"
-    if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8, as `surrogateescape` reads it
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8, as `surrogateescape` reads it
         return f"\\x{number - 0xDC00:02x}"
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 

@@ -1,16 +1,16 @@
-"""What Torc can tell a caller went wrong: one class for each thing that a caller would do differently.
+"""Torc's errors: one class for each case in which a caller would react differently.
 
     TorcError           something inside Torc broke                    HTTP 500, exit 1
-      Invalid           mend the input and try again                   HTTP 422, exit 2
-      NotFound          name something that exists                     HTTP 404, exit 3
-      Conflict          the state moved; look again, then decide       HTTP 409, exit 4
-      Forbidden         ask for the right                              HTTP 403, exit 4
+      Invalid           correct the input and try again                HTTP 422, exit 2
+      NotFound          refer to something that exists                 HTTP 404, exit 3
+      Conflict          the state has changed; check, then decide      HTTP 409, exit 4
+      Forbidden         request the permission                         HTTP 403, exit 4
         Unauthorized    sign in                                        HTTP 401, exit 4
       Unavailable       wait and try again; nothing was done           HTTP 503, exit 5
         StoreLost       restore the database: it is gone or damaged    HTTP 503, exit 5
 
-An error carries a stable code, a message that says what happened to what, a hint that says what to do, and details
-for programs. It is rendered in four places only: the command line, HTTP, MCP and the runner's log.
+An error has a stable code, a message that says what happened to what, a hint that says what to do, and details for programs. It is
+rendered in four places only: the command line, HTTP, MCP and the runner's log.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 
 class TorcError(Exception):
-    """The base; raised itself only where Torc, not its caller, is at fault."""
+    """The base class; raised itself only if Torc, not its caller, is at fault."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -33,7 +33,7 @@ class TorcError(Exception):
 
 
 class Invalid(TorcError):
-    """The request can never succeed as it stands. `details["diagnostics"]` lists the problems of a spec."""
+    """The request can never succeed as it is. `details["diagnostics"]` lists the problems in a spec."""
 
     code = "invalid"
     status = 422
@@ -41,7 +41,7 @@ class Invalid(TorcError):
 
 
 class NotFound(TorcError):
-    """Nothing has that id or name."""
+    """There is nothing with that id or name."""
 
     code = "not_found"
     status = 404
@@ -65,7 +65,7 @@ class Forbidden(TorcError):
 
 
 class Unauthorized(Forbidden):
-    """Nobody is known behind this call: no token or password, or one that does not hold."""
+    """The caller is not authenticated: no token or password, or an invalid one."""
 
     status = 401
 
@@ -79,7 +79,7 @@ class Unavailable(TorcError):
 
 
 class StoreLost(Unavailable):
-    """The database was deleted, moved, replaced or damaged: it will not come back by itself."""
+    """The database was deleted, moved, replaced or damaged, and will not come back by itself."""
 
 
 BY_CODE: dict[str, type[TorcError]] = {

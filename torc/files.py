@@ -1,7 +1,7 @@
-"""Files in folders that others may write to: whole or not at all, never through a link, and trusted only when they are ours.
+"""Files in folders that others may write to: written atomically, never through a link, and trusted only if they are ours.
 
-What Torc writes under a name that others can foresee, it makes anew or finds to be its own; what it reads back and acts on
-must be its own, too. `torc.runner.spawner`, which imports nothing, opens the output of jobs by the same rules.
+A file whose name others can predict is created anew or verified to be our own; what is read back and acted on must be our own as
+well. `torc.runner.spawner`, which imports nothing, applies the same rules to the output of jobs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import IO, BinaryIO
 
 from torc.errors import Invalid, Unavailable
 
-#: the folder of the logs of jobs: it is never a link, whatever its parent is
+#: the folder of job logs, which is never a link, whatever its parent is
 LOG_FOLDER = "job_stdio"
 #: of a spec, and of each file with parameters: what a server takes as one request
 LARGEST_TEXT = 64 << 20
@@ -32,9 +32,9 @@ def config_folder(environ: Mapping[str, str]) -> Path:
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder for its owner alone, and take others' right to write from one that is there.
+    """Create a folder for its owner alone, or remove the write access of others from an existing one.
 
-    Raises OSError: for a link, and for a folder of somebody else, too.
+    Raises OSError, also for a link or another user's folder.
     """
     make_folder(path.parent)
     with contextlib.suppress(FileExistsError):
@@ -51,15 +51,15 @@ def private_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for its owner alone where there is none, and those above it; one that is there stays as it is. Raises OSError."""
-    if not path.is_dir():  # mkdir(parents=True) would make those above it as the umask says
+    """Create a folder and its parents for their owner alone; existing ones are not changed. Raises OSError."""
+    if not path.is_dir():  # mkdir(parents=True) would apply the umask to the parents
         if path != path.parent:
             make_folder(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
 
 
 def open_new(path: str | PathLike[str], flags: int = os.O_WRONLY, mode: int = 0o600) -> int:
-    """Open a file that is made by this call; whatever had its name before loses it. Raises OSError."""
+    """Create and open a new file; an existing file of that name is unlinked. Raises OSError."""
     flags |= os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         return os.open(path, flags, mode)
@@ -69,14 +69,14 @@ def open_new(path: str | PathLike[str], flags: int = os.O_WRONLY, mode: int = 0o
 
 
 def open_to_append(path: str | PathLike[str]) -> int:
-    """Open a file of our own to go on with, or make it. Raises OSError: for a link, or a file of somebody else, too."""
+    """Open our own file for appending, or create it. Raises OSError, also for a link or another user's file."""
     return _ours(
         os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600), path
     )
 
 
 def open_trusted(path: str | PathLike[str], flags: int = os.O_RDONLY) -> int:
-    """Open a file that only this user can have written, to act on what it says. Raises OSError."""
+    """Open a file that only this user can have written, in order to act on its content. Raises OSError."""
     fd = _ours(os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), path)
     if os.fstat(fd).st_mode & _OTHERS_WRITE:
         os.close(fd)
@@ -91,19 +91,19 @@ def read_trusted(path: str | PathLike[str]) -> bytes:
 
 
 class NotPrivate(PermissionError):
-    """A file that holds a secret belongs to another user, or other users have access to it."""
+    """A file with a secret belongs to another user or is accessible to others."""
 
 
 def read_private(path: str | PathLike[str], at_most: int = 64 << 10) -> str:
-    """Read a regular file of this user to which nobody else has access. Raises OSError (NotPrivate), UnicodeDecodeError."""
-    # O_NONBLOCK: nobody may ever write into a pipe
+    """Read a regular file of this user that nobody else can access. Raises OSError (NotPrivate), UnicodeDecodeError."""
+    # O_NONBLOCK: a pipe might never get a writer
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(fd, encoding="utf-8") as file:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
         if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
-            raise NotPrivate(errno.EPERM, "other users have access to it, or own it", os.fspath(path))
+            raise NotPrivate(errno.EPERM, "other users own it or have access to it", os.fspath(path))
         return file.read(at_most)
 
 
@@ -117,7 +117,7 @@ def read_text(path: str | PathLike[str], at_most: int = LARGEST_TEXT) -> str:
 
 
 def open_log(path: str | PathLike[str]) -> BinaryIO:
-    """Open a log of anybody's to show or pack it: a plain file, and no link to one elsewhere. Raises OSError."""
+    """Open anybody's log to show or pack it: a regular file, not a link. Raises OSError."""
     folder, name = os.path.split(path)
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     if os.path.basename(folder) == LOG_FOLDER:
@@ -144,7 +144,7 @@ def _ours(fd: int, path: str | PathLike[str]) -> int:
 
 
 def _is_ours(uid: int, folder: str | PathLike[str]) -> bool:
-    """Return whether an owner is this user, also where a file system gives what root makes to somebody else (root_squash)."""
+    """Return whether an owner is this user, also on file systems that assign root's files to another user (root_squash)."""
     if uid == os.geteuid():
         return True
     try:
@@ -160,10 +160,10 @@ def _not_ours(path: str | PathLike[str]) -> OSError:
 
 @contextlib.contextmanager
 def whole_file(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
-    """Yield a file that takes the place of `path` at the end. `mode` is lessened by the umask. Raises Invalid or Unavailable."""
+    """Yield a file that replaces `path` at the end. `mode` is subject to the umask. Raises Invalid or Unavailable."""
     _require_place(path)
     if not path.parent.is_dir():
-        raise Invalid(f"there is no directory {path.parent}", hint="make it, or name another place")
+        raise Invalid(f"there is no directory {path.parent}", hint="create it, or choose another place")
     try:
         number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
@@ -185,7 +185,7 @@ def whole_file(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
 def _require_place(path: Path) -> None:
     """Refuse what a file must not replace: a folder, a device or a pipe, and whatever the system keeps in /dev and /proc."""
     if path.is_dir():
-        raise Invalid(f"{path} is a directory", hint="name a file in it")
+        raise Invalid(f"{path} is a directory", hint="give the name of a file")
     folder = os.path.realpath(path.parent)
     is_systems = folder.startswith(("/dev/", "/proc/", "/sys/")) and not folder.startswith("/dev/shm/")
     if (
@@ -197,7 +197,7 @@ def _require_place(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file. Raises Invalid or Unavailable."""
+    """Write a file atomically. Raises Invalid or Unavailable."""
     with whole_file(path, mode) as file:
         file.write(content)
 
@@ -210,5 +210,5 @@ def _umask() -> int:
 
 def _cannot(path: Path, error: OSError) -> Unavailable:
     return Unavailable(
-        f"cannot write {path}: {error.strerror}", hint="check the directory and its disk, or name another place"
+        f"cannot write {path}: {error.strerror}", hint="check the directory and its disk, or choose another place"
     )

@@ -1,6 +1,6 @@
-"""Lists of nodes as Slurm writes them, `n[1-3,07],gpu1`: read, whoever prints them. Pure.
+"""Node lists in Slurm's syntax, `n[1-3,07],gpu1`. Pure.
 
-What cannot be read is left out: a site's names must never break the following of jobs, nor a runner.
+Invalid parts are skipped: a site's names must never break the following of jobs, nor a runner.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 
 _RANGE = re.compile(r"^(\d+)(?:-(\d+))?\Z")
-#: far beyond any cluster, so that no text makes us write a million names
+#: far more than any cluster has, so that no text can expand to a million names
 MOST_NODES = 100_000
 _LONGEST_NUMBER = 9
 
 
 def expand(text: str) -> tuple[str, ...]:
-    """Write out a list: each node by name, in order."""
+    """Expand a list into node names, in order."""
     found: list[str] = []
     for part in split(text):
         found += _written_out(part, MOST_NODES - len(found))
@@ -22,7 +22,7 @@ def expand(text: str) -> tuple[str, ...]:
 
 
 def split(text: str) -> list[str]:
-    """Part at the commas that stand in no brackets."""
+    """Split at commas outside brackets."""
     parts, depth, begin = [], 0, 0
     for at, character in enumerate(text):
         if character in "[(":

@@ -1,4 +1,4 @@
-"""How this program starts itself: by the same interpreter, from its own modules alone."""
+"""The commands with which this program starts itself: with the same interpreter, from its own modules only."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 
 def own_module(name: str) -> list[str]:
-    """Return the command that runs a module of ours.
+    """Return the command that runs one of Torc's modules.
 
-    -P keeps the working directory off the path of modules: others may write there, and a `json.py` of theirs would be run.
+    -P keeps the working directory off the module path: others may write there, and their `json.py` would be executed.
     """
     return [sys.executable, "-P", "-m", name]
 

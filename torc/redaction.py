@@ -1,9 +1,9 @@
-"""What may be shown of text that others wrote: without known secrets, without terminal escapes, no longer than wanted.
+"""Redacts text written by others: known secrets and terminal escapes are removed, and the length is limited.
 
-Secrets are known by their form (tokens of well-known services, private keys) or by the name before them (`password=`,
-`AWS_SECRET_ACCESS_KEY=`, `--token`). This is a net under what people share on purpose, no proof that nothing secret is left.
-The time is linear in the length of the text: no pattern can fail after it has read far. Not for what is stored: logs stay as
-they were written.
+Secrets are recognized by their form (tokens of well-known services, private keys) or by the name before them (`password=`,
+`AWS_SECRET_ACCESS_KEY=`, `--token`). This is a safety net for what people share on purpose, not a guarantee that no secret is left.
+The time is linear in the length of the text: no pattern can fail after reading far ahead. Stored data is not redacted: logs stay
+as they were written.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ _LONGEST_KEY = 16 * 1024
 
 
 class _Form(NamedTuple):
-    """Something that is secret by its form. It is looked for only where one of its needles stands."""
+    """Something recognizable as a secret by its form. It is searched for only where one of its needles occurs."""
 
     kind: str
     needles: tuple[str, ...]
-    pattern: str  # compiled when it is needed: most never are, and every command imports this
+    pattern: str  # compiled on use: most never are, and every command imports this
 
 
 def _form(kind: str, needles: str, pattern: str) -> _Form:
     return _Form(kind, tuple(needles.split()), pattern)
 
 
-#: a word of a shell that stands for itself: in quotes, or without any
+#: a literal word of a shell, quoted or not
 _WORD = r"(?:'(?!\[redacted)[^'\n]{1,256}'|\"(?![$\[])[^\"\n]{1,256}\"|(?![$\"'\[(-])[^\s\"'`|;&<>()]{1,256})"
 
 
 def _option(programs: str, words: str, option: str) -> _Form:
-    """A password behind an option whose name says nothing: only of a program that is known to take it so."""
+    """Return the form of a password after an option without a telling name, for programs known to take it that way."""
     return _form(
         "password", programs, rf"((?<![A-Za-z0-9])(?:{words})[ \t](?:[^\n|;&]{{0,160}}?[ \t])?{option}){_WORD}"
     )
 
 
-#: a word with a digit that is no option, and no name with a value
+#: a word with a digit that is neither an option nor a name with a value
 _PLAIN = r"(?![-\[])(?=\S{6})(?=\S{0,128}[0-9])(?![^\s=]*[=\]])"
-#: what reads a password from its standard input, as far as that says so
+#: commands that read a password from standard input, as far as they show it
 _READS_PASSWORD = (
     r"(?:sudo[ \t](?:[^\n|;&<]{0,80}?[ \t])?(?:-[A-Za-z]{0,8}S|--stdin)(?![A-Za-z])"
     r"|(?:kinit|iinit|chpasswd|cryptsetup|smbpasswd)(?![A-Za-z])|[a-z0-9-]{2,20}[ \t][^\n|;&<]{0,160}?"
     r"(?:--(?:password-stdin|passphrase-fd|with-token|pinentry-mode)|-pass(?:in|out)?[ \t]stdin|(?<=passwd )--stdin))"
 )
 
-#: what stands before `:` and an address of mail, or a package
+#: what may precede `:` and an e-mail address or a package name
 _NO_USER = r"mailto|sips?|xmpp|acct|e?-?mail|to|cc|bcc|from|author|contact|maintainer|reply-to|sender|npm|workspace|jsr|user|ssh|git"
-#: the first group, where there is one, stays
+#: the first group, if any, is kept
 _FORMS = (
     _form("torc token", "torc_ torcjob_", r"torc(?:job)?_[0-9]{1,18}_[A-Za-z0-9_-]{43,}"),
     _form("aws key", "AKIA ASIA", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9])"),
@@ -156,17 +156,17 @@ _FORMS = (
     ),
     _form("credentials", '"auth"', r"(\"auth\"[ \t]{0,4}:[ \t]{0,4}\")[A-Za-z0-9+/=]{8,}(?=\")"),
     _form("api key", '"key"', r"(\"key\"[ \t]{0,4}:[ \t]{0,4}\")[0-9a-f]{32}(?=\")"),
-    # a key of a document, with words that only a passphrase has
+    # a key in a document whose value has several words, as only a passphrase does
     _form(
         "passphrase",
         "assphrase",
         r"((?:^|(?<=\n))[ \t]{0,16}[A-Za-z0-9_.-]{0,40}[Pp]assphrase[ \t]{0,4}[:=][ \t]{0,4})"
         r"(?![\[$\"'{|>])[^\s,;.!?:=()]{1,40}(?:[ \t][^\s,;.!?:=()]{1,40}){2,12}(?=[ \t]{0,4}\r?(?:\n|$))",
     ),
-    # a variable in the place of the password is no secret
+    # a variable in place of the password is not a secret
     _form("credentials", "://", r"((?<=://)(?=[^\s/@:]{0,256}:(?!\$)[^\s/]{1,1024}@))[^\s/?#\"'<>`]{1,1280}(?=@)"),
     _form("credentials", "://", r"((?<=://))[A-Za-z0-9_-]{20,256}(?=@)"),
-    # as curl and proxies take it, without `http://`; a number is no password but that of a process or a rank
+    # as for curl and proxies, without `http://`; a number is not a password but a process or rank
     _form(
         "credentials",
         "@",
@@ -180,7 +180,7 @@ _FORMS = (
         "http",
         r"(?<![A-Za-z0-9])(https?[ \t](?:[^\n|;&]{0,160}?[ \t])?(?:-a|--auth)[ =])(?!\[)[^\s:\"'/$]{1,64}:(?!\$)[^\s\"']{1,256}",
     ),
-    # a slash or two are missing
+    # with one or both slashes missing
     _form(
         "credentials",
         "ostgres",
@@ -191,7 +191,7 @@ _FORMS = (
     ),
 )
 
-#: names of what is secret: `PGPASSWORD`, `dbPassword`; `API_TOKEN`, `TOKEN_2`, `accessToken`, `ssh-key`; `SIGNING_KEY`
+#: names of secrets: `PGPASSWORD`, `dbPassword`; `API_TOKEN`, `TOKEN_2`, `accessToken`, `ssh-key`; `SIGNING_KEY`
 _PASSWORD = (
     r"passwords?|passwd|passphrase|passcode|(?<![A-Za-z])pwd|(?-i:(?<![A-Za-z])P[Ww]|(?<=[A-Z_])PW|(?<=[a-z])Pw)"
 )
@@ -205,7 +205,7 @@ _NAME = re.compile(
     rf"|(?P<pin>(?<![A-Za-z])(?i:pin|otp)(?!_)|(?<=[a-z])Pin(?!_))))(?:_[A-Z0-9][A-Z0-9_]{{0,40}})?(?![A-Za-z0-9_-])"
 )
 _SIGN = re.compile(r"\\?[\"']?[ \t]{0,4}(?P<mark>[:=])[ \t]{0,4}|[\"']?[ \t]{1,4}")
-#: a value in quotes that are escaped: JSON inside of JSON
+#: a value in escaped quotes: JSON inside JSON
 _ESCAPED_VALUE = re.compile(r"(?P<quote>\\[\"'])(?P<value>[^\"'\\\n]*)")
 _VALUE = re.compile(r"(?P<quote>[\"'])?(?P<value>(?(quote)(?:[^\"'\\\n]|\\.)*|[^\s\"'`,;&<>()\[\]{}|]+))")
 _NEEDLES = (
@@ -225,13 +225,13 @@ _NEEDLES = (
     "sshpass",
 )
 _PIN_NEEDLES = tuple(f"{name}{sign}" for name in ("pin", "otp") for sign in ("=", ":", " ", '"', "'", "_"))
-#: a value as long as this, that is no secret, is not searched for names
+#: a non-secret value at least this long is not searched for names
 _LONG = 200
 _SECRET_NAME = re.compile(
     rf"(?:passwords?|passwd|passphrase|passcode|(?:^|[_.-])(?:pwd|pw|pass|key|{_SECRET})|sshpass)(?:[_-](?-i:[A-Z0-9]{{1,12}}))?$|(?:^|[_.-])(?:pin|otp)$",
     re.IGNORECASE,
 )
-#: these are no secrets but stand for one, or for none
+#: not secrets, but references to one or empty values
 _EMPTY = re.compile(
     r"(?:none|null|nil|true|false|yes|no|undefined|unset|empty|required|optional|missing|invalid|expired|string|str|bytes|"
     r"x{3,}|\*+|\.{2,}|\$\{.*|\$\(.*|\$[A-Z_][A-Z0-9_]*|%.*|password|passwd|passphrase|token|secret|key|[A-Z_]*(?:PASSWORD|TOKEN|SECRET|KEY)|"
@@ -242,7 +242,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,7}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?[a-zA-Z%]
 _PIN = re.compile(r"[0-9]{4,12}\Z")
 _CREDENTIALS = re.compile(r"(?<=:/)(?P<second>/?)(?=[^@:]*:)(?!\[redacted).*(?=@)", re.DOTALL)
 _OPTION = re.compile(r"(?:^|\s)--?[a-z.-]*$")
-#: before `token` and the like, the rest of an option that takes nothing else: not `--pad-token`
+#: the rest of an option before `token` and the like that takes nothing else: not `--pad-token`
 _SECRET_OPTION = re.compile(
     r"(?:^|[\s\"'])--?(?:(?:auth|access|api|app|bearer|bot|client|hf|refresh|session|github|gitlab|registration|slack|user|vault|wandb)-)*$"
 )
@@ -254,10 +254,10 @@ _BASE64_LINE = re.compile(r"[ \t]*[A-Za-z0-9+/=]{1,100}\s*$")
 
 
 def redact(text: str, literals: Iterable[str] = ()) -> str:
-    """Replace what is known to be secret by `[redacted: kind]`. `literals` are secrets that are known to the letter."""
+    """Replace known secrets by `[redacted: kind]`. `literals` are secrets known exactly."""
     for literal in sorted({known for known in literals if len(known) >= _SHORTEST_LITERAL}, key=len, reverse=True):
         text = text.replace(literal, "[redacted: secret]")
-    for _ in range(_MOST_ROUNDS):  # what one replacement leaves beside it may be known only then
+    for _ in range(_MOST_ROUNDS):  # what remains next to a replacement may become recognizable only then
         before, text = text, _once(text)
         if text == before:
             break
@@ -274,7 +274,7 @@ def _once(text: str) -> str:
 
 
 def redact_json(value: Any, literals: Iterable[str] = ()) -> Any:
-    """Do so in all that JSON holds; a text under a name that says secret goes, whatever it looks like."""
+    """Redact all strings in a JSON value; text under a name that denotes a secret is always removed."""
     known = tuple(literals)
     if isinstance(value, str):
         return redact(value, known)
@@ -291,12 +291,12 @@ def _is_hidden(key: Any, item: Any) -> bool:
 
 
 def redact_url(text: str) -> str:
-    """Do so in what is one URL, valid or not: a password with characters that a URL cannot have goes as a whole."""
+    """Redact a single URL, valid or not: a password with characters that are invalid in a URL is removed as a whole."""
     return redact(_CREDENTIALS.sub(r"\g<second>[redacted: credentials]", text, count=1))
 
 
 def says_secret(name: str) -> bool:
-    """Return whether the name of a variable or field says that its value is secret."""
+    """Return whether the name of a variable or field denotes a secret."""
     return name != "PWD" and _SECRET_NAME.search(name) is not None
 
 
@@ -308,7 +308,7 @@ def _replacer(form: _Form) -> Callable[[re.Match[str]], str]:
 
 
 def _without_named(text: str) -> str:
-    """Replace values behind names that say secret."""
+    """Replace values after names that denote secrets."""
     parts, done, at = [], 0, 0
     while (name := _NAME.search(text, at)) is not None:
         at = name.end()
@@ -326,18 +326,18 @@ def _without_named(text: str) -> str:
 
 
 def _is_secret(text: str, name: re.Match[str], sign: re.Match[str], found: re.Match[str]) -> bool:
-    """Return whether a value behind such a name is to be taken for a secret."""
+    """Return whether a value after such a name looks like a secret."""
     value, quoted = found["value"], found["quote"] is not None
     if not value or _EMPTY.match(value) or text.startswith("[redacted: ", found.start("value")):
         return False
     if sign["mark"] is None:
-        named_value = quoted and (name["password"] or name[0].isupper())  # as KDL writes it
+        named_value = quoted and (name["password"] or name[0].isupper())  # KDL syntax
         if not named_value and (not _is_option(text, name.start()) or value.startswith("-")):
-            return False  # two words beside each other
+            return False  # two adjacent words
     elif sign["mark"] == ":" and not quoted and not _ends_value(text, found.end()) and not _is_mixed(value):
         return False  # a sentence: `wrong password: try again`
     if name["password"]:
-        # no call, and not the place where it is written
+        # neither a call nor the path of a file with the secret
         return text[found.end() : found.end() + 1] not in {"(", "["} and not value.startswith(("/", "./", "~/"))
     if name["pin"]:
         is_set = sign["mark"] is not None or _is_option(text, name.start())
@@ -346,7 +346,7 @@ def _is_secret(text: str, name: re.Match[str], sign: re.Match[str], found: re.Ma
 
 
 def _is_secret_of(text: str, name: re.Match[str], mark: str | None, value: str, *, quoted: bool) -> bool:
-    """Tell so where the name may stand for something else: by how it is written, or by what the value looks like."""
+    """Decide for an ambiguous name: by how it is written, or by what the value looks like."""
     before = text[max(0, name.start() - 64) : name.start()]
     if name["short"]:
         is_set = mark == "=" or _OPTION.search(before) is not None or (mark == ":" and (quoted or name[0] == "pw"))
@@ -366,19 +366,19 @@ def _is_option(text: str, start: int) -> bool:
 
 
 def _looks_made_up(value: str) -> bool:
-    """Return whether a value may be a token: long enough, and no word of a language, and no path."""
+    """Return whether a value may be a token: long enough, and neither a natural word nor a path."""
     if len(value) >= 8 and any(map(str.isdigit, value)):
         return not value.startswith(("/", "./", "~/"))
     return len(value) >= 24 and "/" not in value and "." not in value
 
 
 def _is_mixed(value: str) -> bool:
-    """Return whether a value is no word of a sentence: letters and digits, as passwords have them."""
+    """Return whether a value is not a natural word: it has letters and digits, as passwords do."""
     return len(value) >= 8 and any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and "/" not in value
 
 
 def _ends_value(text: str, at: int) -> bool:
-    """Return whether nothing follows that would make a value a word of a sentence: the line ends, or what is in quotes."""
+    """Return whether the value ends the line or the quotation, so that it is not a word in a sentence."""
     following = text[at : at + 3].lstrip(" \t")
     return not following or following[0] in "\r\n,}" or text[at] in "\"'"
 
@@ -387,7 +387,7 @@ def _ends_value(text: str, at: int) -> bool:
 
 
 def _without_private_keys(text: str) -> str:
-    """Replace private keys in PEM, also where the text begins or ends in the middle of one."""
+    """Replace private keys in PEM, even if the text starts or ends in the middle of one."""
     if "PRIVATE KEY" not in text:
         return text
     parts, done = [], 0
@@ -411,7 +411,7 @@ def _without_end(text: str) -> str:
     return "".join([*parts, text[done:]])
 
 
-# -- what a terminal would obey ---------------------------------------------------------------------------------
+# -- terminal control sequences ---------------------------------------------------------------------------------
 
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?|\x9b[0-?]*[ -/]*[@-~]"
@@ -425,9 +425,9 @@ def without_escapes(text: str) -> str:
 
 
 def cleaned(text: str, limit: int | None = None) -> str:
-    """Return text without terminal escapes and control characters; of lines that were written over, what was left of them.
+    """Return text without terminal escapes and control characters; of overwritten lines, only what remained visible.
 
-    `limit`: at most so many characters; the beginning goes, whole lines of it where that can be, and a line says so.
+    `limit`: maximum number of characters; the beginning is dropped, by whole lines if possible, and replaced by a note.
     """
     text = without_escapes(text)
     if "\r" in text:
@@ -443,5 +443,5 @@ def _cut(text: str, limit: int | None) -> str:
     kept = text[len(text) - room :] if room else ""
     if room and text[len(text) - room - 1] != "\n":
         after = kept.partition("\n")[2]
-        kept = after or kept  # of a single long line, its end
+        kept = after or kept  # the end of a single long line
     return (told + kept)[:limit]

@@ -1,7 +1,7 @@
-"""Regular expressions that users write. The only place where they are compiled.
+"""Regular expressions written by users. The only place where they are compiled.
 
-RE2 matches in time linear in the text, whatever the pattern: none can hang a command or a server. What it cannot offer
-is refused with what to write instead. Patterns of our own, which are fixed, use `re`.
+RE2 matches in time linear in the text, whatever the pattern, so none can hang a command or a server. What RE2 does not support is
+rejected with a suggestion. Fixed patterns of our own use `re`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from importlib import import_module
 from typing import Any
 
 LONGEST_PATTERN = 10_000
-#: what all patterns of one document may cost together; a step is a character of a name times an instruction of a pattern
+#: maximum cost of all patterns in one document; a step is a character of a name times an instruction of a pattern
 MOST_STEPS = 4_000_000_000
-_MEMORY_BYTES = 1 << 20  # of one compiled pattern
+_MEMORY_BYTES = 1 << 20  # per compiled pattern
 _STEPS_TO_COMPILE = 20_000
-_PREFIX_BYTES = 64  # how far into names the bounds of what can match are worked out
+_PREFIX_BYTES = 64  # length of the prefix of names used for the bounds of what can match
 
-_LOOK_AROUND = "a regular expression cannot look around its match: name what matches, or list the names"
+_LOOK_AROUND = "a regular expression cannot look around its match: write what matches, or list the names"
 _INSTEAD = (
     ("(?=", "look-ahead `(?=...)` is not supported", _LOOK_AROUND),
     ("(?!", "negative look-ahead `(?!...)` is not supported", _LOOK_AROUND),
@@ -38,7 +38,7 @@ _INSTEAD = (
 
 
 class BadPattern(ValueError):
-    """A text that is no regular expression, or none that is supported. `part` is what is wrong in it."""
+    """Text that is not a supported regular expression. `part` is the offending part."""
 
     def __init__(self, message: str, part: str = "", hint: str | None = None) -> None:
         super().__init__(message)
@@ -50,19 +50,19 @@ class TooCostly(ValueError):
 
 
 class Pattern:
-    """A compiled regular expression. Matches whole texts."""
+    """A compiled regular expression, matched against whole texts."""
 
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
         self.size: int = compiled.programsize
 
     def matches(self, encoded: bytes) -> bool:
-        """Whether it matches the whole of a text, given in UTF-8."""
+        """Return whether it matches the whole of a text, given in UTF-8."""
         return self._compiled.fullmatch(encoded) is not None
 
     @cached_property
     def bounds(self) -> tuple[bytes, bytes] | None:
-        """The least and the greatest text that can match; None: any can."""
+        """Return the smallest and largest texts that can match; None: any can."""
         try:
             least, greatest = self._compiled.possiblematchrange(_PREFIX_BYTES)
         except _engine().error:
@@ -71,7 +71,7 @@ class Pattern:
 
 
 def _engine() -> Any:
-    """Import RE2 when the first pattern comes: most specs have none."""
+    """Import RE2 with the first pattern: most specs have none."""
     return import_module("re2")
 
 
@@ -115,30 +115,30 @@ def _explained(text: str, error: Exception) -> BadPattern:
 
 
 class MatchBudget:
-    """What the patterns of one document may still cost."""
+    """The remaining cost allowed for the patterns of one document."""
 
     def __init__(self, steps: int = MOST_STEPS) -> None:
         self._left = steps
 
     def spend(self, steps: int) -> None:
-        """Raise TooCostly when that is more than is left."""
+        """Raise TooCostly if that is more than is left."""
         self._left -= steps
         if self._left < 0:
             raise TooCostly(
-                "the regular expressions take too many steps, this one with those before it: each is tried on every name "
-                "that begins as it does"
+                "this regular expression, together with those before it, takes too many steps: each is tried on every name "
+                "with the same beginning"
             )
 
 
 class SearchableNames:
-    """Names in which patterns are looked for. Only those within the bounds of a pattern are tried."""
+    """Names to be searched with patterns. Only those within the bounds of a pattern are tried."""
 
     def __init__(self, names: Sequence[str], effort: MatchBudget) -> None:
         self._names = [name.encode() for name in names]
         self._effort = effort
 
     def matching(self, text: str) -> list[int]:
-        """The indexes of the names that a regular expression matches as a whole. Raises BadPattern or TooCostly."""
+        """Return the indexes of names that a regular expression matches as a whole. Raises BadPattern or TooCostly."""
         self._effort.spend(_STEPS_TO_COMPILE)
         pattern = compile_pattern(text)
         numbers: Sequence[int] = range(len(self._names))

@@ -1,4 +1,4 @@
-"""Machines as people name them for OpenSSH: `[user@]host[:port]`. Not for finding out whether they exist."""
+"""Machines in OpenSSH's notation: `[user@]host[:port]`. Whether they exist is not checked here."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A machine, and who to be there. `host` may be an alias in the caller's `ssh_config`; none of it looks like an option."""
+    """A machine and a user name. `host` may be an alias in the caller's `ssh_config`; no part looks like an option."""
 
     host: str
     user: str | None = None
     port: int | None = None
 
     def __str__(self) -> str:
-        """Write it as people do."""
+        """Return the notation used by people."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         user = "" if self.user is None else f"{self.user}@"
         return f"{user}{host}" + ("" if self.port is None else f":{self.port}")
 
 
 def parse_destination(text: str) -> Destination:
-    """Read `[user@]host[:port]`, an IPv6 address in brackets. Raises ValueError, which says what is wrong."""
+    """Parse `[user@]host[:port]`, with an IPv6 address in brackets. Raises ValueError with the reason."""
     user, at, place = text.rpartition("@")
     if at and not _USER.fullmatch(user):
-        raise ValueError(f"`{user[:100]}` is no user name: letters, digits and . _ + - only, and no `-` at its begin")
+        raise ValueError(
+            f"`{user[:100]}` is not a valid user name: use letters, digits and . _ + -, not starting with `-`"
+        )
     if place.startswith("["):
         host, closed, rest = place[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")):
@@ -43,7 +45,9 @@ def parse_destination(text: str) -> Destination:
             raise ValueError(f"`{text[:100]}`: write an IPv6 address in brackets, [ADDRESS]:PORT")
         host, colon, port = place.partition(":")
         if not _HOST.fullmatch(host):
-            raise ValueError(f"`{host[:100]}` is no host: letters, digits and . _ - only, and no `-` at its begin")
+            raise ValueError(
+                f"`{host[:100]}` is not a valid host: use letters, digits and . _ -, not starting with `-`"
+            )
     return Destination(host, user if at else None, _port(port) if colon else None)
 
 
@@ -52,12 +56,12 @@ def _check_ipv6(host: str) -> None:
     try:
         ipaddress.IPv6Address(address)
     except ValueError:
-        raise ValueError(f"`{host[:100]}` is no IPv6 address") from None
+        raise ValueError(f"`{host[:100]}` is not an IPv6 address") from None
     if percent and not _ZONE.fullmatch(zone):
-        raise ValueError(f"`{zone[:100]}` is no network interface")
+        raise ValueError(f"`{zone[:100]}` is not a network interface")
 
 
 def _port(text: str) -> int:
     if not _PORT.fullmatch(text) or not 0 < int(text) < 65536:
-        raise ValueError(f"`{text[:100]}` is no port: a number from 1 to 65535 is needed")
+        raise ValueError(f"`{text[:100]}` is not a port: use a number from 1 to 65535")
     return int(text)

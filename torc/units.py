@@ -1,8 +1,7 @@
-"""Amounts of memory and time as people write them, and back.
+"""Parse and format amounts of memory and time.
 
-Memory is counted in powers of 1024 whatever the spelling of the unit (`m`, `MB`, `MiB`), as Torc always did. Times are
-whole seconds; a fraction is rounded up, so that nobody gets less than was asked for. Not for sbatch options, which are
-handed to Slurm as they stand.
+Memory is counted in powers of 1024 whatever the spelling of the unit (`m`, `MB`, `MiB`), as in all versions of Torc. Times are whole
+seconds; fractions are rounded up, so that nobody gets less than requested. sbatch options are passed to Slurm unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from math import ceil
 MAX_BYTES = (1 << 63) - 1
 MAX_SECONDS = (1 << 31) - 1
 MINUTE, HOUR, DAY, WEEK = 60, 3600, 86400, 604800
-#: Means of the Julian calendar, the lengths that Torc 0.12 gave them.
+#: Mean lengths in the Julian calendar, as in Torc 0.12.
 MONTH, YEAR = 2629800, 31557600
 
 _MEMORY_FORMS = "write a number and a unit (512k, 512m, 2g, 1t, also 2GiB or 512MB; powers of 1024), or plain bytes"
@@ -23,7 +22,7 @@ _DURATION_FORMS = (
     "or a walltime (1-02:00:00, HH:MM:SS, MM:SS)"
 )
 
-_MOST_SHOWN = 40  # characters of a wrong value in a message
+_MOST_SHOWN = 40  # characters of an invalid value in a message
 _NUMBER = r"[0-9]{1,19}(?:\.[0-9]{1,9})?"
 _MEMORY = re.compile(rf"({_NUMBER})\s*(?:([kmgtpe]?)(?:i?b)?)", re.IGNORECASE)
 _ISO = re.compile(
@@ -46,12 +45,12 @@ _SECONDS = {
     )
     for name in names.split()
 }
-#: larger numbers are no ids or sizes
+#: larger numbers are not ids or sizes
 _MOST_DIGITS = 18
 
 
 def whole_number(text: str | None) -> int | None:
-    """Return the number that decimal ASCII digits write, or None: `str.isdigit` also takes what `int` does not, such as `²`."""
+    """Return the number written in decimal ASCII digits, or None: `str.isdigit` accepts more than `int`, such as `²`."""
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
@@ -59,7 +58,7 @@ def parse_memory(text: str) -> int:
     """Return the bytes of `512k`, `512m`, `2g`, `1.5t`, `2GiB`, `512MB` or `1048576`. Raises ValueError."""
     match = _MEMORY.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{_shown(text)} is no amount of memory: {_MEMORY_FORMS}")
+        raise ValueError(f"{_shown(text)} is not an amount of memory: {_MEMORY_FORMS}")
     amount = Fraction(match[1]) * (1 << _EXPONENT[match[2].lower()])
     if amount > MAX_BYTES:
         raise ValueError(f"{_shown(text)} is more memory than can be counted (at most 8 EiB)")
@@ -69,8 +68,8 @@ def parse_memory(text: str) -> int:
 def parse_duration(text: str) -> int:
     """Return the seconds of an ISO 8601 duration, of `30m`, `1h 30m`, `2 days`, or of a Slurm walltime.
 
-    Of Slurm's forms (sbatch --time) all are read but the bare number, which would mean minutes there and seconds
-    elsewhere. Years and months of ISO 8601 count 365.25 and 30.4375 days. Raises ValueError.
+    All of Slurm's forms (sbatch --time) are accepted except a bare number, which means minutes there and seconds elsewhere. Years and
+    months of ISO 8601 count as 365.25 and 30.4375 days. Raises ValueError.
     """
     stripped = text.strip()
     seconds = _iso_seconds(stripped)
@@ -79,7 +78,7 @@ def parse_duration(text: str) -> int:
     if seconds is None:
         seconds = _unit_seconds(stripped)
     if seconds is None:
-        raise ValueError(f"{_shown(text)} is no duration: {_complaint(stripped)}")
+        raise ValueError(f"{_shown(text)} is not a duration: {_complaint(stripped)}")
     if seconds > MAX_SECONDS:
         raise ValueError(f"{_shown(text)} is too long a duration (at most {MAX_SECONDS} seconds, 68 years)")
     return ceil(seconds)
@@ -133,7 +132,7 @@ def _shown(text: str) -> str:
 
 
 def format_memory(memory_bytes: int) -> str:
-    """Write bytes exactly, in the largest unit that divides them: `2g`, `1536m`, `1000b`."""
+    """Format bytes exactly, in the largest unit that divides them: `2g`, `1536m`, `1000b`."""
     for unit in ("t", "g", "m", "k"):
         if memory_bytes and memory_bytes % (1 << _EXPONENT[unit]) == 0:
             return f"{memory_bytes >> _EXPONENT[unit]}{unit}"
@@ -141,7 +140,7 @@ def format_memory(memory_bytes: int) -> str:
 
 
 def format_duration(seconds: int) -> str:
-    """Write seconds as an ISO 8601 duration: `PT1H30M`, `P1DT2H`, `PT0S`."""
+    """Format seconds as an ISO 8601 duration: `PT1H30M`, `P1DT2H`, `PT0S`."""
     days, rest = divmod(seconds, DAY)
     hours, rest = divmod(rest, HOUR)
     minutes, rest = divmod(rest, MINUTE)
@@ -153,7 +152,7 @@ def format_duration(seconds: int) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """Write a time for people, two units at most: `250ms`, `3.2s`, `45s`, `2m 03s`, `1h 05m`, `2d 04h`."""
+    """Format a time for people, with at most two units: `250ms`, `3.2s`, `45s`, `2m 03s`, `1h 05m`, `2d 04h`."""
     size = abs(seconds)
     if round(size) < MINUTE:
         text = _below_a_minute(size)
@@ -175,7 +174,7 @@ def _below_a_minute(seconds: float) -> str:
 
 
 def human_bytes(memory_bytes: float) -> str:
-    """Write an amount for people: `512 B`, `1.5 GiB`, `120 MiB`."""
+    """Format an amount for people: `512 B`, `1.5 GiB`, `120 MiB`."""
     amount, unit = abs(float(memory_bytes)), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
         if round(amount) < 1 << 10:

@@ -1,15 +1,15 @@
-"""URLs that somebody else wrote: what is not one is told, never raised as a ValueError."""
+"""Parsing of URLs from outside, without ValueError for invalid ones."""
 
 from __future__ import annotations
 
 from urllib.parse import SplitResult, urlsplit
 
-#: the names of this machine that no other machine can be reached by
+#: names of this machine that cannot refer to another machine
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def split_url(text: str) -> SplitResult | None:
-    """Return the parts of a URL, or None for text that is not one (brackets left open, a port that is none)."""
+    """Return the parts of a URL, or None for an invalid one (unbalanced brackets, invalid port)."""
     try:
         parts = urlsplit(text)
         _ = parts.port

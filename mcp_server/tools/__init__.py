@@ -1,1 +1,1 @@
-"""The tools, by what an assistant does with them."""
+"""The tools, grouped by purpose."""

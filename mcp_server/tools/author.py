@@ -1,4 +1,4 @@
-"""Tools about specs: check, save, store, convert, compare, and what a workflow will take before it runs."""
+"""Tools about specs: validate, save, store, convert, compare."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_CHANGES = 25
 
 
 class SpecReport(Reply):
-    """What came of a spec."""
+    """The result of validating, saving or storing a spec."""
 
     valid: bool
     problems: list[SpecProblem] | None = None
@@ -38,7 +38,7 @@ class SpecReport(Reply):
     num_jobs: int | None = None
     shown: Quoted | None = Field(None, description="everything that would run: show it to the user")
     needs_files: list[str] | None = Field(None, description="input files that must exist before it runs")
-    saved: str | None = Field(None, description="file that was written")
+    saved: str | None = Field(None, description="the file that was written")
     workflow_id: int | None = Field(None, description="of the stored workflow")
     next: str
 
@@ -84,7 +84,7 @@ def create_workflow(
             links=links,
         )
     )
-    following = "get_execution_plan shows what it takes; run_workflow or submit_workflow runs it"
+    following = "get_execution_plan shows what it will need; run_workflow or submit_workflow runs it"
     return report.model_copy(update={"workflow_id": stored.id, "next": following})
 
 
@@ -102,7 +102,7 @@ def _report(source: SpecSource) -> tuple[Plan | None, SpecReport]:
             valid=False,
             problems=told,
             num_problems=len(found),
-            next="mend the problems and validate again; nothing was stored",
+            next="correct the problems and validate again; nothing was stored",
         )
         return None, report
     needed = [plain(file.path, 160) for file in plan.files if file.producer is None]
@@ -120,7 +120,7 @@ def _report(source: SpecSource) -> tuple[Plan | None, SpecReport]:
 
 
 def shown(source: SpecSource, plan: Plan) -> Quoted:
-    """Show what would run of a plan: all of it, or what is rare and how many kinds there are beside."""
+    """Show what would run: all of it, or the rare items and the number of other kinds."""
     content = content_of_plan(plan)
     parsed, _ = parse_spec(source.text, format=source.format, name=source.name)
     names = {str(at): f"`{job.name}`" for at, job in enumerate(parsed.jobs)} if parsed is not None else {}
@@ -131,11 +131,11 @@ def shown(source: SpecSource, plan: Plan) -> Quoted:
 
 
 def _save(source: SpecSource, plan: Plan, save_as: str | None, *, overwrite: bool) -> str:
-    """Write a spec to a file, at once. Raises Invalid, Conflict or Forbidden."""
+    """Write a spec to a file atomically. Raises Invalid, Conflict or Forbidden."""
     name = save_as or f"{''.join(c if c.isalnum() or c in '-_' else '_' for c in plan.name)}.yaml"
     form = format_of(name)
     if form is None:
-        raise Invalid(f"save_as: {plain(name)} is no name of a spec", hint=f"end it in {ANY_SUFFIX}")
+        raise Invalid(f"save_as: {plain(name)} is not the name of a spec", hint=f"end it in {ANY_SUFFIX}")
     parsed, _ = parse_spec(source.text, format=source.format, name=source.name)
     assert parsed is not None
     keeps = source.format is None and form is Format.YAML and not source.text.lstrip().startswith("{")
@@ -160,7 +160,7 @@ def convert_spec(
     to: Format,
     spec: Spec = None,
     path: SpecPath = None,
-    save_as: Annotated[str | None, Field(description="write it to this file instead of giving it back")] = None,
+    save_as: Annotated[str | None, Field(description="write it to this file instead of returning it")] = None,
 ) -> Converted:
     """Turn a spec into another format without losing meaning."""
     source = spec_input.source_of(spec, path)
@@ -178,7 +178,7 @@ def convert_spec(
 
 
 class Difference(Reply):
-    """How two specs, or workflows, differ. Jobs are matched by name after expansion."""
+    """How two specs or workflows differ. Jobs are matched by name after expansion."""
 
     same: bool
     added_jobs: list[str]
@@ -230,7 +230,9 @@ def _plan_of(named: str | int | dict[str, Any]) -> Plan:
 
 def _jobs_of(plan: Plan) -> dict[str, dict[str, object]]:
     files, user_data = plan.files, plan.user_data
-    waited_for = [sorted(plan.jobs[other].name for other in gate) for gate in plan.gates]  # once for all behind a gate
+    waited_for = [
+        sorted(plan.jobs[other].name for other in gate) for gate in plan.gates
+    ]  # once for all jobs behind a gate
     found: dict[str, dict[str, object]] = {}
     for job in plan.jobs:
         inputs = plan.input_sets[job.input_set] if job.input_set is not None else None

@@ -1,4 +1,4 @@
-"""Compare two runs: of one workflow, or of two. Sums come from the store; only failures are looked at one by one."""
+"""Compare two runs, of one workflow or of two. Sums come from the store; only failures are examined individually."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def compare_runs(
 
 
 def _sides(first: Workflow, second: Workflow, run_id: int | None, other_run_id: int | None) -> list[tuple[int, int]]:
-    """Return the workflow and run of both sides. Raises Invalid where there are no two."""
+    """Return the workflow and run of both sides. Raises Invalid if there are not two runs."""
     is_one = second.id == first.id
     run_b = other_run_id or second.run_id
     run_a = run_id or (first.run_id - 1 if is_one else first.run_id)
@@ -80,13 +80,13 @@ def _sides(first: Workflow, second: Workflow, run_id: int | None, other_run_id: 
         if workflow.run_id < 1:
             raise Invalid(
                 f"workflow {workflow.id} has not run: there are no two runs to compare",
-                hint="run_workflow begins a run",
+                hint="run_workflow starts a run",
             )
     if is_one and (run_a < 1 or run_a == run_b):
         had = f"workflow {first.id} has had one run" if first.run_id == 1 else f"both are run {run_b}"
         raise Invalid(
-            f"run_id: {had}: there are no two to compare",
-            hint="name two runs with run_id and other_run_id, another workflow with other_workflow_id, or run it again",
+            f"run_id: {had}: there are not two runs to compare",
+            hint="give two runs (run_id, other_run_id) or another workflow (other_workflow_id), or run it again",
         )
     for field, workflow, run in (("run_id", first, run_a), ("other_run_id", second, run_b)):
         if run > workflow.run_id:

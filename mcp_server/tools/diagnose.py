@@ -1,4 +1,4 @@
-"""Tools about failures: what failed and why, what was used against what was asked for. They change nothing."""
+"""Tools about failures: what failed and why, and what was used compared with what was requested. They change nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FailedJobs(Reply):
 def list_failed_jobs(
     workflow_id: WorkflowId,
     status: Annotated[
-        State, Field(description="failed, terminated (stopped at a limit) or pending_failed (waits for a decision)")
+        State, Field(description="failed, terminated (stopped at a limit) or pending_failed (awaits a decision)")
     ] = State.FAILED,
     limit: Limit = 20,
     cursor: Cursor = None,
@@ -85,7 +85,7 @@ def list_pending_failed_jobs(workflow_id: WorkflowId, limit: Limit = 20, cursor:
 
 
 class GroupedFailures(Reply):
-    """Failures that are alike, one of them explained."""
+    """Similar failures, with one of them explained."""
 
     count: int
     category: str
@@ -110,13 +110,15 @@ class DiagnosedWorkflow(Reply):
 def diagnose_workflow(
     workflow_id: WorkflowId, max_groups: Annotated[int, Field(ge=1, le=50)] = 10
 ) -> DiagnosedWorkflow:
-    """Say why jobs failed: groups of failures that are alike, each with evidence from its logs. The first tool to call after
-    a failure, whatever the number of jobs. Next: propose_recovery."""
+    """Explain why jobs failed: groups of similar failures, each with evidence from its logs. The first tool to call after a failure,
+    whatever the number of jobs. Next: propose_recovery."""
     found = context().torc.send(
         DiagnoseWorkflow(workflow_id=find_workflow(workflow_id).id, limit=max_groups, jobs_per_group=10)
     )
     following = (
-        "propose_recovery says what would help, and what a retry does not help" if found.num_failed else "no job failed"
+        "propose_recovery shows what would help, and which failures a retry does not help"
+        if found.num_failed
+        else "no job failed"
     )
     return DiagnosedWorkflow(
         num_failed=found.num_failed,
@@ -140,7 +142,7 @@ def _group(group: FailureGroup) -> GroupedFailures:
 
 
 class LogGroup(Reply):
-    """Findings that are alike, the surest shown."""
+    """Similar findings, with the most certain one shown."""
 
     count: int
     category: str
@@ -151,10 +153,10 @@ class LogGroup(Reply):
 
 
 class LogFindings(Reply):
-    """What the logs of a workflow say."""
+    """Findings in the logs of a workflow."""
 
     groups: list[LogGroup] | None = Field(None, description="known symptoms, largest group first")
-    lines: list[Quoted] | None = Field(None, description="that hold the texts")
+    lines: list[Quoted] | None = Field(None, description="lines that contain the texts")
     note: str | None = None
     next: str
 
@@ -166,10 +168,10 @@ def analyze_workflow_logs(
         str | None,
         Field(min_length=1, max_length=200, description="lines of failed jobs with this text, any case; `a|b`: either"),
     ] = None,
-    max_jobs: Annotated[int, Field(ge=1, le=200, description="so many failed jobs are looked at")] = 30,
+    max_jobs: Annotated[int, Field(ge=1, le=200, description="number of failed jobs to examine")] = 30,
 ) -> LogFindings:
-    """Look for known symptoms in the logs of failed jobs, of runners and of Slurm, or for texts of your own. Reads the ends of
-    files; use diagnose_workflow first, and this for what it does not know."""
+    """Search the logs of failed jobs, of runners and of Slurm for known symptoms, or for your own texts. Reads the ends of files; use
+    diagnose_workflow first, and this for what it does not know."""
     workflow = find_workflow(workflow_id)
     folders = log_folders(workflow)
     following = "get_job_logs reads one log; propose_recovery says what can be done"
@@ -177,7 +179,7 @@ def analyze_workflow_logs(
         found, note = _lines_with(workflow, folders, grep, max_jobs)
         return LogFindings(lines=found, note=note, next=following)
     told = log_scan.of_workflow(context().torc, workflow, folders, max_jobs)
-    note = f"{told.num_without_logs} of the failed jobs have no logs here: what the store keeps of them was used"
+    note = f"{told.num_without_logs} of the failed jobs have no logs here: the excerpts in the store were used"
     return LogFindings(
         groups=what_fits([_log_group(group) for group in told.groups], 11_000),
         next=following,
@@ -202,7 +204,7 @@ def _log_group(group: log_scan.FindingGroup) -> LogGroup:
 
 
 def _lines_with(workflow: Workflow, folders: list[Path], grep: str, max_jobs: int) -> tuple[list[Quoted], str]:
-    """Find texts in the ends of the logs of failed jobs, and say what of them is shown."""
+    """Find texts in the ends of the logs of failed jobs, and describe what is shown."""
     texts = [text.lower() for text in grep.split("|") if text]
     jobs = [
         job
@@ -228,28 +230,28 @@ def _lines_with(workflow: Workflow, folders: list[Path], grep: str, max_jobs: in
     more = len(findings) - len(shown)
     return (
         shown,
-        f"lines of {len(jobs)} failed jobs; those that differ by numbers, paths or what is quoted are shown once"
+        f"lines of {len(jobs)} failed jobs; lines that differ only in numbers, paths or quoted text are shown once"
         + (f"; {more} findings would be too long" if more else ""),
     )
 
 
 class ClassUsage(Reply):
-    """What a class asked for and used."""
+    """What a class requested and used."""
 
     requirement: str
     attempts: int
-    memory: str = Field(description="asked; median, p95 and most used")
+    memory: str = Field(description="requested; median, 95th percentile and maximum used")
     runtime: str
     cpus: str
     advice: list[str] | None = None
 
 
 class UsageReport(Reply):
-    """What jobs used against what they asked for."""
+    """What jobs used compared with what they requested."""
 
     attempts: int
     classes: list[ClassUsage]
-    exceeded: list[str] = Field(description="attempts that used more than they asked for, furthest first")
+    exceeded: list[str] = Field(description="attempts that used more than they requested, largest excess first")
     num_exceeded: int
     next: str
 
@@ -260,7 +262,7 @@ def check_resource_utilization(
     run_id: Annotated[int | None, Field(description="only this run")] = None,
     limit: Annotated[int, Field(ge=0, le=100)] = 20,
 ) -> UsageReport:
-    """Set what jobs used against what they asked for: who used more, which classes ask for far too much. Next:
+    """Compare what jobs used with what they requested: which used more, and which classes request far too much. Next:
     suggest_resources, update_job_resources."""
     found = context().torc.send(CheckUtilization(workflow_id=find_workflow(workflow_id).id, run_id=run_id, limit=limit))
     return UsageReport(
@@ -268,7 +270,7 @@ def check_resource_utilization(
         classes=what_fits([_class_usage(use) for use in found.classes], 8_000),
         exceeded=[_exceeded(item) for item in found.exceeded],
         num_exceeded=found.num_exceeded,
-        next="suggest_resources says what to ask for; update_job_resources changes it",
+        next="suggest_resources says what to request; update_job_resources changes it",
     )
 
 
@@ -308,7 +310,7 @@ class JobUsage(Reply):
 
 @tool("Analyze use of resources")
 def analyze_resource_usage(job_id: JobId) -> JobUsage:
-    """Show what the attempts of one job used, beside its class. For a whole workflow use check_resource_utilization."""
+    """Show what the attempts of one job used, next to its class. For a whole workflow use check_resource_utilization."""
     torc = context().torc
     job = torc.send(GetJob(job_id=job_id))
     found = torc.send(CheckUtilization(workflow_id=job.workflow_id, limit=0))
@@ -316,7 +318,7 @@ def analyze_resource_usage(job_id: JobId) -> JobUsage:
     results = torc.send(ListResults(workflow_id=job.workflow_id, job_id=job_id, limit=1000)).items
     attempts = [
         f"attempt {result.attempt}: {result.state.value}, {human_duration(result.wall_seconds)}, "
-        f"{human_bytes(result.usage.peak_memory_bytes)} at most, "
+        f"{human_bytes(result.usage.peak_memory_bytes)} at the peak, "
         f"{(result.usage.user_cpu_seconds + result.usage.system_cpu_seconds) / max(0.001, result.wall_seconds):.1f} CPUs busy"
         for result in results[-10:]
     ]
@@ -324,5 +326,5 @@ def analyze_resource_usage(job_id: JobId) -> JobUsage:
         job=job_line(job),
         usage=None if of_class is None else _class_usage(of_class),
         attempts=attempts or None,
-        next="update_job_resources changes what its class asks for",
+        next="update_job_resources changes what its class requests",
     )

@@ -1,4 +1,4 @@
-"""Tools that look: workflows, jobs, results, events. They change nothing and cost one query each."""
+"""Tools that inspect workflows, jobs, results and events. They change nothing and cost one query each."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from torc.workflow.states import FINISHED, State
 
 WorkflowId = Annotated[int | str, Field(description="id or name")]
 JobId = Annotated[int, Field(description="id of a job")]
-Limit = Annotated[int, Field(ge=1, le=500, description="at most; fewer where too long")]
-Cursor = Annotated[str | None, Field(description="of the reply before")]
+Limit = Annotated[int, Field(ge=1, le=500, description="maximum number; fewer if the reply would be too long")]
+Cursor = Annotated[str | None, Field(description="from the previous reply")]
 
 
 class WorkflowLine(Reply):
@@ -64,7 +64,7 @@ def list_workflows(
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Workflows:
-    """List workflows, newest first. Begin here when you have no id. Next: get_workflow_status."""
+    """List workflows, newest first. Start here if you have no id. Next: get_workflow_status."""
     shown, following = page_that_fits(
         lambda most: context().torc.send(
             ListWorkflows(name=name, include_archived=include_archived, limit=most, cursor=cursor)
@@ -76,7 +76,7 @@ def list_workflows(
 
 
 class StatusReport(WorkflowLine):
-    """How a workflow stands."""
+    """The status of a workflow."""
 
     percent_finished: float
     started: str | None = None
@@ -85,9 +85,9 @@ class StatusReport(WorkflowLine):
 
 
 _NEXT = {
-    "idle": "run_workflow or submit_workflow starts it; get_execution_plan shows what it takes",
-    "running": "wait_for_workflow waits for its end",
-    "interrupted": "run_workflow goes on with it",
+    "idle": "run_workflow or submit_workflow starts it; get_execution_plan shows what it will need",
+    "running": "wait_for_workflow waits until it ends",
+    "interrupted": "run_workflow continues it",
     "completed": "get_workflow_summary and check_resource_utilization show how it went",
     "failed": "diagnose_workflow says why",
     "canceled": "reset_jobs lets its jobs run again",
@@ -96,12 +96,12 @@ _NEXT = {
 
 @tool("Status of a workflow")
 def get_workflow_status(workflow_id: WorkflowId) -> StatusReport:
-    """Return how a workflow stands: state, jobs by state, progress. The cheapest look; `next` names the tool to go on with."""
+    """Return the status of a workflow: state, jobs by state, progress. The cheapest query; `next` names the tool to call next."""
     return status_of(find_workflow(workflow_id))
 
 
 def status_of(workflow: Workflow) -> StatusReport:
-    """Show how a workflow stands."""
+    """Return the status of a workflow."""
     finished = sum(workflow.counts[state] for state in FINISHED)
     return StatusReport(
         **workflow_line(workflow).model_dump(),
@@ -127,7 +127,7 @@ class AttemptEntry(Reply):
 
 
 def attempt_line(result: Result) -> AttemptEntry:
-    """Show how an attempt ended, in a line."""
+    """Describe how an attempt ended, in one line."""
     return AttemptEntry(
         job_id=result.job_id,
         job=plain(result.job_name, 80),
@@ -152,14 +152,14 @@ class Summary(Reply):
     retries: int
     failed: list[AttemptEntry] = Field(description="the first ones")
     num_failed: int
-    waiting_behind: dict[str, int] = Field(description="unfinished jobs behind each of these")
+    waiting_behind: dict[str, int] = Field(description="number of unfinished jobs blocked by each of these")
     next: str
 
 
 @tool("Summary of a run")
 def get_workflow_summary(workflow_id: WorkflowId) -> Summary:
-    """Sum up the current run: time, CPU, memory, retries, the first failures, what is held up. Next: diagnose_workflow if
-    jobs failed."""
+    """Summarize the current run: time, CPU, memory, retries, the first failures, what is blocked. Next: diagnose_workflow if jobs
+    failed."""
     workflow = find_workflow(workflow_id)
     found = context().torc.send(SummarizeRun(workflow_id=workflow.id, limit=10))
     return Summary(
@@ -189,7 +189,7 @@ class JobLine(Reply):
 
 
 def job_line(job: Job) -> JobLine:
-    """Show a job in a line."""
+    """Describe a job in one line."""
     return JobLine(
         id=job.id,
         name=plain(job.name, 80),
@@ -212,7 +212,7 @@ class JobList(Reply):
 @tool("List jobs by state")
 def list_jobs_by_status(
     workflow_id: WorkflowId,
-    status: Annotated[State | None, Field(description="only jobs in this state; left out: all")] = None,
+    status: Annotated[State | None, Field(description="only jobs in this state; default: all")] = None,
     name: Annotated[str | None, Field(description="only this name; `*` and `?` stand for anything")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -233,7 +233,7 @@ def list_jobs_by_status(
 
 
 class JobDetails(JobLine):
-    """A job, what it asks for and what it is connected with."""
+    """A job, its requests and its relations."""
 
     workflow_id: int
     priority: int
@@ -255,7 +255,7 @@ _MOST_ATTEMPTS = 5
 
 @tool("Details of a job")
 def get_job_details(job_id: JobId) -> JobDetails:
-    """Show one job: command, what it asks for, prerequisites, files, its last attempts. Next: get_job_logs, explain_job."""
+    """Show one job: command, resource requests, prerequisites, files, its last attempts. Next: get_job_logs, explain_job."""
     torc = context().torc
     job = torc.send(GetJob(job_id=job_id))
     results = torc.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=1000)).items
@@ -273,7 +273,7 @@ def get_job_details(job_id: JobId) -> JobDetails:
         failure_handler=plain(job.failure_handler, 80) or None,
         scheduler=plain(job.scheduler, 80) or None,
         attempts=[attempt_line(result) for result in results[-_MOST_ATTEMPTS:]],
-        next="explain_job says why it stands as it does; get_job_logs shows what it wrote",
+        next="explain_job explains its state; get_job_logs shows its output",
     )
 
 
@@ -389,7 +389,7 @@ class AttemptDiagnosis(Reply):
 
 
 class ExplainedJob(Reply):
-    """Why a job stands as it does."""
+    """Why a job is in its current state."""
 
     job_id: int
     job: str
@@ -397,20 +397,20 @@ class ExplainedJob(Reply):
     attempt: int
     summary: str
     hint: str | None = None
-    causes: list[str] | None = Field(None, description="jobs that it waits for, or that it was canceled for")
+    causes: list[str] | None = Field(None, description="jobs that it waits for, or because of which it was canceled")
     num_causes: int = 0
     diagnosis: AttemptDiagnosis | None = None
 
 
 @tool("Explain a job")
 def explain_job(job_id: JobId) -> ExplainedJob:
-    """Say why one job failed, with the log lines that speak for it; or, of one that does not run, what it waits for.
-    For a whole workflow use diagnose_workflow."""
+    """Explain why a job failed, with the log lines as evidence, or what a job that does not run is waiting for. For a whole workflow
+    use diagnose_workflow."""
     return explained(context().torc.send(ExplainJob(job_id=job_id)))
 
 
 def explained(found: Explanation, most_quotes: int = 6) -> ExplainedJob:
-    """Show why a job stands as it does."""
+    """Format the explanation of a job's state."""
     diagnosis = None
     if (told := found.diagnosis) is not None:
         evidence = [

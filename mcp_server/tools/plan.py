@@ -1,5 +1,5 @@
-"""What a workflow will take, before it runs: stages, the critical path, peaks, makespan, cost; and what its classes should ask
-for, by what their jobs have used."""
+"""What a workflow will need before it runs: stages, critical path, peaks, makespan, cost; and what its classes should request, given
+what their jobs have used."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from torc.units import human_bytes, human_duration
 from torc.workflow.resources import ResourceRequest
 from torc.workflow.simulation import ResourceUse
 
-#: larger stored workflows are estimated: a model waits for each answer
+#: larger stored workflows are estimated, because a model waits for each reply
 MOST_SIMULATED = 2000
 _MOST_STAGES = 20
 _MOST_PATH = 12
 
 
 class StageEstimate(Reply):
-    """Jobs that are equally far from the beginning."""
+    """Jobs at the same distance from the start."""
 
     jobs: int
     classes: dict[str, int]
@@ -49,7 +49,7 @@ class StageEstimate(Reply):
 
 
 class ExecutionPlan(Reply):
-    """What a workflow will take. Runtimes are the limits that jobs ask for: real ones are often shorter."""
+    """What a workflow will need. Runtimes are the requested limits; actual ones are often shorter."""
 
     name: str
     jobs_to_do: int
@@ -62,8 +62,8 @@ class ExecutionPlan(Reply):
     cpu_hours: float
     gpu_hours: float
     makespan_here: str = Field(description="on the machine of this server")
-    estimated: str | None = Field(None, description="how, where it was not simulated")
-    node_hours: float = Field(description="about, by the limits that jobs ask for")
+    estimated: str | None = Field(None, description="the method, if it was not simulated")
+    node_hours: float = Field(description="approximate, from the requested limits")
     cannot_run_here: list[str] | None = None
     shown: Quoted | None = Field(None, description="everything that a spec would run")
     next: str
@@ -75,8 +75,8 @@ def get_execution_plan(
     spec: Spec = None,
     path: SpecPath = None,
 ) -> ExecutionPlan:
-    """Show what a workflow or a spec will take before it runs: stages, critical path, peaks, expected makespan, node-hours.
-    Costs a simulation; stored ones of over 2,000 jobs are estimated from sums. Next: run_workflow here, or submit_workflow on Slurm."""
+    """Show what a workflow or a spec will need before it runs: stages, critical path, peaks, expected makespan, node-hours. Costs a
+    simulation; stored workflows with over 2,000 jobs are estimated from sums. Next: run_workflow here, or submit_workflow on Slurm."""
     if workflow_id is not None:
         if spec is not None or path is not None:
             raise Invalid(
@@ -127,12 +127,12 @@ def _shown(described: NamedWorkload, runs: Quoted | None) -> ExecutionPlan:
         node_hours=round(hours_here(found), 2),
         cannot_run_here=cannot or None,
         shown=runs,
-        next="run_workflow runs it here, submit_workflow on Slurm; suggest_resources finds requests by what was used",
+        next="run_workflow runs it here, submit_workflow on Slurm; suggest_resources derives requests from past use",
     )
 
 
 def _estimated(found: WorkflowStages, kept: list[StageCell]) -> ExecutionPlan:
-    """Show a large workflow by its sums: what would be simulated is given in bounds."""
+    """Show a large workflow from its sums: bounds instead of a simulation."""
     here, _ = node()
     index = {item.requirement_id: at for at, item in enumerate(found.classes)}
     requests = [ResourceRequest.of(item) for item in found.classes]
@@ -165,9 +165,9 @@ def _estimated(found: WorkflowStages, kept: list[StageCell]) -> ExecutionPlan:
             for misfit in misfits(requests, [here], counts)
         ]
         or None,
-        estimated="from sums of stages and classes: no schedule is shorter than the lower figure, most are no longer than the upper "
-        "one; critical_path is one long chain, not always the longest",
-        next="run_workflow runs it here, submit_workflow on Slurm; suggest_resources finds requests by what was used",
+        estimated="from sums over stages and classes: no schedule is shorter than the lower figure, most are no longer than the upper "
+        "one; critical_path is a long chain, not necessarily the longest",
+        next="run_workflow runs it here, submit_workflow on Slurm; suggest_resources derives requests from past use",
     )
 
 
@@ -207,17 +207,17 @@ def _makespan(found: WorkflowAnalysis) -> str:
 
 
 def hours_here(found: WorkflowAnalysis) -> float:
-    """Return the node-hours of a workflow on this machine alone, when all jobs run to their limits."""
+    """Return the node-hours of a workflow on this machine alone if all jobs run to their limits."""
     seconds = found.lower_bound_seconds if found.makespan_seconds is None else found.makespan_seconds
     return seconds / 3600
 
 
 class ClassSuggestion(Reply):
-    """A class: what it asks for, what its jobs used, what it should ask for."""
+    """A class: what it requests, what its jobs used, and what it should request."""
 
     requirement: str
-    attempts: int = Field(description="of this workflow")
-    learnt_from: int = Field(description="completed attempts of jobs like these, in all workflows")
+    attempts: int = Field(description="number of attempts in this workflow")
+    learnt_from: int = Field(description="number of completed attempts of similar jobs in all workflows")
     memory: str
     most_memory_used: str
     suggested_memory: str
@@ -239,11 +239,11 @@ class ResourceSuggestions(Reply):
 @tool("Suggest resources")
 def suggest_resources(
     workflow_id: WorkflowId,
-    factor: Annotated[float, Field(ge=1.0, le=10.0, description="room above the most that was used")] = 1.5,
+    factor: Annotated[float, Field(ge=1.0, le=10.0, description="margin above the highest use")] = 1.5,
 ) -> ResourceSuggestions:
-    """Suggest what requirement classes should ask for, learnt from all earlier jobs with the same commands but for numbers,
-    in all workflows; a workflow that never ran learns, too. Changes nothing. Next: update_job_resources for a stored
-    workflow, or write it into the spec."""
+    """Suggest what requirement classes should request, based on all earlier jobs with the same commands (ignoring numbers) in all
+    workflows, so it works even for a workflow that never ran. Changes nothing. Next: update_job_resources for a stored workflow, or
+    write it into the spec."""
     number = find_workflow(workflow_id).id
     used = {use.requirement: use for use in context().torc.send(CheckUtilization(workflow_id=number, limit=0)).classes}
     learnt = _learnt(number, factor)
@@ -254,18 +254,18 @@ def suggest_resources(
     ]
     if not requirements:
         raise Invalid(
-            "workflow_id: no job of this workflow has run, nor have three like any of its own completed: nothing to learn from",
+            "workflow_id: no job of this workflow has run, and fewer than three similar jobs have completed",
             hint="run it, or a part of it, first",
         )
     return ResourceSuggestions(
         classes=[_suggestion(item, used.get(item.name), learnt.get(item.name), factor) for item in requirements[:20]],
-        note=f"the most that was used, times {factor:g}; attempts that were cut off by a limit may have needed more",
+        note=f"the highest use times {factor:g}; attempts that were cut off by a limit may have needed more",
         next="update_job_resources(workflow_id, requirement, memory, runtime) proposes the change",
     )
 
 
 def _learnt(workflow_id: int, factor: float) -> dict[str, LearnedRequest]:
-    """Return what is known of each class from the history of all workflows: of those classes of which all commands are known."""
+    """Return what the history of all workflows says about each class, for classes whose commands are all known."""
     asked: dict[str, dict[str, str]] = {}
     for kind in context().torc.send(ListCommandKinds(workflow_id=workflow_id)).kinds:
         asked.setdefault(kind.requirement, {})[shape_of(kind.command)] = kind.command
@@ -282,7 +282,7 @@ def _learnt(workflow_id: int, factor: float) -> dict[str, LearnedRequest]:
 def _suggestion(
     item: Requirement, use: ClassUse | None, learnt: LearnedRequest | None, factor: float
 ) -> ClassSuggestion:
-    """Suggest by the history and, where nothing else is known or jobs of this workflow came to their limits, by their own use."""
+    """Suggest from the history or, if it is unknown or jobs of this workflow reached their limits, from their own use."""
     own = None if use is None or not use.num_attempts else _by_own_use(use, factor)
     memory, runtime = [], []
     if learnt is not None:

@@ -1,4 +1,4 @@
-"""Tools that put right what failed: propose what would help, then do it. The plan goes through `confirmation`."""
+"""Tools for recovery: propose what would help, then do it. Plans go through `confirmation`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ from torc.workflow.states import State
 Recover = Annotated[ElicitationResult[Confirmation], Resolve(asking("recover_workflow"))]
 Resolution = Annotated[ElicitationResult[Confirmation], Resolve(asking("classify_and_resolve_failures"))]
 Update = Annotated[ElicitationResult[Confirmation], Resolve(asking("update_job_resources"))]
-MemoryFactor = Annotated[float, Field(ge=1.0, le=16.0, description="times what was asked for or used")]
-RuntimeFactor = Annotated[float, Field(ge=1.0, le=16.0, description="likewise, of time")]
-RetryUnknown = Annotated[bool, Field(description="also jobs of which nothing says why they failed")]
-OnlyGroups = Annotated[list[str] | None, Field(description="only groups with these keys, as `changes` names them")]
-RetryAlso = Annotated[list[Category] | None, Field(description="also jobs of these categories, as they are")]
+MemoryFactor = Annotated[float, Field(ge=1.0, le=16.0, description="factor applied to what was requested or used")]
+RuntimeFactor = Annotated[float, Field(ge=1.0, le=16.0, description="likewise, for time")]
+RetryUnknown = Annotated[bool, Field(description="also retry jobs that failed for an unknown reason")]
+OnlyGroups = Annotated[list[str] | None, Field(description="only groups with these keys, as listed in `changes`")]
+RetryAlso = Annotated[
+    list[Category] | None, Field(description="also retry jobs that failed in these categories, unchanged")
+]
 
 
 class UnrecoveredJobs(Reply):
@@ -49,17 +51,17 @@ class UnrecoveredJobs(Reply):
 
 
 class Proposed(Reply):
-    """What would help, and what a retry does not help."""
+    """What would help, and which failures a retry does not help."""
 
     retried: int
     changes: list[PlanChange]
     left: list[UnrecoveredJobs]
     num_left: int
-    node_hours: float = Field(description="that the retries are expected to take")
+    node_hours: float = Field(description="expected cost of the retries")
     shown: Quoted | None = Field(None, description="everything that would run: show it to the user")
     cost: Cost | None = None
     plan_id: int | None = None
-    plan_token: str | None = Field(None, description="for recover_workflow; absent where assistants may only read")
+    plan_token: str | None = Field(None, description="for recover_workflow; absent if assistants are read-only")
     next: str
 
 
@@ -72,8 +74,8 @@ def propose_recovery(
     retry_categories: RetryAlso = None,
     only: OnlyGroups = None,
 ) -> Proposed:
-    """Say what would help the jobs that failed: more memory or time (old -> new, with the reason) or a retry as they are; and
-    which need a person, such as a missing file. Changes nothing. Show it to the user. Next: recover_workflow with the token."""
+    """Say what would help the failed jobs: more memory or time (old -> new, with the reason) or a plain retry; and which need a person,
+    such as a missing file. Changes nothing. Show it to the user. Next: recover_workflow with the token."""
     workflow = find_workflow(workflow_id)
     request = RecoverWorkflow(
         workflow_id=workflow.id,
@@ -98,7 +100,7 @@ def propose_recovery(
         token, shown, cost = outcome.plan_token, outcome.shown, outcome.cost
         number, following = outcome.plan_id, outcome.next
     if not found.num_retried:
-        following = "a retry helps none of them: see `left`, mend the cause, then reset_jobs"
+        following = "a retry helps none of them: see `left`, correct the cause, then reset_jobs"
     return Proposed(
         retried=found.num_retried,
         changes=changes,
@@ -138,7 +140,7 @@ def recover_workflow(
             why = "; ".join(f"{item.num_jobs} {item.category}: {plain(item.reason, 160)}" for item in found.left[:5])
             raise Conflict(
                 f"a retry helps none of the failed jobs of workflow {workflow.id}: {why or 'no job has failed'}",
-                hint="mend the cause, then reset_jobs",
+                hint="correct the cause, then reset_jobs",
             )
         return confirmation.propose("recover_workflow", workflow.id, _made(workflow, found, request), _proposals)
     applied = confirmation.apply(
@@ -148,9 +150,7 @@ def recover_workflow(
     changes, _ = _proposals(applied.results)
     summary = f"{done.num_retried} jobs of workflow {workflow.id} will run again; {done.num_left} stay as they are"
     if not context().is_here:
-        return confirmation.done(
-            summary, "whoever runs the workflow goes on with it: run_workflow, submit_workflow", changes
-        )
+        return confirmation.done(summary, "run_workflow or submit_workflow continues the workflow", changes)
     command = ["run", str(workflow.id), "--quiet"]
     outcome = confirmation.begun(workflow.id, plan_token, lambda: slurm.go_on(workflow) or begin(workflow, command))
     return outcome.model_copy(
@@ -159,7 +159,7 @@ def recover_workflow(
 
 
 def _give_up_dead(workflow: Workflow) -> dict[str, Any]:
-    """End what dead runners of this machine left, now that the user has agreed: in the plan it counts as lost."""
+    """End what dead runners of this machine left, now that the user has agreed: the plan counts it as lost."""
     here = context()
     if here.is_here:
         dead_runners.give_up_dead_runners(here.torc, workflow.id, hardware.identity(), here.output_dir)
@@ -167,7 +167,7 @@ def _give_up_dead(workflow: Workflow) -> dict[str, Any]:
 
 
 def _dry_run(workflow: Workflow, request: RecoverWorkflow) -> Recovery:
-    """Ask what would be done. Of runners of this machine that died, what they ran counts as failed; nothing is changed."""
+    """Return what would be done. The jobs of dead runners of this machine count as failed; nothing is changed."""
     here = context()
     if here.is_here:
         dead = dead_runners.dead_runners(here.torc, workflow.id, hardware.identity())
@@ -204,22 +204,22 @@ def _change(proposal: Proposal) -> PlanChange:
     if proposal.runtime_seconds != proposal.new_runtime_seconds:
         old.append(f"time {human_duration(proposal.runtime_seconds)}")
         new.append(f"time {human_duration(proposal.new_runtime_seconds)}")
-    behind = f" and {proposal.num_behind} behind them" if proposal.num_behind else ""
+    behind = f" and {proposal.num_behind} downstream" if proposal.num_behind else ""
     what = f"{plain(proposal.key, 120)}: {proposal.num_jobs} jobs{behind}, such as {proposal.job_ids[0]}"
     return PlanChange(
         what=what,
         old=", ".join(old) or "failed",
-        new=", ".join(new) or "run again as they are",
+        new=", ".join(new) or "run again unchanged",
         why=plain(proposal.reason, 200),
     )
 
 
 class JobDecision(Reply):
-    """What is to become of jobs that wait for a decision."""
+    """What to do with jobs that await a decision."""
 
     job_ids: list[int] = Field(min_length=1, max_length=1000)
     action: Literal["retry", "cancel"] = Field(
-        description="retry: run again as they are; cancel: give up, with those behind"
+        description="retry: run again unchanged; cancel: cancel them and the jobs downstream"
     )
     why: str = Field("", max_length=200)
 
@@ -229,7 +229,7 @@ def classify_and_resolve_failures(
     workflow_id: WorkflowId,
     agreed: Resolution,
     decisions: Annotated[
-        list[JobDecision] | None, Field(description="for jobs that list_pending_failed_jobs gives", max_length=50)
+        list[JobDecision] | None, Field(description="for jobs from list_pending_failed_jobs", max_length=50)
     ] = None,
     plan_token: PlanToken = None,
     reason: Reason = None,
@@ -251,14 +251,14 @@ def _decided(workflow: Workflow, decisions: list[JobDecision]) -> DraftPlan:
     waiting = {job.id: job for job in items_of(context().torc, listed)}
     named = Counter(job_id for decision in decisions for job_id in decision.job_ids)
     if twice := [job_id for job_id, count in named.items() if count > 1]:
-        raise Invalid(f"decisions: job {twice[0]} is named more than once", hint="decide about each job once")
+        raise Invalid(f"decisions: job {twice[0]} is listed more than once", hint="decide about each job once")
     changes = []
     retried: set[int] = set()
     for decision in decisions:
         for job_id in decision.job_ids:
             if job_id not in waiting:
                 near = ", ".join(map(str, list(waiting)[:10])) or "none"
-                raise NotFound(f"decisions: job {job_id} does not wait for a decision", hint=f"those that do: {near}")
+                raise NotFound(f"decisions: job {job_id} does not await a decision", hint=f"those that do: {near}")
             if decision.action == "retry":
                 retried.add(job_id)
             changes.append(
@@ -288,7 +288,7 @@ def update_job_resources(  # noqa: PLR0913, PLR0917 - fields of a class
     workflow_id: WorkflowId,
     agreed: Update,
     requirement: Annotated[str | None, Field(description="name of the class to change")] = None,
-    job_id: Annotated[int | None, Field(description="or a job of it")] = None,
+    job_id: Annotated[int | None, Field(description="or of a job in it")] = None,
     memory: Annotated[str | None, Field(description="such as 8g")] = None,
     runtime: Annotated[str | None, Field(description="such as 2h or PT2H")] = None,
     num_cpus: Annotated[int | None, Field(ge=1, le=100_000)] = None,
@@ -296,8 +296,8 @@ def update_job_resources(  # noqa: PLR0913, PLR0917 - fields of a class
     plan_token: PlanToken = None,
     reason: Reason = None,
 ) -> PlanOutcome:
-    """Change what a requirement class asks for, for all its jobs that have not started. Plan first (old -> new, how many jobs),
-    then with plan_token. Next: run_workflow; for jobs that failed, recover_workflow does both."""
+    """Change what a requirement class requests, for all its jobs that have not started. Plan first (old -> new, number of jobs), then
+    with plan_token. Next: run_workflow; for jobs that failed, recover_workflow does both."""
     workflow = find_workflow(workflow_id)
     if plan_token is None:
         found = _class_of(workflow, requirement, job_id)
@@ -310,7 +310,7 @@ def update_job_resources(  # noqa: PLR0913, PLR0917 - fields of a class
         wanted = {name: value for name, value in new.items() if value is not None and value != getattr(found, name)}
         if not wanted:
             raise Invalid(
-                f"memory, runtime, num_cpus, num_gpus: nothing is given that class {found.name} does not ask for already",
+                f"memory, runtime, num_cpus, num_gpus: class {found.name} already requests these values",
                 hint="update_job_resources(workflow_id=1, requirement='large', memory='16g')",
             )
         return confirmation.propose("update_job_resources", workflow.id, _plan_of_class(found, wanted))
@@ -352,7 +352,7 @@ def _plan_of_class(found: Requirement, wanted: dict[str, int]) -> DraftPlan:
         for name, value in wanted.items()
     ]
     return DraftPlan(
-        summary=f"Change what class {plain(found.name, 60)} asks for",
+        summary=f"Change what class {plain(found.name, 60)} requests",
         changes=changes,
         operations=[confirmation.operation(UpdateRequirement(requirement_id=found.id, **wanted))],
         shows="nothing",

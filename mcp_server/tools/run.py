@@ -1,4 +1,4 @@
-"""Tools that run workflows: begin, wait, stop, reset. What spends or stops goes through a plan (`confirmation`)."""
+"""Tools that run workflows: start, wait, stop, reset. What spends or stops goes through a plan (`confirmation`)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Worker = Annotated[ElicitationResult[Confirmation], Resolve(asking("spawn_worker
 Cancel = Annotated[ElicitationResult[Confirmation], Resolve(asking("cancel_workflow"))]
 Reset = Annotated[ElicitationResult[Confirmation], Resolve(asking("reset_jobs"))]
 Reinitialize = Annotated[ElicitationResult[Confirmation], Resolve(asking("reinitialize_workflow"))]
-MaxJobs = Annotated[int | None, Field(ge=1, description="at once, whatever they ask for")]
+MaxJobs = Annotated[int | None, Field(ge=1, description="maximum running at once, whatever they request")]
 NumCpus = Annotated[int | None, Field(ge=1, description="default: all here")]
 Memory = Annotated[str | None, Field(description="such as 8g")]
 TimeLimit = Annotated[str | None, Field(description="such as 30m")]
@@ -54,7 +54,7 @@ _MOST_LISTED = 10_000
 
 
 def _options(max_jobs: int | None, num_cpus: int | None, memory: str | None, time_limit: str | None) -> list[str]:
-    """Return the options of `torc run` and `torc worker`. Raises Invalid."""
+    """Return the options for `torc run` and `torc worker`. Raises Invalid."""
     for name, value, parse in (("memory", memory, parse_memory), ("time_limit", time_limit, parse_duration)):
         if value is not None:
             try:
@@ -82,7 +82,7 @@ def run_workflow(  # noqa: PLR0913, PLR0917 - options of a command
     plan_token: PlanToken = None,
     reason: Reason = None,
 ) -> PlanOutcome:
-    """Run a stored workflow on this machine, in the background: it goes on when you leave. First call: the plan, with
+    """Run a stored workflow on this machine, in the background: it continues when you disconnect. First call: the plan, with
     commands and node-hours; second call with plan_token: run. Next: wait_for_workflow. For Slurm use submit_workflow."""
     require_here("running jobs")
     workflow = find_workflow(workflow_id)
@@ -108,14 +108,14 @@ def spawn_worker(  # noqa: PLR0913, PLR0917
     plan_token: PlanToken = None,
     reason: Reason = None,
 ) -> PlanOutcome:
-    """Begin a further runner on this machine for a workflow, beside those that work on it, in the background. Plan first, as
-    with run_workflow. Only useful where CPUs are idle."""
+    """Start another runner on this machine for a workflow, in addition to those working on it, in the background. Plan first, as with
+    run_workflow. Only useful if CPUs are idle."""
     require_here("running jobs")
     workflow = find_workflow(workflow_id)
     if plan_token is None:
         options = _options(max_parallel_jobs, num_cpus, memory, time_limit)
-        made = _plan_to_run(workflow, options, f"Begin a further runner for workflow {workflow.id}")
-        # all of its jobs are shown: the plan holds while they start and end
+        made = _plan_to_run(workflow, options, f"Start another runner for workflow {workflow.id}")
+        # all of its jobs are shown, so that the plan stays valid while they start and end
         return confirmation.propose(
             "spawn_worker", workflow.id, made.model_copy(update={"shows": "all", "starts": "worker", "changes": []})
         )
@@ -128,8 +128,8 @@ def _plan_to_run(workflow: Workflow, options: list[str], summary: str) -> DraftP
     due = sum(count for state, count in workflow.counts.by_state.items() if state not in FINISHED)
     if not due:
         raise Conflict(
-            f"workflow {workflow.id} is finished: nothing of it is due",
-            hint="reset_jobs or reinitialize_workflow let jobs run again",
+            f"workflow {workflow.id} is finished: no job is left to run",
+            hint="reset_jobs or reinitialize_workflow make jobs run again",
         )
     shown = f"{summary} ({plain(workflow.name, 80)}) on this machine, in {plain(workflow.directory, 200)}"
     return DraftPlan(
@@ -142,7 +142,7 @@ def _plan_to_run(workflow: Workflow, options: list[str], summary: str) -> DraftP
 
 
 def this_node() -> NodeCapacity:
-    """Return what this machine has."""
+    """Return the capacity of this machine."""
     here, _ = node()
     return NodeCapacity(num_cpus=here.num_cpus, memory_bytes=here.memory_bytes, num_gpus=here.num_gpus)
 
@@ -150,7 +150,7 @@ def this_node() -> NodeCapacity:
 def begin(
     workflow: Workflow, command: list[str], at_work: Callable[[], bool] | None = None
 ) -> tuple[PlanOutcome, bool]:
-    """Begin a process for a workflow, and wait until it is at work. Tells whether it has ended already."""
+    """Start a process for a workflow and wait until it is working. Also returns whether it has already ended."""
     here = context()
     directory = Path(workflow.directory)
     if not directory.is_dir():
@@ -167,19 +167,19 @@ def begin(
     summary = f"`torc {command[0]}` runs in the background (pid {begun.pid})"
     if begun.ended:
         summary = f"`torc {command[0]}` has ended already: {_end_of(begun.log)}"
-    following = "wait_for_workflow waits for its end; get_workflow_status shows progress"
+    following = "wait_for_workflow waits until it ends; get_workflow_status shows progress"
     return confirmation.done(summary, following, log=plain(str(begun.log), 400)), begun.ended
 
 
 def _end_of(log: Path) -> str:
     try:
-        return plain(log.read_text(encoding="utf-8", errors="replace")[-600:], 600) or "it said nothing"
+        return plain(log.read_text(encoding="utf-8", errors="replace")[-600:], 600) or "it printed nothing"
     except OSError as error:
         return f"its log cannot be read: {error.strerror}"
 
 
 class WaitResult(Reply):
-    """How a workflow stands after waiting."""
+    """The status of a workflow after waiting."""
 
     status: StatusReport
     ended: bool
@@ -195,7 +195,7 @@ async def wait_for_workflow(
     timeout_seconds: Annotated[float, Field(ge=0, le=3600)] = 50.0,
     until_first_failure: Annotated[bool, Field(description="once a job has failed")] = False,
 ) -> WaitResult:
-    """Wait until a running workflow ends, with progress notifications. Costs nothing but time: call it again while `ended` is
+    """Wait until a running workflow ends, with progress notifications. Costs only time: call it again while `ended` is
     false. Many clients give up on a call after 60 s: keep the timeout below that."""
     begun = time.monotonic()
     workflow = await anyio.to_thread.run_sync(find_workflow, workflow_id)
@@ -234,7 +234,7 @@ async def wait_for_workflow(
 
 
 def _is_going(workflow: Workflow) -> bool:
-    """Return whether runners work on a workflow, or wait in a queue to do so."""
+    """Return whether runners are working on a workflow or waiting in a queue to do so."""
     if workflow.state == "running":
         return True
     if workflow.state not in {"idle", "interrupted"}:
@@ -255,8 +255,8 @@ def _last_event(workflow_id: int) -> int:
 def cancel_workflow(
     workflow_id: WorkflowId, agreed: Cancel, plan_token: PlanToken = None, reason: Reason = None
 ) -> PlanOutcome:
-    """Stop a workflow: running jobs are killed, all that have not finished are canceled. Plan first; with plan_token it is
-    done. reset_jobs lets them run again later."""
+    """Stop a workflow: running jobs are killed, all unfinished jobs are canceled. Plan first; with plan_token it is done. reset_jobs
+    makes them run again later."""
     workflow = find_workflow(workflow_id)
     if plan_token is None:
         left = {state: count for state, count in workflow.counts.by_state.items() if state not in FINISHED and count}
@@ -269,7 +269,7 @@ def cancel_workflow(
             f"of which {left.get(State.RUNNING, 0)} are running and would be killed",
             operations=[confirmation.operation(CancelWorkflow(workflow_id=workflow.id))],
             shows="ending",
-            changes=[PlanChange(what="jobs that have not finished", old="due", new="canceled")],
+            changes=[PlanChange(what="unfinished jobs", old="due", new="canceled")],
         )
         return confirmation.propose("cancel_workflow", workflow.id, made)
     done = confirmation.apply("cancel_workflow", workflow.id, plan_token, reason, agreed)
@@ -286,16 +286,16 @@ def reset_jobs(
     agreed: Reset,
     job_ids: Annotated[
         list[int] | None,
-        Field(max_length=1000, description="these jobs and all behind them; left out: see failed_only"),
+        Field(max_length=1000, description="these jobs and all jobs downstream; default: see failed_only"),
     ] = None,
     failed_only: Annotated[
-        bool, Field(description="true: unsuccessful jobs and all behind them; false: every job")
+        bool, Field(description="true: unsuccessful jobs and all jobs downstream; false: every job")
     ] = True,
     plan_token: PlanToken = None,
     reason: Reason = None,
 ) -> PlanOutcome:
-    """Let jobs run again, as they are: they lose their state, and run with the next run_workflow. Plan first, then with
-    plan_token. Where jobs lacked memory or time, recover_workflow is better: it raises what they ask for."""
+    """Make jobs run again unchanged: their states are cleared, and they run with the next run_workflow. Plan first, then with
+    plan_token. If jobs lacked memory or time, recover_workflow is better: it raises their requests."""
     workflow = find_workflow(workflow_id)
     if plan_token is None:
         require_idle(workflow, "reset")
@@ -311,14 +311,14 @@ def _reset(workflow_id: int, job_ids: list[int] | None, *, failed_only: bool) ->
         job = context().torc.send(GetJob(job_id=job_id))
         if job.workflow_id != workflow_id:
             raise Invalid(
-                f"job_ids: job {job_id} is of workflow {job.workflow_id}, not of {workflow_id}",
+                f"job_ids: job {job_id} belongs to workflow {job.workflow_id}, not to {workflow_id}",
                 hint="list_jobs_by_status",
             )
     return ActOnJobs(workflow_id=workflow_id, job_ids=job_ids, action="run-again")
 
 
 def _propose_changes(action: str, workflow: Workflow, request: Request[Any], what: str) -> PlanOutcome:
-    """Plan a request that changes jobs. Raises Conflict where it would change nothing."""
+    """Plan a request that changes jobs. Raises Conflict if it would change nothing."""
     made = DraftPlan(
         summary=f"{what} in workflow {workflow.id} ({plain(workflow.name, 80)})",
         retries=1,
@@ -342,7 +342,7 @@ def _changed(workflow: Workflow, done: Intervention) -> PlanOutcome:
     return shown.model_copy(update={"num_changes": count})
 
 
-@tool("Find what changed and make it due", "destroys", idempotent=True)
+@tool("Rerun what changed", "destroys", idempotent=True)
 def reinitialize_workflow(
     workflow_id: WorkflowId,
     agreed: Reinitialize,
@@ -351,8 +351,8 @@ def reinitialize_workflow(
     plan_token: PlanToken = None,
     reason: Reason = None,
 ) -> PlanOutcome:
-    """Let those jobs run again whose inputs, commands or outputs changed since their success, and all behind them. With an
-    edited spec, the workflow becomes what it says: jobs are matched by name, removed ones lose their results. Plan first."""
+    """Rerun the jobs whose inputs, commands or outputs have changed since their success, and all jobs downstream. With an edited spec,
+    the workflow is changed to match it: jobs are matched by name, and removed jobs lose their results. Plan first."""
     require_here("looking at the files of a workflow")
     workflow = find_workflow(workflow_id)
     if plan_token is None:
@@ -371,7 +371,7 @@ def reinitialize_workflow(
         return _propose_changes("reinitialize_workflow", workflow, request, "Reinitialize and rerun what changed")
 
     def now() -> dict[str, Any]:
-        """Look at the files again: what follows from them must be what was shown."""
+        """Examine the files again: the resulting changes must be those that were shown."""
         kept = confirmation.stored(workflow.id, str(plan_token), "reinitialize_workflow").operations[0].fields
         request = _with_facts(workflow.id, {name: value for name, value in kept.items() if name != "limit"})
         brought = None
@@ -387,7 +387,7 @@ def reinitialize_workflow(
 
 
 def _with_facts(workflow_id: int, edited: dict[str, Any]) -> ReinitializeWorkflow:
-    """Look at the files of a workflow as far as a reinitialization asks about them."""
+    """Collect the facts about files that a reinitialization needs."""
     asked = ReinitializeWorkflow.model_validate(
         {
             "workflow_id": workflow_id,

@@ -1,4 +1,4 @@
-"""Tools for Slurm: plan allocations and submit them, and what the cluster says of them."""
+"""Tools for Slurm: plan allocations, submit them, and show their status."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def submit_workflow(  # noqa: PLR0913, PLR0917 - options of a command
     account: Annotated[str | None, Field(description="Slurm account to charge")] = None,
     partition: Annotated[str | None, Field(description="default: the smallest that fits")] = None,
     profile: Annotated[str | None, Field(description="default: the cluster here")] = None,
-    max_nodes: Annotated[int | None, Field(ge=1, description="at most so many at once")] = None,
-    start_server: Annotated[bool, Field(description="where the nodes can reach none")] = False,
+    max_nodes: Annotated[int | None, Field(ge=1, description="maximum number of nodes at once")] = None,
+    start_server: Annotated[bool, Field(description="if the nodes cannot reach a server")] = False,
     plan_token: PlanToken = None,
     reason: Reason = None,
 ) -> PlanOutcome:
-    """Plan Slurm allocations for what is left of a workflow, and submit them; a process here follows them to the end. First call:
+    """Plan Slurm allocations for the remaining jobs of a workflow and submit them; a process here follows them to the end. First call:
     the plan with node-hours; second call with plan_token: submit. Next: get_slurm_sacct, wait_for_workflow."""
     require_here("submitting to Slurm")
     require_writes()
@@ -65,17 +65,17 @@ def submit_workflow(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def was_submitted(workflow_id: int) -> bool:
-    """Return whether there were allocations for a workflow."""
+    """Return whether allocations were ever requested for a workflow."""
     return bool(context().torc.send(ListAllocations(workflow_id=workflow_id, limit=1)).items)
 
 
 def go_on(workflow: Workflow) -> tuple[PlanOutcome, bool] | None:
-    """Submit what is due of a workflow that was submitted before, as it was then; None: it never was."""
+    """Submit the remaining jobs of a workflow with its previous options; None if it was never submitted."""
     found = context().torc.send(ListAllocations(workflow_id=workflow.id, limit=1)).items
     if not found:
         return None
     account = ["--account", found[0].account] if found[0].account else []
-    return _submit(workflow, ["--anyway", *account])  # whoever followed the last ones may have left before they ended
+    return _submit(workflow, ["--anyway", *account])  # the previous follower may have left before the allocations ended
 
 
 def _submit(workflow: Workflow, options: list[str]) -> tuple[PlanOutcome, bool]:
@@ -94,19 +94,19 @@ def _num_allocations(workflow_id: int) -> int:
 def _planned(
     workflow: Workflow, options: AllocationPlanOptions, profile: str | None, arguments: list[str]
 ) -> DraftPlan:
-    """Plan allocations. Raises Invalid for jobs that nothing on the cluster runs."""
+    """Plan allocations. Raises Invalid for jobs that fit nowhere on the cluster."""
     torc = context().torc
     asked = scheduler(type_of_workflow(torc, workflow.id))
     found = asked.plan_for(dict(os.environ), profile)
     left = left_of(torc, workflow.id)
     if not left.demand.num_jobs:
-        raise Conflict(f"nothing is left to do of workflow {workflow.id}", hint="reset_jobs lets jobs run again")
+        raise Conflict(f"no job of workflow {workflow.id} is left to run", hint="reset_jobs makes jobs run again")
     made = plan(left.demand, found.cluster, options, taken=names_taken(torc, workflow.id))
     if made.refused:
         first = made.refused[0]
         raise Invalid(plain(first.message, 600), hint=plain(first.hint, 400))
     said = f", with {visible(shlex.join(arguments))}" if arguments else ""
-    own = f" The spec has {asked.type.noun}s of its own: they are obeyed instead." if left.num_schedule_nodes else ""
+    own = f" The spec has {asked.type.noun}s of its own, which are used instead." if left.num_schedule_nodes else ""
     return DraftPlan(
         summary=f"Submit workflow {workflow.id} ({plain(workflow.name, 80)}) to {plain(found.cluster.display_name, 60)} "
         f"({plain(found.source, 80)}): {left.demand.num_jobs} jobs{said}.{own}",
@@ -127,7 +127,7 @@ def _change(item: PlannedAllocation) -> PlanChange:
 
 
 class AllocationLine(Reply):
-    """An allocation, as the cluster tells of it."""
+    """An allocation and its status in the cluster."""
 
     slurm_job_id: str | None = None
     name: str
@@ -157,12 +157,12 @@ class Allocations(Reply):
 @tool("Slurm accounting")
 def get_slurm_sacct(
     workflow_id: WorkflowId,
-    active_only: Annotated[bool, Field(description="only those that are queued or running")] = False,
+    active_only: Annotated[bool, Field(description="only queued or running ones")] = False,
     limit: Limit = 30,
     cursor: Cursor = None,
 ) -> Allocations:
-    """Show the Slurm allocations of a workflow as squeue and sacct last told: states, reasons, nodes, times, exit codes,
-    node-hours used and idle. Who follows the workflow keeps it up to date."""
+    """Show the Slurm allocations of a workflow as last reported by squeue and sacct: states, reasons, nodes, times, exit codes,
+    node-hours used and idle. They are kept up to date while the workflow is followed."""
     number = find_workflow(workflow_id).id
     shown, following = page_that_fits(
         lambda most: context().torc.send(
@@ -197,12 +197,12 @@ def _line(item: Allocation) -> AllocationLine:
 
 
 def profile(name: str) -> dict[str, object]:
-    """Describe a cluster by its profile. Raises NotFound, with those that there are."""
+    """Describe a cluster by its profile. Raises NotFound, with the existing profiles."""
     found = asdict(profiles.find(name, dict(os.environ)).cluster)
     shown: dict[str, object] = without_nothing(all_plain(found))
     return shown
 
 
 def profile_names() -> list[str]:
-    """Name the profiles."""
+    """Return the names of the profiles."""
     return list(profiles.profiles(dict(os.environ)))

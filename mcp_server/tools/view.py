@@ -1,6 +1,6 @@
-"""A workflow in the chat: the tool behind the view of MCP Apps, and the same in words for clients that show none.
+"""A workflow in the chat: the tool behind the MCP Apps view, and the same in words for clients without views.
 
-The view itself is workflow.html: it draws the structured result, and calls the tool again through its host to follow.
+The view is workflow.html: it draws the structured result and calls the tool again through its host to update.
 https://github.com/modelcontextprotocol/ext-apps/blob/main/specification/2026-01-26/apps.mdx
 """
 
@@ -23,13 +23,13 @@ from torc.units import human_duration
 from torc.workflow.states import ENDED_BADLY
 
 VIEW = "ui://torc/workflow.html"
-#: of more failures than that, the first ones are explained and the rest counted: a view asks every few seconds
+#: of more failures, the first are explained and the rest counted: a view asks every few seconds
 _MOST_DIAGNOSED = 200
 _MOST_GROUPS = 5
 
 
 class ViewPart(Reply):
-    """Jobs that are alike."""
+    """Similar jobs."""
 
     label: str
     stage: int
@@ -38,7 +38,7 @@ class ViewPart(Reply):
 
 
 class Failure(Reply):
-    """Failures that are alike, with the first line that speaks for them."""
+    """Similar failures, with the first line of evidence."""
 
     count: int
     category: str
@@ -49,7 +49,7 @@ class Failure(Reply):
 
 
 class WorkflowView(Reply):
-    """A workflow, as it is drawn."""
+    """A workflow as it is drawn."""
 
     id: int
     name: str
@@ -67,8 +67,8 @@ class WorkflowView(Reply):
 
 @tool("Show a workflow", view=VIEW)
 def show_workflow(workflow_id: WorkflowId) -> WorkflowView:
-    """Show the user a workflow in the chat: graph with states, progress, failures; it follows by itself. In words where the
-    client shows no views."""
+    """Show the user a workflow in the chat: graph with states, progress, failures; it updates by itself. In words if the client has no
+    views."""
     torc = context().torc
     found = torc.send(OutlineWorkflow(workflow_id=find_workflow(workflow_id).id))
     status = status_of(found.workflow)
@@ -101,7 +101,7 @@ def _part(part: Part) -> ViewPart:
 
 
 def _failures(workflow_id: int, count: int) -> tuple[int, list[Failure]]:
-    """Return how many jobs failed, and the largest groups of them; of very many, some of the first."""
+    """Return the number of failed jobs and the largest groups of them; of very many, groups among the first."""
     if not count:
         return 0, []
     torc = context().torc
@@ -132,7 +132,7 @@ def _failure(sample: Explanation, count: int) -> Failure:
 
 
 def in_words(shown: dict[str, Any]) -> str:
-    """Say what the view shows, for models and for clients that show no views."""
+    """Describe what the view shows, for models and for clients without views."""
     total = sum(shown["jobs"].values())
     lines = [
         f"{shown['name']} (workflow {shown['id']}): {shown['state']}, {shown['percent_finished']:g} % of {total:,} jobs finished"

@@ -186,7 +186,7 @@ def test_one_watches_at_a_time(tmp_path: Path) -> None:
     with lock.held(tmp_path, 7):
         who = lock.holder(tmp_path, 7)
         assert who is not None and (who.pid, who.host) == (os.getpid(), socket.gethostname())
-        with pytest.raises(Conflict, match="is being watched already by process"), lock.held(tmp_path, 7):
+        with pytest.raises(Conflict, match="is already being watched by process"), lock.held(tmp_path, 7):
             pass
         with lock.held(tmp_path, 8):
             pass

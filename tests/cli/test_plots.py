@@ -33,7 +33,7 @@ def test_a_run_is_plotted_as_a_page_a_drawing_and_a_picture(program: Program) ->
     assert "wrote resources_wf1.html: 3 attempts, 3 of them with samples" in done.stderr
     page = (program.directory / "resources_wf1.html").read_text()
     assert page.count('<svg xmlns="http://www.w3.org/2000/svg" class="chart"') == 4
-    assert "first_2" in page and "asked for 64 MiB" in page and "last: failed" in page
+    assert "first_2" in page and "requested 64 MiB" in page and "last: failed" in page
     assert set(re.findall(r"https?://[^\"' )]*", page)) == {"http://www.w3.org/2000/svg"}, (
         "it asks nothing of the network"
     )
@@ -68,7 +68,7 @@ def test_a_run_without_samples_is_plotted_from_what_the_store_knows(program: Pro
     (program.directory / "plain.yaml").write_text("name: plain\njobs: [{name: a, command: 'true'}]\n")
     program("run", "plain.yaml")
     assert "1 attempt, 0 of them with samples" in program("plot-resources", "1").stderr
-    assert "no samples: they are kept where the spec says" in (program.directory / "resources_wf1.html").read_text()
+    assert "no samples: they are recorded if the spec has" in (program.directory / "resources_wf1.html").read_text()
 
 
 @EMBEDDED

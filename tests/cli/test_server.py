@@ -95,7 +95,7 @@ def test_a_killed_server_is_noticed_and_the_database_used(served: Program) -> No
     wait_until(lambda: not is_alive(pid), "it has ended")
     done = served("workflows", "list", "-f", "json")
     assert len(done.json) == 1
-    assert "runs no more" in done.stderr
+    assert "is no longer running" in done.stderr
     served("server", "start")
     assert len(served("workflows", "list", "-f", "json").json) == 1
 
@@ -206,7 +206,7 @@ def test_a_token_in_a_file_of_ones_own_opens_the_server(program: Program, tmp_pa
     finally:
         program("server", "stop")
     file.chmod(0o644)
-    assert "other users can read" in program("server", "start", "--token-file", file, code=5).stderr
+    assert "other users own or can read" in program("server", "start", "--token-file", file, code=5).stderr
 
 
 def test_an_open_or_planted_server_file_is_not_believed(served: Program) -> None:

@@ -74,7 +74,7 @@ def test_set_get_and_unset_keep_comments_and_check_values(program: Program) -> N
     assert "num_cpus" not in file.read_text() and "# little" in file.read_text()
     program("config", "set", "run.quiet", "yes")
     assert "quiet = true" in _user_file(program).read_text()
-    assert "no amount of memory" in program("config", "set", "run.memory", "lots", code=2).stderr
+    assert "not an amount of memory" in program("config", "set", "run.memory", "lots", code=2).stderr
     assert "did you mean `run.memory`" in program("config", "set", "run.memry", "1g", code=3).stderr
     assert "does not set" in program("config", "unset", "run.num_gpus", code=3).stderr
     assert "not read from" in program("config", "set", "trusted", "/a", "--here", code=2).stderr

@@ -57,7 +57,7 @@ def test_a_watch_in_the_background_outlives_its_terminal_and_is_the_only_one(pro
         assert "--url" not in command_line and "--db" not in command_line
         wait_until((program.directory / "second").exists, "it ran, recovered, and runs again")
         refused = program("watch", "1", "--recover", code=4)
-        assert f"is being watched already by process {pid}" in refused.stderr
+        assert f"is already being watched by process {pid}" in refused.stderr
         assert f"process {pid}" in program("watch", "1", "--recover", "--background", code=4).stderr
         stopped = program("watch", "1", "--stop")
         assert f"(process {pid}) has ended" in stopped.stdout
@@ -80,7 +80,7 @@ def test_what_it_is_told_wrong_is_said_before_it_begins(program: Program) -> Non
     assert "--poll-interval" in program("watch", "1", "--recover", "--poll-interval", "soon", code=2).stderr
     (program.directory / "a file").touch()
     said = program("watch", "1", "--recover", "--background", "-o", "a file", code=5).stderr
-    assert "with the output directory" in said and "name another one" in said
+    assert "with the output directory" in said and "choose another one" in said
     assert "there is no workflow 9" in program("watch", "9", "--recover", "--background", code=3).stderr
 
 

@@ -153,7 +153,7 @@ def test_a_file_with_a_token_is_shown_to_the_server_unless_others_can_read_it(tm
     assert connect(cwd=tmp_path, environ=environ).token == "torc_1_secret"  # type: ignore[attr-defined]
     assert connect(cwd=tmp_path, environ={**environ, "TORC_TOKEN": "other"}).token == "other"  # type: ignore[attr-defined]
     file.chmod(0o644)
-    with pytest.raises(Forbidden, match="other users can read"):
+    with pytest.raises(Forbidden, match="other users own or can read"):
         connect(cwd=tmp_path, environ=environ)
     with pytest.raises(Invalid, match="TORC_TOKEN_FILE"):
         connect(cwd=tmp_path, environ={**environ, "TORC_TOKEN_FILE": str(tmp_path / "none")})

@@ -170,7 +170,7 @@ def test_what_was_surely_not_done_is_asked_again_whatever_it_is(other: _Answerin
 def test_what_may_have_been_done_is_not_asked_again(other: _Answering) -> None:
     other.answers = [(502, {}, b"<html>bad gateway</html>")]
     remote = Remote(other.url, patience_seconds=0.5)
-    with pytest.raises(Unavailable, match="not as a Torc server does"):
+    with pytest.raises(Unavailable, match="not like a Torc server"):
         remote.send(CreateWorkflow(spec="x", directory="/"))
     assert len(other.asked) == 1
     with pytest.raises(Unavailable):
@@ -200,7 +200,11 @@ def test_what_is_no_answer_of_torc_is_told(other: _Answering, body: bytes) -> No
 
 @pytest.mark.parametrize(
     ("version", "said"),
-    [("99.1.0", "the server has version 99.1.0"), (None, "does not say that it is a Torc server"), (__version__, "")],
+    [
+        ("99.1.0", "the server has version 99.1.0"),
+        (None, "does not identify itself as a Torc server"),
+        (__version__, ""),
+    ],
 )
 def test_another_version_is_warned_of_once(
     other: _Answering, version: str | None, said: str, caplog: pytest.LogCaptureFixture
@@ -225,7 +229,7 @@ def test_redirects_are_not_followed_with_a_token(other: _Answering) -> None:
 
 @pytest.mark.parametrize("url", ["localhost:80", "ftp://host", "http://", "http://host/?a=1", "nonsense"])
 def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(Invalid, match="is not a valid URL"):
+    with pytest.raises(Invalid, match="is not a valid server URL"):
         Remote(url)
 
 

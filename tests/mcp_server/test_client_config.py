@@ -116,9 +116,9 @@ def test_what_an_owner_added_to_our_entry_stays(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ('{"servers": {}, // mine\n}', "has comments or trailing commas"),
-        ('{"servers": ', "is no JSON"),
-        ("[1]", "holds no object"),
-        ('{"servers": 3}', "`servers` is no object"),
+        ('{"servers": ', "is not JSON"),
+        ("[1]", "does not contain an object"),
+        ('{"servers": 3}', "`servers` is not an object"),
     ],
 )
 def test_a_file_that_cannot_be_changed_safely_is_left(text: str, says: str, program: Program) -> None:

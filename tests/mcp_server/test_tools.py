@@ -121,7 +121,7 @@ def test_jobs_that_wait_for_a_decision_are_retried_or_given_up(opened: Embedded,
             assert f"those that do: {number['flaky']}" in said
             twice = [*decisions, {"job_ids": [number["flaky"]], "action": "cancel"}]
             said = await refused(client, "classify_and_resolve_failures", workflow_id=wf, decisions=twice)
-            assert f"job {number['flaky']} is named more than once" in said
+            assert f"job {number['flaky']} is listed more than once" in said
             plan = await ask(client, "classify_and_resolve_failures", workflow_id=wf, decisions=decisions)
             assert [(change["new"], change.get("why")) for change in plan["changes"]] == [
                 ("run again", "the network was away"),
@@ -170,7 +170,7 @@ def test_two_runs_are_compared(opened: Embedded, tmp_path: Path) -> None:
             assert [use["attempts"] for use in found["classes"]] == [[3, 3]]
             found = await ask(client, "compare_runs", workflow_id=wf, other_workflow_id=other)
             assert (found["newly_failed"], found["no_longer_failed"]) == (["bad", "good"], ["worse"])
-            assert "has had one run: there are no two to compare" in await refused(
+            assert "has had one run: there are not two runs to compare" in await refused(
                 client, "compare_runs", workflow_id=other
             )
             said = await refused(client, "compare_runs", workflow_id=wf, other_run_id=7)

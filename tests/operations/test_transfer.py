@@ -397,7 +397,7 @@ def test_a_workflow_that_changes_between_two_pages_is_written_anew_and_then_give
 
     content = exported(Restless(1), wf)
     assert canonical(content) == canonical(exported(torc, wf))
-    with pytest.raises(Conflict, match="changes while it is written"):
+    with pytest.raises(Conflict, match="changes while it is being written"):
         exported(Restless(10**9), wf)
 
 

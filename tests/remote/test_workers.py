@@ -78,7 +78,7 @@ def test_it_does_not_matter_which_shell_is_sh_there(far: Far, shell: str, tmp_pa
     far.net.far.start()
     wf = begun(far, "far", command="echo out; exec sleep 1000")
     assert far.status(wf)["far"].state == "running"
-    assert far.start(wf)["far"].message == "it runs already"
+    assert far.start(wf)["far"].message == "it is already running"
     (told,) = collect(far.torc, wf, workers.list_workers(far.torc, wf), far.reach, tmp_path / "logs")
     assert told.is_ok and told.num_files >= 3
     report = far.stop(wf)["far"]
@@ -88,7 +88,7 @@ def test_it_does_not_matter_which_shell_is_sh_there(far: Far, shell: str, tmp_pa
 def test_a_second_start_leaves_a_worker_that_runs_alone(far: Far) -> None:
     wf = begun(far, "far")
     again = far.start(wf)["far"]
-    assert (again.state, again.is_ok, again.message) == ("running", True, "it runs already")
+    assert (again.state, again.is_ok, again.message) == ("running", True, "it is already running")
     assert len(runners(far, wf)) == 1
 
 
@@ -299,7 +299,7 @@ def test_a_connection_that_is_cut_while_a_worker_starts_leaves_one_worker_that_i
     far.start(wf)
     cutting.join()
     wait_until(lambda: far.status(wf)["far"].runner_is_active, "the worker has its runner")
-    assert far.start(wf)["far"].message == "it runs already"
+    assert far.start(wf)["far"].message == "it is already running"
     assert len(runners(far, wf)) == 1
 
 

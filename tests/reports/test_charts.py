@@ -111,7 +111,7 @@ def test_how_many_run_at_once_is_the_mean_over_each_part_of_the_time(ends: list[
 def test_the_request_is_drawn_where_it_is_near_and_named_where_it_is_far() -> None:
     near, far = profiles([series(1, 0, memory=3 * GIB)]), profiles([series(1, 0, memory=GIB >> 4)])
     assert len(elements(near, "line", "stroke asked")) == len(elements(far, "line", "stroke asked")) + 1
-    assert "asked for 4 GiB" in near and "asked for 4 GiB ↑" in far and "asked for 4 GiB ↑" not in near
+    assert "requested 4 GiB" in near and "requested 4 GiB ↑" in far and "requested 4 GiB ↑" not in near
 
 
 def test_gpus_have_panels_of_their_own_where_there_were_any() -> None:
@@ -138,12 +138,12 @@ def test_the_most_of_very_many_jobs_is_that_of_the_largest() -> None:
 
 def test_what_all_jobs_use_is_set_against_what_was_asked_and_what_there_is() -> None:
     drawn = totals([series(1, 0), series(2, 0), series(3, 3)], Capacity(4, 16 * GIB))
-    assert "1.5 used of 3 asked for on average, there is 4" in drawn
+    assert "1.5 used of 3 requested on average, available: 4" in drawn
 
 
 def test_a_class_that_asked_for_no_memory_is_not_held_against_its_default() -> None:
     silent = ChartedAttempt(1, 1, "a", "default", "completed", 0, 1, ResourceRequest(), 1.0, 14 << 20)
-    assert "14 MiB, at most 14 MiB; none asked for" in spreads([silent])
+    assert "14 MiB, at most 14 MiB; none requested" in spreads([silent])
 
 
 def test_the_figures_of_a_run() -> None:

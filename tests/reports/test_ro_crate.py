@@ -91,7 +91,7 @@ def test_a_crate_is_valid_and_says_what_there_is(embedded: Embedded, tmp_path: P
 def test_an_orcid_is_checked_before_it_stands_in_an_archive(given: str) -> None:
     assert orcid_of(given) == f"https://orcid.org/{given[-19:].upper()}"
     for wrong in (given[:-1] + "1", f"{given}0", "Kim Doe", ""):
-        with pytest.raises(Invalid, match="no ORCID"):
+        with pytest.raises(Invalid, match="not an ORCID"):
             orcid_of(wrong)
 
 
@@ -179,5 +179,5 @@ def test_the_readme_of_a_crate_shows_what_others_wrote_and_is_nothing_else(embed
     text = (tmp_path / "crate" / "README.md").read_text()
     shown = r"\<script\>x\</script\> \[a\]\(javascript:b\)"
     assert text.startswith(f"# {shown}: run 1\n\n{shown}\n\n")
-    with pytest.raises(Invalid, match="no ORCID"):
+    with pytest.raises(Invalid, match="not an ORCID"):
         orcid_of("\u0660\u0660\u0660\u0660-\u0660\u0660\u0660\u0662-\u0661\u0668\u0662\u0665-\u0660\u06697")

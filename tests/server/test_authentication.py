@@ -69,7 +69,7 @@ class House:
 
 @pytest.fixture
 def house(store_with_people: tuple[Embedded, People]) -> Iterator[House]:
-    """Return a server that wants to know who calls."""
+    """Return a server that requires authentication."""
     opened, people = store_with_people
     serving = start(opened.store, Accounts(opened.store, owner_token=OWNER))
     yield House(people, serving, opened)
@@ -177,7 +177,7 @@ def test_a_stolen_token_does_what_it_was_made_for_and_nothing_else(house: House)
         with pytest.raises(Unauthorized, match="revoked"):
             client.send(GetMe())
     admin = house.of("root", "write")
-    with pytest.raises(Forbidden, match="cannot make one that carries `admin`"):
+    with pytest.raises(Forbidden, match="cannot create one with `admin`"):
         admin.send(CreateToken(name="more", scope="admin"))
 
 

@@ -52,14 +52,14 @@ def test_problems_of_a_spec_come_with_their_places(http: Http) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "kind", "status", "said"),
     [
-        ("POST", "/workflows", b"{", "application/json", 400, "is no JSON"),
+        ("POST", "/workflows", b"{", "application/json", 400, "is not JSON"),
         ("POST", "/workflows", b"[]", "application/json", 422, "no object"),
         ("POST", "/workflows", b'{"spec": 3, "directory": "/"}', "application/json", 422, "`spec`"),
         ("POST", "/workflows", b'{"sepc": "", "directory": "/"}', "application/json", 422, "spec"),
         ("POST", "/workflows", b"spec=x", "application/x-www-form-urlencoded", 415, "Content-Type"),
-        ("POST", "/workflows", b"\xff", "application/json", 400, "is no JSON"),
+        ("POST", "/workflows", b"\xff", "application/json", 400, "is not JSON"),
         ("GET", "/workflows?limit=0", None, None, 422, "`limit`"),
-        ("GET", "/workflows?lmit=1", None, None, 422, "is no parameter"),
+        ("GET", "/workflows?lmit=1", None, None, 422, "is not a parameter"),
         ("GET", "/workflows?limit=1&limit=2", None, None, 422, "given twice"),
         ("GET", "/workflows/x", None, None, 404, "nothing at"),
         ("GET", "/workflows/99999999999999999999", None, None, 404, "as large"),

@@ -102,7 +102,7 @@ CASES = [
         "name: x\njobs: [{name: 'a_{i}', command: b, parameters: {i: '3:1'}}]",
         "bad_parameter",
         "'3:1'",
-        "goes away from the end",
+        "has the wrong sign",
     ),
     (
         "name: x\njobs: [{name: 'a_{i}', command: b, parameters: {i: '1:3:0'}}]",
@@ -126,9 +126,14 @@ CASES = [
         "name: x\njobs: [{name: a, command: b, resource_requirements: {memory: lots}}]",
         "bad_value",
         "lots",
-        "no amount of memory",
+        "not an amount of memory",
     ),
-    ("name: x\njobs: [{name: a, command: b, resource_requirements: {runtime: PT}}]", "bad_value", "PT", "no duration"),
+    (
+        "name: x\njobs: [{name: a, command: b, resource_requirements: {runtime: PT}}]",
+        "bad_value",
+        "PT",
+        "not a duration",
+    ),
     (f"name: x\nslurm_defaults: {{array: 0-3}}\n{ONE}", "bad_value", "0-3", "num_allocations"),
     (
         f"name: x\nslurm_schedulers: [{{name: s, extra: '--nice=1 -a0-3'}}]\n{ONE}",

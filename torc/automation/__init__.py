@@ -1,1 +1,1 @@
-"""What goes on by itself, within limits that somebody set: following a workflow, and recovering it."""
+"""What happens automatically, within limits set by the user: following a workflow, and recovering it."""

@@ -1,42 +1,42 @@
-"""The seam between following a workflow and getting its work done: here, or in allocations of a cluster.
+"""The interface between following a workflow and running its jobs, here or in allocations of a cluster.
 
-`watch` decides when there is something to do; hands do it. Not for deciding what is worth doing (`policy`).
+`watch` decides when there is something to do, and an executor does it. What is worth doing is decided by `policy`.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple, Protocol
 
-#: how it went: the run came to its end or others go on with it; somebody else does it from now on (allocations that wait in a
-#: queue); what is left is too large for all that there is; somebody stopped it
+#: ended: the run has ended, or others continue it; begun: others do it from now on (allocations waiting in a queue); stuck: the
+#: remaining jobs are too large for everything available; stopped: somebody stopped it
 Work = Literal["ended", "begun", "stuck", "stopped"]
 
 
 class NodeLimits(NamedTuple):
-    """The most that one node can give to a job; None: nobody knows."""
+    """The most that one node can give to a job; None: unknown."""
 
     memory_bytes: int | None = None
     runtime_seconds: int | None = None
 
 
 class Executor(Protocol):
-    """What gets the due jobs of a workflow going.
+    """Runs the due jobs of a workflow.
 
-    An implementation must bear being made anew at any time: what it has begun is in the store, never only in memory.
+    An implementation may be recreated at any time: what it has started must be in the store, never only in memory.
     """
 
     def limits(self) -> NodeLimits:
-        """Return what a recovery may ask for at most."""
+        """Return the upper limits for a recovery's requests."""
         ...
 
     def is_busy(self, workflow_id: int) -> bool:
-        """Look after what was begun, and tell whether some of it is still to come.
+        """Take care of what was started, and return whether some of it is still expected.
 
-        Runners that are known to have died are given up. Allocations that wait in a queue, or have started and whose runners
-        have not spoken yet, are to come. Runners that the store knows of need not be told: `watch` sees them there.
+        Runners known to have died are given up. Allocations in a queue, and started ones whose runners have not registered yet, are
+        expected. Registered runners need not be reported: `watch` sees them in the store.
         """
         ...
 
     def work(self, workflow_id: int) -> Work:
-        """Get due jobs going; called when nobody works on them. May return at the end of the run, or as soon as it has begun."""
+        """Run due jobs; called when nobody works on them. May return at the end of the run, or as soon as it has started."""
         ...

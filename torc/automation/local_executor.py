@@ -1,4 +1,4 @@
-"""The hands of this machine: due jobs are run here, by a runner in this process."""
+"""Runs due jobs on this machine, with a runner in this process."""
 
 from __future__ import annotations
 
@@ -18,25 +18,23 @@ Display = Callable[[Workflow], AbstractContextManager[Callable[[Any], None] | No
 
 @dataclass(frozen=True, slots=True)
 class LocalExecutor:
-    """Runs what is due here."""
-
     torc: Torc
     options: RunOptions
-    display: Display  # gives what is to be called with views of the runner, while it works
+    display: Display  # returns a callback that displays the runner while it works
 
     def limits(self) -> NodeLimits:
-        """Return what this machine has for jobs."""
+        """Return this machine's capacity for jobs."""
         return NodeLimits(self.options.memory_bytes or hardware.node()[0].memory_bytes)
 
     def is_busy(self, workflow_id: int) -> bool:
-        """Give up runners of this machine that died; nothing is ever to come."""
+        """Give up dead runners of this machine; nothing else is expected."""
         dead_runners.give_up_dead_runners(
             self.torc, workflow_id, hardware.identity(), self.options.output_dir.absolute()
         )
         return False
 
     def work(self, workflow_id: int) -> Work:
-        """Run what is due until nothing is left that can run."""
+        """Run due jobs until none is left that can run."""
         with self.display(self.torc.send(GetWorkflow(workflow_id=workflow_id))) as on_update:
             outcome = run_here(self.torc, workflow_id, self.options, on_update)
         if outcome.was_stopped:

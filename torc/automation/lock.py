@@ -1,4 +1,4 @@
-"""One watch a workflow: whoever watches holds a lock in the output directory, which ends with its process, however that ends."""
+"""One watch per workflow: the watcher holds a lock in the output directory, which ends with its process, however that ends."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from torc.errors import Conflict, Unavailable
 from torc.files import make_folder, open_to_append, open_trusted
 from torc.processes import boot_id, start_ticks
 
-#: who only looks holds the lock for a moment, too
+#: even a process that only checks holds the lock for a moment
 _PATIENCE_SECONDS = 0.5
 _MOST_BYTES = 4096
 
 
 class Holder(NamedTuple):
-    """Who watches a workflow."""
+    """The watcher of a workflow."""
 
     pid: int
     host: str
     since: float  # seconds since the epoch
-    process: str  # boot and start of the process: another one with the same pid has others
+    process: str  # boot id and start time of the process, which distinguish it from others with the same pid
 
     @property
     def is_alive(self) -> bool:
-        """Whether that process is still there, on this machine."""
+        """Return whether that process is alive on this machine."""
         return _process(self.pid) == self.process
 
 
 @contextlib.contextmanager
 def held(output_dir: Path, workflow_id: int) -> Iterator[Path]:
-    """Be the only one who watches a workflow. Raises Conflict when somebody does already."""
+    """Be the only watcher of a workflow. Raises Conflict if there is one already."""
     path = path_of(output_dir, workflow_id)
     try:
         make_folder(output_dir)
@@ -45,7 +45,7 @@ def held(output_dir: Path, workflow_id: int) -> Iterator[Path]:
     except OSError as error:
         raise Unavailable(
             f"cannot write to the output directory {output_dir}: {error.strerror}",
-            hint="name another one with --output-dir, or make room",
+            hint="choose another one with --output-dir, or free some space",
         ) from None
     try:
         _take(handle, output_dir, workflow_id)
@@ -70,12 +70,13 @@ def _take(handle: int, output_dir: Path, workflow_id: int) -> None:
         who = holder(output_dir, workflow_id)
         by = f" by process {who.pid} on {who.host}" if who is not None else ""
         raise Conflict(
-            f"workflow {workflow_id} is being watched already{by}",
-            hint=f"end that with: torc watch {workflow_id} --stop",
+            f"workflow {workflow_id} is already being watched{by}",
+            hint=f"stop it with: torc watch {workflow_id} --stop",
         ) from None
     except OSError as error:  # a file system without locks
         raise Unavailable(
-            f"{output_dir} has no locks: {error.strerror}", hint="name another output directory with --output-dir"
+            f"{output_dir} does not support locks: {error.strerror}",
+            hint="choose another output directory with --output-dir",
         ) from None
 
 
@@ -92,12 +93,12 @@ def _process(pid: int) -> str:
 
 
 def path_of(output_dir: Path, workflow_id: int) -> Path:
-    """Return the file of the lock."""
+    """Return the path of the lock file."""
     return output_dir / f"watch_{workflow_id}.lock"
 
 
 def holder(output_dir: Path, workflow_id: int) -> Holder | None:
-    """Return who watches a workflow; None: nobody."""
+    """Return the watcher of a workflow, or None."""
     path = path_of(output_dir, workflow_id)
     try:
         handle = open_trusted(path)
@@ -115,7 +116,7 @@ def holder(output_dir: Path, workflow_id: int) -> Holder | None:
 
 
 def _read(handle: int) -> Holder | None:
-    """Read who it is; None: it has not said yet."""
+    """Return the watcher; None if it has not been written yet."""
     try:
         found = json.loads(os.pread(handle, _MOST_BYTES, 0))
         return Holder(int(found["pid"]), str(found["host"]), float(found["since"]), str(found["process"]))

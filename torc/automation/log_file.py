@@ -1,4 +1,4 @@
-"""The log of a watch: `watch_{host}_{W}.log` in the output directory, and for whoever looks on."""
+"""The log of a watch: `watch_{host}_{W}.log` in the output directory, optionally also shown live."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _LOGGER = logging.getLogger("torc.automation")
 
 
 def path_of(output_dir: Path, workflow_id: int) -> Path:
-    """Return the file of the log."""
+    """Return the path of the log file."""
     host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())
     return output_dir / f"watch_{host}_{workflow_id}.log"
 
 
 @contextlib.contextmanager
 def kept(output_dir: Path, workflow_id: int, onlooker: TextIO | None) -> Iterator[None]:
-    """Have what a watch tells, from INFO on, appended to its log and shown to an onlooker. Times in the log are UTC."""
+    """Append the messages of a watch, from INFO up, to its log, and show them to an onlooker. Times in the log are UTC."""
     handlers: list[logging.Handler] = []
-    with contextlib.suppress(OSError):  # that it cannot be written to is borne
+    with contextlib.suppress(OSError):  # an unwritable log is tolerated
         handlers.append(LogFile(path_of(output_dir, workflow_id)))
     if onlooker is not None:
         shown = logging.StreamHandler(onlooker)

@@ -1,4 +1,4 @@
-"""What a recovery that nobody looks at may do, and spend. What was spent is in the store: this is only what is allowed."""
+"""What an automatic recovery may do and spend. What it has spent is computed from the store."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torc.api.recovery import RecoverWorkflow
 from torc.automation.executor import NodeLimits
 from torc.failures.categories import Category
 
-#: by this name the store knows whose rounds these are
+#: the name under which the store counts these recoveries
 AUTOMATION = "watch"
 DEFAULT_MAX_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryPolicy:
-    """How to recover, and within which budget: `max_retries` rounds and `max_node_hours` since the budget began."""
+    """How to recover, and the budget: `max_retries` rounds and `max_node_hours` since the budget started."""
 
     memory_multiplier: float = 1.5
     runtime_multiplier: float = 1.4
@@ -33,7 +33,7 @@ class RecoveryPolicy:
     def request(
         self, workflow_id: int, limits: NodeLimits, *, mark: str | None = None, new_budget: bool = False
     ) -> RecoverWorkflow:
-        """Ask for a recovery within the budget: a proposal without `mark`, else that it is done."""
+        """Return the request for a recovery within the budget: a dry run without `mark`, otherwise the real one."""
         return RecoverWorkflow(
             workflow_id=workflow_id,
             memory_multiplier=self.memory_multiplier,

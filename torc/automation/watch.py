@@ -1,7 +1,7 @@
-"""`torc watch --recover`: follow a workflow, and when its run has ended with failures that a recovery helps, recover and go on.
+"""`torc watch --recover`: follow a workflow, and recover and continue it when its run ends with failures that a recovery helps.
 
-All that it has to remember is in the store: it may be killed at any time and begun again. Not for what helps whom
-(`torc.operations.recovery`), nor for how work gets done (`executor`).
+Everything that it must remember is in the store, so it can be killed and restarted at any time. Which recovery helps is decided by
+`torc.operations.recovery`; how jobs are run, by the executor.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from torc.units import human_bytes, human_duration
 from torc.workflow.states import State
 
 _LOG = logging.getLogger("torc.automation")
-#: clocks of two machines differ by no more
+#: upper limit for the difference between the clocks of two machines
 _SLACK_SECONDS = 30.0
-#: work that changed nothing is begun again so often
+#: how often to restart work that changed nothing
 _VAIN_TRIES = 3
 
-#: completed; failures are left that no recovery helps, or not within the budget; nothing there is large enough; stopped
+#: left: failures remain that no recovery helps, or not within the budget; stuck: nothing available is large enough
 Ending = Literal["completed", "left", "stuck", "stopped", "canceled"]
 
 
 @dataclass(frozen=True, slots=True)
 class WatchResult:
-    """How it ended. `last` is the last recovery that was looked at: it tells what was left, and why."""
+    """How it ended. `last` is the last recovery considered: it lists what is left, and why."""
 
     ending: Ending
     workflow: Workflow
@@ -47,7 +47,7 @@ class WatchResult:
 
 @dataclass(slots=True)
 class WorkflowWatch:
-    """Follows one workflow. `hook` is run before each recovery, and raises when that is not to be."""
+    """Follows one workflow. `hook` runs before each recovery, and raises to prevent it."""
 
     torc: Torc
     workflow_id: int
@@ -57,28 +57,28 @@ class WorkflowWatch:
     poll_seconds: float = 10.0
     num_rounds: int = 0
     last: Recovery | None = None
-    _after: int = 0  # the last event that was seen
+    _after: int = 0  # the last event seen
     _vain: int = 0
-    _begun: Counts | None = None  # how it stood when work was begun last
+    _begun: Counts | None = None  # counts when work was last started
     _told: str = ""
     _told_at: float = field(default=0.0)
 
     def run(self) -> WatchResult:
-        """Follow, recover and go on, until there is no more to do. A store that is away is waited for."""
+        """Follow, recover and continue until nothing more can be done. Waits for an unreachable store."""
         while True:
             try:
                 ending = self._step()
             except Unavailable as error:
-                _LOG.warning("%s; tries again in %s", error, human_duration(int(self.poll_seconds) or 1))
+                _LOG.warning("%s; trying again in %s", error, human_duration(int(self.poll_seconds) or 1))
                 threading.Event().wait(self.poll_seconds)
                 continue
             if ending is not None:
                 workflow = self._look()
-                _LOG.info("ends: %s, %s", ending, _counts(workflow))
+                _LOG.info("ending: %s, %s", ending, _counts(workflow))
                 return WatchResult(ending, workflow, self.num_rounds, self.last)
 
     def _step(self) -> Ending | None:
-        """Do the next thing; returns how it ended, when it has."""
+        """Do the next step; return the ending once there is one."""
         is_busy = self.hands.is_busy(self.workflow_id)
         workflow = self._look()
         self._tell(workflow, waits=is_busy)
@@ -97,12 +97,12 @@ class WorkflowWatch:
         return self.torc.send(GetWorkflow(workflow_id=self.workflow_id))
 
     def _somebody_lives(self) -> bool:
-        """Return whether a runner is there whose lease has not ended long ago: on another machine, nobody else would notice."""
+        """Return whether a runner is registered whose lease has not long expired: nobody else would notice one on another machine."""
         runners = self.torc.send(ListRunners(workflow_id=self.workflow_id, active_only=True)).items
         return any(runner.lease_expires_at + _SLACK_SECONDS > time.time() for runner in runners)
 
     def _wait(self) -> None:
-        """Wait until something happens, or it is time to look again."""
+        """Wait until something happens, or it is time to check again."""
         if not self._after:
             newest = self.torc.send(ListEvents(workflow_id=self.workflow_id, newest_first=True, limit=1)).items
             self._after = newest[0].id if newest else 0
@@ -114,12 +114,12 @@ class WorkflowWatch:
             self._after = events[-1].id
 
     def _tell(self, workflow: Workflow, *, waits: bool) -> None:
-        """Say how it stands, when that has changed; not more often than it is looked at without events.
+        """Log the state when it has changed, at most once per poll interval.
 
-        `waits`: runners are still to come, so what is not begun is not interrupted.
+        `waits`: runners are still expected, so a run without any is not interrupted.
         """
         waits = waits and workflow.ended_at is None and workflow.state in {"idle", "interrupted"}
-        line = f"{'waits for runners' if waits else workflow.state}: {_counts(workflow)}"
+        line = f"{'waiting for runners' if waits else workflow.state}: {_counts(workflow)}"
         now = time.monotonic()
         if line != self._told and (workflow.state != "running" or now >= self._told_at + self.poll_seconds):
             self._told, self._told_at = line, now
@@ -135,10 +135,11 @@ class WorkflowWatch:
         after = self._look()
         if how == "stuck" and after.ended_at is None and after.state != "running":
             _LOG.warning(
-                "ready jobs are left: %s", held_back(self.torc, self.workflow_id) or "they ask for more than there is"
+                "ready jobs are left: %s",
+                held_back(self.torc, self.workflow_id) or "they request more than is available",
             )
             return "stuck"
-        # what was begun in allocations shows later: whether it was in vain is known when it has to be begun again
+        # what was started in allocations shows later: whether it was in vain is known when it has to be started again
         before = workflow.counts if how != "begun" else self._begun
         now = after.counts if how != "begun" else workflow.counts
         self._vain = self._vain + 1 if before == now and after.ended_at is None else 0
@@ -148,7 +149,7 @@ class WorkflowWatch:
     # -- recovering ---------------------------------------------------------------------------------------------
 
     def _recover(self) -> Ending | None:
-        """Propose, let the hook have its say, and do it; what changed meanwhile is looked at anew."""
+        """Propose a recovery, run the hook, and apply it; start over if the workflow has changed meanwhile."""
         proposal = self._ask()
         if proposal is None:
             return None
@@ -165,14 +166,14 @@ class WorkflowWatch:
         return None
 
     def _ask(self, mark: str | None = None) -> Recovery | None:
-        """Ask for a proposal, or with its mark for what it says; None: the workflow has changed meanwhile."""
+        """Request a proposal, or apply one by its mark; return None if the workflow has changed meanwhile."""
         is_new = self.policy.new_budget and not self.num_rounds
         try:
             request = self.policy.request(self.workflow_id, self.hands.limits(), mark=mark, new_budget=is_new)
             return self.torc.send(request)
         except Conflict as error:
-            _LOG.info("%s: looks again", error)
-            self._wait()  # a runner that is about to leave, say
+            _LOG.info("%s: checking again", error)
+            self._wait()  # perhaps a runner is about to leave
             return None
 
 
@@ -181,7 +182,7 @@ def _counts(workflow: Workflow) -> str:
 
 
 def lines_of(recovery: Recovery) -> Iterable[str]:
-    """Put a recovery into words: what is given to whom and why, what is left and why, and what it costs."""
+    """Describe a recovery: what jobs get and why, what is left and why, and the cost."""
     for group in recovery.proposals:
         yield (
             f"{group.num_jobs} x {group.key}: {changes(group.memory_bytes, group.new_memory_bytes, human_bytes, 'memory')}"
@@ -199,7 +200,7 @@ def lines_of(recovery: Recovery) -> Iterable[str]:
 
 
 def changes(old: int, new: int, human: Callable[[int], str], what: str) -> str:
-    """Say what a resource is raised from and to; nothing where it stays."""
+    """Describe the change of a resource; empty if unchanged."""
     return "" if old == new else f"{what} {human(old)} -> {human(new)}, "
 
 

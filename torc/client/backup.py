@@ -1,7 +1,7 @@
-"""Copies of a SQLite database: made while it is in use, checked, kept at intervals, and put back in its place.
+"""Backups of a SQLite database: made while it is in use, verified, repeated at intervals, and restored.
 
-A database is restored as a copy is made (`torc.store.sqlite_copy`): it takes its name only when it is whole. Not for PostgreSQL, which
-has programs for that.
+A database is restored the way a copy is made (`torc.store.sqlite_copy`): the file gets its final name only when it is complete.
+PostgreSQL has its own programs for this.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from torc.units import human_bytes
 _LOG = logging.getLogger(__name__)
 FOLDER = "backups"
 _MOST_PROBLEMS = 5
-#: in the names of copies that are made at intervals: only these are removed again
+#: in the names of periodic copies: only these are deleted automatically
 _AUTOMATIC = "auto-"
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was copied: where to, how large, and how many workflows are in it."""
+    """What was copied: the target, its size, and the number of workflows in it."""
 
     path: str
     size_bytes: int
@@ -48,7 +48,7 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was restored. `kept`: where the database is that was there before, if there was one."""
+    """What was restored. `kept`: where the previous database is now, if there was one."""
 
     path: str
     workflows: int
@@ -62,7 +62,7 @@ def path_of(database: str) -> Path:
 
 
 def fresh_name(path: Path, folder: Path | None = None, word: str = "") -> Path:
-    """Return the name of a copy made now, under which it is found as the last backup."""
+    """Return the name for a copy made now, such that it can be found as the last backup."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     return (path.parent / FOLDER if folder is None else folder) / f"{path.name}.backup-{word}{stamp}"
 
@@ -72,16 +72,18 @@ def back_up(database: str, target: Path) -> Backup:
     _refuse_postgres(database)
     source = path_of(database)
     if not source.exists():
-        raise NotFound(f"there is no database {source}", hint="name one with --db")
+        raise NotFound(f"there is no database {source}", hint="choose one with --db")
     try:
         workflows = copy(source, target)
     except FileExistsError:
-        raise Conflict(f"{target} already exists", hint="name another file: a backup overwrites nothing") from None
+        raise Conflict(
+            f"{target} already exists", hint="choose another file: a backup never overwrites a file"
+        ) from None
     except (OSError, sqlite3.Error) as error:
         if wrong := damage(error):
             raise StoreLost(f"the database {source} {wrong}", hint=what_to_do(source)) from None
         raise Unavailable(
-            f"cannot copy {source} to {target}: {error}", hint="check the disks of both, and the permissions"
+            f"cannot copy {source} to {target}: {error}", hint="check the disks and permissions of both"
         ) from None
     return Backup(str(target.absolute()), target.stat().st_size, workflows)
 
@@ -98,21 +100,21 @@ def _refuse_postgres(database: str) -> None:
 
 
 def restore(database: str, source: Path, *, force: bool = False) -> Restored:
-    """Put a copy in the place of a SQLite database, which is kept under another name.
+    """Replace a SQLite database by a copy; the old database is kept under another name.
 
-    Nobody may use the database meanwhile. `force` takes a copy in which invariants do not hold, or of somebody else. Raises
-    NotFound, Forbidden, Conflict or Unavailable; nothing has changed then.
+    Nothing may use the database meanwhile. `force` accepts a copy that violates invariants or belongs to somebody else. Raises
+    NotFound, Forbidden, Conflict or Unavailable, in which case nothing has changed.
     """
     _refuse_postgres(database)
     target = path_of(database)
     if not source.is_file():
-        raise NotFound(f"there is no file {source}", hint="name a copy that `torc server backup` made")
+        raise NotFound(f"there is no file {source}", hint="use a copy made by `torc server backup`")
     if target.exists() and os.path.samefile(source, target):
-        raise Invalid(f"{source} is the database itself", hint="name a copy of it")
+        raise Invalid(f"{source} is the database itself", hint="use a copy of it")
     info = source.stat()
     if not force and (info.st_uid not in {os.geteuid(), 0} or info.st_mode & stat.S_IWOTH):
         raise Forbidden(
-            f"{source} is not yours, or everybody can change it: the commands in it would run as you",
+            f"{source} does not belong to you, or is writable by everybody: its commands would run as you",
             hint="look at it first (torc --db FILE workflows list), then add --force",
         )
     with _alone(target):
@@ -121,7 +123,7 @@ def restore(database: str, source: Path, *, force: bool = False) -> Restored:
 
 @contextlib.contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """Keep others from restoring the same database meanwhile; the lock ends with this process. Raises Conflict or Unavailable."""
+    """Lock the database against concurrent restores; the lock ends with this process. Raises Conflict or Unavailable."""
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -133,7 +135,9 @@ def _alone(target: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Conflict(f"somebody else restores {target} just now", hint="wait for it, then look") from None
+            raise Conflict(
+                f"another process is restoring {target}", hint="wait until it is done, then check the result"
+            ) from None
         except OSError:  # a network file system without locks
             pass
         yield
@@ -157,7 +161,7 @@ def _restore(target: Path, source: Path, *, force: bool) -> Restored:
 
     try:
         workflows = copy(source, ready, look)
-        _refuse_if_used(target)  # it took a while
+        _refuse_if_used(target)  # the verification took a while
         kept = _put_aside(target, stamp)
         try:
             os.replace(ready, target)
@@ -171,7 +175,8 @@ def _restore(target: Path, source: Path, *, force: bool) -> Restored:
             hint = f"restore another copy: torc server restore {others[0] if others else 'FILE'}"
             raise Unavailable(f"{source} {wrong}", hint=hint) from None
         raise Unavailable(
-            f"cannot restore {target} from {source}: {error}", hint="check both files, their disks and the permissions"
+            f"cannot restore {target} from {source}: {error}",
+            hint="check both files, their disks and their permissions",
         ) from None
     finally:
         remove(ready)
@@ -179,7 +184,7 @@ def _restore(target: Path, source: Path, *, force: bool) -> Restored:
 
 
 def _problems(path: Path) -> list[str]:
-    """Bring a copy up to date, and say which invariants of its workflows do not hold."""
+    """Upgrade a copy to the current schema and return the invariants that its workflows violate."""
     torc = Embedded(open_store(path, create=False), "restore")
     found: list[str] = []
     try:
@@ -199,7 +204,7 @@ def _problems(path: Path) -> list[str]:
 
 
 def _put_aside(target: Path, stamp: str) -> Path | None:
-    """Keep a database under another name; its log goes with it, for it must not be read with what takes its place."""
+    """Rename a database and its write-ahead log, which must not be applied to the database that takes its place."""
     if not target.exists():
         for end in BESIDE:
             target.with_name(target.name + end).unlink(missing_ok=True)
@@ -213,7 +218,7 @@ def _put_aside(target: Path, stamp: str) -> Path | None:
 
 
 def _put_back(kept: Path | None, target: Path) -> None:
-    """Put back the log of a database that could not be replaced."""
+    """Restore the write-ahead log of a database that could not be replaced."""
     if kept is not None:
         for end in BESIDE:
             with contextlib.suppress(FileNotFoundError):
@@ -226,19 +231,19 @@ def _refuse_if_used(path: Path) -> None:
     if users:
         shown = ", ".join(map(str, users[:10]))
         raise Conflict(
-            f"{path} is in use, by process {shown}",
-            hint="end the processes that use it, or wait: runners let their last jobs end; `torc server stop` ends a server",
+            f"{path} is in use by process {shown}",
+            hint="stop the processes that use it, or wait: runners finish their last jobs; `torc server stop` stops a server",
         )
     elsewhere = _runners_elsewhere(path)
     if elsewhere:
         raise Conflict(
             f"runners on {', '.join(elsewhere)} use {path}",
-            hint="end them first, or wait a minute after their end",
+            hint="stop them first, or wait a minute after they have ended",
         )
 
 
 def users_of(path: Path) -> list[int]:
-    """Name the processes of this machine that have a database open, also one that was deleted under them."""
+    """Return the processes of this machine that have a database open, even if it was deleted meanwhile."""
     real = os.path.realpath(path)
     wanted = {name + end for name in (real, f"{real}-wal") for end in ("", " (deleted)")}
     found = []
@@ -258,7 +263,7 @@ def _has_open(pid: str, wanted: set[str]) -> bool:
 
 
 def _runners_elsewhere(path: Path) -> list[str]:
-    """Name other machines whose runners say that they work with a database, as far as it can be read."""
+    """Return the other machines whose runners are registered in a database, as far as it is readable."""
     here = socket.gethostname()
     try:
         return [host for host in hosts_of_runners(path, time.time()) if host != here]
@@ -271,7 +276,7 @@ def _runners_elsewhere(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def kept(database: str, seconds: float | None, keep: int, folder: Path | None = None) -> Iterator[None]:
-    """Have a SQLite database copied at intervals while the block runs, on a thread of its own; the last `keep` copies stay."""
+    """Copy a SQLite database at intervals while the block runs, on a separate thread; the last `keep` copies stay."""
     if seconds is None:
         yield
         return
@@ -284,7 +289,7 @@ def kept(database: str, seconds: float | None, keep: int, folder: Path | None = 
         yield
     finally:
         ended.set()
-        thread.join()  # a copy that is being made is finished
+        thread.join()  # a copy in progress is finished
 
 
 def _keep_up(path: Path, seconds: float, keep: int, folder: Path | None, ended: threading.Event) -> None:
@@ -306,23 +311,23 @@ def _keep_up(path: Path, seconds: float, keep: int, folder: Path | None, ended: 
 
 
 def _automatic(path: Path, folder: Path) -> list[Path]:
-    """Return the copies made at intervals, the newest first. Those that somebody asked for are not ours to remove."""
+    """Return the periodic copies, newest first. Copies that a person requested are never deleted."""
     return sorted(folder.glob(f"{glob.escape(path.name)}.backup-{_AUTOMATIC}*"), reverse=True)
 
 
 def _due_in(path: Path, folder: Path, seconds: float) -> float:
-    """Return how long it is until the next copy is due: processes that use one database share the interval, and so do short ones."""
+    """Return the seconds until the next copy is due: all processes that use one database share the interval."""
     with contextlib.suppress(OSError, IndexError):
         return min(seconds, max(0.0, _automatic(path, folder)[0].stat().st_mtime + seconds - time.time()))
     return 0.0
 
 
 def _leave_room(path: Path, folder: Path) -> None:
-    """Refuse a copy nobody asked for where it would take the room that the database itself may need. Raises Unavailable."""
+    """Refuse an automatic copy that would take space that the database may need. Raises Unavailable."""
     size = path.stat().st_size
     free = shutil.disk_usage(folder).free
-    if free < 3 * size:  # the copy, and what the database may grow by while its log is folded in
+    if free < 3 * size:  # the copy, and the growth of the database while its log is merged
         raise Unavailable(
             f"{folder} has {human_bytes(free)} free, and the database has {human_bytes(size)}",
-            hint="make room, or have copies made elsewhere: torc config set backup.folder FOLDER --here",
+            hint="free some space, or store copies elsewhere: torc config set backup.folder FOLDER --here",
         )

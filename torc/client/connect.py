@@ -1,4 +1,4 @@
-"""Where a command finds its Torc: a database near the working directory, one that is named, or a server."""
+"""Finds the store for a command: a database near the working directory, a given one, or a server."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from torc.errors import Forbidden, Invalid
 
 DIRECTORY = ".torc"
 DATABASE = "torc.db"
-#: names the `server.json` of the server that TORC_API_URL names: where to look when it does not answer there any more
+#: path of the `server.json` of the server in TORC_API_URL: where to look when it no longer answers there
 SERVER_FILE = "TORC_SERVER_FILE"
-#: names the user who runs the server, where that is another user of this machine
+#: the user who runs the server, if it is another user of this machine
 SERVER_USER = "TORC_SERVER_USER"
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the state is, and what the user should be told about the search."""
+    """Where the state is, and notes for the user about the search."""
 
     database: str
     exists: bool
@@ -35,7 +35,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class _Here:
-    """The server of a directory, and the file that says so."""
+    """The server of a directory, and the file that describes it."""
 
     server: server_file.ServerAddress
     file: Path
@@ -51,11 +51,11 @@ def connect(
     create: bool = True,
     trusted: Collection[Path] = (),
 ) -> Torc:
-    """Open what the options, the environment and the working directory lead to.
+    """Connect to the store selected by the options, the environment and the working directory.
 
-    The order: `url`, `db`, TORC_API_URL, TORC_DB, the nearest `.torc/` at or above `cwd` that the caller owns or has
-    `trusted`: a server that runs there, else the database there; else a new `cwd/.torc/`. A server is shown TORC_TOKEN, else
-    what the file TORC_TOKEN_FILE holds, else what it was signed in to with, else what it has written to its `server.json`.
+    The order: `url`, `db`, TORC_API_URL, TORC_DB, the nearest `.torc/` at or above `cwd` that the caller owns or has `trusted`
+    (its running server, or else its database), and finally a new `cwd/.torc/`. A server is sent TORC_TOKEN, or else the content
+    of TORC_TOKEN_FILE, the token of `torc login`, or the token in the server's `server.json`.
     Raises Invalid, Forbidden or Unavailable.
     """
     environ = os.environ if environ is None else environ
@@ -74,7 +74,7 @@ def connect(
 
 
 def open_database(where: str, actor: str | None = None, *, create: bool = True, notes: tuple[str, ...] = ()) -> Any:
-    """Open a database, whether or not a server answers for it."""
+    """Open a database, whether or not a server is running for it."""
     embedded: Any = importlib.import_module("torc.client.embedded")
     opener: Any = importlib.import_module("torc.store.engine")
     store = opener.open_store(where, create=create)
@@ -90,7 +90,7 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
     named = environ.get("TORC_TOKEN_FILE")
 
     def look(url: str) -> tuple[str | None, str | None]:
-        """Return the token, and the file that it is in."""
+        """Return the token and the file that contains it."""
         if (found := _token_in(named, url)) is not None:
             return found, named
         if (found := credentials.token_for(url, environ)) is not None:
@@ -103,7 +103,7 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
     def renew() -> str | None:
         try:
             return look(made.url)[0]
-        except (Forbidden, Invalid):  # the file is gone, or somebody else's now
+        except (Forbidden, Invalid):  # the file is gone, or now belongs to another user
             return None
 
     shown = environ.get("TORC_TOKEN")
@@ -113,7 +113,7 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
     is_own = is_owner or home is not None
 
     def find_moved(url: str) -> Any:
-        """Return where the next server answers of the directory that this one was begun in."""
+        """Return where the next server of the same directory answers."""
         found = server_file.read(home) if home is not None else None
         if found is None or _is_same(found.url, url) or not found.is_alive():
             return None
@@ -135,31 +135,31 @@ def _remote(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection
 
 
 def _server_users(url: str, environ: Mapping[str, str]) -> set[int]:
-    """Return whose server, beside the caller's and root's, may be shown the caller's token on this machine. Raises Invalid."""
+    """Return the users, other than the caller and root, whose servers on this machine may be sent the token. Raises Invalid."""
     if (named := environ.get(SERVER_USER)) is not None:
         return {importlib.import_module("torc.client.port_owner").uid_of(named)}
     return credentials.server_users(url, environ)
 
 
 def _home_of(url: str, environ: Mapping[str, str], cwd: Path, trusted: Collection[Path]) -> Path | None:
-    """Return the `.torc/` that a server was begun for: the one that is named, or that of this directory if it says so."""
+    """Return the `.torc/` that a server was started for: the given one, or that of this directory if it matches."""
     named = environ.get(SERVER_FILE)
-    if named and _is_same(environ.get("TORC_API_URL") or url, url):  # it says nothing of another server that is asked
+    if named and _is_same(environ.get("TORC_API_URL") or url, url):  # it does not apply to any other server
         return Path(named).absolute().parent
     token_file = Path(environ.get("TORC_TOKEN_FILE") or "")
-    if token_file.name == server_file.FILE:  # the server in it need not be the one that was asked for
+    if token_file.name == server_file.FILE:  # its server need not be the one in the URL
         folder = token_file.absolute().parent
     else:
         try:
             folder = Path(find(cwd, trusted).database).parent
         except Forbidden:
             return None
-    here = server_file.read(folder)  # it may be down just now
+    here = server_file.read(folder)  # it may be down at the moment
     return folder if here is not None and _is_same(here.url, url) else None
 
 
 def _token_in(path: str | None, url: str) -> str | None:
-    """Return the token in a file; that in a `server.json` is for no other server than its own. Raises Forbidden or Invalid."""
+    """Return the token in a file; a `server.json` is only for its own server. Raises Forbidden or Invalid."""
     if path is not None and _is_server_file(path) and not os.path.lexists(path):
         return None  # the server was stopped
     text = credentials.read_token(path)
@@ -179,7 +179,7 @@ def _is_same(url: str, other: str) -> bool:
 
 
 def _server_here(url: str, cwd: Path, trusted: Collection[Path]) -> _Here | None:
-    """Return the server of this directory, if it is the one of a URL: jobs are told its URL, and nothing else."""
+    """Return the server of this directory if it has this URL: jobs are given only its URL."""
     try:
         found = find(cwd, trusted)
     except Forbidden:
@@ -190,7 +190,7 @@ def _server_here(url: str, cwd: Path, trusted: Collection[Path]) -> _Here | None
 
 
 def find(cwd: Path, trusted: Collection[Path] = ()) -> Connection:
-    """Find the nearest `.torc/` at or above a directory that belongs to the caller, or that the caller has trusted."""
+    """Find the nearest `.torc/` at or above a directory that belongs to the caller or is trusted."""
     notes = []
     for directory in (cwd, *cwd.parents):
         candidate = directory / DIRECTORY
@@ -199,20 +199,20 @@ def find(cwd: Path, trusted: Collection[Path] = ()) -> Connection:
         except OSError:
             continue
         if stat.S_ISLNK(info.st_mode) or not stat.S_ISDIR(info.st_mode):
-            notes.append(f"{candidate} is not a directory of its own: passed over")
+            notes.append(f"{candidate} is a symbolic link or not a directory: skipped")
         elif info.st_uid != os.geteuid() and candidate not in trusted:
-            notes.append(f"{candidate} belongs to another user: passed over")
+            notes.append(f"{candidate} belongs to another user: skipped")
             if directory == cwd:
                 raise Forbidden(
                     f"{candidate} belongs to another user",
-                    hint="work in another directory, name a database with --db, or enter it in the setting `trusted`",
+                    hint="work in another directory, choose a database with --db, or add it to the setting `trusted`",
                 )
         else:
             database = candidate / DATABASE
             server = server_file.read(candidate)
             if server is not None and not server.is_alive():
                 notes.append(
-                    f"the server of {candidate} runs no more: its database is used (`torc server start` begins a new one)"
+                    f"the server of {candidate} is no longer running: using its database (`torc server start` starts a new one)"
                 )
                 server = None
             return Connection(str(database), database.exists(), tuple(notes), server)
@@ -220,7 +220,7 @@ def find(cwd: Path, trusted: Collection[Path] = ()) -> Connection:
 
 
 def shared_file_system(path: Path) -> str | None:
-    """Name the network file system that a path is on, or will be; None: a local one, or nobody can tell."""
+    """Return the network file system that a path is or will be on; None if it is local or unknown."""
     network_file_system = importlib.import_module("torc.store.engine").network_file_system
     there = next(parent for parent in (path, *path.parents) if parent.is_dir())
     found: str | None = network_file_system(there)
@@ -228,7 +228,7 @@ def shared_file_system(path: Path) -> str | None:
 
 
 def user_name() -> str:
-    """Return the name of whoever runs this process."""
+    """Return the name of the user who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -236,7 +236,7 @@ def user_name() -> str:
 
 
 def make_directory(directory: Path) -> None:
-    """Make a `.torc/` that only the caller can read. Raises Invalid."""
+    """Create a `.torc/` that only the caller can read. Raises Invalid."""
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
         ignore = directory / ".gitignore"
@@ -244,6 +244,6 @@ def make_directory(directory: Path) -> None:
             ignore.write_text("*\n", encoding="utf-8")
     except OSError as error:
         raise Invalid(
-            f"cannot make {directory}: {error.strerror}",
-            hint="work in a directory of yours, or name a database with --db",
+            f"cannot create {directory}: {error.strerror}",
+            hint="work in a directory of your own, or choose a database with --db",
         ) from None

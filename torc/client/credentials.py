@@ -1,4 +1,4 @@
-"""What was signed in to: a token for each server, in the keyring of the desktop or in a file that only its owner can read."""
+"""Stored logins: a token for each server, in the desktop's keyring or in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _LARGEST_FILE = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One server that was signed in to. `token` is None where it is in the keyring.
+    """The login to one server. `token` is None if it is in the keyring.
 
-    `server_uid`: who runs it, if it is at a loopback address and neither the caller's nor root's.
+    `server_uid`: who runs the server, if it has a loopback address and belongs to neither the caller nor root.
     """
 
     user: str
@@ -36,16 +36,16 @@ class Credential:
 
 
 def file_of(environ: Mapping[str, str]) -> Path:
-    """Return where credentials are kept."""
+    """Return the path of the credentials file."""
     return config_folder(environ) / FILE
 
 
 def server_of(url: str) -> str:
-    """Return what tells one server from another: scheme, host and port. Raises Invalid."""
+    """Return the key of a server: scheme, host and port. Raises Invalid."""
     parts = split_url(url.rstrip("/"))
     if parts is None:
         raise Invalid(
-            f"`{redact_url(url)[:200]}` is not a valid URL of a server",
+            f"`{redact_url(url)[:200]}` is not a valid server URL",
             hint="write http://HOST:PORT or https://HOST:PORT",
         )
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -53,7 +53,7 @@ def server_of(url: str) -> str:
 
 
 def read(environ: Mapping[str, str]) -> dict[str, Credential]:
-    """Read all credentials, by server. Raises Forbidden for a file that others can read, Invalid for one that is damaged."""
+    """Read all credentials, by server. Raises Forbidden if others can read the file, Invalid if it is damaged."""
     path = file_of(environ)
     try:
         known = json.loads(read_private(path, _LARGEST_FILE))
@@ -62,16 +62,16 @@ def read(environ: Mapping[str, str]) -> dict[str, Credential]:
         return {}
     except NotPrivate:
         raise Forbidden(
-            f"other users can read {path}, which holds tokens, or own it", hint=f"chmod 600 {path}"
+            f"other users own or can read {path}, which contains tokens", hint=f"chmod 600 {path}"
         ) from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise Invalid(f"cannot read {path}: {error}", hint="remove it, and sign in again: torc login URL") from None
+        raise Invalid(f"cannot read {path}: {error}", hint="remove it and sign in again: torc login URL") from None
 
 
 def read_token(path: str | None) -> str | None:
-    """Read a file that holds one token, or a `server.json`.
+    """Read a token from a file that contains one, or from a `server.json`.
 
-    Raises Forbidden for one that others can read or have written, Invalid when there is none.
+    Raises Forbidden if others can read or could have written it, Invalid if there is no token.
     """
     if not path:
         return None
@@ -79,11 +79,11 @@ def read_token(path: str | None) -> str | None:
         return read_private(path).strip() or None
     except NotPrivate:
         raise Forbidden(
-            f"other users can read {path}, which holds a token, or own it", hint=f"chmod 600 {path}"
+            f"other users own or can read {path}, which contains a token", hint=f"chmod 600 {path}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(
-            f"cannot read {path}, which TORC_TOKEN_FILE names: {error}", hint="name a file with a token"
+            f"cannot read {path}, given by TORC_TOKEN_FILE: {error}", hint="set it to a file that contains a token"
         ) from None
 
 
@@ -93,7 +93,7 @@ def write_token(path: Path, token: str) -> None:
 
 
 def token_for(url: str, environ: Mapping[str, str]) -> str | None:
-    """Return the token for a server; None: it was not signed in to. Raises Forbidden, Invalid or Unavailable."""
+    """Return the token for a server; None without a login. Raises Forbidden, Invalid or Unavailable."""
     server = server_of(url)
     found = read(environ).get(server)
     if found is None or found.token is not None:
@@ -103,7 +103,7 @@ def token_for(url: str, environ: Mapping[str, str]) -> str | None:
 
 
 def server_users(url: str, environ: Mapping[str, str]) -> set[int]:
-    """Return who ran a server when it was signed in to, where that was another user of this machine."""
+    """Return who ran a server at login, if it was another user of this machine."""
     try:
         found = read(environ).get(server_of(url))
     except (Forbidden, Invalid):
@@ -112,7 +112,7 @@ def server_users(url: str, environ: Mapping[str, str]) -> set[int]:
 
 
 def keep(url: str, credential: Credential, environ: Mapping[str, str], *, in_keyring: bool) -> Path | None:
-    """Keep a credential; returns the file that its token is in, or None: it is in the keyring. Raises Invalid or Unavailable."""
+    """Store a credential; return the file of its token, or None if it is in the keyring. Raises Invalid or Unavailable."""
     server, kept = server_of(url), credential
     if in_keyring:
         _call("set_password", _SERVICE, server, credential.token)
@@ -122,7 +122,7 @@ def keep(url: str, credential: Credential, environ: Mapping[str, str], *, in_key
 
 
 def forget(url: str, environ: Mapping[str, str]) -> Credential | None:
-    """Forget a credential, and give what it was; None: there was none."""
+    """Delete a credential and return it; None if there was none."""
     server, known = server_of(url), read(environ)
     found = known.pop(server, None)
     if found is not None:
@@ -133,12 +133,12 @@ def forget(url: str, environ: Mapping[str, str]) -> Credential | None:
 
 
 def has_keyring() -> bool:
-    """Return whether there is a keyring that keeps things safe."""
+    """Return whether a secure keyring is available."""
     try:
         backend = _keyring().get_keyring()
     except Unavailable:
         return False
-    # `fail` and `null` have a priority of 0 and less
+    # the backends `fail` and `null` have a priority of 0 or less
     return bool(getattr(backend, "priority", 0) >= 1)
 
 
@@ -147,7 +147,7 @@ def _keyring() -> Any:
         return importlib.import_module("keyring")
     except ImportError:
         raise Unavailable(
-            "the token is in the keyring, and Python's `keyring` is not installed",
+            "the token is in the keyring, but Python's `keyring` is not installed",
             hint=f"install it ({sys.executable} -m pip install keyring), or sign in again: torc login URL --no-keyring",
         ) from None
 
@@ -158,7 +158,7 @@ def _call(name: str, *arguments: Any) -> Any:
         return getattr(keyring, name)(*arguments)
     except keyring.errors.KeyringError as error:
         raise Unavailable(
-            f"the keyring does not answer: {error}", hint="keep the token in a file: torc login URL --no-keyring"
+            f"the keyring does not answer: {error}", hint="store the token in a file: torc login URL --no-keyring"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""A Torc that answers from a database in this process."""
+"""A Torc that answers from a database within this process."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ from torc.workflow.access import Caller
 R = TypeVar("R")
 Check = Callable[[Tx], None]
 
-#: how long a request is tried again while somebody else holds the database
+#: how long a request is retried while another process holds the database
 PATIENCE_SECONDS = 10.0
 _RETRY_SECONDS = 0.02
 _LONGEST_RETRY_SECONDS = 0.25
-#: how often a waiting request looks whether anything has changed: some 10 us each time on SQLite
+#: how often a waiting request checks for changes: some 10 us each time on SQLite
 _POLL_SECONDS = 0.005
 _LONGEST_POLL_SECONDS = 0.05
-#: of the time of a transaction of many, so much passes before the next one: who waits for SQLite looks now and then only
+#: pause before the next transaction of many, as a share of the last one's time: processes waiting for SQLite only poll
 _GAP = 0.15
 
 
 class Embedded:
-    """Answers each request in one transaction; waits outside of it."""
+    """Answers each request in one transaction; waiting happens between transactions."""
 
     def __init__(self, store: Store, actor: str, quota: Quota = Quota()) -> None:
         self.store, self.actor, self.quota = store, actor, quota
         self.notes = store.notes
 
     def send(self, request: Request[R], /) -> R:
-        """Answer one request. Raises TorcError, or one of its children."""
+        """Answer a request. Raises TorcError or a subclass."""
         if isinstance(request, Exchange | ListEvents) and request.wait_seconds > 0:
             waited: R = self._wait(request)
             return waited
         reply = self.answer(request)
         if removes(type(request)):
             self._remove_left_over()
-        if isinstance(request, EndRunner):  # what it has stored is to be there for others too
+        if isinstance(request, EndRunner):  # what it has stored should be visible to others too
             self.store.look_inside()
         return reply
 
     def close(self) -> None:
-        """Give back connections."""
+        """Close connections."""
         self.store.close()
 
     def answer(
@@ -70,12 +70,12 @@ class Embedded:
         prepared: Any = None,
         ticket: ReservedIds | None = None,
     ) -> R:
-        """Answer one request at once, as far as the caller may ask it, where there is one.
+        """Answer a request at once, if the caller (if any) may send it.
 
-        `check` may look and refuse in the transaction; `prepared` is what `prepare` gave, where that was done before;
-        `ticket` is that of a workflow whose rows are stored already.
+        `check` may refuse it within the transaction; `prepared` is the result of `prepare` if already called; `ticket` identifies a
+        workflow whose rows are already stored.
         """
-        # asked of every request: what answers it is imported here, and not while others wait for the database
+        # prepare every request: its implementation is imported here, and not while others wait for the database
         if is_prepared(type(request)) and prepared is None:
             prepared = self.prepare(request, caller)
         if ticket is None and (storing := self.storing(request, caller, prepared)) is not None:
@@ -101,7 +101,7 @@ class Embedded:
                 return reply
 
     def storing(self, request: Request[Any], caller: Caller | None, prepared: Any) -> SlicedCreation | None:
-        """The transactions of a request that stores too much for one; None: it does not."""
+        """Return the transactions for a request that stores too much for one; None if it does not."""
         load = large_load(request, prepared)
         if load is None:
             return None
@@ -118,11 +118,11 @@ class Embedded:
         return SlicedCreation(load, transact, finish, is_sliced=self.store.dialect.is_sliced)
 
     def left_over(self) -> list[int]:
-        """The workflows of which something is left that nobody goes on storing."""
+        """Return workflows that were left partly stored and that nothing is storing now."""
         return self.transact(lambda tx: sliced_storage.left_over(tx.db, tx.now), None, writes=False)
 
     def removal(self, workflow_id: int) -> Iterator[Step]:
-        """The transactions that remove what is left of a workflow."""
+        """Yield the transactions that remove the rest of a workflow."""
 
         def transact(work: Callable[[Tx], Any], kind: Kind, /) -> Any:
             return self.transact(work, None, writes=kind != "read", loads=kind == "load")
@@ -153,7 +153,7 @@ class Embedded:
         prepared: Any = None,
         loads: bool = False,
     ) -> R:
-        """Do something in one transaction, again when somebody else was in the way. Raises Unavailable, and what `work` does."""
+        """Run `work` in one transaction, retrying while others are in the way. Raises Unavailable, and what `work` raises."""
         dialect, engine = self.store.dialect, self.store.engine
         if writes or loads:
             self.store.refuse_to_write()
@@ -172,25 +172,25 @@ class Embedded:
                 if time.monotonic() + pause > end:
                     raise Unavailable(
                         f"the database cannot be used now: {str(error.orig).strip().splitlines()[0]}",
-                        hint="another process may hold it, its disk may be full, or you may only read it; nothing was changed",
+                        hint="nothing was changed; it may be locked by another process or read-only, or its disk may be full",
                     ) from None
                 time.sleep(pause)
 
     def admit(self, kind: type[Request[Any]], path: Mapping[str, Any], caller: Caller) -> None:
-        """Refuse a kind of request that the caller may not ask, by its path alone. Raises TorcError, or one of its children."""
+        """Refuse a request that the caller may not send, judging by its kind and path. Raises TorcError or a subclass."""
         if not caller.is_owner:
             subject = subject_of(kind)
             number = None if subject is None else path[subject.field]
             self.transact(lambda tx: admit_kind(tx, kind, number), caller, writes=False)
 
     def prepare(self, request: Request[Any], caller: Caller | None, first: int | None = None) -> Any:
-        """Do what a request needs before its transaction, if the caller may ask it.
+        """Do the work of a request that precedes its transaction, if the caller may send it.
 
-        Raises TorcError, or one of its children, and TooHeavy where it makes more jobs, or the like, than `first`.
+        Raises TorcError or a subclass, and TooHeavy if it creates more jobs (or the like) than `first`.
         """
         if caller is None or caller.is_owner:
             left = None
-        else:  # a spec takes seconds: not for everybody
+        else:  # a spec takes seconds, which not everybody may cause
 
             def look(tx: Tx) -> int | None:
                 return room_for(admit(tx, request), request)
@@ -216,9 +216,9 @@ class Embedded:
         return self.answer(request)
 
     def _wait(self, request: Exchange | ListEvents) -> Any:
-        """Ask again when somebody has changed something, until there is something to say or the time is over.
+        """Repeat a request after each change until its reply is worth sending or the time is over.
 
-        Only the first asking of an Exchange reports; the last one also sees what came of time alone (leases).
+        Only the first attempt of an Exchange reports; the last one also notices what happened by time alone (expired leases).
         """
         end = time.monotonic() + request.wait_seconds
         pause = _POLL_SECONDS
@@ -234,7 +234,7 @@ class Embedded:
                     if now != seen or time.monotonic() >= end:
                         seen, pause = now, _POLL_SECONDS
                         reply = self._ask(request)
-        except DBAPIError:  # it cannot be watched now; whether it can be asked, asking tells
+        except DBAPIError:  # the database cannot be watched now; whether it can be queried shows next
             reply = self._ask(request)
         return reply
 
@@ -246,17 +246,15 @@ def _made_clear(request: Request[Any]) -> Iterator[None]:
         yield
     except DataError as error:  # PostgreSQL has no text with NUL in it
         raise Invalid(
-            f"the database cannot take this {type(request).__name__}: {str(error.orig).splitlines()[0]}",
-            hint="leave out characters that are no text",
+            f"the database cannot store this {type(request).__name__}: {str(error.orig).splitlines()[0]}",
+            hint="remove characters that are not text",
         ) from None
     except OverflowError:  # SQLite has no integers of more than 64 bits, and only ids have no bound of their own
-        raise NotFound(
-            f"nothing has an id as large as one in this {type(request).__name__}", hint="check the id"
-        ) from None
+        raise NotFound(f"an id in this {type(request).__name__} is larger than any id", hint="check the id") from None
 
 
 def _run(steps: Iterable[Step]) -> None:
-    """Run transactions one after the other, and let other processes in between."""
+    """Run transactions one after another, letting other processes in between."""
     for step in steps:
         begun = time.monotonic()
         step()
@@ -264,10 +262,10 @@ def _run(steps: Iterable[Step]) -> None:
 
 
 def without_reports(request: Exchange | ListEvents) -> Exchange | ListEvents:
-    """Return what to ask again: what was reported has been taken in."""
+    """Return the request to repeat, without the reports that were already applied."""
     if isinstance(request, ListEvents):
         return request
-    # what it held then says nothing of later: it may ask anew meanwhile, and be given something
+    # what the runner held then may be out of date: it may exchange again meanwhile and receive work
     reported: dict[str, Any] = {
         "asked_again": True,
         "started": [],
@@ -279,7 +277,7 @@ def without_reports(request: Exchange | ListEvents) -> Exchange | ListEvents:
 
 
 def says_something(reply: object) -> bool:
-    """Return whether an answer is worth giving before the time of waiting is over."""
+    """Return whether a reply is worth sending before the waiting time is over."""
     return any(
         bool(getattr(reply, name, None)) for name in ("assignments", "cancel", "actions", "done", "stuck", "items")
     )

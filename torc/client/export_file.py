@@ -1,4 +1,4 @@
-"""Writes a workflow to a portable file and sends one to a store. What the lines are: `torc.api.export_format`."""
+"""Writes a workflow to a portable file, and imports one into a store. The format is in `torc.api.export_format`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 def write_export(torc: Torc, workflow_id: int, output: Path | BinaryIO) -> int:
-    """Write a workflow to a file that only its owner can read, whole or not at all; returns the number of rows.
+    """Write a workflow to a file that only its owner can read, completely or not at all; return the number of rows.
 
     Raises Conflict when it changes all the time, Invalid or Unavailable when the file cannot be written.
     """
@@ -39,7 +39,7 @@ def write_export(torc: Torc, workflow_id: int, output: Path | BinaryIO) -> int:
             shutil.copyfileobj(file, output, _BLOCK_BYTES)
             output.flush()
             return rows
-    except BrokenPipeError:  # whoever read it has enough
+    except BrokenPipeError:  # the reader has seen enough
         raise
     except OSError as error:
         raise Unavailable(f"cannot write standard output: {error.strerror}", hint="check its disk") from None
@@ -53,15 +53,15 @@ def _write(torc: Torc, workflow_id: int, file: IO[bytes]) -> int:
         if rows is not None:
             return rows
     raise Conflict(
-        f"workflow {workflow_id} changes while it is written",
+        f"workflow {workflow_id} changes while it is being written",
         hint="wait until its runners have ended, or stop them first",
     )
 
 
 def _write_once(torc: Torc, workflow_id: int, file: IO[bytes]) -> int | None:
-    """Write all pages; None: the workflow has changed between two of them."""
+    """Write all pages; return None if the workflow changed between two of them."""
     mark, cursor, rows, digest = None, None, 0, hashlib.sha256()
-    # no name and no time in the file: the same workflow gives the same bytes, but for when it was exported
+    # no name and no time in the gzip header: exporting the same workflow again differs only in the time of export
     with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
         while True:
             page = torc.send(ExportWorkflow(workflow_id=workflow_id, cursor=cursor))
@@ -79,21 +79,23 @@ def _write_once(torc: Torc, workflow_id: int, file: IO[bytes]) -> int | None:
 def send_import(
     torc: Torc, content: bytes, *, name: str | None = None, directory: str | None = None, dry_run: bool = False
 ) -> Workflow:
-    """Have a store take in the bytes of a file. Raises Invalid, with the line, for one that is damaged."""
+    """Import the bytes of a file into a store. Raises Invalid, with the line, if it is damaged."""
     return torc.send(
         ImportWorkflow(content=base64.b64encode(content).decode(), name=name, directory=directory, dry_run=dry_run)
     )
 
 
 def read_file(path: Path | BinaryIO) -> bytes:
-    """Read a file that was exported. Raises Invalid or NotFound."""
+    """Read an exported file. Raises Invalid or NotFound."""
     try:
         with path.open("rb") if isinstance(path, Path) else contextlib.nullcontext(path) as file:
             content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
-        raise NotFound(f"there is no file {path}", hint="name a file that `torc workflows export` wrote") from None
+        raise NotFound(f"there is no file {path}", hint="use a file written by `torc workflows export`") from None
     except OSError as error:
-        raise Invalid(f"cannot read {path}: {error.strerror}", hint="name a file that was exported") from None
+        raise Invalid(
+            f"cannot read {path}: {error.strerror}", hint="use a file written by `torc workflows export`"
+        ) from None
     if len(content) > _MOST_BYTES:
-        raise Invalid("the file is larger than any workflow", hint="name a file that was exported")
+        raise Invalid("the file is larger than any workflow", hint="use a file written by `torc workflows export`")
     return content

@@ -1,4 +1,4 @@
-"""Who listens on an address of this machine: a token must not go to whoever took the port of a server that died."""
+"""Who listens on an address of this machine: a token must not be sent to a user who took over the port of a dead server."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from torc.tcp_table import LISTEN, hex_address, tcp_sockets
 from torc.urls import LOOPBACK, split_url
 
 _MAPPED = "0" * 16 + "FFFF0000"  # ::ffff:0:0/96, as the kernel writes it
-#: names that resolve to these here, whatever else they may resolve to
+#: names that resolve to these addresses here, whatever else they may resolve to
 _NAMED = {"localhost": ("127.0.0.1", "::1")}
 
 
 def listener_uids(host: str, port: int) -> set[int] | None:
     """Return the users whose processes take connections to an address here.
 
-    None: the kernel does not say. As in the kernel, a socket of just that address is asked before one of all addresses: who
-    listens on the same port of another address gets nothing.
+    None: unknown. As in the kernel, a socket for exactly that address takes precedence over one for all addresses; listeners on
+    the same port of other addresses do not matter.
     """
     found: dict[str, set[int]] = {}
     is_known = False
@@ -50,19 +50,19 @@ def _first(found: dict[str, set[int]], host: str) -> set[int]:
 
 
 def _listening_for(host: str) -> Sequence[tuple[str, ...]]:
-    """Return the addresses, as the kernel writes them, of sockets that take connections to one; those asked first come first."""
+    """Return, in order of precedence, the kernel's forms of the addresses of sockets that accept connections to an address."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if isinstance(address, ipaddress.IPv6Address):
         return (hex_address(address.packed),), ("0" * 32,)
     exact = hex_address(address.packed)
-    # a socket of `::` beside one of `0.0.0.0` is for IPv6 alone
+    # a socket of `::` next to one of `0.0.0.0` is for IPv6 only
     return (exact, _MAPPED + exact), ("0" * 8,), (_MAPPED + "0" * 8, "0" * 32)
 
 
 def server_uid(url: str) -> int | None:
-    """Return the user, other than the caller and root, whose server a loopback URL leads to; None: nobody else's."""
+    """Return the user, other than the caller and root, who runs the server at a loopback URL; None if there is none."""
     parts = split_url(url)
     if parts is None or parts.scheme != "http" or parts.hostname not in LOOPBACK:
         return None
@@ -71,7 +71,7 @@ def server_uid(url: str) -> int | None:
 
 
 def uid_of(user: str) -> int:
-    """Return the number of a user of this machine. Raises Invalid."""
+    """Return the uid of a user of this machine. Raises Invalid."""
     if user.isascii() and user.isdigit():
         return int(user)
     try:
@@ -85,9 +85,9 @@ class ForeignListener(NewConnectionError):
 
 
 class _CheckedConnection(HTTPConnection):
-    """A connection to this machine that nothing is sent over unless the caller, root or one of `users` listens at its end.
+    """A connection to this machine over which nothing is sent unless the caller, root or one of `users` listens at the other end.
 
-    `is_own`: it is to a server of the caller's own, and checked at addresses of this machine that others can reach, too.
+    `is_own`: the server is the caller's own, so addresses of this machine that other machines can reach are checked as well.
     """
 
     def __init__(self, *arguments: Any, users: Collection[int] = (), is_own: bool = False, **more: Any) -> None:
@@ -99,7 +99,7 @@ class _CheckedConnection(HTTPConnection):
         if self.host in LOOPBACK:
             self._check(self.host, self.port or 80, is_connected=False)
         super().connect()
-        # who listens now listened then, or took the port a moment ago: neither gets anything
+        # whoever listens now also listened then, or has just taken the port: in both cases the check holds
         there, here = self.sock.getpeername(), self.sock.getsockname()
         is_loopback = ipaddress.ip_address(there[0].partition("%")[0]).is_loopback
         if is_loopback or (self._is_own and there[0] == here[0]):
@@ -116,6 +116,6 @@ class _CheckedConnection(HTTPConnection):
 
 
 class CheckedConnectionPool(HTTPConnectionPool):
-    """Connections to servers that are to be shown a token."""
+    """Connections to servers that are sent a token."""
 
     ConnectionCls = _CheckedConnection

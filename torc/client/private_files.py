@@ -1,4 +1,4 @@
-"""Files that hold secrets: written for their owner alone."""
+"""Files that contain secrets, readable only by their owner."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torc.files import write_whole
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file, in a folder for its owner alone where there is none yet. Raises Invalid or Unavailable.
+    """Write a file, creating its folder (readable only by the owner) if necessary. Raises Invalid or Unavailable.
 
-    The folder may be one in which others write, too: a link that stands there is replaced, not followed.
+    Others may be able to write to the folder: an existing link is replaced, not followed.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A Torc that asks a server over HTTP. Not for deciding where the server is: `connect` does."""
+"""A Torc that sends requests to a server over HTTP. Which server is decided by `connect`."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ _LOG = logging.getLogger(__name__)
 PREFIX = "/api/v1"
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
-#: nobody learns otherwise that a large workflow was stored after all
+#: there is no other way to learn that a large workflow was stored after all
 _LONG_READ_SECONDS = 3600.0
-#: a machine that is gone is noticed meanwhile: seconds until the first question, seconds between questions, their number (tcp(7))
+#: to notice a dead peer: seconds until the first probe, seconds between probes, number of probes (tcp(7))
 _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
-#: how long a request is tried again while the server does not answer
+#: how long a request is retried while the server does not answer
 PATIENCE_SECONDS = 3.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 _CONNECTIONS = 8
 _AWAY = {502, 503, 504, 429}
 _VERSION_HEADER = "Torc-Version"
-#: a server tells its version to those alone whom it knows
+#: statuses of replies without a version: a server reveals it only to known callers
 _TELLING_NOTHING = {401, 403, 413, 421, 429, 502, 503, 504}
 
 
 class MovedServer(NamedTuple):
-    """Where a server restarted. `token` replaces the previous one."""
+    """The address of a restarted server. `token` replaces the previous one."""
 
     url: str
     token: str | None = None
@@ -56,16 +56,16 @@ class MovedServer(NamedTuple):
 
 
 class Remote:
-    """Sends each request to a server; connections are kept and used again. Threads may share it.
+    """Sends each request to a server over pooled connections. Thread-safe.
 
-    `password`: name and password, for signing in (RFC 7617); everything else takes a token. `renew` looks for another token
-    when this one holds no more: somebody may have signed in again, or the server may have restarted. `find_moved` looks for
-    the server where it does not answer: it may have restarted at another address. `token_file` and `server_file` are what
-    TORC_TOKEN_FILE and TORC_SERVER_FILE name for processes that are to ask the same server. On this machine, tokens and passwords
-    are shown to no process of another user but root and `server_users`; `is_own`: it is a server of the caller's own.
+    `password`: name and password, for signing in (RFC 7617); everything else uses a token. `renew` returns another token when this
+    one is no longer valid: somebody may have signed in again, or the server may have restarted. `find_moved` finds a server that
+    does not answer: it may have restarted at another address. `token_file` and `server_file` are passed to processes that use
+    the same server as TORC_TOKEN_FILE and TORC_SERVER_FILE. On this machine, tokens and passwords are sent only to processes of the
+    caller, root and `server_users`; `is_own`: the server is the caller's own.
     """
 
-    def __init__(  # noqa: PLR0913 - all but the first are named
+    def __init__(  # noqa: PLR0913 - all but the first are keyword arguments
         self,
         url: str,
         *,
@@ -97,7 +97,7 @@ class Remote:
         self._has_compared = False
 
     def with_other(self, *, token: str | None = None, password: tuple[str, str] | None = None) -> Remote:
-        """Return what asks the same server with another token or password."""
+        """Return a client of the same server with another token or password."""
         return Remote(
             self.url,
             token=token,
@@ -108,7 +108,7 @@ class Remote:
         )
 
     def send(self, request: Request[R], /) -> R:
-        """Ask the server. Raises TorcError, or one of its children, as if the answer had come from a database here."""
+        """Send a request to the server. Raises TorcError or a subclass, as if a local database had answered."""
         kind = type(request)
         base = self.url
         method, url, body = _written(base, request)
@@ -118,7 +118,7 @@ class Remote:
         while True:
             try:
                 return self._ask(kind, method, url, body, waiting)
-            except (Unauthorized, Unavailable) as error:  # something else may answer here now
+            except (Unauthorized, Unavailable) as error:  # another server may answer now
                 is_refused = isinstance(error, Unauthorized)
                 if is_refused and self._has_renewed():
                     continue
@@ -136,15 +136,15 @@ class Remote:
                 pause = next(pauses)
                 if not may_repeat or time.monotonic() + pause > end:
                     raise again.error from None
-                _LOG.info("tries again: %s", again.error.message)
+                _LOG.info("trying again: %s", again.error.message)
             time.sleep(pause)
 
     def close(self) -> None:
-        """Give back connections."""
+        """Close connections."""
         self._pool.clear()
 
     def _has_renewed(self) -> bool:
-        """Look for another token; tell whether there is one."""
+        """Look for another token; return whether there is one."""
         token = self._renew() if self._renew is not None else None
         if token is None or token == self.token:
             return False
@@ -153,7 +153,7 @@ class Remote:
         return True
 
     def _has_moved(self, url: str) -> bool:
-        """Look for the server elsewhere than at a URL; tell whether it is to be asked there from now on."""
+        """Look for the server at another address; return whether to use a new one."""
         if self._find_moved is None:
             return False
         with self._moving:
@@ -162,7 +162,7 @@ class Remote:
             found = self._find_moved(url)
             if found is None:
                 return False
-            _LOG.warning("the server of %s was restarted at %s, which is used from now on", url, found.url)
+            _LOG.warning("the server of %s was restarted at %s; using that address from now on", url, found.url)
             self.url = checked_url(found.url)
             if found.token is not None:
                 self.token = found.token
@@ -194,8 +194,8 @@ class Remote:
             raise _Again(self._unreachable(error), was_not_done=True, is_unreachable=True) from None
         except urllib3.exceptions.SSLError as error:
             raise Unavailable(
-                f"cannot speak securely with {self.url}: {error}",
-                hint="check its certificate, or name its authority: torc config set ca_file FILE",
+                f"cannot establish a secure connection to {self.url}: {error}",
+                hint="check its certificate, or set its certificate authority: torc config set ca_file FILE",
             ) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _Again(self._unreachable(error), was_not_done=False, is_unreachable=True) from None
@@ -210,15 +210,15 @@ class Remote:
             return kind.reply().validate_json(answer.data or b"null")  # type: ignore[no-any-return]
         except ValidationError as error:
             raise Unavailable(
-                f"{self.url} gave an answer that this version ({__version__}) does not understand: {error.errors()[0]['msg']}",
+                f"{self.url} returned a response that this version ({__version__}) does not understand: {error.errors()[0]['msg']}",
                 hint="check that the URL is that of a Torc server, and that both have the same version",
             ) from None
 
     def _unreachable(self, error: BaseException) -> Unavailable:
         if isinstance(error, ForeignListener):
             return Unavailable(
-                f"a process of another user listens at {self.url}, and is not shown the token",
-                hint="check the URL; if the server there is to be trusted, sign in (torc login URL), or name the user that "
+                f"a process of another user listens at {self.url}, so the token was not sent",
+                hint="check the URL; if you trust this server, sign in (torc login URL), or set the user who "
                 "runs it: TORC_SERVER_USER=NAME",
             )
         cause = getattr(error, "reason", None) or error
@@ -227,27 +227,27 @@ class Remote:
         text = getattr(cause, "strerror", None) or str(cause).rpartition(": ")[2] or type(cause).__name__
         return Unavailable(
             f"the server {self.url} does not answer: {text}",
-            hint="check that it runs (`torc server status`), and the URL",
+            hint="check the URL, and that it is running (`torc server status`)",
         )
 
     def _compare(self, version: str | None) -> None:
-        """Warn once when the server is of another version."""
+        """Warn once if the server has another version."""
         if self._has_compared:
             return
         self._has_compared = True
         if version is None:
-            _LOG.warning("%s does not say that it is a Torc server", self.url)
+            _LOG.warning("%s does not identify itself as a Torc server", self.url)
         elif _release(version) != _release(__version__):
             _LOG.warning("the server has version %s, this is %s: update the older one", version, __version__)
 
 
 def _may_repeat(request: Request[Any]) -> bool:
-    """Return whether a request may be repeated even if it may already have been carried out."""
+    """Return whether a request may be repeated even though it may already have been executed."""
     return not request.writes or request.http_method == "PUT"
 
 
 class _Again(Exception):
-    """Carries an error after which the same may be asked again."""
+    """Carries an error after which the request may be retried."""
 
     def __init__(self, error: TorcError, *, was_not_done: bool, is_unreachable: bool = False) -> None:
         super().__init__(error.message)
@@ -255,26 +255,26 @@ class _Again(Exception):
 
 
 def _bearer(token: str) -> str:
-    """Return the header that shows a token. Raises Invalid, without the token, for one that no header can hold."""
+    """Return the authorization header for a token. Raises Invalid, without the token, if it contains invalid characters."""
     token = token.strip()
     if not token.isascii() or not token.isprintable() or " " in token:
         raise Invalid(
-            "the token for the server has a character that no token has",
-            hint="copy it anew: TORC_TOKEN, or the file that TORC_TOKEN_FILE names, holds the token and nothing else",
+            "the token for the server contains an invalid character",
+            hint="copy it again: TORC_TOKEN, or the file given by TORC_TOKEN_FILE, must contain only the token",
         )
     return f"Bearer {token}"
 
 
 def checked_url(url: str) -> str:
-    """Return the URL of a server without what stands after it. Raises Invalid."""
+    """Return a server URL without a trailing path. Raises Invalid."""
     parts = split_url(url)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise Invalid(
-            f"`{redact_url(url)[:200]}` is not a valid URL of a server",
+            f"`{redact_url(url)[:200]}` is not a valid server URL",
             hint="write http://HOST:PORT or https://HOST:PORT",
         )
     if parts.username or parts.password:
-        raise Invalid("a password in a URL may end up in logs", hint="leave it out, and sign in with `torc login`")
+        raise Invalid("a password in a URL may end up in logs", hint="leave it out and sign in with `torc login`")
     return url.rstrip("/").removesuffix(PREFIX)
 
 
@@ -290,7 +290,7 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        raise Invalid(f"cannot read the certificates in {ca_file}: {error}", hint="name a PEM file") from None
+        raise Invalid(f"cannot read the certificates in {ca_file}: {error}", hint="use a PEM file") from None
 
 
 def _release(version: str) -> list[str]:
@@ -298,7 +298,7 @@ def _release(version: str) -> list[str]:
 
 
 def _written(base: str, request: Request[Any]) -> tuple[str, str, bytes | None]:
-    """Return method, URL and body of a request."""
+    """Return the method, URL and body of a request."""
     kind = type(request)
     in_path = {part[1:-1] for part in kind.http_path.split("/") if part.startswith("{")}
     path = kind.http_path.format(**{name: getattr(request, name) for name in in_path})
@@ -311,14 +311,14 @@ def _written(base: str, request: Request[Any]) -> tuple[str, str, bytes | None]:
 
 
 def _error(base: str, status: int, body: bytes) -> TorcError:
-    """Make of a problem document the error that the server raised."""
+    """Turn a problem document into the error that the server raised."""
     try:
         found = json.loads(body)
         message, code = str(found["detail"]), str(found["code"])
     except (ValueError, KeyError, TypeError):
         return Unavailable(
-            f"{base} answered {status}, and not as a Torc server does",
-            hint="check the URL; a proxy may stand before it",
+            f"{base} answered {status}, but not like a Torc server",
+            hint="check the URL; there may be a proxy in front of the server",
         )
     hint = found.get("hint") or (f"sign in: torc login {base}" if status == 401 else None)
     details = found.get("details") if isinstance(found.get("details"), dict) else {}

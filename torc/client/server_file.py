@@ -1,4 +1,4 @@
-"""`.torc/server.json`: a running server tells the commands below its directory where it is. Only its owner can read it."""
+"""`.torc/server.json` tells commands below its directory how to reach a running server. Only its owner can read it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torc.processes import boot_id, start_ticks
 from torc.urls import LOOPBACK, split_url
 
 FILE = "server.json"
-#: outlives the server, so that the next one can be found where this one was
+#: outlives the server, so that the next one can reuse the port
 PORT_FILE = "server.port"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A server that was begun from a directory. `process_started`: in clock ticks since boot, so that no other process can be meant."""
+    """A server started for a directory. `process_started`: in clock ticks since boot, which identifies the process with its pid."""
 
     url: str
     pid: int
@@ -32,15 +32,15 @@ class ServerAddress:
     version: str
     database: str
     started_at: float
-    token: str | None = field(default=None, repr=False)  # what opens it, as its owner
+    token: str | None = field(default=None, repr=False)  # grants the rights of its owner
     ca_file: str | None = None
 
     def is_here(self) -> bool:
-        """Return whether it was begun on this machine."""
+        """Return whether it was started on this machine."""
         return self.host == socket.gethostname() and self.boot_id == boot_id()
 
     def is_alive(self) -> bool:
-        """Return whether it may run still: surely, on this machine; elsewhere, as far as its address can be reached from here."""
+        """Return whether it may still be running: certain on this machine, otherwise judged by whether its address is reachable."""
         if self.is_here():
             return start_ticks(self.pid) == self.process_started
         return (
@@ -53,7 +53,7 @@ class ServerAddress:
 def this_process(
     url: str, version: str, database: str, started_at: float, *, ca_file: str | None, token: str | None = None
 ) -> ServerAddress:
-    """Describe the server that this process is."""
+    """Return the address of this process's server."""
     pid = os.getpid()
     started = start_ticks(pid)
     assert started is not None
@@ -63,18 +63,17 @@ def this_process(
 
 
 def write(folder: Path, place: ServerAddress) -> None:
-    """Tell where a server is, at once and only to its owner. Raises Unavailable."""
+    """Write a server's address, atomically and readable only by its owner. Raises Unavailable."""
     write_private(folder / FILE, json.dumps(asdict(place), indent=1))
     write_private(folder / PORT_FILE, f"{port_of(place)}\n")
 
 
 def port_of(place: ServerAddress) -> int | None:
-    """Return the port in the URL of a server."""
     return urlsplit(place.url).port
 
 
 def last_port(folder: Path) -> int | None:
-    """Return the port of the last server of a folder, however it ended: runners that still look for it ask there."""
+    """Return the port of a folder's last server, however it ended: runners looking for it still try that port."""
     place = read(folder)
     try:
         text = read_private(folder / PORT_FILE) if place is None else str(port_of(place))
@@ -85,7 +84,7 @@ def last_port(folder: Path) -> int | None:
 
 
 def read(folder: Path) -> ServerAddress | None:
-    """Read where a server is; None: there is none, or the file is not the caller's own or not for the caller alone."""
+    """Read a server's address; None if there is none, or the file belongs to or is accessible by others."""
     try:
         return parse(read_private(folder / FILE))
     except (OSError, ValueError):
@@ -93,16 +92,16 @@ def read(folder: Path) -> ServerAddress | None:
 
 
 def secret(folder: Path) -> str:
-    """Return what is to open a server that begins in a folder: what opened the one before, where that has not been stopped.
+    """Return the token for a new server: that of the previous one, unless it was stopped.
 
-    Runners and commands that knew that one go on then.
+    Runners and commands that know the token can then continue.
     """
     before = read(folder)
     return (before.token if before is not None else None) or secrets.token_urlsafe(32)
 
 
 def parse(text: str) -> ServerAddress | None:
-    """Read the text of such a file; None: it is none."""
+    """Parse the file's text; None if it is invalid."""
     try:
         return ServerAddress(**json.loads(text))
     except (ValueError, TypeError):
@@ -110,6 +109,6 @@ def parse(text: str) -> ServerAddress | None:
 
 
 def remove(folder: Path, place: ServerAddress) -> None:
-    """Take the file away, if it is still that of this server."""
+    """Remove the file if it still belongs to this server."""
     if read(folder) == place:
         (folder / FILE).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The transactions in which a large workflow is stored, and those that remove what is left of one.
+"""The transactions that store a large workflow, and those that remove one that was stored only partly.
 
-Whoever runs them decides when: a server lets its other requests in between.
+The caller decides when to run them: a server runs other requests in between.
 """
 
 from __future__ import annotations
@@ -21,15 +21,13 @@ Kind = Literal["read", "write", "load"]
 
 
 class RunTransaction(Protocol):
-    """Does something in one transaction."""
-
     def __call__(self, work: Callable[[Tx], Any], kind: Kind, /) -> Any:
         """`load`: for rows whose references are not checked."""
         ...
 
 
 class SlicedCreation:
-    """A workflow on its way into the database. `finish` is given the ticket and answers the request in the last transaction."""
+    """A workflow being stored. `finish` is called with the ticket and answers the request in the last transaction."""
 
     def __init__(
         self, load: WorkflowLoad, transact: RunTransaction, finish: Callable[[ReservedIds], Any], *, is_sliced: bool
@@ -37,11 +35,11 @@ class SlicedCreation:
         self._load, self._transact, self._finish, self._is_sliced = load, transact, finish, is_sliced
         self._ticket: ReservedIds | None = None
         self.reply: Any = None
-        #: nothing of it is to stay
+        #: nothing is to be kept
         self.is_dry = load.is_dry
 
     def steps(self) -> Iterator[Step]:
-        """Each is a transaction; what it writes is made ready when it is asked for. They are to be run in order."""
+        """Yield the transactions in order; what each writes is prepared when it is requested."""
         yield self._begin
         assert self._ticket is not None
         if self._is_sliced:
@@ -51,7 +49,7 @@ class SlicedCreation:
         yield self._end
 
     def removal(self) -> Iterator[Step]:
-        """The transactions that remove what was written."""
+        """Yield the transactions that remove what was written."""
         return removal(self._ticket.workflow_id, self._transact) if self._ticket is not None else iter(())
 
     def _begin(self) -> None:
@@ -78,7 +76,7 @@ class SlicedCreation:
 
 
 def removal(workflow_id: int, transact: RunTransaction) -> Iterator[Step]:
-    """The transactions that remove what there is of a workflow that has no row of its own."""
+    """Yield the transactions that remove what is stored of a workflow without a row of its own."""
     is_more = True
 
     def step() -> None:

@@ -1,4 +1,4 @@
-"""The workflow that somebody means: by id or by name."""
+"""Find a workflow by id or name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torc.api.workflows import GetWorkflow, ListWorkflows, Workflow
 from torc.errors import NotFound
 from torc.units import whole_number
 
-#: says that a name follows, where an id could be meant as well
+#: marks a name that could also be an id
 NAME_PREFIX = "name:"
 
 

@@ -1,4 +1,4 @@
-"""What a plan or a stored workflow asks for, in the form that analysis and simulation take."""
+"""The jobs of a plan or of a stored workflow, in the form used by analysis and simulation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torc.workflow.states import State
 
 
 class NamedWorkload(NamedTuple):
-    """A workload with the names of its jobs and classes. `states`: of a stored workflow."""
+    """A workload with the names of its jobs and classes. `states`: only for a stored workflow."""
 
     name: str
     workload: Workload
@@ -24,7 +24,7 @@ class NamedWorkload(NamedTuple):
 
 
 def of_plan(plan: Plan) -> NamedWorkload:
-    """Describe a plan, all of it still to be done."""
+    """Describe a plan, in which no job has run."""
     workload = Workload(
         graph=graph_of(list(plan.gates), [job.gate for job in plan.jobs]),
         requests=[item.request for item in plan.requirements],
@@ -39,7 +39,7 @@ def of_plan(plan: Plan) -> NamedWorkload:
 
 
 def of_stored(stored: Graph) -> NamedWorkload:
-    """Describe a stored workflow as it is now."""
+    """Describe a stored workflow in its current state."""
     workload = Workload(
         graph=graph_of([tuple(gate) for gate in stored.gates], [job.gate for job in stored.jobs]),
         requests=[ResourceRequest.of(item) for item in stored.requirements],

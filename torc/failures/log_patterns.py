@@ -211,14 +211,14 @@ _NETWORK = [
 #: what Torc's own runners write into the logs of allocations
 _TORC = [
     _S(_C.NETWORK, 0.95, " does not answer", r"the server https?://\S+ does not answer", "the runners could not reach the Torc server from the node"),
-    _S(_C.NETWORK, 0.95, "cannot speak securely with http", r"cannot speak securely with https?://", "the runners do not trust the certificate of the server of Torc"),
-    _S(_C.NETWORK, 0.9, ", and not as a torc server does", r"answered \d+, and not as a torc server does", "something other than Torc answers at the URL of the server"),
+    _S(_C.NETWORK, 0.95, "cannot establish a secure connection to http", r"cannot establish a secure connection to https?://", "the runners do not trust the certificate of the server of Torc"),
+    _S(_C.NETWORK, 0.9, ", but not like a torc server", r"answered \d+, but not like a torc server", "something other than Torc answers at the URL of the server"),
     _S(_C.NETWORK, 0.9, "the store does not answer: ", r"the store does not answer: ", "the runners lost the server or database of Torc"),
     _S(_C.PERMISSION, 0.9, "the database cannot be used now: ", r"the database cannot be used now: ", "the runners could not use the database of Torc"),
     _S(_C.MISSING_FILE, 0.9, "error: there is no ", r"error: there is no (workflow|database|runner) ", "the workflow is not in the store that the runners use: another database, or deleted"),
     _S(_C.MISSING_FILE, 0.9, "cannot work in ", r"cannot work in .{1,300}: no such file", "the directory of the workflow does not exist on the node"),
     _S(_C.PERMISSION, 0.9, "cannot write to the output directory ", r"cannot write to the output directory ", "the output directory of the workflow is not writable on the node"),
-    _S(_C.PERMISSION, 0.95, "has expired|holds no more|is not a token of this server|requires its token|wants to |was revoked", r"this token (is not a token of this server|holds no more|was revoked|has expired)|this server (wants to |requires its token)", "the Torc server did not let the runners in"),
+    _S(_C.PERMISSION, 0.95, "has expired|is no longer valid|is not a token of this server|server requires |was revoked", r"this token (is not a token of this server|is no longer valid|was revoked|has expired)|this server requires (its token|authentication)", "the Torc server did not let the runners in"),
     _S(_C.MISSING_MODULE, 0.95, "no module named |not found", r"no module named '?torc\b|torc: (command )?not found", "Torc is not installed on the node, at the place that the batch script names"),
     _S(_C.MISSING_MODULE, 0.9, "`srun` is not installed on this node", r"`srun` is not installed on this node", "Slurm's commands are not in PATH on the node"),
     _S(_C.RESOURCE_LIMIT, 0.9, "this machine cannot start more jobs: ", r"this machine cannot start more jobs: ", "the node refused to start more processes"),

@@ -83,7 +83,7 @@ def rights_of(tx: Tx) -> Rights | None:
     assert caller.account_id is not None
     found = access_rows.signed_in(tx.db, tx.dialect, caller.account_id, caller.token_id)
     if found is None:
-        raise Unauthorized("this token holds no more", hint=_SIGN_IN)
+        raise Unauthorized("this token is no longer valid", hint=_SIGN_IN)
     if found.is_disabled:
         raise Unauthorized(f"the account `{found.name}` is disabled", hint="ask an administrator of the server")
     if found.revoked_at is not None:
@@ -155,8 +155,8 @@ def _refused(kind: type[Request[Any]], rights: Rights, held: Access | None) -> F
         return Forbidden(f"{what} is for administrators", hint="ask one of the server")
     if level(rights.scope) < level(needed):
         return Forbidden(
-            f"{what} needs the right to {_verb(needed)}, and this token carries `{rights.scope}`",
-            hint=f"make one that carries more: torc tokens create NAME --scope {needed}",
+            f"{what} needs the right to {_verb(needed)}, and this token has `{rights.scope}`",
+            hint=f"create one with more rights: torc tokens create NAME --scope {needed}",
         )
     if held is not None and level(held) < level(needed):
         return Forbidden(

@@ -132,7 +132,7 @@ def _refuse_admin() -> None:
 
 def _refuse_more(wanted: Access, held: Access) -> None:
     raise Forbidden(
-        f"a token that carries `{held}` cannot make one that carries `{wanted}`",
+        f"a token with `{held}` cannot create one with `{wanted}`",
         hint="sign in by password for that: torc login URL --scope " + wanted,
     )
 
@@ -175,6 +175,6 @@ def revoke_token(tx: Tx, request: api.RevokeToken) -> None:
         and not is_itself
         and (level(rights.scope) < level("write") or rights.workflow_id is not None)
     ):
-        raise Forbidden("this token can revoke itself alone", hint="use one that carries `write`")
+        raise Forbidden("this token can only revoke itself", hint="use one with `write`")
     row = _row(tx, request.token_id)
     token_rows.revoke(tx.db, row["id"], tx.now, with_derived=not request.keep_made)

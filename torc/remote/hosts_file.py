@@ -1,4 +1,4 @@
-"""Machines as people write them: `[user@]host[:port]` and options, on the command line or a line each in a file."""
+"""Machines as users write them: `[user@]host[:port]` and options, on the command line or one per line in a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = (*_TEXTS, *_NUMBERS, "memory", "label.NAME")
 
 
 def read_lines(text: str, name: str, defaults: Mapping[str, Any]) -> list[NewRemoteWorker]:
-    """Read a file of machines: one a line, `#` begins a comment. Raises Invalid, which names the line."""
+    """Parse a file of machines, one per line, with comments after `#`. Raises Invalid with the line number."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
@@ -31,12 +31,12 @@ def read_lines(text: str, name: str, defaults: Mapping[str, Any]) -> list[NewRem
 
 
 def read_worker(words: list[str], place: str, defaults: Mapping[str, Any]) -> NewRemoteWorker:
-    """Read a machine from words: the host, then `name=value`. `defaults` hold where nothing is said. Raises Invalid."""
+    """Parse a machine from words: the host, then `name=value`. `defaults` apply to missing options. Raises Invalid."""
     fields: dict[str, Any] = {**defaults, "labels": dict(defaults.get("labels", {})), "host": words[0]}
     for word in words[1:]:
         name, equals, value = word.partition("=")
         if not equals:
-            raise _wrong(place, f"`{word}` is no NAME=VALUE")
+            raise _wrong(place, f"`{word}` is not of the form NAME=VALUE")
         if name.startswith("label."):
             fields["labels"][name.removeprefix("label.")] = value
         elif name in _NUMBERS or name == "memory":
@@ -58,11 +58,11 @@ def _number(place: str, name: str, value: str) -> int:
     try:
         return parse_memory(value) if name == "memory" else int(value)
     except ValueError as error:
-        raise _wrong(place, f"`{name}`: {error if name == 'memory' else f'`{value}` is no whole number'}") from None
+        raise _wrong(place, f"`{name}`: {error if name == 'memory' else f'`{value}` is not a whole number'}") from None
 
 
 def _wrong(place: str, what: str) -> Invalid:
     return Invalid(
         f"{place}: {what}",
-        hint=f"write [user@]host[:port] and what is different there: {', '.join(_NAMES)} (NAME=VALUE)",
+        hint=f"write [user@]host[:port] followed by options that differ there: {', '.join(_NAMES)} (NAME=VALUE)",
     )

@@ -1,8 +1,8 @@
-"""Bring the logs of workers here, a folder for each machine. What is here already, and has not changed there, is not fetched again.
+"""Collect the logs of workers, in a folder for each machine. Files that have not changed are not fetched again.
 
-Files come in one stream of `tar`; each is written beside its place and then put there: whenever it is interrupted, what
-has arrived is whole, and the next call goes on. Only regular files are taken, only those that were asked for, and none
-outside of the machine's folder, whatever the far side sends.
+Files arrive in one `tar` stream; each is written to a temporary file and then renamed, so that after an interruption every file
+is complete and the next call continues. Only regular files are accepted, only requested ones, and only inside the machine's
+folder, whatever the remote side sends.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _BATCH = 5000
 _CHUNK = 1 << 20
 _LONGEST_SECONDS = 24 * 3600.0
 _LONGEST_NAME = 255
-#: tar: nothing wrong, or a file changed while it was read
+#: exit codes of tar: success, or a file changed while it was read
 _ORDERLY = {0, 1}
 
 
 class Collected(Value):
-    """What was brought from a machine."""
+    """The logs collected from a machine."""
 
     host: str
     is_ok: bool = True
-    folder: str = Field(description="where it lies here")
+    folder: str = Field(description="local folder of the logs")
     num_files: int = Field(0, description="fetched now")
     num_bytes: int = 0
-    num_kept: int = Field(0, description="here already")
+    num_kept: int = Field(0, description="already present")
     message: str | None = None
     hint: str | None = None
     kind: str | None = None
@@ -50,7 +50,7 @@ class Collected(Value):
 
 @dataclass(frozen=True, slots=True)
 class _ListedFile:
-    """A file over there."""
+    """A remote file."""
 
     name: str
     size: int
@@ -68,7 +68,7 @@ class _Fetched:
 def collect(
     torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach: RemoteAccess, folder: Path
 ) -> list[Collected]:
-    """Bring the logs of a workflow from each machine into `folder/HOST/`."""
+    """Collect the logs of a workflow from each machine into `folder/HOST/`."""
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     _make(folder)
 
@@ -104,12 +104,12 @@ def _collect(worker: RemoteWorker, workflow: Workflow, reach: RemoteAccess, fold
         num_files=len(fetched.names),
         num_bytes=fetched.num_bytes,
         num_kept=len(there) - len(wanted),
-        message=f"{missing} file(s) vanished meanwhile, or cannot be read there" if missing else None,
+        message=f"{missing} file(s) disappeared meanwhile or cannot be read there" if missing else None,
     )
 
 
 def _listed(listing: bytes) -> list[_ListedFile]:
-    """Read what `find` told; names that could lead elsewhere are passed over, and so are lines that are cut off."""
+    """Parse the output of `find`; unsafe names and truncated lines are skipped."""
     found = []
     for line in listing.split(b"\0")[:-1]:
         parts = os.fsdecode(line).split(" ", 2)
@@ -131,7 +131,7 @@ def _nanoseconds(text: str) -> int:
 
 
 def _is_here(path: Path, file: _ListedFile) -> bool:
-    """Return whether a file is here as it is there; some file systems keep times to the microsecond only."""
+    """Return whether the local file is up to date; some file systems store times only to the microsecond."""
     try:
         info = path.lstat()
     except OSError:
@@ -140,13 +140,13 @@ def _is_here(path: Path, file: _ListedFile) -> bool:
 
 
 class _Sink:
-    """Takes files of an archive that were asked for."""
+    """Writes the requested files of an archive."""
 
     def __init__(self, folder: Path, names: set[str], fetched: _Fetched) -> None:
         self._folder, self._names, self._fetched = folder, names, fetched
 
     def take(self, archive: tarfile.TarFile) -> None:
-        """Write what the archive holds."""
+        """Write the files in the archive."""
         for member in archive:
             name = member.name.removeprefix("./")
             if not member.isreg() or name not in self._names or not _is_safe(name):
@@ -174,7 +174,9 @@ class _Sink:
             os.replace(part, path)
         except OSError as error:
             raise Unavailable(
-                f"cannot write {path}: {error.strerror}", hint="make room, or name another folder: -o DIR", kind="local"
+                f"cannot write {path}: {error.strerror}",
+                hint="free some space, or choose another folder: -o DIR",
+                kind="local",
             ) from None
         finally:
             part.unlink(missing_ok=True)
@@ -188,13 +190,13 @@ def _opened(part: Path) -> Iterator[IO[bytes]]:
 
 
 def _fetch(worker: RemoteWorker, reach: RemoteAccess, script: str, sink: _Sink) -> None:
-    """Run what sends an archive and take it. Raises Unavailable; what has arrived before stays."""
+    """Run a script that sends an archive, and write its files. Raises Unavailable; files that have arrived are kept."""
     to = parse_destination(worker.host)
     damage: str | None = None
     flowing = reach.ssh.flowing(to, script, idle_seconds=reach.seconds, seconds=_LONGEST_SECONDS)
     with flowing as (flow, ending):
         try:
-            # a file object for tarfile has to have `read` only
+            # tarfile only needs `read`
             with tarfile.open(
                 fileobj=cast(Any, flow), mode="r|", encoding="utf-8", errors="surrogateescape"
             ) as archive:
@@ -214,8 +216,8 @@ def _drain(flow: OutputStream) -> None:
 
 def _damaged(to: Destination, said: str) -> Unavailable:
     return Unavailable(
-        f"{to}: the logs did not come whole: {said}",
-        hint="try again: what has arrived is kept; GNU tar is needed there",
+        f"{to}: the logs arrived incomplete: {said}",
+        hint="try again: files that have arrived are kept; GNU tar is required there",
         kind="archive_damaged",
         host=str(to),
     )
@@ -225,4 +227,4 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Invalid(f"cannot make {folder}: {error.strerror}", hint="name another folder: -o DIR") from None
+        raise Invalid(f"cannot create {folder}: {error.strerror}", hint="choose another folder: -o DIR") from None

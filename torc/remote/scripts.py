@@ -1,8 +1,8 @@
-"""What is run on a machine over there, as `sh` scripts, and how their answers are read. Nothing here connects to anything.
+"""The `sh` scripts that run on remote machines, and how their output is parsed. Nothing here opens connections.
 
-A worker has a folder of state there, `~/.local/state/torc/workers/KEY`: `process` (which start it was, the pid, when the
-process began in clock ticks since boot, the id of that boot), `exit` (which start, exit code), `output` and `log` (paths).
-A pid means the worker only while boot and ticks are the same.
+A worker has a state folder there, `~/.local/state/torc/workers/KEY`, with `process` (start name, pid, start time of the process in
+clock ticks since boot, boot id), `exit` (start name, exit code), `output` and `log` (paths). The pid refers to the worker only as
+long as boot id and ticks match.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ cd "$path" 2>/dev/null || trouble no_directory "$directory"
 directory=$PWD
 """
 
-#: what a certificate of the server is checked by: the far side has it not
+#: the CA certificate of the server, which the remote machine does not have
 _AUTHORITY = r"""
 (umask 077 && mkdir -p -- "$state") 2>/dev/null || trouble no_state "$state"
 printf '%s' "$authority" > "$state/ca.pem.$$" && mv -f "$state/ca.pem.$$" "$state/ca.pem" || trouble no_state "$state"
@@ -92,7 +92,7 @@ echo workflow
 "$program" workflows get "$workflow" -f json </dev/null 2>&1
 """
 
-#: becomes the runner by `exec`, after it has written down which process that will be
+#: replaces itself by the runner with `exec`, after it has recorded its own process
 _BECOME = r"""
 state=$1 start=$2
 shift 2
@@ -105,7 +105,7 @@ mv -f "$state/process.new" "$state/process" || exit 125
 exec "$@"
 """
 
-#: stays beside the runner, in a session of its own, to write down how it ended
+#: stays next to the runner, in its own session, to record its exit code
 _BESIDE = r"""
 become=$1 state=$2 start=$3
 shift
@@ -171,7 +171,7 @@ fi
 describe
 """
 
-#: of the output folder, names and sizes of the files of one workflow; times in nanoseconds are exact
+#: lists names and sizes of one workflow's files in the output folder; times in nanoseconds are exact
 _LIST = r"""
 read_process || { tell alive never; exit; }
 { IFS= read -r output < "$state/output"; } 2>/dev/null || { tell alive never; exit; }
@@ -189,7 +189,7 @@ printf '%s\0' "$@" | tar --create --format=pax --file=- --no-recursion --null --
 
 @dataclass(frozen=True, slots=True)
 class ScriptReply:
-    """What a script told: lines of a name and a value, and what stands behind the last name."""
+    """The output of a script: lines with a name and a value, and everything after the last name."""
 
     values: Mapping[str, str]
     rest: bytes
@@ -199,12 +199,12 @@ class ScriptReply:
         return self.values.get(name)
 
 
-#: names that have no value: all that follows belongs to them
+#: names without a value: everything that follows belongs to them
 _LAST = (b"tail", b"workflow", b"files")
 
 
 def read(output: bytes) -> ScriptReply:
-    """Read what a script told; what is not of the form is passed over."""
+    """Parse the output of a script; other lines are skipped."""
     values: dict[str, str] = {}
     while output:
         line, _, output = output.partition(b"\n")
@@ -218,7 +218,7 @@ def read(output: bytes) -> ScriptReply:
 
 @dataclass(frozen=True, slots=True)
 class StoreAddress:
-    """Where workers find the store: the place for people, variables, which may hold secrets, and the authority of its certificate."""
+    """How workers reach the store: its display name, environment variables (may hold secrets), and its CA certificate."""
 
     name: str
     variables: Mapping[str, str]
@@ -226,14 +226,14 @@ class StoreAddress:
 
 
 def check(key: str, program: str | None, directory: str, workflow_id: int, store: StoreAddress) -> str:
-    """Write what tells whether a worker could begin: which Torc is there, and whether it reaches this workflow."""
+    """Return the script that checks whether a worker could start: which Torc is there, and whether it reaches this workflow."""
     given = _set(key=key, program=program or "", named=program or "torc", directory=directory, workflow=workflow_id)
     return given + _FAR + _FIND + _exported(store) + _CHECK
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStart:
-    """A start of a worker: `words` follow the program, `start` names this start and no other."""
+    """A start of a worker: `words` are the program's arguments; `start` is a unique name of this start."""
 
     key: str
     start: str
@@ -245,7 +245,7 @@ class WorkerStart:
 
 
 def start(begin: WorkerStart, store: StoreAddress) -> str:
-    """Write what begins a worker that outlives the connection."""
+    """Return the script that starts a worker which outlives the connection."""
     given = _set(
         key=begin.key,
         program=begin.program,
@@ -261,22 +261,22 @@ def start(begin: WorkerStart, store: StoreAddress) -> str:
 
 
 def status(key: str) -> str:
-    """Write what tells how a worker is."""
+    """Return the script that reports the state of a worker."""
     return _set(key=key) + _FAR + _STATUS
 
 
 def stop(key: str, grace_seconds: int) -> str:
-    """Write what ends a worker: SIGTERM, and SIGKILL when it is still there after some time."""
+    """Return the script that stops a worker: SIGTERM, then SIGKILL after a grace period."""
     return _set(key=key, grace=grace_seconds) + _FAR + _STOP
 
 
 def list_logs(key: str, workflow_id: int) -> str:
-    """Write what lists the logs that a worker has written."""
+    """Return the script that lists the logs of a worker."""
     return _set(key=key, pattern=f"*_wf{workflow_id}_*") + _FAR + _LIST
 
 
 def send_logs(output: str, names: Sequence[str]) -> str:
-    """Write what sends files of a folder as an archive; names are relative to the folder."""
+    """Return the script that sends files of a folder as an archive; names are relative to the folder."""
     return _set(key="", output=output) + _FAR + _words([f"./{name}" for name in names]) + _SEND
 
 

@@ -1,8 +1,8 @@
-"""OpenSSH as a subprocess: runs scripts of ours on other machines, with the caller's own configuration, keys, jump hosts and agent.
+"""Runs scripts on other machines with OpenSSH as a subprocess, using the caller's configuration, keys, jump hosts and agent.
 
-The remote command is always `exec timeout SECONDS sh -s`; the script, and whatever secret is in it, goes in by standard input, so that
-it is nowhere in an argument list, and no login shell over there has to understand our quoting. What a login shell
-prints before the script begins is dropped. Not for what the scripts do.
+The remote command is always `exec timeout SECONDS sh -s`; the script, with any secrets in it, is sent on standard input, so that it
+appears in no argument list and no remote login shell has to understand our quoting. What a login shell prints before the script
+starts is dropped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOST_GREETING = 1 << 20
 _MOST_SAID = 64 << 10
 _END_SECONDS = 5.0
 _LATER_SECONDS = 5
-#: of a Unix socket's path (unix(7): 108), less what ssh appends while it makes one, and the 40 characters of %C
+#: length of a Unix socket path (unix(7): 108), minus what ssh appends while creating it and the 40 characters of %C
 _MOST_FOLDER = 107 - 18 - 41
 _SSH_FAILED = 255
 _MOST_RETRIES = 3
@@ -43,7 +43,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 2.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to call ssh. `config`: a file to read in place of ~/.ssh/config and /etc/ssh/ssh_config."""
+    """How to call ssh. `config`: a file to use instead of ~/.ssh/config and /etc/ssh/ssh_config."""
 
     config: Path | None = None
     connect_seconds: int = 15
@@ -53,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ScriptResult:
-    """How a script ended on the far side, and what it wrote."""
+    """How a remote script ended, and its output."""
 
     code: int
     output: bytes
@@ -61,7 +61,7 @@ class ScriptResult:
 
 
 class OutputStream:
-    """What a script writes, as it comes. Raises Unavailable when nothing comes for too long."""
+    """The output of a running script. Raises Unavailable if nothing arrives for too long."""
 
     def __init__(self, to: Destination, process: subprocess.Popen[bytes], idle_seconds: float, end: float) -> None:
         self._to, self._idle, self._end, self._began = to, idle_seconds, end, time.monotonic()
@@ -72,7 +72,7 @@ class OutputStream:
         self._selector.register(self._source, selectors.EVENT_READ)
 
     def read(self, size: int) -> bytes:
-        """Return exactly `size` bytes, fewer only at the end."""
+        """Return exactly `size` bytes, or fewer at the end."""
         parts, missing = [], size
         while missing and (part := self._some(missing)):
             parts.append(part)
@@ -80,7 +80,7 @@ class OutputStream:
         return b"".join(parts)
 
     def skip_past(self, mark: bytes) -> bool:
-        """Drop what comes up to and with a mark. False: the end came first, or a megabyte of something else."""
+        """Skip everything up to and including a marker. False: the output ended first, or was a megabyte of something else."""
         found = b""
         while (at := found.find(mark)) < 0:
             more = self._some(_CHUNK)
@@ -91,7 +91,7 @@ class OutputStream:
         return True
 
     def close(self) -> None:
-        """Stop waiting for more."""
+        """Stop reading."""
         self._selector.close()
 
     def _some(self, most: int) -> bytes:
@@ -105,13 +105,15 @@ class OutputStream:
 
 
 class Ssh:
-    """Connections to machines, each used again for what follows, until `close`. Threads may share it."""
+    """Connections to machines, which are reused until `close`. Thread-safe."""
 
     def __init__(self, options: Options = Options()) -> None:
         self._options = options
         program = shutil.which(options.program)
         if program is None:
-            raise Unavailable(f"there is no `{options.program}` here", hint="install OpenSSH's client")
+            raise Unavailable(
+                f"`{options.program}` is not installed on this machine", hint="install the OpenSSH client"
+            )
         self._program = program
         self._folder = _private_folder()
         self._lock = threading.Lock()
@@ -120,9 +122,9 @@ class Ssh:
         self._closing = threading.Event()
 
     def run(self, to: Destination, script: str, *, seconds: float) -> ScriptResult:
-        """Run a script there by `sh`. Raises Unavailable or Forbidden, whose `details["kind"]` tells how ssh failed.
+        """Run a script with `sh`. Raises Unavailable or Forbidden, with the kind of ssh failure in `details["kind"]`.
 
-        A machine that takes no more connections at the moment is asked again: many go through one jump host at once.
+        A machine that accepts no more connections at the moment is tried again: many may go through one jump host at once.
         """
         for pause in islice(backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS), _MOST_RETRIES):
             try:
@@ -137,8 +139,8 @@ class Ssh:
             output = flow.read(_MOST_ANSWER)
             if flow.read(1):
                 raise Unavailable(
-                    f"{to}: a script says more than {_MOST_ANSWER >> 20} MiB",
-                    hint="look at the machine",
+                    f"{to}: a script prints more than {_MOST_ANSWER >> 20} MiB",
+                    hint="check the machine",
                     kind="script_failed",
                     host=str(to),
                 )
@@ -148,9 +150,9 @@ class Ssh:
     def flowing(
         self, to: Destination, script: str, *, idle_seconds: float, seconds: float
     ) -> Iterator[tuple[OutputStream, ScriptEnding]]:
-        """Run a script there and give its output while it writes; how it ended is known after the block.
+        """Run a script and yield its output while it runs; how it ended is known after the block.
 
-        Raises as `run` does: a connection that is cut is told at the end of the block.
+        Raises the same errors as `run`; a lost connection is reported at the end of the block.
         """
         mark = f"torc-{uuid.uuid4().hex}\n".encode()
         end = time.monotonic() + seconds
@@ -177,7 +179,7 @@ class Ssh:
             )
 
     def close(self) -> None:
-        """End what runs still, and the connections that were kept."""
+        """Stop running scripts and close the connections."""
         with self._lock:
             self._closing.set()
             live, shared = list(self._live), [to for to, route in self._routes.items() if route.is_ours]
@@ -192,15 +194,15 @@ class Ssh:
     def _process(
         self, to: Destination, marked: str, said: IO[bytes], seconds: float
     ) -> Iterator[subprocess.Popen[bytes]]:
-        # a script does not learn that its connection has ended; without a limit, what hangs there would hang for ever
+        # a script does not notice when its connection is lost; without a limit, a hanging one would hang forever
         command = f"exec timeout -k 5 {math.ceil(seconds) + _LATER_SECONDS} sh -s"
         words = [*self._words(to), "-T", "--", to.host, command]
         script = _memory_file(_whole(marked))
         try:
             with self._lock:
                 if self._closing.is_set():
-                    raise Unavailable(f"{to}: given up", hint="begin again", kind="given_up", host=str(to))
-                # stderr to a file: a connection that is kept may hold it open for longer than this call lives
+                    raise Unavailable(f"{to}: given up", hint="start again", kind="given_up", host=str(to))
+                # stderr goes to a file: a shared connection may keep it open beyond this call
                 process = subprocess.Popen(words, stdin=script, stdout=subprocess.PIPE, stderr=said)
                 self._live.add(process)
         finally:
@@ -226,7 +228,7 @@ class Ssh:
         return words if to.port is None else [*words, "-p", str(to.port)]
 
     def _route(self, to: Destination) -> _Route:
-        """Ask ssh what the caller's configuration says of a machine."""
+        """Ask ssh for the caller's configuration of a machine."""
         with self._lock:
             if to in self._routes:
                 return self._routes[to]
@@ -240,9 +242,9 @@ class Ssh:
             return self._routes.setdefault(to, route)
 
     def _explained(self, to: Destination, said: str) -> str:
-        """Return what ssh says of a connection that did not come about.
+        """Return what ssh prints about a failed connection.
 
-        What a jump host says is not shown by an ssh that keeps connections: another try tells it.
+        An ssh that shares connections hides the messages of a jump host: another attempt without sharing shows them.
         """
         route = self._route(to)
         if not (route.is_ours and route.has_proxy):
@@ -262,15 +264,15 @@ class Ssh:
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """What the caller's configuration says of a machine: whether connections are kept in our folder, and go through another."""
+    """The caller's configuration of a machine: whether it shares connections in our folder, and goes through a proxy."""
 
-    is_ours: bool  # who has set up his own ControlPath may have typed a password for it
+    is_ours: bool  # users with their own ControlPath may have typed a password for it
     has_proxy: bool
 
 
 @dataclass(slots=True)
 class ScriptEnding:
-    """How a script ended; filled in when it has."""
+    """How a script ended; set when it has."""
 
     code: int = -1
     said: str = ""
@@ -282,7 +284,7 @@ def kind_of(error: TorcError) -> str:
 
 
 def _asked(words: list[str], seconds: float) -> tuple[int, str, str]:
-    """Call ssh for what it says of itself; -1 as code when it took too long."""
+    """Run ssh for information about itself; exit code -1 if it takes too long."""
     try:
         done = subprocess.run(
             words, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False, errors="replace"
@@ -293,13 +295,13 @@ def _asked(words: list[str], seconds: float) -> tuple[int, str, str]:
 
 
 def _whole(marked: str) -> bytes:
-    """Have the shell read all of a script before it runs any of it: a connection may be cut in the middle."""
+    """Wrap a script so that the shell reads all of it before running any of it: a connection may be lost in the middle."""
     mark, _, script = marked.partition("\n")
     return f"{{\nprintf '%s\\n' {mark}\n{script}\nexit\n}}\n".encode("utf-8", "surrogateescape")
 
 
 def _memory_file(content: bytes) -> int:
-    """Return a file that has no name and is on no disk, to be read from its begin."""
+    """Return an anonymous file in memory, positioned at its start."""
     descriptor = os.memfd_create("torc-script", os.MFD_CLOEXEC)
     with open(descriptor, "wb", closefd=False) as file:
         file.write(content)
@@ -308,7 +310,7 @@ def _memory_file(content: bytes) -> int:
 
 
 def _private_folder() -> Path | None:
-    """Make a folder for the sockets of connections that are kept; None where its path would be too long for one."""
+    """Create a folder for the sockets of shared connections; None if its path is too long for a socket."""
     folder = Path(tempfile.mkdtemp(prefix="torc-ssh-"))
     if len(os.fsencode(folder)) <= _MOST_FOLDER:
         return folder
@@ -317,7 +319,7 @@ def _private_folder() -> Path | None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process kindly, for it may have started one to connect through; then not kindly."""
+    """Terminate a process gracefully, because it may have started a proxy; after a while, kill it."""
     if process.poll() is None:
         process.terminate()
         try:

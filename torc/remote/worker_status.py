@@ -1,4 +1,4 @@
-"""What is told of a worker on another machine, and what each trouble there means."""
+"""The status of a worker on another machine, and the meaning of problems there."""
 
 from __future__ import annotations
 
@@ -19,30 +19,32 @@ from torc.remote.ssh import ScriptResult, kind_of
 from torc.workflow.exit_codes import signal_of
 
 State = Literal[
-    "ready",  # could begin
+    "ready",  # could start
     "running",
     "ended",  # by itself, or stopped
     "died",  # killed, or its machine went down
     "never_started",
-    "unknown",  # the machine cannot be asked, or does not do what it is asked
+    "unknown",  # the machine cannot be reached or does not respond as expected
 ]
-#: exit codes of `torc worker` that are no fault of its own: done, jobs failed, stopped, stopped when it was about to end
+#: exit codes of `torc worker` that are not its own fault: done, jobs failed, stopped, stopped while exiting
 _ORDERLY = {0, 1, 130, 143}
 _VERSION = re.compile(r"torc (\d+(?:\.\d+)+[A-Za-z0-9.+-]*)", re.ASCII)
 
 
 class WorkerStatus(Value):
-    """How a worker is, or what became of what was asked of it. `is_ok` tells whether that was done."""
+    """The status of a worker, or the result of an operation on it; `is_ok` says whether that succeeded."""
 
     host: str
     state: State
     is_ok: bool = True
-    message: str | None = Field(None, description="what happened, for people")
+    message: str | None = Field(None, description="what happened")
     hint: str | None = Field(None, description="what to do")
-    kind: str | None = Field(None, description="of a failure: refused, permission_denied, no_torc, other_version ...")
+    kind: str | None = Field(
+        None, description="kind of failure: refused, permission_denied, no_torc, other_version ..."
+    )
     pid: int | None = None
     start: str | None = Field(
-        None, description="names this start of the worker, and is the runner's label `remote_start`"
+        None, description="identifies this start of the worker; it is the runner's label `remote_start`"
     )
     exit_code: int | None = None
     program: str | None = None
@@ -50,20 +52,20 @@ class WorkerStatus(Value):
     directory: str | None = None
     output_dir: str | None = None
     runner_id: int | None = None
-    runner_is_active: bool | None = Field(None, description="what the store says of the runner")
+    runner_is_active: bool | None = Field(None, description="whether the runner is active according to the store")
     num_completed: int | None = None
     num_failed: int | None = None
 
 
 def of_error(worker: RemoteWorker, error: TorcError) -> WorkerStatus:
-    """Tell of a worker that something failed."""
+    """Return the status of a worker for which something failed."""
     return WorkerStatus(
         host=worker.host, state="unknown", is_ok=False, message=error.message, hint=error.hint, kind=kind_of(error)
     )
 
 
 def of_answer(worker: RemoteWorker, answer: ScriptReply) -> WorkerStatus:
-    """Return how a worker is from what was described over there."""
+    """Return the status of a worker from the output of a script."""
     alive, code = answer.get("alive"), _whole(answer.get("code"))
     if alive == "never":
         return WorkerStatus(
@@ -85,7 +87,7 @@ def of_answer(worker: RemoteWorker, answer: ScriptReply) -> WorkerStatus:
 
 
 def of_check(worker: RemoteWorker, answer: ScriptReply) -> WorkerStatus:
-    """Tell that a worker could begin, or runs already."""
+    """Return the status of a worker that could start or is already running."""
     is_running = answer.get("alive") == "yes"
     return WorkerStatus(
         host=worker.host,
@@ -94,7 +96,7 @@ def of_check(worker: RemoteWorker, answer: ScriptReply) -> WorkerStatus:
         program=_shown(answer, "program"),
         directory=_shown(answer, "directory"),
         start=_shown(answer, "start"),
-        message="it runs already" if is_running else None,
+        message="it is already running" if is_running else None,
     )
 
 
@@ -119,7 +121,7 @@ def _whole(text: str | None) -> int | None:
 
 
 def checked(worker: RemoteWorker, ran: ScriptResult, answer: ScriptReply) -> ScriptReply:
-    """Return the answer of a script that did what it should. Raises the error that its trouble means."""
+    """Return the output of a script that succeeded. Raises the error for the problem that it reported."""
     trouble = answer.get("trouble")
     if trouble is not None:
         raise _trouble(worker, trouble, ssh_errors.printable(answer.get("about") or "")[:500])
@@ -127,7 +129,7 @@ def checked(worker: RemoteWorker, ran: ScriptResult, answer: ScriptReply) -> Scr
         last = ssh_errors.last_line(ran.said) or f"exit code {ran.code}"
         raise Unavailable(
             f"{worker.host}: a script failed there: {last}",
-            hint="Torc needs a POSIX sh and GNU tools on Linux there",
+            hint="Torc requires a POSIX sh and GNU tools on Linux there",
             kind="script_failed",
         )
     return answer
@@ -136,45 +138,49 @@ def checked(worker: RemoteWorker, ran: ScriptResult, answer: ScriptReply) -> Scr
 def _trouble(worker: RemoteWorker, kind: str, about: str) -> TorcError:
     host = worker.host
     known: dict[str, tuple[type[TorcError], str, str]] = {
-        "no_torc": (NotFound, f"there is no {about} there", "install Torc there, or name the program: --torc PATH"),
-        "broken_torc": (Unavailable, f"its torc does not run: {about}", "mend the installation there"),
+        "no_torc": (NotFound, f"there is no {about} there", "install Torc there, or give its path: --torc PATH"),
+        "broken_torc": (Unavailable, f"its torc does not work: {about}", "repair the installation there"),
         "no_tool": (NotFound, f"there is no `{about}` there", "install util-linux and coreutils there"),
-        "no_directory": (NotFound, f"there is no directory {about} there", "make it, or name another: --directory DIR"),
-        "no_output": (Forbidden, f"cannot write logs to {about}", "name another folder: --output-dir DIR"),
+        "no_directory": (
+            NotFound,
+            f"there is no directory {about} there",
+            "create it, or choose another one: --directory DIR",
+        ),
+        "no_output": (Forbidden, f"cannot write logs to {about}", "choose another folder: --output-dir DIR"),
         "no_state": (
             Forbidden,
             f"cannot write to {about}",
-            "make room in the home directory there, or set XDG_STATE_HOME",
+            "free some space in the home directory there, or set XDG_STATE_HOME",
         ),
-        "busy": (Conflict, "another start is under way there", "look with `torc remote status`"),
-        "no_start": (Unavailable, f"the worker did not begin: {about}", "look at the machine: is its disk full?"),
-        "not_yours": (Forbidden, f"process {about} there may not be ended", "ask who runs that machine"),
+        "busy": (Conflict, "another start is in progress there", "see `torc remote status`"),
+        "no_start": (Unavailable, f"the worker did not start: {about}", "check the machine: is its disk full?"),
+        "not_yours": (Forbidden, f"you may not stop process {about} there", "ask the administrator of that machine"),
     }
-    error, means, hint = known.get(kind, (Unavailable, f"{kind} {about}", "look at the machine"))
+    error, means, hint = known.get(kind, (Unavailable, f"{kind} {about}", "check the machine"))
     return error(f"{host}: {means}", hint=hint, kind=kind)
 
 
 def check_version(worker: RemoteWorker, answer: ScriptReply) -> str:
-    """Return the version of the Torc over there. Raises Conflict where it is not that of this one."""
+    """Return the version of the remote Torc. Raises Conflict if it differs from this one."""
     said = answer.get("version") or ""
     found = _VERSION.fullmatch(said.strip())
     if found is None:
         raise NotFound(
-            f"{worker.host}: {_shown(answer, 'program')} is no Torc: it says `{ssh_errors.printable(said)[:200]}`",
-            hint="name the program: --torc PATH",
+            f"{worker.host}: {_shown(answer, 'program')} is not Torc: it printed `{ssh_errors.printable(said)[:200]}`",
+            hint="give the path of the program: --torc PATH",
             kind="no_torc",
         )
     if found[1].split(".")[:2] != __version__.split(".")[:2]:
         raise Conflict(
             f"{worker.host}: Torc has version {found[1]} there and {__version__} here",
-            hint="install the same version, or name another program: --torc PATH",
+            hint="install the same version, or give the path of another one: --torc PATH",
             kind="other_version",
         )
     return found[1]
 
 
 def check_same_workflow(worker: RemoteWorker, answer: ScriptReply, workflow: Workflow, store: StoreAddress) -> None:
-    """See whether the Torc over there finds this very workflow. Raises Unavailable or Invalid."""
+    """Check that the remote Torc finds the same workflow. Raises Unavailable or Invalid."""
     text = answer.rest.decode(errors="replace")
     try:
         found = json.loads(text[text.index("{") :])
@@ -184,8 +190,8 @@ def check_same_workflow(worker: RemoteWorker, answer: ScriptReply, workflow: Wor
         if found.get("created_at") == workflow.created_at and found.get("name") == workflow.name:
             return
         raise Invalid(
-            f"{worker.host}: {store.name} leads to another store from there: its workflow {workflow.id} is not this one",
-            hint="name the server as that machine reaches it: torc remote run --server-url URL",
+            f"{worker.host}: {store.name} is another store when used from there: its workflow {workflow.id} is not this one",
+            hint="give the server's URL as seen from that machine: torc remote run --server-url URL",
             kind="other_store",
         )
     error = found.get("error") if isinstance(found.get("error"), dict) else {}
@@ -194,6 +200,6 @@ def check_same_workflow(worker: RemoteWorker, answer: ScriptReply, workflow: Wor
         said = said.replace(secret, store.name)
     raise Unavailable(
         f"{worker.host}: {store.name} does not answer from there: {ssh_errors.printable(said)[:500]}",
-        hint="name the server as that machine reaches it: --server-url URL; one on 127.0.0.1 is reached from its machine only",
+        hint="give the server's URL as seen from there: --server-url URL; 127.0.0.1 can only be reached from its own machine",
         kind="no_store",
     )

@@ -1,4 +1,4 @@
-"""Start runners on other machines over SSH, see how they are, and end them. Functions over a Torc, as `run_here` is one."""
+"""Start, inspect and stop runners on other machines over SSH. Functions over a Torc, like `run_here`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 @dataclass(frozen=True, slots=True)
 class RemoteAccess:
-    """How machines are asked: `parallel` at once, each script within `seconds`."""
+    """How to reach machines: `parallel` at once, with a limit of `seconds` per script."""
 
     ssh: Ssh
     parallel: int = 10
@@ -43,14 +43,14 @@ class RemoteAccess:
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What all workers of a start have in common. `words`: further options of `torc worker`."""
+    """Options that all workers of a start share. `words`: further options of `torc worker`."""
 
     words: Sequence[str] = field(default_factory=tuple)
     register_seconds: float = 60.0
 
 
 def list_workers(torc: Torc, workflow_id: int, hosts: Sequence[str] = ()) -> list[RemoteWorker]:
-    """Return the machines that are kept with a workflow, or those of them that are named. Raises NotFound."""
+    """Return the machines stored with a workflow, or the given ones among them. Raises NotFound."""
     found = list(items_of(torc, ListRemoteWorkers(workflow_id=workflow_id, limit=_PAGE)))
     if not hosts:
         return found
@@ -59,7 +59,7 @@ def list_workers(torc: Torc, workflow_id: int, hosts: Sequence[str] = ()) -> lis
         if host not in known:
             raise NotFound(
                 f"workflow {workflow_id} has no remote worker `{host}`",
-                hint="`torc remote list-workers` shows what there is; `torc remote add-workers` adds one",
+                hint="`torc remote list-workers` lists them; `torc remote add-workers` adds one",
             )
     return [known[host] for host in dict.fromkeys(hosts)]
 
@@ -67,7 +67,7 @@ def list_workers(torc: Torc, workflow_id: int, hosts: Sequence[str] = ()) -> lis
 def check(
     torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], store: StoreAddress, reach: RemoteAccess
 ) -> list[WorkerStatus]:
-    """See on each machine whether a worker could begin: the program, its version, the directory, the way to the store."""
+    """Check on each machine whether a worker could start: program, version, directory, connection to the store."""
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     return each(reach, workers, lambda worker: _checked(worker, workflow, store, reach))
 
@@ -82,7 +82,7 @@ def start(
 ) -> list[WorkerStatus]:
     """Start a worker on each machine that passes `check`, and wait until the store knows its runner.
 
-    Where one runs already, it is left alone. What fails on one machine does not hold up the others.
+    A worker that is already running is left alone. A failure on one machine does not affect the others.
     """
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     began = each(reach, workers, lambda worker: _started(worker, workflow, store, reach, options))
@@ -104,7 +104,7 @@ def start(
 
 
 def status(torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach: RemoteAccess) -> list[WorkerStatus]:
-    """Return how each worker is, by its machine and by the store."""
+    """Return the status of each worker, according to its machine and to the store."""
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     found = each(reach, workers, lambda worker: _status(worker, workflow, reach))
     known = _runners(torc, workflow_id, {report.start for report in found if report.start})
@@ -114,7 +114,7 @@ def status(torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach:
 def stop(
     torc: Torc, workflow_id: int, workers: Sequence[RemoteWorker], reach: RemoteAccess, grace_seconds: int = 30
 ) -> list[WorkerStatus]:
-    """End workers: SIGTERM, after a grace SIGKILL. The runner of one that is gone is taken off, so that its jobs go on elsewhere."""
+    """Stop workers with SIGTERM, then SIGKILL after a grace period. Dead runners are ended, so that their jobs can run elsewhere."""
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
 
     def end(worker: RemoteWorker) -> WorkerStatus:
@@ -125,8 +125,8 @@ def stop(
         return report.model_copy(
             update={
                 "is_ok": False,
-                "message": "it does not end",
-                "hint": "it may wait for a file system",
+                "message": "it does not stop",
+                "hint": "it may be waiting for a file system",
                 "kind": "alive",
             }
         )
@@ -144,7 +144,7 @@ def stop(
 def each(
     reach: RemoteAccess, workers: Sequence[RemoteWorker], work: Callable[[RemoteWorker], WorkerStatus]
 ) -> list[WorkerStatus]:
-    """Do something on each machine, several at once; what fails is told in its report."""
+    """Do something on each machine, several at once; failures become part of the results."""
     return on_each(reach, workers, work, worker_status.of_error)
 
 
@@ -154,7 +154,7 @@ def on_each(
     work: Callable[[RemoteWorker], T],
     failed: Callable[[RemoteWorker, TorcError], T],
 ) -> list[T]:
-    """Do something on each machine, several at once; `failed` makes of an error what is given for that machine."""
+    """Do something on each machine, several at once; `failed` turns an error into that machine's result."""
 
     def one(worker: RemoteWorker) -> T:
         try:
@@ -165,26 +165,26 @@ def on_each(
     with ThreadPoolExecutor(max_workers=max(1, reach.parallel), thread_name_prefix="remote") as pool:
         try:
             return list(pool.map(one, workers))
-        except BaseException:  # Ctrl-C: the threads wait for ssh
+        except BaseException:  # Ctrl-C: the threads are waiting for ssh
             pool.shutdown(wait=False, cancel_futures=True)
             reach.ssh.close()
             raise
 
 
 def key_of(workflow: Workflow, worker: RemoteWorker) -> str:
-    """Name what is kept over there of a worker: the same for the same workflow of the same store and the same host."""
+    """Return the key of a worker's remote state: the same for the same workflow, store and host."""
     host = hashlib.sha256(worker.host.encode()).hexdigest()[:16]
     return f"wf{workflow.id}-{int(workflow.created_at * 1e6):x}-{host}"
 
 
 def safe_name(host: str) -> str:
-    """Return a name for files from that of a host, and another for each host."""
+    """Return a file name for a host, unique for each host."""
     safe = _UNSAFE.sub("_", host)
     return safe if safe == host else f"{safe}-{hashlib.sha256(host.encode()).hexdigest()[:6]}"
 
 
 def ask(reach: RemoteAccess, worker: RemoteWorker, script: str, *, more_seconds: float = 0.0) -> scripts.ScriptReply:
-    """Run a script on a worker's machine and give what it told. Raises TorcError."""
+    """Run a script on a worker's machine and return its output. Raises TorcError."""
     ran = reach.ssh.run(parse_destination(worker.host), script, seconds=reach.seconds + more_seconds)
     return worker_status.checked(worker, ran, scripts.read(ran.output))
 
@@ -194,7 +194,7 @@ def _checked(worker: RemoteWorker, workflow: Workflow, store: StoreAddress, reac
 
 
 def _looked(worker: RemoteWorker, workflow: Workflow, store: StoreAddress, reach: RemoteAccess) -> scripts.ScriptReply:
-    """Return what is there for a worker. Raises TorcError where one could not begin."""
+    """Return the facts about a worker's machine. Raises TorcError if a worker could not start."""
     directory = worker.directory or workflow.directory
     script = scripts.check(key_of(workflow, worker), worker.torc, directory, workflow.id, store)
     ran = reach.ssh.run(parse_destination(worker.host), script, seconds=reach.seconds)
@@ -227,7 +227,7 @@ def _started(
             "program": ready.program,
             "version": ready.version,
             "directory": ready.directory,
-            "message": "it runs already" if answer.get("again") else report.message,
+            "message": "it is already running" if answer.get("again") else report.message,
         }
     )
 
@@ -254,7 +254,7 @@ def _awaits_runner(report: WorkerStatus) -> bool:
 
 
 def _runners(torc: Torc, workflow_id: int, starts: set[str | None]) -> dict[str, Runner]:
-    """Return the runners of these starts. The newest come first in the list: the search ends when all are found."""
+    """Return the runners of these starts. Newest come first, so the search ends when all are found."""
     found: dict[str, Runner] = {}
     runners = items_of(torc, ListRunners(workflow_id=workflow_id, limit=_PAGE))
     while len(found) < len(starts) and (runner := next(runners, None)) is not None:
@@ -279,11 +279,11 @@ def _with_runner(report: WorkerStatus, known: Mapping[str, Runner]) -> WorkerSta
 
 
 def _as_it_is_now(report: WorkerStatus, now: WorkerStatus | None) -> WorkerStatus:
-    """Look again at a worker whose runner the store does not know yet."""
+    """Check again a worker whose runner the store does not know yet."""
     if now is None or not _awaits_runner(report):
         return report
     if not now.is_ok:
-        return report  # the machine may answer the next time
+        return report  # the machine may respond the next time
     fresh = now.model_copy(update={name: getattr(report, name) for name in ("program", "version", "directory")})
     if fresh.state != "died":
         return fresh
@@ -296,7 +296,7 @@ def _given_up(report: WorkerStatus) -> WorkerStatus:
         update={
             "is_ok": False,
             "kind": "not_registered",
-            "message": "it runs, but the store does not know its runner yet",
-            "hint": f"look with `torc remote status`; its log is in {report.output_dir} there",
+            "message": "it is running, but the store does not know its runner yet",
+            "hint": f"see `torc remote status`; its log is in {report.output_dir} there",
         }
     )

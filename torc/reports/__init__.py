@@ -1,1 +1,1 @@
-"""What is told of a run to others: pages, crates for archives, logs, bundles for bug reports. Functions over a Torc and files."""
+"""What others are shown of a run: pages, archives, logs, bundles for bug reports. Functions over a Torc and files."""

@@ -1,4 +1,4 @@
-"""Write a run as an RO-Crate, a folder or a ZIP: the spec, the report, a table of all attempts, environments, modest data."""
+"""Write a run as an RO-Crate, a folder or a ZIP: spec, report, a table of all attempts, environments, and data up to a size."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What a part holds: bytes, or a file to copy."""
+    """The content of a part: bytes, or a file to copy."""
 
     part: CrateFile
     data: bytes = b""
@@ -56,9 +56,9 @@ class _Content:
 
 
 def write_crate(report: ReportData, output: Path, about: About, most_bytes: int) -> int:
-    """Write the crate: a ZIP where `output` ends in .zip, else a new folder. Files of the run up to `most_bytes` go in.
+    """Write the crate: a ZIP if `output` ends in .zip, otherwise a new folder. Includes files of the run up to `most_bytes`.
 
-    Gives the number of its files. Raises Invalid or Unavailable; nothing half written is left.
+    Returns the number of its files. Raises Invalid or Unavailable, leaving nothing partial behind.
     """
     contents = list(_contents(report, most_bytes))
     described = metadata(report, contents[0].part.path, [content.part for content in contents], about)
@@ -72,7 +72,7 @@ def write_crate(report: ReportData, output: Path, about: About, most_bytes: int)
 
 
 def _contents(report: ReportData, most_bytes: int) -> Iterator[_Content]:
-    """Yield everything but the metadata, the workflow first."""
+    """Yield everything except the metadata, the workflow first."""
     spec = report.provenance.spec
     written = spec is not None and spec.text is not None and spec.format is not None
     if spec is not None and spec.text is not None:
@@ -83,8 +83,8 @@ def _contents(report: ReportData, most_bytes: int) -> Iterator[_Content]:
         yield _made(name, "The spec as resolved, job by job", Format.YAML.media_type, redact(report.resolved_spec))
     elif not written and (spec is None or spec.text is None):
         raise Invalid(
-            f"the spec of workflow {report.summary.workflow.id} was not kept, and it has too many jobs to be written anew",
-            hint="an RO-Crate of a workflow run needs it: torc workflows export ID --spec writes it from what is stored",
+            f"the spec of workflow {report.summary.workflow.id} is not stored, and the workflow has too many jobs to generate it",
+            hint="an RO-Crate of a workflow run requires it: torc workflows export ID --spec generates it from the store",
         )
     yield _made("README.md", "About this crate", "text/markdown", _readme(report))
     yield _made("report.html", "Report of the run", "text/html", page(report, with_attempts=True))
@@ -111,8 +111,8 @@ def _readme(report: ReportData) -> str:
         f"# {name}: run {workflow.run_id}\n\n{_as_markdown(workflow.description or 'A run of a workflow.')}\n\n"
         "- `report.html`: how the run went, and where its results come from; open it in a browser.\n"
         "- `workflow.*`: the spec as it was written; `workflow-resolved.yaml`: job by job.\n"
-        "- `attempts.csv`: when each job ran, and what it used.\n- `environments/`: what the runners found on their machines.\n"
-        "- `data/`: inputs and outputs; of those that are not here, `ro-crate-metadata.json` has the hashes.\n\n"
+        "- `attempts.csv`: when each job ran, and what it used.\n- `environments/`: the software environments of the runners.\n"
+        "- `data/`: inputs and outputs; `ro-crate-metadata.json` has the hashes of those not included.\n\n"
         f"Written by Torc {report.version}. Run the workflow again with `torc run` and the spec, in a folder with the inputs.\n"
     )
 
@@ -133,7 +133,7 @@ def _table(report: ReportData) -> str:
 
 
 def _cell(value: object) -> object:
-    """Keep spreadsheets from taking a text for a formula."""
+    """Keep spreadsheets from interpreting text as a formula."""
     if not isinstance(value, str):
         return value
     text = redact(value)
@@ -141,20 +141,20 @@ def _cell(value: object) -> object:
 
 
 def _copied(file: File, directory: Path, most_bytes: int, taken: set[str]) -> _Content | None:
-    """Return a file of the run, where it is here, small enough, and as it was."""
+    """Return a file of the run, if it is present, small enough and unchanged."""
     source = directory / file.path
     try:
         if not source.is_file() or source.stat().st_size > most_bytes:
             return None
         if source.is_symlink() and not source.resolve().is_relative_to(directory.resolve()):
-            return None  # a job may have put a link to something private there
+            return None  # a job may have created a link to something private there
         with open(source, "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         size = source.stat().st_size
     except OSError:
         return None
     if file.sha256 is not None and digest != file.sha256:
-        return None  # changed since the run: what it read or wrote is no more
+        return None  # changed since the run: the content that was read or written no longer exists
     place = _inside(file)
     if place in taken:
         return None
@@ -163,7 +163,7 @@ def _copied(file: File, directory: Path, most_bytes: int, taken: set[str]) -> _C
 
 
 def _inside(file: File) -> str:
-    """Return a path inside the crate: nothing leads out of it."""
+    """Return a path inside the crate, whatever the file's path is."""
     path = PurePosixPath(file.path)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         return f"data/{file.id}-{path.name or 'file'}"
@@ -171,7 +171,7 @@ def _inside(file: File) -> str:
 
 
 def _pour(content: _Content, target: IO[bytes]) -> None:
-    """Write the bytes, and none but those whose digest stands in the metadata. Raises Unavailable or OSError."""
+    """Write the bytes, but only if they match the digest in the metadata. Raises Unavailable or OSError."""
     if content.source is None:
         target.write(content.data)
         return
@@ -181,7 +181,7 @@ def _pour(content: _Content, target: IO[bytes]) -> None:
         target.write(chunk)
     if digest.hexdigest() != content.part.sha256:
         raise Unavailable(
-            f"{content.source} changed while it was packed", hint="try again when nothing writes to it any more"
+            f"{content.source} changed while it was being packed", hint="try again when nothing writes to it"
         )
 
 
@@ -205,9 +205,9 @@ def _write_zip(contents: list[_Content], output: Path) -> None:
 
 def _write_folder(contents: list[_Content], output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise Invalid(f"{output} already exists", hint="name a new folder, or a file that ends in .zip")
+        raise Invalid(f"{output} already exists", hint="choose a new folder, or a file that ends in .zip")
     if not output.absolute().parent.is_dir():
-        raise Invalid(f"there is no directory {output.absolute().parent}", hint="make it, or name another place")
+        raise Invalid(f"there is no directory {output.absolute().parent}", hint="create it, or choose another place")
     made = None
     try:
         made = tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent)
@@ -221,7 +221,7 @@ def _write_folder(contents: list[_Content], output: Path) -> None:
             output.rmdir()
         os.rename(made, output)
     except OSError as error:
-        raise Unavailable(f"cannot write {output}: {error.strerror}", hint="check the place and its disk") from None
+        raise Unavailable(f"cannot write {output}: {error.strerror}", hint="check the folder and its disk") from None
     finally:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""One archive for a bug report: what Torc knows of a workflow, and the logs that matter, without known secrets.
+"""An archive for a bug report: what Torc knows about a workflow, and the relevant logs, without known secrets.
 
-Names of users and of their home directories are replaced too, as far as they stand in paths. What remains is told in the
-manifest, so that whoever sends it can look first. Not a backup: `torc workflows export` is one.
+Names of users and their home directories in paths are replaced too. The manifest lists what remains, so that the sender can review
+it first. It is not a backup; `torc workflows export` is.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _SHOWN_VARIABLES = (
 _README = """\
 This is what Torc knows of one workflow, for a bug report. manifest.json lists the files.
 
-What looks like a password, token or key was replaced by [redacted: ...]; home directories and the user's name in paths were
-replaced too. Commands, names of jobs and the ends of logs are in it as they were: look through it before you send it to anybody.
+Anything that looks like a password, token or key was replaced by [redacted: ...]; home directories and the user's name in paths were
+replaced too. Commands, job names and the ends of logs are included unchanged: review the archive before you send it to anybody.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class BundleLimits:
-    """How much of logs goes in."""
+    """Limits on the logs that are included."""
 
     jobs: int = 100
     bytes_each: int = 256 << 10
@@ -65,7 +65,7 @@ class BundleLimits:
 
 @dataclass(frozen=True, slots=True)
 class BundleSubject:
-    """Whose bundle it is, and what belongs to it beside the store. `secrets`: known to the letter."""
+    """The subject of the bundle, and its data outside the store. `secrets`: known exactly."""
 
     workflow: Workflow
     report: ReportData
@@ -79,14 +79,14 @@ class BundleSubject:
 
 @dataclass(slots=True)
 class _Archive:
-    """A tar that is written file by file, in one order, with nothing of this machine in its headers."""
+    """A tar file written in a fixed order, with nothing about this machine in its headers."""
 
     tar: tarfile.TarFile
     clean: _Cleaner
     listed: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, name: str, text: str, **more: Any) -> None:
-        """Add a text as it is: it is clean."""
+        """Add text that is already clean."""
         data = text.encode("utf-8", "replace")
         info = tarfile.TarInfo(f"torc-bundle/{name}")
         info.size, info.mode, info.mtime = len(data), 0o600, 0
@@ -94,11 +94,11 @@ class _Archive:
         self.listed.append({"name": name, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **more})
 
     def add_json(self, name: str, value: Any) -> None:
-        """Add a value, cleaned."""
+        """Clean and add a value."""
         self.add(name, json.dumps(self.clean.json(_plain(value)), indent=1, ensure_ascii=False) + "\n")
 
     def add_lines(self, name: str, values: Iterator[Any], most: int) -> None:
-        """Add values, one a line, cleaned; at most so many."""
+        """Clean and add values, one per line, up to a limit."""
         lines: list[str] = []
         is_cut = False
         for value in values:
@@ -110,7 +110,7 @@ class _Archive:
 
 
 class _Cleaner:
-    """Takes secrets, home directories and the user's name in paths out of text."""
+    """Removes secrets, home directories and the user's name in paths from text."""
 
     def __init__(self, subject: BundleSubject, job_env: Sequence[Mapping[str, str]]) -> None:
         environs = [subject.environ, subject.workflow.env, *job_env]
@@ -124,14 +124,13 @@ class _Cleaner:
         self._user = re.compile(rf"(?<=/){re.escape(user)}(?=[/\s\"']|$)") if user else None
 
     def text(self, text: str) -> str:
-        """Clean a text."""
         text = redact(text, self._secrets)
         for path, name in self._paths:
             text = text.replace(path, name)
         return self._user.sub("user", text) if self._user is not None else text
 
     def json(self, value: Any) -> Any:
-        """Clean what JSON holds."""
+        """Clean all strings in a JSON value."""
         return self._each(redact_json(value, self._secrets))
 
     def _each(self, value: Any) -> Any:
@@ -145,13 +144,13 @@ class _Cleaner:
 
 
 def _unnamed(who: Any) -> Any:
-    """Leave out the name of a user, or of an actor (`user:NAME`), but not what kind of actor it was."""
+    """Remove the name of a user or an actor (`user:NAME`), but keep the kind of actor."""
     kind, colon, name = str(who).rpartition(":")
     return who if who is None or (colon and kind != "user") or not name else f"{kind}{colon}user"
 
 
 def write_bundle(torc: Torc, subject: BundleSubject, limits: BundleLimits, file: IO[bytes]) -> list[dict[str, Any]]:
-    """Write the archive; returns what is in it."""
+    """Write the archive; return the list of its files."""
     failed = _failed_jobs(torc, subject.workflow.id, limits)
     clean = _Cleaner(subject, [job.env for job in failed])
     with (
@@ -215,7 +214,7 @@ def _symptoms(found: LogScan) -> list[dict[str, Any]]:
 
 
 def _failed_jobs(torc: Torc, workflow_id: int, limits: BundleLimits) -> list[Job]:
-    """Return the jobs whose logs go in."""
+    """Return the jobs whose logs are included."""
     states = [*("failed", "terminated", "pending_failed"), *(("completed",) if limits.with_succeeded else ())]
     found: list[Job] = []
     for state in states:
@@ -231,7 +230,7 @@ def _add_logs(subject: BundleSubject, jobs: Sequence[Job], limits: BundleLimits,
     logs = [log for log in _around(subject) if log.workflow == subject.workflow.id and log.kind != "job"]
     for job in jobs:
         found = of_attempt(subject.folders, subject.workflow.id, job.id, job.attempt, None)
-        logs += found  # a job may have put a link to something else there: `end_of` follows none
+        logs += found  # a job may have created a link to something else there: `end_of` follows none
     left = limits.bytes_all
     for log in sorted(set(logs), key=lambda log: (log.kind == "job", log.path.name)):
         end = end_of(log.path, min(limits.bytes_each, left)) if left > 0 else None
@@ -245,7 +244,7 @@ def _around(subject: BundleSubject) -> Iterator[LogPath]:
     """Yield the logs of runners, workers, allocations and actions."""
     for folder in subject.folders:
         for pattern in ("*.log", *ALLOCATION_LOGS, "job_stdio/action_*"):
-            yield from (named(path) for path in folder.glob(pattern))  # what is a link or no file is not read
+            yield from (named(path) for path in folder.glob(pattern))  # links and special files are not read
 
 
 def _host(subject: BundleSubject) -> dict[str, Any]:

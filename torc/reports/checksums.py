@@ -1,4 +1,4 @@
-"""Hashes of files that the store has none of, as the files are now: within bounds, for reading may take longer than the run."""
+"""Compute missing hashes of files from their current content, within limits, because reading could take longer than the run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable
 
 from torc.api.data import File
 
-#: larger files are not read, and no more than so many bytes in all
+#: largest file to read, and maximum bytes in total
 LARGEST_BYTES, MOST_BYTES = 1 << 30, 4 << 30
 
 
 def with_hashes(directory: str, files: Iterable[File]) -> list[File]:
-    """Add size and SHA-256 to files that have none and are here."""
+    """Add size and SHA-256 to files that lack them and are present."""
     left = MOST_BYTES
     found = []
     for file in files:
@@ -31,5 +31,5 @@ def _hashed(file: File, path: str, left: int) -> File:
         with open(path, "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except (OSError, ValueError):
-        return file  # it is not here, or not for us
+        return file  # absent, or not readable for us
     return file.model_copy(update={"size_bytes": size, "sha256": digest})

@@ -17,7 +17,7 @@ from torc.reports.report_data import ReportData, charted
 from torc.reports.templates import asset, render
 from torc.workflow.resources import UNASKED_MEMORY_BYTES
 
-#: rows of the table of all attempts
+#: rows in the table of all attempts
 MOST_ROWS = 20_000
 _LONGEST_SPEC = 200_000
 _ORDER = (
@@ -36,7 +36,7 @@ _ORDER = (
 
 
 def page(report: ReportData, *, with_attempts: bool = False) -> str:
-    """Write the page. `with_attempts`: with a table of all attempts."""
+    """Return the page. `with_attempts`: include a table of all attempts."""
     workflow = report.summary.workflow
     attempts = charted(report)
     sections = {
@@ -81,7 +81,7 @@ def _figures(report: ReportData, num_jobs: int, of_attempts: Sequence[Figure]) -
         figures.append(Figure("retries", f"{summary.num_retries:,}", "attempts beyond the first of each job"))
     figures.append(Figure("CPU time", span(summary.cpu_seconds), "user and system time of all attempts"))
     if summary.peak_memory_bytes:
-        figures.append(Figure("largest job", size(summary.peak_memory_bytes), "most memory that an attempt used"))
+        figures.append(Figure("largest job", size(summary.peak_memory_bytes), "highest memory use of an attempt"))
     return figures
 
 

@@ -1,6 +1,6 @@
-"""Where logs are, by their names, and the ends of them. Reads files of this machine; whose they are is told by `torc.api`.
+"""Find logs by their names, and read their ends. Reads files on this machine; whose they are is known to `torc.api`.
 
-Links below a folder of logs are not followed: a job could set them.
+Links below a log folder are not followed, because jobs could create them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torc.runner import tail
 from torc.runner.tail import FileTail
 
 Kind = Literal["job", "runner", "worker", SchedulerName, "action", "other"]
-#: what is read of the end of a log
+#: number of bytes read from the end of a log
 END_BYTES = 256 << 10
-#: the lines before are counted in files up to this size
+#: preceding lines are counted in files up to this size
 _MOST_COUNTED_BYTES = 256 << 20
 _JOB = re.compile(r"job_wf(?P<workflow>\d+)_j(?P<job>\d+)_r(?P<run>\d+)_a(?P<attempt>\d+)\.(?P<stream>[oe])")
 _OTHERS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
@@ -40,7 +40,7 @@ _MOST_RUNNERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class LogPath:
-    """A log, and what its name says of it."""
+    """A log file, and what its name says about it."""
 
     path: Path
     kind: Kind
@@ -51,7 +51,7 @@ class LogPath:
 
 
 def named(path: Path) -> LogPath:
-    """Tell by its name what a log is of."""
+    """Parse the name of a log file."""
     found = _JOB.fullmatch(path.name)
     if found is not None:
         return LogPath(
@@ -64,7 +64,7 @@ def named(path: Path) -> LogPath:
 
 
 def walk(folder: Path) -> Iterator[LogPath]:
-    """Yield the logs below a folder, in order of their names; links are not followed."""
+    """Yield the logs below a folder, ordered by name; links are not followed."""
     seen = 0
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -79,9 +79,9 @@ def walk(folder: Path) -> Iterator[LogPath]:
 
 
 def folders(torc: Torc, workflow: Workflow, given: Path | None, default: Path) -> list[Path]:
-    """Return the folders of this machine where logs of a workflow may be, the likeliest first.
+    """Return the local folders that may contain logs of a workflow, most likely first.
 
-    `given` is what the user named, and then the only one; else where runners said that they write, and `default`, below the
+    `given` is the user's choice, and then the only folder; otherwise those that runners have reported, and `default` below the
     workflow's directory or here.
     """
     if given is not None:
@@ -93,7 +93,7 @@ def folders(torc: Torc, workflow: Workflow, given: Path | None, default: Path) -
 
 
 def of_attempt(found: Sequence[Path], workflow_id: int, job_id: int, attempt: int, run_id: int | None) -> list[LogPath]:
-    """Return what an attempt wrote, standard output first: from the first folder that has any of it."""
+    """Return the logs of an attempt, standard output first, from the first folder that has any of them."""
     for folder in found:
         for place in (folder / "job_stdio", folder, *_machines(folder)):
             if place != folder and place.is_symlink():
@@ -105,7 +105,7 @@ def of_attempt(found: Sequence[Path], workflow_id: int, job_id: int, attempt: in
 
 
 def run_of(torc: Torc, job: Job, attempt: int, present: int) -> int | None:
-    """Return the run that an attempt was made in; `present` is the one that its workflow is in. None: not known."""
+    """Return the run to which an attempt belongs; `present` is the workflow's current run. None if unknown."""
     results = torc.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=1000)).items
     ended = next((result.run_id for result in results if result.attempt == attempt), None)
     return ended if ended is not None else present if attempt == job.attempt else None
@@ -126,7 +126,7 @@ def _machines(folder: Path) -> list[Path]:
 def _in_place(place: Path, stem: str, end: str, run_id: int | None) -> list[LogPath]:
     if run_id is not None:
         paths: Iterable[Path] = (place / f"{stem}{run_id}{end}.{stream}" for stream in "oe")
-    else:  # a folder may hold a million files: only where the run is not known
+    else:  # a folder may contain a million files: search it only if the run is unknown
         paths = reversed(sorted(place.glob(f"{stem}*{end}.[oe]")))
     return [named(path) for path in paths if path.is_file() and not path.is_symlink()]
 
@@ -134,9 +134,9 @@ def _in_place(place: Path, stem: str, end: str, run_id: int | None) -> list[LogP
 def where_else(
     torc: Torc, workflow_id: int, job_id: int, attempt: int, here: str, runner_id: int | None = None
 ) -> tuple[str, str | None] | None:
-    """Return the machine, other than this one, and the folder that an attempt's logs are in; None: this one, or not known.
+    """Return the machine, other than this one, and the folder of an attempt's logs; None if local or unknown.
 
-    `runner_id`: of the runner that holds the job, while it does.
+    `runner_id`: the runner that holds the job, if any.
     """
     results = torc.send(ListResults(workflow_id=workflow_id, job_id=job_id, limit=1000)).items
     runner_id = next((result.runner_id for result in results if result.attempt == attempt), runner_id)
@@ -147,13 +147,13 @@ def where_else(
 
 
 def end_of(path: Path, most_bytes: int = END_BYTES) -> FileTail | None:
-    """Return the end of a file as text; None: it cannot be read, is empty, or is no text."""
+    """Return the end of a file as text; None if it is unreadable, empty or not text."""
     end = tail.end_of(path, most_bytes, most_counted_bytes=_MOST_COUNTED_BYTES)
     return None if end is None or end.is_binary else end
 
 
 def place_of_last_lines(file: BinaryIO, number: int) -> int:
-    """Return where the last lines of a file begin, so many of them."""
+    """Return the position at which the last `number` lines of a file start."""
     at = file.seek(0, os.SEEK_END)
     wanted = number + 1
     is_last = True
@@ -163,7 +163,7 @@ def place_of_last_lines(file: BinaryIO, number: int) -> int:
         file.seek(at)
         block = file.read(size)
         if is_last and not block.endswith(b"\n"):
-            wanted -= 1  # the last line is not ended
+            wanted -= 1  # the last line is not terminated
         is_last = False
         if block.count(b"\n") >= wanted:
             place = len(block)

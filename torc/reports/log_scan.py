@@ -1,6 +1,6 @@
-"""Known symptoms in logs as they lie on this machine: more of them than runners report, and logs of runners and Slurm too.
+"""Scan logs on this machine for known symptoms: more than runners report, and also logs of runners and Slurm.
 
-With a Torc, what it knows of failed attempts (commands, figures, reasons) is weighed along; without, a folder of logs will do.
+With a Torc, the known facts about failed attempts (commands, figures, reasons) are taken into account; a folder of logs suffices.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from torc.reports.log_files import LogPath, end_of, named, of_attempt, walk
 from torc.workflow.resources import ResourceRequest
 from torc.workflow.states import ENDED_BADLY
 
-#: of logs that nobody says belong to a failure, a surer line is wanted
+#: logs that are not known to belong to a failure need a more certain symptom
 _SURE = 0.5
 _PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the logs of an attempt, or a log of anything else, say went wrong."""
+    """What went wrong according to the logs of an attempt, or another log."""
 
     what: str  # job 12 (train_3), attempt 1; or the kind of log
     job_id: int | None
@@ -41,19 +41,19 @@ class Finding:
 
 @dataclass(slots=True)
 class FindingGroup:
-    """Findings that are alike; the surest is shown."""
+    """Similar findings; the most certain one is shown."""
 
     findings: list[Finding] = field(default_factory=list)
 
     @property
     def sample(self) -> Finding:
-        """Return the surest."""
+        """Return the most certain finding."""
         return max(self.findings, key=lambda finding: (finding.diagnosis.confidence, len(finding.diagnosis.quotes)))
 
 
 @dataclass(frozen=True, slots=True)
 class LogScan:
-    """What was found in logs, the largest groups first."""
+    """The findings in logs, largest groups first."""
 
     groups: tuple[FindingGroup, ...]
     num_files: int
@@ -62,13 +62,13 @@ class LogScan:
 
     @property
     def by_category(self) -> dict[str, int]:
-        """Count by category."""
+        """Return the number of findings by category."""
         counted = Counter(finding.diagnosis.category for group in self.groups for finding in group.findings)
         return dict(counted.most_common())
 
 
 def grouped(findings: Iterable[Finding], folders: Sequence[Path], num_without_logs: int = 0) -> LogScan:
-    """Put findings together that are alike."""
+    """Group similar findings."""
     groups: dict[str, FindingGroup] = defaultdict(FindingGroup)
     files: set[Path] = set()
     for finding in findings:
@@ -82,7 +82,7 @@ def grouped(findings: Iterable[Finding], folders: Sequence[Path], num_without_lo
 
 
 def of_folder(folder: Path) -> LogScan:
-    """Look through a folder of logs, whoever wrote them."""
+    """Scan a folder of logs, whoever wrote them."""
     attempts: dict[str, list[LogPath]] = defaultdict(list)
     findings: list[Finding] = []
     number = 0
@@ -131,7 +131,7 @@ def _short(path: Path, folder: Path) -> str:
 
 
 def of_workflow(torc: Torc, workflow: Workflow, folders: Sequence[Path], most_jobs: int) -> LogScan:
-    """Look through the logs of failed jobs of a workflow, at most so many, and of its runners and allocations."""
+    """Scan the logs of at most `most_jobs` failed jobs of a workflow, and of its runners and allocations."""
     jobs: dict[int, Job] = {}
     for state in ENDED_BADLY:
         listed = items_of(torc, ListJobs(workflow_id=workflow.id, state=state, limit=_PAGE))
@@ -141,7 +141,7 @@ def of_workflow(torc: Torc, workflow: Workflow, folders: Sequence[Path], most_jo
     findings, without = [], 0
     for result in items_of(torc, failed) if jobs else ():
         job = jobs.pop(result.job_id, None)
-        if job is not None and result.reason != "runner_stopped":  # what was interrupted has not failed: it goes on
+        if job is not None and result.reason != "runner_stopped":  # interrupted jobs have not failed: they will resume
             finding = _finding(job, result, classes, folders)
             findings.append(finding)
             without += not finding.files
@@ -154,7 +154,7 @@ def of_workflow(torc: Torc, workflow: Workflow, folders: Sequence[Path], most_jo
 
 
 def of_job(torc: Torc, job: Job, folders: Sequence[Path]) -> Finding | None:
-    """Return why the last attempt of a job failed, by all of its logs that are here; None: none is here."""
+    """Return why the last attempt of a job failed according to all its local logs; None if there are none."""
     results = torc.send(ListResults(workflow_id=job.workflow_id, job_id=job.id, limit=1000)).items
     result = next((result for result in results if result.attempt == job.attempt), None)
     if result is None or result.state not in ENDED_BADLY:
@@ -171,7 +171,7 @@ def _finding(job: Job, result: Result, classes: Mapping[int, Requirement], folde
 
 
 def _facts(job: Job, result: Result, asked: Requirement | None) -> AttemptFacts:
-    """Return what the store knows."""
+    """Return the facts from the store."""
     request = ResourceRequest()
     if asked is not None:
         request = ResourceRequest(memory_bytes=asked.memory_bytes, runtime_seconds=asked.runtime_seconds)
@@ -198,12 +198,12 @@ def _classes(torc: Torc, workflow_id: int) -> dict[int, Requirement]:
 
 
 def _here(folders: Sequence[Path]) -> Path:
-    """Return what paths are shown relative to."""
+    """Return the folder relative to which paths are shown."""
     return folders[0].parent if folders else Path.cwd()
 
 
 def _others(folders: Sequence[Path], workflow_id: int) -> Iterator[LogPath]:
-    """Yield the logs of runners and allocations, which lie beside the folder of those of jobs."""
+    """Yield the logs of runners and allocations, which are next to the folder of job logs."""
     for folder in folders:
         for path in sorted(path for pattern in ("*.log", *ALLOCATION_LOGS) for path in folder.glob(pattern)):
             log = named(path)

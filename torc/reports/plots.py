@@ -1,7 +1,7 @@
-"""The plots of a run, as a page or as a picture: when what ran, what it used over time, how that spreads against the requests.
+"""The plots of a run, as a page or a picture: when jobs ran, what they used over time, and its distribution relative to requests.
 
-What attempts used in all comes from the store; what they used over time from the databases that runners leave in the output
-directory. Not for failures and provenance: `html_report` reports on those.
+Totals of attempts come from the store, time series from the databases that runners write to the output directory. Failures and
+provenance are in `html_report`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from torc.workflow.resources import Capacity
 
 SUFFIXES = (".html", ".svg", ".png")
 _PAGE = 10_000
-_ZOOM = 2.0  # pixels of a PNG for each of the drawing: for print and for sharp screens
+_ZOOM = 2.0  # PNG pixels per pixel of the drawing: for print and high-resolution screens
 _FONTS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts")
 
 
 @dataclass(frozen=True, slots=True)
 class Plots:
-    """What is drawn of a run."""
+    """The plots of a run."""
 
     title: str
     words: str
@@ -52,9 +52,9 @@ class Plots:
 
 
 def plots(torc: Torc, workflow_id: int, folder: Path, run_id: int | None = None, jobs: str | None = None) -> Plots:
-    """Draw a run (the current one where none is named). `jobs`: only those of this name, with `*` for anything.
+    """Draw a run (default: the current one). `jobs`: only jobs with this name, where `*` matches anything.
 
-    Raises NotFound when there is nothing to draw, Unavailable when a database of time series cannot be read.
+    Raises NotFound if there is nothing to draw, Unavailable if a time series database cannot be read.
     """
     workflow = torc.send(GetWorkflow(workflow_id=workflow_id))
     run = workflow.run_id if run_id is None else run_id
@@ -66,7 +66,7 @@ def plots(torc: Torc, workflow_id: int, folder: Path, run_id: int | None = None,
         if not run:
             raise NotFound(f"workflow {workflow_id} has not run yet", hint=f"torc run {workflow_id} runs it")
         what = f"no job named `{jobs}` has run in" if jobs else "nothing has ended yet in"
-        raise NotFound(f"{what} run {run} of workflow {workflow_id}", hint="torc status shows how it stands")
+        raise NotFound(f"{what} run {run} of workflow {workflow_id}", hint="torc status shows its state")
     series = list(_series(recorded(folder, workflow_id, run), attempts, min(started)))
     return Plots(
         title=f"{workflow.name}, run {run}",
@@ -79,18 +79,18 @@ def plots(torc: Torc, workflow_id: int, folder: Path, run_id: int | None = None,
 
 
 def rendered(made: Plots, suffix: str, *, dark: bool = False) -> bytes:
-    """Return the plots as a file: .html, .svg or .png. Raises Invalid for another, Unavailable where text cannot be drawn."""
+    """Return the plots as a .html, .svg or .png file. Raises Invalid for another suffix, Unavailable if text cannot be drawn."""
     if suffix == ".html":
         return page(made.title, made.words, made.figures, made.sections).encode("utf-8", "replace")
     if suffix not in SUFFIXES:
-        raise Invalid(f"there is no plot as `{suffix}`", hint=f"the name of the file ends in {', '.join(SUFFIXES)}")
+        raise Invalid(f"there is no plot as `{suffix}`", hint=f"use a file name that ends in {', '.join(SUFFIXES)}")
     drawing = picture(made.title, made.figures, made.sections, dark=dark)
     if suffix == ".svg":
         return drawing.encode("utf-8", "replace")
     if not any(_fonts()):
         raise Unavailable(
-            "there are no fonts on this machine to write text in a PNG with",
-            hint="write .svg or .html, and open it elsewhere",
+            "this machine has no fonts for writing text in a PNG",
+            hint="write .svg or .html and open it elsewhere",
         )
     return bytes(resvg_py.svg_to_bytes(svg_string=drawing, zoom=_ZOOM))
 
@@ -124,15 +124,19 @@ def _words(attempts: Sequence[ChartedAttempt], series: Sequence[Series], folder:
 def _sections(
     attempts: Sequence[ChartedAttempt], series: Sequence[Series], capacity: Capacity | None
 ) -> Iterator[Section]:
-    yield Section("Timeline", "What ran when, and how much at once.", timeline(attempts))
+    yield Section("Timeline", "When attempts ran, and how many at once.", timeline(attempts))
     if series:
         yield Section(
             "Use over the run",
-            "All jobs together, against what those that ran had asked for.",
+            "All jobs together, compared with the requests of running jobs.",
             totals(series, capacity),
         )
-    yield Section("Use over the time of jobs", "For each requirement class, against the request.", profiles(series))
-    yield Section("Use against requests", "How memory, runtime and CPU of each class spread.", spreads(attempts))
+    yield Section(
+        "Use over the runtime of jobs", "For each requirement class, compared with the request.", profiles(series)
+    )
+    yield Section(
+        "Use against requests", "The distribution of memory, runtime and CPU use in each class.", spreads(attempts)
+    )
 
 
 def _series(found: Iterator[RecordedSeries], attempts: Sequence[ChartedAttempt], zero: float) -> Iterator[Series]:
@@ -158,7 +162,7 @@ def _series(found: Iterator[RecordedSeries], attempts: Sequence[ChartedAttempt],
 
 
 def _busy(points: Sequence[SeriesPoint]) -> Iterator[float]:
-    """Yield the CPUs that were busy between samples. Clocks tick a hundred times a second: over less than a second, take more."""
+    """Yield the CPUs busy between samples. CPU time ticks a hundred times a second, so intervals below a second are merged."""
     times = [0.0, *(point.seconds for point in points)]
     used = [0.0, *(point.cpu_seconds for point in points)]
     for number in range(1, len(times)):
@@ -168,7 +172,7 @@ def _busy(points: Sequence[SeriesPoint]) -> Iterator[float]:
 
 
 def _capacity(torc: Torc, workflow_id: int, run_id: int) -> Capacity | None:
-    """Return what the nodes of a run had together: the largest runner of each."""
+    """Return the total capacity of a run's nodes, counting the largest runner on each."""
     nodes: dict[str, tuple[int, int]] = {}
     for runner in items_of(torc, ListRunners(workflow_id=workflow_id, limit=_PAGE)):
         if runner.run_id == run_id:

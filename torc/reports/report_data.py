@@ -1,4 +1,4 @@
-"""Everything that a report of a run tells, asked from a Torc with limits, so that a million jobs make no page of gigabytes."""
+"""The data of a report on a run, fetched with limits, so that a million jobs do not produce a page of gigabytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from torc.workflow.states import State
 T = TypeVar("T")
 V = TypeVar("V", bound=Value)
 
-#: a spec that was resolved job by job is left out beyond so many jobs
+#: the resolved spec is left out beyond this number of jobs
 _MOST_RESOLVED_JOBS = 2000
 _PAGE = 10_000
 _SHORTEST_SECRET = 6
@@ -36,7 +36,7 @@ _MOST_RUNNING = 5000
 
 @dataclass(frozen=True, slots=True)
 class ReportLimits:
-    """At most so many of each."""
+    """The maximum number of each."""
 
     attempts: int = 200_000
     files: int = 500
@@ -46,7 +46,7 @@ class ReportLimits:
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """A run, and where it comes from. `attempts` are those of the current run, where there are too many the first to end."""
+    """A run and its provenance. `attempts` are those of the current run or, if there are too many, the first to end."""
 
     summary: RunSummary
     attempts: tuple[AttemptLine, ...]
@@ -64,12 +64,11 @@ class ReportData:
 
     @property
     def num_jobs(self) -> int:
-        """Return how many jobs the workflow has."""
         return self.summary.workflow.counts.total
 
 
 def gather(torc: Torc, workflow_id: int, now: float, version: str, limits: ReportLimits = ReportLimits()) -> ReportData:
-    """Ask for all that a report tells. `now`: seconds since the epoch."""
+    """Fetch the data of a report. `now`: seconds since the epoch."""
     summary = torc.send(SummarizeRun(workflow_id=workflow_id, limit=0))
     run_id = summary.workflow.run_id
     ended, is_cut = _first(
@@ -100,7 +99,7 @@ def gather(torc: Torc, workflow_id: int, now: float, version: str, limits: Repor
 
 
 def secrets_of(environs: Iterable[Mapping[str, str]]) -> frozenset[str]:
-    """Return the values of variables whose names say that they are secret, but for words that stand in any text."""
+    """Return the values of variables whose names denote secrets, except for common words."""
     return frozenset(
         value
         for environ in environs
@@ -110,7 +109,7 @@ def secrets_of(environs: Iterable[Mapping[str, str]]) -> frozenset[str]:
 
 
 def _without_secrets(report: ReportData, secrets: frozenset[str]) -> ReportData:
-    """Take out secrets that are known to the letter, wherever jobs printed them."""
+    """Remove exactly known secrets wherever jobs printed them."""
     if not secrets:
         return report
     attempts = (line.model_copy(update={"why": line.why and redact(line.why, secrets)}) for line in report.attempts)
@@ -129,7 +128,7 @@ def _redacted(value: V, secrets: frozenset[str]) -> V:
 
 
 def _running(torc: Torc, workflow_id: int, run_id: int, now: float) -> list[AttemptLine]:
-    """Return the attempts that go on."""
+    """Return the running attempts."""
     jobs = torc.send(ListJobs(workflow_id=workflow_id, state=State.RUNNING, limit=_MOST_RUNNING)).items
     return [
         AttemptLine(
@@ -154,12 +153,12 @@ def _resolved(torc: Torc, summary: RunSummary) -> str | None:
 
 
 def charted(report: ReportData) -> list[ChartedAttempt]:
-    """Return the attempts of a report as charts take them: times since the run began."""
+    """Return the attempts of a report for charts, with times relative to the start of the run."""
     return drawn(report.attempts, report.requirements)
 
 
 def drawn(attempts: Sequence[AttemptLine], requirements: Mapping[str, Requirement]) -> list[ChartedAttempt]:
-    """Return attempts as charts take them; `requirements` by name."""
+    """Return attempts for charts; `requirements` by name."""
     started = [line.started_at for line in attempts if line.started_at is not None]
     if not started:
         return []
@@ -185,5 +184,5 @@ def drawn(attempts: Sequence[AttemptLine], requirements: Mapping[str, Requiremen
 
 
 def _first(items: Iterator[T], most: int) -> tuple[list[T], bool]:
-    """Take so many; tell whether there are more."""
+    """Return the first `most` items and whether there are more."""
     return list(islice(items, most)), next(items, None) is not None

@@ -1,4 +1,4 @@
-"""The metadata of a run as RO-Crate 1.1 with the profiles of Workflow Run Crate 0.5: JSON-LD, written here. Not for writing files.
+"""The metadata of a run as RO-Crate 1.1 with the profiles of Workflow Run Crate 0.5, as JSON-LD. Files are written elsewhere.
 
 https://www.researchobject.org/ro-crate/specification/1.1/ and https://www.researchobject.org/workflow-run-crate/profiles/
 """
@@ -21,14 +21,14 @@ from torc.reports.report_data import ReportData
 
 Entity = dict[str, Any]
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
-#: of https://w3id.org/ro/terms/workflow-run, and not in the context of RO-Crate 1.1
+#: defined by https://w3id.org/ro/terms/workflow-run, but not in the context of RO-Crate 1.1
 _OWN_TERMS = {name: f"https://w3id.org/ro/terms/workflow-run#{name}" for name in ("environment", "sha256")}
 _PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
-_NO_LICENSE = "No license was named: ask the authors before use."
+_NO_LICENSE = "No license was given: ask the authors before use."
 _LANGUAGE, _AUTHOR, _ACTION = "#torc-spec", "#author", "#run"
 _ENDED = {"completed": "CompletedActionStatus"}
 _MOST_ENVIRONMENT = 200
@@ -37,7 +37,7 @@ _ORCID = re.compile(r"(?:https?://orcid\.org/)?((?:[0-9]{4}-){3}[0-9]{3}[0-9Xx])
 
 @dataclass(frozen=True, slots=True)
 class CrateFile:
-    """A file of the crate. `stored`: the file of the workflow that it is a copy of."""
+    """A file in the crate. `stored`: the workflow's file of which it is a copy."""
 
     path: str
     name: str
@@ -49,7 +49,7 @@ class CrateFile:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the author says of the crate."""
+    """Information about the crate from its author."""
 
     license: str | None = None
     author: str | None = None
@@ -57,14 +57,14 @@ class About:
 
 
 def orcid_of(text: str) -> str:
-    """Return the URL of an ORCID iD, with its check digit (ISO 7064, MOD 11-2). Raises Invalid."""
+    """Return the URL of an ORCID iD after verifying its check digit (ISO 7064, MOD 11-2). Raises Invalid."""
     found = _ORCID.fullmatch(text.strip())
     digits = found[1].replace("-", "").upper() if found else ""
     total = 0
     for digit in digits[:-1]:
         total = (total + int(digit)) * 2
     if not digits or "0123456789X"[(12 - total % 11) % 11] != digits[-1]:
-        raise Invalid(f"{text} is no ORCID iD", hint="such as https://orcid.org/0000-0002-1825-0097")
+        raise Invalid(f"{text} is not an ORCID iD", hint="such as https://orcid.org/0000-0002-1825-0097")
     return "https://orcid.org/" + "-".join(digits[at : at + 4] for at in range(0, 16, 4))
 
 
@@ -195,7 +195,7 @@ def _author_id(about: About) -> str:
 
 
 def _environment(report: ReportData) -> list[Entity]:
-    """Return the variables that the spec sets, and the hashes of the environments that runners found."""
+    """Return the variables that the spec sets, and the hashes of the runners' environments."""
     variables: Mapping[str, str] = redact_json(dict(report.summary.workflow.env))
     facts = [
         *sorted(variables.items()),
@@ -211,7 +211,7 @@ def _environment(report: ReportData) -> list[Entity]:
 
 
 def _data(file: File, copies: Mapping[int, CrateFile]) -> Entity:
-    """Return a file of the run: in the crate, elsewhere by its hash (RFC 6920), or, where nothing is known, by its path."""
+    """Return a file of the run: in the crate, or elsewhere by its hash (RFC 6920), or by its path if nothing is known."""
     made: Entity = {"name": _text(file.path), "exampleOfWork": {"@id": f"#{_side(file)}-{file.id}"}}
     if (part := copies.get(file.id)) is not None:
         return _file(part) | made
@@ -229,7 +229,7 @@ def _data(file: File, copies: Mapping[int, CrateFile]) -> Entity:
 
 
 def media_type(path: str) -> str:
-    """Return the media type of a file by its name."""
+    """Return the media type of a file, guessed from its name."""
     return mimetypes.guess_type(path)[0] or "application/octet-stream"
 
 
@@ -263,7 +263,7 @@ def _file(part: CrateFile) -> Entity:
 
 
 def _single(value: Any) -> Any:
-    """Return a list of one as that one, as JSON-LD compacts it."""
+    """Return the item of a one-element list, as JSON-LD compacts it."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 

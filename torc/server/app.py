@@ -1,4 +1,4 @@
-"""The application: routes, health, metrics, and what stands before them all. Not for sockets: `serve` has those."""
+"""The ASGI application: routes, health, metrics and middleware. Sockets are handled by `serve`."""
 
 from __future__ import annotations
 
@@ -38,15 +38,13 @@ _MEASURE_SECONDS = 1.0
 
 
 class MountedApp(Protocol):
-    """Another ASGI application beside ours. It lives while the server does."""
+    """Another ASGI application, mounted next to this one with the same lifetime."""
 
     def live(self) -> AbstractAsyncContextManager[None]:
-        """Be there for callers."""
+        """Run for the lifetime of the server."""
         ...
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one call."""
-        ...
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
 
 def app(
@@ -58,9 +56,9 @@ def app(
     account_limits: AccountLimits = AccountLimits(),
     mounts: Mapping[str, MountedApp] | None = None,
 ) -> Starlette:
-    """Make the application that answers for a store.
+    """Create the application for a store.
 
-    `hosts`: the names by which it may be called; `largest_body`: in bytes; `mounts`: path -> another application.
+    `hosts`: accepted host names; `largest_body`: in bytes; `mounts`: path -> another application.
     """
     answers, metrics = RequestExecutor(store, account_limits), Metrics()
     streams = EventStreams(answers, identity)
@@ -96,7 +94,7 @@ def app(
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """What the server tells of itself, and what it does while it lives."""
+    """Endpoints about the server itself, and its background tasks."""
 
     store: Store
     identity: Authenticator
@@ -107,7 +105,7 @@ class _Own:
 
     @asynccontextmanager
     async def live(self, _app: Starlette) -> AsyncIterator[None]:
-        """Be there for callers."""
+        """Run for the lifetime of the application."""
         await self.answers.resume()
         self.answers.begin()
         measuring = asyncio.create_task(self._measure())
@@ -119,7 +117,7 @@ class _Own:
         await self.answers.end()
 
     async def _measure(self) -> None:
-        while True:  # another process may be the one that tells
+        while True:  # another process may answer the request for metrics
             self._look_around()
             await asyncio.sleep(_MEASURE_SECONDS)
 
@@ -128,11 +126,11 @@ class _Own:
         self.metrics.listeners.set(self.streams.num_listeners)
 
     async def health(self, _request: HttpRequest) -> Response:
-        """Answer anybody that the process is alive, and nothing more."""
+        """Report to anybody that the process is alive, and nothing else."""
         return JSONResponse({"status": "alive"})
 
     async def ready(self, _request: HttpRequest) -> Response:
-        """Answer anybody whether the database can be reached, and nothing more."""
+        """Report to anybody whether the database can be reached, and nothing else."""
         try:
             await self.answers.read(partial(_look, self.store))
         except DBAPIError:
@@ -142,13 +140,13 @@ class _Own:
         return JSONResponse({"status": "ready"})
 
     async def tell_metrics(self, request: HttpRequest) -> Response:
-        """Return what was counted."""
+        """Return the metrics."""
         await self._require_caller(request)
         self._look_around()
         return Response(self.metrics.text(), media_type=MEDIA_TYPE)
 
     async def describe(self, request: HttpRequest) -> Response:
-        """Return what there is to ask."""
+        """Return the OpenAPI document."""
         await self._require_caller(request)
         return Response(openapi.text(), media_type="application/json")
 
@@ -159,7 +157,7 @@ class _Own:
         except TorcError as error:
             return problems.response(error)
         return problems.response(
-            NotFound(f"there is nothing at {request.url.path}", hint=f"{PREFIX}/openapi.json describes what there is")
+            NotFound(f"there is nothing at {request.url.path}", hint=f"{PREFIX}/openapi.json describes all paths")
         )
 
     async def wrong_method(self, request: HttpRequest, error: Exception) -> Response:
@@ -174,7 +172,7 @@ class _Own:
         )
 
     async def _require_caller(self, request: HttpRequest) -> None:
-        """Refuse whom nobody knows, or whose token holds no more. Raises Unauthorized, Forbidden or TooMany."""
+        """Reject unknown callers and invalid tokens. Raises Unauthorized, Forbidden or TooMany."""
         caller = await self.identity.identify(request)
         await self.answers.answer(GetMe(), caller)
         request.scope["torc.actor"] = caller.actor
@@ -186,7 +184,7 @@ def _look(store: Store) -> None:
 
 
 async def _broken(request: HttpRequest, error: Exception) -> Response:
-    """Tell that something broke, and no more: the details are in the log of the server."""
+    """Report an internal error without details, which are in the server's log."""
     _LOG.error("%s %s broke", request.method, request.url.path, exc_info=error)
     body = problems.problem(TorcError("something broke inside the server", hint="its log has the details"))
     return Response(json.dumps(body), 500, media_type=problems.MEDIA_TYPE)

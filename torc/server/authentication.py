@@ -1,7 +1,7 @@
-"""Tells who calls by the token or the password that is shown, and slows down who guesses.
+"""Authenticates callers by token or password, and slows down guessing.
 
-Which account a secret belongs to never changes, so it is remembered; whether it holds still is asked of the database with each
-request. Passwords are for signing in alone: comparing one takes 50 ms on purpose.
+The account of a secret never changes, so it is cached; whether the secret is still valid is checked in the database with each
+request. Passwords are only for signing in: comparing one takes 50 ms on purpose.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from torc.store.tokens import TokenOwner
 from torc.workflow.access import Caller
 
 _LOG = logging.getLogger(__name__)
-#: the requests that a password may be shown for
+#: requests that may be authenticated by password
 BY_PASSWORD = {"CreateToken", "SetPassword"}
 _MOST_REMEMBERED = 50_000
 _NOTE_SECONDS = 3600.0
-_HINT = "show a token: torc login URL, or `Authorization: Bearer TOKEN`"
+_HINT = "send a token: torc login URL, or `Authorization: Bearer TOKEN`"
 _FREE_MISSES, _LONGEST_WAIT_SECONDS = 5, 300.0
-#: nobody can guess a token: this spares the database, and many runners may share an address
+#: tokens cannot be guessed: this only protects the database, and many runners may share an address
 _FREE_MISSES_OF_TOKENS, _LONGEST_WAIT_OF_TOKENS_SECONDS = 100, 10.0
-#: somebody who guesses the password of a user from many addresses must not lock the user out
+#: guessing a user's password from many addresses must not lock the user out
 _FREE_MISSES_OF_USER, _LONGEST_WAIT_OF_USER_SECONDS = 20, 8.0
-#: one is compared, the others wait for it: a second in all
+#: one is compared while the others wait: a second in total
 MOST_SIGN_INS = 20
 _LOOKUPS = 2
 CALLS_PER_SECOND, CALLS_AT_ONCE = 2_000.0, 10_000.0
@@ -60,21 +60,21 @@ class Authentication:
     calls_per_second: float = CALLS_PER_SECOND
 
     def identity(self, store: Store) -> Authenticator:
-        """Return what authenticates them."""
+        """Return the authenticator."""
         if not self.auth:
             return OwnerOnLoopback(self.owner_token, JobTokens(store).find)
         return Accounts(store, owner_token=self.owner_token, calls_per_second=self.calls_per_second)
 
 
 class Accounts:
-    """Knows everybody by the accounts in the database, and the owner of the server by the token in `.torc/server.json`."""
+    """Identifies callers by the accounts in the database, and the server's owner by the token in `.torc/server.json`."""
 
     def __init__(
         self, store: Store, *, owner_token: str | None = None, calls_per_second: float = CALLS_PER_SECOND
     ) -> None:
         self._embedded = Embedded(store, "server")
         self._owner = None if owner_token is None else digest_of(owner_token)
-        # apart, so that no token waits for a password: comparing one takes 50 ms and 64 MiB on purpose
+        # a separate pool, so that tokens never wait for passwords: comparing one takes 50 ms and 64 MiB on purpose
         self._lookups = ThreadPoolExecutor(_LOOKUPS, "torc-token")
         self._jobs = JobTokens(store, self._lookups)
         self._notes = ThreadPoolExecutor(1, "torc-token-use")
@@ -89,7 +89,7 @@ class Accounts:
             self._rate = RequestRate(calls_per_second, CALLS_AT_ONCE / CALLS_PER_SECOND * calls_per_second)
 
     async def identify(self, connection: HTTPConnection) -> Caller:
-        """Return who is at the other end. Raises Unauthorized, or TooMany."""
+        """Return the caller. Raises Unauthorized or TooMany."""
         client = connection.scope.get("client")
         address = client[0] if client else ""
         kind, shown = shown_secret(connection)
@@ -98,13 +98,13 @@ class Accounts:
         elif kind == "basic":
             caller = await self._by_password(shown, address, connection.scope.get("torc.kind", ""))
         else:
-            raise Unauthorized("this server wants to know who calls", hint=_HINT)
+            raise Unauthorized("this server requires authentication", hint=_HINT)
         if self._rate is not None and not caller.is_owner:
             self._rate.take(f"{caller.account_id or caller.actor} {network_of(address)}")
         return caller
 
     def confirm(self, connection: HTTPConnection) -> None:
-        """Do nothing: a token says who calls, and not the connection."""
+        """Do nothing: the token identifies the caller, not the connection."""
 
     async def _by_token(self, shown: str, address: str) -> Caller:
         digest = digest_of(shown)
@@ -118,7 +118,7 @@ class Accounts:
         return replace(known, address=address)
 
     async def _look_up(self, shown: str, digest: bytes, address: str) -> Caller:
-        """Find a token in the database, and note that it was shown."""
+        """Look up a token in the database, and record its use."""
         network = network_of(address)
         self._tokens.check(network)
         if (job := await self._jobs.find(shown, address)) is not None:
@@ -131,7 +131,7 @@ class Accounts:
             self._tokens.miss(network)
             raise Unauthorized("this token is not a token of this server", hint=_HINT)
         if found.used_at is None or time.time() > found.used_at + _NOTE_SECONDS:
-            self._notes.submit(self._note_use, read[0])  # nobody waits for that: somebody may hold the database
+            self._notes.submit(self._note_use, read[0])  # in the background: another process may hold the database
         caller = Caller(f"user:{found.user}", address, found.account_id, read[0])
         self._known[digest] = caller, time.monotonic()
         if len(self._known) > _MOST_REMEMBERED:
@@ -146,40 +146,42 @@ class Accounts:
         try:
             self._embedded.transact(partial(tokens.note_use, token_id=token_id), None, writes=True)
         except (TorcError, DBAPIError) as error:
-            _LOG.info("cannot note that token %d was used: %s", token_id, error)
+            _LOG.info("cannot record that token %d was used: %s", token_id, error)
 
     async def _by_password(self, shown: str, address: str, kind: str) -> Caller:
         if kind not in BY_PASSWORD:
-            raise Unauthorized("a password is for signing in alone", hint=_HINT)
+            raise Unauthorized("a password can only be used for signing in", hint=_HINT)
         try:
             user, _, password = base64.b64decode(shown, validate=True).decode().partition(":")
         except ValueError:
-            raise Unauthorized("what is shown is no name and password", hint="send base64 of NAME:PASSWORD") from None
+            raise Unauthorized(
+                "the credentials are not a name and a password", hint="send base64 of NAME:PASSWORD"
+            ) from None
         network, region = network_of(address), region_of(address)
         self._addresses.check(network)
-        if self._regions.knows(region):  # else others guess, elsewhere: that must not lock the user out
+        if self._regions.knows(region):  # otherwise others are guessing elsewhere, which must not lock the user out
             self._users.check(user)
         comparing = self._sign_ins.begin(partial(self._compare, user, password, address))
-        # counted before it is compared: many at once are many, too
+        # counted before it is compared: many concurrent attempts count as well
         self._addresses.miss(network)
         self._regions.miss(region)
         self._users.miss(user)
         account_id = await comparing
         if account_id is None:
             _LOG.warning("a wrong password came from %s", address)
-            raise Unauthorized("the name or the password is wrong", hint="an administrator can set a new password")
+            raise Unauthorized("wrong name or password", hint="an administrator can set a new password")
         self._addresses.hit(network)
         self._regions.hit(region)
         self._users.hit(user)
         return Caller(f"user:{user}", address, account_id)
 
     def _compare(self, user: str, password: str, address: str) -> int | None:
-        """Return the account whose password it is; None: there is none."""
+        """Return the account with this name and password, or None."""
         account_id, stored = None, None
         if is_name(user):
             account_id, stored = self._embedded.transact(partial(_password_of, user=user), None, writes=False)
         if not is_password(stored, password):
-            # a name that is none may be a password, typed in the wrong place
+            # an unknown name may be a password typed into the wrong field
             caller = Caller(f"user:{user}" if account_id else "somebody", address)
             self._embedded.transact(lambda tx: audit.record(tx, "sign_in_failed", {}), caller, writes=True)
             return None

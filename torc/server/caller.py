@@ -1,7 +1,7 @@
-"""Who calls. The seam between the network and `Request.access`: everything that the server answers, it answers to a `Caller`.
+"""Identifies callers. It connects the network with `Request.access`: the server answers every request on behalf of a `Caller`.
 
-Without accounts, one secret opens the server, and it is in `.torc/server.json`, which its owner alone can read. Behind it stands the
-kernel: it tells whose process the other end of a connection belongs to. With accounts, everybody shows a token (`authentication`).
+Without accounts, the server has one secret, in `.torc/server.json`, which only its owner can read. In addition, the kernel
+reports which user's process is at the other end of a connection. With accounts, all callers send a token (`authentication`).
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
 LONGEST_SECRET = 4096
 _HINT = (
-    "torc finds it below the directory of the server; elsewhere, have TORC_TOKEN_FILE name `.torc/server.json` there, "
+    "torc finds it below the server's directory; elsewhere, set TORC_TOKEN_FILE to its `.torc/server.json`, "
     "or send `Authorization: Bearer TOKEN`"
 )
 
 
-#: (token, address) -> the job that shows it, if it is one of a job
+#: (token, address) -> the calling job, if the token belongs to one
 FindJob = Callable[[str, str], Awaitable[Caller | None]]
 
 
 class Authenticator(Protocol):
-    """Tells who calls."""
+    """Identifies callers."""
 
     async def identify(self, connection: HTTPConnection) -> Caller:
-        """Return who is at the other end. Raises Unauthorized, Forbidden, or TooMany when asked too often."""
+        """Return the caller. Raises Unauthorized, Forbidden, or TooMany after too many attempts."""
         ...
 
     def confirm(self, connection: HTTPConnection) -> None:
-        """Check, once the body is read and before anything is done, that nobody else is there now. Raises Forbidden."""
+        """Check, after the body is read and before anything is done, that the caller is still the same. Raises Forbidden."""
         ...
 
 
 class OwnerOnLoopback:
-    """Answers whoever shows the secret of this server, from a process of the user that it runs as, or of root, on this machine.
+    """Accepts callers with the server's secret, from processes of its own user or of root on this machine.
 
-    `find_job` tells whether another token is one that a runner has given to its jobs.
+    `find_job` identifies tokens that runners have given to their jobs.
     """
 
     def __init__(self, token: str, find_job: FindJob | None = None) -> None:
@@ -60,7 +60,7 @@ class OwnerOnLoopback:
         self._find_job = find_job
 
     async def identify(self, connection: HTTPConnection) -> Caller:
-        """Return who is at the other end, by the secret and by the kernel's table of connections."""
+        """Return the caller, identified by the secret and the kernel's table of connections."""
         caller = self._peer(connection)
         kind, shown = shown_secret(connection)
         if kind != "bearer":
@@ -73,30 +73,33 @@ class OwnerOnLoopback:
         return job
 
     def confirm(self, connection: HTTPConnection) -> None:
-        """Ask the kernel again: the caller may have closed the connection since, and its port be another user's."""
+        """Ask the kernel again: the caller may have closed the connection, and another user may have its port now."""
         self._peer(connection)
 
     def _peer(self, connection: HTTPConnection) -> Caller:
         client, server = connection.scope.get("client"), connection.scope.get("server")
         if not client or not server or not ipaddress.ip_address(client[0]).is_loopback:
-            raise Forbidden("this server answers its own machine only", hint="begin it with --auth to let others in")
-        # not remembered: the port may be another user's a moment later, and asking takes some 10 us
+            raise Forbidden(
+                "this server only accepts connections from its own machine",
+                hint="start it with --auth to let others in",
+            )
+        # not cached: the port may be another user's a moment later, and asking takes only some 10 us
         uid = owner_of_connection(client, (client[0], server[1]))
         if uid is None:
             raise Forbidden(
-                "nobody can tell whose connection this is",
-                hint="keep it open until the response arrives; if the kernel does not tell, start the server with --auth",
+                "cannot determine whose connection this is",
+                hint="keep it open until the response arrives; if it happens again, start the server with --auth",
             )
         if uid not in {self._owner, 0}:
             raise Forbidden(
                 "this server belongs to another user of this machine",
-                hint="ask for an account there, or begin a server of your own with `torc server start`",
+                hint="ask for an account there, or start a server of your own with `torc server start`",
             )
         return Caller(f"user:{user_name(uid)}", client[0])
 
 
 def shown_secret(connection: HTTPConnection) -> tuple[str, str]:
-    """Return what a caller shows: the scheme in lower case ("" where there is nothing), and the secret. Raises Unauthorized."""
+    """Return the credentials of a request: the scheme in lower case (empty without any) and the secret. Raises Unauthorized."""
     kind, _, shown = connection.headers.get("authorization", "").partition(" ")
     if len(shown) > LONGEST_SECRET:
         raise Unauthorized("this is not a token", hint="tokens are shorter")
@@ -104,7 +107,7 @@ def shown_secret(connection: HTTPConnection) -> tuple[str, str]:
 
 
 def digest_of(secret: str) -> bytes:
-    """Return what may be kept and compared of a secret."""
+    """Return a digest of a secret that is safe to store and compare."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -117,16 +120,16 @@ def user_name(uid: int) -> str:
 
 
 def owner_of_connection(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
-    """Return the user that one end of a TCP connection on this machine belongs to; None: the kernel does not tell.
+    """Return the user who owns one end of a TCP connection on this machine; None if unknown.
 
-    An end that nobody holds any more belongs to nobody: the kernel shows such sockets with the uid of root.
+    A closed end has no owner: the kernel lists such sockets with the uid of root.
     """
     uid = owner_by_diag(local, remote)
     return owner_by_table(local, remote) if uid is None else uid
 
 
 def owner_by_diag(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
-    """Ask the kernel about one connection (sock_diag(7), inet_diag_req_v2); some kernels are built without that."""
+    """Ask the kernel about one connection (sock_diag(7), inet_diag_req_v2), which some kernels do not support."""
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
     sides = [_packed(side[0]).ljust(16, b"\0") for side in (local, remote)]
     ports = struct.pack("!HH", local[1], remote[1])

@@ -27,7 +27,7 @@ class AccountLimits:
 
 
 class ConcurrencyLimits:
-    """Limits what needs much memory and runs at once; the rest waits its turn."""
+    """Limits concurrent work that needs much memory; the rest waits its turn."""
 
     def __init__(self, most_pending: int | None) -> None:
         self.bodies = asyncio.Semaphore(_MOST_BODIES)
@@ -36,12 +36,12 @@ class ConcurrencyLimits:
         self.pending: Counter[str] = Counter()
 
     def admit(self, caller: Caller) -> Admission:
-        """Return what counts one request of a caller against the limits."""
+        """Return an object that counts one request of a caller against the limits."""
         return Admission(self, caller)
 
 
 class Admission:
-    """What one request holds of the limits, until its `async with` ends."""
+    """What one request occupies of the limits until its `async with` ends."""
 
     def __init__(self, limits: ConcurrencyLimits, caller: Caller) -> None:
         self._limits, self._caller = limits, caller
@@ -58,15 +58,15 @@ class Admission:
             semaphore.release()
         if self._is_pending:
             self._limits.pending[self._caller.actor] -= 1
-            self._limits.pending += Counter()  # forgets those at 0
+            self._limits.pending += Counter()  # removes entries that are 0
 
     @property
     def is_heavy(self) -> bool:
-        """Whether a large workflow may be made in it."""
+        """Return whether the request may create a large workflow."""
         return self._is_pending
 
     async def read(self, size: int | None, *, makes_workflow: bool) -> None:
-        """Wait until a body of a size may be read. None: it does not say. Raises TooMany or Unavailable."""
+        """Wait until a body of this size may be read (None: unknown size). Raises TooMany or Unavailable."""
         if size is not None and size <= SMALL:
             return
         if makes_workflow:
@@ -75,7 +75,7 @@ class Admission:
             await self._take(self._limits.bodies)
 
     async def become_heavy(self) -> None:
-        """Wait until a large workflow may be made, to the end of the request. Raises TooMany or Unavailable."""
+        """Wait until a large workflow may be created, and hold that slot until the request ends. Raises TooMany or Unavailable."""
         if self._is_pending:
             return
         limits, actor = self._limits, self._caller.actor

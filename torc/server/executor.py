@@ -1,4 +1,4 @@
-"""From a request to its reply without blocking the event loop: reads on a few threads, writes on one where the database has one writer.
+"""Turns requests into replies without blocking the event loop: reads run on several threads, writes on one if the database allows one.
 
 Waiting requests (`Exchange`, `ListEvents`) wait in `waiters`, between transactions.
 """
@@ -39,20 +39,20 @@ T = TypeVar("T")
 Gone = Callable[[], Awaitable[bool]]
 _LOG = logging.getLogger(__name__)
 _READERS = 4
-#: what takes large bodies apart, and compiles specs
+#: threads for parsing large bodies and compiling specs
 _WORKERS = 4
-#: jobs, files or values of parameters of a workflow that is made at once
+#: number of jobs, files or parameter values up to which a workflow is created at once
 _LIGHT = SLICE
 _CLEAN_SECONDS = 60.0
-#: requests that may need a lot of memory for as long as they are answered
+#: requests that may need much memory while they are answered
 MAKES_WORKFLOWS = frozenset({CreateWorkflow, ImportWorkflow, ReinitializeWorkflow})
 _WRITERS = {"sqlite": 1, "postgresql": 1}
-#: how often commits of other processes are looked for
+#: how often to check for commits by other processes
 _LOOK_SECONDS = {"sqlite": 0.05, "postgresql": 0.1}
 
 
 async def never() -> bool:
-    """Say that a caller is there."""
+    """Report that the caller is still there."""
     return False
 
 
@@ -71,19 +71,19 @@ class RequestExecutor:
         self._left_over = asyncio.Event()
 
     def begin(self) -> None:
-        """Begin to look for what other processes change; in the event loop."""
+        """Start watching for changes by other processes; call it in the event loop."""
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._clean())]
 
     async def resume(self) -> None:
-        """Let runners that were silent because no server was there speak before they are given up."""
+        """Extend the leases of runners that were silent only because no server was running."""
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._writers, partial(self._embedded.transact, renew_leases, None, writes=True))
-        except Unavailable as error:  # whoever asks is told so too
+        except Unavailable as error:  # those who send requests will see the error too
             _LOG.warning("%s", error.message)
 
     async def end(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         self.waiting.close()
         for task in self._tasks:
             task.cancel()
@@ -99,20 +99,20 @@ class RequestExecutor:
         is_gone: Gone = never,
         admission: Admission | None = None,
     ) -> tuple[Any, bytes]:
-        """Answer a request; returns the reply, and the same as JSON. Raises TorcError.
+        """Answer a request; return the reply and its JSON. Raises TorcError.
 
-        `is_gone` tells whether the caller is still there to get what a waiting runner is given.
+        `is_gone` tells whether the caller can no longer receive the work assigned to a waiting runner.
         """
         if isinstance(request, Exchange | ListEvents) and request.wait_seconds > 0:
             return await self._wait(request, caller, check, is_gone)
         return await self._answer(request, caller, check, admission)
 
     async def admit(self, kind: type[Request[Any]], path: Mapping[str, Any], caller: Caller) -> None:
-        """Refuse a kind of request that the caller may not ask, by its path alone. Raises TorcError, or one of its children."""
+        """Refuse a request that the caller may not send, judging by its kind and path. Raises TorcError or a subclass."""
         await self.read(partial(self._embedded.admit, kind, path, caller))
 
     async def work(self, job: Callable[[], T]) -> T:
-        """Run something that takes long, and needs no database, on a thread."""
+        """Run something slow that needs no database on a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._workers, job)
 
     async def read(self, question: Callable[[], T]) -> T:
@@ -132,7 +132,7 @@ class RequestExecutor:
                 reply = await self._store(storing)
                 self._tell(request, reply)
                 return reply, await self.work(partial(type(request).reply().dump_json, reply))
-        elif is_prepared(type(request)):  # it takes long: no writer waits for that
+        elif is_prepared(type(request)):  # slow: no writer should wait for it
             prepared = await self.read(partial(self._embedded.prepare, request, caller))
         is_removing = removes(type(request))
         pool = self._readers if is_read else self._writers
@@ -147,7 +147,7 @@ class RequestExecutor:
         return reply, body
 
     async def _compile(self, request: Request[Any], caller: Caller | None, admission: Admission) -> Any:
-        """Prepare a workflow. What is large waits its turn: it takes seconds, and a lot of memory."""
+        """Prepare a workflow. Large ones wait their turn, because they take seconds and much memory."""
         if not admission.is_heavy:
             try:
                 return await self.work(partial(self._embedded.prepare, request, caller, _LIGHT))
@@ -156,7 +156,7 @@ class RequestExecutor:
         return await self.work(partial(self._embedded.prepare, request, caller))
 
     async def _store(self, storing: SlicedCreation) -> Any:
-        """Store a workflow in many transactions, each in line with those of others."""
+        """Store a workflow in many transactions, each queued with those of others."""
         try:
             await self._run(storing.steps())
         except BaseException:
@@ -172,14 +172,14 @@ class RequestExecutor:
             await asyncio.get_running_loop().run_in_executor(pool, step)
 
     async def _clean(self) -> None:
-        """Remove what is left of workflows that were deleted, or that nobody goes on storing: now and from time to time."""
+        """Remove, now and at intervals, the rest of workflows that were deleted or whose creation was abandoned."""
         while True:
             self._left_over.clear()
             try:
                 for workflow_id in await self.read(self._embedded.left_over):
                     await self._run(self._embedded.removal(workflow_id))
             except (DBAPIError, Unavailable) as error:
-                _LOG.info("cannot remove what is left of workflows: %s", error)
+                _LOG.info("cannot remove the rest of deleted or incomplete workflows: %s", error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLEAN_SECONDS):
                     await self._left_over.wait()
@@ -191,7 +191,7 @@ class RequestExecutor:
         return reply, type(request).reply().dump_json(reply)
 
     def _tell(self, request: Request[Any], reply: Any) -> None:
-        """Wake those who may have to know."""
+        """Wake waiting requests that the change may concern."""
         workflow_id = getattr(request, "workflow_id", None) or getattr(reply, "workflow_id", None)
         if workflow_id is None:
             self.waiting.changed_somewhere()
@@ -201,7 +201,7 @@ class RequestExecutor:
     async def _wait(
         self, request: Exchange | ListEvents, caller: Caller | None, check: Check | None, is_gone: Gone
     ) -> tuple[Any, bytes]:
-        """Ask again whenever something changed, until there is something to say or the time is over."""
+        """Repeat a request after each change until its reply is worth sending or the time is over."""
         loop, workflow_id = asyncio.get_running_loop(), request.workflow_id
         end = loop.time() + request.wait_seconds
         in_line = isinstance(request, Exchange)
@@ -217,12 +217,12 @@ class RequestExecutor:
                 return reply, body
             if not await self.waiting.wait(workflow_id, seen, end - loop.time(), in_line=in_line):
                 return reply, body
-            if await is_gone():  # nobody would get what it is given
+            if await is_gone():  # nobody would receive the assigned work
                 self.waiting.wake_next(workflow_id)
                 return reply, body
 
     async def _watch(self) -> None:
-        """Look for commits of other processes, for as long as somebody waits."""
+        """Watch for commits by other processes while any request is waiting."""
         feed = ChangeFeed(self.store)
         seconds = _LOOK_SECONDS[self.store.dialect.name]
         try:
@@ -233,7 +233,7 @@ class RequestExecutor:
                     continue
                 try:
                     found = await self.read(partial(feed.changes, watched))
-                except (DBAPIError, Unavailable) as error:  # the database is away: those who ask are told so
+                except (DBAPIError, Unavailable) as error:  # the database is unreachable, which callers are told
                     _LOG.info("cannot look for changes: %s", error)
                     self.waiting.changed_somewhere()
                     continue
@@ -244,7 +244,7 @@ class RequestExecutor:
 
 
 def _reach(request: Request[Any], reply: Any) -> ChangeScope:
-    """Return which runners what was just written may concern."""
+    """Return which runners a change may concern."""
     if isinstance(request, RegisterRunner | SetUserData | RecordFiles):
         return ChangeScope.NOBODY
     if isinstance(request, EndRunner | StartRun | CreateJob):

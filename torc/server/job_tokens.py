@@ -1,6 +1,6 @@
-"""Tells which runner's job calls by the token that the runner has given to its jobs: with accounts and without.
+"""Identifies the runner behind a job's token, with and without accounts.
 
-Which runner a token is of never changes, so it is remembered; whether it holds still is asked of the database with each request.
+The runner of a token never changes, so it is cached; whether the token is still valid is checked in the database each time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class JobTokens:
-    """Looks tokens of jobs up, on threads of others."""
+    """Looks up tokens of jobs, on the given threads."""
 
     def __init__(self, store: Store, threads: ThreadPoolExecutor | None = None) -> None:
         self._embedded = Embedded(store, "server")
@@ -28,7 +28,7 @@ class JobTokens:
         self._known: OrderedDict[bytes, int] = OrderedDict()
 
     async def find(self, shown: str, address: str) -> Caller | None:
-        """Return the job that shows a token; None: it is no such token, or no runner has given it to its jobs."""
+        """Return the job that uses a token; None if it is not a valid token of a job."""
         read = tokens.read_job_token(shown)
         if read is None:
             return None

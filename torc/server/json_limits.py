@@ -1,7 +1,7 @@
-"""What JSON may look like before it is read: how deep it is nested, and how many values it has.
+"""Limits on JSON before it is parsed: nesting depth and number of values.
 
-Reading needs many times the memory of the text where that is all brackets and commas. What stands in strings costs
-no more than its length.
+Parsing needs many times the memory of a text that consists of brackets and commas. The content of strings costs no more than its
+length.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from torc.errors import Invalid
 DEEPEST = 64
 MOST_VALUES = 2_000_000
 _OPENING, _CLOSING = b"[{", b"]}"
-#: so much is looked at in one go: a regular expression holds the interpreter
+#: size of the pieces scanned at once: a regular expression holds the interpreter lock
 _PIECE = 1 << 18
 _OUTSIDE = re.compile(rb"[^\"\[\]{},]*+(.)?", re.DOTALL)
 _INSIDE = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
 def check_structure(text: bytes) -> None:
-    """Refuse what is nested too deep or has too many values. Raises Invalid. Whether it is JSON, reading it tells."""
+    """Reject text that is nested too deeply or has too many values. Raises Invalid. It need not be valid JSON."""
     at, end, depth, values = 0, len(text), 0, 0
     while at < end:
         found = _OUTSIDE.match(text, at)
@@ -41,7 +41,7 @@ def check_structure(text: bytes) -> None:
 
 
 def _string_end(text: bytes, at: int) -> int:
-    """The place after the quote that ends a string."""
+    """Return the position after the closing quote of a string."""
     while at < len(text):
         stop = min(at + _PIECE, len(text))
         found = _INSIDE.match(text, at, stop)
@@ -49,6 +49,6 @@ def _string_end(text: bytes, at: int) -> int:
         at = found.end()
         if text[at : at + 1] == b'"':
             return at + 1
-        if at == stop - 1 and stop == len(text):  # a lone backslash at the end of all
+        if at == stop - 1 and stop == len(text):  # a lone backslash at the very end
             return stop
     return at

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus. Several processes count in one folder, and each tells the sums."""
+"""Prometheus metrics of the server. Several processes share one folder, and each reports the sums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-#: names the folder in which processes count together; read by prometheus_client when it is imported
+#: the folder that processes share; read by prometheus_client on import
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -37,7 +37,7 @@ class Metrics:
         return Gauge(name, text, registry=self._registry, multiprocess_mode="livesum")
 
     def text(self) -> bytes:
-        """Write all of it in the text format of Prometheus."""
+        """Return the metrics in the Prometheus text format."""
         registry = self._registry
         if FOLDER_VARIABLE in os.environ:
             registry = CollectorRegistry()
@@ -46,5 +46,5 @@ class Metrics:
 
 
 def forget_process(pid: int, folder: str) -> None:
-    """Take what a process that has ended was doing out of the sums; what it has done stays in them."""
+    """Remove the gauges of an ended process from the sums; its counters remain."""
     mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]

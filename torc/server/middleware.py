@@ -1,4 +1,4 @@
-"""What every call passes before it is answered: the log, the host's name, where a browser came from, the size of the body."""
+"""What every request passes first: access log, host check, origin check and body limit."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ VERSION_HEADER = "Torc-Version"
 
 
 class AccessLog:
-    """Writes a line of JSON for each call, counts it, and tells the version of the server to those whom it knows."""
+    """Writes a JSON line for each request, counts it, and adds the server's version to replies to known callers."""
 
     def __init__(self, app: Any, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one call."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -61,7 +60,7 @@ class AccessLog:
 
 
 def _line(scope: Any, kind: str, status: int, seconds: float, sent: int) -> str:
-    """Write what is logged: no query, no header, no body, for they may hold secrets."""
+    """Format a log line: without query, headers and body, which may contain secrets."""
     client = scope.get("client")
     return json.dumps(
         {
@@ -79,18 +78,18 @@ def _line(scope: Any, kind: str, status: int, seconds: float, sent: int) -> str:
 
 
 class Hosts:
-    """Refuses calls to names that are not the server's: a browser may have been sent here by another site's DNS."""
+    """Rejects requests to host names other than the server's: another site's DNS may have sent a browser here."""
 
     def __init__(self, app: Any, hosts: Collection[str]) -> None:
         self.app, self.hosts = app, hosts
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one call."""
         if scope["type"] == "http" and "*" not in self.hosts:
             named = _without_port(Headers(scope=scope).get("host", ""))
             if named not in self.hosts:
                 refused = problems.BadHost(
-                    f"this server is not called {named[:100]!r}", hint="begin it with --allowed-host NAME, if it is"
+                    f"this server is not called {named[:100]!r}",
+                    hint="start it with --allowed-host NAME to accept this name",
                 )
                 await problems.response(refused)(scope, receive, send)
                 return
@@ -102,13 +101,12 @@ def _without_port(host: str) -> str:
 
 
 class SameOrigin:
-    """Refuses what a page of another site makes a browser ask: the browser says where the page came from."""
+    """Rejects requests that pages of other sites cause a browser to send, by the browser's Origin header."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one call."""
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             origin = headers.get("origin")
@@ -116,7 +114,8 @@ class SameOrigin:
             is_other = origin is not None and (parts is None or parts.netloc != headers.get("host"))
             if is_other or headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
                 refused = Forbidden(
-                    "pages of other sites may not ask this server", hint="call it from a program, or from its own pages"
+                    "pages of other sites may not call this server",
+                    hint="call it from a program, or from its own pages",
                 )
                 await problems.response(refused)(scope, receive, send)
                 return
@@ -124,13 +123,12 @@ class SameOrigin:
 
 
 class BodyLimit:
-    """Refuses bodies above a size, before they are in memory."""
+    """Rejects bodies above a size before they are in memory."""
 
     def __init__(self, app: Any, most: int) -> None:
         self.app, self.most = app, most
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one call."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

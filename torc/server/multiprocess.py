@@ -1,7 +1,7 @@
-"""Several processes that answer on one socket, for a database that takes writes of several at once: PostgreSQL.
+"""Several server processes on one socket, for a database that allows concurrent writes: PostgreSQL.
 
-The first process binds the socket, begins the others, begins anew those that die, and ends them. As a program it is one of the others:
-what it is to do comes on standard input, for a URL of a database may hold a password.
+The first process binds the socket, starts the others, replaces those that die, and stops them. Run as a program, this module is one
+of the others: its configuration comes on standard input, because a database URL may contain a password.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class ProcessWork:
-    """What one process has to know."""
+    """The configuration of one process."""
 
     database: str
     listen: serve.Listen
@@ -51,7 +51,7 @@ class ProcessWork:
 
 
 class _Process:
-    """One of the others; `ready` becomes readable when it answers, or has ended."""
+    """A worker process; `ready` becomes readable when it answers or has exited."""
 
     def __init__(self, work: ProcessWork, bound: socket.socket, metrics: str) -> None:
         self.ready, told = os.pipe()
@@ -64,18 +64,18 @@ class _Process:
             pipe.write(json.dumps(asdict(work)).encode())
 
     def is_ready(self, seconds: float) -> bool:
-        """Wait until it answers; False: it has ended, or takes too long."""
+        """Wait until it answers; return False if it exits or takes too long."""
         readable, _, _ = select.select([self.ready], [], [], seconds)
         return bool(readable) and os.read(self.ready, 1) == b"x"
 
     def close(self) -> None:
-        """Wait for its end."""
+        """Wait until it has exited."""
         self.process.wait()
         os.close(self.ready)
 
 
 def serve_with(work: ProcessWork, number: int, bound: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Answer with several processes until SIGTERM or SIGINT. Raises Unavailable when one of them cannot begin."""
+    """Serve with several processes until SIGTERM or SIGINT. Raises Unavailable if one of them fails to start."""
     is_ending = False
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -90,7 +90,7 @@ def serve_with(work: ProcessWork, number: int, bound: socket.socket, on_ready: C
             processes.append(_Process(work, bound, metrics.name))
         for process in processes:
             if not process.is_ready(_START_SECONDS):
-                raise Unavailable("a process of the server did not begin", hint="what it said is above, or in the log")
+                raise Unavailable("a process of the server did not start", hint="its messages are above or in the log")
         on_ready()
         while not is_ending:
             _replace_dead(processes, work, bound, metrics.name)
@@ -110,14 +110,16 @@ def _replace_dead(processes: list[_Process], work: ProcessWork, bound: socket.so
         if process.process.poll() is not None:
             process.close()
             forget_process(process.process.pid, metrics)
-            _LOG.warning("process %d ended with %d: begun anew", process.process.pid, process.process.returncode)
+            _LOG.warning("process %d exited with %d and was restarted", process.process.pid, process.process.returncode)
             time.sleep(_PAUSE_SECONDS)
             processes[at] = _Process(work, bound, metrics)
 
 
 def main(socket_fd: int, told_fd: int) -> int:
-    """Be one of the processes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of the terminal: the first one tells when to end
+    """Run one worker process."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole process group: the first process decides when to stop
     _end_with_the_first()
     given = json.load(sys.stdin)
     made = {
@@ -143,7 +145,7 @@ def main(socket_fd: int, told_fd: int) -> int:
 
 
 def _end_with_the_first() -> None:
-    """Have the kernel end this process when the first one is killed: it would hold the port, and nobody could stop it (prctl(2))."""
+    """End this process if the first one is killed: it would keep the port, and nothing could stop it (prctl(2))."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of requests."""
+"""The OpenAPI 3.1 document, generated from the table of requests."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from torc.server.routes import PREFIX, Kind, by_path, has_versions, path_fields,
 
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
-    400: "The body is no JSON.",
-    401: "Nobody is known behind this call.",
+    400: "The body is not JSON.",
+    401: "The caller is not authenticated.",
     403: "The caller may not do this.",
-    404: "There is nothing of that id or name.",
+    404: "There is nothing with that id or name.",
     408: "The body did not arrive in time.",
     409: "The stored state does not allow it.",
-    412: "It was changed since the caller looked at it (`If-Match`).",
+    412: "It has changed since the caller read it (`If-Match`).",
     413: "The body is larger than this request allows: see `x-largest-body`.",
-    415: "The body is not said to be JSON.",
-    421: "The server is not called by that name.",
+    415: "The content type of the body is not JSON.",
+    421: "The server does not have that name.",
     422: "The request cannot succeed as it stands.",
-    429: "Asked too often.",
-    503: "Something that the server needs does not answer; nothing was changed.",
+    429: "Too many requests.",
+    503: "Something that the server needs is unavailable; nothing was changed.",
 }
 _ALWAYS = (401, 403, 421, 422, 429, 503)
 _WITH_BODY = (400, 408, 413, 415)
@@ -40,7 +40,7 @@ _ACCESS = {
     "run": "Needs the right to run.",
     "admin": "For administrators.",
 }
-#: what names something else than its path does
+#: requests about something other than what their path names
 _NAMES_OTHERS = {"CreateWorkflow", "CreateToken", "ListAllocations", "GetUsage", "FindInterventions"}
 _PROBLEM = {
     "type": "object",
@@ -56,14 +56,14 @@ _PROBLEM = {
             "enum": ["internal", "invalid", "not_found", "conflict", "forbidden", "unavailable"],
         },
         "hint": {"type": "string", "description": "what to do"},
-        "details": {"type": "object", "description": "for programs; `diagnostics` lists the problems of a spec"},
+        "details": {"type": "object", "description": "for programs; `diagnostics` lists the problems in a spec"},
     },
 }
 _STREAM = {
     "operationId": "StreamEvents",
     "summary": "Follow the events of a workflow as server-sent events.",
-    "description": "Each has the id of the event: a client that comes again with `Last-Event-ID` misses nothing. "
-    "Without it, and without `after`, what is new from now on.",
+    "description": "Each has the event's id: a client that reconnects with `Last-Event-ID` misses nothing. "
+    "Without it and without `after`, the stream starts with new events.",
     "tags": ["events"],
     "parameters": [
         {"name": "workflow_id", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}},
@@ -75,42 +75,44 @@ _STREAM = {
 
 #: an example for each status: code, title, detail, hint
 _TOLD = {
-    400: ("invalid", "the body is no JSON", "send one JSON object"),
-    401: ("forbidden", "this server wants to know who calls", "show a token: `Authorization: Bearer TOKEN`"),
+    400: ("invalid", "the body is not JSON", "send one JSON object"),
+    401: ("forbidden", "this server requires authentication", "send a token: `Authorization: Bearer TOKEN`"),
     403: (
         "forbidden",
-        "DeleteWorkflow needs the right to write, and this token carries `read`",
-        "make one that carries more",
+        "DeleteWorkflow needs the right to write, and this token has `read`",
+        "create one with more rights",
     ),
-    404: ("not_found", "there is no workflow 12", "`torc workflows list` shows what there is"),
-    408: ("invalid", "the body did not arrive within 30 s", "send it at once"),
+    404: ("not_found", "there is no workflow 12", "`torc workflows list` lists all workflows"),
+    408: ("invalid", "the body did not arrive within 30 s", "send it without delay"),
     409: ("conflict", "workflow 12 cannot be deleted: 1 runner works on it", "wait for the end, or stop it first"),
-    412: ("conflict", "it was changed since you looked at it", "get it again, then decide"),
-    413: ("invalid", "the body of CreateJob may have 1048576 bytes, and has more", "send less at once"),
+    412: ("conflict", "it has changed since you read it", "get it again, then decide"),
+    413: ("invalid", "the body of CreateJob may have at most 1048576 bytes", "send less at once"),
     415: ("invalid", "the body is said to be text/plain", "send JSON, with the header Content-Type: application/json"),
-    421: ("invalid", "this server is not called 'example.org'", "begin it with --allowed-host NAME, if it is"),
-    422: ("invalid", "`limit`: Input should be greater than or equal to 1", "each field is described here"),
-    429: ("unavailable", "more than 2000 calls a second come from you", "ask for more at once"),
+    421: (
+        "invalid",
+        "this server is not called 'example.org'",
+        "start it with --allowed-host NAME to accept this name",
+    ),
+    422: ("invalid", "`limit`: Input should be greater than or equal to 1", "this document describes each field"),
+    429: ("unavailable", "you send more than 2000 requests per second", "request more at once"),
     503: ("unavailable", "the database cannot be used now: database is locked", "nothing was changed"),
 }
 
 
 @cache
 def _examples() -> dict[str, Any]:
-    """Read what was asked of a real store, and what it answered, by operation."""
+    """Return requests sent to a real store and its replies, by operation."""
     found: dict[str, Any] = json.loads(files("torc.server").joinpath("examples.json").read_text(encoding="utf-8"))
     return found
 
 
 @cache
 def text() -> str:
-    """Return the document as JSON."""
     return json.dumps(document(), ensure_ascii=False, indent=1)
 
 
 @cache
 def document() -> dict[str, Any]:
-    """Make the document."""
     schemas, names = _schemas()
     paths: dict[str, Any] = {}
     for path, kinds in by_path().items():
@@ -121,7 +123,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Torc",
             "version": __version__,
-            "description": "Workflows, jobs, runners and results. Lists are pages: give `cursor` back to get the next one. "
+            "description": "Workflows, jobs, runners and results. Lists are paged: send `cursor` to get the next page. "
             "GET of a single resource returns an `ETag`; changes to it may send `If-Match`. `x-largest-body` is in bytes.",
             "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
         },
@@ -134,9 +136,9 @@ def document() -> dict[str, Any]:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "a token, by `torc login` or `torc tokens create`, or of `.torc/server.json`",
+                    "description": "a token from `torc login`, `torc tokens create` or `.torc/server.json`",
                 },
-                "password": {"type": "http", "scheme": "basic", "description": "for signing in: it gets a token"},
+                "password": {"type": "http", "scheme": "basic", "description": "for signing in, which returns a token"},
             },
             "responses": {str(status): _error(status) for status in _ERRORS},
         },
@@ -145,7 +147,7 @@ def document() -> dict[str, Any]:
 
 @cache
 def _schemas() -> tuple[dict[str, Any], dict[tuple[Any, str], Any]]:
-    """Return the schemas of all requests and replies, and how to name each."""
+    """Return the schemas of all requests and replies, and the reference to each."""
     inputs: list[Any] = [(kind.__name__, "validation", TypeAdapter(kind)) for kind in REQUESTS.values()]
     outputs: list[Any] = [(f"{kind.__name__}:reply", "serialization", kind.reply()) for kind in REQUESTS.values()]
     made, definitions = TypeAdapter.json_schemas([*inputs, *outputs], ref_template=_REF)
@@ -186,8 +188,8 @@ def _operation(kind: Kind, names: dict[tuple[Any, str], Any]) -> dict[str, Any]:
 
 @cache
 def _own_schema(kind: Kind) -> dict[str, Any]:
-    """Return the schema of a request without the fields that stand in its path."""
-    # as the whole document names things: by itself, a kind would give other names to what it refers to
+    """Return the schema of a request without its path fields."""
+    # taken from the whole document: generated separately, it would name referenced types differently
     schemas, names = _schemas()
     whole = names[kind.__name__, "validation"]
     if "$ref" in whole:
@@ -203,7 +205,7 @@ def _own_schema(kind: Kind) -> dict[str, Any]:
 
 
 def _query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Describe a field in the query: what may be null is left out there."""
+    """Describe a query field: null is expressed by omitting it."""
     found = {
         key: value
         for key, value in schema.items()
@@ -246,7 +248,7 @@ def _body_example(kind: Kind) -> dict[str, Any]:
 def _stream() -> dict[str, Any]:
     errors = {str(error): {"$ref": f"#/components/responses/{error}"} for error in (*_ALWAYS, 404)}
     success = {
-        "description": "Events, for as long as the caller listens.",
+        "description": "Events, until the client disconnects.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
     return {**_STREAM, "responses": {"200": success, **errors}}

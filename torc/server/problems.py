@@ -16,65 +16,61 @@ from torc.errors import Conflict, Invalid, TorcError, Unavailable
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
     "internal": "Something broke inside the server",
-    "invalid": "The request cannot succeed as it stands",
-    "not_found": "There is nothing of that name",
+    "invalid": "The request is invalid",
+    "not_found": "There is nothing with that name",
     "conflict": "The stored state does not allow it",
     "forbidden": "You may not do this",
-    "unavailable": "Something that the server needs does not answer",
+    "unavailable": "Something that the server needs is unavailable",
 }
 _RETRY_SECONDS = "1"
 _MOST_PROBLEMS = 20
 
 
 class Changed(Conflict):
-    """What `If-Match` named is not what is there any more."""
+    """The version given in `If-Match` is no longer current."""
 
     status = 412
 
 
 class BodyTooLarge(Invalid):
-    """The body is larger than the server takes."""
+    """The body is larger than the server accepts."""
 
     status = 413
 
 
 class TooMany(Unavailable):
-    """The caller asks more often than the server lets one caller ask."""
+    """The caller sends more requests than the server allows."""
 
     status = 429
 
 
 class Busy(Unavailable):
-    """The server has more of this to do already than it can do soon."""
+    """The server has too much of this to do at the moment."""
 
 
 class BadHost(Invalid):
-    """The name by which the server was called is not one of its own."""
+    """The request is for a host name that is not the server's."""
 
     status = 421
 
 
 class WrongMethod(Invalid):
-    """The path is there, and not for this method."""
+    """The path exists, but does not support this method."""
 
     status = 405
 
 
 class WrongMedia(Invalid):
-    """The body is of a kind that the server does not read."""
+    """The server does not accept this type of body."""
 
     status = 415
 
 
 class SlowBody(Invalid):
-    """The body did not arrive in time."""
-
     status = 408
 
 
 class Unreadable(Invalid):
-    """The body is no JSON."""
-
     status = 400
 
 
@@ -95,7 +91,7 @@ def problem(error: TorcError) -> dict[str, Any]:
 
 
 def response(error: TorcError, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the answer that tells an error."""
+    """Return the response for an error."""
     more = dict(headers or {})
     if error.status in {429, 503}:
         more["Retry-After"] = str(error.details.get("retry_after", _RETRY_SECONDS))
@@ -105,13 +101,13 @@ def response(error: TorcError, headers: Mapping[str, str] | None = None) -> Resp
 
 
 async def on_error(_request: Request, error: Exception) -> Response:
-    """Render an error of ours."""
+    """Render a TorcError."""
     assert isinstance(error, TorcError)
     return response(error)
 
 
 def invalid(error: ValidationError) -> Invalid:
-    """Say what is wrong with the fields of a request, each with its place."""
+    """Describe what is wrong with the fields of a request, each with its location."""
     problems = [
         {"field": ".".join(map(str, item["loc"])), "problem": item["msg"]}
         for item in error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_PROBLEMS]

@@ -1,4 +1,4 @@
-"""HTTP as uvicorn reads it, for callers that mean no good: a head that comes too slowly, or never ends, closes the connection."""
+"""HTTP with protection against malicious clients: a header section that arrives too slowly, or never ends, closes the connection."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS = 20.0
 _LARGEST_HEAD = 64 << 10
-#: who looks for a header looks through all of them
+#: every header lookup searches all of them
 _MOST_HEADERS = 200
-#: two of them, and who stands before the server may go by the other one (RFC 9112, 3.2; RFC 9110, 5.3)
+#: headers that must not be repeated: a proxy might use the other one (RFC 9112, 3.2; RFC 9110, 5.3)
 _ONCE = frozenset({b"host", b"authorization", b"content-type", b"origin"})
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. uvicorn closes those that are idle after an answer; this one also those that have yet to ask."""
+    """A connection. uvicorn closes idle connections after a response; this class also closes those that have not sent a request."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -26,17 +26,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self._seen: set[bytes] = set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a head."""
+        """Start the timeout for the first request."""
         super().connection_made(transport)
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
+        """Cancel the timeout."""
         self._have_head()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Take the first byte of a request."""
+        """Handle the first byte of a request."""
         self._head_bytes = 0
         self._num_headers = 0
         self._seen.clear()
@@ -45,24 +45,24 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the path."""
+        """Handle a part of the path."""
         self._count(url)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
+        """Handle a header."""
         self._count(name + value)
         self._num_headers += 1
         if self._num_headers > _MOST_HEADERS:
-            raise ValueError("there are too many headers")
+            raise ValueError("too many headers")
         if (lower := name.lower()) in _ONCE:
             if lower in self._seen:
-                raise ValueError("a header is given twice that may be given once")
+                raise ValueError("a header that must not be repeated was repeated")
             self._seen.add(lower)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Have a whole head."""
+        """Handle the end of the headers."""
         self._have_head()
         super().on_headers_complete()
 
@@ -77,4 +77,4 @@ class GuardedProtocol(HttpToolsProtocol):
     def _count(self, part: bytes) -> None:
         self._head_bytes += len(part)
         if self._head_bytes > _LARGEST_HEAD:
-            raise ValueError("the head is too large")  # the parser makes it an answer of 400
+            raise ValueError("the headers are too large")  # the parser makes it an answer of 400

@@ -1,4 +1,4 @@
-"""Slows down who guesses, and who asks too often. Memory is bounded: what was heard of longest ago is forgotten first."""
+"""Slows down guessing and limits request rates. Memory is bounded: the least recently used entries are dropped first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_KEYS = 20_000
 
 
 class _Bounded(OrderedDict[K, V], Generic[K, V]):
-    """Forgets what was heard of longest ago."""
+    """Drops the least recently used entries."""
 
     def keep(self, key: K, value: V) -> None:
         self[key] = value
@@ -34,13 +34,13 @@ class _Bounded(OrderedDict[K, V], Generic[K, V]):
 @dataclass(frozen=True, slots=True)
 class _Misses:
     number: int
-    until: float  # nothing is tried before
+    until: float  # nothing is tried earlier
 
 
 class FailureDelay:
-    """Makes each further miss cost twice the waiting of the one before, after some that are free.
+    """Doubles the delay with each further failure, after a number of free ones.
 
-    `free`: how many cost nothing; `longest_seconds`: no waiting is longer; as long without a miss, and all is forgotten.
+    `free`: number of failures without delay; `longest_seconds`: maximum delay, and time without failures after which all is forgotten.
     """
 
     def __init__(self, free: int, longest_seconds: float, clock: Clock = time.monotonic) -> None:
@@ -48,7 +48,7 @@ class FailureDelay:
         self._known: _Bounded[str, _Misses] = _Bounded()
 
     def check(self, key: str) -> None:
-        """Raise TooMany when it is too early to try."""
+        """Raise TooMany if it is too early for another attempt."""
         found = self._known.get(key)
         wait = found.until - self._clock() if found else 0.0
         if wait > 0:
@@ -60,11 +60,11 @@ class FailureDelay:
             )
 
     def knows(self, key: str) -> bool:
-        """Return whether misses are remembered."""
+        """Return whether there are recent failures."""
         return key in self._known
 
     def miss(self, key: str) -> None:
-        """Count a miss."""
+        """Count a failure."""
         now = self._clock()
         found = self._known.get(key)
         number = 1 if found is None or now > found.until + self._longest else found.number + 1
@@ -73,34 +73,34 @@ class FailureDelay:
         self._known.keep(key, _Misses(number, now + wait))
 
     def hit(self, key: str) -> None:
-        """Forget the misses."""
+        """Forget the failures."""
         self._known.pop(key, None)
 
 
 class RequestRate:
-    """Lets each caller ask so many times a second, and some more at once (a token bucket each)."""
+    """Limits the requests per second of each caller, with some burst (one token bucket each)."""
 
     def __init__(self, per_second: float, at_once: float, clock: Clock = time.monotonic) -> None:
         self._per_second, self._at_once, self._clock = per_second, at_once, clock
         self._known: _Bounded[str, tuple[float, float]] = _Bounded()
 
     def take(self, key: str) -> None:
-        """Count a call. Raises TooMany."""
+        """Count a request. Raises TooMany."""
         now = self._clock()
         left, seen = self._known.get(key, (self._at_once, now))
         left = min(self._at_once, left + (now - seen) * self._per_second)
         if left < 1.0:
             self._known.keep(key, (left, now))
             raise TooMany(
-                f"more than {self._per_second:g} calls a second come from you",
-                hint="ask for more at once: lists have a `limit`, events a stream",
+                f"you send more than {self._per_second:g} requests per second",
+                hint="request more at once: lists have a `limit`, and events have a stream",
                 retry_after=1,
             )
         self._known.keep(key, (left - 1.0, now))
 
 
 class BoundedQueue:
-    """Does one thing after the other on a thread of its own, and takes no more of them than it can do soon."""
+    """Runs tasks one after another on a separate thread, and rejects more than it can run soon."""
 
     def __init__(self, most: int, name: str, what: str) -> None:
         self._thread = ThreadPoolExecutor(1, name)
@@ -108,7 +108,7 @@ class BoundedQueue:
         self._what = what
 
     def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Have something done when its turn comes. Raises Busy at once where too many wait."""
+        """Queue a task. Raises Busy at once if too many are waiting."""
         if not self._places.acquire(blocking=False):
             raise Busy(f"too many {self._what} at once", hint="try again in a moment", retry_after=1)
         try:
@@ -121,7 +121,7 @@ class BoundedQueue:
 
 
 def network_of(address: str) -> str:
-    """Return what one customer of a network has: an IPv4 address, or the /64 of an IPv6 one."""
+    """Return the network of a single client: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -134,7 +134,7 @@ def network_of(address: str) -> str:
 
 
 def region_of(address: str) -> str:
-    """Return what somebody has who has many networks: the /24 of an IPv4 address, the /48 of an IPv6 one."""
+    """Return the network of a client with many addresses: the /24 of an IPv4 address, the /48 of an IPv6 address."""
     try:
         found = ipaddress.ip_address(network_of(address).partition("/")[0])
     except ValueError:

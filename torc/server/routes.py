@@ -1,6 +1,6 @@
-"""The routes of the REST interface, made from the table of requests: one endpoint answers them all.
+"""The routes of the REST interface, generated from the table of requests: one endpoint class serves them all.
 
-Fields that stand in the path come from there, the others from the query (GET, DELETE) or from a JSON body.
+Path fields come from the path, the others from the query (GET, DELETE) or from a JSON body.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _BODY_SECONDS = 30.0
 _IN_QUERY = {"GET", "DELETE"}
 _IF_MATCH = re.compile(r'\*|"[0-9a-f]+"(, *"[0-9a-f]+")*')
 _LARGEST_ID = 2**63 - 1
-#: bytes of a body that are read before the caller's rights are looked at, and that are taken apart in the event loop
+#: bytes of a body that are read before the caller's rights are checked, and that are parsed in the event loop
 _READ_AT_ONCE = 64 << 10
 Kind = type[Request[Any]]
 
 
 class _Id(IntegerConvertor):
-    """Python makes no integer of thousands of digits."""
+    """Rejects ids with thousands of digits, which Python does not convert."""
 
     regex = "[0-9]{1,1000}"
 
@@ -56,7 +56,7 @@ register_url_convertor("id", _Id())
 
 @cache
 def by_path() -> dict[str, dict[str, Kind]]:
-    """Return the kinds of request by path and method."""
+    """Return the kinds of requests by path and method."""
     found: dict[str, dict[str, Kind]] = defaultdict(dict)
     for kind in REQUESTS.values():
         found[kind.http_path][kind.http_method] = kind
@@ -64,14 +64,14 @@ def by_path() -> dict[str, dict[str, Kind]]:
 
 
 def path_fields(kind: Kind) -> list[str]:
-    """Name the fields of a request that stand in its path."""
+    """Return the names of a request's path fields."""
     return [part[1:-1] for part in kind.http_path.split("/") if part.startswith("{")]
 
 
 def routes(answers: RequestExecutor, identity: Authenticator) -> list[Route]:
-    """Make the routes. Paths without parameters come first, so that none is hidden by another."""
+    """Create the routes. Paths without parameters come first, so that no other path hides them."""
     for kind in REQUESTS.values():
-        load(kind)  # now, and not while somebody waits
+        load(kind)  # now, rather than while a caller waits
     made = []
     for path, kinds in sorted(by_path().items(), key=lambda item: item[0].count("{")):
         endpoint = _Endpoint(kinds, answers, identity)
@@ -81,7 +81,7 @@ def routes(answers: RequestExecutor, identity: Authenticator) -> list[Route]:
 
 
 class _Endpoint:
-    """Answers all methods of one path. An ASGI application, so that Starlette asks it for every method."""
+    """Serves all methods of one path. It is an ASGI application, so that Starlette passes it every method."""
 
     def __init__(self, kinds: Mapping[str, Kind], answers: RequestExecutor, identity: Authenticator) -> None:
         self._kinds, self._answers, self._identity = kinds, answers, identity
@@ -108,7 +108,7 @@ class _Endpoint:
             if method == "OPTIONS":
                 return Response(status_code=204, headers={"Allow": allowed})
             wrong = problems.WrongMethod(
-                f"{http.method} is not something to do with {http.url.path}", hint=f"there are {allowed}"
+                f"{http.method} is not an action of {http.url.path}", hint=f"there are {allowed}"
             )
             return problems.response(wrong, {"Allow": allowed})
         if kind.http_method in _IN_QUERY:
@@ -119,7 +119,7 @@ class _Endpoint:
         return await self._respond_to_body(kind, caller, http)
 
     async def _respond_to_body(self, kind: Kind, caller: Caller, http: HttpRequest) -> Response:
-        """Answer a request with a body: nothing large is read for callers who may not ask, and few at a time."""
+        """Answer a request with a body: large bodies are read only for authorized callers, and few at a time."""
         _check_ids(http)
         told = announced(http)
         check_size(kind, told)
@@ -129,7 +129,7 @@ class _Endpoint:
             await admission.read(told, makes_workflow=kind in MAKES_WORKFLOWS)
             try:
                 request = await self._request(kind, http)
-            except Invalid:  # whoever may not ask is told that, and nothing of the body
+            except Invalid:  # unauthorized callers are told only that
                 await self._answers.admit(kind, http.path_params, caller)
                 raise
             self._identity.confirm(http)
@@ -160,7 +160,7 @@ class _Endpoint:
 
 
 def status_of(kind: Kind) -> int:
-    """Return the status of success."""
+    """Return the status code for success."""
     if kind.reply_type is None or kind.reply_type is type(None):
         return 204
     return 201 if kind.http_method == "POST" and kind.__name__.startswith(("Create", "Register")) else 200
@@ -168,35 +168,35 @@ def status_of(kind: Kind) -> int:
 
 def _check_ids(http: HttpRequest) -> None:
     if any(value > _LARGEST_ID for value in http.path_params.values() if isinstance(value, int)):
-        raise NotFound("nothing has an id as large as that", hint="check the id")
+        raise NotFound("there is no id as large as this", hint="check the id")
 
 
 def announced(http: HTTPConnection) -> int | None:
-    """The length of the body as its header says; None: it says nothing, and the body comes in pieces."""
+    """Return the length of the body according to its header; None for a chunked body."""
     told = http.headers.get("content-length")
     if told is None:
         return None if "transfer-encoding" in http.headers else 0
-    return int(told)  # the parser has seen that it is a number
+    return int(told)  # the parser has checked that it is a number
 
 
 def check_size(kind: Kind, size: int | None) -> None:
-    """Refuse a body that is larger than a kind of request can need. Raises TooLarge."""
+    """Reject a body that is larger than this kind of request can need. Raises BodyTooLarge."""
     if size is not None and size > kind.largest_body:
         raise problems.BodyTooLarge(
-            f"the body of {kind.__name__} may have {kind.largest_body} bytes, and has more",
+            f"the body of {kind.__name__} may have at most {kind.largest_body} bytes",
             hint="send less at once",
             largest_body=kind.largest_body,
         )
 
 
 def from_query(kind: Kind, connection: HTTPConnection) -> Request[Any]:
-    """Make a request from path and query. Raises Invalid, for names that are none, too."""
+    """Build a request from path and query. Raises Invalid, also for unknown names."""
     fields = set(kind.model_fields) - set(path_fields(kind))
     values: dict[str, Any] = {}
     for name, value in connection.query_params.multi_items():
         if name not in fields:
             raise Invalid(
-                f"`{name}` is no parameter of this request", hint=f"there are {', '.join(sorted(fields)) or 'none'}"
+                f"`{name}` is not a parameter of this request", hint=f"there are {', '.join(sorted(fields)) or 'none'}"
             )
         if name in values:
             raise Invalid(f"`{name}` is given twice", hint="give it once")
@@ -208,7 +208,7 @@ def from_query(kind: Kind, connection: HTTPConnection) -> Request[Any]:
 
 
 async def read_body(http: HttpRequest, kind: Kind) -> bytes:
-    """Read a JSON body. Raises Invalid where it is none, is too large, or does not come."""
+    """Read a JSON body. Raises Invalid if it has another type, is too large, or does not arrive."""
     media = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if (coding := http.headers.get("content-encoding", "identity").strip().lower()) != "identity":
         raise problems.WrongMedia(f"the body has the content coding {coding[:40]}", hint="send it without compression")
@@ -227,10 +227,10 @@ async def read_body(http: HttpRequest, kind: Kind) -> bytes:
                 parts.append(part)
     except TimeoutError:
         raise problems.SlowBody(
-            f"the body did not arrive within {_BODY_SECONDS:.0f} s", hint="send it at once"
+            f"the body did not arrive within {_BODY_SECONDS:.0f} s", hint="send it without delay"
         ) from None
     except ClientDisconnect:
-        raise Invalid("the caller went away") from None
+        raise Invalid("the client disconnected") from None
     return b"".join(parts)
 
 
@@ -240,14 +240,14 @@ def _from_large_body(kind: Kind, path: Mapping[str, Any], body: bytes) -> Reques
 
 
 def from_body(kind: Kind, path: Mapping[str, Any], body: bytes) -> Request[Any]:
-    """Make a request from path and body. Raises Invalid."""
+    """Build a request from path and body. Raises Invalid."""
     rest = body.strip() or b"{}"
     if not rest.startswith(b"{"):
         try:
             from_json(rest)
         except ValueError:
-            raise problems.Unreadable("the body is no JSON", hint="send one JSON object") from None
-        raise Invalid("the body is no object", hint="send one JSON object with the fields of the request")
+            raise problems.Unreadable("the body is not JSON", hint="send one JSON object") from None
+        raise Invalid("the body is not an object", hint="send one JSON object with the fields of the request")
     inside = rest[1:].lstrip()
     prefix = json.dumps(dict(path))[:-1].encode()
     separator = b", " if path and not inside.startswith(b"}") else b""
@@ -256,7 +256,7 @@ def from_body(kind: Kind, path: Mapping[str, Any], body: bytes) -> Request[Any]:
     except ValidationError as error:
         if error.errors(include_url=False)[0]["type"] == "json_invalid":
             raise problems.Unreadable(
-                f"the body is no JSON: {error.errors()[0]['msg']}", hint="send one JSON object"
+                f"the body is not JSON: {error.errors()[0]['msg']}", hint="send one JSON object"
             ) from None
         raise problems.invalid(error) from None
     for name, value in path.items():
@@ -269,18 +269,18 @@ def from_body(kind: Kind, path: Mapping[str, Any], body: bytes) -> Request[Any]:
 
 
 def etag(body: bytes) -> str:
-    """Return what tells one state of something from another."""
+    """Return a tag that distinguishes states of a resource."""
     return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
 
 
 def has_versions(kind: Kind) -> bool:
-    """Return whether a request changes one thing that can be got at the same path: then it may say `If-Match`."""
+    """Return whether a request changes a resource that GET returns at the same path: then `If-Match` is supported."""
     return kind.http_method in {"PATCH", "PUT", "DELETE"} and "GET" in by_path()[kind.http_path]
 
 
 def _wanted_tags(header: str) -> set[str]:
     if not _IF_MATCH.fullmatch(header):
-        raise Invalid("`If-Match` holds no version", hint="give the `ETag` of what you got, with its quotes")
+        raise Invalid("`If-Match` contains no version", hint="send the `ETag` that you received, including its quotes")
     return _tags(header)
 
 
@@ -289,7 +289,7 @@ def _tags(header: str) -> set[str]:
 
 
 def _unchanged(twin: Kind, path: Mapping[str, Any], wanted: Collection[str], tx: Tx) -> None:
-    """Refuse when something is not as the caller knows it; in the transaction that is to change it."""
+    """Refuse if a resource is not in the state that the caller knows; runs in the transaction that changes it."""
     request = twin.model_validate(dict(path))
     reply = answer(tx, request)
     workflow_id = getattr(reply, "workflow_id", None) or getattr(reply, "id", None)
@@ -298,4 +298,4 @@ def _unchanged(twin: Kind, path: Mapping[str, Any], wanted: Collection[str], tx:
         reply = answer(tx, request)
     found = etag(twin.reply().dump_json(reply))
     if "*" not in wanted and found not in wanted:
-        raise problems.Changed("it was changed since you looked at it", hint="get it again, then decide", etag=found)
+        raise problems.Changed("it has changed since you read it", hint="get it again, then decide", etag=found)

@@ -1,4 +1,4 @@
-"""Runs the application on a socket until a signal ends it; what is being answered is answered first."""
+"""Runs the application on a socket until a signal stops it; requests in progress are completed first."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from torc.server.protocol import GuardedProtocol
 _KEEP_ALIVE_SECONDS = 75
 _GRACE_SECONDS = 20
 _BACKLOG = 2048
-#: another thread gets the interpreter after so long: with the default of 5 ms, a spec being compiled holds up all others
+#: interval after which another thread gets the interpreter: with the default of 5 ms, compiling a spec delays all others
 _SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to listen: port 0 is any that is free; certificate and key are PEM files."""
+    """Where to listen: port 0 is any free port; certificate and key are PEM files."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -37,34 +37,35 @@ class Listen:
 
 
 class _UvicornServer(uvicorn.Server):
-    """Lets those who wait for a change go when a signal comes: uvicorn waits for all answers before it ends the application."""
+    """Releases requests that wait for changes when a signal arrives: uvicorn waits for all responses before it stops."""
 
     def __init__(self, config: uvicorn.Config, application: Starlette, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._application, self._on_ready = application, on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer."""
+        """Start to accept requests."""
         sys.setswitchinterval(_SWITCH_SECONDS)
         await super().startup(sockets)
         if self.started:
             self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end."""
+        """Start to shut down."""
         self._application.state.answers.waiting.close()
         super().handle_exit(sig, frame)
 
 
 def bind(listen: Listen) -> socket.socket:
-    """Take the port. Raises Unavailable or Invalid."""
+    """Bind the port. Raises Unavailable or Invalid."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
         raise Invalid(
-            f"cannot find the address {listen.host}: {error.strerror}", hint="name one of this machine with --host"
+            f"cannot find the address {listen.host}: {error.strerror}",
+            hint="use an address of this machine with --host",
         ) from None
     bound = socket.socket(family, kind)
     try:
@@ -75,25 +76,25 @@ def bind(listen: Listen) -> socket.socket:
         bound.close()
         raise Unavailable(
             f"cannot listen on {listen.host}:{listen.port}: {error.strerror}",
-            hint="another program may have the port: name another one with --port, or 0 for any",
+            hint="another program may use the port: choose another one with --port, or 0 for any",
         ) from None
     bound.set_inheritable(False)
     return bound
 
 
 def url_of(listen: Listen, bound: socket.socket) -> str:
-    """Return the URL by which the server is reached."""
+    """Return the URL of the server."""
     host, port = bound.getsockname()[:2]
     if host in {"0.0.0.0", "::"}:
         host = socket.getfqdn()
-        if host.partition(".")[0] in {"localhost", "localhost6"}:  # what some hosts files make of every name
+        if host.partition(".")[0] in {"localhost", "localhost6"}:  # some hosts files map every name to these
             host = socket.gethostname()
     scheme = "https" if listen.certificate else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def serve(application: Starlette, bound: socket.socket, listen: Listen, on_ready: Callable[[], None]) -> None:
-    """Answer until SIGTERM or SIGINT. Raises Invalid when the certificate cannot be used."""
+    """Serve until SIGTERM or SIGINT. Raises Invalid if the certificate cannot be used."""
     made = server(application, listen, on_ready)
     _raise_limit_of_files()
     with _uncaught_signals():
@@ -101,7 +102,7 @@ def serve(application: Starlette, bound: socket.socket, listen: Listen, on_ready
 
 
 def server(application: Starlette, listen: Listen, on_ready: Callable[[], None]) -> uvicorn.Server:
-    """Make what answers: `run` it with a socket. Raises Invalid when the certificate cannot be used."""
+    """Create the uvicorn server: call `run` with a socket. Raises Invalid if the certificate cannot be used."""
     config = uvicorn.Config(
         application,
         loop="uvloop",
@@ -123,13 +124,13 @@ def server(application: Starlette, listen: Listen, on_ready: Callable[[], None])
         config.load()
     except OSError as error:
         raise Invalid(
-            f"cannot use the certificate {listen.certificate}: {error}", hint="name PEM files that this user can read"
+            f"cannot use the certificate {listen.certificate}: {error}", hint="use PEM files that this user can read"
         ) from None
     return _UvicornServer(config, application, on_ready)
 
 
 def _raise_limit_of_files() -> None:
-    """Take as many connections as the machine lets this process have."""
+    """Raise the limit of open files to the hard limit, for as many connections as possible."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -137,7 +138,7 @@ def _raise_limit_of_files() -> None:
 
 @contextlib.contextmanager
 def _uncaught_signals() -> Iterator[None]:
-    """Bear the signal that uvicorn raises again after it has ended."""
+    """Ignore the signal that uvicorn raises again after it has stopped."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     old: dict[int, Any] = {number: signal.signal(number, lambda *_: None) for number in numbers}
     try:
@@ -148,7 +149,7 @@ def _uncaught_signals() -> Iterator[None]:
 
 
 def log_access(*, wanted: bool) -> None:
-    """Have each call logged on standard error, a JSON object a line."""
+    """Log each request on standard error, as one JSON object per line."""
     logger = logging.getLogger("torc.access")
     logger.propagate = False
     logger.setLevel(logging.INFO if wanted else logging.CRITICAL)

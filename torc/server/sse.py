@@ -1,4 +1,4 @@
-"""Events of a workflow as server-sent events, to be gone on with after `Last-Event-ID` (HTML, section 9.2)."""
+"""Events of a workflow as server-sent events, which clients resume with `Last-Event-ID` (HTML, section 9.2)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class EventStreams:
-    """Follows workflows for many listeners: those who have seen the same are told by one question."""
+    """Follows workflows for many listeners: those at the same position share one query."""
 
     def __init__(self, answers: RequestExecutor, identity: Authenticator) -> None:
         self._answers, self._identity = answers, identity
@@ -70,7 +70,7 @@ class EventStreams:
                     await self._require_access(workflow_id, caller)
                     yield b": still here\n\n"
         except TorcError:
-            return  # the workflow was deleted, or the database is away: the listener comes again, and is told
+            return  # the workflow was deleted, or the database is unreachable: the listener reconnects and is told
         finally:
             self.num_listeners -= 1
             self._looked.pop((workflow_id, caller), None)
@@ -90,7 +90,7 @@ class EventStreams:
         return await self._answers.answer(GetWorkflow(workflow_id=workflow_id), caller)
 
     async def _block(self, workflow_id: int, after: int, seen: int) -> bytes:
-        """Return what is new after an event, as it is sent; asked once for all who have seen the same and may."""
+        """Return the events after a given one, encoded; queried once for all listeners at the same position."""
         key = (workflow_id, after, seen)
         task = self._asked.get(key)
         if task is None:
@@ -106,12 +106,12 @@ class EventStreams:
 
 
 def _after(http: HttpRequest) -> int | None:
-    """Tell after which event to go on; None: with what is new from now on."""
+    """Return the event after which to continue; None: only new events."""
     text = http.headers.get("last-event-id") or http.query_params.get("after")
     if text is None:
         return None
     if whole_number(text) is None:
-        raise Invalid(f"`{text[:40]}` is no id of an event", hint="give the id of the last event that you have")
+        raise Invalid(f"`{text[:40]}` is not an event id", hint="send the id of the last event that you have")
     return int(text)
 
 

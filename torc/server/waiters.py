@@ -1,7 +1,7 @@
-"""Who waits for a change of which workflow. Nobody who waits holds a thread.
+"""Requests that wait for changes of workflows, without occupying threads.
 
-Runners that wait for work stand in a line: a change wakes the first, and each that was woken wakes the next while ready jobs are
-left. So one ready job costs a few questions, not one of each of ten thousand runners. Whoever follows events is woken at once.
+Runners that wait for work stand in a queue: a change wakes the first, and each woken runner wakes the next while ready jobs are
+left. So one ready job costs a few queries instead of one for each of ten thousand runners. Followers of events are woken at once.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ _BARREN_SECONDS = 0.05
 
 
 class _Line:
-    """Those who wait for one workflow."""
+    """The requests that wait for one workflow."""
 
     __slots__ = ("followers", "generation", "is_due", "pass_from", "runners", "told")
 
     def __init__(self) -> None:
-        self.generation = 0  # of changes that may concern runners
-        self.told = 0  # changes in all
-        self.pass_from = 0.0  # no runner is woken before, on the loop's clock
-        self.is_due = False  # somebody will be woken then
-        self.runners: dict[asyncio.Future[None], int] = {}  # with the generation that each has asked at
+        self.generation = 0  # number of changes that may concern runners
+        self.told = 0  # number of all changes
+        self.pass_from = 0.0  # no runner is woken earlier, on the loop's clock
+        self.is_due = False  # a wake-up is scheduled for then
+        self.runners: dict[asyncio.Future[None], int] = {}  # with the generation at which each one last asked
         self.followers: set[asyncio.Future[None]] = set()
 
 
 class Waiters:
-    """The lines of all workflows. Belongs to the event loop."""
+    """The queues of all workflows. Belongs to the event loop."""
 
     def __init__(self) -> None:
         self._lines: dict[int, _Line] = {}
@@ -37,23 +37,23 @@ class Waiters:
 
     @property
     def watched(self) -> list[int]:
-        """Return the workflows that somebody waits for."""
+        """Return the workflows that requests wait for."""
         return [number for number, line in self._lines.items() if line.runners or line.followers]
 
     @property
     def num_waiting(self) -> int:
-        """Return how many wait."""
+        """Return the number of waiting requests."""
         return sum(len(line.runners) + len(line.followers) for line in self._lines.values())
 
     def generation(self, workflow_id: int, *, in_line: bool) -> int:
-        """Return how many changes there have been; take it before asking, and give it to `wait`."""
+        """Return the number of changes so far; read it before the query and pass it to `wait`."""
         line = self._line(workflow_id)
         return line.generation if in_line else line.told
 
     async def wait(self, workflow_id: int, seen: int, seconds: float, *, in_line: bool) -> bool:
-        """Wait for a change after `seen`; False when there was none in time, or the server ends.
+        """Wait for a change after `seen`; return False if there is none in time, or the server shuts down.
 
-        `in_line`: be woken only when the work that is there may reach this far.
+        `in_line`: wake only when work may be left for this position in the queue.
         """
         line = self._line(workflow_id)
         if self.is_closed:
@@ -78,7 +78,7 @@ class Waiters:
         return not self.is_closed
 
     def changed(self, workflow_id: int, reach: ChangeScope) -> None:
-        """Note a change: followers learn it, and those runners that it may concern."""
+        """Handle a change: wake all followers, and those runners that it may concern."""
         line = self._lines.get(workflow_id)
         if line is None:
             return
@@ -93,12 +93,12 @@ class Waiters:
             self._begin_pass(workflow_id, line)
 
     def changed_somewhere(self) -> None:
-        """Note a change of which nobody knows what it concerns."""
+        """Handle a change of unknown extent."""
         for workflow_id in list(self._lines):
             self.changed(workflow_id, ChangeScope.ALL)
 
     def wake_next(self, workflow_id: int) -> None:
-        """Wake the next in line who has not asked since the last change."""
+        """Wake the next runner in the queue that has not asked since the last change."""
         line = self._lines.get(workflow_id)
         if line is None:
             return
@@ -108,9 +108,9 @@ class Waiters:
                 return
 
     def barren(self, workflow_id: int) -> None:
-        """Note that ready jobs are left that the one who asked could not be given: most likely the next cannot either.
+        """Record that ready jobs are left that did not fit the runner that asked: probably they do not fit the next either.
 
-        Each change would have all of the line ask in vain. So the next time it is begun a moment later.
+        Each change would make the whole queue ask in vain. So the next pass starts a little later.
         """
         line = self._lines.get(workflow_id)
         if line is not None:
@@ -125,7 +125,7 @@ class Waiters:
             self.wake_next(workflow_id)
 
     def close(self) -> None:
-        """Let nobody wait any more: the server ends."""
+        """Release all waiting requests: the server is shutting down."""
         self.is_closed = True
         for line in self._lines.values():
             _wake(line.followers)

@@ -1,7 +1,7 @@
-"""A spec with other requests: what was learnt for its job templates is written into its requirement classes.
+"""Write learned requests into the requirement classes of a spec.
 
-Not for what is learnt (`torc.planning.history`). Templates of a class that need about as much keep sharing it; others get one of
-their own, and templates of which nothing is known keep what they have.
+The requests come from `torc.planning.history`. Templates of a class with similar needs keep sharing it; others get a class of their
+own, and templates without known needs keep what they have.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _MEBIBYTE = 1 << 20
 
 
 class AppliedEstimate(NamedTuple):
-    """What became of templates of one class: `template` are indexes of `jobs` in the spec."""
+    """A change for templates of one class: `template` are indexes of `jobs` in the spec."""
 
     templates: tuple[int, ...]
-    old_name: str | None  # None: no class had a name
+    old_name: str | None  # None: the templates had no named class
     name: str
     learnt: LearnedRequest
 
 
 def adopt(spec: WorkflowSpec, learnt: Mapping[int, LearnedRequest]) -> tuple[WorkflowSpec, list[AppliedEstimate]]:
-    """Return a spec whose templates ask for what was learnt of them, and what was changed. The spec itself stays as it is."""
+    """Return a copy of the spec whose templates request what was learned about them, and the changes."""
     jobs, classes = list(spec.jobs), list(spec.resource_requirements)
     adopted: list[AppliedEstimate] = []
     for old_name, members in _by_class(spec):
@@ -53,7 +53,7 @@ def adopt(spec: WorkflowSpec, learnt: Mapping[int, LearnedRequest]) -> tuple[Wor
 
 
 def _by_class(spec: WorkflowSpec) -> list[tuple[str | None, list[int]]]:
-    """Return the templates of each class with its name; those without a named class go together where they ask for the same nodes."""
+    """Return the templates of each class with its name; those without a named class are grouped by nodes."""
     found: dict[object, tuple[str | None, list[int]]] = {}
     for at, job in enumerate(spec.jobs):
         wanted = job.resource_requirements
@@ -78,7 +78,7 @@ def _new_class(
 
 
 def _free(old_name: str | None, job: JobSpec, taken: Set[str]) -> str:
-    """Return a name for a class that no class has."""
+    """Return an unused name for a class."""
     program = (
         _NO_NAME.sub("_", program_of(job.command).rpartition(".")[0] or program_of(job.command)).strip("_") or "jobs"
     )

@@ -1,4 +1,4 @@
-"""The pipe from text to plan: read -> check -> expand -> resolve -> connect. The only caller of the parts of this room."""
+"""The pipeline from text to plan: read -> check -> expand -> resolve -> connect. The only caller of the other modules here."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def compile_spec(
     limits: ExpansionLimits = ExpansionLimits(),
     place: Place = place_of,
 ) -> tuple[Plan | None, list[Diagnostic]]:
-    """Compile a spec. The plan is None when there is an error among the diagnostics, which are in order of place.
+    """Compile a spec. The plan is None if the diagnostics include an error; they are ordered by position.
 
-    `read` gives the text of an `@file` relative to the spec. `format` None: the formats are tried in turn. `place` gives
-    the one spelling of the path of a file, by which files are compared.
+    `read` returns the text of an `@file` relative to the spec. `format` None: each format is tried. `place` returns the canonical
+    form of a file's path, by which files are compared.
     """
     document = load_document(text, format=format, name=name, limits=limits)
     keep_as_written(document)
@@ -54,7 +54,7 @@ def parse_spec(
 
 
 def external_files(text: str, *, format: Format | str | None = None) -> list[str]:
-    """Return the names of the `@file`s that the parameters of a spec mention, in order."""
+    """Return the names of the `@file`s in the parameters of a spec, in order."""
     data = load_document(text, format=format).data
     found: dict[str, None] = {}
     for _, owner in _parameter_owners(data):
@@ -66,7 +66,7 @@ def external_files(text: str, *, format: Format | str | None = None) -> list[str
 
 
 def keep_as_written(document: Document) -> None:
-    """Have parameters keep the text of numbers and booleans that would be shown otherwise: 1.10 is not 1.1 in a name."""
+    """Preserve the text of parameter values that would be formatted differently: 1.10 is not 1.1 in a name."""
     if not document.may_differ:
         return
     for path, parameters in _parameter_owners(document.data):

@@ -1,6 +1,6 @@
-"""Problems of a document: code, message, place, suggestion; for people with a caret, for programs as a dictionary.
+"""Problems in a document: code, message, position, suggestion; rendered with a caret for people, as a dictionary for programs.
 
-Not an exception: problems are collected, and reported together.
+They are not exceptions: problems are collected and reported together.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torc.display_text import display_width
 
 Severity = Literal["error", "warning"]
-#: takes a code of SGR (ECMA-48, 8.3.117) and what is to be shown so
+#: applies an SGR code (ECMA-48, 8.3.117) to text
 Style = Callable[[str, str], str]
 
 
@@ -22,7 +22,7 @@ def _plain(code: str, text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A place in a text: 1-based line and columns (characters), the end column exclusive."""
+    """A range of text: 1-based line and columns (characters); the end column is exclusive."""
 
     line: int
     column: int
@@ -31,10 +31,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One problem of a document. `path` is like `jobs[3].command`.
+    """One problem in a document. `path` has the form `jobs[3].command`.
 
-    `source_line` is the line of the text; of a very long line it is the part around the place, which begins
-    `source_offset` characters into the line.
+    `source_line` is the line of the text, or an excerpt of a very long line that starts `source_offset` characters into it.
     """
 
     code: str
@@ -49,21 +48,21 @@ class Diagnostic:
 
     @property
     def line(self) -> int | None:
-        """The line, from 1."""
+        """Return the line, from 1."""
         return self.span.line if self.span else None
 
     @property
     def column(self) -> int | None:
-        """The column, from 1, in characters."""
+        """Return the column, from 1, in characters."""
         return self.span.column if self.span else None
 
     @property
     def end_column(self) -> int | None:
-        """The column after the last one."""
+        """Return the column after the last one."""
         return self.span.end_column if self.span else None
 
     def render(self, style: Style = _plain) -> str:
-        """Return the text for people: place, message, the line with a caret, the suggestion. `style` colors parts of it."""
+        """Format the problem for people: position, message, the line with a caret, suggestion. `style` colors parts of it."""
         color = "31" if self.severity == "error" else "33"
         place = self.file if self.span is None else f"{self.file}:{self.span.line}:{self.span.column}"
         where = f" (at {self.path})" if self.path else ""
@@ -77,7 +76,7 @@ class Diagnostic:
         return "\n".join(lines)
 
     def _excerpt(self, span: Span, line: str) -> tuple[str, str, int]:
-        """Return what to show of the line, what stands before the caret, and how wide the caret is."""
+        """Return the excerpt of the line, the indentation of the caret, and the width of the caret."""
         start = min(span.column - 1 - self.source_offset, len(line))
         cut = 0 if len(line) <= _WIDEST else max(0, min(start - 40, len(line) - _WIDEST))
         shown = "".join(c if c.isprintable() else " " for c in line[cut : cut + _WIDEST])
@@ -85,7 +84,7 @@ class Diagnostic:
         return shown, " " * display_width(before), max(1, display_width(marked))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the problem for programs."""
+        """Return the problem as a dictionary."""
         return {
             "code": self.code,
             "severity": self.severity,

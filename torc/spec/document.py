@@ -1,7 +1,7 @@
-"""A document as every reader gives it: plain data, and where in the text each part of it stands.
+"""A document as returned by every reader: plain data, and the position of each part in the text.
 
-Paths are tuples of keys and indexes, as pydantic names places. Positions are looked for only when there is something
-to report: reading stays fast.
+Paths are tuples of keys and indexes, as in pydantic. Positions are computed only when there is something to report, which keeps
+reading fast.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import Any
 from torc.spec.diagnostics import Diagnostic, Severity, Span
 
 Path = tuple[str | int, ...]
-#: Finds the value at a path, or the key itself when asked for it; None: there is no such place.
+#: Returns the position of the value at a path, or of its key; None if there is none.
 Locate = Callable[[Path, bool], Span | None]
 
 MAX_DEPTH = 64
-#: Problems beyond these are counted, not described: nobody reads them, and each costs a search for its place.
+#: Further problems are only counted: nobody reads them, and each costs a search for its position.
 MAX_PROBLEMS = 500
-#: Characters of a line that a diagnostic carries around its place.
+#: Characters of a line that a diagnostic includes around its position.
 _MOST_OF_A_LINE = 1000
-#: and of a value that a part is looked for in
+#: and of a value that is searched for a part of it
 _MOST_OF_A_VALUE = 100_000
 
 _BREAK = re.compile(r"\r\n|\r|\n")
 
 
 class Lines:
-    """The lines of a text, found on first use. A line ends at LF, CR LF or CR."""
+    """The lines of a text, computed on first use. A line ends with LF, CR LF or CR."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._starts: list[int] = []
 
     def span(self, position: int, width: int = 1) -> Span:
-        """Return the span that begins at a position; it ends with its line at the latest."""
+        """Return the span that starts at a position; it ends with its line at the latest."""
         position = max(0, min(position, len(self.text)))
         number = self._number(position)
         start, end = self.limits(number)
@@ -44,7 +44,7 @@ class Lines:
         return Span(number, column, max(min(column + width, end - start + 1), column + 1))
 
     def limits(self, number: int) -> tuple[int, int]:
-        """Return where a line (from 1) begins and ends, without what ends it."""
+        """Return the start and end of a line (from 1), without its line ending."""
         starts = self._found()
         start = starts[number - 1]
         end = starts[number] if number < len(starts) else len(self.text)
@@ -62,7 +62,7 @@ class Lines:
 
 
 class Document:
-    """Text, data, the way from the one to the other, and the problems found."""
+    """Text, data, the mapping between them, and the problems found."""
 
     def __init__(self, name: str, text: str, data: Any = None, locate: Locate | None = None) -> None:
         self.name, self.text, self.data = name, text, data
@@ -70,12 +70,12 @@ class Document:
         self.problems: list[Diagnostic] = []
         self.num_problems = 0
         self.failed = False
-        self.may_differ = False  # numbers may be written otherwise than they would be shown: 1.10, 0x10
+        self.may_differ = False  # numbers may be written differently from their usual format: 1.10, 0x10
         self._locate: Locate = locate or (lambda path, key: None)
         self._seen: set[tuple[str, str, Path]] = set()
 
     def span(self, path: Path, *, key: bool = False) -> Span | None:
-        """Return the place of a path, or of the nearest enclosing one that the document has."""
+        """Return the span of a path, or of the nearest enclosing path that exists."""
         while True:
             found = self._locate(path, key)
             if found is not None or not path:
@@ -83,7 +83,7 @@ class Document:
             path, key = path[:-1], False
 
     def written(self, path: Path) -> str | None:
-        """Return the text of the scalar at a path, as it stands in the document; None where that is not found."""
+        """Return the text of the scalar at a path as written; None if not found."""
         span = self._locate(path, False)
         if span is None:
             return None
@@ -101,7 +101,7 @@ class Document:
         suggestion: str | None = None,
         severity: Severity = "error",
     ) -> None:
-        """Note a problem, once: at a span, or where the path leads."""
+        """Record a problem, once per place: at a span or at the position of the path."""
         if (code, message, path) in self._seen:
             return
         self.num_problems += 1
@@ -116,7 +116,7 @@ class Document:
         )
 
     def part(self, path: Path, text: str) -> Span | None:
-        """Return the place of a part of the value at a path; that of the value where the part is written otherwise there."""
+        """Return the span of a part of the value at a path, or of the whole value if the part is written differently."""
         span = self.span(path)
         if span is None:
             return None
@@ -132,7 +132,7 @@ class Document:
         return self.text[start + first : start + first + _MOST_OF_A_LINE], first
 
     def found(self) -> list[Diagnostic]:
-        """Return the problems in order of place, and say when there were too many to describe."""
+        """Return the problems ordered by position, including a note if some were not described."""
         found = sorted(self.problems, key=lambda p: (p.span.line, p.span.column) if p.span else (0, 0))
         if self.num_problems > len(found):
             more = f"{self.num_problems - len(found):,} more problems are not listed"
@@ -142,7 +142,7 @@ class Document:
 
 
 def path_text(path: Path) -> str:
-    """Write a path for people: `jobs[3].command`."""
+    """Format a path: `jobs[3].command`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)

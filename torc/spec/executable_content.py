@@ -1,4 +1,4 @@
-"""The executable content of a plan: its jobs with their templates, and what is executed beside them."""
+"""The executable content of a plan: its jobs with their templates, and everything else that is executed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from torc.workflow.executable_content import (
 )
 from torc.workflow.resources import ResourceRequest
 
-#: settings that say how jobs are executed: containers, sbatch options and whatever else a spec can say there
+#: settings that affect how jobs are executed, such as containers and sbatch options
 EXECUTING_SETTINGS = ("execution", *(each.defaults_field for each in SCHEDULER_TYPES.values()))
 
 
 def parts_of(texts: Mapping[str, str | None], env: Parts) -> Parts:
-    """Return what of a job is executed: its texts by the names of their fields, and its variables."""
+    """Return the executed parts of a job: its texts by field name, and its variables."""
     return (*((name, text) for name, text in texts.items() if text), *env)
 
 
@@ -36,7 +36,7 @@ def environment(env: Mapping[str, str]) -> Parts:
 
 
 def planned_jobs(plan: Plan) -> dict[str, tuple[str, Parts]]:
-    """Return the template (as the spec names it) and the parts of each job of a plan that a template of several expands to."""
+    """Return the template name and the parts of each planned job whose template expands to several jobs."""
     names = [item.name for item in plan.user_data]
     found: dict[str, tuple[str, Parts]] = {}
     for at, first, count in plan.templates:
@@ -63,7 +63,7 @@ def _unmarked(command: str, names: Sequence[str]) -> str:
 def templates_of(
     jobs: Iterable[ShownJob], planned: Mapping[str, tuple[str, Parts]], names: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the template of each job that is to the letter what its template expands to."""
+    """Return the template of each job that is exactly what its template expands to."""
     return {
         job.name: names[planned[job.name][0]]
         for job in jobs
@@ -72,7 +72,7 @@ def templates_of(
 
 
 def fields_of(fields: Any, path: str = "") -> list[tuple[str, str]]:
-    """Return nested fields as parts, each with its path."""
+    """Flatten nested fields into parts, each with its path."""
     if isinstance(fields, Mapping):
         pairs: Iterable[tuple[str, Any]] = (
             (f"{path}.{key}" if path else str(key), fields[key]) for key in sorted(fields)
@@ -92,7 +92,7 @@ def class_in_words(name: str, request: ResourceRequest) -> str:
 
 
 def content_of_plan(plan: Plan) -> ExecutableContent:
-    """Return all that would run of a plan."""
+    """Return everything in a plan that would be executed."""
     names = [item.name for item in plan.user_data]
     jobs = [ShownJob(job.name, _parts_of_job(job, names)) for job in plan.jobs]
     shared = [

@@ -1,7 +1,7 @@
-"""The formats of specs: the one list of their names, the suffixes of their files, and what reads and writes them.
+"""The formats of specs: the only list of their names, file suffixes, readers and writers.
 
-A reader takes a text and a name for it, and returns a `Document`; a writer takes the data of a spec and returns a text. Their
-modules are imported when they are used: whoever only asks for a suffix does not wait for a parser.
+A reader takes a text and its name and returns a `Document`; a writer takes the data of a spec and returns text. Their modules are
+imported on use, so that code that only needs a suffix does not load a parser.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from torc.errors import Invalid
 from torc.spec.document import Document
 
-#: the schema that written specs name, for editors
+#: the schema referenced in written specs, for editors
 SCHEMA_FILE = "torc-workflow.schema.json"
 
 
 class Format(StrEnum):
-    """A format of specs. Where none is named, those are tried first that may begin with one of these `openings`."""
+    """A format of specs. If the format is unknown, those whose `openings` match the start of the text are tried first."""
 
     suffixes: tuple[str, ...]
     media_type: str
@@ -60,7 +60,7 @@ class Format(StrEnum):
         ("//", "/*"),
     )
 
-    def __new__(  # apart from the name, what only the members below give: `Format(name)` finds one of them
+    def __new__(  # only the members below pass more than the name: `Format(name)` looks one of them up
         cls,
         name: str,
         suffixes: tuple[str, ...] = (),
@@ -91,19 +91,19 @@ def _loaded(path: str) -> Any:
 
 _BY_SUFFIX = {suffix: format for format in Format for suffix in format.suffixes}
 _SUFFIXES = [format.suffixes[0] for format in Format]
-#: for texts of help: the usual suffix of each
+#: the usual suffix of each format, for help texts
 SUFFIXES = ", ".join(_SUFFIXES)
 ANY_SUFFIX = f"{', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
 ANY_FORMAT = f"{', '.join(map(str.upper, list(Format)[:-1]))} or {list(Format)[-1].upper()}"
 
 
 def format_of(path: str | PurePath) -> Format | None:
-    """Return the format that the name of a file tells."""
+    """Return the format that a file name indicates."""
     return _BY_SUFFIX.get(PurePath(path).suffix.lower())
 
 
 def format_to_write(path: str | PurePath) -> Format:
-    """Return the format of a file that is to be written. Raises Invalid."""
+    """Return the format of a file to be written. Raises Invalid."""
     found = format_of(path)
     if found is None:
         raise Invalid(f"`{PurePath(path).suffix}` is not a format of specs", hint=f"end the name in {ANY_SUFFIX}")
@@ -111,6 +111,6 @@ def format_to_write(path: str | PurePath) -> Format:
 
 
 def likely_formats(text: str) -> list[Format]:
-    """Return all formats, those first that a text looks like."""
+    """Return all formats, the most likely ones first."""
     start = text.lstrip(" \t\r\n")
     return sorted(Format, key=lambda format: not start.startswith(format.openings))

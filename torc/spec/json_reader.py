@@ -1,4 +1,4 @@
-"""JSON and JSON5 into a document: read by compiled readers, positions scanned for only when one is asked for."""
+"""Read JSON and JSON5: parsed by compiled readers; positions are scanned for only on request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BYTES = re.compile(r"b'([^']*)'")
 
 
 class _Twice(Exception):
-    """An object has a key twice: the reader stops, the scanner then tells where."""
+    """An object has a duplicate key: the reader stops, and the scanner finds the position."""
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def read_json(text: str, name: str) -> Document:
@@ -83,7 +83,7 @@ def read_json5(text: str, name: str) -> Document:
         document.report("syntax", f"this is not JSON5: {str(error).partition(':')[0]}")
     bounded(document)
     if document.data is not None and _num_keys(document.data) != sum(map(bool, _COLON.findall(text))):
-        _report_twice(document, places)  # the reader drops all but the last
+        _report_twice(document, places)  # the reader keeps only the last one
     return document
 
 
@@ -106,7 +106,7 @@ def _report_twice(document: Document, places: _JsonPlaces) -> None:
 
 
 def bounded(document: Document) -> Document:
-    """Take the data away from a document that is nested too deep."""
+    """Discard the data of a document that is nested too deeply."""
     level, depth = [document.data], 0
     while level:
         depth += 1
@@ -125,7 +125,7 @@ def bounded(document: Document) -> Document:
 
 
 class _JsonPlaces:
-    """Where keys and values stand; found on first use by scanning tokens, tolerantly."""
+    """The positions of keys and values; found on first use by a tolerant scan of the tokens."""
 
     def __init__(self, text: str) -> None:
         self.lines = Lines(text)
@@ -141,7 +141,7 @@ class _JsonPlaces:
         return None if found is None else self.lines.span(*found)
 
     def twice(self) -> list[tuple[Path, int, int]]:
-        """Return the keys that an object has already, each with its place."""
+        """Return duplicate keys with their positions."""
         self._scan()
         return self._twice
 

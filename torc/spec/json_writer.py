@@ -1,4 +1,4 @@
-"""The data of a spec as JSON, which is JSON5, too."""
+"""Write the data of a spec as JSON, which is also JSON5."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where the nodes of a KDL text stand, their arguments and properties. Tolerant: for KDL 1 and 2, and for broken texts.
+"""The positions of nodes, arguments and properties in KDL text. Tolerant: for KDL 1 and 2, and for invalid text.
 
-Not a parser: values are read by `kdl_reader`. This finds places for diagnostics, in time that grows with the text.
+This is not a parser: values are read by `kdl_reader`. It finds positions for diagnostics in linear time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-# What is not closed reaches to the end, so that no token is looked for twice.
+# Unclosed tokens extend to the end, so that no token is scanned twice.
 _TOKEN = re.compile(
     r'''(?P<comment>//[^\n\r]*|/\*)
       | (?P<continuation>\\[ \t]*(?://[^\n\r]*)?(?:\r\n|\r|\n))
@@ -55,12 +55,12 @@ class _KdlToken(NamedTuple):
 
 
 def places(text: str) -> list[KdlNode]:
-    """Return the places of the top-level nodes, with all below them."""
+    """Return the positions of the top-level nodes with their children."""
     root = KdlNode((0, 1))
     stack = [root]
     current: KdlNode | None = None
-    dropped = ""  # what a slashdash takes away: "node", "children" or "value"
-    key: _KdlToken | None = None  # of a property, until its value comes
+    dropped = ""  # what a slashdash comments out: "node", "children" or "value"
+    key: _KdlToken | None = None  # of a property whose value follows
     tokens = [token for token in _tokens(text) if token.kind not in {"space", "continuation", "type", "comment"}]
     tokens.append(_KdlToken("newline", "", len(text)))
     for token, after in pairwise(tokens):
@@ -103,7 +103,7 @@ def _nest(stack: list[KdlNode], kind: str, owner: KdlNode, *, is_dropped: bool) 
 
 
 def imbalance(text: str) -> tuple[int, str] | None:
-    """Return where a brace, a quote or a comment is not closed, or a brace closes nothing, and what that is."""
+    """Return where a brace, quote or comment is unclosed, or a brace closes nothing, with a message."""
     opened: list[int] = []
     for token in _tokens(text):
         if token.kind == "open":
@@ -118,7 +118,7 @@ def imbalance(text: str) -> tuple[int, str] | None:
 
 
 def long_number(text: str, most: int) -> int | None:
-    """Return where a number with more characters than `most` stands, outside of strings and comments; None: nowhere."""
+    """Return the position of a number longer than `most` characters, outside strings and comments; None if there is none."""
     return next(
         (
             token.start
@@ -130,7 +130,7 @@ def long_number(text: str, most: int) -> int | None:
 
 
 def open_braces(text: str) -> int:
-    """Count the braces that are open at the end of a text."""
+    """Return the number of open braces at the end of a text."""
     depth = 0
     for token in _tokens(text):
         depth += 1 if token.kind == "open" else -1 if token.kind == "close" and depth else 0
@@ -159,7 +159,7 @@ def _tokens(text: str) -> Iterator[_KdlToken]:
 
 
 def _comment_end(text: str, start: int) -> int:
-    """Return the end of a block comment; they nest."""
+    """Return the end of a block comment; block comments nest."""
     depth = 0
     for edge in _COMMENT_EDGE.finditer(text, start):
         depth += 1 if edge[0] == "/*" else -1

@@ -1,8 +1,8 @@
-"""KDL 1 and KDL 2 into a document of the same shape as the other formats give.
+"""Read KDL 1 and KDL 2 into the same document structure as the other formats.
 
-Repeatable nodes (`job`, `file`, ...) become lists of objects; a list inside a node is written as several arguments, as
-repeated singular nodes, or both; properties and child nodes mean the same. Values are read by ckdl; positions come from
-`kdl_positions` when there is something to report.
+Repeatable nodes (`job`, `file`, ...) become lists of objects; a list inside a node is written as several arguments, as repeated
+singular nodes, or both; properties and child nodes are equivalent. Values are parsed by ckdl; positions come from `kdl_positions`
+when there is something to report.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torc.spec.diagnostics import Span
 from torc.spec.document import MAX_DEPTH, Document, Lines, Path
 from torc.spec.kdl_positions import KdlNode, imbalance, long_number, open_braces, places
 
-#: node -> (field, kind). named: the first argument is the name; list: values add up; map: children are entries;
+#: node -> (field, kind). named: the first argument is the name; list: values accumulate; map: children are entries;
 #: objects: each node is one object of a list.
 _TOP = {
     "job": ("jobs", "named"),
@@ -55,11 +55,11 @@ _LISTS = {
 _OBJECTS = {"resource_requirements", "resource_monitor"}
 _MAPS = {"parameters", "env", "metadata", *(each.defaults_field for each in SCHEDULER_TYPES.values())}
 
-#: ckdl takes time that grows with the square of the digits of a number, and lets nothing else run meanwhile
+#: ckdl parses a number in time quadratic in its digits, without releasing the interpreter lock
 _MOST_DIGITS = 4000
 _LONG_DIGITS = re.compile(f"(?<![0-9A-Fa-f_])[0-9A-Fa-f_]{{{_MOST_DIGITS}}}")
 
-#: data path -> where it was written: the node by child indexes, then an argument, a property, or the node itself
+#: data path -> its origin: the node by child indexes, then an argument, a property, or the node itself
 Origin = tuple[tuple[int, ...], int | str | None]
 
 
@@ -101,7 +101,7 @@ def _too_deep(nodes: list[Any]) -> bool:
 
 
 def _report_syntax(document: Document) -> None:
-    """Say what is wrong: ckdl says only that something is."""
+    """Report a specific error: ckdl only says that there is one."""
     text, lines = document.text, document.lines
     unclosed = imbalance(text)
     if unclosed is not None:
@@ -109,7 +109,7 @@ def _report_syntax(document: Document) -> None:
         return
     starts = [0, *(at + 1 for at, character in enumerate(text) if character == "\n"), len(text)]
     low, high = 0, len(starts) - 1
-    while low < high:  # the longest run of lines that is, or could be the beginning of, a document
+    while low < high:  # the longest prefix of lines that is, or could start, a document
         middle = (low + high + 1) // 2
         if _could_begin(text[: starts[middle]]):
             low = middle
@@ -118,7 +118,7 @@ def _report_syntax(document: Document) -> None:
     line = text[starts[low] :].split("\n", 1)[0]
     start = starts[low] + len(line) - len(line.lstrip())
     span = lines.span(start, max(len(line.strip()), 1))
-    document.report("syntax", "this is not KDL: this line does not fit", span=span)
+    document.report("syntax", "this is not KDL: unexpected line", span=span)
 
 
 def _could_begin(text: str) -> bool:
@@ -132,7 +132,7 @@ def _could_begin(text: str) -> bool:
 
 
 class _KdlBuilder:
-    """Makes data of nodes; with `origins`, notes where each part came from."""
+    """Builds data from nodes; with `origins`, records where each part comes from."""
 
     def __init__(self, origins: dict[Path, Origin] | None) -> None:
         self.origins = origins
@@ -215,7 +215,7 @@ class _KdlBuilder:
         return data
 
     def _entry(self, node: Any, path: Path, where: tuple[int, ...]) -> Any:
-        """Return an entry of a map: a value, several, children `-` for a list of any length, or a map again."""
+        """Return an entry of a map: a value, several values, `-` children for a list of any length, or a nested map."""
         self._note(path, where, 0 if node.args else None)
         if node.children and not node.args and not node.properties and all(c.name == "-" for c in node.children):
             return [self._entry(child, (*path, at), (*where, at)) for at, child in enumerate(node.children)]
@@ -232,7 +232,7 @@ class _KdlBuilder:
 
     @staticmethod
     def _data(field: str, value: Any) -> Any:
-        """User data is JSON in a string; text that is no JSON stays text."""
+        """Parse user data, which is JSON in a string; other text stays text."""
         if field == "data" and isinstance(value, str):
             try:
                 return json.loads(value)
@@ -250,7 +250,7 @@ def _value(value: Any) -> Any:
 
 
 class _Locator:
-    """Finds places; scans the text and builds the origins on first use."""
+    """Finds positions; scans the text and computes the origins on first use."""
 
     def __init__(self, text: str) -> None:
         self.lines = Lines(text)
@@ -267,7 +267,7 @@ class _Locator:
         return None if origin is None else self.place(origin, key=key)
 
     def place(self, origin: Origin, *, key: bool = False) -> Span | None:
-        """Return the place of an origin, or of the name in front of it."""
+        """Return the position of an origin, or of its name."""
         if self._places is None:
             self._places = places(self.lines.text)
         level, found = self._places, None

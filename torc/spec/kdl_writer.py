@@ -1,4 +1,4 @@
-"""The data of a spec as KDL."""
+"""Write the data of a spec as KDL."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _kdl_field(lines: list[str], field: str, value: Any, depth: int) -> None:
     elif isinstance(value, dict) and field in _MAPS:
         lines.append(f"{indent}{field} {{")
         for key, item in value.items():
-            if isinstance(item, list) and len(item) == 1:  # one argument alone would be a single value
+            if isinstance(item, list) and len(item) == 1:  # a single argument would be a single value
                 lines.append(f"{indent}    {_kdl_name(key)} {{ - {_kdl_value(item[0])}; }}")
             else:
                 lines.append(f"{indent}    {_kdl_name(key)} {_kdl_values(item)}")

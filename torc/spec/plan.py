@@ -3,9 +3,8 @@
 Everything refers to everything else by index into the plan's own sequences, so that a plan of a million jobs stays
 small and the store can turn indexes into ids by adding an offset.
 
-A command may mention user data, whose ids exist only once the plan is stored: it then holds USER_DATA_MARK, the index
-of the user data, and USER_DATA_MARK again (no command can contain that character otherwise). `with_user_data_ids`
-fills them in.
+A command may refer to user data, whose ids exist only after the plan is stored: it then contains USER_DATA_MARK, the index of the
+user data, and USER_DATA_MARK again (commands cannot contain this character otherwise). `with_user_data_ids` fills in the ids.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _MARKED = re.compile(USER_DATA_MARK + r"(\d+)" + USER_DATA_MARK)
 
 
 class PlannedJob(NamedTuple):
-    """One job. The indexes point into the sequences of the plan."""
+    """One job. The indexes refer to sequences of the plan."""
 
     name: str
     command: str
@@ -43,10 +42,10 @@ class PlannedJob(NamedTuple):
 
 
 class JobField(NamedTuple):
-    """A field that has one name in specs, plans, requests and replies, and is the column of that name.
+    """A field with the same name in specs, plans, requests and replies, and of its column.
 
-    Whoever stores, replaces, exports, shows or changes jobs, or gives them to runners, goes by JOB_FIELDS. Not among them
-    are names, relations, and what refers to other objects (requirement, failure handler, scheduler).
+    Code that stores, replaces, exports, shows or changes jobs, or sends them to runners, uses JOB_FIELDS. Names, relations and
+    references to other objects (requirement, failure handler, scheduler) are not included.
     """
 
     name: str
@@ -54,10 +53,10 @@ class JobField(NamedTuple):
     default: Any = None
     is_nullable: bool = True  # NULL stands for the default
     is_templated: bool = False  # parameters are filled in, so that it differs among the jobs of one template
-    is_claimed: bool = False  # runners are given it with the job
+    is_claimed: bool = False  # sent to runners with the job
     is_executed: bool = False  # part of what is executed: shown for approval; a job runs again when it has changed
     is_editable: bool = True
-    exported_since: int = 1  # version of the portable file that brought it
+    exported_since: int = 1  # version of the portable file format that introduced it
 
 
 #: in the order of display
@@ -70,11 +69,11 @@ JOB_FIELDS = (
     JobField("supports_termination", "bool", False, is_nullable=False, is_claimed=True),
     JobField("keep_background_processes", "bool", False, is_claimed=True, exported_since=4),
 )
-#: what all jobs of a template have in common
+#: what all jobs of a template share
 JOB_SETTINGS = tuple(field for field in JOB_FIELDS if not field.is_templated)
-#: what of a job is executed
+#: what is executed
 EXECUTED_FIELDS = tuple(field for field in JOB_FIELDS if field.is_executed)
-#: the texts among them; they may mention user data
+#: the texts among these; they may refer to user data
 JOB_TEXTS = tuple(field for field in EXECUTED_FIELDS if field.kind == "text")
 
 
@@ -87,7 +86,7 @@ class PlannedFile(NamedTuple):
 
 
 class PlannedUserData(NamedTuple):
-    """A named piece of JSON. `data` is None until something is written to it."""
+    """A named JSON value. `data` is None until something is written."""
 
     name: str
     data: Any = None
@@ -96,14 +95,14 @@ class PlannedUserData(NamedTuple):
 
 
 class PlannedRequirement(NamedTuple):
-    """A requirement class. Inline requirements have a made-up name (`inline_1`)."""
+    """A requirement class. Inline requirements have generated names (`inline_1`)."""
 
     name: str
     request: ResourceRequest
 
 
 class InputSet(NamedTuple):
-    """What a job reads. Jobs that read the same things share one set: M files before N jobs cost M + N."""
+    """What a job reads. Jobs with equal inputs share one set: M files before N jobs cost M + N."""
 
     files: tuple[int, ...] = ()
     user_data: tuple[int, ...] = ()
@@ -111,7 +110,7 @@ class InputSet(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PlannedAction:
-    """An action with its jobs resolved. `settings` holds the fields that the trigger and the kind of action use."""
+    """An action with its jobs resolved. `settings` has the fields relevant to its trigger and type."""
 
     trigger_type: str
     action_type: str
@@ -123,15 +122,15 @@ class PlannedAction:
 
 @dataclass(frozen=True, slots=True)
 class NamedObject:
-    """A thing that later work acts on, kept as the spec gave it: failure handler, or scheduler of some type."""
+    """An object stored as the spec defines it: a failure handler, or a scheduler of some type."""
 
-    kind: str  # failure_handler, slurm_scheduler ...: as it is stored
+    kind: str  # failure_handler, slurm_scheduler ...: as stored
     name: str
     fields: Mapping[str, Any]
 
     @property
     def type(self) -> SchedulerName:
-        """The batch scheduler that a scheduler is of."""
+        """Return the type of batch scheduler."""
         return ROW_KINDS[self.kind].name
 
 
@@ -156,10 +155,10 @@ class Plan:
     project: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-    #: how many jobs each of the spec's jobs became, in its order
+    #: number of jobs expanded from each of the spec's jobs, in order
     job_counts: Sequence[int] = ()
-    #: the workflow's remaining fields by their names in the spec (use_pending_failed, jobs_sort_method, enforce_memory,
-    #: execution, compute_node_*, resource_monitor, slurm_defaults ...); those that the spec left out are absent
+    #: the workflow's other fields by spec name (use_pending_failed, jobs_sort_method, enforce_memory,
+    #: execution, compute_node_*, resource_monitor, slurm_defaults ...); omitted fields are absent
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -171,7 +170,7 @@ def with_user_data_ids(command: str, ids: Sequence[int]) -> str:
 
 
 def mentions(command: str, ids: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-    """Yield (index of the first character, id) of each mention of user data in a command after its marks were replaced."""
+    """Yield (index of the first character, id) for each reference to user data in a command after its marks were replaced."""
     if USER_DATA_MARK not in command:
         return
     grown = 0
@@ -182,7 +181,7 @@ def mentions(command: str, ids: Callable[[int], int]) -> Iterator[tuple[int, int
 
 
 def job_mentions(job: PlannedJob, ids: Callable[[int], int]) -> Iterator[tuple[str, int, int]]:
-    """Yield (field, index of the first character, id) of each mention of user data in what a job runs."""
+    """Yield (field, index of the first character, id) for each reference to user data in what a job runs."""
     for name in (text.name for text in JOB_TEXTS):
         for at, number in mentions(getattr(job, name) or "", ids):
             yield name, at, number

@@ -1,4 +1,4 @@
-"""The JSON Schema of specs (draft 2020-12), generated from the model: what an editor accepts is what Torc accepts."""
+"""The JSON Schema of specs (draft 2020-12), generated from the model, so that editors accept what Torc accepts."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def workflow_schema() -> dict[str, Any]:
 
 
 def _defaults_object(field: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a field's schema that is about objects."""
+    """Return the part of a field's schema that describes an object."""
     found: dict[str, Any] = next((choice for choice in field.get("anyOf", ()) if choice.get("type") == "object"), field)
     return found
 
 
 def _close_maps(part: Any) -> None:
-    """Forbid keys that do not match the pattern of a map: pydantic says only what those that match may hold."""
+    """Forbid keys that do not match the pattern of a map: pydantic only describes the values of matching keys."""
     if isinstance(part, dict):
         if "patternProperties" in part:
             part["additionalProperties"] = False
@@ -48,12 +48,12 @@ def _close_maps(part: Any) -> None:
             _close_maps(child)
 
 
-#: what describes a field, and stays outside of its choices
+#: keywords that describe a field and stay outside of its alternatives
 _NOTES = ("title", "description", "default", "examples", "deprecated")
 
 
 def _allow_nulls(part: dict[str, Any]) -> None:
-    """Let the optional fields of an object be null, which means that they are left out."""
+    """Allow null for optional fields, which means that they are omitted."""
     for name, field in part.get("properties", {}).items():
         if name in part.get("required", ()) or _takes_null(field):
             continue
@@ -69,7 +69,7 @@ def _takes_null(field: dict[str, Any]) -> bool:
 
 
 def schema_text() -> str:
-    """Return the schema as it is kept in `schemas/`."""
+    """Return the schema as stored in `schemas/`."""
     return json.dumps(workflow_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

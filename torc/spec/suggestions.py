@@ -1,4 +1,4 @@
-"""Which known names a wrong one may have meant. Bounded: among a million names, for many wrong ones, it stays quick."""
+"""Find the known names that a wrong one may have meant. Bounded, so that it stays fast with a million names and many wrong ones."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _MOST_SEARCHES = 50
 _MOST_COMPARED = 2_000
 _LONGEST = 200
 _CLOSE = 0.6
-#: characters of one name times characters of another, over all searches: what a comparison of hostile names costs
+#: limit for the sum of products of name lengths over all searches, which is what comparing hostile names costs
 _MOST_PAIRS = 10_000_000
 
 
 class Nearest:
-    """Finds near names for the first wrong ones; later ones get none."""
+    """Finds similar names for the first wrong ones; later ones get none."""
 
     def __init__(self) -> None:
         self._left = _MOST_SEARCHES
         self._pairs_left = _MOST_PAIRS
 
     def of(self, name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
-        """Give up to `most` names like `name`, the likest first."""
+        """Return up to `most` names similar to `name`, most similar first."""
         if self._left <= 0 or not name or len(name) > _LONGEST:
             return []
         self._left -= 1
@@ -38,7 +38,7 @@ class Nearest:
         return [folded[found] for _, found in likest]
 
     def _scores(self, name: str, known: Iterable[str]) -> Iterator[tuple[float, str]]:
-        """Compare names as `difflib.get_close_matches` does, for as long as it does not take too long."""
+        """Compare names like `difflib.get_close_matches`, until the limit is reached."""
         matcher = difflib.SequenceMatcher(b=name)
         for other in known:
             if len(other) > 2 * _LONGEST:

@@ -1,4 +1,4 @@
-"""A document's data against the schema: the checked spec, or problems in plain words where they stand."""
+"""Validate a document against the schema: the result is the spec, or problems in plain words at their positions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _WRONG_TYPE = {
     "model_type": "a mapping of fields",
 }
 _FORMS = {
-    "memory": "is no amount of memory: write 512m, 2g, 1t",
-    "runtime": "is no duration: write PT1H30M, 30m or 1-02:00:00",
-    "walltime": "is no time limit: write 01:30:00 or 1-02:00:00",
+    "memory": "is not an amount of memory: write 512m, 2g, 1t",
+    "runtime": "is not a duration: write PT1H30M, 30m or 1-02:00:00",
+    "walltime": "is not a time limit: write 01:30:00 or 1-02:00:00",
     "granularity": "is not `summary` or `time_series`",
 }
-#: fields of Torc before 0.12, and what they are called now
+#: fields of Torc before 0.12, and their current names
 _OLD_NAMES = {
     "blocked_by": "depends_on",
     "blocked_by_job": "depends_on",
@@ -44,18 +44,18 @@ _OLD_NAMES = {
     "job_names": "jobs",
     "job_name": "jobs",
 }
-#: fields that Torc 0.12 accepts and that do nothing here
+#: fields accepted by Torc 0.12 that have no effect here
 _WITHOUT_EFFECT = (("files", "st_mtime"), ("resource_monitor", "metrics"))
 
 
 def check(document: Document) -> WorkflowSpec | None:
-    """Check a document against the schema; None when it does not fit, and the document then says why."""
+    """Validate a document; return None if it is invalid, with problems recorded in the document."""
     data = document.data
     if data is None and document.failed:
         return None
     if not isinstance(data, dict):
         what = "the document is empty" if data is None else "the document is not a mapping of fields"
-        document.report("not_a_spec", what, suggestion="begin with `name:` and `jobs:`")
+        document.report("not_a_spec", what, suggestion="start with `name:` and `jobs:`")
         return None
     _warn(document)
     try:
@@ -71,7 +71,7 @@ def _warn(document: Document) -> None:
         for at, item in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(item, dict) and item.get(inner) is not None:
                 path: Path = (field, at, inner) if isinstance(value, list) else (field, inner)
-                document.report("no_effect", f"`{inner}` does nothing", path, key=True, severity="warning")
+                document.report("no_effect", f"`{inner}` has no effect", path, key=True, severity="warning")
 
 
 def _report(error: ValidationError, document: Document) -> None:
@@ -104,7 +104,7 @@ def _meant(name: str, fields: Collection[str], nearest: Nearest) -> str | None:
 
 
 def _follows_from_others(path: Path, problems: list[Any], parents: Collection[Path], instead: Collection[Path]) -> bool:
-    """Return whether a problem goes away with another: a field that is there misspelt, a choice whose parts are wrong."""
+    """Return whether a problem is caused by another: a misspelled existing field, or an alternative with invalid parts."""
     if problems[0]["type"] == "missing":
         return path in instead
     return problems[0]["type"] in _WRONG_TYPE and path in parents
@@ -157,7 +157,7 @@ def _message(problem: Any, last: int | str) -> str:
     if kind == "finite_number":
         return "this must be a finite number"
     if kind == "string_unicode":
-        return "this has half of a surrogate pair, which is no character"
+        return "this contains half of a surrogate pair, which is not a character"
     if kind != "string_pattern_mismatch":
         return str(problem["msg"])
     if last in _FORMS:
@@ -165,7 +165,7 @@ def _message(problem: Any, last: int | str) -> str:
     if not given.strip():
         return "this must not be empty"
     if "\x00" in given:
-        return f"{_shown(given)} does not have the right form: it has a NUL character"
+        return f"{_shown(given)} does not have the right form: it contains a NUL character"
     if any(character < " " or character == "\x7f" for character in given):
         return f"{_shown(given)} does not have the right form: a name is one line without control characters"
     return f"{_shown(given)} does not have the right form (pattern {problem['ctx']['pattern']})"
@@ -176,7 +176,7 @@ def _keys(data: Any) -> Any:
 
 
 def _data_path(loc: tuple[int | str, ...], data: Any) -> Path:
-    """Leave out of a pydantic location what is not in the data: the names of union members."""
+    """Remove the names of union members, which are not in the data, from a pydantic location."""
     path: list[int | str] = []
     here: Any = data
     for position, part in enumerate(loc):
@@ -193,7 +193,7 @@ def _data_path(loc: tuple[int | str, ...], data: Any) -> Path:
 
 
 def _fields_at(path: Path) -> list[str]:
-    """Return the fields that the schema has at a path."""
+    """Return the fields that the schema defines at a path."""
     kind: Any = WorkflowSpec
     for part in path:
         if isinstance(part, str) and part in _fields(kind):

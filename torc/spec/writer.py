@@ -1,4 +1,4 @@
-"""A checked spec as text in any of the formats, without losing meaning. Only what the spec set is written."""
+"""Write a validated spec as text in any format, without losing meaning. Only fields set in the spec are written."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""YAML into a document. Parsed by libyaml, built here from its events: safe by design, duplicates refused, never deep.
+"""Read YAML: parsed by libyaml, built here from its events. No code is executed, duplicates are rejected, and depth is limited.
 
-Nothing recurses, so that no text can exhaust the stack. Positions come from a second reading, made only when there is
-something to report.
+Nothing recurses, so no text can exhaust the stack. Positions come from a second pass, made only when there is something to report.
 
-Plain scalars are read by the core schema of YAML 1.2 (section 10.3.2): `on`, `yes` and dates are texts, `1e3` is a
-number. Merge keys (`<<`) of YAML 1.1 are honoured, because specs use them. Tags beyond the standard ones mean nothing.
+Plain scalars follow the core schema of YAML 1.2 (section 10.3.2): `on`, `yes` and dates are text, `1e3` is a number. Merge keys
+(`<<`) of YAML 1.1 are supported because specs use them. Tags other than the standard ones are reported.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _MAX_ALIASED_NODES = 1_000_000
 _STANDARD = "tag:yaml.org,2002:"
 
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-#: digits after a leading zero are text: a code, such as 00501
+#: a leading zero makes digits text: a code, such as 00501
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,3999})\Z")
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,4000}\Z|0o[0-7]{1,4000}\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
@@ -40,7 +39,7 @@ _MERGE = object()
 
 
 class _Hopeless(Exception):
-    """The document cannot be read on; the problem has been reported."""
+    """The document cannot be read further; the problem has been reported."""
 
 
 def read_yaml(text: str, name: str) -> Document:
@@ -82,20 +81,20 @@ def _report_syntax(document: Document, error: yaml.MarkedYAMLError) -> None:
 
 @dataclass(slots=True)
 class _Open:
-    """A mapping or a sequence that is being read."""
+    """A mapping or sequence being read."""
 
     value: Any
     path: Path
     anchor: str | None
     size_before: int
     is_mapping: bool
-    key: Any = None  # of a mapping: the key whose value comes next
+    key: Any = None  # of a mapping: the key whose value follows
     has_key: bool = False
     merged: dict[str, Any] = field(default_factory=dict)
 
 
 class _YamlBuilder:
-    """Makes plain data of events."""
+    """Builds plain data from events."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -106,7 +105,7 @@ class _YamlBuilder:
         self.num_documents = 0
 
     def take(self, event: Any) -> None:
-        """Take the next event."""
+        """Handle the next event."""
         kind = type(event)
         if kind is yaml.ScalarEvent:
             self.size += 1
@@ -120,7 +119,7 @@ class _YamlBuilder:
         elif kind is yaml.DocumentStartEvent:
             self.num_documents += 1
             if self.num_documents > 1:
-                self._stop(event, "syntax", "there is more than one YAML document here; a spec is one")
+                self._stop(event, "syntax", "a spec must be a single YAML document; this starts another one")
 
     def _begin(self, event: Any, *, is_mapping: bool) -> None:
         if len(self.open) >= MAX_DEPTH:
@@ -168,7 +167,7 @@ class _YamlBuilder:
                 parent.value[parent.key] = value
 
     def _key(self, parent: _Open, value: Any, event: Any) -> Any:
-        """Check a key. None: its value is read and forgotten."""
+        """Check a key. None: its value is read and dropped."""
         if isinstance(event, yaml.ScalarEvent):
             key = event.value
             if key == "<<" and event.implicit[0]:
@@ -209,11 +208,11 @@ class _YamlBuilder:
             return text
         if tag in {_STANDARD + "int", _STANDARD + "float", _STANDARD + "bool", _STANDARD + "null"}:
             return _plain(text)
-        self._note(event, "bad_tag", f"the tag {tag} means nothing here", self._path())
+        self._note(event, "bad_tag", f"the tag {tag} is not supported", self._path())
         return text
 
     def _path(self) -> Path:
-        """Return the path of the value that comes next."""
+        """Return the path of the next value."""
         if not self.open:
             return ()
         parent = self.open[-1]
@@ -246,7 +245,7 @@ def _span(lines: Lines, node: Any) -> Span:
 
 
 class _YamlPlaces:
-    """Finds places in a composed document. Composing recurses: it is done only for a text that has been read."""
+    """Finds positions in a composed document. Composing recurses, so it is only done for text that was read successfully."""
 
     def __init__(self, text: str) -> None:
         self.lines = Lines(text)

@@ -1,4 +1,4 @@
-"""The data of a spec as YAML that every reader takes for the same."""
+"""Write the data of a spec as YAML that every reader interprets alike."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def write_yaml(data: Mapping[str, Any]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Keeps texts of several lines readable, and repeats nothing by reference."""
+    """Keeps multi-line text readable, and never writes references."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # only what a block keeps to the letter: no trailing blanks, nothing but line feeds to end lines
+    # only what a block scalar preserves exactly: no trailing blanks, only line feeds as line endings
     plain = "\n" in text and not re.search(r"[ \t]\n|[^\n -~\u00a1-\ud7ff]|\A\s|[ \t]\Z", text)
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if plain else _quotes(text))
 
 
 def _quotes(text: str) -> str | None:
-    """Quote what other readers of YAML may take for something else, and what only double quotes keep."""
+    """Quote what other YAML readers may interpret differently, and what only double quotes preserve."""
     if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\xa0\u2028\u2029\ufeff]", text):
         return '"'
     return "'" if re.fullmatch(r"[-+.0-9][-+.:_0-9eExXoO]*|[yYnN]|on|off|yes|no|On|Off|Yes|No", text) else None

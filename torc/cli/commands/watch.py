@@ -244,8 +244,8 @@ def _detach(folder: Path, number: int) -> None:
     who = lock.holder(folder, number)
     if who is not None:
         raise Conflict(
-            f"workflow {number} is being watched already by process {who.pid} on {who.host}",
-            hint=f"end that with: torc watch {number} --stop",
+            f"workflow {number} is already being watched by process {who.pid} on {who.host}",
+            hint=f"stop it with: torc watch {number} --stop",
         )
     path = log_file.path_of(folder, number)
     try:

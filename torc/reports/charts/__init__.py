@@ -1,15 +1,15 @@
-"""Charts of a run as SVG text: pure functions, no file, no font, no browser.
+"""Charts of a run as SVG text: pure functions that need no files, fonts or browser.
 
-What other rooms use:
+For use by other packages:
 
-- `records`: `Attempt` and `Series`, what is drawn.
-- `timeline.timeline(attempts)`: the Gantt chart, with how many ran at once below it.
-- `profiles.profiles(series)`: CPU, memory and GPU over the life of the jobs of each requirement class, against the request.
-- `profiles.totals(series, capacity)`: what all jobs together used over the run, against what they had asked for.
-- `spreads.spreads(attempts)`: how memory, runtime and CPU of each class spread against the request.
+- `records`: `ChartedAttempt` and `Series`, the data of charts.
+- `timeline.timeline(attempts)`: the Gantt chart, with the number of concurrent attempts below it.
+- `profiles.profiles(series)`: CPU, memory and GPU over the life of the jobs of each requirement class, compared with the request.
+- `profiles.totals(series, capacity)`: what all jobs together used over the run, compared with their requests.
+- `distributions.spreads(attempts)`: the distribution of memory, runtime and CPU use of each class relative to the request.
 - `efficiency.efficiency(attempts)`: the figures of a run, in words.
-- `page.STYLE`, `page.SCRIPT`, `page.page(...)`: what a page needs once to show any of them, light and dark; `page.picture(...)`:
+- `page.STYLE`, `page.SCRIPT`, `page.page(...)`: included once in a page that shows any of them, light or dark; `page.picture(...)`:
   one SVG file out of several charts.
 
-Each chart is one `<svg>` element whose colours are classes, so that a page decides about light and dark.
+Each chart is one `<svg>` element whose colors are CSS classes, so that the page chooses between light and dark.
 """

@@ -1,4 +1,4 @@
-"""How what jobs used spreads against what they asked for, for each requirement class: memory, runtime, CPU. Not over time."""
+"""The distribution of what jobs used relative to their requests, for each requirement class: memory, runtime, CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torc.units import human_bytes, human_duration
 from torc.workflow.resources import UNASKED_MEMORY_BYTES
 
 MOST_CLASSES = 16
-#: fewer attempts are drawn each as a dot
+#: fewer attempts than this are drawn as dots
 _MOST_DOTS = 40
 _BINS = 60
 _ROW, _TOP, _BETWEEN, _RIGHT = 56, 62, 26, 20
@@ -40,7 +40,7 @@ _COLUMNS = (
 
 
 def spreads(attempts: Sequence[ChartedAttempt], *, width: int = WIDTH) -> str:
-    """Draw the share of the request that attempts used, a row for each class, largest first."""
+    """Draw the share of the request that attempts used, one row per class, largest first."""
     ended = [attempt for attempt in attempts if attempt.state != "running" and attempt.seconds > 0]
     if not ended:
         return svg(width, 40, [text(width / 2, 24, "nothing has ended yet", look="label", anchor="middle")], "spreads")
@@ -61,7 +61,7 @@ def spreads(attempts: Sequence[ChartedAttempt], *, width: int = WIDTH) -> str:
         drawn.append(text(left - 10, y + 15, f"{len(members):,}", look="tick", anchor="end"))
     if len(groups) > MOST_CLASSES:
         drawn.append(text(left, bottom + 46, f"and {len(groups) - MOST_CLASSES} smaller classes", look="label"))
-    return svg(width, bottom + 52, drawn, "what jobs used against what they asked for")
+    return svg(width, bottom + 52, drawn, "what jobs used relative to their requests")
 
 
 def _asks(attempt: ChartedAttempt, column: _SpreadColumn) -> bool:
@@ -85,9 +85,7 @@ def _frame(scale: Scale, bottom: float, name: str) -> list[str]:
         drawn.append(line(x, _TOP - 6, x, bottom, look))
         drawn.append(text(x, bottom + 15, f"{count * step:.0%}", look="tick", anchor="middle"))
     drawn.append(line(scale.start, bottom, scale.end, bottom, "axis"))
-    drawn.append(
-        text((scale.start + scale.end) / 2, bottom + 31, "of what was asked for", look="label", anchor="middle")
-    )
+    drawn.append(text((scale.start + scale.end) / 2, bottom + 31, "of the request", look="label", anchor="middle"))
     return drawn
 
 
@@ -96,7 +94,7 @@ def _cell(members: Sequence[ChartedAttempt], column: _SpreadColumn, scale: Scale
     middle, most = used[(len(used) - 1) // 2], used[-1]
     known = [each for each in members if _asks(each, column)]
     if not known:
-        words = f"{column.say(middle)}, at most {column.say(most)}; none asked for"
+        words = f"{column.say(middle)}, at most {column.say(most)}; none requested"
         return [text(scale.start + 4, top + 33, shortened(words, scale.end - scale.start), look="note")]
     asked = max(column.asked(each) for each in known)
     words = f"{column.say(middle)} of {column.say(asked)}, at most {column.say(most)}"
@@ -112,7 +110,7 @@ def _dots(members: Sequence[ChartedAttempt], column: _SpreadColumn, scale: Scale
     drawn = []
     for number, each in enumerate(members):
         x = scale(min(column.used(each) / column.asked(each), scale.high))
-        y = top + 24 + (number * 7) % 25  # apart, so that they can be told from each other
+        y = top + 24 + (number * 7) % 25  # spread out, so that they can be distinguished
         drawn.append(box((x - 3, y - 3), (6, 6), f"dot {each.state}", tip=told(each), round_=3))
     return drawn
 
@@ -127,5 +125,5 @@ def _hill(members: Sequence[ChartedAttempt], column: _SpreadColumn, scale: Scale
     for number, count in enumerate(counts):
         points += [(scale.start + number * step, height(count)), (scale.start + (number + 1) * step, height(count))]
     above = sum(share > 1 for share in _shares(members, column))
-    tip = f"{len(members):,} attempts, {above:,} of them above what was asked for"
+    tip = f"{len(members):,} attempts, {above:,} of them above the request"
     return [path([*points, (scale.end, height(0))], "fill used", closed=True, tip=tip)]

@@ -1,4 +1,4 @@
-"""The figures of a run: how long, how much at once, how well requests were used. Not for single jobs."""
+"""Key figures of a run: duration, concurrency, and how well requests were used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torc.units import human_duration
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number of a run, what it is, and how it comes about."""
+    """A key figure, its name, and how it is computed."""
 
     name: str
     value: str
@@ -19,7 +19,7 @@ class Figure:
 
 
 def efficiency(attempts: Sequence[ChartedAttempt]) -> list[Figure]:
-    """Sum a run up. Shares are weighted by the time that a request was held."""
+    """Summarize a run. Shares are weighted by the time for which a request was held."""
     if not attempts:
         return []
     span = max(each.end for each in attempts)
@@ -34,18 +34,18 @@ def efficiency(attempts: Sequence[ChartedAttempt]) -> list[Figure]:
     cpus = sum(each.seconds * each.request.num_cpus for each in attempts)
     if cpus > 0:
         used = sum(each.cpu_seconds for each in attempts)
-        found.append(Figure("CPU used", f"{used / cpus:.0%}", "CPU time / CPUs asked for x time"))
+        found.append(Figure("CPU used", f"{used / cpus:.0%}", "CPU time / requested CPUs x time"))
     asking = [each for each in attempts if each.request.asks_memory and each.state != "running"]
     memory = sum(each.seconds * each.request.memory_bytes for each in asking)
     if memory > 0:
         share = sum(each.seconds * each.peak_memory_bytes for each in asking) / memory
-        found.append(Figure("memory used", f"{share:.0%}", "peaks / memory asked for, weighted by time"))
+        found.append(Figure("memory used", f"{share:.0%}", "peaks / requested memory, weighted by time"))
     if work > 0:
         found.append(
             Figure(
                 "unsuccessful",
                 f"{1 - ended_well / work:.0%}",
-                "of the time of attempts: those that failed or were ended, and run again perhaps",
+                "of the time of attempts: those that failed or were terminated and may have run again",
             )
         )
     return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torc.reports.charts.efficiency import Figure
 from torc.reports.charts.svg import LETTER, WIDTH, coordinate, shortened, text
 
-#: name -> (light, dark); states and classes are told apart by colour-blind people too (Okabe and Ito, 2008)
+#: name -> (light, dark); distinguishable for color-blind people too (Okabe and Ito, 2008)
 _COLORS = {
     "paper": ("#ffffff", "#14171a"),
     "ink": ("#1b1f23", "#e6e9ec"),
@@ -38,7 +38,7 @@ _COLORS = {
     "class7": ("#5f6f82", "#93a4b8"),
 }
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,'DejaVu Sans',sans-serif"
-#: resvg knows no system-ui, and no variables
+#: resvg supports neither system-ui nor variables
 _PICTURE_FONT = "'DejaVu Sans','Liberation Sans',Arial,Helvetica,sans-serif"
 _FILLED = ("completed", "failed", "terminated", "canceled", "running", "used", "band", *(f"class{n}" for n in range(8)))
 _DRAWN = ("asked", "there", "middle", "most", *(f"class{n}" for n in range(8)))
@@ -55,7 +55,7 @@ class Section:
 
 
 def _rules(scope: str) -> str:
-    """Return the style of charts in terms of variables."""
+    """Return the style of charts in terms of CSS variables."""
     rules = [
         "text{fill:$ink;font:12px $font}",
         ".tick,.note{fill:$soft;font-size:11px}",
@@ -93,7 +93,7 @@ def _variables(*, dark: bool) -> str:
     return "".join(f"--{name}:{pair[dark]};" for name, pair in _COLORS.items())
 
 
-#: what a page needs once in <style>; its colours follow the reader's choice, or data-theme="light|dark" of <html>
+#: included once in <style>; the colors follow the reader's preference, or data-theme="light|dark" of <html>
 STYLE = (
     f":root{{color-scheme:light dark;{_variables(dark=False)}}}\n"
     f"@media (prefers-color-scheme:dark){{:root{{{_variables(dark=True)}}}}}\n"
@@ -106,7 +106,7 @@ STYLE = (
     f"border-radius:5px;background:var(--ink);color:var(--paper);font:12px/1.4 {_FONT}}}\n"
     + re.sub(r"\$(\w+)", lambda m: _FONT if m[1] == "font" else f"var(--{m[1]})", _rules(".chart"))
 )
-#: what a page needs once in <script>: tips at the pointer, and a filter where an <input id="filter"> is
+#: included once in <script>: tooltips, and a filter if there is an <input id="filter">
 SCRIPT = """
 (() => {
   const tip = document.body.appendChild(Object.assign(document.createElement('div'), {id: 'tip'}));
@@ -146,7 +146,7 @@ PAGE_STYLE = (
 
 
 def picture(title: str, figures: Sequence[Figure], sections: Sequence[Section], *, dark: bool = False) -> str:
-    """Write one SVG file with all the charts, one below the other, that any program can show."""
+    """Return a single SVG picture with all charts, one below the other, that any program can show."""
     drawn = [text(12, 30, shortened(title, WIDTH), look="title")]
     for number, each in enumerate(figures):
         x = 12 + number * (WIDTH - 24) / max(6, len(figures))

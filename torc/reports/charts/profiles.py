@@ -1,6 +1,6 @@
-"""What jobs used while they ran, against what they had asked for: for each requirement class, and for all together.
+"""What jobs used while they ran, compared with their requests: for each requirement class, and for all jobs together.
 
-A few jobs are drawn with a line each; for many, the median, the 10th to 90th percentile, and the maximum.
+A few jobs are drawn as one line each; for many, the median, the 10th to 90th percentile, and the maximum are drawn.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from torc.reports.charts.timeline import area
 from torc.units import human_bytes
 from torc.workflow.resources import UNASKED_MEMORY_BYTES, Capacity
 
-#: more jobs of one class than this are summed up
+#: more jobs of a class than this are summarized
 MOST_LINES = 24
 MOST_CLASSES = 10
 _MOST_SUMMED = 1500
 _POINTS = 120
 _TELLING = 0.02
 _PANEL, _LEFT, _BETWEEN, _RIGHT = 130, 60, 66, 16
-#: a request so many times what was used is named, not drawn: the line would leave no room for the rest
+#: a request that exceeds the use by this factor is stated but not drawn: the line would leave no room for the rest
 _FAR = 5.0
 _ROOM = 3.0
 
@@ -60,7 +60,7 @@ _GPU_MEMORY = _ProfileColumn("GPU memory", lambda s: s.gpu_memory_bytes, lambda 
 
 
 def profiles(series: Sequence[Series], *, width: int = WIDTH) -> str:
-    """Draw CPU and memory (and GPUs, where there were any) over the time of the jobs of each class."""
+    """Draw CPU and memory (and GPUs, if any) over the runtime of the jobs in each class."""
     series = [each for each in series if each.times]
     if not series:
         return _nothing(width)
@@ -68,7 +68,11 @@ def profiles(series: Sequence[Series], *, width: int = WIDTH) -> str:
     groups = list(by_group(series).items())
     looks = [("stroke asked", "asked for", True)]
     if len(groups[0][1]) > MOST_LINES:
-        looks += [("stroke middle", "median", True), ("fill band", "8 of 10", False), ("stroke most", "most", True)]
+        looks += [
+            ("stroke middle", "median", True),
+            ("fill band", "10th to 90th percentile", False),
+            ("stroke most", "maximum", True),
+        ]
     drawn: list[str] = [legend(_LEFT, 16, looks)]
     top = 74.0
     panel_width = (width - _LEFT - _RIGHT - _BETWEEN * (len(columns) - 1)) / len(columns)
@@ -81,11 +85,11 @@ def profiles(series: Sequence[Series], *, width: int = WIDTH) -> str:
         top += _PANEL + 92
     if len(groups) > MOST_CLASSES:
         drawn.append(text(8, top - 30, f"and {len(groups) - MOST_CLASSES} smaller classes", look="label"))
-    return svg(width, top - 20, drawn, "use of resources over the time of jobs")
+    return svg(width, top - 20, drawn, "use of resources over the runtime of jobs")
 
 
 def totals(series: Sequence[Series], capacity: Capacity | None = None, *, width: int = WIDTH) -> str:
-    """Draw what all jobs used together over the run, what those that ran had asked for, and what there is."""
+    """Draw what all jobs used together over the run, the requests of running jobs, and the capacity."""
     series = [each for each in series if each.times]
     if not series:
         return _nothing(width)
@@ -94,7 +98,7 @@ def totals(series: Sequence[Series], capacity: Capacity | None = None, *, width:
         legend(
             _LEFT,
             16,
-            [("fill used", "used", False), ("stroke asked", "asked for by what ran", True)]
+            [("fill used", "used", False), ("stroke asked", "requested by running jobs", True)]
             + ([("stroke there", "there is", True)] if capacity else []),
         )
     ]
@@ -107,7 +111,7 @@ def totals(series: Sequence[Series], capacity: Capacity | None = None, *, width:
 
 
 def _nothing(width: int) -> str:
-    words = "no samples: they are kept where the spec says resource_monitor: {enabled: true, granularity: time_series}"
+    words = "no samples: they are recorded if the spec has resource_monitor: {enabled: true, granularity: time_series}"
     return svg(width, 40, [text(width / 2, 24, words, look="label", anchor="middle")], "use of resources")
 
 
@@ -124,7 +128,7 @@ def _panel(members: Sequence[Series], column: _ProfileColumn, ends: tuple[float,
     label = f"{column.name} ({unit.name})" if unit.name else column.name
     drawn = [
         *value_axis(height, scale.end, unit, left=scale.start),
-        *time_axis(scale, top, top + _PANEL, "time since the job began"),
+        *time_axis(scale, top, top + _PANEL, "time since the job started"),
         text(scale.start, top - 8, label, look="label"),
     ]
     drawn += (_lines if len(members) <= MOST_LINES else _bands)(members, column, scale, height)
@@ -132,7 +136,7 @@ def _panel(members: Sequence[Series], column: _ProfileColumn, ends: tuple[float,
         y = height(asked)
         drawn.append(line(scale.start, y, scale.end, y, "stroke asked"))
     if is_asked:
-        words = f"asked for {column.say(asked)}{'' if is_near else ' ↑'}"
+        words = f"requested {column.say(asked)}{'' if is_near else ' ↑'}"
         drawn.append(text(scale.end, top - 8, words, look="note", anchor="end"))
     return drawn
 
@@ -144,7 +148,7 @@ def _lines(members: Sequence[Series], column: _ProfileColumn, scale: Scale, heig
         if not values:
             continue
         again = f", attempt {each.attempt}" if each.attempt > 1 else ""
-        tip = f"{each.name}{again}: {column.name} {column.say(max(values))} at most"
+        tip = f"{each.name}{again}: {column.name} {column.say(max(values))} at the peak"
         points = [(scale(at), height(value)) for at, value in zip(each.times, values, strict=True)]
         if len(points) == 1:
             points = [(scale(0), points[0][1]), *points]
@@ -155,7 +159,7 @@ def _lines(members: Sequence[Series], column: _ProfileColumn, scale: Scale, heig
 
 def _bands(members: Sequence[Series], column: _ProfileColumn, scale: Scale, height: Scale) -> list[str]:
     every = -(-len(members) // _MOST_SUMMED)
-    highest = max(members, key=lambda each: max(column.values(each), default=0.0))  # `most` must not miss it
+    highest = max(members, key=lambda each: max(column.values(each), default=0.0))  # the maximum must not miss it
     chosen = [*members[::every], *([highest] if every > 1 else [])]
     low: list[tuple[float, float]] = []
     middle, high, most = list(low), list(low), list(low)
@@ -173,14 +177,14 @@ def _bands(members: Sequence[Series], column: _ProfileColumn, scale: Scale, heig
     if len(middle) < 2:
         return []
     return [
-        path([*high, *reversed(low)], "fill band", closed=True, tip="8 of 10 jobs are in here"),
-        path(most, "stroke most thin", tip="the most of any job at this time"),
-        path(middle, "stroke middle", tip="the median of the jobs that ran so long"),
+        path([*high, *reversed(low)], "fill band", closed=True, tip="10th to 90th percentile"),
+        path(most, "stroke most thin", tip="the maximum of all jobs at this time"),
+        path(middle, "stroke middle", tip="the median of the jobs that ran this long"),
     ]
 
 
 def _value(times: Sequence[float], values: Sequence[float], at: float) -> float:
-    """Return the value of the sample that a moment belongs to: the next one, which tells of the time before it."""
+    """Return the value of the sample that covers a moment: the next one, which describes the interval before it."""
     return values[min(bisect_left(times, at), len(values) - 1)] if values else 0.0
 
 
@@ -210,7 +214,7 @@ def _total(series: Sequence[Series], column: _ProfileColumn, limit: float, scale
     busy = sum(used) / bins
     drawn = [
         *value_axis(height, scale.end, unit, left=scale.start),
-        *time_axis(scale, top, top + _PANEL, "time since the run began"),
+        *time_axis(scale, top, top + _PANEL, "time since the run started"),
         text(scale.start, top - 8, label, look="label"),
         path(
             area(used, [0.0] * bins, scale, height),
@@ -220,9 +224,9 @@ def _total(series: Sequence[Series], column: _ProfileColumn, limit: float, scale
         ),
         path(area(asked, [0.0] * bins, scale, height)[:-2], "stroke asked"),
     ]
-    words = f"{column.say(busy)} used of {column.say(sum(asked) / bins)} asked for on average"
+    words = f"{column.say(busy)} used of {column.say(sum(asked) / bins)} requested on average"
     if limit:
-        words += f", there is {column.say(limit)}"
+        words += f", available: {column.say(limit)}"
     if is_near:
         drawn.append(line(scale.start, height(limit), scale.end, height(limit), "stroke there"))
     drawn.append(

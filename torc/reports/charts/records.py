@@ -1,4 +1,4 @@
-"""What charts show: attempts as they ended, and what was seen of them while they ran. Times are in seconds since the run began."""
+"""The data of charts: attempts, and samples of their use. Times are in seconds since the start of the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torc.workflow.resources import ResourceRequest
 
 @dataclass(frozen=True, slots=True)
 class ChartedAttempt:
-    """One execution of a job. `state` is what it ended as: completed, failed, terminated, canceled; or running."""
+    """One execution of a job. `state` is its final state (completed, failed, terminated, canceled) or running."""
 
     job_id: int
     attempt: int
@@ -27,14 +27,12 @@ class ChartedAttempt:
 
     @property
     def seconds(self) -> float:
-        """Return how long it ran."""
         return max(0.0, self.end - self.start)
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What an attempt used over its time, sample by sample. `times` begin at its start; `cpus` are those that were busy since
-    the sample before."""
+    """Samples of an attempt's use. `times` are since its start; `cpus` are the CPUs busy since the previous sample."""
 
     job_id: int
     attempt: int
@@ -45,7 +43,7 @@ class Series:
     times: Sequence[float]
     cpus: Sequence[float]
     memory_bytes: Sequence[int]
-    gpus: Sequence[float] = ()  # busy ones; empty where there are none
+    gpus: Sequence[float] = ()  # busy GPUs; empty without GPUs
     gpu_memory_bytes: Sequence[int] = ()
 
 
@@ -53,7 +51,7 @@ _Item = TypeVar("_Item", ChartedAttempt, Series)
 
 
 def by_group(items: Sequence[_Item]) -> dict[str, list[_Item]]:
-    """Sort by requirement class, the largest class first."""
+    """Group by requirement class, the largest class first."""
     found: dict[str, list[_Item]] = {}
     for item in items:
         found.setdefault(item.group, []).append(item)

@@ -1,4 +1,4 @@
-"""The parts of charts: numbers, text, lines and axes as SVG (https://www.w3.org/TR/SVG11/). Not for any chart in particular."""
+"""Building blocks of charts: numbers, text, lines and axes as SVG (https://www.w3.org/TR/SVG11/)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from math import ceil, floor, log10
 from torc.units import DAY, HOUR, MINUTE
 
 WIDTH = 960
-#: of a letter of the text of charts, on average
+#: average width of a letter in charts
 LETTER = 6.3
 _TIME_STEPS = (
     1,
@@ -40,24 +40,24 @@ _TIME_STEPS = (
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What the numbers of an axis are divided by, and how that is called."""
+    """The divisor of an axis's numbers, and its name."""
 
     size: float
     name: str
 
 
 def coordinate(value: float) -> str:
-    """Write a number as short as it may be."""
+    """Format a number as briefly as possible."""
     return f"{value:.1f}".rstrip("0").rstrip(".") if value % 1 else str(int(value))
 
 
 def escaped(text: str) -> str:
-    """Write any text as content of an element; XML has no place for control characters."""
+    """Escape text as the content of an element; control characters, which XML does not allow, are replaced."""
     return html.escape("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text))
 
 
 def shortened(text: str, most_pixels: float) -> str:
-    """Cut a text off in its middle so that it is about as wide as that at most."""
+    """Shorten text in the middle to about the given width."""
     most = max(4, int(most_pixels / LETTER))
     if len(text) <= most:
         return text
@@ -66,20 +66,20 @@ def shortened(text: str, most_pixels: float) -> str:
 
 
 def text(x: float, y: float, content: str, *, look: str = "", anchor: str = "start") -> str:
-    """Write text; `anchor` is start, middle or end."""
+    """Return text; `anchor` is start, middle or end."""
     kind = f' class="{look}"' if look else ""
     where = "" if anchor == "start" else f' text-anchor="{anchor}"'
     return f'<text x="{coordinate(x)}" y="{coordinate(y)}"{kind}{where}>{escaped(content)}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, look: str) -> str:
-    """Draw a straight line."""
+    """Return a straight line."""
     ends = (coordinate(value) for value in (x1, y1, x2, y2))
     return '<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>'.format(*ends, look)
 
 
 def box(corner: tuple[float, float], size: tuple[float, float], look: str, *, tip: str = "", round_: float = 0) -> str:
-    """Draw a rectangle from its upper left corner."""
+    """Return a rectangle, given its upper left corner."""
     x, y, width, height = (coordinate(value) for value in (*corner, *size))
     edge = f' rx="{coordinate(round_)}"' if round_ else ""
     inside = f"><title>{escaped(tip)}</title></rect>" if tip else "/>"
@@ -87,14 +87,14 @@ def box(corner: tuple[float, float], size: tuple[float, float], look: str, *, ti
 
 
 def path(points: Iterable[tuple[float, float]], look: str, *, closed: bool = False, tip: str = "") -> str:
-    """Draw a line through points."""
+    """Return a line through points."""
     through = "L".join(f"{coordinate(x)} {coordinate(y)}" for x, y in points)
     inside = f"><title>{escaped(tip)}</title></path>" if tip else "/>"
     return f'<path d="M{through}{"Z" if closed else ""}" class="{look}"{inside}'
 
 
 def svg(width: float, height: float, parts: Iterable[str], title: str) -> str:
-    """Put parts together; `title` is read out to those who do not see the chart."""
+    """Combine parts; `title` is for screen readers."""
     size = f'viewBox="0 0 {coordinate(width)} {coordinate(height)}" width="{coordinate(width)}" height="{coordinate(height)}"'
     inside = "".join(parts)
     return f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" aria-label="{escaped(title)}" {size}>{inside}</svg>'
@@ -102,7 +102,7 @@ def svg(width: float, height: float, parts: Iterable[str], title: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Turns values into pixels, evenly."""
+    """Maps values to pixels, linearly."""
 
     low: float
     high: float
@@ -110,12 +110,12 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """Return the pixel of a value."""
+        """Return the pixel for a value."""
         return self.start + (value - self.low) / (self.high - self.low or 1.0) * (self.end - self.start)
 
 
 def steps(high: float, most: int = 5) -> list[float]:
-    """Give round values from 0 to `high` or a little less, `most` + 1 at most."""
+    """Return at most `most` + 1 round values from 0 to `high` or slightly less."""
     if high <= 0:
         return [0.0]
     raw = high / most
@@ -132,7 +132,7 @@ def rounded_up(high: float, most: int = 5) -> float:
 
 
 def time_steps(high: float, most: int = 8) -> list[float]:
-    """Give times from 0 to `high` seconds that people would choose."""
+    """Return times from 0 to `high` seconds at intervals that people would choose."""
     if high < most:
         return steps(high, most)
     step = next(
@@ -142,7 +142,7 @@ def time_steps(high: float, most: int = 8) -> list[float]:
 
 
 def time_unit(high: float) -> Unit:
-    """Return the unit in which times up to `high` seconds read well."""
+    """Return a suitable unit for times up to `high` seconds."""
     for size, name, least in ((DAY, "days", 2 * DAY), (HOUR, "hours", 2 * HOUR), (MINUTE, "minutes", 3 * MINUTE)):
         if high >= least:
             return Unit(size, name)
@@ -150,7 +150,7 @@ def time_unit(high: float) -> Unit:
 
 
 def memory_unit(high: float) -> Unit:
-    """Return the unit in which amounts of memory up to `high` bytes read well."""
+    """Return a suitable unit for amounts of memory up to `high` bytes."""
     for exponent, name in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if high >= 1 << exponent:
             return Unit(1 << exponent, name)
@@ -158,14 +158,14 @@ def memory_unit(high: float) -> Unit:
 
 
 def figure(value: float) -> str:
-    """Write a number of an axis."""
+    """Format a number on an axis."""
     if not value % 1:
         return f"{value:,.0f}"
     return f"{value:,.2f}".rstrip("0").rstrip(".") if abs(value) >= 0.01 else f"{value:.2g}"
 
 
 def time_axis(scale: Scale, top: float, bottom: float, what: str) -> list[str]:
-    """Draw an axis of time below a plot, its grid, and what it means."""
+    """Draw the time axis below a plot, with its grid and label."""
     unit = time_unit(scale.high)
     drawn = [line(scale.start, bottom, scale.end, bottom, "axis")]
     for value in time_steps(scale.high):
@@ -181,7 +181,7 @@ def time_axis(scale: Scale, top: float, bottom: float, what: str) -> list[str]:
 
 
 def value_axis(scale: Scale, right: float, unit: Unit, *, left: float, is_whole: bool = False) -> list[str]:
-    """Draw the values beside a plot, and its grid. `is_whole`: they count something."""
+    """Draw the value axis beside a plot, with its grid. `is_whole`: the values are counts."""
     drawn = []
     for value in steps(scale.high / unit.size, 4):
         if is_whole and value % 1:
@@ -192,7 +192,7 @@ def value_axis(scale: Scale, right: float, unit: Unit, *, left: float, is_whole:
 
 
 def legend(x: float, y: float, entries: Sequence[tuple[str, str, bool]]) -> str:
-    """Draw a legend in one row: (class, what it means, whether it is a line)."""
+    """Draw a legend in one row: (class, meaning, whether it is a line)."""
     drawn = []
     for look, meaning, is_line in entries:
         drawn.append(line(x, y - 4, x + 16, y - 4, look) if is_line else box((x, y - 10), (12, 12), look, round_=2))

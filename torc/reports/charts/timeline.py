@@ -1,6 +1,6 @@
-"""The Gantt chart of a run, and below it how many jobs ran at once. Many jobs become one row for those that are named alike.
+"""The Gantt chart of a run, with the number of concurrent jobs below. Many jobs are merged into rows of similar names.
 
-Not for what jobs used: `profiles` and `distributions` show that.
+What jobs used is shown by `profiles` and `distributions`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torc.reports.charts.svg import (
 from torc.units import human_bytes, human_duration
 from torc.workflow.graph_export import first_word, numbers_starred
 
-#: more jobs than this are shown by what is alike in their names
+#: more jobs than this are grouped by similar names
 MOST_ROWS = 45
 _MOST_CLASSES = 7
 _ROW, _STRIP, _PANEL = 20, 28, 110
@@ -38,7 +38,7 @@ STATES = ("completed", "failed", "terminated", "canceled", "running")
 
 
 def timeline(attempts: Sequence[ChartedAttempt], *, width: int = WIDTH) -> str:
-    """Draw what ran when. With no attempts, the chart says so."""
+    """Draw when attempts ran. Without attempts, the chart says so."""
     if not attempts:
         return svg(width, 40, [text(width / 2, 24, "nothing has run yet", look="label", anchor="middle")], "timeline")
     rows = _rows(attempts)
@@ -50,7 +50,7 @@ def timeline(attempts: Sequence[ChartedAttempt], *, width: int = WIDTH) -> str:
     height = _ROW if is_single else _STRIP
     bottom = _TOP + height * len(rows)
     panel = bottom + _GAP
-    drawn = [*time_axis(scale, _TOP, bottom, "time since the run began")]
+    drawn = [*time_axis(scale, _TOP, bottom, "time since the run started")]
     for number, ((label, members), title) in enumerate(zip(rows, titles, strict=True)):
         top = _TOP + number * height
         inside = _bars(members, scale, top) if is_single else _strip(members, scale, top)
@@ -63,7 +63,7 @@ def timeline(attempts: Sequence[ChartedAttempt], *, width: int = WIDTH) -> str:
 
 
 def running(intervals: Iterable[tuple[float, float]], high: float, bins: int) -> list[float]:
-    """Return how many of the intervals are open on average in each of equal parts of 0 to `high`."""
+    """Return the average number of open intervals in each of `bins` equal parts of 0 to `high`."""
     changes = sorted(
         [(start, 1) for start, end in intervals if end > start] + [(end, -1) for start, end in intervals if end > start]
     )
@@ -82,7 +82,7 @@ def running(intervals: Iterable[tuple[float, float]], high: float, bins: int) ->
 def area(
     values: Sequence[float], floor: Sequence[float], scale: Scale, height: Callable[[float], float]
 ) -> list[tuple[float, float]]:
-    """Return the outline of an area between two rows of values that stand at equal distances over a scale."""
+    """Return the outline of the area between two rows of values, spaced equally over a scale."""
     step = (scale.end - scale.start) / len(values)
 
     def edge(row: Sequence[float]) -> list[tuple[float, float]]:
@@ -102,7 +102,7 @@ def area(
 
 
 def told(attempt: ChartedAttempt) -> str:
-    """Say what there is to say of an attempt, in a line or two."""
+    """Describe an attempt in one or two lines."""
     request = attempt.request
     cpus = attempt.cpu_seconds / attempt.seconds if attempt.seconds > 0 else 0.0
     again = f", attempt {attempt.attempt}" if attempt.attempt > 1 else ""
@@ -115,7 +115,7 @@ def told(attempt: ChartedAttempt) -> str:
 
 
 def _rows(attempts: Sequence[ChartedAttempt]) -> list[tuple[str, list[ChartedAttempt]]]:
-    """Return what each row shows, in order of its first start."""
+    """Return the content of each row, ordered by first start."""
     rows: dict[str, list[ChartedAttempt]] = {}
     if len({attempt.job_id for attempt in attempts}) <= MOST_ROWS:
         jobs: dict[int, list[ChartedAttempt]] = {}
@@ -145,7 +145,7 @@ def _bars(members: Sequence[ChartedAttempt], scale: Scale, top: float) -> str:
 
 
 def _strip(members: Sequence[ChartedAttempt], scale: Scale, top: float) -> str:
-    """Draw how many of a row's jobs ran at each time, by what they ended as."""
+    """Draw how many of a row's jobs ran at each time, by final state."""
     bins = int(scale.end - scale.start)
     rows = [
         (state, running([(a.start, a.end) for a in members if a.state == state], scale.high, bins))
@@ -177,7 +177,7 @@ def _parallelism(attempts: Sequence[ChartedAttempt], scale: Scale, top: float) -
     height = Scale(0, most, top + _PANEL, top)
     drawn = [
         *value_axis(height, scale.end, Unit(1, ""), left=scale.start, is_whole=True),
-        *time_axis(scale, top, top + _PANEL, "time since the run began"),
+        *time_axis(scale, top, top + _PANEL, "time since the run started"),
         text(scale.start, top - 9, "jobs at once", look="label"),
     ]
     floor = [0.0] * bins

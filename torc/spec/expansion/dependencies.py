@@ -1,6 +1,6 @@
-"""Who waits for whom: from what jobs read, write and depend on to gates. Finds two producers, and cycles.
+"""Derive gates from what jobs read, write and depend on. Detects duplicate producers and cycles.
 
-The prerequisites of a job depend on what it reads and on what it depends on; each distinct pair is looked at once.
+The prerequisites of a job follow from what it reads and what it depends on; each distinct pair is computed once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torc.workflow.graph import JobGraph, cycle_text, downstream, find_cycle, gr
 
 
 class TemplateNeeds(Protocol):
-    """What is needed of the jobs of one template."""
+    """The jobs of one template, as needed here."""
 
     shape: ObjectTemplate
     first: int
@@ -29,7 +29,7 @@ class TemplateNeeds(Protocol):
 
 
 class Dependencies(NamedTuple):
-    """Gates, the gate of each job, and who writes what."""
+    """Gates, the gate of each job, and the producers."""
 
     gates: list[tuple[int, ...]]
     gate_of: list[int | None]
@@ -40,7 +40,7 @@ class Dependencies(NamedTuple):
 def connect(
     builder: Builder, templates: Sequence[TemplateNeeds], input_sets: Sequence[InputSet], paths: Sequence[str]
 ) -> Dependencies | None:
-    """Find prerequisites, gates and cycles; None when there were errors. `paths`: of the files."""
+    """Compute prerequisites, gates and cycles; None if there were errors. `paths`: paths of the files."""
     declared = _producers(builder, templates, "output_files", builder.files)
     user_data = _producers(builder, templates, "output_user_data", builder.user_data)
     if builder.document.failed:
@@ -62,7 +62,7 @@ def connect(
 def _prerequisites(
     templates: Sequence[TemplateNeeds], input_sets: Sequence[InputSet], files: WrittenPaths, user_data: dict[int, int]
 ) -> list[Indexes]:
-    """Return the jobs that each job waits for, in order of jobs; equal ones are shared."""
+    """Return the prerequisites of each job in job order; equal lists are shared."""
     produced = [_produced(inputs, files, user_data) for inputs in input_sets]
     special = [frozenset(job for file in inputs.files for job in files.nearby.get(file, ())) for inputs in input_sets]
     known: dict[tuple[int | None, int], Indexes] = {}
@@ -77,7 +77,7 @@ def _prerequisites(
                 own = _produced(input_sets[input_set], files, user_data, len(prerequisites))
                 prerequisites.append(tuple(sorted(merged(own, behind))))
             else:
-                # `behind` lives as long as its column, so its id is its own
+                # `behind` lives as long as its column, so its id is unique
                 key = (input_set, id(behind))
                 found = known.get(key)
                 if found is None:
@@ -110,7 +110,7 @@ def _report_clash(
 def _report_nested(
     builder: Builder, templates: Sequence[TemplateNeeds], files: WrittenPaths, graph: JobGraph, paths: Sequence[str]
 ) -> bool:
-    """Report what is written inside a folder that another job writes, unless one of the two waits for the other."""
+    """Report outputs inside a folder that another job writes, unless one of the two jobs waits for the other."""
     behind: dict[int, set[int]] = {}
 
     def waits(job: int, for_job: int) -> bool:
@@ -123,7 +123,7 @@ def _report_nested(
             continue
         jobs = list(builder.jobs.index)
         message = (
-            f"two jobs write the same file: {paths[pair.inside]} of `{jobs[pair.inside_job]}` lies in "
+            f"two jobs write the same file: {paths[pair.inside]} of `{jobs[pair.inside_job]}` is in ~"
             f"{paths[pair.folder]}, which `{jobs[pair.folder_job]}` writes"
         )
         hint = "let one of them wait for the other (`depends_on`), or give each job its own output"
@@ -137,7 +137,7 @@ def _path_of(templates: Sequence[TemplateNeeds], job: int) -> Path:
 
 
 def _producers(builder: Builder, templates: Sequence[TemplateNeeds], relation: str, names: Names) -> dict[int, int]:
-    """Return the job that writes each thing; two are reported, once for a template."""
+    """Return the producer of each item; duplicate producers are reported once per template."""
     producers: dict[int, int] = {}
     for template in templates:
         for number, outputs in zip(
@@ -157,7 +157,7 @@ def _producers(builder: Builder, templates: Sequence[TemplateNeeds], relation: s
 
 
 def _produced(inputs: InputSet, files: WrittenPaths, user_data: dict[int, int], job: int | None = None) -> Indexes:
-    """Return the jobs that write what is read; for a job that writes some of it itself, those that it waits for."""
+    """Return the producers of what is read; if the job itself writes some of it, those that it waits for."""
     found = dict.fromkeys(writer for index in inputs.files for writer in files.writers(index, job))
     found.update(dict.fromkeys(user_data[index] for index in inputs.user_data if index in user_data))
     return tuple(found)

@@ -1,7 +1,7 @@
-"""The jobs of a spec into planned jobs, and the plan as a whole.
+"""Expand the jobs of a spec into planned jobs, and build the plan.
 
-Each template becomes columns: one iterator for each field, which gives the values for all its jobs. What is the same for
-all jobs of a template is made once; equal lists, inputs and prerequisites are shared.
+Each template is expanded into columns: one iterator per field, with the values for all its jobs. Values that are equal for all jobs
+of a template are computed once; equal lists, inputs and prerequisites are shared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torc.workflow.resources import DEFAULT_CLASS, ResourceRequest
 
 
 class _Relation(NamedTuple):
-    """A relation of jobs to files, user data or other jobs: the fields that name them, and that match them."""
+    """A relation of jobs to files, user data or other jobs: the fields with names, and those with regular expressions."""
 
     listed: str
     regexes: str
@@ -58,7 +58,7 @@ _new_job = partial(tuple.__new__, PlannedJob)
 
 @dataclass(slots=True)
 class FilledTemplate:
-    """The jobs of one template: their fields as columns. A column that is the same for all is a `repeat`."""
+    """The jobs of one template: their fields as columns. A constant column is a `repeat`."""
 
     shape: ObjectTemplate
     first: int
@@ -73,7 +73,7 @@ class FilledTemplate:
 
 
 def build_plan(builder: Builder) -> Plan | None:
-    """Build the whole plan; None when there were errors, which the document has."""
+    """Build the whole plan; None if there were errors, which are recorded in the document."""
     spec, document = builder.spec, builder.document
     builder.share_parameters()
     for key, text in spec.env.items():
@@ -132,7 +132,7 @@ def build_plan(builder: Builder) -> Plan | None:
 
 
 class _Jobs:
-    """Fills the templates of one plan."""
+    """Expands the templates of one plan."""
 
     def __init__(self, builder: Builder, files: Sequence[PlannedFile], handlers: Names, schedulers: Names) -> None:
         self.builder, self.handlers, self.schedulers = builder, handlers, schedulers
@@ -147,7 +147,7 @@ class _Jobs:
         self._num_jobs = 0
 
     def add(self, shape: ObjectTemplate, item: JobSpec) -> None:
-        """Fill a template. Problems are reported once, with an example."""
+        """Expand a template. Problems are reported once, with an example."""
         builder, path = self.builder, shape.path
         count, first = shape.size, self._num_jobs
         self._num_jobs += count
@@ -177,9 +177,8 @@ class _Jobs:
         self.filled.append(filled)
 
     def planned(self, connected: Dependencies) -> list[PlannedJob]:
-        """Return the jobs."""
         jobs: list[PlannedJob] = []
-        names = iter(self.builder.jobs.index)  # in order of numbers, as dictionaries are
+        names = iter(self.builder.jobs.index)  # in order of index: dictionaries keep their order
         gates = iter(connected.gate_of)
         for filled in self.filled:
             columns = {
@@ -193,7 +192,7 @@ class _Jobs:
                 "output_user_data": filled.relations["output_user_data"],
                 **{key: repeat(value) for key, value in filled.fixed.items()},
             }
-            # the names end first, before another value is taken from the gates, which the next template goes on with
+            # the names are exhausted first, before a value is taken from the gates, which the next template continues
             jobs.extend(map(_new_job, zip(*(columns[key] for key in PlannedJob._fields), strict=False)))
         return jobs
 
@@ -240,7 +239,7 @@ class _Jobs:
     def _column(
         self, shape: ObjectTemplate, texts: Sequence[str], path: Path, names: Names, by_regex: bool
     ) -> Iterable[Indexes]:
-        """Resolve a list of names, or of regular expressions, for all jobs of a template."""
+        """Resolve a list of names or regular expressions for all jobs of a template."""
         templates = [
             self.builder.compiled(shape, text, (*path, at), gathers=not by_regex, in_regex=by_regex)
             for at, text in enumerate(texts)
@@ -264,7 +263,7 @@ class _Jobs:
     def _explain(
         self, shape: ObjectTemplate, templates: Sequence[Template | None], path: Path, names: Names, by_regex: bool
     ) -> None:
-        """Report each item of a list that leads nowhere, with the first combination for which it does."""
+        """Report each unresolvable item of a list, with the first combination for which it fails."""
         nowhere = (0,) * len(shape.space.names)
         for at, template in enumerate(templates):
             if template is None:
@@ -277,7 +276,7 @@ class _Jobs:
                     self.builder.unknown(error, (*path, at), shape.example("job", combination))
                     break
 
-    # -- what is made once --------------------------------------------------------------------------------------
+    # -- shared values ----------------------------------------------------------------------------------------------
 
     def _named(self, names: Names, name: str | None, path: Path) -> int | None:
         return None if name is None else self.builder.lookup(names, name, path)
@@ -299,7 +298,7 @@ class _Jobs:
     # -- references and inputs ----------------------------------------------------------------------------------
 
     def _check_references(self, shape: ObjectTemplate, template: Template, field_: str) -> bool:
-        """Report what looks like a reference and is none, by the first job; tell whether some job's text may have references."""
+        """Report malformed references, using the first job; return whether the texts may contain references."""
         text = template.fill(next(iter(shape.combinations())))
         for found in self.references.astray(text) if "{" in text or "$" in text else ():
             self.builder.astray(found, (*shape.path, field_))
@@ -349,12 +348,12 @@ class _Jobs:
 
 
 def _sized(column: Iterable[Indexes], count: int) -> Iterator[Indexes]:
-    """Yield so many values of a column, which may be endless."""
+    """Yield `count` values of a column, which may be infinite."""
     return (value for _, value in zip(range(count), column, strict=False))
 
 
 def _num_items(shape: ObjectTemplate, templates: Sequence[Template], varying: tuple[int, ...]) -> int:
-    """Count the items that a list expands to, for all jobs together."""
+    """Return the number of items that a list expands to, over all jobs."""
     each = sum(shape.space.size(template.parameters.intersection(shape.gathered)) for template in templates)
     return each * shape.space.size(varying)
 
@@ -371,7 +370,7 @@ def _resolved(
 def _by_part(
     shape: ObjectTemplate, templates: Sequence[Template], varying: tuple[int, ...], names: Names, by_regex: bool
 ) -> list[Indexes]:
-    """Resolve a list once for each combination of the parameters that it mentions; jobs of one share the result."""
+    """Resolve a list once for each combination of the parameters in it; jobs with the same combination share the result."""
     known: dict[Combination, Indexes] = {}
     column: list[Indexes] = []
     for combination in shape.combinations():

@@ -1,4 +1,4 @@
-"""Names, regular expressions and references into indexes: who reads, who writes, who waits."""
+"""Resolve names, regular expressions and references to indexes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _MOST_SHOWN = 200
 
 
 class UnknownName(ValueError):
-    """A name or a regular expression that leads nowhere. `name` is what to look for among the known ones, if any.
+    """A name or regular expression that matches nothing. `name` is what to compare with the known names, if any.
 
-    `within` is the part of the text that names it, where that is not all of it.
+    `within` is the part of the text that contains it, if not all of it.
     """
 
     def __init__(self, message: str, name: str = "", known: Iterable[str] = ()) -> None:
@@ -27,7 +27,7 @@ class UnknownName(ValueError):
 
 
 class NoReference(ValueError):
-    """Something in a command looks like a reference and is none."""
+    """Text in a command that looks like a reference but is not valid."""
 
     def __init__(self, astray: MalformedReference) -> None:
         super().__init__(astray.message)
@@ -44,7 +44,7 @@ class UnsuitablePattern(UnknownName):
 
 
 class _Index(dict[str, int]):
-    """Indexes by name; a name that is missing raises Unknown."""
+    """Indexes by name; a missing name raises UnknownName."""
 
     def __init__(self, noun: str) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class _Index(dict[str, int]):
 
 
 class Names:
-    """The names of one kind of object, and their indexes."""
+    """The names of one kind of object, with their indexes."""
 
     def __init__(self, noun: str, effort: MatchBudget | None = None) -> None:
         self.noun = noun
@@ -65,13 +65,13 @@ class Names:
         self._searched: SearchableNames | None = None
 
     def find(self, name: str) -> int:
-        """Return the index of a name. Raises Unknown."""
+        """Return the index of a name. Raises UnknownName."""
         return self.index[name]
 
     def match(self, pattern: str) -> Indexes:
-        """Return the indexes of the names that the whole of a regular expression matches. Raises Unknown.
+        """Return the indexes of the names that a regular expression matches completely. Raises UnknownName.
 
-        All names must have been entered.
+        All names must have been added before.
         """
         known = self._matches.get(pattern)
         if known is None:
@@ -83,7 +83,7 @@ class Names:
                 what = f"`{shortened(pattern)}` is not a usable regular expression: {error}"
                 raise UnsuitablePattern(what, error.part, error.hint) from None
             except TooCostly as error:
-                raise UnsuitablePattern(str(error), hint="begin them with fixed text", too_many=True) from None
+                raise UnsuitablePattern(str(error), hint="start them with fixed text", too_many=True) from None
             if not known:
                 raise UnknownName(f"`{shortened(pattern)}` matches no {self.noun}", _literal(pattern), self.index)
             self._matches[pattern] = known
@@ -91,7 +91,7 @@ class Names:
 
 
 def shortened(pattern: str) -> str:
-    """The beginning of a pattern that is too long for a message."""
+    """Shorten a pattern for a message."""
     return pattern if len(pattern) <= _MOST_SHOWN else f"{pattern[:_MOST_SHOWN]}..."
 
 
@@ -100,12 +100,12 @@ def _literal(pattern: str) -> str:
 
 
 def distinct(indexes: Iterable[int]) -> Indexes:
-    """Drop repetitions, keeping the order."""
+    """Remove duplicates, keeping the order."""
     return tuple(dict.fromkeys(indexes))
 
 
 def merged(*parts: Indexes) -> Indexes:
-    """Put index lists together without repetition; a single list is given as it is."""
+    """Concatenate index lists without duplicates; a single list is returned unchanged."""
     filled = [part for part in parts if part]
     if len(filled) == 1:
         return filled[0]
@@ -113,7 +113,7 @@ def merged(*parts: Indexes) -> Indexes:
 
 
 class References:
-    """Replaces references in commands, and collects the relations that they declare."""
+    """Replaces references in commands and collects the relations that they declare."""
 
     def __init__(self, files: Names, user_data: Names, paths: Sequence[str]) -> None:
         self.names = {"files": files, "user_data": user_data}
@@ -122,7 +122,7 @@ class References:
     def replace(self, text: str, relations: dict[str, list[int]]) -> str:
         """Return the text with paths and marked user data; adds indexes to `input_files` and so on.
 
-        Raises Unknown and NoReference.
+        Raises UnknownName and NoReference.
         """
         for astray in self.astray(text):
             if astray.severity == "error":
@@ -137,19 +137,19 @@ class References:
                 raise
             relations.setdefault(f"{direction}_{kind}", []).append(index)
             if kind == "files":
-                # there is no path where the file has a problem of its own, and then no plan either
+                # the path is missing if the file has a problem of its own, in which case there is no plan either
                 return quoted(self.paths[index] if index < len(self.paths) else name, text, match.start())
             return f"{USER_DATA_MARK}{index}{USER_DATA_MARK}"
 
         return REFERENCE.sub(one, text)
 
     def astray(self, text: str) -> Iterable[MalformedReference]:
-        """Find what looks like a reference and is none."""
+        """Yield malformed references."""
         return find_astray(text, lambda name: any(name in names.index for names in self.names.values()))
 
 
 def quoted(path: str, command: str, position: int) -> str:
-    """Quote a path where the shell needs it, as the place in the command asks for: bare, in '...' or in "..."."""
+    """Quote a path if the shell requires it, as the context in the command demands: bare, in '...' or in "..."."""
     if shlex.quote(path) == path:
         return path
     within = quotes_open_at(command, position)
@@ -175,10 +175,10 @@ def quotes_open_at(command: str, position: int) -> str:
     at = 0
     while (match := _SHELL.search(command, at, position)) is not None:
         token, context, at = match[0], contexts[-1], match.end()
-        if token[0] == "#" and context:  # a comment begins outside of quotes only
+        if token[0] == "#" and context:  # a comment can only start outside of quotes
             at = match.start() + 1
         elif context == "'":
-            if token[-1] == "'":  # a backslash before it means nothing in here
+            if token[-1] == "'":  # a backslash has no effect in single quotes
                 contexts.pop()
         elif context == "$'":
             if token in {"'", "$'"}:

@@ -1,6 +1,6 @@
-"""A checked spec into the parts of a plan that need no jobs: parameters, names, files, user data, requirements, actions.
+"""Expand the parts of a spec that do not depend on jobs: parameters, names, files, user data, requirements, actions.
 
-Every problem is reported where it stands. The jobs themselves are built by `jobs`.
+Every problem is reported at its position. Jobs are expanded by `jobs`.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class ExpansionLimits:
-    """How large a spec may be, and what it may expand to."""
+    """Limits on the size of a spec and its expansion."""
 
-    max_jobs: int = 5_000_000  # also of files, of user data, and of values of parameters
+    max_jobs: int = 5_000_000  # also of files, user data and parameter values
     max_characters: int = 256 << 20  # of the document
-    max_items: int = 20_000_000  # of expanded lists of names
-    max_expanded_characters: int = 4 << 30  # of commands
+    max_items: int = 20_000_000  # in expanded lists of names
+    max_expanded_characters: int = 4 << 30  # in commands
 
 
 class ObjectTemplate(NamedTuple):
-    """An object of the spec, ready to be expanded."""
+    """An object of the spec, ready for expansion."""
 
     templates: Templates
     space: ParameterSpace
@@ -63,11 +63,11 @@ class ObjectTemplate(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many objects it becomes."""
+        """Return the number of objects that it expands to."""
         return self.space.size(self.multiplied)
 
     def combinations(self) -> Iterator[Combination]:
-        """Yield the combinations that it becomes objects for."""
+        """Yield the combinations for which it becomes objects."""
         return self.space.combinations(self.multiplied)
 
     def filled(self, template: Template) -> Iterator[str]:
@@ -75,12 +75,12 @@ class ObjectTemplate(NamedTuple):
         return template.fill_all(self.space, self.multiplied)
 
     def example(self, noun: str, combination: Combination) -> str:
-        """Name one of its objects, where there are several."""
+        """Describe one of its objects, if there are several."""
         return f" (in {noun} `{self.name.fill(combination)}`)" if self.name.slots else ""
 
 
 class Builder:
-    """Builds the parts of one plan, reporting problems to the document."""
+    """Builds the parts of one plan, and reports problems to the document."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Builder:
     # -- parameters ---------------------------------------------------------------------------------------------
 
     def share_parameters(self) -> None:
-        """Evaluate the parameters of the workflow."""
+        """Evaluate the workflow's parameters."""
         for key, value in self.spec.parameters.items():
             values = self._values(value, ("parameters", key))
             if values is not None:
@@ -125,7 +125,7 @@ class Builder:
         return values
 
     def shape(self, part: Parameterized, name: str, path: Path) -> ObjectTemplate | None:
-        """Evaluate the parameters of an object; None when that cannot be done."""
+        """Evaluate the parameters of an object; None if that fails."""
         own: dict[str, tuple[Value, ...]] = {}
         fine = True
         for key, value in part.parameters.items():
@@ -156,7 +156,7 @@ class Builder:
             return None
         self._warn_of_near_misses(templates, name, (*path, "name"))
         multiplied = tuple(sorted(template.parameters))
-        if zipped and multiplied:  # zipped parameters go together: one of them in the name fixes all
+        if zipped and multiplied:  # zipped parameters vary together: one of them in the name determines all
             multiplied = tuple(range(len(chosen)))
         gathered = tuple(at for at in range(len(chosen)) if at not in multiplied)
         return ObjectTemplate(templates, space, multiplied, gathered, template, path) if fine else None
@@ -164,7 +164,7 @@ class Builder:
     def compiled(
         self, shape: ObjectTemplate, text: str, path: Path, *, gathers: bool = False, in_regex: bool = False
     ) -> Template | None:
-        """Compile a string of an object; a gathered parameter is allowed in lists of names only."""
+        """Compile a string of an object; gathered parameters are only allowed in lists of names."""
         try:
             template = shape.templates.compile(text, in_regex=in_regex)
         except UnfillableTemplate as error:
@@ -190,30 +190,32 @@ class Builder:
             if name in templates.index:
                 continue
             if name in self.spec.parameters:
-                if name not in self.shared:  # what is wrong with it has been said
+                if name not in self.shared:  # otherwise its problem has been reported
                     continue
-                message = f"`{match[0]}` stays as it is: the workflow's parameter `{name}` is not used by this object"
+                message = (
+                    f"`{match[0]}` is left unchanged: the workflow's parameter `{name}` is not used by this object"
+                )
                 self.report("near_miss", message, path, severity="warning", suggestion=f"use_parameters: [{name}]")
             elif len(name) > 1 and (near := self.nearest.of(name, templates.index, most=1)):
-                message = f"`{match[0]}` is no parameter and stays as it is"
+                message = f"`{match[0]}` is not a parameter and is left unchanged"
                 hint = f"did you mean `{{{near[0]}}}`?"
                 self.report("near_miss", message, path, severity="warning", suggestion=hint)
 
     # -- sizes and names ----------------------------------------------------------------------------------------
 
     def fits(self, shapes: Iterable[ObjectTemplate | None], noun: str) -> bool:
-        """Check the size of an expansion before it is made."""
+        """Check the size of an expansion in advance."""
         total = 0
         for shape in shapes:
             total += shape.size if shape is not None else 0
             if shape is not None and total > self.limits.max_jobs:
-                what = f"the parameters make more than {self.limits.max_jobs:,} {noun}"
+                what = f"the parameters create more than {self.limits.max_jobs:,} {noun}"
                 self.report("too_many", what, shape.path, suggestion="use fewer values, or raise the limit")
                 return False
         return True
 
     def spend(self, num_items: int, path: Path) -> bool:
-        """Check the size of an expanded list before it is made."""
+        """Check the size of an expanded list in advance."""
         self._items_left -= num_items
         if self._items_left < 0:
             message = f"the lists of names expand to more than {self.limits.max_items:,} items here"
@@ -221,11 +223,11 @@ class Builder:
         return self._items_left >= 0
 
     def enter(self, names: Names, shape: ObjectTemplate, origin: dict[int, Path]) -> bool:
-        """Enter the names that an object expands to. `origin`: first index -> path, in order."""
+        """Add the names that an object expands to. `origin`: first index -> path, in order."""
         path = (*shape.path, "name")
         bad = next((t for _, texts in shape.name.slots for t in texts if _UNPRINTABLE.search(t)), None)
         if bad is not None or shape.name.longest > LONGEST_NAME:
-            what = f"the value {bad!r} does not fit into a name" if bad is not None else "the names become too long"
+            what = f"the value {bad!r} cannot be part of a name" if bad is not None else "the names become too long"
             self.report("bad_value", what, path)
             return False
         number = len(names.index)
@@ -244,14 +246,14 @@ class Builder:
         where = next(origin[first] for first in reversed(origin) if first <= index)
         other = self.document.span(where)
         if where == shape.path:
-            what = f"the parameters make more than one {names.noun} `{name}`"
+            what = f"the parameters create more than one {names.noun} `{name}`"
         else:
             at = f" (first at line {other.line})" if other else ""
             what = f"{names.noun} `{name}` is defined twice{at}"
         self.report("duplicate_name", what, (*shape.path, "name"))
 
     def unknown(self, error: UnknownName, path: Path, example: str = "") -> None:
-        """Report a name that leads nowhere."""
+        """Report an unknown name."""
         near = self.nearest.of(error.name, error.known)
         hint = f"did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else None
         code = "unknown_name"
@@ -261,20 +263,20 @@ class Builder:
         self.report(code, f"{error}{example}", path, span=span, suggestion=hint)
 
     def astray(self, found: MalformedReference, path: Path, example: str = "") -> None:
-        """Report what looks like a reference and is none."""
+        """Report a malformed reference."""
         code, hint = ("bad_reference" if found.severity == "error" else "near_miss"), found.suggestion
         message = f"{found.message}{example}"
         span = self.document.part(path, found.text)
         self.report(code, message, path, span=span, suggestion=hint, severity=found.severity)
 
     def refuse_references(self, text: str, path: Path) -> None:
-        """Report references where none are replaced."""
+        """Report references in text where they are not replaced."""
         if "{" in text or "$" in text:
             for found in find_misplaced(text):
                 self.astray(found, path)
 
     def lookup(self, names: Names, name: str, path: Path) -> int | None:
-        """Find a name; report where there is none."""
+        """Return the index of a name, or report that it is unknown."""
         try:
             return names.find(name)
         except UnknownName as error:
@@ -295,7 +297,7 @@ class Builder:
         return True
 
     def plan_requirements(self) -> None:
-        """Plan the requirement classes that have names."""
+        """Plan the named requirement classes."""
         origin: dict[str, Path] = {}
         for at, item in enumerate(self.spec.resource_requirements):
             path: Path = ("resource_requirements", at)
@@ -304,7 +306,7 @@ class Builder:
                 self.planned_requirements.append(PlannedRequirement(item.name, request))
 
     def request(self, item: ResourceRequirements, path: Path) -> ResourceRequest:
-        """Read the amounts of a requirement."""
+        """Parse the amounts of a requirement."""
         amounts = {"memory": UNASKED_MEMORY_BYTES, "runtime": UNASKED_RUNTIME_SECONDS}
         for key, parse in (("memory", parse_memory), ("runtime", parse_duration)):
             try:
@@ -316,7 +318,7 @@ class Builder:
     def named(
         self, names: Names, items: Sequence[Any], field: str, kind: str, origin: dict[str, Path] | None = None
     ) -> list[NamedObject]:
-        """Plan failure handlers or schedulers: kept as they are."""
+        """Plan failure handlers or schedulers, which are stored unchanged."""
         planned, origin = list[NamedObject](), {} if origin is None else origin
         for at, item in enumerate(items):
             if self._enter_one(names, item.name, (field, at), origin):
@@ -325,7 +327,7 @@ class Builder:
         return planned
 
     def schedulers(self, names: Names) -> list[NamedObject]:
-        """Plan the schedulers of all types: jobs name them by names that are all different."""
+        """Plan the schedulers of all types; their names must be unique, because jobs refer to them by name."""
         planned, origin = list[NamedObject](), dict[str, Path]()
         for each in SCHEDULER_TYPES.values():
             items: Sequence[SchedulerPart] = getattr(self.spec, each.spec_field)
@@ -349,7 +351,6 @@ class Builder:
                 yield item, shape
 
     def plan_files(self) -> list[PlannedFile]:
-        """Plan the files."""
         planned: list[PlannedFile] = []
         for item, shape in self._shapes(self.spec.files, "files", self.files, "files"):
             self.refuse_references(item.path, (*shape.path, "path"))
@@ -359,7 +360,7 @@ class Builder:
         return planned
 
     def plan_user_data(self) -> list[PlannedUserData]:
-        """Plan the user data; placeholders in any text of the data are filled."""
+        """Plan the user data; placeholders in all strings of the data are filled in."""
         planned: list[PlannedUserData] = []
         for item, shape in self._shapes(self.spec.user_data, "user_data", self.user_data, "pieces of user data"):
             fill = self._filler(shape, item.data, (*shape.path, "data"))
@@ -371,13 +372,13 @@ class Builder:
         return planned
 
     def _filler(self, shape: ObjectTemplate, data: Any, path: Path) -> Callable[[Combination], Any] | None:
-        """Compile data into what fills it; None: it is the same for all."""
+        """Return a function that fills placeholders in data; None if it has none."""
         if isinstance(data, str):
             self._check_text(data, path)
             template = self.compiled(shape, data, path)
             return template.fill if template is not None and template.slots else None
         if isinstance(data, float) and not math.isfinite(data):
-            self.report("bad_value", f"{data} is no number of JSON", path)
+            self.report("bad_value", f"{data} is not a JSON number", path)
         if isinstance(data, list):
             items = [self._filler(shape, item, (*path, at)) for at, item in enumerate(data)]
             if not any(items):
@@ -394,12 +395,13 @@ class Builder:
 
     def _check_text(self, text: str, path: Path) -> None:
         if _BAD_TEXT.search(text):
-            self.report("bad_value", "this has a NUL, or half of a surrogate pair, which no database can store", path)
+            self.report(
+                "bad_value", "this contains a NUL or half of a surrogate pair, which databases cannot store", path
+            )
 
     # -- actions and metadata -----------------------------------------------------------------------------------
 
     def plan_actions(self, schedulers: Names) -> list[PlannedAction]:
-        """Plan the actions."""
         planned = []
         left_out = {"trigger_type", "action_type", "jobs", "job_name_regexes", "commands", "persistent"}
         for at, item in enumerate(self.spec.actions):
@@ -437,13 +439,13 @@ class Builder:
         return merged(*parts)
 
     def metadata(self) -> Mapping[str, Any]:
-        """Return the metadata, parsed where it is a text."""
+        """Return the metadata, parsed if it is text."""
         metadata = self.spec.metadata
         if isinstance(metadata, str):
             try:
                 metadata = json.loads(metadata)
             except (ValueError, RecursionError) as error:
-                self.report("bad_value", f"`metadata` is a text that is no JSON: {error}", ("metadata",))
+                self.report("bad_value", f"`metadata` is text that is not valid JSON: {error}", ("metadata",))
                 return {}
             if not isinstance(metadata, dict):
                 self.report("bad_value", "`metadata` must be a JSON object", ("metadata",))

@@ -1,6 +1,6 @@
-"""Parameter values: `"1:100"`, lists, `"@file.csv:column"` and single values into tuples of concrete values.
+"""Evaluate parameters: `"1:100"`, lists, `"@file.csv:column"` and single values become tuples of values.
 
-Files are read through a callable that the caller brings; this room opens nothing.
+Files are read through a function passed by the caller; this module opens nothing.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _MOST_SHOWN = 40
 
 
 class ParameterColumn(tuple[Value, ...]):
-    """The values of a file. `gap` says where the first is left out, which matters where values go together row by row."""
+    """The values from a file. `gap` describes the first missing value, which matters if values are combined row by row."""
 
     gap: str | None = None
 
 
 class BadParameter(ValueError):
-    """A value that means nothing; the message says what was expected."""
+    """An invalid value; the message says what was expected."""
 
 
 class TooManyValues(BadParameter):
@@ -71,17 +71,17 @@ def file_of(value: Any) -> str | None:
 
 
 def choose(own: Mapping[str, Any], used: Sequence[str], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object's parameters in order: those that it uses of the workflow's, and its own, which win."""
+    """Return an object's parameters in order: the workflow parameters that it uses, and its own, which take precedence."""
     return {**{name: shared[name] for name in used if name in shared and name not in own}, **own}
 
 
 def _too_many(count: int, most: int) -> str:
-    return f"it has {count:,} values, with those before it more than can be expanded (at most {most:,} are left)"
+    return f"it has {count:,} values, which together with earlier ones is more than can be expanded (at most {most:,} are left)"
 
 
 def _from_text(text: str, most: int) -> Sequence[Value]:
     if text.startswith("{") and text.endswith("}") and _RANGE.fullmatch(text[1:-1]):
-        text = text[1:-1]  # as Torc 0.12 bore it: `{1:10}`
+        text = text[1:-1]  # accepted by Torc 0.12: `{1:10}`
     if text.startswith("[") and text.endswith("]"):
         return _from_list(text[1:-1])
     return _from_range(text, most)
@@ -123,7 +123,7 @@ def _from_range(text: str, most: int) -> Sequence[Value]:
 
 
 def _padded(first: str, last: str, numbers: range) -> Sequence[Value]:
-    """Return the numbers of `001:100` with their zeros."""
+    """Return the numbers of `001:100` with leading zeros."""
     if len(first.lstrip("-")) != len(last.lstrip("-")):
         raise BadParameter(
             f"`{first}:{last}`: the number of digits is ambiguous: give both the same number of digits, or neither leading zeros"
@@ -142,7 +142,7 @@ def _count(first: Any, last: Any, step: Any, most: int) -> int:
     if step == 0:
         raise BadParameter("the step of the range is 0")
     if (last - first) * step < 0:
-        raise BadParameter(f"the range {first}:{last}:{step} is empty: the step goes away from the end")
+        raise BadParameter(f"the range {first}:{last}:{step} is empty: the step has the wrong sign")
     count = int((last - first) / step if isinstance(step, Decimal) else (last - first) // step) + 1
     if count > most:
         raise TooManyValues(_too_many(count, most))
@@ -155,7 +155,7 @@ def _from_list(text: str) -> list[Value]:
     while position <= len(text):
         match = _ITEM.match(text, position)
         if match is None:
-            raise BadParameter(f"the list cannot be read from `{text[position : position + 20].strip()}` on")
+            raise BadParameter(f"the list cannot be parsed from `{text[position : position + 20].strip()}` on")
         double, single, plain, end = match.groups()
         quoted = double if double is not None else single
         if quoted is not None:
@@ -171,7 +171,7 @@ def _from_list(text: str) -> list[Value]:
 
 
 def shown(value: Value) -> str:
-    """Write a value as Torc 0.12 does: floats without exponent, and without a fraction where there is none."""
+    """Format a value like Torc 0.12: floats without exponent, and without a zero fraction."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, float):
@@ -183,7 +183,7 @@ def shown(value: Value) -> str:
 
 
 def number_of(text: str) -> Value:
-    """Read a number as a number, for formatting it; anything else stays text."""
+    """Parse a number for formatting; anything else stays text."""
     if len(text) <= _MOST_DIGITS:
         if _INTEGER.fullmatch(text):
             return int(text)
@@ -195,7 +195,7 @@ def number_of(text: str) -> Value:
 
 
 def _scalar(text: str) -> Value:
-    """Read a number as a number, where it would be written again as it stands: `007` and `1.10` stay text."""
+    """Parse a number if formatting it restores the text: `007` and `1.10` stay text."""
     value = number_of(text)
     return value if shown(value) == text else text
 
@@ -221,7 +221,7 @@ def _lines(name: str, content: str) -> ParameterColumn:
     lines = [line.strip() for line in _LINE.findall(content)]
     found = ParameterColumn(_scalar(line) for line in lines if line)
     gap = next((at for at, line in enumerate(lines, 1) if not line), None)
-    if gap is not None and gap <= len(found):  # at the end of the file it means nothing
+    if gap is not None and gap <= len(found):  # at the end of the file it does not matter
         found.gap = f"line {gap} of `{name}` is empty"
     return found
 
@@ -241,7 +241,7 @@ def _column(name: str, column: str, content: str) -> ParameterColumn:
             cell = row[at].strip() if at < len(row) else ""
             if cell:
                 cells.append(cell)
-            elif gap is None and any(map(str.strip, row)):  # a row with nothing in it is none
+            elif gap is None and any(map(str.strip, row)):  # skip empty rows
                 gap = rows.line_num
     except csv.Error as error:
         raise BadParameter(f"the file `{name}` cannot be read: {error}") from None

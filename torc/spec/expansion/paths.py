@@ -1,8 +1,8 @@
-"""Which files are one file, and who writes what is read: by path, since one path can have several names.
+"""Determine which paths are the same file, and who writes what is read, since one file can have several paths.
 
-Paths are compared as text: `.`, `..`, doubled and trailing slashes mean nothing. Symbolic links are for whoever sees the
-file system to look up; what they lead to comes in as `links`. A file below a folder that a job writes belongs to that job,
-unless another one writes the file itself. Who reads a folder reads what jobs write into it, except where it writes there too.
+Paths are compared as text: `.`, `..`, and doubled and trailing slashes are ignored. Symbolic links must be resolved by whoever can
+see the file system, and are passed in as `links`. A file below a folder that a job writes belongs to that job, unless another job
+writes the file itself. A job that reads a folder reads what other jobs write into it, unless it writes there too.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Place = Callable[[str], str]
 
 
 def place_of(path: str, directory: str | None = None) -> str:
-    """Return the one spelling of a path, relative where it lies below the directory that relative paths start from."""
+    """Return the canonical form of a path: relative if it is below the directory to which relative paths refer."""
     found = posixpath.normpath(path)
-    if found.startswith("//"):  # POSIX leaves its meaning open; Linux gives it none
+    if found.startswith("//"):  # implementation-defined in POSIX; no meaning on Linux
         found = found[1:]
     if directory is None or not found.startswith(("/", "..")):
         return found
@@ -30,13 +30,13 @@ def place_of(path: str, directory: str | None = None) -> str:
 
 
 def placing(directory: str | None = None, links: Mapping[str, str] | None = None) -> Place:
-    """Return what gives each path as written its one spelling."""
+    """Return a function that returns the canonical form of a path."""
     known = links or {}
     return lambda path: known.get(path) or place_of(path, directory)
 
 
 def folder_of(place: str) -> str | None:
-    """Return the folder that a place lies in; None where that has no name."""
+    """Return the folder that contains a path; None if there is none."""
     head, slash, last = place.rpartition("/")
     if not slash:
         return None if place in {".", ".."} else "."
@@ -51,7 +51,7 @@ def _with_parents(folder: str | None) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class NestedOutput:
-    """Something inside a folder, each written by another job."""
+    """An output inside a folder that is the output of another job."""
 
     folder: int  # index of a file
     folder_job: int
@@ -61,21 +61,21 @@ class NestedOutput:
 
 @dataclass(slots=True)
 class WrittenPaths:
-    """Who writes what, by place. Files are indexes; so are jobs."""
+    """Who writes what, by canonical path. Files and jobs are indexes."""
 
-    #: the job that writes each file, under whatever name; for a folder that jobs write into, one of them
+    #: the job that writes each file, under any of its names; for a folder that jobs write into, one of these jobs
     producer: dict[int, int]
-    #: of a file that is read: the jobs that write it only by way of its folder, or into it
+    #: for files that are read: the jobs that write only their folder, or into them
     nearby: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    #: two files that are one, written by different jobs
+    #: two names of the same file, written by different jobs
     clash: tuple[int, int] | None = None
     nested: list[NestedOutput] = field(default_factory=list)
-    #: by job: the folders that are read and that it writes into
+    #: by job: folders that are read and that it writes into
     _inside: dict[int, set[str]] = field(default_factory=dict)
     _places: Sequence[str] = ()
 
     def writers(self, file: int, reader: int | None = None) -> tuple[int, ...]:
-        """Return the jobs that write a file, for a reader that waits for them."""
+        """Return the jobs that write a file, from the point of view of a reader that waits for them."""
         found = self.nearby.get(file)
         if found is None:
             return (self.producer[file],) if file in self.producer else ()
@@ -86,11 +86,11 @@ class WrittenPaths:
 
 
 def written(places: Sequence[str], producer: Mapping[int, int], read: Sequence[int]) -> WrittenPaths:
-    """Find who writes what. `producer`: the job that says so of each file; `read`: files that are read, without repetition."""
+    """Determine who writes what. `producer`: the declared job of each file; `read`: files that are read, without duplicates."""
     found = WrittenPaths(dict(producer), _places=places)
     if not producer:
         return found
-    writer: dict[str, int] = {}  # place -> file
+    writer: dict[str, int] = {}  # path -> file
     for file, job in producer.items():
         first = writer.setdefault(places[file], file)
         if producer[first] != job:
@@ -104,7 +104,7 @@ def written(places: Sequence[str], producer: Mapping[int, int], read: Sequence[i
 def _nest(found: WrittenPaths, places: Sequence[str], producer: Mapping[int, int], writer: Mapping[str, int]) -> None:
     above: dict[
         str | None, int | None
-    ] = {}  # folder -> the file that is it, or the nearest folder around it, and is written
+    ] = {}  # folder -> the written file that is this folder or its nearest written ancestor
     for place, file in writer.items():
         folder = _nearest(folder_of(place), writer, above)
         if folder is not None and producer[folder] != producer[file]:
@@ -125,7 +125,7 @@ def _find_for_readers(
     read: Sequence[int],
 ) -> None:
     above: dict[str | None, int | None] = {}
-    folders: dict[str, list[int]] = defaultdict(list)  # what nobody writes: is it a folder that somebody writes into?
+    folders: dict[str, list[int]] = defaultdict(list)  # not written by any job: perhaps a folder that jobs write into
     for file in read:
         if file in producer:
             continue

@@ -1,7 +1,7 @@
-"""References in commands that are not quite references: misspelt, unclosed, in the wrong brackets or in the wrong place.
+"""Malformed references in commands: misspelled, unclosed, with wrong brackets or in the wrong place.
 
-A shell cannot run `${name.name}`, so whatever looks like that and resembles a reference is a mistake, not shell.
-`${VAR}`, `${VAR:-default}`, `${VAR#*.}`, `${array[@]}` and the like never match: no dot follows their name.
+A shell cannot run `${name.name}`, so text that looks like this and resembles a reference is a mistake, not shell syntax.
+`${VAR}`, `${VAR:-default}`, `${VAR#*.}`, `${array[@]}` and the like never match, because no dot follows the name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torc.spec.diagnostics import Severity
 
 REFERENCE = re.compile(r"\$\{(files|user_data)\.(input|output)\.([^{}]*)\}")
 _NAME = r"[^{}()\s\"'`$;|&<>]"
-# `${user-data.csv}` is shell: `data.csv` where `user` is not set
+# `${user-data.csv}` is shell syntax: `data.csv` if `user` is not set
 _WORD = r"[A-Za-z_]\w*(?:[ \t]+\w+)*(?:-data\w*)?"
 _LIKE = re.compile(
     rf"""(?P<open>\$[ \t]?[\[({{]{{1,2}}|\{{{{1,2}})[ \t]*
@@ -29,7 +29,7 @@ _ALIKE = 0.7
 
 
 class MalformedReference(NamedTuple):
-    """What looks like a reference and is none: the text of it, what to say, and what may have been meant."""
+    """A malformed reference: its text, a message, and a suggestion."""
 
     text: str
     message: str
@@ -38,7 +38,7 @@ class MalformedReference(NamedTuple):
 
 
 def find_astray(text: str, is_name: Callable[[str], bool] = lambda name: False) -> Iterator[MalformedReference]:
-    """Find what looks like a reference and is none. `is_name` tells whether a file or user data has a name."""
+    """Yield malformed references. `is_name` tells whether there is a file or user data with a name."""
     if "." not in text:
         return
     for match in _LIKE.finditer(text):
@@ -57,7 +57,7 @@ def find_astray(text: str, is_name: Callable[[str], bool] = lambda name: False) 
 
 
 def find_misplaced(text: str) -> Iterator[MalformedReference]:
-    """Find references, and what is clearly meant as one, where none are replaced."""
+    """Yield references, including malformed ones, in text where none are replaced."""
     where = "references are replaced only in the `command` and the `invocation_script` of a job"
     for match in REFERENCE.finditer(text):
         yield MalformedReference(match[0], f"`{match[0]}` would not be replaced here", where, "error")
@@ -94,7 +94,7 @@ def _judged(match: re.Match[str], is_name: Callable[[str], bool]) -> MalformedRe
     is_open = opening == "${" and not match["close"] and f"{text}}}" == meant
     message = f"`{text}` is not closed" if is_open else f"`{text}` is not a reference"
     if not is_error:
-        message += ", and stays as it is"
+        message += " and is left unchanged"
     hint = f"did you mean `{meant}`?"
     left = re.search(r"\{[^{}]*\}", name)
     if left is not None:

@@ -1,8 +1,8 @@
-"""Parameters at work: strings with places for them, filled for every combination; multiply and gather.
+"""Apply parameters: strings with placeholders, filled for every combination; multiplication and gathering.
 
-A parameter in an object's name multiplies the object; the others are gathered: the items of its lists that mention them
-become one item for each combination. Strings are compiled once into templates, and filled for all combinations by
-iterators that run in C, so that a million strings cost a second.
+A parameter in an object's name multiplies the object; the others are gathered: items that mention them in the object's lists are
+expanded to one item per combination. Strings are compiled once into templates and filled for all combinations by iterators that run
+in C, so that a million strings take a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torc.spec.expansion.parameters import ParameterColumn, Value, number_of, sh
 #: `{p}` and `{p:spec}`, but not the shell's `${p}`
 PLACE = re.compile(r"(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]*))?\}")
 
-Combination = tuple[int, ...]  # the index of a value for each parameter
+Combination = tuple[int, ...]  # index of the value of each parameter
 Chosen = tuple[int, ...]  # indexes of parameters, ascending
 
 
@@ -30,27 +30,27 @@ class UnfillableTemplate(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ParameterSpace:
-    """The values of an object's parameters and the combinations that they make."""
+    """The values of an object's parameters and their combinations."""
 
     names: tuple[str, ...]
     values: tuple[tuple[Value, ...], ...]
     zipped: bool = False
 
     def size(self, chosen: Collection[int]) -> int:
-        """Count the combinations of the chosen parameters."""
+        """Return the number of combinations of the chosen parameters."""
         if self.zipped:
             return len(self.values[0]) if chosen else 1
         return prod(len(self.values[at]) for at in chosen)
 
     def combinations(self, chosen: Collection[int]) -> Iterator[Combination]:
-        """Yield the distinct combinations of the chosen parameters, the last fastest; the others are at 0."""
+        """Yield the distinct combinations of the chosen parameters, the last varying fastest; the others are at 0."""
         return self.within((0,) * len(self.names), chosen)
 
     def within(self, base: Combination, free: Collection[int]) -> Iterator[Combination]:
         """Yield the combinations of the free parameters; the others are as in `base`."""
         if not free:
             yield base
-        elif self.zipped:  # they go together: one of them means all
+        elif self.zipped:  # they vary together: one of them means all
             yield from ((row,) * len(self.names) for row in range(len(self.values[0])))
         else:
             yield from product(*(range(len(v)) if at in free else (base[at],) for at, v in enumerate(self.values)))
@@ -68,7 +68,7 @@ class ParameterSpace:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A string with places for parameters. `slots` gives for each place its parameter and the formatted values."""
+    """A string with placeholders. `slots` has, for each placeholder, its parameter and the formatted values."""
 
     pattern: str
     slots: tuple[tuple[int, tuple[str, ...]], ...] = ()
@@ -81,7 +81,7 @@ class Template:
         return self.pattern % tuple([texts[combination[at]] for at, texts in self.slots])
 
     def fill_all(self, space: ParameterSpace, chosen: Chosen) -> Iterator[str]:
-        """Yield the strings for all combinations of the chosen parameters, which must be all that it mentions."""
+        """Yield the strings for all combinations of the chosen parameters, which must include all that it mentions."""
         if not self.slots:
             return repeat(self.pattern, space.size(chosen))
         columns = [space.column(at, texts, chosen) for at, texts in self.slots]
@@ -89,12 +89,12 @@ class Template:
 
     @property
     def longest(self) -> int:
-        """The most characters that it can have when filled."""
+        """Return the length of the longest string that it can produce."""
         return len(self.pattern) + sum(max(map(len, texts)) for _, texts in self.slots)
 
 
 class Templates:
-    """Compiles strings over one space; formatted values are shared."""
+    """Compiles strings for one parameter space; formatted values are shared."""
 
     def __init__(self, space: ParameterSpace) -> None:
         self.space = space
@@ -102,7 +102,7 @@ class Templates:
         self._texts: dict[tuple[int, str, bool], tuple[str, ...]] = {}
 
     def compile(self, text: str, *, in_regex: bool = False) -> Template:
-        """Compile a string; in a regular expression, values stand for themselves. Raises Unfit."""
+        """Compile a string; in a regular expression, values match literally. Raises UnfillableTemplate."""
         if not self.index or "{" not in text:
             return Template(text)
         parts: list[str] = []
@@ -150,7 +150,7 @@ def _formatted(name: str, value: Value, specification: str) -> str:
 def gathered_items(
     items: Sequence[Template], space: ParameterSpace, base: Combination, gathered: Chosen
 ) -> tuple[str, ...]:
-    """Return the items of a list for one object: those that mention gathered parameters become many."""
+    """Return the items of a list for one object: items that mention gathered parameters are expanded."""
     result: dict[str, None] = {}
     for item in items:
         mentioned = item.parameters.intersection(gathered)
@@ -159,7 +159,7 @@ def gathered_items(
 
 
 def check_gaps(values: Mapping[str, Sequence[Value]]) -> None:
-    """Raise Unfit when a zipped parameter leaves a row out, and so would shift all that follow."""
+    """Raise UnfillableTemplate if a zipped parameter skips a row, which would shift all following rows."""
     gaps = [listed.gap for listed in values.values() if isinstance(listed, ParameterColumn) and listed.gap is not None]
     if gaps and len(values) > 1:
         raise UnfillableTemplate(
@@ -168,7 +168,7 @@ def check_gaps(values: Mapping[str, Sequence[Value]]) -> None:
 
 
 def check_zip(values: Mapping[str, Sequence[Value]]) -> None:
-    """Raise Unfit when zipped parameters differ in length."""
+    """Raise UnfillableTemplate if zipped parameters differ in length."""
     lengths = {name: len(listed) for name, listed in values.items()}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
