@@ -18,7 +18,7 @@ def test_who_asked_64_gb_and_used_2_is_told_so() -> None:
     assert advice(ASKED, memory, wall, cpus) == [
         "requests 64 GiB, used at most 2 GiB",
         "requests 1h 00m, ran at most 1m 40s",
-        "asks for 4 CPUs, kept 1.0 busy",
+        "requests 4 CPUs, kept 1.0 busy",
     ]
     full = UsageSpread(60 * GIB, 60 * GIB, 60 * GIB), UsageSpread(3000, 3000, 3000), UsageSpread(4, 4, 4)
     assert advice(ASKED, *full) == []

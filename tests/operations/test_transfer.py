@@ -499,7 +499,7 @@ DAMAGE: dict[str, tuple[Callable[[list[Any]], Any], str]] = {
     "a table twice": (lambda lines: lines.append(lines[1]), "does not belong here"),
     "an unknown table": (lambda lines: lines.append({"table": "account", "columns": []}), "does not belong here"),
     "other columns": (lambda lines: lines[1]["columns"].append("x"), "are not those of version 4"),
-    "a row too short": (lambda lines: lines[2].pop(), "no row of requirement"),
+    "a row too short": (lambda lines: lines[2].pop(), "not a row of requirement"),
     "a row before any table": (lambda lines: lines.insert(1, [1]), "before the first table"),
     "an unknown state": (changed("job", "state", "done"), "`state` cannot be"),
     "a state that cannot be": (changed("job", "state", "completed", 2), "inconsistent"),

@@ -10,7 +10,7 @@ from torc.planning.pending_reasons import explain
 @pytest.mark.parametrize(
     ("reason", "expected", "never"),
     [
-        ("(Priority)", "come before it (Priority)", False),
+        ("(Priority)", "have priority (Priority)", False),
         (None, "has not looked", False),
         ("None", "has not looked", False),
         ("AssocGrpCPUMinutesLimit", "limit of your account is reached (AssocGrpCPUMinutesLimit)", False),
