@@ -1,4 +1,4 @@
 """Answers to requests: plain functions of a transaction and a request.
 
-The package imports none of its modules: `dispatch` imports what answers a request when it is asked the first time.
+The package does not import its modules: `dispatch` imports the module that answers a request on first use.
 """

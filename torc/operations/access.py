@@ -1,6 +1,6 @@
 """Which rights a caller has, and what it may see. The decision itself is `torc.workflow.access.decide`.
 
-Everything is asked of the database in the transaction of the request: what was revoked a moment ago holds no more.
+Everything is looked up in the transaction of the request, so a revocation takes effect at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SIGN_IN = "sign in again: torc login URL"
 
 
 class AccessSubject(NamedTuple):
-    """Where the thing is that a request names, and what people call it."""
+    """Where to find the thing that a request names, and how to refer to it."""
 
     field: str
     table: str
@@ -46,13 +46,13 @@ SUBJECTS = (
 
 
 def admit(tx: Tx, request: Request[Any]) -> Tx:
-    """Let a request pass, with the rights that it has. Raises Unauthorized, Forbidden, or NotFound for what is hidden."""
+    """Check that the caller may send a request; return its rights. Raises Unauthorized, Forbidden, or NotFound for what is hidden."""
     subject = subject_of(type(request))
     return admit_kind(tx, type(request), None if subject is None else getattr(request, subject.field))
 
 
 def admit_kind(tx: Tx, kind: type[Request[Any]], number: int | None) -> Tx:
-    """Let a kind of request pass that is about the thing `number` in its path, before its other fields are known."""
+    """Check a kind of request about the thing `number` in its path, before its other fields are known."""
     rights = rights_of(tx)
     if rights is None:
         return tx
@@ -74,7 +74,7 @@ def admit_kind(tx: Tx, kind: type[Request[Any]], number: int | None) -> Tx:
 
 
 def rights_of(tx: Tx) -> Rights | None:
-    """Return the rights of the caller's account; None: it is the owner of the database. Raises Unauthorized."""
+    """Return the rights of the caller's account; None for the owner of the database. Raises Unauthorized."""
     caller = tx.caller
     if caller is None or caller.is_owner:
         return None
@@ -96,7 +96,7 @@ def rights_of(tx: Tx) -> Rights | None:
 
 
 def _rights_of_jobs(tx: Tx, runner_id: int) -> Rights:
-    """Return what the jobs of a runner may do, for as long as it works. Raises Unauthorized."""
+    """Return what the jobs of a runner may do while it is active. Raises Unauthorized."""
     found = access_rows.runner_lease(tx.db, tx.dialect, runner_id)
     if found is None or not found.is_active or found.lease_expires_at + _SILENT_SECONDS < tx.now:
         raise Unauthorized(
@@ -126,13 +126,13 @@ def held_to(tx: Tx, number: int, subject: AccessSubject = SUBJECTS[0]) -> tuple[
 
 
 def require_visible(tx: Tx, workflow_id: int) -> None:
-    """Refuse a workflow that is not there, or that the caller may not see, alike. Raises NotFound."""
+    """Refuse a workflow that does not exist, or that the caller may not see, with the same error. Raises NotFound."""
     if not access_rows.is_visible(tx.db, tx.rights, workflow_id):
         raise NotFound(f"there is no workflow {workflow_id}", hint="`torc workflows list` shows what there is")
 
 
 def require_owner(tx: Tx, user: str, what: str) -> None:
-    """Refuse whoever neither owns something nor is an administrator. Raises Forbidden."""
+    """Refuse callers that neither own something nor are administrators. Raises Forbidden."""
     if tx.rights is not None and not tx.rights.sees_all and tx.rights.user != user:
         raise Forbidden(f"{what} belongs to {user}", hint=f"ask {user}, or an administrator")
 

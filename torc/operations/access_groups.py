@@ -103,7 +103,7 @@ def add_members(tx: Tx, request: api.AddMembers) -> api.AccessGroup:
 
 @answers(api.RemoveMember)
 def remove_member(tx: Tx, request: api.RemoveMember) -> None:
-    """Take an account out of a group."""
+    """Remove an account from a group."""
     is_own = tx.rights is not None and tx.rights.account_id == request.user_id
     row = _row(tx, request.access_group_id) if is_own else _owned(tx, request.access_group_id)
     if not group_rows.remove_member(tx.db, row["id"], request.user_id):
@@ -146,7 +146,7 @@ def share_workflow(tx: Tx, request: api.ShareWorkflow) -> api.Share:
 
 @answers(api.UnshareWorkflow)
 def unshare_workflow(tx: Tx, request: api.UnshareWorkflow) -> None:
-    """Share a workflow no more."""
+    """Stop sharing a workflow."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     require_owner(tx, row["user"], f"workflow {row['id']}")
     if not group_rows.unshare(tx.db, row["id"], request.access_group_id):

@@ -1,10 +1,10 @@
-"""Actions: when they are due, who carries them out, each exactly once.
+"""Actions: when they are due and which runner runs them, each exactly once.
 
-A firing is a row with a unique key (action, run, occasion): it is made when the action is due. One that runs commands is taken by one
-runner, which reports that it begins before it does, and how it went. When its runner was lost before it began, it is due again. When
-it had begun, nobody knows how far it came: it is due again, with the same key for its commands to know it by, unless the
-action is `at_most_once`. One that asks for allocations holds nobody up: it is taken in the transaction that records them, by whoever
-follows the workflow.
+A firing is a row with a unique key (action, run, occasion), inserted when the action becomes due. A firing that runs commands is
+taken by one runner, which reports the start before it starts them, and then the result. If the runner is lost before the start, the
+firing becomes due again. If it is lost after the start, nobody knows how far the commands came: the firing becomes due again, with the
+same key (by which the commands can recognize it), unless the action is `at_most_once`. A firing that requests allocations is taken in
+the transaction that records them, by whoever follows the workflow.
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ _MAY_HAVE_RUN = "its runner was lost after it had started; it may have run, and 
 
 
 def begin_actions(tx: Tx, workflow: RowMapping) -> None:
-    """Make a new run's actions wait for their jobs again, and fire what its start fires."""
+    """Make a new run's actions wait for their jobs again, and fire those that its start triggers."""
     action_rows.reset_reached(tx.db, workflow["id"])
     fire(tx, workflow, "on_workflow_start")
     fire_reached(tx, workflow)
 
 
 def fire(tx: Tx, workflow: RowMapping, trigger: str, occasion: str = "") -> None:
-    """Make the actions of a trigger due, once."""
+    """Make the actions of a trigger due, once each."""
     action_rows.fire(tx.db, workflow, trigger, occasion)
 
 
 def fire_for_runner(tx: Tx, workflow: RowMapping, runner_id: int) -> None:
-    """Make due what this runner has to carry out itself: what the start of a worker fires, and persistent actions so far."""
+    """Make due what only this runner can run: actions triggered by the start of a worker, and persistent actions so far."""
     occasion = occasion_of(runner_id)
     fire(tx, workflow, "on_worker_start", occasion)
     action_rows.fire_persistent(tx.db, workflow, occasion)
 
 
 def fire_reached(tx: Tx, workflow: RowMapping) -> None:
-    """Make due what waited for jobs that have all come so far."""
+    """Make the actions due whose jobs have all met the condition."""
     if workflow["has_job_actions"]:
         action_rows.fire_reached(tx.db, workflow)
 
 
 def unfinished(tx: Tx, workflow_id: int) -> list[UnfinishedFiring]:
-    """Return the firings that run commands, and are due or being carried out."""
+    """Return the firings that run commands and are due or running."""
     return action_rows.unfinished(tx.db, tx.dialect, workflow_id)
 
 
 def holds_jobs_back(firings: Sequence[UnfinishedFiring], runner_id: int) -> bool:
-    """Return whether something must be done before this runner may start jobs: what the start of a run or worker fired."""
+    """Return whether actions triggered by the start of a run or worker must run before this runner may start jobs."""
     return any(
         firing.trigger in {"on_workflow_start", "on_worker_start"} and firing.is_for(runner_id) for firing in firings
     )
 
 
 def take_due(tx: Tx, workflow_id: int, runner_id: int, firings: Sequence[UnfinishedFiring]) -> list[ActionAssignment]:
-    """Return a runner the actions that are due and that it may carry out.
+    """Assign to a runner the due actions that it may run.
 
-    The start of a worker waits for the start of the workflow, which may make what the worker needs.
+    Actions for the start of a worker wait for those for the start of the workflow, which may prepare what the worker needs.
     """
     starting = any(firing.trigger == "on_workflow_start" and firing.is_for(runner_id) for firing in firings)
     mine = [
@@ -89,7 +89,7 @@ def take_due(tx: Tx, workflow_id: int, runner_id: int, firings: Sequence[Unfinis
 
 
 def _key(tx: Tx, workflow_id: int, runner_id: int, firing: UnfinishedFiring) -> str:
-    """Name an occasion: as no other store does, but as before in a store that was restored from an older copy."""
+    """Return a name for an occasion: unique to this store, but stable if the store is restored from an older copy."""
     workflow = workflow_row(tx, workflow_id)
     occasion = f"{firing.action_id}/{firing.run_id}"
     if firing.occasion:  # of this runner
@@ -101,13 +101,13 @@ def _key(tx: Tx, workflow_id: int, runner_id: int, firing: UnfinishedFiring) -> 
 
 
 def start_actions(tx: Tx, runner_id: int, firing_ids: Sequence[int]) -> None:
-    """Record that a runner begins what it was given; a repeated report changes nothing."""
+    """Record that a runner starts assigned actions; a repeated report changes nothing."""
     for number in firing_ids:
         action_rows.begin(tx.db, number, runner_id)
 
 
 def let_go(tx: Tx, workflow_id: int, runner_id: int, *, known: Collection[int] = (), is_here: bool = False) -> None:
-    """Take back firings that a runner holds and does not know of. They are due again unless they may not run twice."""
+    """Take back firings that a runner holds but does not know of. They become due again unless they may not run twice."""
     for firing in action_rows.taken(tx.db, tx.dialect, runner_id):
         number = firing.firing_id
         if number in known:
@@ -120,7 +120,7 @@ def let_go(tx: Tx, workflow_id: int, runner_id: int, *, known: Collection[int] =
 
 
 def finish_actions(tx: Tx, workflow_id: int, finished: Sequence[ActionFinished]) -> None:
-    """Record how actions went; a repeated report changes nothing."""
+    """Record the results of actions; a repeated report changes nothing."""
     for item in finished:
         if action_rows.finish(tx.db, item.firing_id, item.return_code, item.detail):
             tx.event(
@@ -133,13 +133,13 @@ def finish_actions(tx: Tx, workflow_id: int, finished: Sequence[ActionFinished])
 
 
 def release_firings(tx: Tx, workflow_id: int, runner_id: int) -> None:
-    """Make due again what a runner took and did not report; what only that runner could do is dropped."""
+    """Make actions due again that a runner took and did not report; those that only that runner could run are dropped."""
     let_go(tx, workflow_id, runner_id)
     action_rows.fail_occasion(tx.db, occasion_of(runner_id), "its runner ended")
 
 
 def take_scheduling(tx: Tx, workflow_id: int, firing_id: int, number: int) -> bool:
-    """Take a firing that asks for allocations, when it is due; the caller records them in the same transaction."""
+    """Take a due firing that requests allocations; the caller records them in the same transaction."""
     detail = f"{number} allocations"
     taken = action_rows.finish_scheduling(tx.db, workflow_id, firing_id, detail)
     if taken:

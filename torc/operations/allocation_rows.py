@@ -38,12 +38,12 @@ def allocations_of(tx: Tx, rows: Sequence[RowMapping]) -> list[Allocation]:
 
 
 def enter_allocation(tx: Tx, workflow_id: int, allocation_id: int, node: str | None) -> None:
-    """Take in that a runner lives in an allocation. Raises Conflict for one that is over, or is to be."""
+    """Record that a runner is in an allocation. Raises Conflict for one that has ended or is being cancelled."""
     row = allocation_row(tx, allocation_id, workflow_id)
     standing = stored_allocations.status(row)
     if standing.state is AllocationState.ENDED or row["cancel_requested_at"] is not None:
         what = "has ended" if standing.state is AllocationState.ENDED else "is being cancelled"
-        raise Conflict(f"allocation {allocation_id} {what}", hint="nothing is to be run in it: leave it")
+        raise Conflict(f"allocation {allocation_id} {what}", hint="run nothing in it")
     if standing.state is not AllocationState.RUNNING:
         stored_allocations.write_status(tx.db, row["id"], began(standing, node, tx.now), seen_at=tx.now)
         tx.event(workflow_id, "allocation_running", allocation_id=allocation_id, node=node)

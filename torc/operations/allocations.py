@@ -1,4 +1,4 @@
-"""Allocations: recorded before they are asked for, followed to their end, and what their end means for those who lived in them."""
+"""Allocations: recorded before submission and followed to their end, and what their end means for their runners and jobs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _SILENT_BEFORE = 5.0
 
 @answers(api.RecordAllocations)
 def record_allocations(tx: Tx, request: api.RecordAllocations) -> list[api.Allocation]:
-    """Record what is going to be submitted."""
+    """Record allocations to be submitted."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     firing, number = request.firing_id, len(request.allocations)
     if firing is not None and not take_scheduling(tx, row["id"], firing, number):
@@ -87,7 +87,7 @@ def record_allocations(tx: Tx, request: api.RecordAllocations) -> list[api.Alloc
 
 @answers(api.ReportSubmissions)
 def report_submissions(tx: Tx, request: api.ReportSubmissions) -> list[api.Allocation]:
-    """Take in what became of asking for allocations."""
+    """Apply the results of submissions."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     for item in request.submissions:
         row = allocation_row(tx, item.allocation_id, workflow["id"])
@@ -121,7 +121,7 @@ def _submitted(tx: Tx, row: RowMapping, standing: AllocationStatus, cluster_job_
 
 @answers(api.ObserveAllocations)
 def observe_allocations(tx: Tx, request: api.ObserveAllocations) -> api.Observed:
-    """Take in what the cluster says."""
+    """Apply what the cluster reports."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     changed: list[int] = []
     ended = lost = 0
@@ -155,7 +155,7 @@ def observe_allocations(tx: Tx, request: api.ObserveAllocations) -> api.Observed
 
 
 def _is_over(tx: Tx, row: RowMapping) -> bool:
-    """Return whether an allocation that the cluster, though asked, says nothing of is over."""
+    """Return whether an allocation that the cluster did not mention when asked is over."""
     if row["cluster_state"] == DEFERRED and row["cluster_job_id"] is None:
         return row["cancel_requested_at"] is not None  # it waits for room there, however long that takes
     return is_forgotten(
@@ -168,7 +168,7 @@ def _is_over(tx: Tx, row: RowMapping) -> bool:
 
 
 def _take(tx: Tx, workflow: RowMapping, row: RowMapping, change: AllocationChange) -> tuple[int, int]:
-    """Write a change, and end who lived in what is over. Returns (runners, jobs) that were lost."""
+    """Write a change and end the runners of ended allocations. Returns (runners, jobs) that were lost."""
     was_over = row["state"] == AllocationState.ENDED.value
     if change.ended:
         return _end(tx, workflow, row, change.standing, tell=not was_over)
@@ -215,7 +215,7 @@ def _end(
 
 
 def _tell_attempts(tx: Tx, allocation_id: int, word: str) -> None:
-    """Have attempts that were reported before say what the end of their allocation tells of them."""
+    """Update attempts reported earlier with what the end of their allocation reveals about them."""
     found = stored_allocations.unexplained_attempts(tx.db, allocation_id)
     told = [row["id"] for row in found if told_by_the_end(word, row["reason"], row["return_code"])]
     stored_allocations.explain_attempts(tx.db, told, word)
@@ -238,7 +238,7 @@ def _end_runners(tx: Tx, workflow: RowMapping, allocation_id: int, word: str) ->
 
 
 def _failed_nodes(tx: Tx, row: RowMapping, standing: AllocationStatus) -> list[str]:
-    """Name the nodes of which one failed: where runners fell silent before the others, else all."""
+    """Return the nodes one of which failed: those whose runners fell silent before the others, or else all."""
     spoke = runner_rows.last_leases(tx.db, row["id"])
     if not spoke:
         return list(standing.nodes)

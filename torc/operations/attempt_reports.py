@@ -1,4 +1,4 @@
-"""What a runner reports about attempts: recorded once each, and applied when the job still is where the runner thinks."""
+"""Runners' reports about attempts: each is recorded once, and applied if the job is still where the runner thinks it is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ATTEMPT_STATE = {
 
 
 class ReportContext(NamedTuple):
-    """Who reports to whom, in which transaction."""
+    """The runner that reports, and the transaction."""
 
     tx: Tx
     workflow: RowMapping
@@ -41,7 +41,7 @@ class ReportContext(NamedTuple):
 
 
 def take_reports(reports: ReportContext) -> tuple[int, int]:
-    """Apply what is reported; returns how many attempts succeeded and how many did not."""
+    """Apply the reports; return how many attempts succeeded and how many did not."""
     request = reports.request
     if not (request.finished or request.started or request.released):
         return 0, 0
@@ -66,10 +66,10 @@ def take_reports(reports: ReportContext) -> tuple[int, int]:
 
 
 def _give_back(reports: ReportContext, ids: Sequence[int]) -> None:
-    """Make jobs due again that a runner was given, never started, and gives back.
+    """Return jobs to ready that a runner claimed, never started, and gives back.
 
-    Their attempts did not begin, so that the next one has their number: jobs tell by theirs whether they go on with
-    something. Not for what a runner merely does not know of: it may have ended, and a store that crashed forgotten it.
+    Their attempts did not start, so the next attempt has the same number: jobs decide by it whether to resume. This is not for attempts
+    that a runner merely does not know of, which may have ended, with a crashed store having forgotten the report.
     """
     reports.moves.apply(JobEvent.RELEASED, ids)
     jobs.take_back_attempts(reports.tx.db, reports.tx.dialect, ids)
@@ -81,7 +81,7 @@ def _is_at(known: Mapping[int, JobStatus], item: Any, states: Collection[State])
 
 
 def _let_go(reports: ReportContext, items: Collection[JobAttempt | Finished]) -> None:
-    """Take canceled jobs from the runner: it has stopped them."""
+    """Remove canceled jobs from the runner, which has stopped them."""
     stopped = {item.job_id: item.attempt for item in items}
     jobs.release_canceled(reports.tx.db, reports.tx.dialect, reports.request.runner_id, stopped)
 
@@ -92,7 +92,7 @@ def take_finished(
     known: Mapping[int, JobStatus],
     ours: Mapping[int, JobStatus],
 ) -> tuple[int, int]:
-    """Apply ends of attempts of `ours`, and record the others; returns how many succeeded and how many did not."""
+    """Apply the ends of attempts of `ours` and record the others; return how many succeeded and how many did not."""
     rows: list[dict[str, Any]] = []
     ends: dict[JobEvent, dict[int, AttemptEnd]] = defaultdict(dict)
     stopped: list[Finished] = []

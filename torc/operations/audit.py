@@ -1,6 +1,6 @@
-"""The record of who did what from where: one row for each change that came over the network, in its own transaction.
+"""The record of who did what, and from where: one row per change made over the network, in the same transaction.
 
-It names what was changed, never with what: values may hold secrets.
+It names what was changed, but not the values, which may be secret.
 """
 
 from __future__ import annotations

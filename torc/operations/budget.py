@@ -1,4 +1,4 @@
-"""What recoveries have cost, and what the next one would: from the log, the attempts and the runners that there were."""
+"""What recoveries have cost, and what the next one would cost: from the event log, the attempts and the runners."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class AttemptPrices:
 
 
 def spent(tx: Tx, prices: AttemptPrices, automation: str | None) -> api.Spent:
-    """Sum up what recoveries by one program, or by people, have cost since their budget began."""
+    """Return what recoveries by one program, or by people, have cost since their budget started."""
     workflow_id = prices.workflow_id
     since = None
     for event in events.of_types(tx.db, tx.dialect, workflow_id, (BEGUN, "workflow_reset"), newest_first=True):

@@ -336,7 +336,7 @@ def _changes(tx: Tx, workflow: RowMapping, standing: Mapping[str, Any]) -> str:
 
 
 class ProposedPlan(NamedTuple):
-    """What a proposal comes to, in a workflow that stands as it did."""
+    """The content of a proposal, for a workflow in an unchanged state."""
 
     specs: PreparedSpecs
     plan: dict[str, Any]
@@ -351,7 +351,7 @@ class ProposedPlan(NamedTuple):
 def draft_proposal(
     request: api.ProposeIntervention, specs: PreparedSpecs | None, transact: TransactionRunner
 ) -> ProposedPlan:
-    """Work out what a plan comes to."""
+    """Work out the content of a plan."""
     specs, plan = specs or PreparedSpecs(), _plan_of(request)
     seen = transact(lambda tx: _look(tx, request, specs, plan, undoes=True), writes=bool(request.operations))
     return _proposed(request, specs, plan, seen)
@@ -495,7 +495,7 @@ def _estimate_in_words(
 
 @answers(api.ReadIntervention)
 def read(tx: Tx, request: api.ReadIntervention) -> api.Intervention:
-    """Read a page, and give the token to whoever has read all of them."""
+    """Read a page; return the token if the caller has read all pages."""
     workflow_row(tx, request.workflow_id, lock=True)
     row = _row_of_id(tx, request.workflow_id, request.intervention_id)
     _refuse_closed(row, tx.now)
@@ -519,7 +519,7 @@ def read(tx: Tx, request: api.ReadIntervention) -> api.Intervention:
 
 @answers(api.AskIntervention)
 def ask(tx: Tx, request: api.AskIntervention) -> api.Intervention:
-    """Note that the user is asked."""
+    """Record that the user is being asked."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     row = _holding(tx, workflow, request.token, request.action)
     if request.agreed is not None:
@@ -619,7 +619,7 @@ def approve(tx: Tx, request: api.ApproveIntervention) -> api.Intervention:
 
 @answers(api.ApplyIntervention)
 def apply(tx: Tx, request: api.ApplyIntervention) -> api.Intervention:
-    """Do what a plan says."""
+    """Apply a plan."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     row = _holding(tx, workflow, request.token, request.action)
     agreed = _agreed(row, request.agreed, must_be_approved=request.must_be_approved)
@@ -669,7 +669,7 @@ def apply(tx: Tx, request: api.ApplyIntervention) -> api.Intervention:
 
 
 def _agreed(row: RowMapping, agreed: api.Agreed, *, must_be_approved: bool) -> api.Agreed:
-    """Return who agreed to a plan. Raises Forbidden or Conflict where that does not suffice."""
+    """Return who agreed to a plan. Raises Forbidden or Conflict if that does not suffice."""
     if row["approved_at"] is not None and agreed == "token":
         return "approval"
     if must_be_approved and agreed == "token":
@@ -694,7 +694,7 @@ def _with_files(plan: dict[str, Any], request: api.ApplyIntervention) -> dict[st
 
 
 def _charge(tx: Tx, workflow: RowMapping, plan: int) -> None:
-    """Charge what runs of a workflow from now on to a plan; what an earlier one has reserved goes along."""
+    """Charge future attempts of a workflow to a plan; an earlier plan's reservation is carried over."""
     now = workflow_row(tx, workflow["id"])["charged_to"]
     if now is not None and now != plan:
         spending.settle(tx, workflow["id"], now)
@@ -703,7 +703,7 @@ def _charge(tx: Tx, workflow: RowMapping, plan: int) -> None:
 
 
 def _check_budget(tx: Tx, row: RowMapping, max_retries: int | None, max_node_hours: float | None) -> None:
-    """Refuse what goes beyond the budget. Raises Conflict."""
+    """Refuse what would exceed the budget. Raises Conflict."""
     spending.lock(tx)
     found = spending.spent(tx)
     budget = Budget(max_retries, max_node_hours)
@@ -724,7 +724,7 @@ def _check_budget(tx: Tx, row: RowMapping, max_retries: int | None, max_node_hou
 
 @answers(api.ReleaseIntervention)
 def release(tx: Tx, request: api.ReleaseIntervention) -> api.Intervention:
-    """Take back that a run was begun which did not begin."""
+    """Undo the record of a run that did not start."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     row = _row(tx, workflow["id"], request.token)
     is_charged = row["applied_at"] is not None and workflow["charged_to"] == row["id"]
@@ -767,7 +767,7 @@ def get_spending(tx: Tx, request: api.GetSpending) -> api.Spending:
 
 @answers(api.StartSpendingAnew)
 def start_anew(tx: Tx, request: api.StartSpendingAnew) -> api.Spending:
-    """Forget what assistants have spent."""
+    """Reset what assistants have spent."""
     if not tx.actor.startswith("user:"):
         raise Forbidden("only people can raise budgets, not assistants", hint="run `torc plans budget --reset`")
     spending.start_anew(tx)

@@ -67,7 +67,7 @@ def compile_request(request: CreateWorkflow, bounds: PreparationBounds = Prepara
 
 
 def _user(tx: Tx, request: CreateWorkflow, plan: Plan) -> str:
-    """Give to whom the workflow is to belong. Raises Forbidden for somebody else than the caller."""
+    """Return the owner of the new workflow. Raises Forbidden for anybody but the caller."""
     named = plan.user or request.user
     if tx.rights is not None and not tx.rights.sees_all and named not in {None, tx.rights.user}:
         raise Forbidden(
@@ -111,10 +111,10 @@ class PlanLoad:
         return plan_rows(self.plan, ticket.ids)
 
     def settle(self, tx: Tx, ticket: ReservedIds) -> None:
-        """Do nothing: the rows say all."""
+        """Do nothing: the rows are complete."""
 
     def verify(self, tx: Tx, ticket: ReservedIds) -> None:
-        """Do nothing: a plan is right."""
+        """Do nothing: a plan is always valid."""
 
 
 @loads(CreateWorkflow)

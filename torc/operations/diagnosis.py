@@ -1,4 +1,4 @@
-"""Gathers what is known of failed jobs for `torc.failures.diagnosis`, and of others what they wait for."""
+"""Collects the facts about failed jobs for `torc.failures.diagnosis`, and what other jobs are waiting for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_CAUSES = 20
 
 @answers(api.ExplainJob)
 def explain_job(tx: Tx, request: api.ExplainJob) -> api.Explanation:
-    """Say why a job stands as it does."""
+    """Explain why a job is in its current state."""
     workflow_id = rows.workflow_of(tx.db, "job", request.job_id)
     if workflow_id is None:
         raise NotFound(f"there is no job {request.job_id}", hint="`torc jobs list` shows what there is")
@@ -165,7 +165,7 @@ def _group(workflow_id: int, members: Sequence[tuple[RowMapping, FailureDiagnosi
 
 
 def _retry(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
-    """Say when a retry that has to wait is due, and why the attempt before failed."""
+    """Say when a delayed retry may start, and why the previous attempt failed."""
     found = diagnose(facts_of(job))
     left = human_duration(max(1, round(job["due_at"] - tx.now)))
     return _plain(
@@ -244,7 +244,7 @@ def _causes(found: Sequence[jobs.JobInState]) -> list[api.Cause]:
 
 
 def _blocked(tx: Tx, workflow_id: int, job: RowMapping) -> api.Explanation:
-    """Name those at the far end: they are due, run, or have failed."""
+    """Return the jobs at the start of the chain: they are due, running, or have failed."""
     causes = _causes(jobs.blocking_job(tx.db, tx.dialect, job["id"]))
     counted = Counter(cause.state.value for cause in causes)
     states = ", ".join(f"{number} {state}" for state, number in sorted(counted.items()))

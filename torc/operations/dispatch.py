@@ -1,4 +1,4 @@
-"""From a request to whoever answers it, inside one transaction."""
+"""Dispatches a request to the function that answers it, in one transaction."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def prepare(request: Request[Any], bounds: PreparationBounds = PreparationBounds
 
 
 def answer(tx: Tx, request: Request[R]) -> R:
-    """Answer a request, if the caller may ask it. Raises TorcError, or one of its children."""
+    """Answer a request, if the caller may send it. Raises TorcError or a subclass."""
     if tx.caller is None:
         reply: R = _handler(type(request))(tx, request)
         return reply

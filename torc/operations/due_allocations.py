@@ -1,4 +1,4 @@
-"""What asks for allocations: schedule_nodes actions that are due, with the schedulers that they name, and jobs that wait."""
+"""What requests allocations: due schedule_nodes actions with their schedulers, and waiting jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torc.workflow.lifecycle import may_start_jobs
 
 @answers(ListDueScheduling)
 def list_due_scheduling(tx: Tx, request: ListDueScheduling) -> list[DueScheduling]:
-    """List what is due; nothing, when the run is over. An action for local schedulers asks for nothing."""
+    """List due actions; none if the run is over. Actions for local schedulers request nothing."""
     row = workflow_row(tx, request.workflow_id)
     if not may_start_jobs(row) or row["ended_at"] is not None:
         return []

@@ -1,4 +1,4 @@
-"""The whole conversation of a runner in one transaction: report, unblock, claim, renew the lease."""
+"""The whole communication of a runner in one transaction: report, unblock, claim, renew the lease."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _AT_REST = frozenset({State.COMPLETED, State.FAILED, State.CANCELED, State.TERMI
 
 @answers(Exchange)
 def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
-    """Take in what a runner reports and give it what to do next."""
+    """Apply what a runner reports, and return what it must do next."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     found = known_runner(tx, workflow, request)
     run_id, runner_id = (found.run_id, request.runner_id) if found else (workflow["run_id"], None)
@@ -86,10 +86,10 @@ def exchange(tx: Tx, request: Exchange) -> ExchangeReply:
 
 
 def _is_overtaken(request: Exchange, last: int) -> bool:
-    """Return whether a later exchange of the runner has been answered, or this one before: a network delays and repeats.
+    """Return whether this exchange, or a later one of the runner, was already answered: networks delay and repeat messages.
 
-    The runner has stopped waiting for it and has told all of it again since. What it says of what the runner holds is
-    history: acted on, it would take back what runs, and give work to nobody.
+    The runner no longer waits for it and has since reported everything again. What it says about held jobs is out of date: applying it
+    would take back running jobs, and assign work to nobody.
     """
     return 0 < request.number < last or (request.number == last > 0 and not request.asked_again)
 
@@ -135,9 +135,9 @@ def _give_work(context: ReportContext, kind: str, labels: Mapping[str, str]) -> 
 
 
 def _take_back(context: ReportContext, held: Sequence[JobAttempt]) -> None:
-    """Make due again what a runner does not know of.
+    """Return jobs to ready that a runner does not know of.
 
-    It was given in an answer that did not arrive; or its end was reported to a store that crashed and forgot it.
+    They were assigned in a reply that did not arrive, or their end was reported to a store that crashed and forgot it.
     """
     tx, request = context.tx, context.request
     known = {(item.job_id, item.attempt) for item in held}
@@ -159,7 +159,7 @@ def _take_back(context: ReportContext, held: Sequence[JobAttempt]) -> None:
 
 
 def _take_up_interrupted(context: ReportContext) -> bool:
-    """Make jobs due again that the end of another allocation has interrupted: a runner with room goes on with them at once."""
+    """Resume jobs interrupted by the end of another allocation: a runner with room continues them at once."""
     request, tx = context.request, context.tx
     if not request.limit or capacity_of(request.free).is_full:
         return False
@@ -169,14 +169,14 @@ def _take_up_interrupted(context: ReportContext) -> bool:
 
 
 def _is_stuck(context: ReportContext, counts: Mapping[State, int], something_happens: bool) -> bool:
-    """Return whether ready jobs wait for a larger runner, and for nothing else."""
+    """Return whether ready jobs are waiting for a larger runner, and for nothing else."""
     if something_happens or context.request.stopping or context.request.limit == 0:
         return False
     return State.READY in counts and not (State.PENDING in counts or State.RUNNING in counts)
 
 
 def _claim(context: ReportContext, kind: str, labels: Mapping[str, str]) -> list[Assignment]:
-    """Claim what this runner may take: `torc run` takes all; others what no scheduler is named for, or their own."""
+    """Claim jobs for this runner: `torc run` takes all; others take jobs without a scheduler and those of their own."""
     request, tx = context.request, context.tx
     wanted = ClaimRequest(
         capacity_of(request.free),

@@ -1,4 +1,4 @@
-"""What a failure handler does about an attempt that failed, while the run goes on: the decision, and more memory or time."""
+"""How a failure handler deals with a failed attempt during a run: the decision, and more memory or time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torc.workflow.states import JobEvent
 
 
 def handle(tx: Tx, workflow: RowMapping, item: Finished, job: JobStatus, *, use_pending_failed: bool) -> RetryDecision:
-    """Decide what an attempt that ended means for its job; a rule that says so gives the next attempt more."""
+    """Decide what an ended attempt means for its job; a rule may raise the request of the next attempt."""
     outcome = AttemptOutcome(item.outcome, item.return_code, item.reason)
     may_be_retried = item.outcome in {"failed", "terminated"} or outcome.is_at_limit
     if not may_be_retried or job.failure_handler_id is None:
@@ -28,7 +28,7 @@ def handle(tx: Tx, workflow: RowMapping, item: Finished, job: JobStatus, *, use_
     used = attempts.num_by_rule(tx.db, tx.dialect, job.id, workflow["run_id"])
     asked = requirements.of_job(tx.db, tx.dialect, job.id)
     category = None
-    if any(rule.match_categories for rule in rules):  # else nobody wants to know
+    if any(rule.match_categories for rule in rules):  # otherwise the category is not needed
         command = jobs.command_of(tx.db, tx.dialect, job.id)
         category = diagnose(_facts(item, command, asked.request)).category
     outcome = AttemptOutcome(item.outcome, item.return_code, item.reason, category, item.slurm_state)
@@ -65,7 +65,7 @@ def _facts(item: Finished, command: str, asked: ResourceRequest) -> AttemptFacts
 
 
 def _raise_request(tx: Tx, workflow_id: int, item: Finished, asked: StoredClass, rule: RetryRule) -> None:
-    """Return a job a requirement class with more in it: one that is there, or a new one; the others keep theirs."""
+    """Move a job to a larger requirement class, an existing or a new one; other jobs keep theirs."""
     if rule.memory_multiplier is None and rule.runtime_multiplier is None:
         return
     old = asked.request
@@ -91,7 +91,7 @@ def _raise_request(tx: Tx, workflow_id: int, item: Finished, asked: StoredClass,
 
 
 def class_for(tx: Tx, workflow_id: int, request: ResourceRequest, base: str) -> tuple[int, str]:
-    """Return (id, name) of a requirement class with just this request: one that is there, or a new one named after `base`."""
+    """Return (id, name) of a requirement class with exactly this request: an existing one, or a new one named after `base`."""
     found = requirements.find(tx.db, tx.dialect, workflow_id, request)
     if found is not None:
         return found.id, found.name

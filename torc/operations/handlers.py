@@ -1,7 +1,7 @@
-"""Which module answers each request, so that a command imports what it asks for and not the hundred others.
+"""The module that answers each request, so that a command imports only what it uses instead of a hundred modules.
 
-A module of `torc.operations` answers the requests of the module of `torc.api` that is called as it is, and those that
-are listed here. Importing all of both took a third of a second at the start of each command (docs/design/019).
+A module of `torc.operations` answers the requests of the `torc.api` module with the same name, and those listed here. Importing all
+of both took a third of a second at the start of each command (docs/design/019).
 """
 
 from __future__ import annotations

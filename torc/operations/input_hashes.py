@@ -1,7 +1,7 @@
 """What a job's result depends on beside its files, as short texts that `reinitialization` compares.
 
-They are kept on change, not on success: a completed job without a fingerprint is as it was when it ran, and whoever is
-about to change something that results depend on calls `keep_fingerprints` before. So a run costs nothing for it.
+They are stored on change, not on success: a completed job without a fingerprint has not changed since it ran, and code that changes
+something that results depend on calls `keep_fingerprints` first. So a run costs nothing for this.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Results that come late: of a runner that was given up, or to a store that is older than they are.
+"""Late results: from a runner that was given up, or for a store that is older than they are.
 
-A result counts when its attempt was given up and nobody has begun another, or when the store has forgotten the attempt
-because it was restored from a backup; but never when the job has become another one since, or when user data that the
-attempt wrote was lost with the store. Otherwise the attempt is recorded and nothing moves. (job, attempt) counts once.
+A result counts if its attempt was given up and no other has started, or if the store has forgotten the attempt because it was restored
+from a backup; but never if the job has been edited since, or if user data that the attempt wrote was lost with the store. Otherwise
+the attempt is only recorded. Each (job, attempt) counts once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DUE = frozenset({State.READY, State.BLOCKED})
 
 @answers(DeliverResults)
 def deliver_results(tx: Tx, request: DeliverResults) -> Delivered:
-    """Take in what a runner has left behind."""
+    """Apply the results that a runner left behind."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     runner = known_runner(tx, workflow, request)
     moves = Transitions(tx.db, tx.dialect, workflow["id"])

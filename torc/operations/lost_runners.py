@@ -1,4 +1,4 @@
-"""Jobs that lost their runner: what becomes of each, by how the runner or its allocation ended."""
+"""Jobs that lost their runner: what happens to each depends on how the runner or its allocation ended."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from torc.workflow.states import JobEvent, State
 
 
 class RunnerLoss(NamedTuple):
-    """How a runner ended, and the allocation that it lived in, in the word of the cluster."""
+    """How a runner ended, and the cluster state of its allocation."""
 
     reason: str
     cluster_state: str | None = None
 
 
 class _Told(NamedTuple):
-    """What becomes of a job, and what its attempt says."""
+    """What happens to a job, and what its attempt records."""
 
     event: JobEvent
     end: AttemptEnd
@@ -41,7 +41,7 @@ class _Told(NamedTuple):
 def lose(
     tx: Tx, workflow: RowMapping, runner_id: int, held: Mapping[int, JobStatus], moves: Transitions, how: RunnerLoss
 ) -> None:
-    """Give up those of the jobs that run: their runner, or its memory of them, is no more."""
+    """Give up those of these jobs that are running: their runner, or its record of them, is gone."""
     ends: dict[JobEvent, dict[int, AttemptEnd]] = defaultdict(dict)
     for job in held.values():
         if job.state is State.RUNNING:

@@ -14,7 +14,7 @@ from torc.store import files, workflows
 
 
 def refuse_shared_outputs(tx: Tx, workflow: RowMapping) -> None:
-    """Raise Conflict when another workflow that runs writes a file, or into a folder, that this one writes."""
+    """Raise Conflict if another running workflow writes a file that this one writes, or into the same folder."""
     others = workflows.others_at_work(tx.db, workflow["id"], tx.now)
     ours = dict(_places(tx, workflow)) if others else {}
     for other in others if ours else ():

@@ -1,4 +1,4 @@
-"""Passwords: hashed with argon2id (RFC 9106), compared without telling how near a guess was. Not for tokens: they are random."""
+"""Passwords: hashed with argon2id (RFC 9106), compared in constant time. Tokens are random and need no slow hash."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def is_password(stored: str | None, password: str) -> bool:
 
 
 def is_outdated(stored: str) -> bool:
-    """Return whether a password should be hashed anew: by bcrypt, or with fewer rounds than now."""
+    """Return whether a password should be rehashed: it uses bcrypt, or fewer rounds than now."""
     return not stored.startswith("$argon2id$") or _HASHER.check_needs_rehash(stored)
 
 

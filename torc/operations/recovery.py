@@ -1,4 +1,4 @@
-"""Recovery: diagnose what failed, propose what would help, and do it in one transaction. A dry run is the same without the last."""
+"""Recovery: diagnose failures, propose what would help, and apply it in one transaction. A dry run leaves out the last step."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ _Chosen = tuple[Remedy, api.Proposal, set[int]]
 
 
 class _Round:
-    """What one recovery decides about each failed job."""
+    """What a recovery decides about each failed job."""
 
     def __init__(self, tx: Tx, request: api.RecoverWorkflow, prices: AttemptPrices, already: api.Spent) -> None:
         self.tx, self.request, self.prices, self.spent = tx, request, prices, already
@@ -90,7 +90,7 @@ class _Round:
         self.left: _LeftOut = defaultdict(list)
 
     def decide(self) -> list[_Chosen]:
-        """Return what is to be done, and to which jobs it makes due; the others are in `left`."""
+        """Return what to do, and the jobs that will run again as a result; the others are in `left`."""
         request = self.request
         limits = ResourceLimits.of(self.prices.largest, request)
         found = self._helped()
@@ -136,7 +136,7 @@ class _Round:
         return found
 
     def _within_budget(self, chosen: Sequence[tuple[str, Remedy]]) -> list[_Chosen]:
-        """Take what the budget of node-hours has room for, the cheapest first. What is given is in the order of `chosen`."""
+        """Select what fits into the budget of node-hours, cheapest first. The result has the order of `chosen`."""
         priced = [(key, remedy, *self._price(remedy)) for key, remedy in chosen]
         room = Budget(max_node_hours=self.request.max_node_hours).node_hours_left(self.spent.node_hours)
         taken: dict[str, _Chosen] = {}
@@ -150,7 +150,7 @@ class _Round:
         return [taken[key] for key, _ in chosen if key in taken]
 
     def _price(self, remedy: Remedy) -> tuple[set[int], float]:
-        """Return the jobs that are due with a remedy, and what all of them would cost in node-hours."""
+        """Return the jobs that a remedy reruns, and the cost of all of them in node-hours."""
         own = {member.row["id"] for member in remedy.members}
         reached = gates.downstream(self.tx.db, self.tx.dialect, own)
         self.before |= jobs.states_of(self.tx.db, self.tx.dialect, reached)
@@ -188,7 +188,7 @@ def _proposal(key: str, remedy: Remedy, due: set[int], cost: float) -> api.Propo
 
 
 def _give(tx: Tx, workflow_id: int, remedy: Remedy, proposal: api.Proposal, request: api.RecoverWorkflow) -> None:
-    """Give jobs the class that is proposed for them: the others of theirs keep what they have."""
+    """Move jobs to the proposed class; other jobs of their old class keep it."""
     old, new = remedy.old, remedy.new
     if new == old:
         return

@@ -1,4 +1,4 @@
-"""Make due again just what changed since it completed, and all that is behind it; take in an edited spec."""
+"""Rerun exactly what has changed since it completed, and everything downstream; apply an edited spec."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from torc.workflow.staleness import FileObservation, JobFacts, TrackedFile, find
 
 @prepares(ReinitializeWorkflow, bounded=True)
 def compile_edited(request: ReinitializeWorkflow, bounds: PreparationBounds = PreparationBounds()) -> Plan | None:
-    """Compile the edited spec, where there is one."""
+    """Compile the edited spec, if there is one."""
     if request.spec is None:
         return None
     place = placing(request.directory, request.links)
@@ -37,7 +37,7 @@ def compile_edited(request: ReinitializeWorkflow, bounds: PreparationBounds = Pr
 
 @answers(ReinitializeWorkflow)
 def reinitialize_workflow(tx: Tx, request: ReinitializeWorkflow) -> ReinitializeReply:
-    """Find what changed and reset it, or say which files have to be looked at to tell."""
+    """Find and reset what has changed, or return the files that must be examined first."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     if request.spec is not None or not request.force:
         refuse_while_running(tx, row["id"], "reinitialized", force=request.spec is None)
@@ -112,7 +112,7 @@ def _known_files(tx: Tx, workflow_id: int, facts: Mapping[str, FileObservation])
 def _find(
     tx: Tx, workflow_id: int, known: _KnownFiles, also: Mapping[int, str]
 ) -> tuple[dict[int, str], tuple[str, ...]]:
-    """Return the jobs that must run again with the reasons, and paths whose hashes are needed first."""
+    """Return the jobs that must run again, with reasons, and the paths whose hashes are needed first."""
     graph = get_graph(tx, GetGraph(workflow_id=workflow_id))
     prints = changed_fingerprints(tx, workflow_id)
     sets, set_of = _input_sets(tx, workflow_id, known.at)

@@ -1,4 +1,4 @@
-"""What would help jobs of one class that failed alike: more memory or time, or another try. Nothing is changed here."""
+"""What would help jobs of one class that failed in the same way: more memory or time, or another attempt. Changes nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ResourceLimits(NamedTuple):
 
 
 class Remedy(NamedTuple):
-    """Jobs that are to run again in the same way. `gives` is what they are given, as a part of a key."""
+    """Jobs that will run again in the same way. `gives` is the new amount, as a part of a key."""
 
     action: Action
     category: Category

@@ -1,4 +1,4 @@
-"""The machines on which a workflow has workers: a list, kept with the workflow."""
+"""The machines on which a workflow has workers: a list stored with the workflow."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def add_remote_workers(tx: Tx, request: api.AddRemoteWorkers) -> list[api.Remote
 
 @answers(api.RemoveRemoteWorker)
 def remove_remote_worker(tx: Tx, request: api.RemoveRemoteWorker) -> None:
-    """Take a machine off the list."""
+    """Remove a machine from the list."""
     workflow_row(tx, request.workflow_id, lock=True)
     known = {row["id"] for row in named.of_kind(tx.db, request.workflow_id, "remote_worker")}
     if request.worker_id not in known:

@@ -1,4 +1,4 @@
-"""Make jobs due again, cancel them, take them out."""
+"""Reset, cancel and disable jobs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def changes_of(
 
 @answers(ResetWorkflow)
 def reset_workflow(tx: Tx, request: ResetWorkflow) -> Changes:
-    """Reset all jobs, or the unsuccessful ones with what is behind them."""
+    """Reset all jobs, or the unsuccessful ones and everything downstream."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     if not request.force:
         refuse_while_running(tx, row["id"], "reset")
@@ -67,7 +67,7 @@ def reset_workflow(tx: Tx, request: ResetWorkflow) -> Changes:
 
 
 def _behind(tx: Tx, roots: Collection[int], before: Mapping[int, State]) -> set[int]:
-    """Return jobs and those behind them, but for those behind them that somebody took out."""
+    """Return jobs and those downstream, except disabled ones."""
     asked = set(roots)
     return {
         job for job in gates.downstream(tx.db, tx.dialect, roots) if job in asked or before[job] is not State.DISABLED
@@ -82,7 +82,7 @@ def reset_jobs(
     reasons: Mapping[int, str],
     request: ResetWorkflow | ActOnJobs,
 ) -> Changes:
-    """Make the chosen jobs due again in a new run."""
+    """Return the chosen jobs to ready or blocked in a new run."""
     make_due(tx, workflow_id, chosen, before, forget_all=isinstance(request, ResetWorkflow) and not request.failed_only)
     changes = changes_of(tx, workflow_id, before, reasons, request.limit, applied=not request.dry_run)
     if request.dry_run:
@@ -94,10 +94,10 @@ def reset_jobs(
 def make_due(
     tx: Tx, workflow_id: int, chosen: Collection[int], before: Mapping[int, State], *, forget_all: bool = False
 ) -> None:
-    """Make jobs ready or blocked for a new run, and forget the ephemeral user data that they write (or all of it).
+    """Make jobs ready or blocked for a new run, and clear the ephemeral user data that they write (or all of it).
 
-    While runners work on others, the run goes on with these, and their results so far are no longer current. Runners
-    that hold some of these lose all that they hold.
+    While runners work on other jobs, the run continues with these, and their results so far are no longer current. Runners that hold
+    some of these jobs lose everything that they hold.
     """
     workflow = workflow_row(tx, workflow_id)
     end_runners(tx, workflow, "jobs that it ran were reset", holding=[job for job in chosen if before[job] in HELD])
@@ -131,7 +131,7 @@ def initialize_workflow(tx: Tx, request: InitializeWorkflow) -> Workflow:
 
 @answers(CancelWorkflow)
 def cancel_workflow(tx: Tx, request: CancelWorkflow) -> Workflow:
-    """Cancel every job that has not finished."""
+    """Cancel every unfinished job."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     moved = Transitions(tx.db, tx.dialect, row["id"])
     canceled = moved.cancel_all(reason=f"canceled by {tx.actor}")
@@ -149,7 +149,7 @@ _ACTIONS = {"cancel": JobEvent.CANCELED, "disable": JobEvent.DISABLED}
 
 @answers(ActOnJobs)
 def act_on_jobs(tx: Tx, request: ActOnJobs) -> Changes:
-    """Do one thing to many jobs, all or none."""
+    """Apply one action to many jobs, all or none."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     moved = Transitions(tx.db, tx.dialect, row["id"])
     jobs = moved.now(request.job_ids)

@@ -32,7 +32,7 @@ def workflow_row(tx: Tx, workflow_id: int, *, lock: bool = False) -> RowMapping:
 
 
 def grow_version(tx: Tx, workflow_id: int) -> None:
-    """Note that somebody changed a workflow: what was proposed for an earlier version of it is stale."""
+    """Record that somebody changed a workflow, which invalidates proposals for earlier versions."""
     workflows.increment_version(tx.db, workflow_id, tx.now)
 
 
@@ -98,7 +98,7 @@ def decode_cursor(cursor: str | None, length: int = 1) -> Sequence[Any] | None:
     except (ValueError, binascii.Error):
         key = None
     if not isinstance(key, list) or len(key) != length or not all(isinstance(part, int) for part in key):
-        raise Invalid("this cursor means nothing", hint="use a cursor as a reply gave it, with the same request")
+        raise Invalid("this cursor is invalid", hint="use a cursor from a reply to the same request")
     return key
 
 

@@ -1,4 +1,4 @@
-"""Runs and runners: begin or go on with a run, make runners known, take them off and give their jobs up."""
+"""Runs and runners: start or continue a run, register and end runners, and give up their jobs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from torc.store.transitions import Transitions
 from torc.workflow.lifecycle import start_block
 from torc.workflow.states import JobEvent, State
 
-#: a runner that does not renew its lease for so long has lost its jobs
+#: a runner that does not renew its lease for this long has lost its jobs
 LEASE_SECONDS = 60.0
 
 _PLAIN = ("workflow_id", "kind", "host", "pid", "process_started", "boot_id", "allocation_id", "node", "job_token_hash")
@@ -57,7 +57,7 @@ def cannot_start(row: RowMapping) -> Conflict:
 
 @answers(StartRun)
 def start_run(tx: Tx, request: StartRun) -> Workflow:
-    """Begin a run, or go on with one that was interrupted."""
+    """Start a run, or continue one that was interrupted."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     if (
         start_block(row) == "archived"
@@ -81,7 +81,7 @@ def start_run(tx: Tx, request: StartRun) -> Workflow:
 
 
 def begin(tx: Tx, workflow_id: int) -> None:
-    """Begin a new run."""
+    """Start a new run."""
     workflow_rows.begin_run(tx.db, workflow_id, tx.now)
     row = workflow_row(tx, workflow_id)
     begin_actions(tx, row)
@@ -90,10 +90,10 @@ def begin(tx: Tx, workflow_id: int) -> None:
 
 @answers(RegisterRunner)
 def register_runner(tx: Tx, request: RegisterRunner) -> Runner:
-    """Make a runner known."""
+    """Register a runner."""
     row = workflow_row(tx, request.workflow_id, lock=True)
     if not row["is_begun"] and row["run_id"] == 0:
-        raise Conflict(f"workflow {row['id']} has not been started", hint="begin a run first")
+        raise Conflict(f"workflow {row['id']} has not been started", hint="start a run first")
     if start_block(row) == "archived":
         raise cannot_start(row)
     if request.allocation_id is not None:
@@ -119,7 +119,7 @@ def register_runner(tx: Tx, request: RegisterRunner) -> Runner:
 
 @answers(EndRunner)
 def end_runner(tx: Tx, request: EndRunner) -> Runner:
-    """Take a runner off and give up what it holds."""
+    """End a runner and give up what it holds."""
     workflow = workflow_row(tx, request.workflow_id, lock=True)
     runner = runner_row(tx, request.runner_id, request.workflow_id)
     if runner["is_active"]:
@@ -128,9 +128,9 @@ def end_runner(tx: Tx, request: EndRunner) -> Runner:
 
 
 def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str, *, cluster_state: str | None = None) -> int:
-    """End a runner: what it claimed goes back, what it ran is lost to it. Returns how many jobs it held.
+    """End a runner: claimed jobs go back, running ones are lost. Returns how many jobs it held.
 
-    `cluster_state`: how the allocation ended that it lived in, in the word of the cluster.
+    `cluster_state`: the cluster's state of its allocation when it ended.
     """
     moves = Transitions(tx.db, tx.dialect, workflow["id"])
     held = moves.now(runner_rows.held_jobs(tx.db, runner["id"]))
@@ -147,7 +147,7 @@ def give_up(tx: Tx, workflow: RowMapping, runner: RowMapping, reason: str, *, cl
 
 
 def end_runners(tx: Tx, workflow: RowMapping, reason: str, *, holding: Collection[int] | None = None) -> None:
-    """Take all runners off, or those that hold some jobs; they learn it when they speak next, and stop everything."""
+    """End all runners, or those that hold some jobs; they learn it from their next exchange, and stop everything."""
     ids = None if holding is None else runner_rows.holding(tx.db, tx.dialect, holding)
     for runner in runner_rows.active(tx.db, workflow["id"]):
         if ids is None or runner["id"] in ids:
@@ -155,7 +155,7 @@ def end_runners(tx: Tx, workflow: RowMapping, reason: str, *, holding: Collectio
 
 
 def expire_leases(tx: Tx, workflow: RowMapping, *, but: int | None = None) -> None:
-    """Give up runners whose lease ended, except one."""
+    """Give up runners with expired leases, except one."""
     for runner in runner_rows.expired(tx.db, workflow["id"], tx.now):
         if runner["id"] != but:
             give_up(tx, workflow, runner, "lease ended")
@@ -169,7 +169,7 @@ def end_lost(tx: Tx, workflow: RowMapping, runner_ids: Collection[int]) -> None:
 
 
 def renew_leases(tx: Tx, workflow_id: int | None = None) -> None:
-    """Let runners that were silent because the store was away speak before they are given up: of one workflow, or of all."""
+    """Extend the leases of runners that were silent because the store was unreachable: of one workflow, or of all."""
     runner_rows.renew_leases(tx.db, tx.now + LEASE_SECONDS, workflow_id)
 
 
@@ -220,7 +220,7 @@ def get_runner(tx: Tx, request: GetRunner) -> Runner:
 
 @answers(GetRunnerSettings)
 def get_runner_settings(tx: Tx, request: GetRunnerSettings) -> RunnerSettings:
-    """Get what a runner needs to know of a workflow."""
+    """Get what a runner needs to know about a workflow."""
     row = workflow_row(tx, request.workflow_id)
     return RunnerSettings(
         workflow_id=row["id"],

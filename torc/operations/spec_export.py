@@ -1,4 +1,4 @@
-"""A spec from a stored workflow, job by job: what it makes is like the workflow before anything ran."""
+"""Generate a spec from a stored workflow, job by job: it creates a workflow like this one before anything ran."""
 
 from __future__ import annotations
 

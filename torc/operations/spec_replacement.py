@@ -1,7 +1,7 @@
-"""Make a stored workflow what an edited spec says. Jobs, files and user data are matched by name and keep their ids.
+"""Change a stored workflow to match an edited spec. Jobs, files and user data are matched by name and keep their ids.
 
 Not for deciding what runs again: `reinitialization` does, from the reasons given here and from what it finds itself. Gates,
-input sets and actions are made anew; the states of jobs are settled afterwards, by `settle`.
+Input sets and actions are created again; the states of jobs are settled afterwards, by `settle`.
 """
 
 from __future__ import annotations

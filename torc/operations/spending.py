@@ -1,9 +1,8 @@
-"""The one budget of assistants in a store: what all that they began has cost, over all workflows, sessions and callers.
+"""The budget of assistants in a store: what everything that they started has cost, over all workflows, sessions and callers.
 
-A plan that begins a run reserves its estimate when it is applied, and its workflow is charged to it (`workflow.charged_to`) until
-what it began is over. While it goes on, a runner gets a job only if the job could run to its limit within the budget; attempts
-that ended count with the time that they took. Workflows that people run are charged to nothing, and exchanges of their runners
-do nothing of this.
+A plan that starts a run reserves its estimate when it is applied, and its workflow is charged to it (`workflow.charged_to`) until
+what it started is over. Meanwhile a runner gets a job only if the job could run to its limit within the budget; ended attempts count
+with their actual time. Workflows run by people are not charged, and exchanges of their runners skip all of this.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _LONGEST_SUBMITTING_SECONDS = 30 * 86_400.0
 
 
 class BudgetUse(NamedTuple):
-    """What was spent, what is spoken for beside it, and what may be spent at most (None: no limit is known)."""
+    """What was spent, what is reserved in addition, and the limit (None: unknown)."""
 
     node_seconds: float
     num_retries: int
@@ -42,23 +41,23 @@ def spent(tx: Tx, *, but: int | None = None) -> BudgetUse:
 
 
 def lock(tx: Tx) -> None:
-    """Let nobody else spend until the transaction ends."""
+    """Keep others from spending until the transaction ends."""
     spending.lock(tx.db)
 
 
 def charge_retries(tx: Tx, number: int, limit_seconds: float | None) -> None:
-    """Count retries, and note what the deployment allows."""
+    """Count retries, and record the limits of the deployment."""
     spending.add_retries(tx.db, number, limit_seconds)
 
 
 def start_anew(tx: Tx) -> None:
-    """Forget what was spent: for people alone."""
+    """Reset what was spent: for people only."""
     lock(tx)
     spending.reset(tx.db)
 
 
 def _reserved(tx: Tx, but: int | None) -> float:
-    """Sum up what plans that were applied may still take: their estimates, or what runners hold if that is more."""
+    """Return what applied plans may still cost: their estimates, or what runners hold if that is more."""
     total = 0.0
     for charged in spending.charged_workflows(tx.db, tx.dialect):
         if charged.workflow_id == but:
@@ -77,12 +76,12 @@ def held_seconds(tx: Tx, workflow_id: int) -> float:
 
 
 def is_at_work(tx: Tx, workflow_id: int) -> bool:
-    """Return whether runners work on a workflow, or allocations wait or run for it."""
+    """Return whether runners work on a workflow, or it has open allocations."""
     return spending.is_at_work(tx.db, tx.dialect, workflow_id)
 
 
 def settle(tx: Tx, workflow_id: int, plan: int) -> None:
-    """Charge the attempts that have ended since the last time, each once, with the time that they took."""
+    """Charge the attempts that have ended since the last time, each once, for their actual time."""
     found = spending.charge(tx.db, tx.dialect, plan)
     if found is None:
         return
@@ -95,7 +94,7 @@ def settle(tx: Tx, workflow_id: int, plan: int) -> None:
 
 
 def end_charge(tx: Tx, workflow: RowMapping, *, run_is_over: bool = False) -> None:
-    """Settle what a workflow is charged to, and stop charging it when what the plan began is over."""
+    """Settle the charges of a workflow, and stop charging it once what the plan started is over."""
     plan = workflow["charged_to"]
     settle(tx, workflow["id"], plan)
     found = spending.charge(tx.db, tx.dialect, plan)
@@ -111,7 +110,7 @@ def end_charge(tx: Tx, workflow: RowMapping, *, run_is_over: bool = False) -> No
 
 
 def forget_old_charge(tx: Tx, workflow: RowMapping) -> None:
-    """Stop charging a workflow to a plan that never began anything."""
+    """Stop charging a workflow to a plan that never started anything."""
     found = spending.charge(tx.db, tx.dialect, workflow["charged_to"])
     if found is None or tx.now - found.applied_at >= _PATIENCE_SECONDS:
         end_charge(tx, workflow, run_is_over=True)
@@ -120,7 +119,7 @@ def forget_old_charge(tx: Tx, workflow: RowMapping) -> None:
 def within_budget(
     tx: Tx, workflow: RowMapping, chosen: Sequence[Candidate], capacity: Capacity | None
 ) -> list[Candidate]:
-    """Leave of the jobs that a runner would get those that fit the budget if they run to their limits."""
+    """Return those of the jobs chosen for a runner that fit into the budget if they run to their limits."""
     lock(tx)
     settle(tx, workflow["id"], workflow["charged_to"])
     found = spent(tx, but=workflow["id"])
@@ -139,7 +138,7 @@ def within_budget(
 
 
 def _tell(tx: Tx, workflow_id: int, room: float) -> None:
-    """Say once a run that the budget holds jobs back."""
+    """Log once per run that the budget holds jobs back."""
     begun = events.last_id_of(tx.db, tx.dialect, workflow_id, "run_started")
     if not events.last_id_of(tx.db, tx.dialect, workflow_id, "budget_spent", after=begun):
         tx.event(workflow_id, "budget_spent", node_hours_left=round(max(0.0, room) / HOUR, 3))
