@@ -101,7 +101,7 @@ def add_member(db: Connection, group_id: int, account_id: int) -> None:
 
 
 def remove_member(db: Connection, group_id: int, account_id: int) -> bool:
-    """Take an account out of a group; returns whether it was a member."""
+    """Remove an account from a group; return whether it was a member."""
     return db.execute(_LEAVE, {"group": group_id, "account": account_id}).rowcount > 0
 
 

@@ -1,6 +1,6 @@
 """The tables of accounts: who may use a server, with what, and what they did.
 
-Names, ids and times are as in `schema`. Nothing here can be turned back into a password or a token.
+Names, ids and times are as in `schema`. Passwords and tokens cannot be recovered from what is stored here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torc.store.schema import Id, id_column, json_column, reference, text_column
 
 
 class AccountRow(SQLModel, table=True):
-    """Somebody who may sign in. Workflows belong to accounts by name."""
+    """An account that can sign in. Workflows belong to accounts by name."""
 
     __tablename__ = "account"
     __table_args__ = (Index("account_name", "name", unique=True),)
@@ -27,7 +27,7 @@ class AccountRow(SQLModel, table=True):
 
 
 class TokenRow(SQLModel, table=True):
-    """What programs show instead of a password."""
+    """A token, which programs use instead of a password."""
 
     __tablename__ = "token"
     id: int = id_column()
@@ -65,7 +65,7 @@ class AccessMemberRow(SQLModel, table=True):
 
 
 class AccessShareRow(SQLModel, table=True):
-    """A workflow that a group shares. `level`: the place of the right in `torc.workflow.access.LEVELS`."""
+    """A workflow shared with a group. `level`: the index of the right in `torc.workflow.access.LEVELS`."""
 
     __tablename__ = "access_share"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -75,7 +75,7 @@ class AccessShareRow(SQLModel, table=True):
 
 
 class AuditRow(SQLModel, table=True):
-    """Who did what from where. It outlives what it is about, so it refers to nothing."""
+    """Who did what, and from where. Records outlive what they are about, so they reference nothing."""
 
     __tablename__ = "audit"
     __table_args__ = (Index("audit_workflow", "workflow_id", "id"),)

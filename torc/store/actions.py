@@ -1,7 +1,7 @@
 """Rows of actions, of the jobs that they wait for, and of their firings.
 
-A firing is unique for an action, a run and an occasion ("" once a run, "runner:ID" once for each runner), so that what fires twice
-is due once.
+A firing is unique for an action, a run and an occasion ("" for once per run, "runner:ID" for once per runner), so that an action
+triggered twice is due once.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ _WAIT_FOR = text(
 
 
 class UnfinishedFiring(NamedTuple):
-    """A firing of an action that runs commands: due, or being carried out."""
+    """A firing of an action that runs commands: due or running."""
 
     firing_id: int
     action_id: int
@@ -102,12 +102,12 @@ class UnfinishedFiring(NamedTuple):
     run_id: int
 
     def is_for(self, runner_id: int) -> bool:
-        """Return whether this runner may carry it out."""
+        """Return whether this runner may run it."""
         return self.occasion in {"", occasion_of(runner_id)}
 
 
 class TakenFiring(NamedTuple):
-    """A firing that a runner has taken or carries out."""
+    """A firing that a runner has taken or is running."""
 
     firing_id: int
     state: str
@@ -116,7 +116,7 @@ class TakenFiring(NamedTuple):
 
 
 def occasion_of(runner_id: int) -> str:
-    """Return the occasion of what fires once for each runner."""
+    """Return the occasion of actions that fire once for each runner."""
     return f"runner:{runner_id}"
 
 
@@ -124,22 +124,22 @@ def occasion_of(runner_id: int) -> str:
 
 
 def fire(db: Connection, workflow: RowMapping, trigger: str, occasion: str = "") -> None:
-    """Make the actions of a trigger due, but for those that each runner carries out."""
+    """Make the actions of a trigger due, except those that run on each runner."""
     db.execute(_FIRE_TRIGGER, {**_run(workflow), "trigger": trigger, "occasion": occasion})
 
 
 def fire_reached(db: Connection, workflow: RowMapping) -> None:
-    """Make due the actions whose jobs have all come so far."""
+    """Make due the actions whose jobs have all met the condition."""
     db.execute(_FIRE_REACHED, {**_run(workflow), "occasion": ""})
 
 
 def fire_persistent(db: Connection, workflow: RowMapping, occasion: str) -> None:
-    """Make due what each runner carries out, whenever it comes."""
+    """Make due the actions that run on each runner, whenever it joins."""
     db.execute(_FIRE_PERSISTENT, {**_run(workflow), "occasion": occasion})
 
 
 def skip(db: Connection, workflow: RowMapping, action_id: int, why: str) -> None:
-    """Let an action count as done in this run."""
+    """Mark an action as done in this run."""
     db.execute(_SKIP, {"id": workflow["id"], "action": action_id, "run": workflow["run_id"], "detail": why})
 
 
@@ -148,12 +148,12 @@ def _run(workflow: RowMapping) -> dict[str, Any]:
 
 
 def unfinished(db: Connection, dialect: Dialect, workflow_id: int) -> list[UnfinishedFiring]:
-    """Return the firings that run commands, and are due or being carried out."""
+    """Return the firings that run commands and are due or running."""
     return [UnfinishedFiring(*row) for row in dialect.fetch(db, _UNFINISHED, {"id": workflow_id})]
 
 
 def due_scheduling(db: Connection, workflow_id: int, run_id: int) -> Sequence[RowMapping]:
-    """Return the firings that ask for allocations and are due (`id`, `action_id`, `trigger_type`, `settings`)."""
+    """Return the due firings that request allocations (`id`, `action_id`, `trigger_type`, `settings`)."""
     return db.execute(_DUE_SCHEDULING, {"id": workflow_id, "run_id": run_id}).mappings().all()
 
 
@@ -163,24 +163,24 @@ def taken(db: Connection, dialect: Dialect, runner_id: int) -> list[TakenFiring]
 
 
 def take(db: Connection, ids: Collection[int], runner_id: int) -> None:
-    """Let a runner take firings."""
+    """Assign firings to a runner."""
     if ids:
         db.execute(_TAKE, [{"id": number, "runner_id": runner_id} for number in ids])
 
 
 def begin(db: Connection, firing_id: int, runner_id: int) -> None:
-    """Note that a runner begins what it has taken; a repeated report changes nothing."""
+    """Record that a runner starts firings that it has taken; a repeated report changes nothing."""
     db.execute(_BEGIN, {"id": firing_id, "runner_id": runner_id})
 
 
 def finish(db: Connection, firing_id: int, return_code: int | None, detail: str | None) -> bool:
-    """Note how a firing went; returns whether that was not known yet."""
+    """Record the result of a firing; return whether it was new."""
     values = {"id": firing_id, "state": "failed" if return_code else "done", "code": return_code, "detail": detail}
     return db.execute(_FINISH, values).rowcount > 0
 
 
 def finish_scheduling(db: Connection, workflow_id: int, firing_id: int, detail: str) -> bool:
-    """Finish a firing that asks for allocations; returns whether it was due."""
+    """Finish a firing that requests allocations; return whether it was due."""
     values = {"id": firing_id, "workflow_id": workflow_id, "detail": detail}
     return db.execute(_FINISH_SCHEDULING, values).rowcount > 0
 
@@ -191,12 +191,12 @@ def requeue(db: Connection, dialect: Dialect, firing_id: int) -> None:
 
 
 def fail(db: Connection, dialect: Dialect, firing_id: int, why: str) -> None:
-    """Let a firing count as failed."""
+    """Mark a firing as failed."""
     dialect.run(db, _FAIL, {"id": firing_id, "detail": why})
 
 
 def fail_occasion(db: Connection, occasion: str, why: str) -> None:
-    """Let what is not done of an occasion count as failed."""
+    """Mark the unfinished firings of an occasion as failed."""
     db.execute(_DROP, {"occasion": occasion, "detail": why})
 
 
@@ -204,25 +204,25 @@ def fail_occasion(db: Connection, occasion: str, why: str) -> None:
 
 
 def reset_reached(db: Connection, workflow_id: int) -> None:
-    """Let a new run's actions wait for their jobs again."""
+    """Make a new run's actions wait for their jobs again."""
     for statement in (_RESET_REACHED, _COUNT_ALL):
         db.execute(statement, {"id": workflow_id})
 
 
 def scheduling(db: Connection, workflow_id: int) -> Sequence[RowMapping]:
-    """Return the actions that ask for allocations (`id`, `trigger_type`, `settings`)."""
+    """Return the actions that request allocations (`id`, `trigger_type`, `settings`)."""
     return db.execute(_SCHEDULING, {"id": workflow_id}).mappings().all()
 
 
 def next_position(db: Connection, workflow_id: int) -> int:
-    """Return the position behind all actions of a workflow."""
+    """Return the position after the last action of a workflow."""
     return int(db.execute(_NEXT_POSITION, {"id": workflow_id}).scalar_one())
 
 
 def insert_scheduling(
     db: Connection, workflow_id: int, position: int, settings: Mapping[str, Any], jobs: Collection[int]
 ) -> None:
-    """Add an action that asks for allocations: when all of some jobs are ready, or without any, when a run starts."""
+    """Add an action that requests allocations when all of some jobs are ready or, without jobs, when a run starts."""
     number = take_ids(db, "action")
     values = {
         "id": number,

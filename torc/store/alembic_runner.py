@@ -18,5 +18,5 @@ def configuration(db: Connection) -> Config:
 
 
 def upgrade(db: Connection, version: str) -> None:
-    """Bring a database to a schema version."""
+    """Migrate a database to a schema version."""
     command.upgrade(configuration(db), version)

@@ -38,7 +38,7 @@ _UNEXPLAINED = text(
     "WHERE r.allocation_id = :id AND a.slurm_state IS NULL AND a.state <> 'completed'"
 )
 _EXPLAIN = text("UPDATE attempt SET slurm_state = :word WHERE id = :id")
-#: the accounting may be late by so much
+#: upper limit for the delay of the accounting
 _SETTLES_SECONDS = 1800.0
 _TO_FOLLOW = (
     "(a.state <> 'ended' OR (a.exit_code IS NULL AND a.cluster_job_id IS NOT NULL AND a.started_at IS NOT NULL "
@@ -52,7 +52,7 @@ _USAGE = """SELECT w.id AS workflow_id, w.name, w."user", count(*) AS num_alloca
 
 
 class AllocationFilter(NamedTuple):
-    """Which allocations a list is of. `followed_at`: those that somebody has to ask the cluster about at a time."""
+    """Which allocations to list. `followed_at`: those about which the cluster must be queried at that time."""
 
     workflow_id: int | None = None
     active_only: bool = False
@@ -65,7 +65,7 @@ def get(db: Connection, allocation_id: int) -> RowMapping | None:
 
 
 def insert(db: Connection, values: Mapping[str, Any]) -> None:
-    """Add an allocation that is going to be submitted."""
+    """Add an allocation to be submitted."""
     begun = {"nodes": "[]", "state": AllocationState.SUBMITTING.value, "restarts": 0, "node_seconds_used": 0}
     rows.insert(db, "allocation", {**begun, **values})
 
@@ -76,12 +76,12 @@ def block(db: Connection, first: int, number: int) -> Sequence[RowMapping]:
 
 
 def not_ended(db: Connection, workflow_id: int) -> Sequence[RowMapping]:
-    """Return the allocations of a workflow that are to be submitted, wait or run."""
+    """Return the allocations of a workflow that have not ended."""
     return db.execute(_NOT_ENDED, {"id": workflow_id}).mappings().all()
 
 
 def waiting(db: Connection, workflow_id: int) -> Sequence[RowMapping]:
-    """Return the same with `num_runners`, the one that is expected to start first before the others."""
+    """Like `not_ended`, with `num_runners`, ordered by expected start."""
     return db.execute(_WAITING, {"id": workflow_id}).mappings().all()
 
 
@@ -148,7 +148,7 @@ def unexplained_attempts(db: Connection, allocation_id: int) -> Sequence[RowMapp
 
 
 def explain_attempts(db: Connection, ids: Collection[int], cluster_state: str) -> None:
-    """Note what the cluster says of attempts."""
+    """Record what the cluster says about attempts."""
     if ids:
         db.execute(_EXPLAIN, [{"word": cluster_state, "id": number} for number in ids])
 

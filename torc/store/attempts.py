@@ -101,7 +101,7 @@ def short_page(
 
 # -- recording --------------------------------------------------------------------------------------------------
 
-#: what stays of an attempt that was given up with its runner and is reported after all: the rest is filled in
+#: what is kept of an attempt that was given up with its runner and is reported after all: the rest is filled in
 _STAYS = frozenset(
     {
         "workflow_id",
@@ -133,7 +133,7 @@ def _record(columns: tuple[str, ...]) -> str:
 
 
 def record(db: Connection, dialect: Dialect, reported: Sequence[Mapping[str, Any]]) -> None:
-    """Record attempts, each with the same columns; what is recorded of one already stays, unless it was given up."""
+    """Record attempts, all with the same columns; existing records are kept, except of attempts that were given up."""
     if reported:
         dialect.run_many(db, _record(tuple(reported[0])), reported)
 
@@ -148,7 +148,7 @@ _RECORD_LOST = (
 
 
 class LostAttempt(NamedTuple):
-    """An attempt that is given up with its runner."""
+    """An attempt that was given up with its runner."""
 
     job_id: int
     run_id: int
@@ -180,18 +180,18 @@ def open_ones(db: Connection, dialect: Dialect, job_ids: Collection[int]) -> dic
 
 
 def forget_losses(db: Connection, dialect: Dialect, attempts: Mapping[int, int]) -> None:
-    """Forget that attempts (job -> attempt) were given up with their runners."""
+    """Remove the records of attempts (job -> attempt) that were given up with their runners."""
     dialect.run_many(db, _FORGET_LOSS, [{"job_id": job, "attempt": attempt} for job, attempt in attempts.items()])
 
 
 def outdate(db: Connection, dialect: Dialect, run_id: int, job_ids: Collection[int]) -> None:
-    """Note that what some jobs did in a run is no longer current."""
+    """Mark the results of some jobs in a run as no longer current."""
     update = f"UPDATE attempt SET is_current = false WHERE run_id = :run_id AND job_id IN {dialect.id_list}"
     dialect.run(db, update, {"run_id": run_id, "ids": dialect.ids(job_ids)})
 
 
 def forget_requirement(db: Connection, requirement_id: int) -> None:
-    """Let attempts of a class that is no more count for the one that their job has."""
+    """Move attempts of a deleted class to their job's current class."""
     forget = text("UPDATE attempt SET requirement_id = NULL WHERE requirement_id = :id")
     db.execute(forget, {"id": requirement_id})
 
@@ -335,7 +335,7 @@ _EXPLAINED = f"""SELECT j.id, j.name, j.command, j.state, j.counted, j.attempt, 
     FROM job j JOIN requirement r ON r.id = j.requirement_id
     LEFT JOIN attempt a ON a.job_id = j.id AND a.attempt = j.attempt"""
 _EXPLAINED_JOB = text(f"{_EXPLAINED} WHERE j.id = :id")
-#: what was interrupted is terminated and not counted off: the next run goes on with it
+#: interrupted jobs are terminated but not counted off: the next run resumes them
 _FAILED_JOBS = text(
     f"{_EXPLAINED} WHERE j.workflow_id = :id AND j.state IN {_ENDED_BADLY} AND (j.counted OR j.state <> 'terminated') ORDER BY j.id"
 )

@@ -1,4 +1,4 @@
-"""What other processes have committed, as far as somebody waits for it: told by the log of events."""
+"""Changes committed by other processes, detected through the event log, for workflows that somebody waits for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torc.store.engine import Store
 
 
 class ChangeScope(IntEnum):
-    """Which of the runners that wait a change may concern. Whoever follows events hears of each."""
+    """Which waiting runners a change may concern. Followers of events are told about every change."""
 
     NOBODY = 0
-    FIRST = 1  # there may be work, for the first in line that can take it
+    FIRST = 1  # there may be work, for the first in the queue that can take it
     ALL = 2  # each has to ask: there may be something to stop, or nothing may be left
 
 
@@ -38,7 +38,7 @@ _TYPES = "SELECT DISTINCT type FROM event WHERE workflow_id = :id AND id > :last
 
 
 class ChangeFeed:
-    """Looks at the log of some workflows again and again. Not for two threads at once."""
+    """Polls the log of some workflows. Not thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class ChangeFeed:
         self._connection: Connection | None = None
 
     def changes(self, watched: Iterable[int]) -> Mapping[int, ChangeScope]:
-        """Return the workflows that changed since they were asked about last, and whom that concerns."""
+        """Return the workflows changed since the last call, and which runners that concerns."""
         if not self._may_have_changed():
             fresh = [number for number in watched if number not in self._last]
             if not fresh:
@@ -61,7 +61,7 @@ class ChangeFeed:
                 before = self._last.get(workflow_id)
                 self._last[workflow_id] = last
                 if before is None:
-                    found[workflow_id] = ChangeScope.FIRST  # what came between the question and this look is not known
+                    found[workflow_id] = ChangeScope.FIRST  # what happened between the query and this call is unknown
                 elif last > before:
                     types = self._store.dialect.fetch(db, _TYPES, {"id": workflow_id, "last": before})
                     found[workflow_id] = max(_REACH.get(row[0], ChangeScope.ALL) for row in types)
@@ -71,12 +71,12 @@ class ChangeFeed:
         return found
 
     def close(self) -> None:
-        """Give back the connection."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
 
     def _may_have_changed(self) -> bool:
-        """Ask SQLite whether anything was committed at all, which costs some microseconds."""
+        """Ask SQLite whether anything was committed at all, which takes some microseconds."""
         if self._store.dialect.name != "sqlite":
             return True
         if self._connection is None:

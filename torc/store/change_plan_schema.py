@@ -11,7 +11,7 @@ from torc.store.schema import Id, json_column, reference, text_column
 
 
 class InterventionRow(SQLModel, table=True):
-    """A plan for a workflow as it was then, and what came of it."""
+    """A plan for a workflow in its state at that time, and its result."""
 
     __tablename__ = "intervention"
     __table_args__ = (Index("intervention_workflow", "workflow_id", "id"),)
@@ -43,7 +43,7 @@ class InterventionRow(SQLModel, table=True):
 
 
 class SpendingRow(SQLModel, table=True):
-    """What all that assistants began in this store has cost together. It stays when workflows are deleted."""
+    """The total cost of everything that assistants started in this store. It remains when workflows are deleted."""
 
     __tablename__ = "spending"
     name: str = Field(primary_key=True)

@@ -32,7 +32,7 @@ _TAKE_OVER = (
 
 
 class PlanFilter(NamedTuple):
-    """Which plans of a workflow a list is of. `open_at`: those that could be applied at a time."""
+    """Which plans of a workflow to list. `open_at`: those that could be applied at that time."""
 
     applied_only: bool = False
     open_at: float | None = None
@@ -40,7 +40,7 @@ class PlanFilter(NamedTuple):
 
 @contextmanager
 def undone(db: Connection) -> Iterator[None]:
-    """Undo what is written in the block, and go on with the transaction."""
+    """Undo what is written in the block, and continue the transaction."""
     db.execute(text("SAVEPOINT proposed"))
     yield
     db.execute(text("ROLLBACK TO SAVEPOINT proposed"))
@@ -48,7 +48,7 @@ def undone(db: Connection) -> Iterator[None]:
 
 
 def insert(db: Connection, values: Mapping[str, Any]) -> None:
-    """Keep a plan. Values that are mappings are stored as JSON."""
+    """Store a plan. Values that are mappings are stored as JSON."""
     plain = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in values.items()}
     rows.insert(db, "intervention", {"num_retries": 0, "node_hours": 0.0, "pages_read": 0, **plain})
 
@@ -107,7 +107,7 @@ def forget_unapplied(db: Connection, workflow_id: int, before: float) -> None:
 
 
 def has_begun(db: Connection, dialect: Dialect, workflow_id: int, since: float) -> bool:
-    """Return whether a runner or an allocation of a workflow has begun since a time."""
+    """Return whether a runner or an allocation of a workflow has started since a time."""
     return bool(dialect.fetch(db, _HAS_BEGUN, {"id": workflow_id, "at": since}))
 
 

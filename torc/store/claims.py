@@ -1,8 +1,8 @@
-"""Which ready jobs a runner gets: found through one partial index, flat however many jobs have finished.
+"""Select ready jobs for a runner through one partial index, in time independent of the number of finished jobs.
 
-For each requirement class that has ready jobs and fits, and each scheduler that they may be bound to, the jobs are read in
-order of priority, as far as they are needed; `torc.workflow.packing` fills the capacity from the classes merged. Nothing
-reads a job that cannot be given. `torc.store.transitions` marks what was chosen as claimed.
+For each requirement class that has ready jobs and fits, and each scheduler that they may be bound to, jobs are read in priority order,
+as far as needed; `torc.workflow.packing` fills the capacity from the merged classes. Jobs that cannot be assigned are never
+read. `torc.store.transitions` marks the chosen jobs as claimed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NEXT = (
 _NEXT_UNBOUND, _NEXT_BOUND = _NEXT.format(bound="IS NULL"), _NEXT.format(bound="= :scheduler_id")
 
 
-#: those that save their work and go on elsewhere, among the first of a class
+#: jobs that save their work and resume elsewhere, among the first of a class
 _GOING_ON = (
     "SELECT id, priority FROM (SELECT id, -order_key AS priority, supports_termination FROM job WHERE workflow_id = :workflow_id "
     "AND requirement_id = :class AND scheduler_id {bound} AND state = 'ready' AND due_at IS NULL "
@@ -57,7 +57,7 @@ _UNBOUND_ON, _BOUND_ON = _GOING_ON.format(bound="IS NULL"), _GOING_ON.format(bou
 
 
 class ClaimRequest(NamedTuple):
-    """What a runner can take now, and what it may take ahead for when something ends."""
+    """What a runner can take now, and what it may claim ahead."""
 
     free: Capacity | Pool
     limit: int
@@ -76,7 +76,7 @@ class ClaimRequest(NamedTuple):
         return self.free.fits(request) or (self.ahead > 0 and self.total.fits(request)) or may_wait(request, self.total)
 
     def can_begin(self, request: ResourceRequest) -> bool:
-        """Return whether a job that saves its work and goes on elsewhere could begin now, though its time does not fit."""
+        """Return whether a job that saves its work could start now, although its time does not fit."""
         if not self._node.lasts_partly_for(request):
             return False
         return request.num_nodes == 1 if self.ignore_resources else self.free.fits(request.untimed)
@@ -98,7 +98,7 @@ class ReadyClass(NamedTuple):
 
 
 def choose(db: Connection, dialect: Dialect, workflow_id: int, wanted: ClaimRequest) -> list[Candidate]:
-    """Choose ready jobs for a runner, in the order of offering. The caller has locked the workflow."""
+    """Choose ready jobs for a runner, in offering order. The caller has locked the workflow."""
     if wanted.limit <= 0 and wanted.ahead <= 0:
         return []
     rows = dialect.fetch(db, _UNBOUND, {"workflow_id": workflow_id})
@@ -131,7 +131,7 @@ def choose(db: Connection, dialect: Dialect, workflow_id: int, wanted: ClaimRequ
 def _ahead(
     wanted: ClaimRequest, chosen: Sequence[Candidate], passed: Sequence[Candidate], offered: Iterator[Candidate]
 ) -> list[Candidate]:
-    """Choose jobs to be started as others end: those that were passed over, then the next ones."""
+    """Choose jobs to start as others end: those that were passed over, then the next ones."""
     if wanted.ahead <= 0:
         return []
     taken = {job.id for job in chosen}
@@ -146,13 +146,13 @@ def _ahead(
 
 
 class _Streams:
-    """Reads the ready jobs of classes in order of offering."""
+    """Reads the ready jobs of classes in offering order."""
 
     def __init__(self, db: Connection, dialect: Dialect, workflow_id: int, wanted: ClaimRequest) -> None:
         self.db, self.dialect, self.workflow_id, self.wanted = db, dialect, workflow_id, wanted
 
     def merged(self, classes: Sequence[ReadyClass]) -> Iterator[Candidate]:
-        """Yield the jobs of some classes; of most of many classes, no more than the first job is ever read."""
+        """Yield the jobs of some classes; for most of many classes, only the first job is ever read."""
         if not classes:
             return iter(())
         if len(classes) == 1:
@@ -169,7 +169,7 @@ class _Streams:
         yield from rest
 
     def _all(self, found: ReadyClass) -> Iterator[Candidate]:
-        """Yield the jobs of a class, no more than can be needed of it: for so many there is room, or they go ahead."""
+        """Yield the jobs of a class, no more than can be needed: those for which there is room, or that are claimed ahead."""
         wanted, request = self.wanted, found.request
         most = wanted.limit
         if not wanted.ignore_resources:

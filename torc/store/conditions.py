@@ -1,4 +1,4 @@
-"""The conditions of a WHERE clause, put together one by one with their parameters."""
+"""Composable conditions of a WHERE clause, with their parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torc.store.dialect import Dialect
 
 
 class Conditions:
-    """Conditions that must all hold. As text they follow WHERE; without any, all rows meet them."""
+    """Conditions that must all hold. As text they follow WHERE; without any, all rows match."""
 
     def __init__(self, *conditions: str, **values: Any) -> None:
         self._conditions = list(conditions)

@@ -1,7 +1,7 @@
-"""Makes every table in an empty database, as of the newest schema version.
+"""Creates all tables in an empty database, in the newest schema version.
 
-Imported only when there is something to make: the models of the tables, and `sqlmodel` with them, take 0.2 s, which
-commands on a database that is up to date need not spend.
+Imported only when needed: the models of the tables, and with them `sqlmodel`, take 0.2 s, which commands on an existing database
+should not spend.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torc.store.change_plan_schema import InterventionRow
 
 
 def create_all(db: Connection, version: str) -> None:
-    """Make all tables, and note the schema version as Alembic does."""
+    """Create all tables, and record the schema version like Alembic."""
     assert InterventionRow.metadata is AccountRow.metadata
     AccountRow.metadata.create_all(db)
     db.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))

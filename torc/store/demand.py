@@ -1,4 +1,4 @@
-"""What is left to do in a workflow, by what jobs ask for."""
+"""The remaining work of a workflow, by request."""
 
 from __future__ import annotations
 

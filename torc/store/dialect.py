@@ -23,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Dialect(Protocol):
-    """What a database does in its own way."""
+    """What databases do differently."""
 
     name: str
     id_list: str  # a subquery that gives the ids bound to :ids
@@ -43,11 +43,11 @@ class Dialect(Protocol):
         ...
 
     def lock_workflow(self, db: Connection, workflow_id: int) -> None:
-        """Let nobody else change this workflow until the transaction ends."""
+        """Keep others from changing this workflow until the transaction ends."""
         ...
 
     def lock_account(self, db: Connection, name: str) -> None:
-        """Let nobody else store workflows for this account until the transaction ends."""
+        """Keep others from storing workflows for this account until the transaction ends."""
         ...
 
     def ids(self, values: Iterable[int]) -> Any:
@@ -63,18 +63,18 @@ class Dialect(Protocol):
         ...
 
     def fetch(self, db: Connection, sql: str, values: Values) -> list[Any]:
-        """Run a statement straight on the driver and give its rows as tuples.
+        """Run a statement directly on the driver and return its rows as tuples.
 
-        `:name` is a parameter, as with `text()`. A fifth of the time of `db.execute`: for what every exchange does.
+        `:name` is a parameter, as with `text()`. Takes a fifth of the time of `db.execute`, for statements of every exchange.
         """
         ...
 
     def run(self, db: Connection, sql: str, values: Values) -> int:
-        """Run a statement straight on the driver and give how many rows it touched."""
+        """Run a statement directly on the driver and return the number of affected rows."""
         ...
 
     def run_many(self, db: Connection, sql: str, rows: Sequence[Values]) -> None:
-        """Run a statement straight on the driver, once for each of `rows`."""
+        """Run a statement directly on the driver, once for each of `rows`."""
         ...
 
     def insert_many(self, db: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -82,9 +82,9 @@ class Dialect(Protocol):
         ...
 
     def watch(self, engine: Engine, workflow_id: int) -> AbstractContextManager[Callable[[], int]]:
-        """Watch a workflow: what the function gives differs from before when somebody has changed something.
+        """Watch a workflow: the returned function's result changes when somebody has changed something.
 
-        It is cheap enough to be called many times a second, and may differ for changes elsewhere too.
+        It is cheap enough to be called many times a second, and may also change because of other workflows.
         """
         ...
 
@@ -130,7 +130,7 @@ class Sqlite:
         self._check(engine)
 
     def _check(self, engine: Engine, error: DBAPIError | sqlite3.Error | None = None) -> None:
-        """Notice that the file is not what it was. Raises StoreLost."""
+        """Check whether the file was replaced. Raises StoreLost."""
         guard = self.guard
         if guard is None:
             return
@@ -319,7 +319,7 @@ class Postgres:
             yield lambda: int(db.execute(_LAST_EVENT, {"id": workflow_id}).scalar_one())
 
     def is_transient(self, error: BaseException) -> bool:
-        """Return whether the server was away, or chose this transaction to give way."""
+        """Return whether the server was unreachable, or aborted this transaction in favor of another."""
         if not isinstance(error, (OperationalError, InterfaceError)):
             return False
         state = getattr(error.orig, "sqlstate", None)

@@ -45,7 +45,7 @@ BUSY_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """An open database. `notes` are things that its user should be told once."""
+    """An open database. `notes` are to be shown to the user once."""
 
     engine: Engine
     dialect: Dialect
@@ -54,7 +54,7 @@ class Store:
     read_only: ReadOnly | None = None
 
     def refuse_to_write(self) -> None:
-        """Raise Unavailable where nothing can be written."""
+        """Raise Unavailable if nothing can be written."""
         if self.read_only is not None and self.path is not None:
             raise self.read_only.refusal(self.path)
 
@@ -64,7 +64,7 @@ class Store:
             self.dialect.look_inside(self.engine)
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         self.engine.dispose()
         if self.read_only is not None:
             self.read_only.close()
@@ -126,7 +126,7 @@ def _open_sqlite(path: Path, create: bool) -> Store:
     network = network_file_system(path.parent)
     try:
         if fresh:
-            # nobody else may read it, from its first moment on
+            # readable by nobody else from the start
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR))
         elif path.stat().st_size == 0 and (hint := _what_to_do(path)):
             raise StoreLost(f"the database {path} is empty", hint=hint)
@@ -156,7 +156,7 @@ def _open_sqlite(path: Path, create: bool) -> Store:
 
 
 def _what_to_do(path: Path) -> str | None:
-    """Say how to get back the database that was here; None: nothing tells of any."""
+    """Say how to restore the database that was here; None if there is no trace of one."""
     return what_to_do(path) if next(copies(path), None) is not None else None
 
 
@@ -189,7 +189,7 @@ def _sqlite_engine(path: Path, guard: FileGuard, reading: ReadOnly | None, *, wa
 
 
 def network_file_system(directory: Path) -> str | None:
-    """Return the name of the network file system that a directory is on; None: a local one, or nobody can tell."""
+    """Return the name of the network file system of a directory; None if it is local or unknown."""
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         buffer = ctypes.create_string_buffer(256)

@@ -1,4 +1,4 @@
-"""The append-only log. Moves of jobs that happened together are one row."""
+"""The append-only event log. State changes of several jobs at once are one row."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _INSERT = (
     "INSERT INTO event (workflow_id, time, type, actor, job_id, data) "
     "VALUES (:workflow_id, :time, :type, :actor, :job_id, :data)"
 )
-#: jobs named in one row
+#: maximum number of jobs listed in one row
 _CHUNK = 1000
 
 
 class EventRecord(NamedTuple):
-    """One row of the log, but for where, when and by whom."""
+    """One row of the log, without workflow, time and actor."""
 
     type: str
     data: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Notices that a SQLite database was deleted, moved, replaced or cut off while it is open.
+"""Detects that a SQLite database was deleted, moved, replaced or truncated while it is open.
 
 SQLite itself goes on with what it has open: commits succeed and nobody will ever see them. Two calls of stat(2) after each
 transaction tell, and every few seconds a look at what is in the files (`file_pages`). Other damage SQLite says itself (`damage`).
@@ -32,7 +32,7 @@ _SHORT_READ = sqlite3.SQLITE_IOERR | (2 << 8)
 
 
 class FileGuard:
-    """Knows which file is open. Threads may share it."""
+    """Knows which file is open. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,7 +48,7 @@ class FileGuard:
         self.rescued: Path | None = None
 
     def what_is_wrong(self) -> str | None:
-        """Say what happened to the file; None: it is where it was."""
+        """Return what happened to the file; None if it is still there."""
         try:
             info = os.stat(self.path)
         except (FileNotFoundError, NotADirectoryError):
@@ -78,7 +78,7 @@ class FileGuard:
         return None if error is None else damage(error)
 
     def is_other(self) -> bool:
-        """Return whether what has the name now is another file than the one that was opened."""
+        """Return whether the path now refers to another file than the open one."""
         with contextlib.suppress(OSError):
             info = os.stat(self.path)
             return (info.st_dev, info.st_ino) != self._id
@@ -136,7 +136,7 @@ def damaged_inside(path: Path) -> sqlite3.Error | None:
 
 
 def rescue(raw: Any, path: Path) -> Path | None:
-    """Save what a connection still sees of a database whose file is gone. None: it is not whole either, or cannot be written."""
+    """Save what a connection still sees of a database whose file is gone. None: it is damaged as well, or nothing can be written."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     for folder in (path.parent, path.parent.parent):
         target = folder / f"{path.name}.{_RESCUED}-{stamp}"
@@ -147,7 +147,7 @@ def rescue(raw: Any, path: Path) -> Path | None:
 
 
 def copies(path: Path) -> Iterator[Path]:
-    """Find backups and other copies of a database beside it, the newest first."""
+    """Return backups and other copies next to a database, newest first."""
     places = (path.parent / "backups", path.parent, path.parent.parent)
     found: list[tuple[float, Path]] = []
     for folder in places:
@@ -162,7 +162,7 @@ def copies(path: Path) -> Iterator[Path]:
 
 
 def what_to_do(path: Path, rescued: Path | None = None) -> str:
-    """Say how to go on after a database was lost or damaged."""
+    """Say how to continue after a database was lost or damaged."""
     if rescued is not None:
         return f"all that was stored is saved in {rescued}: torc server restore {rescued}"
     last = next(copies(path), None)

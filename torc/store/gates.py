@@ -1,6 +1,8 @@
-"""Gates: counted down when their prerequisites finish, up again when those are due again; and who stands behind them.
+"""Gates: counted down when their prerequisites finish, and up again when these are reset; and which jobs are behind them.
 
-Every function is one or two statements over sets. Not for job states, which `torc.store.transitions` moves.
+A gate is stored with its number of unfinished prerequisites (`remaining`), so that a finished job touches one row per gate instead of
+one per dependent job. Each job records whether it was counted off, which makes counting idempotent. Every function is one or two
+statements over sets. Job states are changed by `torc.store.transitions`.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ _ADD_PREREQUISITE = "INSERT INTO gate_prerequisite (job_id, gate_id) VALUES (:jo
 
 
 class Prerequisite(NamedTuple):
-    """A job that holds a gate shut until it is counted off."""
+    """A job that a gate waits for until it is counted off."""
 
     gate_id: int
     job_id: int
@@ -48,7 +50,7 @@ def prerequisites(db: Connection, dialect: Dialect, workflow_id: int) -> list[Pr
 
 
 def count_off(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[int]:
-    """Count jobs off the gates that they hold shut; returns the gates that are open now."""
+    """Count jobs off their gates; return the gates that are now open."""
     held = _held(db, dialect, jobs)
     if held:
         dialect.run_many(db, _COUNT, [{"gate": gate, "n": n} for gate, n, _ in held])
@@ -56,7 +58,7 @@ def count_off(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[i
 
 
 def count_on(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[int]:
-    """Let jobs hold their gates shut again; returns those gates."""
+    """Count jobs on again at their gates; return those gates."""
     held = _held(db, dialect, jobs)
     if held:
         dialect.run_many(db, _COUNT, [{"gate": gate, "n": -n} for gate, n, _ in held])
@@ -64,13 +66,13 @@ def count_on(db: Connection, dialect: Dialect, jobs: Collection[int]) -> list[in
 
 
 def open_all(db: Connection, dialect: Dialect, workflow_id: int) -> None:
-    """Open every gate of a workflow of which all jobs are counted off."""
+    """Open every gate of a workflow whose jobs are all counted off."""
     query = "UPDATE gate SET remaining = 0 WHERE workflow_id = :id AND remaining <> 0"
     dialect.run(db, query, {"id": workflow_id})
 
 
 def shut_all(db: Connection, dialect: Dialect, workflow_id: int, but: Collection[int]) -> set[int]:
-    """Let all jobs of a workflow hold their gates shut again, but for some. Returns the gates that are open then."""
+    """Count all jobs of a workflow on again at their gates, except some. Returns the gates that are open then."""
     values = {"id": workflow_id}
     dialect.run(db, "UPDATE gate SET remaining = total WHERE workflow_id = :id AND remaining <> total", values)
     count_off(db, dialect, but)
@@ -118,14 +120,14 @@ def behind(db: Connection, dialect: Dialect, gates: Collection[int], state: Stat
 
 
 def spoiled_behind(db: Connection, dialect: Dialect, jobs: Collection[int]) -> dict[str, list[int]]:
-    """Return the blocked jobs that are to be canceled because of some unsuccessful jobs, by the reason."""
+    """Return the blocked jobs to be canceled because of some unsuccessful jobs, with the reason."""
     which = f"p.job_id IN {dialect.id_list}"
     causes = _causes(db, dialect, which, jobs)
     return _fallen(db, dialect, causes)
 
 
 def spoiled_among(db: Connection, dialect: Dialect, jobs: Collection[int]) -> dict[str, list[int]]:
-    """Give those of some jobs that are to be canceled because of any prerequisite, by the reason, whatever their state."""
+    """Return those of some jobs to be canceled because of any prerequisite, with the reason, whatever their state."""
     if not jobs:
         return {}
     which = f"p.gate_id IN (SELECT gate_id FROM job WHERE id IN {dialect.id_list})"
@@ -134,7 +136,7 @@ def spoiled_among(db: Connection, dialect: Dialect, jobs: Collection[int]) -> di
 
 
 class _Obstacle(NamedTuple):
-    """An unsuccessful job that holds a gate shut, or would."""
+    """An unsuccessful job that a gate waits for, or would wait for."""
 
     gate_id: int
     name: str
@@ -149,7 +151,7 @@ def _causes(db: Connection, dialect: Dialect, which: str, jobs: Collection[int])
 def _fallen(
     db: Connection, dialect: Dialect, causes: dict[int, _Obstacle], among: set[int] | None = None
 ) -> dict[str, list[int]]:
-    """Return the jobs behind the gates of `causes` by the reason: those that are blocked, or those `among` some."""
+    """Return the jobs behind the gates of `causes` with the reason: blocked ones, or those `among` some."""
     found: dict[str, list[int]] = defaultdict(list)
     if not causes:
         return found
@@ -166,7 +168,7 @@ def _fallen(
 
 
 def add(db: Connection, dialect: Dialect, workflow_id: int, prerequisites: Collection[int]) -> int | None:
-    """Add a gate that some jobs hold shut; None where nothing is waited for."""
+    """Add a gate for some jobs; None if there are none."""
     if not prerequisites:
         return None
     gate = take_ids(db, "gate")

@@ -1,4 +1,4 @@
-"""Every invariant of what is stored about a workflow, as queries: each finds what must not be there."""
+"""All invariants of a stored workflow, as queries that find violations."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from sqlalchemy import Connection, text
 
 _MOST = 20
 
-# grouped once: PostgreSQL, which knows nothing of tables just filled, would read them anew for each gate
+# grouped only once: PostgreSQL, without statistics of new tables, would read them again for each gate
 _PREREQUISITES = (
     "gate_prerequisite p JOIN gate q ON q.id = p.gate_id AND q.workflow_id = :id JOIN job j ON j.id = p.job_id"
 )
 
-#: invariant -> query of what breaks it, as one text a row
+#: invariant -> query for its violations, with one text per row
 INVARIANTS = {
     "the counts of jobs by state are right": (
         "SELECT 'state ' || s.state || ': ' || coalesce(max(c.count), 0) || ' counted, ' || max(s.n) || ' there' FROM "
@@ -89,6 +89,6 @@ _ALL = text(
 
 
 def problems(db: Connection, workflow_id: int) -> list[tuple[str, str]]:
-    """Return (invariant, detail) of everything that is wrong, at most 20 details an invariant."""
+    """Return (invariant, detail) of all violations, at most 20 details per invariant."""
     names = list(INVARIANTS)
     return [(names[number], str(detail)) for number, detail in db.execute(_ALL, {"id": workflow_id})]

@@ -1,6 +1,6 @@
-"""Write a plan over a stored workflow, table by table: rows of the same names keep their ids.
+"""Write a plan over a stored workflow, table by table: rows with the same names keep their ids.
 
-`torc.operations.spec_replacement` says in what order, and what becomes of the jobs.
+`torc.operations.spec_replacement` decides the order, and what happens to the jobs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""SQLite databases that this user can only read: on a read-only file system, or of somebody else.
+"""SQLite databases that this user can only read: on a read-only file system, or owned by somebody else.
 
-Nothing is written beside such a file. Where a crash left a log (-wal) that cannot be taken in there, a copy is read instead.
+Nothing is written next to such a file. If a crash left a log (-wal) that cannot be merged there, a copy is read instead.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _can_be_read(uri: str) -> bool:
 
 
 def _copied(path: Path, log: Path) -> tempfile.TemporaryDirectory[str]:
-    """Copy a database with its log to where the log can be taken in: a folder for its owner alone."""
+    """Copy a database with its log to a private folder in which the log can be merged."""
     folder = tempfile.TemporaryDirectory(prefix="torc-read-")
     try:
         copy = Path(folder.name, path.name)

@@ -34,7 +34,7 @@ _RENEW = "UPDATE runner SET lease_expires_at = :lease WHERE is_active AND lease_
 
 
 class Reporter(NamedTuple):
-    """A runner that reports, as far as that decides what its reports mean."""
+    """A reporting runner, with the facts that decide how its reports are treated."""
 
     is_active: bool
     run_id: int
@@ -62,7 +62,7 @@ def get(db: Connection, runner_id: int) -> RowMapping | None:
 
 
 def insert(db: Connection, values: Mapping[str, Any]) -> None:
-    """Add a runner that is at work."""
+    """Add an active runner."""
     rows.insert(db, "runner", {"is_active": True, "num_completed": 0, "num_failed": 0, **values})
 
 
@@ -100,7 +100,7 @@ def expired(db: Connection, workflow_id: int, now: float) -> Sequence[RowMapping
 
 
 def renew_leases(db: Connection, lease_expires_at: float, workflow_id: int | None = None) -> None:
-    """Prolong the leases of the runners that work on one workflow, or on any."""
+    """Extend the leases of the active runners of one workflow, or of all."""
     values: dict[str, Any] = {"lease": lease_expires_at}
     if workflow_id is None:
         db.execute(text(_RENEW), values)
@@ -115,7 +115,7 @@ def capacities(db: Connection, dialect: Dialect, workflow_id: int) -> dict[int, 
 
 
 def end(db: Connection, runner_id: int, now: float, reason: str) -> None:
-    """Note that a runner has ended; it holds nothing any more."""
+    """Record that a runner has ended and holds nothing any more."""
     db.execute(_RELEASE, {"id": runner_id})
     rows.update(db, "runner", runner_id, {"is_active": False, "ended_at": now, "end_reason": reason})
 
@@ -144,7 +144,7 @@ def job_token_hash(db: Connection, dialect: Dialect, runner_id: int) -> str | No
 
 # -- what every exchange asks -----------------------------------------------------------------------------------
 
-#: how runners end that have ended what they had running themselves
+#: ends of runners that have ended their jobs themselves
 _ENDED_ALL = "('finished', 'stopped', 'failed', 'died')"
 _GIVEN_UP = (
     "SELECT o.id, o.pid, o.process_started FROM runner o JOIN runner r ON r.host = o.host AND r.boot_id = o.boot_id "
@@ -188,7 +188,7 @@ class Renewal(NamedTuple):
 
 
 def renew(db: Connection, dialect: Dialect, renewal: Renewal) -> None:
-    """Renew the lease of a runner that has spoken."""
+    """Renew the lease of a runner after an exchange."""
     dialect.run(db, _RENEW_ONE, renewal._asdict())
 
 

@@ -83,7 +83,7 @@ class WorkflowRow(SQLModel, table=True):
     version: int = 1
     is_archived: bool = False
     is_canceled: bool = False
-    #: something ran since the last reset: StartRun goes on instead of beginning a new run
+    #: something has run since the last reset: StartRun continues instead of starting a new run
     is_begun: bool = False
     #: some action waits for jobs; where not, exchanges do not look
     has_job_actions: bool = False

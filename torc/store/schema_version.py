@@ -1,7 +1,7 @@
-"""Schema versions: a fresh database is made at once, an older one is brought up to date by Alembic after a backup.
+"""Schema versions: a new database is created directly, an older one is migrated by Alembic after a backup.
 
-Alembic and the models of the tables take most of a second to import, so they are imported only when there is something to
-make or to migrate.
+Alembic and the models of the tables take most of a second to import, so they are imported only when there is something to create or
+migrate.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torc.errors import Conflict, Unavailable
 from torc.store.dialect import Dialect
 from torc.store.sqlite_copy import copy
 
-#: every schema version there ever was, oldest first
+#: all schema versions, oldest first
 VERSIONS = tuple(f"{number:04d}" for number in range(1, 19))
 HEAD = VERSIONS[-1]
 _ADVISORY_LOCK = 7267633  # any number that nobody else uses in the database
@@ -27,9 +27,9 @@ _POLL_SECONDS = 0.05
 
 
 def bring_up_to_date(engine: Engine, dialect: Dialect, path: Path | None, patience_seconds: float = 10.0) -> None:
-    """Make the tables, or migrate them to HEAD. Raises Conflict for a database of a newer Torc.
+    """Create the tables, or migrate them to HEAD. Raises Conflict for a database of a newer Torc.
 
-    Several processes may open a new database at once: one makes it, the others wait for that.
+    Several processes may open a new database at once: one creates it while the others wait.
     """
     end = time.monotonic() + patience_seconds
     while True:
@@ -57,7 +57,7 @@ def _bring_up_to_date(engine: Engine, dialect: Dialect, path: Path | None) -> No
     with dialect.begin_write(engine) as db:
         if dialect.name == "postgresql":
             db.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
-        version = current_version(db)  # somebody else may have been faster
+        version = current_version(db)  # another process may have been faster
         _refuse_newer(version)
         if version is None:
             importlib.import_module("torc.store.creation").create_all(db, HEAD)

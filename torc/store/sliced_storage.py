@@ -1,8 +1,8 @@
-"""Large workflows into the database in slices, where it has one writer, and what was left of those that were not finished.
+"""Store large workflows in slices where the database has a single writer, and remove what was left of incomplete ones.
 
-The row of the workflow is written last: until then nothing that asks for workflows finds it, and nothing that belongs to it.
-Where a workflow is deleted, its row goes first. Rows of `loading` say what is under way, or was left: whoever was killed renews
-its row no longer, and somebody else takes away what it has stored.
+The workflow's own row is written last: until then no query for workflows finds it or anything that belongs to it. When a workflow is
+deleted, its row goes first. Rows of `loading` record what is in progress or was left: a killed process no longer renews its row, and
+another one removes what it has stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torc.store.export_rows import BY_REFERENCE
 
 #: rows that are written in one transaction: some tenths of a second
 SLICE = 10_000
-#: who has not renewed its row for as long has ended
+#: without renewal for this long, the process has ended
 _LEASE_SECONDS = 120.0
 _BEGIN = text(
     'INSERT INTO loading (workflow_id, "user", num_jobs, renewed_at) VALUES (:workflow_id, :user, :num_jobs, :now)'
@@ -42,12 +42,12 @@ class Batch(NamedTuple):
 
 
 def begin(db: Connection, workflow_id: int, user: str, num_jobs: int, now: float) -> None:
-    """Note that a workflow is being stored."""
+    """Record that a workflow is being stored."""
     db.execute(_BEGIN, {"workflow_id": workflow_id, "user": user, "num_jobs": num_jobs, "now": now})
 
 
 def write(db: Connection, dialect: Dialect, workflow_id: int, batches: Sequence[Batch], now: float) -> None:
-    """Write some rows of it. Raises Conflict when somebody has taken it away."""
+    """Write some of its rows. Raises Conflict if somebody has removed it."""
     renew(db, workflow_id, now)
     insert(db, dialect, batches)
 
@@ -59,7 +59,7 @@ def insert(db: Connection, dialect: Dialect, batches: Iterable[Batch]) -> None:
 
 
 def renew(db: Connection, workflow_id: int, now: float) -> None:
-    """Say that it is still under way. Raises Conflict when somebody has taken it away."""
+    """Renew the record that it is in progress. Raises Conflict if somebody has removed it."""
     if db.execute(_RENEW, {"workflow_id": workflow_id, "now": now}).rowcount == 0:
         raise Conflict(
             "storing the workflow was interrupted for too long and was abandoned",
@@ -78,12 +78,12 @@ def end(db: Connection, workflow_id: int) -> None:
 
 
 def left_over(db: Connection, now: float) -> list[int]:
-    """The workflows that nobody goes on storing."""
+    """Return the workflows that nothing is storing any more."""
     return list(db.execute(_LEFT, {"before": now - _LEASE_SECONDS}).scalars())
 
 
 def num_jobs(db: Connection, user: str) -> int:
-    """How many jobs of a user are being stored."""
+    """Return the number of jobs of a user that are being stored."""
     return int(db.execute(_COUNT, {"user": user}).scalar_one())
 
 
@@ -104,7 +104,7 @@ def sliced(batches: Iterable[Batch], size: int = SLICE) -> Iterator[list[Batch]]
 
 
 def remove(db: Connection, dialect: Dialect, workflow_id: int, size: int = SLICE) -> bool:
-    """Remove some rows of a workflow that has none of its own; say whether there may be more. References are not checked here."""
+    """Remove some rows of a workflow without a row of its own; return whether there may be more. References are not checked."""
     left = size
     for table in (*_ONLY_HERE, *reversed(TABLES), "job_count"):
         if table in BY_REFERENCE:

@@ -1,6 +1,6 @@
-"""What all that assistants began in this store has cost (one row of `spending`), and what their plans may still take.
+"""The cost of everything that assistants started in this store (one row of `spending`), and what their plans may still cost.
 
-A workflow is charged to a plan while what the plan began goes on (`workflow.charged_to`).
+A workflow is charged to a plan until what the plan started is over (`workflow.charged_to`).
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def totals(db: Connection, dialect: Dialect) -> SpendingTotals:
 
 
 def lock(db: Connection) -> None:
-    """Let nobody else spend until the transaction ends."""
+    """Keep others from spending until the transaction ends."""
     for statement in (_MAKE, _LOCK):
         db.execute(statement, {"name": _NAME})
 
@@ -114,12 +114,12 @@ def add_seconds(db: Connection, dialect: Dialect, node_seconds: float) -> None:
 
 
 def add_retries(db: Connection, number: int, limit_seconds: float | None) -> None:
-    """Count retries, and note what may be spent at most."""
+    """Count retries, and record the limit."""
     db.execute(_ADD_RETRIES, {"number": number, "limit": limit_seconds, "name": _NAME})
 
 
 def reset(db: Connection) -> None:
-    """Forget what was spent."""
+    """Reset what was spent."""
     db.execute(_RESET, {"name": _NAME})
 
 

@@ -1,4 +1,4 @@
-"""Whole and checked copies of a SQLite database: for backups, before upgrades, and of one whose file is gone."""
+"""Complete, verified copies of a SQLite database: for backups, before upgrades, and of one whose file is gone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def copy(source: Path | sqlite3.Connection, target: Path, work: Callable[[Path],
         if work is not None:
             work(fresh)
         sync(fresh)
-        os.link(fresh, target)  # unlike a rename, it overwrites nothing
+        os.link(fresh, target)  # unlike a rename, this never overwrites
         sync(target.parent)
         return workflows
     finally:
@@ -73,14 +73,14 @@ def hosts_of_runners(path: Path, now: float) -> list[str]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, and what SQLite keeps beside it."""
+    """Remove a database file and SQLite's files next to it."""
     for name in (path.name, *(path.name + end for end in BESIDE)):
         with contextlib.suppress(OSError):
             path.with_name(name).unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
-    """Have a file, or what is in a folder, on the disk. Raises OSError."""
+    """Flush a file, or the entries of a folder, to disk. Raises OSError."""
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(number)

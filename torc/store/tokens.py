@@ -39,7 +39,7 @@ class TokenOwner(NamedTuple):
 
 
 class TokenFilter(NamedTuple):
-    """Which tokens a list is of: of a user, one alone, those that hold still at a time."""
+    """Which tokens to list: of a user, a single one, those valid at a time."""
 
     user: str | None = None
     token_id: int | None = None
@@ -75,12 +75,12 @@ def insert(db: Connection, values: Mapping[str, Any]) -> None:
 
 
 def note_use(db: Connection, token_id: int, now: float) -> None:
-    """Note that a token was shown."""
+    """Record that a token was used."""
     rows.update(db, "token", token_id, {"used_at": now})
 
 
 def revoke(db: Connection, token_id: int, now: float, *, with_derived: bool) -> None:
-    """Revoke a token, alone or with all that were made with it."""
+    """Revoke a token, alone or with all tokens created with it."""
     db.execute(_REVOKE_DERIVED if with_derived else _REVOKE, {"id": token_id, "now": now})
 
 
@@ -90,5 +90,5 @@ def revoke_all(db: Connection, account_id: int, now: float) -> None:
 
 
 def is_derived(db: Connection, dialect: Dialect, token_id: int, ancestor: int) -> bool:
-    """Return whether a token is another one, or was made with it, directly or not."""
+    """Return whether a token is another one, or was created with it, directly or indirectly."""
     return bool(dialect.fetch(db, _IS_DERIVED, {"id": token_id, "ancestor": ancestor}))

@@ -1,8 +1,8 @@
-"""The only writer of job states: sets of jobs are moved by the table of `torc.workflow.states`, and nothing else.
+"""The only writer of job states: sets of jobs are moved according to the table in `torc.workflow.states`.
 
-A move spreads: a finished job is counted off the gates that it holds shut, a gate at 0 opens, jobs behind an
-unsuccessful one are canceled at once, until nothing moves. `torc.workflow.progress` does the same in memory. Whoever makes
-`Transitions` has locked the workflow, so what is read stays true until the transaction ends.
+Moves propagate: a finished job is counted off its gates, a gate at 0 opens, jobs behind an unsuccessful one are canceled at once, until
+nothing moves. `torc.workflow.progress` does the same in memory. The creator of `Transitions` has locked the workflow, so what is read
+stays true until the transaction ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torc.store.job_fields import CLAIMED_FIELDS, claimed_fields
 from torc.store.json_columns import loads
 from torc.workflow.states import HELD, SATISFIED, Effect, JobEvent, State, moves, transition
 
-#: what the log calls the moves; those that are not here follow from others and are not logged
+#: the names of moves in the event log; moves that are not listed follow from others and are not logged
 _LOGGED = {
     JobEvent.STARTED: "jobs_started",
     JobEvent.SUCCEEDED: "jobs_completed",
@@ -40,7 +40,7 @@ _LOGGED = {
     JobEvent.RESET_READY: "jobs_reset",
     JobEvent.RESET_BLOCKED: "jobs_reset",
 }
-#: these make a job due again although a prerequisite may have been reset while it was under way
+#: after these a job may run again, although a prerequisite may have been reset while it was running
 _DUE_AGAIN = frozenset({JobEvent.RETRIED, JobEvent.RELEASED, JobEvent.RESUMED})
 _READY_NOW = (JobEvent.GATE_OPENED, JobEvent.RESET_READY, *_DUE_AGAIN)
 
@@ -89,7 +89,7 @@ _USE_UP_ALL = (
 
 
 class JobStatus(NamedTuple):
-    """Where a job stands, for deciding what may happen to it."""
+    """The state of a job, for deciding what may happen to it."""
 
     id: int
     state: State
@@ -112,7 +112,7 @@ class AttemptEnd(NamedTuple):
 
 
 class ClaimedJob(NamedTuple):
-    """What a runner has to know of a job."""
+    """What a runner needs to know about a job."""
 
     id: int
     name: str
@@ -158,7 +158,7 @@ class Transitions:
     # -- asking -------------------------------------------------------------------------------------------------
 
     def now(self, ids: Collection[int]) -> dict[int, JobStatus]:
-        """Return where jobs stand. Ids without a job are absent."""
+        """Return the states of jobs. Ids without a job are absent."""
         rows = self.dialect.fetch(self.db, _NOW + self.dialect.id_list, {"ids": self.dialect.ids(ids)})
         return {row[0]: JobStatus(row[0], _STATES[row[1]], bool(row[2]), *row[3:]) for row in rows}
 
@@ -167,17 +167,17 @@ class Transitions:
         return int(self.dialect.fetch(self.db, _NUM_ENABLED, {"id": self.workflow_id})[0][0])
 
     def interrupted(self) -> list[int]:
-        """Return the ids of the jobs that were interrupted and are to be continued."""
+        """Return the ids of jobs that were interrupted and will be resumed."""
         return [row[0] for row in self.dialect.fetch(self.db, _INTERRUPTED, {"id": self.workflow_id})]
 
     def has_interrupted(self) -> bool:
-        """Return whether a job was interrupted and is to be continued."""
+        """Return whether a job was interrupted and will be resumed."""
         return bool(self.dialect.fetch(self.db, f"{_INTERRUPTED} LIMIT 1", {"id": self.workflow_id}))
 
     # -- moving -------------------------------------------------------------------------------------------------
 
     def apply(self, event: JobEvent, ids: Collection[int], *, reason: str | None = None) -> list[int]:
-        """Move those of the jobs that may take the event, and what follows from it. Returns the ids that moved."""
+        """Move those of the jobs that accept the event, and what follows from it. Returns the ids that moved."""
         if not ids:
             return []
         legal = _legal(event)
@@ -195,7 +195,7 @@ class Transitions:
     def _move(
         self, event: JobEvent, source: State, ids: Sequence[int], reason: str | None = None, counted: bool = False
     ) -> Sequence[int]:
-        """Move jobs that are all in the same state; returns those that have to be counted off for it."""
+        """Move jobs that are all in the same state; return those that must be counted off as a result."""
         if not ids:
             return ids
         target, effects = transition(source, event)
@@ -223,7 +223,7 @@ class Transitions:
         self.moved[event] += ids
 
     def end(self, event: JobEvent, ends: Mapping[int, AttemptEnd], jobs: Mapping[int, JobStatus]) -> None:
-        """Move jobs whose attempts ended; each must be able to take the event. What follows is spread."""
+        """Move jobs whose attempts ended; each must accept the event. Consequences are propagated."""
         rows: list[dict[str, Any]] = []
         newly: list[int] = []
         for job_id, end in ends.items():
@@ -260,7 +260,7 @@ class Transitions:
             self.dialect.run_many(self.db, _START, rows)
 
     def claim(self, ids: Sequence[int], runner_id: int) -> dict[int, ClaimedJob]:
-        """Give ready jobs to a runner; each begins a new attempt."""
+        """Assign ready jobs to a runner; each starts a new attempt."""
         target, _ = transition(State.READY, JobEvent.CLAIMED)
         rows = self.dialect.fetch(
             self.db,
@@ -278,7 +278,7 @@ class Transitions:
         return claimed
 
     def wake_due(self, now: float) -> float | None:
-        """Let retries whose time has come be claimed; returns when the next one is due. Flat: it reads an index of those that wait."""
+        """Make retries claimable whose time has come; return when the next one is due. Fast: it reads an index of waiting retries."""
         values = {"id": self.workflow_id, "now": now}
         first = self.dialect.fetch(self.db, _FIRST_DUE, values)[0][0]
         if first is None or first > now:
@@ -288,9 +288,9 @@ class Transitions:
         return None if after is None else float(after)
 
     def cancel_all(self, *, reason: str | None = None) -> list[int]:
-        """Cancel every job that has not finished. Returns their ids.
+        """Cancel every unfinished job. Returns their ids.
 
-        None is left that anything could follow for: every gate is open, and nobody waits behind it.
+        Nothing needs to be propagated: every gate is open then, and no job waits behind it.
         """
         whole = self._whole()
         if whole is None:
@@ -318,7 +318,7 @@ class Transitions:
     # -- what follows -------------------------------------------------------------------------------------------
 
     def _spread(self, event: JobEvent, ids: Sequence[int], newly_counted: Sequence[int]) -> None:
-        """Let everything follow from a move of `ids`: layer by layer, so that a chain may be as long as it likes."""
+        """Propagate a move of `ids` layer by layer, so that chains may have any length."""
         if event in _DUE_AGAIN:
             self._second_thoughts(ids)
         if not newly_counted:
@@ -335,7 +335,7 @@ class Transitions:
             self._move(JobEvent.GATE_OPENED, State.BLOCKED, gates.behind(self.db, self.dialect, opened, State.BLOCKED))
 
     def _fall(self, by_reason: Mapping[str, Sequence[int]]) -> list[int]:
-        """Cancel blocked jobs because of a prerequisite; returns those that have to be counted off for it."""
+        """Cancel blocked jobs because of a prerequisite; return those that must be counted off as a result."""
         return [
             job
             for reason, ids in by_reason.items()
@@ -343,7 +343,7 @@ class Transitions:
         ]
 
     def _second_thoughts(self, ids: Sequence[int]) -> None:
-        """Block jobs that are due again behind a gate that was shut meanwhile, or cancel them for what is behind it."""
+        """Block jobs that may run again but whose gate was shut meanwhile, or cancel them because of a prerequisite."""
         if not ids:
             return
         spoiled = [job for at in gates.spoiled_among(self.db, self.dialect, ids).values() for job in at]
@@ -359,7 +359,7 @@ class Transitions:
         return [row[0] for row in self.dialect.fetch(self.db, query, {"ids": self.dialect.ids(ids)})]
 
     def cancel_spoiled(self, ids: Collection[int]) -> None:
-        """Cancel those of some blocked jobs that have an unsuccessful prerequisite and do not go on without it."""
+        """Cancel those of some blocked jobs that have an unsuccessful prerequisite and do not run without it."""
         for reason, spoiled in gates.spoiled_among(self.db, self.dialect, ids).items():
             self.apply(JobEvent.PREREQUISITE_FAILED, spoiled, reason=reason)
 
@@ -391,7 +391,7 @@ class Transitions:
     # -- resetting ----------------------------------------------------------------------------------------------
 
     def reset(self, ids: Collection[int], *, reason: str | None = None) -> None:
-        """Make jobs due again: ready or blocked as their gates say.
+        """Return jobs to ready or blocked, depending on their gates.
 
         Ready jobs behind them are blocked again. A job behind a prerequisite that stays unsuccessful is canceled again.
         Raises Conflict for a job that a runner still holds.
@@ -414,7 +414,7 @@ class Transitions:
         self.cancel_spoiled([job.id for job in waiting])
 
     def reset_all(self) -> None:
-        """Make all jobs due again but those that are disabled, as `reset` does. Raises Conflict."""
+        """Return all jobs except disabled ones to ready or blocked, like `reset`. Raises Conflict."""
         whole = self._whole()
         if whole is None:
             return
@@ -442,7 +442,7 @@ class Transitions:
             self._note(JobEvent.RESET_BLOCKED, state, State.BLOCKED, waiting)
 
     def close_lost(self, ids: Collection[int]) -> None:
-        """Let results of attempts that were lost with their runners count no more: what was to run has changed since."""
+        """Reject results of attempts that were lost with their runners: what they ran has changed since."""
         if ids:
             values = {"ids": self.dialect.ids(ids), "why": _OUTDATED}
             self.dialect.run(self.db, _CLOSE + self.dialect.id_list, values)
@@ -455,7 +455,7 @@ class Transitions:
             self.dialect.run(self.db, update, {"ids": self.dialect.ids(ids)})
 
     def _hurry(self, ids: Collection[int]) -> None:
-        """Let retries that have to wait be due now."""
+        """Make delayed retries due now."""
         if ids:
             update = f"UPDATE job SET due_at = NULL WHERE id IN {self.dialect.id_list} AND due_at IS NOT NULL"
             self.dialect.run(self.db, update, {"ids": self.dialect.ids(ids)})

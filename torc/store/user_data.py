@@ -57,6 +57,6 @@ def ephemeral(db: Connection, dialect: Dialect, workflow_id: int, writers: Colle
 
 
 def clear(db: Connection, dialect: Dialect, ids: Collection[int]) -> None:
-    """Forget what some user data holds."""
+    """Clear some user data."""
     if ids:
         dialect.run(db, f"UPDATE user_data SET data = NULL WHERE id IN {dialect.id_list}", {"ids": dialect.ids(ids)})

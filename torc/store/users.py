@@ -91,5 +91,5 @@ def set_password(db: Connection, user_id: int, password_hash: str) -> None:
 
 
 def replace_password_hash(db: Connection, user_id: int, old: str, new: str) -> None:
-    """Store the same password hashed anew, unless it was changed meanwhile."""
+    """Store the same password with a new hash, unless it was changed meanwhile."""
     db.execute(_REPLACE_HASH, {"new": new, "old": old, "id": user_id})

@@ -88,7 +88,7 @@ def check_readable(db: Connection) -> None:
 
 
 def increment_version(db: Connection, workflow_id: int, now: float) -> None:
-    """Note that somebody changed a workflow: what was proposed for an earlier version of it is stale."""
+    """Record that somebody changed a workflow, which invalidates proposals for earlier versions."""
     db.execute(_INCREMENT_VERSION, {"now": now, "id": workflow_id})
 
 
@@ -125,7 +125,7 @@ def others_at_work(db: Connection, workflow_id: int, now: float) -> Sequence[Row
 
 
 def owner(db: Connection, workflow_id: int) -> str | None:
-    """Return whose workflow it is."""
+    """Return the owner of a workflow."""
     user: str | None = db.execute(_OWNER, {"id": workflow_id}).scalar()
     return user
 
@@ -141,7 +141,7 @@ def num_jobs_of_user(db: Connection, user: str) -> int:
 
 
 def mark(db: Connection, workflow_id: int) -> str:
-    """Return a text that changes with whatever happens to a workflow."""
+    """Return a text that changes with every change to a workflow."""
     return ".".join(map(str, db.execute(_MARK, {"id": workflow_id}).one()))
 
 
@@ -209,7 +209,7 @@ _BEGIN_RUN = text(
 
 
 def reopen_run(db: Connection, workflow_id: int, now: float) -> None:
-    """Let a run that had ended go on."""
+    """Continue a run that had ended."""
     db.execute(_REOPEN_RUN, {"now": now, "id": workflow_id})
 
 
@@ -225,7 +225,7 @@ _END_RUN = "UPDATE workflow SET ended_at = :now, updated_at = :now WHERE id = :i
 
 
 def note_job_actions(db: Connection, workflow_id: int) -> None:
-    """Note whether any action waits for jobs."""
+    """Record whether any action waits for jobs."""
     db.execute(_NOTE_JOB_ACTIONS, {"id": workflow_id})
 
 
