@@ -161,7 +161,7 @@ CASES = [
         "s",
         "no Slurm scheduler `s`",
     ),
-    ("name: x\nmetadata: '{'\njobs: [{name: a, command: b}]", "bad_value", "'{'", "no JSON"),
+    ("name: x\nmetadata: '{'\njobs: [{name: a, command: b}]", "bad_value", "'{'", "not valid JSON"),
     ("name: [", "syntax", None, "not YAML"),
     ("a: &a [*a]", "too_deep", None, "contains itself"),
     ("", "not_a_spec", None, "empty"),
