@@ -141,7 +141,7 @@ def test_a_link_to_a_file_elsewhere_stays_a_link(program: Program) -> None:
 def test_a_skill_of_somebody_else_stays(program: Program) -> None:
     program.write(".claude/skills/torc/SKILL.md", "---\nname: mine\n---\n")
     done = program("mcp", "install", "--client", "claude-code", code=4)
-    assert "somebody else" in done.stderr
+    assert "another skill" in done.stderr
     assert not (program.directory / ".claude.json").exists()
 
 

@@ -53,7 +53,7 @@ def test_problems_of_a_spec_come_with_their_places(http: Http) -> None:
     ("method", "path", "body", "kind", "status", "said"),
     [
         ("POST", "/workflows", b"{", "application/json", 400, "is not JSON"),
-        ("POST", "/workflows", b"[]", "application/json", 422, "no object"),
+        ("POST", "/workflows", b"[]", "application/json", 422, "not an object"),
         ("POST", "/workflows", b'{"spec": 3, "directory": "/"}', "application/json", 422, "`spec`"),
         ("POST", "/workflows", b'{"sepc": "", "directory": "/"}', "application/json", 422, "spec"),
         ("POST", "/workflows", b"spec=x", "application/x-www-form-urlencoded", 415, "Content-Type"),
