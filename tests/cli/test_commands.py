@@ -445,7 +445,7 @@ def test_an_argument_that_is_no_text_is_refused(program: Program, arguments: tup
 )
 def test_a_url_that_is_none_is_an_error_without_its_password(tmp_path: Path, variable: str, url: str) -> None:
     done = Program(tmp_path)("workflows", "list", code=2, **{variable: url})
-    assert "not valid" in done.stderr or "not a valid URL" in done.stderr
+    assert "not valid" in done.stderr or "not a valid server URL" in done.stderr
     assert "hidden" not in done.stdout + done.stderr
 
 

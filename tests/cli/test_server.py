@@ -301,7 +301,7 @@ def test_with_a_certificate_it_speaks_https_and_strangers_certificates_are_refus
         )
         elsewhere = tmp_path_factory.mktemp("elsewhere")
         there = Program(elsewhere, url, program.directory / ".torc/server.json")
-        assert "cannot speak securely" in there("workflows", "list", code=5).stderr
+        assert "cannot establish a secure connection" in there("workflows", "list", code=5).stderr
         assert there("workflows", "list", "-f", "json", TORC_CA_FILE=str(program.directory / "cert.pem")).json
     finally:
         program("server", "stop")

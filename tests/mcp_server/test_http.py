@@ -114,7 +114,7 @@ def test_each_has_the_rights_of_its_token_and_nobody_runs_or_reads_files_there(
             assert (await ask(client, "get_workflow_status", workflow_id=people.wf))["state"] == "idle"
             assert "forbidden" in await refused(client, "cancel_workflow", workflow_id=people.wf)
         async with signed_in(serving, people.token("ada", "read").token, mode=era) as client:
-            assert "carries `read`" in await refused(client, "cancel_workflow", workflow_id=people.wf)
+            assert "has `read`" in await refused(client, "cancel_workflow", workflow_id=people.wf)
         async with signed_in(serving, people.token("ada").token, mode=era) as client:
             done = await ask(
                 client, "cancel_workflow", workflow_id=people.wf, plan_token=token, reason="no more needed"

@@ -77,7 +77,7 @@ def test_from_a_spec_with_mistakes_to_a_recovered_workflow(program: Program, era
             assert "sleep 60" in unquoted(proposal["shown"])
             assert (await ask(client, "get_workflow_status", workflow_id=wf))["state"] == "idle"
             token = proposal["plan_token"]
-            assert "reason: is needed" in await refused(client, "run_workflow", workflow_id=wf, plan_token=token)
+            assert "reason: is required" in await refused(client, "run_workflow", workflow_id=wf, plan_token=token)
             begun = await ask(client, "run_workflow", workflow_id=wf, plan_token=token, reason="asked to run it")
             assert begun["applied"]
             assert "sleep 60" in user.asked[-1], "the user sees what the model sees"

@@ -225,7 +225,7 @@ def test_what_a_class_asks_for_and_an_edited_spec_are_planned_then_applied(opene
             plan = await ask(client, "update_job_resources", workflow_id=wf, requirement="small", memory="2g")
             assert plan["changes"] == [{"what": "memory of class small", "old": "1 GiB", "new": "2 GiB"}]
             await apply(client, "update_job_resources", plan, wf)
-            assert "nothing is given" in await refused(
+            assert "already requests these values" in await refused(
                 client, "update_job_resources", workflow_id=wf, job_id=1, memory="2g"
             )
             plan = await ask(client, "reinitialize_workflow", workflow_id=wf, spec=edited)
@@ -313,7 +313,7 @@ def test_waiting_tells_progress_and_ends_at_the_first_failure_if_asked(program: 
             assert [(attempt["job"], attempt["return_code"]) for attempt in found["first_failures"]] == [("bad", 3)]
             assert told[-1] == (1, 2)
             more = await ask(client, "spawn_worker", workflow_id=wf, num_cpus=1)
-            assert "further runner" in more["summary"]
+            assert "another runner" in more["summary"]
             assert "in the background" in (await apply(client, "spawn_worker", more, wf))["summary"]
             plan = await ask(client, "cancel_workflow", workflow_id=wf)
             assert "1 are running and would be killed" in plan["summary"]

@@ -73,7 +73,7 @@ def test_machines_are_listed_with_what_is_special_to_each(program: Program, far:
     ("arguments", "said"),
     [
         (["-oProxyCommand=touch x"], "no such option"),
-        (["--", "-oProxyCommand=touch"], "no host"),
+        (["--", "-oProxyCommand=touch"], "not a valid host"),
         (["a", "a"], "twice"),
         ([""], "empty"),
         (["a b"], "NAME=VALUE"),

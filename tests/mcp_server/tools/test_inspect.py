@@ -105,7 +105,7 @@ def test_a_log_that_is_a_link_to_another_file_is_not_read(ran: Program) -> None:
 
         async def talk() -> None:
             async with session(ran) as client:
-                assert "is not here" in await refused(client, "get_job_logs", job_id=1, stream="stdout")
+                assert "is not on this machine" in await refused(client, "get_job_logs", job_id=1, stream="stdout")
 
         anyio.run(talk)
     finally:
@@ -122,7 +122,7 @@ def test_a_folder_of_logs_that_is_a_link_is_not_followed(ran: Program) -> None:
 
         async def talk() -> None:
             async with session(ran) as client:
-                assert "is not here" in await refused(client, "get_job_logs", job_id=1, stream="stdout")
+                assert "is not on this machine" in await refused(client, "get_job_logs", job_id=1, stream="stdout")
                 kept = await ask(client, "get_job_logs", job_id=2)
                 assert "kept in the store" in kept["note"]
 
