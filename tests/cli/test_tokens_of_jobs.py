@@ -65,7 +65,7 @@ def test_a_job_writes_its_user_data_and_changes_nothing_else_by_a_token_that_end
         assert str(program.token_file) not in environ, "what opens the server is not named either"
     assert json.loads((program.directory / "seen.json").read_text())[0]["data"] == {"best": 1}
     assert (program.directory / "codes.txt").read_text().split() == ["4", "3", "4", "4"]
-    assert "carries `job`" in (program.directory / "command.txt").read_text()
+    assert "has `job`" in (program.directory / "command.txt").read_text()
     assert "no workflow 2" in (program.directory / "other.txt").read_text()
     own = str(os.geteuid())
     assert (program.directory / "modes.txt").read_text().split() == ["600", own, "700", own]
