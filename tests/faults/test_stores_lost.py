@@ -375,7 +375,7 @@ def test_an_output_directory_that_is_deleted_is_made_anew_and_fails_no_job(progr
     assert run.returncode == 0 and f"{NUM_JOBS} completed" in out, out + err
     assert _ran(program) == {f"j{n}": 1 for n in range(NUM_JOBS)}
     assert len(list(program.directory.glob("torc_output/job_stdio/*.o"))) == NUM_JOBS - 2
-    assert "leaves: 12 jobs completed" in next(program.directory.glob("torc_output/job_runner_*.log")).read_text()
+    assert "leaving: 12 jobs completed" in next(program.directory.glob("torc_output/job_runner_*.log")).read_text()
 
 
 def test_an_action_goes_on_when_the_output_directory_was_deleted_before_its_next_command(program: Program) -> None:
