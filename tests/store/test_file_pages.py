@@ -139,6 +139,7 @@ print("done")
 """
 
 
+@pytest.mark.usefixtures("processes")
 def test_nothing_that_sqlite_does_itself_is_taken_for_damage(opened: _Open) -> None:
     with subprocess.Popen([sys.executable, "-c", _OTHER, str(opened.path)], stdout=subprocess.PIPE) as other:
         while other.poll() is None:
@@ -163,6 +164,7 @@ def test_a_quiet_database_is_not_read_again_and_again(opened: _Open) -> None:
     assert opened.num_read == 0
 
 
+@pytest.mark.usefixtures("processes")
 def test_looking_closes_no_lock_of_sqlite(opened: _Open) -> None:
     opened.db.execute("BEGIN IMMEDIATE")
     assert opened.looks() is None

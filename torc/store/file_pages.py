@@ -97,12 +97,14 @@ class DatabasePages:
         last = self._read("-wal", _FRAME_HEADER_BYTES, index.needed() - index.page_size - _FRAME_HEADER_BYTES)
         if size is None or header is None or last is None:
             return None
-        if size < index.needed():
-            return _LOST_LOG
         is_right = header[:4] in _LOG_MAGIC and header[16:24] == index.salt == last[8:16]
-        if is_right and last[16:24] == _swapped(index.checksum) and self._has_salt(index):
+        if size >= index.needed() and is_right and last[16:24] == _swapped(index.checksum) and self._has_salt(index):
             return None
-        return f"{_LOST_LOG}: it was overwritten"
+        # What a log holds stays as it is until the log starts over, which gives it another salt: then this was compared with an older one.
+        now = self._index()
+        if now is None or now.salt != index.salt:
+            return None
+        return _LOST_LOG if size < index.needed() else f"{_LOST_LOG}: it was overwritten"
 
     def _has_salt(self, index: LogIndex) -> bool:
         """Return whether frames of the log bear its salt: what was overwritten or cut off stays so though others write on behind it."""
