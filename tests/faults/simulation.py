@@ -48,7 +48,7 @@ from torc.api.runs import (
     Usage,
 )
 from torc.api.workflows import CheckWorkflow, CreateWorkflow, GetWorkflow
-from torc.client.embedded import Embedded, says_something, without_reports
+from torc.client.embedded import Embedded, is_worth_sending, without_reports
 from torc.errors import NotFound, TorcError
 from torc.failures.retry import DIED
 from torc.operations import exchange, runs
@@ -777,7 +777,7 @@ class World:
             if self.now < self.away_until:
                 return
             reply = self._exchange(asked)
-            if says_something(reply) or self.now >= until - 1e-6:
+            if is_worth_sending(reply) or self.now >= until - 1e-6:
                 if give is not None:
                     self.at(self.chance.uniform(0.0005, 0.01), lambda: give(Replied(reply)))
                 return

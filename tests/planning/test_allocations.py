@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc.planning.allocation_outcomes import InterruptedJob, is_faultless, meaning, told_by_the_end
+from torc.planning.allocation_outcomes import InterruptedJob, end_explains_attempt, is_faultless, meaning
 from torc.planning.allocations import (
     PHASES,
     AllocationState,
@@ -128,8 +128,8 @@ def test_what_the_end_of_an_allocation_means_for_a_job_in_it(state: str, wall: f
 def test_only_ends_that_are_nobodys_fault_may_happen_for_ever() -> None:
     assert is_faultless("PREEMPTED") and is_faultless("REQUEUED")
     assert not is_faultless("NODE_FAIL") and not is_faultless(None)
-    assert told_by_the_end("OUT_OF_MEMORY", None, 137)
-    assert not told_by_the_end("OUT_OF_MEMORY", None, 1) and not told_by_the_end("FAILED", None, 137)
-    assert told_by_the_end("PREEMPTED", "runner_stopped", 143) and not told_by_the_end(
+    assert end_explains_attempt("OUT_OF_MEMORY", None, 137)
+    assert not end_explains_attempt("OUT_OF_MEMORY", None, 1) and not end_explains_attempt("FAILED", None, 137)
+    assert end_explains_attempt("PREEMPTED", "runner_stopped", 143) and not end_explains_attempt(
         "COMPLETED", "runner_stopped", 143
     )

@@ -18,7 +18,7 @@ def _exited(code: int = 0, *missing: str, **fields: Any) -> Exited:
 
 def test_an_output_that_shows_late_is_waited_for_and_one_that_never_shows_is_missing(tmp_path: Path) -> None:
     late, never = str(tmp_path / "late"), str(tmp_path / "never")
-    patience = DeferredEnds(see_seconds=10.0, signal_seconds=0.0)
+    patience = DeferredEnds(visibility_delay_seconds=10.0, signal_seconds=0.0)
     assert patience.keeps(_exited(0, late, never), 100.0, is_stopping=False) and patience.due > 100.0
     assert patience.ready(100.5, is_stopping=False) == []
     (tmp_path / "late").touch()
@@ -28,7 +28,7 @@ def test_an_output_that_shows_late_is_waited_for_and_one_that_never_shows_is_mis
 
 
 def test_an_output_is_told_as_soon_as_it_shows(tmp_path: Path) -> None:
-    patience = DeferredEnds(see_seconds=10.0, signal_seconds=0.0)
+    patience = DeferredEnds(visibility_delay_seconds=10.0, signal_seconds=0.0)
     assert patience.keeps(_exited(0, str(tmp_path / "late")), 100.0, is_stopping=False)
     (tmp_path / "late").touch()
     (told,) = patience.ready(patience.due, is_stopping=False)
@@ -36,7 +36,7 @@ def test_an_output_is_told_as_soon_as_it_shows(tmp_path: Path) -> None:
 
 
 def test_what_is_plain_is_told_at_once() -> None:
-    patience = DeferredEnds(see_seconds=10.0, signal_seconds=3.0)
+    patience = DeferredEnds(visibility_delay_seconds=10.0, signal_seconds=3.0)
     assert not patience.keeps(_exited(), 100.0, is_stopping=False)
     assert not patience.keeps(_exited(1), 100.0, is_stopping=False)
     assert not patience.keeps(_exited(143), 100.0, is_stopping=True)
@@ -46,7 +46,7 @@ def test_what_is_plain_is_told_at_once() -> None:
 
 
 def test_a_job_that_a_signal_ended_is_told_when_the_runner_has_it_too_or_never_gets_it() -> None:
-    patience = DeferredEnds(see_seconds=0.0, signal_seconds=3.0)
+    patience = DeferredEnds(visibility_delay_seconds=0.0, signal_seconds=3.0)
     assert patience.keeps(_exited(143), 100.0, is_stopping=False)
     assert patience.ready(101.0, is_stopping=False) == []
     assert len(patience.ready(101.1, is_stopping=True)) == 1
@@ -56,7 +56,7 @@ def test_a_job_that_a_signal_ended_is_told_when_the_runner_has_it_too_or_never_g
 
 def test_a_start_waits_until_its_inputs_show_or_for_so_long(tmp_path: Path) -> None:
     start = StartAttempt(job(1, inputs=[str(tmp_path / "late")]), ())
-    patience = DeferredEnds(see_seconds=10.0, signal_seconds=0.0)
+    patience = DeferredEnds(visibility_delay_seconds=10.0, signal_seconds=0.0)
     assert patience.holds(start, 100.0) and patience.starts(100.5) == []
     (tmp_path / "late").touch()
     assert patience.starts(patience.due) == [start] and patience.due == inf

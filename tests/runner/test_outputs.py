@@ -150,7 +150,7 @@ def test_an_output_that_shows_its_change_late_is_waited_for(tmp_path: Path) -> N
     made = tmp_path / "made"
     made.write_text("OLD")
     before = looks([str(made)])
-    patience = DeferredEnds(see_seconds=10.0, signal_seconds=0.0)
+    patience = DeferredEnds(visibility_delay_seconds=10.0, signal_seconds=0.0)
     assert patience.keeps(_exited(0, old=(str(made),), before=before), 100.0, is_stopping=False)
     assert patience.ready(100.5, is_stopping=False) == []
     made.write_text("NEW AND LONGER")
@@ -161,7 +161,7 @@ def test_an_output_that_shows_its_change_late_is_waited_for(tmp_path: Path) -> N
 def test_a_start_waits_until_a_change_of_its_outputs_would_show(tmp_path: Path) -> None:
     made = tmp_path / "made"
     start = StartAttempt(job(1).model_copy(update={"outputs": [str(made)]}), ())
-    patience = DeferredEnds(see_seconds=0.0, signal_seconds=0.0)
+    patience = DeferredEnds(visibility_delay_seconds=0.0, signal_seconds=0.0)
     assert not patience.holds(start, 100.0)
     made.write_text("x")
     while not (seconds := unsettled_seconds([str(made)])):

@@ -596,7 +596,7 @@ def test_a_runner_that_lost_its_lease_kills_what_it_has_and_leaves() -> None:
 
 
 def test_a_runner_lingers_for_more_work_and_leaves_when_none_came() -> None:
-    r = Reactor(num_cpus=1, lingers_seconds=30.0)
+    r = Reactor(num_cpus=1, linger_seconds=30.0)
     r.replied(job(1))
     r.ended(1)
     r.answered(done=True)
@@ -613,7 +613,7 @@ def test_a_runner_lingers_for_more_work_and_leaves_when_none_came() -> None:
 
 
 def test_work_that_comes_while_it_lingers_is_done_and_begins_the_wait_anew() -> None:
-    r = Reactor(num_cpus=1, lingers_seconds=30.0)
+    r = Reactor(num_cpus=1, linger_seconds=30.0)
     r.replied(job(1))
     r.ended(1)
     r.answered(done=True)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from torc.api.base import MEDIUM, Page, Request, Value, request
 from torc.planning.scheduler_types import SchedulerName
-from torc.workflow.resources import UNASKED_MEMORY_BYTES, UNASKED_RUNTIME_SECONDS
+from torc.workflow.resources import DEFAULT_MEMORY_BYTES, DEFAULT_RUNTIME_SECONDS
 
 
 class File(Value):
@@ -165,8 +165,8 @@ class CreateRequirement(Request[Requirement]):
     num_cpus: int = Field(1, ge=1, le=2**31 - 1)
     num_gpus: int = Field(0, ge=0, le=2**31 - 1)
     num_nodes: int = Field(1, ge=1, le=2**31 - 1)
-    memory_bytes: int = Field(UNASKED_MEMORY_BYTES, ge=1, le=2**63 - 1)
-    runtime_seconds: int = Field(UNASKED_RUNTIME_SECONDS, ge=1, le=2**31 - 1)
+    memory_bytes: int = Field(DEFAULT_MEMORY_BYTES, ge=1, le=2**63 - 1)
+    runtime_seconds: int = Field(DEFAULT_RUNTIME_SECONDS, ge=1, le=2**31 - 1)
 
 
 @request("PATCH", "/resource-requirements/{requirement_id}", access="write")

@@ -227,7 +227,7 @@ class Embedded:
                 seen = version()
                 reply = self._ask(request)
                 request = without_reports(request)
-                while not says_something(reply) and time.monotonic() < end:
+                while not is_worth_sending(reply) and time.monotonic() < end:
                     time.sleep(min(pause, max(0.0, end - time.monotonic())))
                     pause = min(pause * 1.3, _LONGEST_POLL_SECONDS)
                     now = version()
@@ -276,7 +276,7 @@ def without_reports(request: Exchange | ListEvents) -> Exchange | ListEvents:
     return request.model_copy(update={**reported, "held": None, "held_actions": []})
 
 
-def says_something(reply: object) -> bool:
+def is_worth_sending(reply: object) -> bool:
     """Return whether a reply is worth sending before the waiting time is over."""
     return any(
         bool(getattr(reply, name, None)) for name in ("assignments", "cancel", "actions", "done", "stuck", "items")

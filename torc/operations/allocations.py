@@ -17,7 +17,7 @@ from torc.operations.allocation_rows import allocation_row, allocations_of
 from torc.operations.dispatch import Tx, answers
 from torc.operations.row_mapping import decode_cursor, encode_cursor, workflow_row
 from torc.operations.runs import cannot_start, give_up
-from torc.planning.allocation_outcomes import OF_NODES, told_by_the_end
+from torc.planning.allocation_outcomes import OF_NODES, end_explains_attempt
 from torc.planning.allocations import (
     DEFERRED,
     FORGOTTEN,
@@ -217,7 +217,7 @@ def _end(
 def _tell_attempts(tx: Tx, allocation_id: int, word: str) -> None:
     """Update attempts reported earlier with what the end of their allocation reveals about them."""
     found = stored_allocations.unexplained_attempts(tx.db, allocation_id)
-    told = [row["id"] for row in found if told_by_the_end(word, row["reason"], row["return_code"])]
+    told = [row["id"] for row in found if end_explains_attempt(word, row["reason"], row["return_code"])]
     stored_allocations.explain_attempts(tx.db, told, word)
 
 

@@ -47,7 +47,7 @@ def is_faultless(cluster_state: str | None) -> bool:
     return cluster_state is not None and word_of(cluster_state) in FAULTLESS
 
 
-def told_by_the_end(cluster_state: str, reason: str | None, return_code: int | None) -> bool:
+def end_explains_attempt(cluster_state: str, reason: str | None, return_code: int | None) -> bool:
     """Return whether the end of an allocation explains an attempt that its runner has already reported.
 
     The OOM killer may kill only a job's process; the runner reports the signal, and Slurm marks the allocation when it ends. And when

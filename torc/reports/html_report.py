@@ -15,7 +15,7 @@ from torc.reports.charts.timeline import timeline
 from torc.reports.numbers import size, span
 from torc.reports.report_data import ReportData, charted
 from torc.reports.templates import asset, render
-from torc.workflow.resources import UNASKED_MEMORY_BYTES
+from torc.workflow.resources import DEFAULT_MEMORY_BYTES
 
 #: rows in the table of all attempts
 MOST_ROWS = 20_000
@@ -92,7 +92,7 @@ def _quoted(found: Diagnosis) -> str:
 
 
 def _asked(amount: int) -> str:
-    return size(amount) if amount > UNASKED_MEMORY_BYTES else "nothing"
+    return size(amount) if amount > DEFAULT_MEMORY_BYTES else "nothing"
 
 
 def _amount(resource: str, value: float) -> str:

@@ -20,8 +20,8 @@ class RunnerContext:
     monitoring: Monitoring = field(default_factory=Monitoring)
     clock: Callable[[], float] = time.time
     gpu_variables: tuple[str, ...] = ("CUDA_VISIBLE_DEVICES",)
-    see_seconds: float = 0.0  # output written by a job may appear this much later here
-    warned_seconds: float = 0.0  # after a warning nothing runs longer than this
+    visibility_delay_seconds: float = 0.0  # output written by a job may appear this much later here
+    warning_seconds: float = 0.0  # after a warning nothing runs longer than this
     signal_seconds: float = 0.0  # the runner may receive a signal this much later than the job that it ended
 
 
@@ -47,7 +47,7 @@ class AllocationContext:
     grace_seconds: float
     gpu_variables: tuple[str, ...] = ("CUDA_VISIBLE_DEVICES",)
     lines_up: bool = True
-    see_seconds: float = 0.0
+    visibility_delay_seconds: float = 0.0
     signal_seconds: float = 3.0
-    warned_seconds: float = 60.0
+    warning_seconds: float = 60.0
     idle_seconds: float = 60.0

@@ -39,8 +39,8 @@ class _Waiting(Generic[T]):
 class DeferredEnds:
     """Holds ends back for this long; zero seconds: not at all."""
 
-    def __init__(self, see_seconds: float, signal_seconds: float) -> None:
-        self._see_seconds, self._signal_seconds = see_seconds, signal_seconds
+    def __init__(self, visibility_delay_seconds: float, signal_seconds: float) -> None:
+        self._see_seconds, self._signal_seconds = visibility_delay_seconds, signal_seconds
         self._kept: list[_Waiting[Exited]] = []
         self._held: list[_Waiting[StartAttempt]] = []
 

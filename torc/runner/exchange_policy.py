@@ -55,7 +55,7 @@ _MOST_ASSIGNMENTS = 1000
 # -- replies ----------------------------------------------------------------------------------------------------
 
 
-def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Effect]:
+def apply_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Effect]:
     """Apply a reply, except for its cancellations."""
     sent, state.in_flight = state.in_flight, None
     if state.last_exchange is not None:  # the store counts from when it replied, which was later
@@ -65,7 +65,7 @@ def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Eff
     state.retry_at = inf if reply.due_seconds is None else now + reply.due_seconds + _DUE_SLACK_SECONDS
     state.is_stuck = reply.stuck or (state.is_stuck and state.is_stopping)
     state.is_starving = bool(reply.assignments) or (reply.waiting > 0 and not state.running)
-    is_unsure, state.is_asking = state.is_unsure and not state.is_asking, False
+    awaits_confirmation, state.is_asking = state.awaits_confirmation and not state.is_asking, False
     if reply.runner_is_lost:
         state.is_lost = True
         state.queue.clear()
@@ -80,7 +80,7 @@ def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Eff
     recorded = [state.actions_given.pop(number, None) for number in (sent.actions_started if sent else ())]
     begins = [action for action in recorded if action is not None]
     # this reply may have waited for a suspended runner, or predate the death of a spawner: others may have these jobs by now
-    if is_unsure or now >= state.lease_ends:
+    if awaits_confirmation or now >= state.lease_ends:
         record = [*begins, *reply.actions]
         begins = []
     else:
@@ -90,18 +90,18 @@ def take_reply(state: RunnerState, reply: ExchangeReply, now: float) -> list[Eff
         state.actions[action.firing_id] = None
         state.actions_given[action.firing_id] = action
         state.actions_started.append(action.firing_id)
-        has_report(state, now)
+        schedule_report(state, now)
     return [RunAction(action) for action in begins]
 
 
 def _trust(state: RunnerState, now: float) -> None:
     """Record that this runner was not given up, so that what its dead spawners had started counts as ended."""
-    if state.is_unsure:
-        state.is_unsure = False
+    if state.awaits_confirmation:
+        state.awaits_confirmation = False
         state.finished += state.doubtful
         state.actions_finished += state.doubtful_actions
         state.doubtful, state.doubtful_actions = [], []
-        has_report(state, now)
+        schedule_report(state, now)
 
 
 def drop_given(state: RunnerState) -> None:
@@ -112,7 +112,7 @@ def drop_given(state: RunnerState) -> None:
     state.actions_started.clear()
 
 
-def take_back(state: RunnerState, sent: Exchange, settings: ReactorSettings, now: float) -> list[Effect]:
+def handle_unreachable(state: RunnerState, sent: Exchange, settings: ReactorSettings, now: float) -> list[Effect]:
     """Keep the reports that could not be delivered and retry later, or leave when there is nothing else to do."""
     state.in_flight, state.may_have_missed, state.is_asking = None, True, False
     state.finished = [*sent.finished, *state.finished]
@@ -141,7 +141,7 @@ def take_back(state: RunnerState, sent: Exchange, settings: ReactorSettings, now
 
 def lose_store(state: RunnerState, sent: Exchange, settings: ReactorSettings, now: float) -> list[Effect]:
     """Keep the reports that could not be delivered, start nothing more, and leave once the running jobs, whose results count, end."""
-    effects = take_back(state, sent, settings, now)
+    effects = handle_unreachable(state, sent, settings, now)
     state.queue.clear()
     state.gave_up = True
     return effects
@@ -155,17 +155,17 @@ def keep(finished: list[Finished], actions_finished: list[ActionFinished]) -> li
 def release(state: RunnerState, assignments: list[Assignment] | deque[Assignment], now: float) -> None:
     """Release claimed jobs that will not start here."""
     for item in assignments:
-        not_begun = state.not_begun.pop(item.job_id, None)
+        never_started = state.never_started.pop(item.job_id, None)
         is_told = state.started.pop(item.job_id, None) is None
-        if not_begun is None or not is_told:
+        if never_started is None or not is_told:
             state.released.append(JobAttempt(job_id=item.job_id, attempt=item.attempt))
         else:  # the store believes that it runs and has to be told otherwise
-            state.finished.append(outcomes.not_begun(item, not_begun))
+            state.finished.append(outcomes.never_started(item, never_started))
     if assignments:
-        has_report(state, now)
+        schedule_report(state, now)
 
 
-def has_report(state: RunnerState, now: float) -> None:
+def schedule_report(state: RunnerState, now: float) -> None:
     """Record that there is something to send."""
     if state.oldest_report is None:
         state.oldest_report = now
@@ -174,14 +174,14 @@ def has_report(state: RunnerState, now: float) -> None:
 # -- requests ---------------------------------------------------------------------------------------------------
 
 
-def converse(state: RunnerState, settings: ReactorSettings, now: float) -> list[Effect]:
+def next_exchange(state: RunnerState, settings: ReactorSettings, now: float) -> list[Effect]:
     """Send an exchange when it is worthwhile; leave when nothing is left to report or do."""
     if state.is_lost or state.gave_up:
         return [] if state.running or state.actions else [Leave()]
     if state.in_flight is not None:
         return []
     reports = _num_reports(state)
-    is_idle = not (reports or state.running or state.actions or state.queue or state.is_unsure)
+    is_idle = not (reports or state.running or state.actions or state.queue or state.awaits_confirmation)
     if is_idle and state.has_left:
         return [Leave()]
     if is_idle and not state.is_stopping and _is_over(state, settings, now):
@@ -209,7 +209,7 @@ def _is_late(state: RunnerState, settings: ReactorSettings, now: float) -> bool:
 
 def _lingers_until(state: RunnerState, settings: ReactorSettings) -> float:
     """Return until when to wait for more work when nothing is left."""
-    return inf if settings.stays else state.last_end + settings.lingers_seconds
+    return inf if settings.stays else state.last_end + settings.linger_seconds
 
 
 def due(state: RunnerState, settings: ReactorSettings) -> float:
@@ -218,7 +218,7 @@ def due(state: RunnerState, settings: ReactorSettings) -> float:
         return inf
     if state.last_exchange is None:
         return 0.0
-    if state.is_unsure:
+    if state.awaits_confirmation:
         return state.not_before
     return max(_wish(state, settings, state.last_exchange), state.not_before)
 
@@ -278,9 +278,9 @@ def _send(state: RunnerState, settings: ReactorSettings, now: float) -> Send:
     ahead = max(0, _ahead(state, settings) - len(state.queue) - state.num_lined_up)
     is_idle = not (state.running or state.queue or state.actions or state.is_stopping or _num_reports(state))
     is_paused = state.is_stopping or now < state.paused_until or _is_late(state, settings, now)
-    waits = is_idle and state.last_exchange is not None and not state.is_unsure
+    waits = is_idle and state.last_exchange is not None and not state.awaits_confirmation
     # an idle runner lists what it holds each time: a store that crashed may have lost what it had accepted
-    tells_all = waits or state.may_have_missed or state.is_unsure
+    tells_all = waits or state.may_have_missed or state.awaits_confirmation
     state.num_exchanges += 1
     request = Exchange(
         workflow_id=settings.workflow_id,
@@ -308,7 +308,7 @@ def _send(state: RunnerState, settings: ReactorSettings, now: float) -> Send:
     state.oldest_report = None
     state.in_flight = request
     state.last_exchange = now
-    state.is_asking = state.is_unsure
+    state.is_asking = state.awaits_confirmation
     return Send(request)
 
 

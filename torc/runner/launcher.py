@@ -32,7 +32,8 @@ class PreparedAttempt:
 class AttemptEnding:
     """How an attempt ended, as far as the launcher knows.
 
-    `not_begun`: why it never ran; `may_pass`: trying again later may help; `node_failed`: its node failed, which ends the allocation.
+    `not_started_reason`: why it never ran; `is_transient`: trying again later may help;
+    `node_failed`: its node failed, which ends the allocation.
     """
 
     return_code: int
@@ -41,8 +42,8 @@ class AttemptEnding:
     slurm_state: str | None = None
     reason: Reason | None = None
     detail: str | None = None
-    not_begun: str | None = None
-    may_pass: bool = False
+    not_started_reason: str | None = None
+    is_transient: bool = False
     node_failed: bool = False
 
 

@@ -235,7 +235,7 @@ def _habits(settings: RunnerSettings, options: RunOptions, leave_at: float | Non
         if leave_at is None or options.given
         else leave_at - given.get("expiration_buffer_seconds", 0),
         "idle_seconds": options.given.idle_seconds if options.given else math.inf,
-        "lingers_seconds": float(given.get("wait_for_new_jobs_seconds", 0)),
+        "linger_seconds": float(given.get("wait_for_new_jobs_seconds", 0)),
         "stays": bool(given.get("ignore_workflow_completion")),
         "min_seconds": float(given.get("min_time_for_new_jobs_seconds", 0)),
         "unreachable_seconds": math.inf if patience is None else 60.0 * patience,
@@ -332,9 +332,9 @@ def _place(
         environ=environ,
         monitoring=monitoring if given is None or given.lines_up else monitoring.of_steps(),
         gpu_variables=given.gpu_variables if given else ("CUDA_VISIBLE_DEVICES",),
-        see_seconds=given.see_seconds if given else 0.0,
+        visibility_delay_seconds=given.visibility_delay_seconds if given else 0.0,
         signal_seconds=given.signal_seconds if given else 0.0,
-        warned_seconds=given.warned_seconds if given else 0.0,
+        warning_seconds=given.warning_seconds if given else 0.0,
     )
 
 

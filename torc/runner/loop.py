@@ -33,7 +33,7 @@ from torc.runner.outputs import Look, looks, not_written
 from torc.runner.reactor import begin, next_wake, react
 from torc.runner.state import (
     ActionExited,
-    ActionNotBegun,
+    ActionNotStarted,
     AttemptOver,
     Effect,
     Event,
@@ -138,7 +138,7 @@ class Loop:
         self._left = False
         self._monitor = Monitor(place.monitoring, place.mark)
         self._launcher = launcher or DirectLauncher()
-        self._deferred = DeferredEnds(place.see_seconds, place.signal_seconds)
+        self._deferred = DeferredEnds(place.visibility_delay_seconds, place.signal_seconds)
         self._leftovers = OrphanProcesses(place.mark)
         self._kept: set[tuple[bytes, bytes]] = set()  # finished attempts whose processes stay
         self._next_sweep = 0.0
@@ -201,7 +201,9 @@ class Loop:
         if due is not None:
             wake = min(wake or inf, max(due, now))
         # a job's deadline may be months away; epoll accepts only a few weeks
-        due_ends = max(self._deferred.due, now + _AGAIN_SECONDS) if self.state.is_unsure else self._deferred.due
+        due_ends = (
+            max(self._deferred.due, now + _AGAIN_SECONDS) if self.state.awaits_confirmation else self._deferred.due
+        )
         wake = min(inf if wake is None else wake, now + _LONGEST_SECONDS, due_ends)
         if self._kept:  # processes that may stay end at some point
             wake = min(wake, now + _LEFTOVERS_SECONDS)
@@ -219,7 +221,7 @@ class Loop:
         now = time.monotonic()
         for exited in self._deferred.ready(now, is_stopping=self.state.is_stopping):
             self._handle(exited)
-        for start in self._deferred.starts(now) if not self.state.is_unsure else ():
+        for start in self._deferred.starts(now) if not self.state.awaits_confirmation else ():
             self._start(start)
         self._sample(now)
         wake = next_wake(self.state, self.settings, now)
@@ -341,7 +343,7 @@ class Loop:
         found: list[_Orphan] = []
         for each in died:
             _LOG.warning("the process that starts jobs (pid %d) %s", each.client.pid, each.how)
-            for keys in self.spawners.bury(each):
+            for keys in self.spawners.reap(each):
                 for at, key in enumerate(keys):
                     subject = self._started[key]
                     found.append(_Orphan(subject, subject.pid > 0 or (at == 0 and subject.may_have_begun())))
@@ -371,7 +373,7 @@ class Loop:
                 self._failed(subject, spawner.WITHDRAWN, "")
             else:
                 self.actions.pop(subject.firing_id, None)
-                self._handle(ActionNotBegun(subject.firing_id))
+                self._handle(ActionNotStarted(subject.firing_id))
 
     def _left_behind(self, subject: _Attempt | ActionRun, left: tuple[int, ...]) -> None:
         """Mark the remaining processes of an attempt to be killed, or to stay if the job says so."""
@@ -446,8 +448,10 @@ class Loop:
             if ending.node_failed and not self.state.is_stopping:
                 _LOG.warning("its node failed: Slurm ends the whole allocation, so this runner is leaving")
                 self._handle(Stop(at_once=True))
-            if ending.not_begun is not None:
-                self._not_started(subject, errno.EAGAIN if ending.may_pass else spawner.NO_ERRNO, ending.not_begun)
+            if ending.not_started_reason is not None:
+                self._not_started(
+                    subject, errno.EAGAIN if ending.is_transient else spawner.NO_ERRNO, ending.not_started_reason
+                )
             elif self._deferred.keeps(exited, time.monotonic(), is_stopping=self.state.is_stopping):
                 self._handle(AttemptOver(exited.job_id))
             else:
@@ -458,7 +462,7 @@ class Loop:
         lost: tuple[str, ...] = ()
         old: tuple[str, ...] = ()
         if return_code == 0 and assignment.outputs:
-            again = self.place.see_seconds > 0
+            again = self.place.visibility_delay_seconds > 0
             lost, old = not_written(assignment.outputs, attempt.before, look_again=again)
         at = self.place.clock()
         if attempt.pid:
@@ -582,7 +586,7 @@ class Loop:
     def _take_signals(self) -> None:
         if self._is_warned:
             self._is_warned = False
-            self._handle(Warned(time.monotonic() + self.place.warned_seconds))
+            self._handle(Warned(time.monotonic() + self.place.warning_seconds))
         while self._signals_taken < self.signals:
             self._signals_taken += 1
             self._handle(Stop(at_once=self._signals_taken > 1))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torc.api.runs import Assignment, Finished, Outcome, Reason
-from torc.runner.state import Exited, LogTails, NotBegun, OutOfMemory, RunningAttempt
+from torc.runner.state import Exited, LogTails, NotStarted, OutOfMemory, RunningAttempt
 from torc.spec.plan import EXECUTED_FIELDS
 from torc.units import human_bytes
 from torc.workflow.staleness import attempt_fingerprint
@@ -74,7 +74,7 @@ def nothing(job: RunningAttempt, outcome: Outcome, at: float, reason: Reason | N
     )
 
 
-def not_begun(assignment: Assignment, told: NotBegun) -> Finished:
+def never_started(assignment: Assignment, told: NotStarted) -> Finished:
     """Report an attempt that should have run and did not: its job becomes ready for other runners."""
     return Finished(
         job_id=assignment.job_id,

@@ -10,10 +10,10 @@ from math import inf
 
 from torc.api.runs import ActionFinished, Assignment, Finished, Started
 from torc.runner import exchange_policy, outcomes
-from torc.runner.exchange_policy import HOLD_SECONDS, has_report, has_slot
+from torc.runner.exchange_policy import HOLD_SECONDS, has_slot, schedule_report
 from torc.runner.state import (
     ActionExited,
-    ActionNotBegun,
+    ActionNotStarted,
     AttemptOver,
     Effect,
     Event,
@@ -23,8 +23,8 @@ from torc.runner.state import (
     Launched,
     MemoryExceeded,
     NoRoom,
-    NotBegun,
     NotLaunched,
+    NotStarted,
     ReactorSettings,
     Replied,
     RunnerState,
@@ -70,7 +70,7 @@ def begin(settings: ReactorSettings, now: float) -> tuple[RunnerState, list[Effe
     if settings.leave_at is not None:
         state.leave_at = settings.leave_at
         state.notice_at = state.wake_at = notice_at(settings, settings.leave_at, now)
-    return state, exchange_policy.converse(state, settings, now)
+    return state, exchange_policy.next_exchange(state, settings, now)
 
 
 def react(state: RunnerState, event: Event, settings: ReactorSettings, now: float) -> list[Effect]:
@@ -78,7 +78,7 @@ def react(state: RunnerState, event: Event, settings: ReactorSettings, now: floa
     effects = _take_in(state, event, settings, now)
     if state.queue:
         _fill(state, settings, now, effects)
-    effects += exchange_policy.converse(state, settings, now)
+    effects += exchange_policy.next_exchange(state, settings, now)
     return effects
 
 
@@ -101,12 +101,12 @@ def _take_in(  # noqa: C901, PLR0911, PLR0912 - one case per event
         case AttemptOver(job_id):
             state.running[job_id].deadline = inf
         case Replied(reply):
-            effects = exchange_policy.take_reply(state, reply, now)
+            effects = exchange_policy.apply_reply(state, reply, now)
             for item in reply.cancel:
                 effects += cancel(state, item, settings, now)
             return effects
         case Unreachable(sent, for_good):
-            take = exchange_policy.lose_store if for_good else exchange_policy.take_back
+            take = exchange_policy.lose_store if for_good else exchange_policy.handle_unreachable
             return take(state, sent, settings, now)
         case NotLaunched():
             return _not_launched(state, settings, event, now)
@@ -116,13 +116,13 @@ def _take_in(  # noqa: C901, PLR0911, PLR0912 - one case per event
             state.actions.pop(firing_id, None)
             state.num_deaths = state.num_deaths if is_doubtful else 0
             ended = ActionFinished(firing_id=firing_id, return_code=return_code, detail=detail)
-            if is_doubtful and state.is_unsure:
+            if is_doubtful and state.awaits_confirmation:
                 state.doubtful_actions.append(ended)
                 return []
             state.actions_finished.append(ended)
-            has_report(state, now)
+            schedule_report(state, now)
             return exchange_policy.keep([], [ended])  # whatever happens to this process, the action must not run again
-        case ActionNotBegun(firing_id):
+        case ActionNotStarted(firing_id):
             state.actions.pop(firing_id, None)  # the next full report of what this runner holds covers it
         case Withdrawn(job_id):
             return _withdrawn(state, job_id, settings, now)
@@ -148,7 +148,7 @@ def _take_in(  # noqa: C901, PLR0911, PLR0912 - one case per event
 
 def _fill(state: RunnerState, settings: ReactorSettings, now: float, effects: list[Effect]) -> None:
     """Start the claimed jobs that fit. A job that is too large for now lets others pass, but not forever."""
-    if state.is_stopping or state.is_lost or state.gave_up or state.is_unsure:
+    if state.is_stopping or state.is_lost or state.gave_up or state.awaits_confirmation:
         return
     if now < state.paused_until or now >= state.lease_ends:
         return
@@ -235,7 +235,7 @@ def _launched(state: RunnerState, job_id: int, started_at: float, now: float) ->
     job.started_at = started_at
     state.num_refusals = 0
     state.started[job_id] = Started(job_id=job_id, attempt=job.assignment.attempt, started_at=started_at)
-    has_report(state, now)
+    schedule_report(state, now)
 
 
 def _exited(state: RunnerState, event: Exited, settings: ReactorSettings, now: float) -> list[Effect]:
@@ -288,7 +288,7 @@ def _no_room(state: RunnerState, job_id: int, why: str, settings: ReactorSetting
         return []
     state.queue.appendleft(job.assignment)
     if job.started_at is not None:
-        state.not_begun[job_id] = NotBegun(job.started_at, why)
+        state.never_started[job_id] = NotStarted(job.started_at, why)
     if now >= state.paused_until:
         state.num_refusals += 1
         state.paused_until = now + _PAUSES[min(state.num_refusals, len(_PAUSES)) - 1]
@@ -303,7 +303,7 @@ def _spawner_died(state: RunnerState, event: SpawnerDied, settings: ReactorSetti
     for job_id in event.job_ids:
         if state.running[job_id].outcome is None:
             mark_for_kill(state.running[job_id], "failed", "parent_killed", f"the process that started it {event.how}")
-    state.is_unsure, state.is_asking = True, False
+    state.awaits_confirmation, state.is_asking = True, False
     state.num_deaths += 1
     if state.num_deaths < MOST_DEATHS or state.is_stopping:
         return []
@@ -315,15 +315,15 @@ def _spawner_died(state: RunnerState, event: SpawnerDied, settings: ReactorSetti
 
 
 def _finished(state: RunnerState, finished: Finished, now: float, *, is_doubtful: bool = False) -> list[Effect]:
-    state.not_begun.pop(finished.job_id, None)
+    state.never_started.pop(finished.job_id, None)
     state.started.pop(finished.job_id, None)
     state.num_completed += finished.outcome == "succeeded"
     state.num_failed += finished.outcome in {"failed", "terminated"}
-    if is_doubtful and state.is_unsure:
+    if is_doubtful and state.awaits_confirmation:
         state.doubtful.append(finished)
         return []
     state.finished.append(finished)
-    has_report(state, now)
+    schedule_report(state, now)
     return [] if state.unreachable_since is None else exchange_policy.keep([finished], [])
 
 

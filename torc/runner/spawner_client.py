@@ -203,7 +203,7 @@ class SpawnerClient:
             self._process.kill()
             self._process.wait()
 
-    def bury(self) -> tuple[str, list[ProcessStarted | StartFailed | ProcessEnded]]:
+    def reap(self) -> tuple[str, list[ProcessStarted | StartFailed | ProcessEnded]]:
         """Reap the process, which is gone; return how it ended and the events that it had not sent.
 
         Its children have become children of this process (`become_subreaper`).
@@ -243,7 +243,7 @@ class SpawnerClient:
 class Spawners:
     """Spawners created on demand, one for each place, so that the leftovers of one job are distinguished from another's.
 
-    Beyond a limit, places share spawners. A dead spawner is reported once and keeps its keys until `bury` is called.
+    Beyond a limit, places share spawners. A dead spawner is reported once and keeps its keys until `reap` is called.
     """
 
     def __init__(self, environ: Environ, number: int) -> None:
@@ -304,7 +304,7 @@ class Spawners:
             self._of_key[key][0].withdraw(key)
 
     def events(self) -> tuple[list[ProcessStarted | StartFailed | ProcessEnded], list[SpawnerExited]]:
-        """Return what has happened, and which spawners are gone: call `bury` for those."""
+        """Return what has happened, and which spawners are gone: call `reap` for those."""
         found: list[ProcessStarted | StartFailed | ProcessEnded] = []
         gone: list[SpawnerClient] = []
         ready = {fd for fd, _ in self._epoll.poll(0)}
@@ -318,7 +318,7 @@ class Spawners:
         for each in gone:
             self._epoll.unregister(each.fileno())
             self._all.remove(each)
-            how, said = each.bury()
+            how, said = each.reap()
             found += said
             died.append(SpawnerExited(each, how))
         for event in found:
@@ -332,7 +332,7 @@ class Spawners:
                     self._let_go(chosen)
         return found, died
 
-    def bury(self, died: SpawnerExited) -> list[list[int]]:
+    def reap(self, died: SpawnerExited) -> list[list[int]]:
         """Forget a spawner; return its keys by place in starting order: the first of each may have started."""
         places = [place for place, (chosen, _) in self._keys.items() if chosen is died.client]
         found = [list(self._keys.pop(place)[1]) for place in places]

@@ -129,7 +129,7 @@ class ActionExited:
 
 
 @dataclass(frozen=True, slots=True)
-class ActionNotBegun:
+class ActionNotStarted:
     """The command of an action was to start and did not: the store must assign the action again."""
 
     firing_id: int
@@ -194,7 +194,7 @@ Event = (
     | AttemptOver
     | Exited
     | ActionExited
-    | ActionNotBegun
+    | ActionNotStarted
     | MemoryExceeded
     | SpawnerDied
     | Tick
@@ -284,7 +284,7 @@ class ReactorSettings:
     leave_at: float | None = None  # on the monotonic clock
     wait_seconds: float = 0.0  # how long the store may keep an exchange waiting
     heartbeat_seconds: float = 15.0
-    lingers_seconds: float = 0.0  # how long to wait for more work when nothing is left
+    linger_seconds: float = 0.0  # how long to wait for more work when nothing is left
     stays: bool = False  # until its time is over, even if nothing is left
     min_seconds: float = 0.0  # requests no more work when less time than this is left
     idle_seconds: float = inf  # leaves an allocation in which nothing has run for this long, even if work may come
@@ -327,7 +327,7 @@ class Trouble(NamedTuple):
     hint: str
 
 
-class NotBegun(NamedTuple):
+class NotStarted(NamedTuple):
     """An attempt that the store believes to be running, but whose step could not be created."""
 
     started_at: float  # seconds since the epoch
@@ -341,7 +341,7 @@ class RunnerState:
     free: Capacity | Pool
     free_gpus: list[str]
     running: dict[int, RunningAttempt] = field(default_factory=dict)
-    not_begun: dict[int, NotBegun] = field(
+    never_started: dict[int, NotStarted] = field(
         default_factory=dict
     )  # of those in `queue`, that were told to run and did not
     num_lined_up: int = 0  # how many in `running` are queued behind another
@@ -388,7 +388,7 @@ class RunnerState:
     num_refusals: int = 0  # consecutive starts that found no room
     trouble: Trouble | None = None  # why this runner cannot continue
     # -- after the death of a spawner: a runner that takes over from one that was given up kills its spawners
-    is_unsure: bool = False  # starts nothing until the store confirms that this runner was not given up
+    awaits_confirmation: bool = False  # starts nothing until the store confirms that this runner was not given up
     is_asking: bool = False  # the exchange in flight asks that
     doubtful: list[Finished] = field(default_factory=list)  # to be reported once that is confirmed
     doubtful_actions: list[ActionFinished] = field(default_factory=list)

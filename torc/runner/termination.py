@@ -10,7 +10,7 @@ from collections import deque
 
 from torc.api.runs import Assignment, JobAttempt, Outcome, Reason
 from torc.runner import exchange_policy, outcomes
-from torc.runner.exchange_policy import has_report
+from torc.runner.exchange_policy import schedule_report
 from torc.runner.state import Effect, Kill, KillAction, ReactorSettings, RunnerState, RunningAttempt
 from torc.units import human_duration
 
@@ -117,5 +117,5 @@ def cancel(state: RunnerState, item: JobAttempt, settings: ReactorSettings, now:
     if all(done.job_id != item.job_id for done in state.finished):
         state.queue = deque(queued for queued in state.queue if queued.job_id != item.job_id)
         state.released.append(item)
-        has_report(state, now)
+        schedule_report(state, now)
     return []

@@ -83,7 +83,7 @@ class NodeOptions:
     execution: str | None = None
     scratch: str | None = None
     tasks_per_node: int = 1
-    see_seconds: float = _SEE_SECONDS
+    visibility_delay_seconds: float = _SEE_SECONDS
     store_variables: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     server_wait_seconds: float = 0.0
@@ -123,7 +123,7 @@ def run_in_allocation(
         grace_seconds=max(_LEAST_GRACE, kept - _REPORT_SECONDS),
         gpu_variables=allotment.gpu_variables,
         lines_up=not by_step,
-        see_seconds=options.see_seconds,
+        visibility_delay_seconds=options.visibility_delay_seconds,
         idle_seconds=float(_IDLE_SECONDS if wait is None else wait),
     )
     return run_here(

@@ -22,7 +22,7 @@ from torc.api.jobs import CreateJob
 from torc.api.runs import EndRunner, Exchange, RegisterRunner, StartRun
 from torc.api.transfer import ImportWorkflow
 from torc.api.workflows import CreateWorkflow, RecordFiles, ReinitializeWorkflow
-from torc.client.embedded import Check, Embedded, says_something, without_reports
+from torc.client.embedded import Check, Embedded, is_worth_sending, without_reports
 from torc.client.sliced_storage import SlicedCreation, Step
 from torc.errors import Unavailable
 from torc.operations.dispatch import TooHeavy, is_prepared, removes
@@ -213,7 +213,7 @@ class RequestExecutor:
                 if not reply.assignments:
                     self.waiting.barren(workflow_id)
                 self.waiting.wake_next(workflow_id)
-            if says_something(reply):
+            if is_worth_sending(reply):
                 return reply, body
             if not await self.waiting.wait(workflow_id, seen, end - loop.time(), in_line=in_line):
                 return reply, body

@@ -25,7 +25,7 @@ from torc.failures.categories import Category
 from torc.planning.sbatch_options import REFUSED, problem_in, problem_of
 from torc.planning.scheduler_types import SchedulerName
 from torc.units import format_duration, format_memory
-from torc.workflow.resources import UNASKED_MEMORY_BYTES, UNASKED_RUNTIME_SECONDS
+from torc.workflow.resources import DEFAULT_MEMORY_BYTES, DEFAULT_RUNTIME_SECONDS
 
 _NUMBER = r"[0-9]{1,19}(\.[0-9]{1,9})?"
 _ISO = (
@@ -141,12 +141,12 @@ class ResourceRequirements(SpecPart):
     num_gpus: Count = Field(0, description="GPUs on each node.")
     num_nodes: Positive = Field(1, description="Number of nodes; more than one makes it a multi-node job (MPI).")
     memory: Memory = Field(
-        format_memory(UNASKED_MEMORY_BYTES),
+        format_memory(DEFAULT_MEMORY_BYTES),
         description="Memory on each node: `512k`, `512m`, `2g`, `1t`, `2GiB`; units are powers of 1024.",
         examples=["2g"],
     )
     runtime: Duration = Field(
-        format_duration(UNASKED_RUNTIME_SECONDS),
+        format_duration(DEFAULT_RUNTIME_SECONDS),
         description="Time limit: ISO 8601 (`PT30M`), `30m`, or `1-02:00:00`.",
         examples=["PT1H", "30m"],
     )

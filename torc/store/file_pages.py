@@ -100,7 +100,7 @@ class DatabasePages:
         is_right = header[:4] in _LOG_MAGIC and header[16:24] == index.salt == last[8:16]
         if size >= index.needed() and is_right and last[16:24] == _swapped(index.checksum) and self._has_salt(index):
             return None
-        # What a log holds stays as it is until the log starts over, which gives it another salt: then this was compared with an older one.
+        # What a log holds stays until the log starts over, which gives it another salt: then this compared it with an older index.
         now = self._index()
         if now is None or now.salt != index.salt:
             return None

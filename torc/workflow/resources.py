@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 #: assumed memory of a job that requests none: too small to limit any program, so it is never enforced
-UNASKED_MEMORY_BYTES = 1 << 20
+DEFAULT_MEMORY_BYTES = 1 << 20
 #: likewise for the runtime
-UNASKED_RUNTIME_SECONDS = 3600
+DEFAULT_RUNTIME_SECONDS = 3600
 #: name of the requirement class of jobs that ask for nothing
 DEFAULT_CLASS = "default"
 #: a job that saves its work may start where this share of its runtime is left, or this many seconds
@@ -22,8 +22,8 @@ class ResourceRequest(NamedTuple):
     num_cpus: int = 1
     num_gpus: int = 0
     num_nodes: int = 1
-    memory_bytes: int = UNASKED_MEMORY_BYTES
-    runtime_seconds: int = UNASKED_RUNTIME_SECONDS
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    runtime_seconds: int = DEFAULT_RUNTIME_SECONDS
 
     @classmethod
     def of(cls, asked: object) -> ResourceRequest:
@@ -32,7 +32,7 @@ class ResourceRequest(NamedTuple):
 
     @property
     def asks_memory(self) -> bool:
-        return self.memory_bytes > UNASKED_MEMORY_BYTES
+        return self.memory_bytes > DEFAULT_MEMORY_BYTES
 
     @property
     def untimed(self) -> ResourceRequest:

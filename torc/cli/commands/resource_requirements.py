@@ -13,7 +13,7 @@ from torc.cli.commands.status import Which
 from torc.cli.named_objects import Limit, Name, OnlyName, Workflow, asked, created, deleted, listed
 from torc.cli.options.amounts import memory_bytes, seconds
 from torc.units import format_duration, format_memory, human_duration
-from torc.workflow.resources import UNASKED_MEMORY_BYTES, UNASKED_RUNTIME_SECONDS
+from torc.workflow.resources import DEFAULT_MEMORY_BYTES, DEFAULT_RUNTIME_SECONDS
 
 requirements = App("Classes of resources that jobs request.")
 _COLUMNS = [
@@ -53,8 +53,8 @@ def create_requirement(
     num_cpus: Annotated[int, typer.Option("--num-cpus", min=1)] = 1,
     num_gpus: Annotated[int, typer.Option("--num-gpus", min=0)] = 0,
     num_nodes: Annotated[int, typer.Option("--num-nodes", min=1)] = 1,
-    memory: Annotated[str, typer.Option("--memory")] = format_memory(UNASKED_MEMORY_BYTES),
-    runtime: Annotated[str, typer.Option("--runtime")] = format_duration(UNASKED_RUNTIME_SECONDS),
+    memory: Annotated[str, typer.Option("--memory")] = format_memory(DEFAULT_MEMORY_BYTES),
+    runtime: Annotated[str, typer.Option("--runtime")] = format_duration(DEFAULT_RUNTIME_SECONDS),
 ) -> None:
     """Add a requirement class.
 

@@ -80,7 +80,7 @@ def run_node(  # noqa: PLR0913, PLR0917 - options of a command
         execution=execution,
         scratch=None if scratch is None else str(scratch),
         tasks_per_node=tasks_per_node,
-        see_seconds=output_wait,
+        visibility_delay_seconds=output_wait,
     )
     run_on_node(SlurmJob(), workflow, options, server_wait)
 

@@ -9,7 +9,7 @@ from torc.reports.charts.records import ChartedAttempt, by_group
 from torc.reports.charts.svg import WIDTH, Scale, box, figure, legend, line, path, shortened, svg, text
 from torc.reports.charts.timeline import told
 from torc.units import human_bytes, human_duration
-from torc.workflow.resources import UNASKED_MEMORY_BYTES
+from torc.workflow.resources import DEFAULT_MEMORY_BYTES
 
 MOST_CLASSES = 16
 #: fewer attempts than this are drawn as dots
@@ -65,7 +65,7 @@ def spreads(attempts: Sequence[ChartedAttempt], *, width: int = WIDTH) -> str:
 
 
 def _asks(attempt: ChartedAttempt, column: _SpreadColumn) -> bool:
-    return column.asked(attempt) > (UNASKED_MEMORY_BYTES if column.name == "peak memory" else 0)
+    return column.asked(attempt) > (DEFAULT_MEMORY_BYTES if column.name == "peak memory" else 0)
 
 
 def _shares(members: Sequence[ChartedAttempt], column: _SpreadColumn) -> list[float]:

@@ -30,7 +30,7 @@ from torc.reports.charts.svg import (
 )
 from torc.reports.charts.timeline import area
 from torc.units import human_bytes
-from torc.workflow.resources import UNASKED_MEMORY_BYTES, Capacity
+from torc.workflow.resources import DEFAULT_MEMORY_BYTES, Capacity
 
 #: more jobs of a class than this are summarized
 MOST_LINES = 24
@@ -120,7 +120,7 @@ def _panel(members: Sequence[Series], column: _ProfileColumn, ends: tuple[float,
     scale = Scale(0, end, *ends)
     observed = max((max(column.values(each), default=0.0) for each in members), default=0.0)
     asked = max(column.asked(each) for each in members)
-    is_asked = asked > 0 and not (column is _MEMORY and asked <= UNASKED_MEMORY_BYTES)
+    is_asked = asked > 0 and not (column is _MEMORY and asked <= DEFAULT_MEMORY_BYTES)
     is_near = is_asked and asked <= _FAR * observed
     unit = column.unit(max(observed, asked if is_near else 0.0))
     high = rounded_up(max(observed, asked if is_near else 0.0, 1e-9) / unit.size * 1.04, 4) * unit.size

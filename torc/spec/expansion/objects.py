@@ -34,7 +34,7 @@ from torc.spec.model import Parameterized, ResourceRequirements, SchedulerPart, 
 from torc.spec.plan import NamedObject, PlannedAction, PlannedFile, PlannedRequirement, PlannedUserData
 from torc.spec.suggestions import Nearest
 from torc.units import parse_duration, parse_memory
-from torc.workflow.resources import UNASKED_MEMORY_BYTES, UNASKED_RUNTIME_SECONDS, ResourceRequest
+from torc.workflow.resources import DEFAULT_MEMORY_BYTES, DEFAULT_RUNTIME_SECONDS, ResourceRequest
 
 LONGEST_NAME = 4096
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
@@ -307,7 +307,7 @@ class Builder:
 
     def request(self, item: ResourceRequirements, path: Path) -> ResourceRequest:
         """Parse the amounts of a requirement."""
-        amounts = {"memory": UNASKED_MEMORY_BYTES, "runtime": UNASKED_RUNTIME_SECONDS}
+        amounts = {"memory": DEFAULT_MEMORY_BYTES, "runtime": DEFAULT_RUNTIME_SECONDS}
         for key, parse in (("memory", parse_memory), ("runtime", parse_duration)):
             try:
                 amounts[key] = parse(getattr(item, key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torc.schedulers.slurm.step.messages import exit_code, gist, may_pass, state_of, was_not_created
+from torc.schedulers.slurm.step.messages import exit_code, gist, is_transient, state_of, was_not_created
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_end_of_a_step_is_told_where_it_did_not_end_by_itself(words: str, st
     ],
 )
 def test_a_step_that_did_not_come_to_be_may_another_time_or_never(words: str, passes: bool) -> None:
-    assert was_not_created(words) and may_pass(words) == passes
+    assert was_not_created(words) and is_transient(words) == passes
 
 
 def test_of_several_lines_that_is_told_which_says_why_and_of_several_tasks_the_first_that_failed() -> None:

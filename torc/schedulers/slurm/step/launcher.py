@@ -222,12 +222,12 @@ class StepLauncher(DirectLauncher):
         state = messages.state_of(words)
         plain = AttemptEnding(event.return_code, event.at - began, _UNKNOWN, state)
         if step.failed is not None:
-            return replace(plain, not_begun=step.failed[-1].replace("_", " "))
+            return replace(plain, not_started_reason=step.failed[-1].replace("_", " "))
         is_begun = step.pid > 0 if not step.is_wide else event.return_code == 0 or not messages.was_not_created(words)
         if not is_begun:
             self._refused += 1
-            passing = messages.may_pass(words) and not (step.is_wide and self._refused > _MOST_REFUSED)
-            return replace(plain, not_begun=messages.gist(words), may_pass=passing)
+            passing = messages.is_transient(words) and not (step.is_wide and self._refused > _MOST_REFUSED)
+            return replace(plain, not_started_reason=messages.gist(words), is_transient=passing)
         self._refused = 0
         if step.ended is None and (state == "NODE_FAIL" or not (step.is_wide or event.return_code)):
             return self._abandoned(step, plain)

@@ -51,7 +51,7 @@ def exit_code(words: str) -> int | None:
     return None if found is None else int(found[1])
 
 
-def may_pass(words: str) -> bool:
+def is_transient(words: str) -> bool:
     """Return whether retrying to create the step may succeed."""
     return bool(_PASSING.search(words))
 
