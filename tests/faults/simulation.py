@@ -52,7 +52,7 @@ from torc.client.embedded import Embedded, is_worth_sending, without_reports
 from torc.errors import NotFound, TorcError
 from torc.failures.retry import DIED
 from torc.operations import exchange, runs
-from torc.operations.dispatch import Tx, answer, prepare
+from torc.operations.dispatch import Tx, answer
 from torc.operations.row_mapping import workflow_row
 from torc.operations.spending import held_seconds, spent
 from torc.runner import reactor
@@ -276,7 +276,7 @@ class World:
     def send(self, request: Request[Any]) -> Any:
         """Have a request answered at once, by the simulated clock."""
         self.num_requests += 1
-        prepared = prepare(request)
+        prepared = self.torc.prepare(request, None)
         dialect = self.torc.store.dialect
         begin = dialect.begin_write if request.writes else dialect.begin_read
         with begin(self.torc.store.engine) as db:
