@@ -107,7 +107,7 @@ def test_a_page_tells_everything_and_nothing_breaks_out_of_it(embedded: Embedded
         "1 x missing module",
         "stderr:7: ModuleNotFoundError",
         "Efficiency",
-        "asks for 64 GiB",
+        "requests 64 GiB",
         "Attempts",
         "grid.csv",
         hashlib.sha256(b"a,b\n").hexdigest(),

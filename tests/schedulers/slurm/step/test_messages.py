@@ -65,6 +65,6 @@ def test_of_several_lines_that_is_told_which_says_why_and_of_several_tasks_the_f
         "srun: error: Unable to create step for job 9: Memory required by task is not available\n"
     )
     assert gist(words) == "Unable to create step for job 9: Memory required by task is not available"
-    assert gist("\n") == "srun said nothing"
+    assert gist("\n") == "srun printed nothing"
     assert exit_code("srun: error: n2: task 1: Exited with exit code 7\nsrun: error: n1: task 0: Terminated") == 7
     assert exit_code("srun: error: n1: task 0: Terminated") is None
