@@ -92,7 +92,7 @@ def test_two_do_not_restore_at_once(program: Program) -> None:
     folder = os.open(program.directory / ".torc", os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        assert "just now" in program("server", "restore", copy, code=4).stderr
+        assert "another process is restoring" in program("server", "restore", copy, code=4).stderr
     finally:
         os.close(folder)
     assert "restored" in program("server", "restore", copy).stdout

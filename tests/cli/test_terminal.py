@@ -14,6 +14,7 @@ from tests.cli.conftest import EMBEDDED
 from tests.support.program import PROGRAM, Program
 from tests.test_display_text import ANY_TEXT, obeyed
 from torc.cli import rendering, terminal
+from torc.display_text import display_width
 
 ATTACK = "a\x1b[2J\x1b]0;title\x07\x1b]52;c;ZXZpbA==\x07\x9b31m\u202eb\x08\r"
 _OURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -115,8 +116,7 @@ def _columns_before(line: str, word: str) -> int:
 
 @given(ANY_TEXT)
 def test_a_cut_cell_is_as_wide_as_its_column(cell: str) -> None:
-    shown = rendering._filled(rendering._cut(cell, 10), 10)
-    assert rendering._width(shown) == 10
+    assert display_width(rendering._cut(cell, 10)) == 10
 
 
 PLAIN = "name: plain\njobs: [{name: a, command: 'echo ran >> ran.txt'}]\n"

@@ -43,7 +43,7 @@ def test_a_watch_that_was_killed_goes_on_with_the_same_budget(program: Program) 
     spent = program(*options, code=1)
     assert rounds(program) == 3 and "the budget of 3 recoveries is spent" in spent.stdout
     log = next((program.directory / "torc_output").glob("watch_*_1.log")).read_text()
-    assert "recovery 1:" in log and "recovery 3:" in log and "ends: left" in log
+    assert "recovery 1:" in log and "recovery 3:" in log and "ending: left" in log
     assert program("workflows", "check", "1").stdout == "nothing is wrong\n"
 
 
@@ -61,7 +61,7 @@ def test_a_watch_in_the_background_outlives_its_terminal_and_is_the_only_one(pro
         assert f"process {pid}" in program("watch", "1", "--recover", "--background", code=4).stderr
         stopped = program("watch", "1", "--stop")
         assert f"(process {pid}) has ended" in stopped.stdout
-        assert "ends: stopped" in log.read_text()
+        assert "ending: stopped" in log.read_text()
         wait_until(lambda: not is_alive(pid), "it has ended")
         assert program("status", "1", "-f", "json").json["state"] == "interrupted"
         assert "nobody watches workflow 1" in program("watch", "1", "--stop", code=3).stderr

@@ -67,6 +67,6 @@ def test_a_copy_that_others_could_have_written_is_restored_only_by_force(tmp_pat
     copy.chmod(0o600)
     if os.geteuid() == 0:
         os.chown(copy, 65534, -1)
-        with pytest.raises(Forbidden, match="not yours"):
+        with pytest.raises(Forbidden, match="does not belong to you"):
             backup.restore(str(database), copy)
     assert backup.restore(str(database), copy, force=True).workflows == 0

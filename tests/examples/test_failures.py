@@ -62,4 +62,4 @@ def test_a_sweep_that_ran_out_of_memory_and_time_ends_well_under_a_watch(tmp_pat
     store.close()
     assert 1 <= len(rounds) <= 3 and all(event.data["automation"] == "watch" for event in rounds)
     (log,) = (tmp_path / "torc_output").glob("watch_*_1.log")
-    assert "job(s) will run again" in log.read_text() and "ends: completed" in log.read_text()
+    assert "job(s) will run again" in log.read_text() and "ending: completed" in log.read_text()
