@@ -123,7 +123,7 @@ class HttpMount:
         security: Any = importlib.import_module("mcp.server.transport_security")
         # host names were already checked
         settings = security.TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        return server.Server(self._make_context).streamable_http_app(
+        return server.TorcMcpServer(self._make_context).streamable_http_app(
             streamable_http_path=PATH, transport_security=settings
         )
 
