@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from torc import processes
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_process_is_told_from_a_later_one_with_its_number() -> None:
     assert processes.start_ticks(os.getpid()) == processes.start_ticks(os.getpid())
     with subprocess.Popen([sys.executable, "-c", "pass"]) as process:

@@ -119,7 +119,7 @@ def test_a_folder_and_a_file_in_it_may_have_two_writers_only_in_an_order(order: 
     assert (plan is not None) == bool(order)
     if not order:
         assert [problem.code for problem in found] == ["two_producers"]
-        assert "out/x of `fill` lies in out, which `make` writes" in found[0].message
+        assert "out/x of `fill` is in out, which `make` writes" in found[0].message
 
 
 def test_an_order_by_way_of_other_jobs_counts() -> None:

@@ -123,7 +123,7 @@ def _report_nested(
             continue
         jobs = list(builder.jobs.index)
         message = (
-            f"two jobs write the same file: {paths[pair.inside]} of `{jobs[pair.inside_job]}` is in ~"
+            f"two jobs write the same file: {paths[pair.inside]} of `{jobs[pair.inside_job]}` is in "
             f"{paths[pair.folder]}, which `{jobs[pair.folder_job]}` writes"
         )
         hint = "let one of them wait for the other (`depends_on`), or give each job its own output"
