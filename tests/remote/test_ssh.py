@@ -239,7 +239,7 @@ def test_a_path_that_is_too_long_for_a_socket_means_a_connection_each(
 
 
 def test_no_ssh_here_is_told() -> None:
-    with pytest.raises(Unavailable, match="no `no-such-ssh`") as raised:
+    with pytest.raises(Unavailable, match="`no-such-ssh` is not installed") as raised:
         Ssh(Options(program="no-such-ssh"))
     assert raised.value.hint
 

@@ -43,7 +43,7 @@ _SIGNS = (
         "unresolved",
         r"Could not resolve hostname|Name or service not known|nodename nor servname",
         "unknown host name",
-        "/.ssh/config~check the name, or add it as `Host` to ~/.ssh/config~/.ssh/config",
+        "check the name, or add it as `Host` to ~/.ssh/config",
     ),
     _sign("refused", r"Connection refused", "connection refused", "check the port, and that sshd is running there"),
     _sign(
@@ -75,7 +75,7 @@ _SIGNS = (
         "bad_configuration",
         r"Bad configuration option|Bad owner or permissions|terminating, \d+ bad|Can't open user config",
         "ssh refuses its configuration",
-        "/.ssh/config~correct ~/.ssh/config~/.ssh/config, or the file named by --ssh-config",
+        "correct ~/.ssh/config, or the file named by --ssh-config",
     ),
     _sign(
         "not_taken",

@@ -22,7 +22,7 @@ Folder = Annotated[
     Path | None,
     typer.Option(
         "--folder",
-        help="Folder of the sandbox; default: that of the shell's SLURM_CONF, or ~/.local/share/torc/schedulers/slurm-sandbox.",
+        help="Folder of the sandbox; default: that of the shell's SLURM_CONF, or ~/.local/share/torc/slurm-sandbox.",
         show_default=False,
     ),
 ]
