@@ -44,7 +44,7 @@ def test_tools_that_are_called_at_once_share_a_store_which_is_closed_at_the_end(
             with ThreadPoolExecutor(4) as threads:
                 contexts.extend(threads.map(lambda _: self.make_context("editor", None), range(4)))
 
-    monkeypatch.setattr(stdio, "Server", Called)
+    monkeypatch.setattr(stdio, "TorcMcpServer", Called)
     stdio.serve(Opened, lambda _torc: {}, AssistantPolicy(), tmp_path)
     assert len({id(context.torc) for context in contexts}) == 1
     assert Opened.num_open == 0
